@@ -1,0 +1,44 @@
+# Two commands, each alone enough on a fresh machine with git, make and Python 3.11 to 3.13:
+#   make demo   trains and compares a Hyperdecoder and a single adapter on data that ships here
+#   make test   format, lint, import contracts, docstrings, tests
+# VENV names the virtual environment's folder, PYTHON what makes it.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+WORKERS ?= 2
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test check install format clean
+
+demo: $(INSTALLED)
+	$(BIN)/python -m hyperdecoders_jax.demo
+
+test: check
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 10 $(PYTEST_ARGS)
+
+# All that needs no test run; docstrings are ruff's D rules.
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+install: $(INSTALLED)
+
+# Made anew whenever what is to be installed has changed.
+$(INSTALLED): setup.py pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	  || { echo "$(VENV) must hold Python 3.11 to 3.13: remove it, then make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache demo_runs

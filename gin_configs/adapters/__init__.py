@@ -1,0 +1,1 @@
+"""One file a method: where adapters sit and what makes them."""

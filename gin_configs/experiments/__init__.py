@@ -1,0 +1,1 @@
+"""One file an experiment: its includes, what differs, what to expect."""

@@ -1,0 +1,1 @@
+"""One file a mixture: its task module, name and feature lengths."""

@@ -1,0 +1,1 @@
+"""One file a size: macros that hold numbers, nothing else."""

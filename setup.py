@@ -1,0 +1,78 @@
+"""Packaging: installs `tasks/` and `gin_configs/` inside the package, with their data files.
+
+`tasks` is too general a name for anyone's site-packages, so `package_dir` maps the two top-level
+folders to `hyperdecoders_jax.tasks` and `hyperdecoders_jax.gin_configs`, in editable and in wheel
+installs alike.
+"""
+
+import setuptools
+
+# Folders of the repository -> the packages that they are installed as.
+PACKAGE_DIRS = {
+    "hyperdecoders_jax": "hyperdecoders_jax",
+    "hyperdecoders_jax.tasks": "tasks",
+    "hyperdecoders_jax.gin_configs": "gin_configs",
+}
+
+DATA_FILES = ("*.gin", "*.gz", "*.jsonl", "*.md", "*.model", "*.safetensors", "NOTICE*", "py.typed")
+
+# Lower bounds are what the tests run on, except jax: the oldest release that TPU images carry.
+# TensorFlow comes with seqio; naming it here would allow two builds of it side by side.
+REQUIREMENTS = [
+    "absl-py>=2.3",
+    "clu>=0.0.12",
+    "flax>=0.12.6",
+    "gin-config>=0.5.0",
+    "importlib_resources>=6.5",
+    "jax>=0.9.2",
+    "jaxtyping>=0.3.7",
+    "numpy>=2.2",
+    "optax>=0.2.8",
+    "orbax-checkpoint>=0.11.33",
+    "rouge-score>=0.1.2",
+    "sacrebleu>=2.6",
+    "safetensors>=0.7",
+    "scikit-learn>=1.8",
+    "scipy>=1.17",
+    "sentencepiece>=0.2.1",
+    "seqio>=0.0.20",
+    "tensorflow-datasets>=4.9.9",
+]
+
+# The last major release with Flax models and with the tokenizers of the published T5 folders.
+HUGGING_FACE = ["safetensors>=0.7", "tokenizers>=0.22", "transformers>=4.57,<5"]
+
+EXTRAS = {
+    "hf": HUGGING_FACE,
+    "plots": ["matplotlib>=3.10"],
+    # What T5X needs from the registry. T5X, airio and jestimator are on none: see the README.
+    "t5x": ["cached_property>=2.0", "chex>=0.1.90", "fiddle>=0.3", "grain>=0.2.12", "tensorboard"],
+    "test": [
+        "beartype>=0.22",
+        "hypothesis>=6.150",
+        "import-linter>=2.7",
+        "pytest>=9",
+        "pytest-xdist>=3.8",
+        "ruff==0.17.6",
+        *HUGGING_FACE,
+    ],
+    "tpu": ["jax[tpu]>=0.9.2"],
+}
+
+
+def find_packages() -> list[str]:
+    """The packages of all mapped folders, by the names they are installed as."""
+    packages = []
+    for name, folder in PACKAGE_DIRS.items():
+        packages.append(name)
+        packages.extend(f"{name}.{child}" for child in setuptools.find_packages(folder))
+    return packages
+
+
+setuptools.setup(
+    packages=find_packages(),
+    package_dir=PACKAGE_DIRS,
+    package_data={"": [f"{folder}{name}" for name in DATA_FILES for folder in ("", "**/")]},
+    install_requires=REQUIREMENTS,
+    extras_require=EXTRAS,
+)
