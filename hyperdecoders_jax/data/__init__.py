@@ -1,0 +1,1 @@
+"""Text in, batches out: vocabularies, feature conversion, the resumable pipeline."""

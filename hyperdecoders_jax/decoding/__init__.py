@@ -1,0 +1,1 @@
+"""Next-token function in, tokens out; knows no model."""

@@ -1,0 +1,1 @@
+"""A predict function in, metrics and predictions out."""

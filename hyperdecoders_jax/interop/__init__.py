@@ -1,0 +1,1 @@
+"""Checkpoints in, checkpoints of other libraries out, and back."""

@@ -1,0 +1,1 @@
+"""The model in flax.linen: batch in, logits out; no files, no TensorFlow, no gin."""

@@ -1,0 +1,1 @@
+"""SeqIO tasks and mixtures: records in, text and metrics out."""
