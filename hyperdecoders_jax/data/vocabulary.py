@@ -1,0 +1,275 @@
+"""Vocabularies: a path, folder or URL comes in, a `seqio.Vocabulary` goes out.
+
+A task is registered when its file is imported, long before a run says which T5 it uses. Tasks are
+therefore registered with `RUN_VOCABULARY`, which passes every call on to the vocabulary that the
+run sets once with `set_run_vocabulary`. So one registered task works with every T5 vocabulary,
+under either runner.
+
+T5's SentencePiece models hold 32,000 pieces; 100 sentinels (`<extra_id_0>` …) follow them, in
+descending order (Raffel et al. 2020, arXiv:1910.10683). ByT5 reads bytes: 3 special ids, 256 bytes,
+125 sentinels (Xue et al. 2022, arXiv:2105.13626).
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import pathlib
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Sequence
+
+import seqio
+import tensorflow as tf
+
+BYTES = "bytes"
+PAD_ID = 0
+EOS_ID = 1
+SENTENCEPIECE_EXTRA_IDS = 100
+BYTES_EXTRA_IDS = 125
+MODEL_FILE_NAMES = ("spiece.model", "sentencepiece.model")
+DOWNLOAD_TIMEOUT_SECS = 30
+
+_HUGGING_FACE_SETTINGS = "tokenizer_config.json"
+_LOCAL_COPY_HINT = (
+    "Pass a local file instead, for example the spiece.model of a Hugging Face T5 folder: "
+    "--vocabulary=FOLDER."
+)
+
+
+def _find_demo_vocabulary() -> str:
+    # find_spec looks the folder up without importing any task; the folder is mapped in by setup.py.
+    spec = importlib.util.find_spec("hyperdecoders_jax.tasks")
+    locations = spec.submodule_search_locations if spec else None
+    folder = pathlib.Path(next(iter(locations or [pathlib.Path(__file__).parents[2] / "tasks"])))
+    return str(folder / "demo_data" / "demo.spiece.model")
+
+
+DEMO_VOCABULARY_PATH = _find_demo_vocabulary()
+
+
+def load_vocabulary(path: str | os.PathLike[str], extra_ids: int | None = None) -> seqio.Vocabulary:
+    """Loads a T5 vocabulary, and reads its model at once, so that a wrong path fails here.
+
+    >>> load_vocabulary("bytes").vocab_size
+    384
+
+    Args:
+      path: a SentencePiece model file; a folder that holds `spiece.model` or `sentencepiece.model`,
+        as Hugging Face's do (a ByT5 folder holds settings only); a `gs://` or `http(s)://` URL of a
+        model file, which for the latter is kept in `~/.cache/hyperdecoders_jax`; or `"bytes"`.
+      extra_ids: number of sentinels after the pieces. Default: what a Hugging Face folder says,
+        else 100, for bytes 125.
+
+    Raises:
+      ValueError: nothing is there, the folder holds no model, the URL does not answer, or the file
+        is no SentencePiece model with T5's pad and end-of-sequence ids.
+    """
+    path = os.fspath(path)
+    if path == BYTES:
+        return seqio.ByteVocabulary(extra_ids=BYTES_EXTRA_IDS if extra_ids is None else extra_ids)
+    if path.startswith(("http://", "https://")):
+        file = _downloaded(path)
+    elif "://" in path:
+        file = path
+    else:
+        path = os.path.expanduser(path)
+        settings = _hugging_face_settings(path)
+        if extra_ids is None:
+            extra_ids = settings.get("extra_ids")
+        if settings.get("tokenizer_class") == "ByT5Tokenizer":
+            return load_vocabulary(BYTES, extra_ids)
+        file = _find_model_file(path)
+    if extra_ids is None:
+        extra_ids = SENTENCEPIECE_EXTRA_IDS
+    vocabulary = seqio.SentencePieceVocabulary(file, extra_ids=extra_ids)
+    try:
+        _check_model(vocabulary)
+    except ValueError:
+        if file != path and path.startswith("http"):
+            os.remove(file)  # What came is no vocabulary; ask the URL again next time.
+        raise
+    return vocabulary
+
+
+def fingerprint(vocabulary: seqio.Vocabulary) -> str:
+    """Identifies a vocabulary by its content: SHA-256 of the model's bytes and its sentinels.
+
+    Two copies of one model at different paths have one fingerprint; another number of sentinels
+    makes another.
+    """
+    if isinstance(vocabulary, RunVocabulary):
+        vocabulary = vocabulary.current
+    if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+        with tf.io.gfile.GFile(vocabulary.sentencepiece_model_file, "rb") as file:
+            content = file.read()
+    elif isinstance(vocabulary, seqio.ByteVocabulary):
+        content = BYTES.encode()
+    else:
+        raise TypeError(
+            "fingerprint needs a SentencePiece or a byte vocabulary; got "
+            f"{type(vocabulary).__name__}. Make it with vocabulary.load_vocabulary."
+        )
+    return hashlib.sha256(content + b"|extra_ids=%d" % vocabulary.extra_ids).hexdigest()
+
+
+class RunVocabulary(seqio.Vocabulary):
+    """Stands for the vocabulary of this run: every call goes to the one that was set last.
+
+    It may be put into a `seqio.Feature` before any vocabulary is set. It equals itself and the
+    vocabulary it stands for; it is pickled and copied by name, so in another process the vocabulary
+    must be set there too. A tf.data pipeline keeps the vocabulary that was set when the pipeline
+    was built.
+    """
+
+    def __init__(self):
+        self._current: seqio.Vocabulary | None = None
+
+    @property
+    def current(self) -> seqio.Vocabulary:
+        """The vocabulary that is set."""
+        if self._current is None:
+            raise ValueError(
+                "The run's vocabulary must be set before text becomes tokens; none is set. Start "
+                "with --vocabulary=PATH (a spiece.model, a Hugging Face T5 folder, a URL or "
+                "'bytes'), or call vocabulary.set_run_vocabulary(vocabulary.load_vocabulary(PATH))."
+            )
+        return self._current
+
+    @property
+    def bos_id(self) -> int | None:
+        return self.current.bos_id
+
+    @property
+    def eos_id(self) -> int | None:
+        return self.current.eos_id
+
+    @property
+    def unk_id(self) -> int | None:
+        return self.current.unk_id
+
+    @property
+    def pad_id(self) -> int:
+        return self.current.pad_id
+
+    @property
+    def extra_ids(self) -> int:
+        return self.current.extra_ids
+
+    @property
+    def vocab_size(self) -> int:
+        return self.current.vocab_size
+
+    @property
+    def _base_vocab_size(self) -> int:
+        return self.current._base_vocab_size
+
+    def encode(self, s: str) -> Sequence[int]:
+        return self.current.encode(s)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return self.current.decode(ids)
+
+    def encode_tf(self, s: tf.Tensor) -> tf.Tensor:
+        return self.current.encode_tf(s)
+
+    def decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
+        return self.current.decode_tf(ids)
+
+    # The base class's public methods, overridden above, would call these four.
+    _encode, _decode, _encode_tf, _decode_tf = encode, decode, encode_tf, decode_tf
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, RunVocabulary):
+            return self is other
+        return self._current is not None and self._current == other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __reduce__(self) -> str:
+        return "RUN_VOCABULARY"
+
+    def __str__(self) -> str:
+        return f"RunVocabulary({self._current if self._current is not None else 'not set'})"
+
+
+RUN_VOCABULARY = RunVocabulary()
+
+
+def set_run_vocabulary(vocabulary: seqio.Vocabulary | None) -> None:
+    """Sets the vocabulary that `RUN_VOCABULARY` stands for; None unsets it."""
+    if isinstance(vocabulary, RunVocabulary) or not isinstance(vocabulary, seqio.Vocabulary | None):
+        raise TypeError(
+            "set_run_vocabulary needs the seqio.Vocabulary that RUN_VOCABULARY shall stand for; "
+            f"got {vocabulary!r}. Make one with vocabulary.load_vocabulary(PATH)."
+        )
+    RUN_VOCABULARY._current = vocabulary
+
+
+def _hugging_face_settings(folder: str) -> dict:
+    file = pathlib.Path(folder) / _HUGGING_FACE_SETTINGS
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _find_model_file(path: str) -> str:
+    if os.path.isfile(path):
+        return path
+    if not os.path.isdir(path):
+        raise ValueError(
+            "A vocabulary must be a file, a folder, a URL or 'bytes'; nothing is at "
+            f"{os.path.abspath(path)}. {_LOCAL_COPY_HINT}"
+        )
+    for name in MODEL_FILE_NAMES:
+        if os.path.isfile(file := os.path.join(path, name)):
+            return file
+    found = ", ".join(sorted(os.listdir(path))[:8]) or "nothing"
+    raise ValueError(
+        f"A vocabulary folder must hold {' or '.join(MODEL_FILE_NAMES)}; {os.path.abspath(path)} "
+        f"holds {found}. Copy the SentencePiece model there (a tokenizer.json alone does not do), "
+        "or pass its file."
+    )
+
+
+def _check_model(vocabulary: seqio.SentencePieceVocabulary) -> None:
+    file = vocabulary.sentencepiece_model_file
+    try:
+        vocabulary.load_model()
+    except (tf.errors.OpError, OSError) as error:
+        closed = " gs://t5-data is closed to many users." if file.startswith("gs://") else ""
+        raise ValueError(
+            f"A vocabulary must be readable; {file} could not be read: {error}.{closed} "
+            f"{_LOCAL_COPY_HINT}"
+        ) from error
+    except Exception as error:  # protobuf's DecodeError and SentencePiece's RuntimeError
+        raise ValueError(
+            f"A vocabulary must be a SentencePiece model; {file} could not be parsed: {error}. "
+            "Check that it is the model itself, and not a pointer to it or a page of text. "
+            f"{_LOCAL_COPY_HINT}"
+        ) from error
+    pad_id, eos_id = vocabulary.tokenizer.pad_id(), vocabulary.tokenizer.eos_id()
+    if (pad_id, eos_id) != (PAD_ID, EOS_ID):
+        raise ValueError(
+            f"A T5 vocabulary must have pad id {PAD_ID} and EOS id {EOS_ID}; {file} has "
+            f"{pad_id} and {eos_id}. It belongs to another kind of model: pass T5's own."
+        )
+
+
+def _downloaded(url: str) -> str:
+    folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    file = folder / "hyperdecoders_jax" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.model"
+    if not file.exists():
+        try:
+            with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_SECS) as response:
+                content = response.read()
+        except (urllib.error.URLError, OSError) as error:
+            raise ValueError(
+                f"A vocabulary's URL must answer; {url} did not: {error}. {_LOCAL_COPY_HINT}"
+            ) from error
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Processes of one run may download at once: each writes its own file, the last rename wins.
+        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
+            part.write(content)
+        os.replace(part.name, file)
+    return str(file)
