@@ -1,0 +1,130 @@
+"""Optimisers: a config and a schedule in, an optax transformation for the trainable parameters out.
+
+Clip by the global norm, precondition, scale by the learning rate: in this order, as Hugging Face's
+trainer does it. The transformation never sees a frozen parameter, so neither does its state. The
+schedule is inside, and counts from the first update of the run; the trainer logs the same schedule
+at the same step.
+"""
+
+import dataclasses
+from typing import Protocol
+
+import optax
+
+from hyperdecoders_jax.training.schedules import Schedule
+
+
+class OptimizerConfig(Protocol):
+    """What every optimiser class of this module offers."""
+
+    clip_norm: float | None
+
+    def precondition(self) -> optax.GradientTransformation:
+        """Returns the transformation between the clip and the learning rate."""
+
+
+def _check_clip_norm(config: OptimizerConfig) -> None:
+    if config.clip_norm is not None and not config.clip_norm > 0:
+        raise ValueError(
+            f"{type(config).__name__}.clip_norm must be above 0; got {config.clip_norm!r}. "
+            "Give None to switch clipping off."
+        )
+
+
+def _check_rate(config: OptimizerConfig, name: str) -> None:
+    value = getattr(config, name)
+    if not 0 <= value < 1:
+        raise ValueError(
+            f"{type(config).__name__}.{name} must be in [0, 1); got {value!r}. "
+            "Set it to a value such as 0.9."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamWConfig:
+    """Adam with decoupled weight decay; the defaults are the original's (Hugging Face's AdamW).
+
+    Hugging Face adds `eps` before the bias correction of the second moment, optax after it; the two
+    differ only where a gradient is about as small as `eps` in the first thousand steps.
+
+    Args:
+        b1: decay of the mean of gradients, in [0, 1).
+        b2: decay of the mean of squared gradients, in [0, 1).
+        eps: added to the root of the second moment.
+        weight_decay: per step, times the learning rate.
+        clip_norm: largest global norm of the gradient; None leaves gradients as they are.
+    """
+
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float | None = 1.0
+
+    def __post_init__(self):
+        _check_rate(self, "b1")
+        _check_rate(self, "b2")
+        _check_clip_norm(self)
+
+    def precondition(self) -> optax.GradientTransformation:
+        adam = optax.scale_by_adam(b1=self.b1, b2=self.b2, eps=self.eps)
+        if not self.weight_decay:
+            return adam
+        return optax.chain(adam, optax.add_decayed_weights(self.weight_decay))
+
+
+@dataclasses.dataclass(frozen=True)
+class AdafactorConfig:
+    """Adafactor without scaling by parameters, relative step and first moment, as in the original.
+
+    Parameters of two axes and more keep a row and a column of second moments, one of an axis keeps
+    them all. A parameter with a `layers` axis counts as one parameter here, where the original has
+    one a layer: its updates are clipped together.
+
+    Args:
+        decay_rate: the second moment of step t decays by 1 - t^-decay_rate (Hugging Face writes
+            -0.8 for 0.8).
+        clip_threshold: largest root mean square of one parameter's update.
+        eps: added to squared gradients.
+        weight_decay: per step, times the learning rate.
+        clip_norm: largest global norm of the gradient; None leaves gradients as they are.
+
+    Source: Shazeer & Stern 2018 (arXiv:1804.04235), algorithms 4 and 5.
+    """
+
+    decay_rate: float = 0.8
+    clip_threshold: float = 1.0
+    eps: float = 1e-30
+    weight_decay: float = 0.0
+    clip_norm: float | None = 1.0
+
+    def __post_init__(self):
+        _check_clip_norm(self)
+        if not self.decay_rate > 0:
+            raise ValueError(
+                "AdafactorConfig.decay_rate must be above 0, the second moment decays by "
+                f"1 - t^-decay_rate; got {self.decay_rate!r}. Give 0.8 for Hugging Face's -0.8."
+            )
+
+    def precondition(self) -> optax.GradientTransformation:
+        parts = [
+            # Every parameter of two axes is factored, as in Hugging Face's; optax's own limit is
+            # 128.
+            optax.scale_by_factored_rms(
+                decay_rate=self.decay_rate, epsilon=self.eps, min_dim_size_to_factor=1
+            ),
+            optax.clip_by_block_rms(self.clip_threshold),
+        ]
+        if self.weight_decay:
+            parts.append(optax.add_decayed_weights(self.weight_decay))
+        return optax.chain(*parts)
+
+
+def make_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.GradientTransformation:
+    """Returns clip, optimiser and learning rate as one transformation."""
+    clip = (
+        optax.identity()
+        if config.clip_norm is None
+        else (optax.clip_by_global_norm(config.clip_norm))
+    )
+    return optax.chain(clip, config.precondition(), optax.scale_by_learning_rate(schedule))
