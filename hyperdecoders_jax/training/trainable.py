@@ -1,0 +1,169 @@
+"""Which parameters are trained: a tree of parameters in, a trainable and a frozen tree out.
+
+Gradients, optimiser state and checkpoints exist for the trainable tree alone (3 % of a model is
+usual); the frozen one is read. The switches are the original's flags, one for one, but they go by a
+parameter's place in the tree instead of by substrings of its name, so that no switch reaches into
+another's part.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Tree = Mapping[str, Any]
+Path = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainableConfig:
+    """What is trained; everything else is frozen.
+
+    A switch for a part that the model lacks does nothing.
+
+    | here                 | the original's flag                 |
+    |----------------------|-------------------------------------|
+    | `backbone`           | `freeze_model=False`                |
+    | `encoder_adapters`   | `unfreeze_encoder_adapters`         |
+    | `decoder_adapters`   | `unfreeze_decoder_adapters`         |
+    | `encoder`, `decoder` | `unfreeze_encoder`, `unfreeze_decoder` |
+    | `layer_norms`        | `unfreeze_layer_norms`              |
+
+    Args:
+        backbone: all of T5, the embedding and the output layer included.
+        encoder_adapters: the encoder's adapters and what generates them.
+        decoder_adapters: the decoder's adapters and what generates them (hypernetwork, pooled MLP).
+        encoder: T5's encoder stack, without the embedding it shares with the decoder.
+        decoder: T5's decoder stack, without the embedding and without the output layer.
+        layer_norms: every layer norm of both stacks, the final ones included.
+
+    Source: the original's freezing flags; without adapters trained they still leave embedding and
+        output layer frozen.
+    """
+
+    backbone: bool = False
+    encoder_adapters: bool = True
+    decoder_adapters: bool = True
+    encoder: bool = False
+    decoder: bool = False
+    layer_norms: bool = False
+
+    def is_trainable(self, path: Path) -> bool:
+        """Tells whether the parameter at `path` is trained.
+
+        >>> TrainableConfig(decoder=True).is_trainable(("decoder", "layers_0", "mlp", "wi"))
+        True
+        >>> TrainableConfig(decoder=True).is_trainable(("decoder", "logits_dense", "kernel"))
+        False
+        """
+        top = path[0]
+        if top in ("encoder_adapters", "decoder_adapters"):
+            return getattr(self, top)
+        if top == "token_embedder":
+            return self.backbone
+        if top in ("encoder", "decoder"):
+            if path[1] == "logits_dense":
+                return self.backbone
+            is_norm = any(_is_layer_norm(name) for name in path)
+            return self.backbone or getattr(self, top) or (self.layer_norms and is_norm)
+        known = ("token_embedder", "encoder", "decoder", "encoder_adapters", "decoder_adapters")
+        near = difflib.get_close_matches(top, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise KeyError(
+            f"every parameter must be under one of the keys {known}; got {'/'.join(path)!r}."
+            f"{hint} A new key needs a switch in TrainableConfig."
+        )
+
+
+def _is_layer_norm(name: str) -> bool:
+    return name.endswith("layer_norm") or name in ("encoder_norm", "decoder_norm")
+
+
+def split(params: Tree, config: TrainableConfig) -> tuple[dict, dict]:
+    """Splits `params` into a trainable and a frozen tree; their leaves are disjoint, and `merge`
+    joins them.
+
+    Works on any nested dict over the same paths: arrays, shapes, logical axes.
+
+    Raises:
+        ValueError: nothing is trainable.
+    """
+    trainable, frozen = _split(params, config.is_trainable, ())
+    if not trainable:
+        raise ValueError(
+            "at least one parameter must be trained; none of the parts "
+            f"{sorted(params)} of this model is switched on in {config}. Switch one on, "
+            "for example TrainableConfig.backbone=True for a plain T5."
+        )
+    return trainable, frozen
+
+
+def _split(tree: Tree, is_trainable: Callable[[Path], bool], path: Path) -> tuple[dict, dict]:
+    trainable, frozen = {}, {}
+    for name, child in tree.items():
+        here = (*path, name)
+        if isinstance(child, Mapping):
+            parts = _split(child, is_trainable, here)
+            for side, part in zip((trainable, frozen), parts, strict=True):
+                if part:
+                    side[name] = part
+        elif is_trainable(here):
+            trainable[name] = child
+        else:
+            frozen[name] = child
+    return trainable, frozen
+
+
+def merge(trainable: Tree, frozen: Tree) -> dict:
+    """Joins two trees of disjoint leaves.
+
+    >>> merge({"a": {"b": 1}}, {"a": {"c": 2}, "d": 3})
+    {'a': {'b': 1, 'c': 2}, 'd': 3}
+
+    Raises:
+        ValueError: a parameter is in both.
+    """
+    merged = dict(trainable)
+    for name, child in frozen.items():
+        if name not in merged:
+            merged[name] = child
+        elif isinstance(child, Mapping) and isinstance(merged[name], Mapping):
+            merged[name] = merge(merged[name], child)
+        else:
+            raise ValueError(
+                f"a parameter must be trainable or frozen; got {name!r} in both. "
+                "Make both trees with trainable.split."
+            )
+    return merged
+
+
+def cast_frozen(frozen: Tree, dtype: str) -> dict:
+    """Casts the floating leaves of `frozen`; "bfloat16" halves their memory."""
+
+    def cast(leaf):
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(cast, dict(frozen))
+
+
+def num_parameters(tree: Tree) -> int:
+    """Counts the parameters of a tree of arrays or shapes."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def list_paths(tree: Tree) -> list[str]:
+    """Lists the leaves of a nested dict as sorted "a/b/c".
+
+    >>> list_paths({"b": 1, "a": {"c": 2}})
+    ['a/c', 'b']
+    """
+    paths = []
+    for name, child in tree.items():
+        if isinstance(child, Mapping):
+            paths += [f"{name}/{path}" for path in list_paths(child)]
+        else:
+            paths.append(name)
+    return sorted(paths)
