@@ -1,0 +1,577 @@
+"""Gin files and flags in, one checked configuration out.
+
+gin takes a misspelt macro in silence and tells of a misspelt parameter by its own names, so files
+and flags are read twice. First as text alone, in a fraction of a second and without importing what
+they name: does every file exist, does somebody read every macro that is set, is every macro set
+that somebody reads? Then the modules are imported and every parameter is looked up, and only then
+gin binds anything. An error names what must hold, what came, and the nearest name.
+
+Conventions and flags are T5X's (t5x/gin_utils.py); files use gin's dynamic registration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+import tokenize
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import gin
+from gin import config as gin_config
+from gin import config_parser
+
+# Where the gin files of this package are, wherever it is installed.
+PACKAGE_CONFIGS = "hyperdecoders_jax.gin_configs"
+REQUIRED = "gin.REQUIRED"
+FLAGS = "command line"
+# Macros that have a flag of their own.
+OWN_FLAGS = ("MODEL_DIR", "VOCABULARY")
+# Folders that are looked through for a nearest name, beside the package's own.
+_MAX_LISTED_FILES = 1000
+
+
+class ConfigurationError(ValueError):
+    """A gin file or flag that cannot be meant; the message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a statement stands: a file and a line, or the command line and the flag."""
+
+    source: str
+    line_num: int
+    text: str
+
+    def __str__(self) -> str:
+        if self.source == FLAGS:
+            return f"--gin.{self.text}"
+        return f"{self.source}:{self.line_num}"
+
+
+@dataclasses.dataclass(frozen=True)
+class MacroRead:
+    """`%NAME` in a value."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """`@scope/module.function` in a value, with or without a call."""
+
+    scoped_selector: str
+    is_called: bool
+
+    @property
+    def selector(self) -> str:
+        """The name without its scope."""
+        return self.scoped_selector.rsplit("/", 1)[-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """One `--gin.scope/selector.parameter=value`; a macro has neither selector nor parameter."""
+
+    binding: str
+    scope: str
+    selector: str
+    parameter: str
+    references: tuple[str, ...]
+    place: Place
+
+
+@dataclasses.dataclass
+class SourceFile:
+    """One gin file as it was read: its statements, nothing resolved."""
+
+    name: str
+    path: str
+    imports: list[tuple[config_parser.ImportStatement, Place]]
+    includes: list[str]
+    # Module aliases are looked up at import; parameters are (selector, name, place).
+    parameters: list[tuple[str, str, Place]]
+    references: list[tuple[str, Place]]
+    has_dynamic_registration: bool = False
+
+
+@dataclasses.dataclass
+class Text:
+    """All files and flags of a run, read as text in the order in which gin would bind them."""
+
+    files: list[SourceFile]
+    macro_values: dict[str, tuple[Any, Place]]
+    macro_reads: dict[str, Place]
+    flags: list[Flag]
+
+    @property
+    def file_names(self) -> list[str]:
+        """Names of the files as they were given or included, in order."""
+        return [file.name for file in self.files]
+
+
+class _Recorder(config_parser.ParserDelegate):
+    """Notes what values refer to, in place of resolving it."""
+
+    def __init__(self):
+        self.macros: list[str] = []
+        self.references: list[str] = []
+
+    def configurable_reference(self, scoped_configurable_name, evaluate):
+        reference = Reference(scoped_configurable_name, evaluate)
+        self.references.append(reference.selector)
+        return reference
+
+    def macro(self, macro_name):
+        if macro_name != REQUIRED:
+            self.macros.append(macro_name)
+        return MacroRead(macro_name)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Says which of `names` was probably meant, or nothing.
+
+    >>> nearest("TRAIN_STPES", ["BATCH_SIZE", "TRAIN_STEPS"])
+    " Did you mean 'TRAIN_STEPS'?"
+    >>> nearest("x", ["BATCH_SIZE"])
+    ''
+    """
+    names = list(dict.fromkeys(names))
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if not near:
+        by_lower = {candidate.lower(): candidate for candidate in names}
+        near = [by_lower[key] for key in difflib.get_close_matches(name.lower(), by_lower, n=1)]
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+# ---------------------------------------------------------------- where files are
+
+
+def package_config_folder() -> str:
+    """The folder of the gin files that ship with the package."""
+    return os.path.dirname(importlib.import_module(PACKAGE_CONFIGS).__file__)
+
+
+def search_path(folders: Sequence[str] = ()) -> list[str]:
+    """Folders that are searched for gin files: this one, the given ones, the package's."""
+    return ["", *folders, package_config_folder()]
+
+
+def find_file(name: str, folders: Sequence[str], included_by: str | None = None) -> str:
+    """The path of a gin file.
+
+    Args:
+      name: an absolute path, or one relative to a searched folder.
+      folders: what `search_path` gives.
+      included_by: the file that includes it, for the message.
+
+    Raises:
+      ConfigurationError: no searched folder has it.
+    """
+    tried = [name] if os.path.isabs(name) else [os.path.join(folder, name) for folder in folders]
+    for path in tried:
+        if os.path.isfile(path):
+            return path
+    where = f" (included by {included_by})" if included_by else ""
+    searched = ", ".join(os.path.abspath(os.path.dirname(path) or ".") for path in tried)
+    raise ConfigurationError(
+        f"A gin file must exist in a searched folder; {name!r}{where} is in none of {searched}."
+        f"{nearest(name, _known_files(name, folders))} `--gin_search_paths` adds folders; "
+        f"the package's own files are in {package_config_folder()}."
+    )
+
+
+def _known_files(name: str, folders: Sequence[str]) -> list[str]:
+    """Gin files that could have been meant: the package's, and neighbours of what was named."""
+    known = []
+    package = package_config_folder()
+    for parent, _, files in os.walk(package):
+        known += [os.path.relpath(os.path.join(parent, file), package) for file in files]
+    own_folder = os.path.dirname(name)
+    for folder in folders[:-1]:
+        with contextlib.suppress(OSError):
+            files = sorted(os.listdir(os.path.join(folder, own_folder) or "."))
+            known += [os.path.join(own_folder, file) for file in files[:_MAX_LISTED_FILES]]
+    return [file for file in known if file.endswith(".gin")]
+
+
+# ---------------------------------------------------------------- flags
+
+
+def is_gin_value(text: str) -> bool:
+    """Whether gin reads `text` as one value: a literal, a reference or a macro.
+
+    >>> [is_gin_value(text) for text in ("3", "(1, 2)", "'a'", "%SIZE", "/a/b", "glue_v1")]
+    [True, True, True, True, False, False]
+    """
+    try:
+        parser = config_parser.ConfigParser(text, _Recorder())
+        parser.parse_value()
+    except (SyntaxError, tokenize.TokenError, StopIteration, IndentationError):
+        return False
+    end = (tokenize.NEWLINE, tokenize.NL, tokenize.ENDMARKER)
+    return parser.current_token.type in end
+
+
+def to_binding(name: str, value: str) -> str:
+    """One `NAME = VALUE` line for gin; what is no gin value is taken as a string.
+
+    >>> to_binding("TRAIN_STEPS", "30")
+    'TRAIN_STEPS = 30'
+    >>> to_binding("MODEL_DIR", "/data/run 1")
+    "MODEL_DIR = '/data/run 1'"
+
+    Raises:
+      ConfigurationError: the value begins like one of gin's, but does not end like one.
+    """
+    value = value.strip()
+    if is_gin_value(value):
+        return f"{name} = {value}"
+    if value[:1] in tuple("([{@%'\""):
+        raise ConfigurationError(
+            f"The value of --gin.{name} must be one gin value; got {value!r}, which begins like "
+            f"one and does not parse. Close its brackets and quotes, or quote all of it for the "
+            f"shell: --gin.{name}='…'."
+        )
+    return f"{name} = {value!r}"
+
+
+# ---------------------------------------------------------------- first reading: text alone
+
+
+def read(
+    gin_files: Sequence[str], bindings: Sequence[str] = (), folders: Sequence[str] = ()
+) -> Text:
+    """Reads files, what they include, and flags, as text.
+
+    Args:
+      gin_files: files in the order in which they bind.
+      bindings: `NAME = VALUE` lines of flags.
+      folders: searched folders, from `search_path`.
+
+    Raises:
+      ConfigurationError: a file that does not exist or is no valid gin.
+    """
+    text = Text([], {}, {}, [])
+    for name in gin_files:
+        _read_file(name, folders, text, included_by=None, open_files=())
+    for binding in bindings:
+        for statement, recorder in _statements(binding, FLAGS):
+            place = Place(FLAGS, 0, re.sub(r"\s*=\s*", "=", binding, count=1))
+            if not isinstance(statement, config_parser.BindingStatement):
+                raise ConfigurationError(
+                    f"A gin flag must be a binding NAME=VALUE; got {binding!r}. "
+                    f"Imports and includes belong into a file."
+                )
+            _note_macros(statement, recorder, place, text)
+            is_macro = not statement.arg_name
+            text.flags.append(
+                Flag(
+                    binding,
+                    statement.scope,
+                    "" if is_macro else statement.selector,
+                    statement.arg_name,
+                    tuple(recorder.references),
+                    place,
+                )
+            )
+    return text
+
+
+def _statements(source: Any, name: str) -> Iterator[tuple[Any, _Recorder]]:
+    recorder = _Recorder()
+    try:
+        parser = config_parser.ConfigParser(source, recorder)
+        for statement in parser:
+            yield statement, recorder
+            # A block's declaration comes before its bindings, all of them parsed by now.
+            if not parser._statements_queue:
+                recorder.macros.clear()
+                recorder.references.clear()
+    except (SyntaxError, tokenize.TokenError) as error:
+        line = getattr(error, "lineno", None) or "?"
+        line_text = (getattr(error, "text", None) or "").strip()
+        raise ConfigurationError(
+            f"A gin file must hold imports, includes and bindings; {name}:{line} is none of them: "
+            f"{line_text!r} ({error.args[0]}). Correct that line."
+        ) from None
+
+
+def _read_file(
+    name: str, folders: Sequence[str], text: Text, included_by: str | None, open_files: tuple
+) -> None:
+    path = find_file(name, folders, included_by)
+    if path in open_files:
+        raise ConfigurationError(
+            f"Includes must not go round in a circle; {name} includes itself by way of "
+            f"{' -> '.join(open_files)}. Remove one of these includes."
+        )
+    file = SourceFile(name, path, [], [], [], [])
+    with open(path, encoding="utf-8") as lines:
+        for statement, recorder in _statements(lines, name):
+            location = statement.location
+            place = Place(name, location.line_num, location.line_content.strip())
+            if isinstance(statement, config_parser.IncludeStatement):
+                file.includes.append(statement.filename)
+                _read_file(statement.filename, folders, text, name, (*open_files, path))
+            elif isinstance(statement, config_parser.ImportStatement):
+                if statement.module == "__gin__.dynamic_registration":
+                    file.has_dynamic_registration = True
+                else:
+                    file.imports.append((statement, place))
+            elif isinstance(statement, config_parser.BlockDeclaration):
+                file.references.append((statement.selector, place))
+            else:
+                _note_macros(statement, recorder, place, text)
+                file.references += [(selector, place) for selector in recorder.references]
+                if statement.arg_name:
+                    file.parameters.append((statement.selector, statement.arg_name, place))
+    text.files.append(file)
+
+
+def _note_macros(statement, recorder: _Recorder, place: Place, text: Text) -> None:
+    for macro in recorder.macros:
+        text.macro_reads.setdefault(macro, place)
+    if not statement.arg_name:
+        name = f"{statement.scope}/{statement.selector}" if statement.scope else statement.selector
+        text.macro_values[name] = (statement.value, place)
+
+
+def check_macros(text: Text) -> None:
+    """Every macro that is set is read, and every macro that is read is set.
+
+    Raises:
+      ConfigurationError: names the first that is not, where it stands, and the nearest name.
+    """
+    for name, (_, place) in text.macro_values.items():
+        if name not in text.macro_reads:
+            unset = [read for read in text.macro_reads if read not in text.macro_values]
+            hint = nearest(name, unset) or nearest(name, text.macro_reads)
+            raise ConfigurationError(
+                f"Every macro that is set must be read by some gin file; {name} "
+                f"(set in {place}) is read by none of the {len(text.files)} files of this run."
+                f"{hint or ' Remove it, or include the file that reads it.'}"
+            )
+    for name, place in text.macro_reads.items():
+        flag = f", or with --{name.lower()}=…" if name in OWN_FLAGS else ""
+        how = f"Set it in a gin file or with --gin.{name}=…{flag}."
+        if name not in text.macro_values:
+            raise ConfigurationError(
+                f"Every macro that is read must be set; {name} (read in {place}) is set by no file "
+                f"and no flag. {how}"
+            )
+        value, set_at = text.macro_values[name]
+        if value == MacroRead(REQUIRED):
+            flag = {
+                "MODEL_DIR": ", or with --model_dir=…",
+                "VOCABULARY": ", or with --vocabulary=…",
+            }
+            raise ConfigurationError(
+                f"{name} must be set; {set_at} declares it as required, and no later file or flag "
+                f"sets it (an earlier value is erased there: include mixtures after runs). "
+                f"{how}"
+            )
+
+
+# ---------------------------------------------------------------- second reading: what is named
+
+
+def _import(statement: config_parser.ImportStatement, place: Place) -> Any:
+    try:
+        return importlib.import_module(statement.module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (statement.module + ".").startswith(error.name + "."):
+            raise  # The module is there, and something that it imports is not.
+        parent_name, _, child = error.name.rpartition(".")
+        siblings = []
+        if parent_name:
+            parent = importlib.import_module(parent_name)
+            siblings = [module.name for module in pkgutil.iter_modules(parent.__path__)]
+        raise ConfigurationError(
+            f"A gin file must import modules that exist; {place} imports {statement.module!r}, and "
+            f"there is no {error.name!r}.{nearest(child, siblings)} Correct the import, or install "
+            f"or add to PYTHONPATH what holds it."
+        ) from None
+
+
+def _parameter_names(configurable: Any) -> list[str] | None:
+    """Names that can be bound, or None where any can."""
+    construct = configurable
+    if inspect.isclass(configurable):
+        construct = gin_config._find_class_construction_fn(configurable)
+    parameters = inspect.signature(inspect.unwrap(construct)).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [parameter.name for parameter in parameters if parameter.name != "self"]
+
+
+def _resolve(selector: str, symbols: Mapping[str, Any], place: Place) -> Any:
+    first, *rest = selector.split(".")
+    if first not in symbols:
+        raise ConfigurationError(
+            f"A name in a gin file must come from an import of that file; {place} names "
+            f"{selector!r}, and the file imports {', '.join(symbols) or 'nothing'}."
+            f"{nearest(first, symbols)} Import its module there."
+        )
+    value = symbols[first]
+    for depth, name in enumerate(rest):
+        if not hasattr(value, name):
+            owner = ".".join([first, *rest[:depth]])
+            public = [name for name in dir(value) if not name.startswith("_")]
+            raise ConfigurationError(
+                f"A gin file must name what a module has; {place} names {selector!r}, and {owner} "
+                f"({getattr(value, '__name__', value)}) has no {name!r}.{nearest(name, public)}"
+            )
+        value = getattr(value, name)
+    if not callable(value):
+        raise ConfigurationError(
+            f"A gin binding must name a class or function; {place} names {selector!r}, which is "
+            f"a {type(value).__name__}. Write module.ClassName.parameter = value."
+        )
+    return value
+
+
+def _check_parameter(selector: str, configurable: Any, name: str, place: Place) -> None:
+    names = _parameter_names(configurable)
+    if names is not None and name not in names:
+        raise ConfigurationError(
+            f"A gin binding must name a parameter of {selector}; {place} sets {name!r}."
+            f"{nearest(name, names)} Its parameters are {', '.join(names)}."
+        )
+
+
+def check_parameters(text: Text) -> None:
+    """Imports what the files name and looks up every parameter that they set.
+
+    Raises:
+      ConfigurationError: a module, class, function or parameter that does not exist.
+    """
+    for file in text.files:
+        if not file.has_dynamic_registration:
+            continue  # Registered names of other libraries; gin checks them when it binds.
+        # What gin provides under its own name is there without an import.
+        symbols = {"gin": gin_config._GinBuiltins()}
+        for statement, place in file.imports:
+            module = _import(statement, place)
+            is_path = not statement.is_from and not statement.alias
+            name = statement.bound_name()
+            symbols[name] = importlib.import_module(name) if is_path else module
+        for selector, place in file.references:
+            _resolve(selector, symbols, place)
+        for selector, name, place in file.parameters:
+            _check_parameter(selector, _resolve(selector, symbols, place), name, place)
+
+
+def _flag_candidates(text: Text) -> dict[str, Any]:
+    """Full names of what a flag may bind: classes and functions of modules that files import."""
+    candidates = {}
+    for file in text.files:
+        for statement, place in file.imports:
+            module = _import(statement, place)
+            for name, value in vars(module).items():
+                is_own = getattr(value, "__module__", None) == module.__name__
+                if is_own and (inspect.isclass(value) or inspect.isfunction(value)):
+                    candidates[f"{module.__name__}.{name}"] = value
+    return candidates
+
+
+def _full_name(selector: str, candidates: Mapping[str, Any], place: Place) -> str:
+    matches = [name for name in candidates if f".{name}".endswith(f".{selector}")]
+    if not matches:
+        depth = selector.count(".") + 1
+        tails = [".".join(name.split(".")[-depth:]) for name in candidates]
+        modules = sorted({name.rpartition(".")[0] for name in candidates})
+        raise ConfigurationError(
+            f"A gin flag must name a class or function of a module that the gin files import; "
+            f"{place} names {selector!r}.{nearest(selector, tails)} "
+            f"They import {', '.join(modules) or 'nothing'}."
+        )
+    if len(matches) > 1:
+        raise ConfigurationError(
+            f"A gin flag must name one class or function; {place} names {selector!r}, which "
+            f"could be any of {', '.join(matches)}. Write more of its name."
+        )
+    return matches[0]
+
+
+def _flag_statements(text: Text) -> str:
+    """The flags as gin statements with full names; gin alone knows only what a file has bound."""
+    named = [flag for flag in text.flags if flag.selector or flag.references]
+    candidates = _flag_candidates(text) if named else {}
+    imports, lines = [], []
+    for flag in text.flags:
+        line = flag.binding
+        if flag.selector:
+            full = _full_name(flag.selector, candidates, flag.place)
+            _check_parameter(flag.selector, candidates[full], flag.parameter, flag.place)
+            scope = f"{flag.scope}/" if flag.scope else ""
+            line = f"{scope}{full}.{flag.parameter} = {line.partition('=')[2].strip()}"
+            imports.append(full.rpartition(".")[0])
+        for selector in flag.references:
+            full = _full_name(selector, candidates, flag.place)
+            line = re.sub(rf"(@(?:\w+/)*){re.escape(selector)}(?![\w.])", rf"\g<1>{full}", line)
+            imports.append(full.rpartition(".")[0])
+        lines.append(line)
+    header = ["from __gin__ import dynamic_registration"]
+    header += [f"import {module}" for module in dict.fromkeys(imports)]
+    return "\n".join([*header, *lines, ""])
+
+
+# ---------------------------------------------------------------- both, then gin
+
+
+@contextlib.contextmanager
+def _gin_search_path(folders: Sequence[str]) -> Iterator[None]:
+    prefixes, readers = gin_config._LOCATION_PREFIXES, gin_config._FILE_READERS
+    before = list(prefixes), list(readers)
+    prefixes[:] = folders
+    # gin's reader of Python resources logs an error for every folder that lacks a file.
+    readers[:] = [(open, os.path.isfile)]
+    try:
+        yield
+    finally:
+        prefixes[:], readers[:] = before
+
+
+def parse(
+    gin_files: Sequence[str], bindings: Sequence[str] = (), search_paths: Sequence[str] = ()
+) -> str:
+    """Checks files and flags, hands them to gin, and returns the whole configuration as text.
+
+    What was bound before is forgotten. The text is valid gin and holds every binding.
+
+    Args:
+      gin_files: files in the order in which they bind; relative ones are searched for.
+      bindings: `NAME = VALUE` lines, as `to_binding` makes them; they bind last.
+      search_paths: folders that are searched after this one and before the package's.
+
+    Raises:
+      ConfigurationError: a file, import, macro, class or parameter that does not exist, a macro
+        that nobody reads, or one that is read and unset. Nothing is written.
+    """
+    folders = search_path(search_paths)
+    text = read(gin_files, bindings, folders)
+    check_macros(text)
+    check_parameters(text)
+    flags = _flag_statements(text)
+    gin.clear_config()
+    with _gin_search_path(folders):
+        for name in gin_files:
+            gin.parse_config_file(name)
+        gin.parse_config(flags)
+    gin.finalize()
+    return gin.config_str()
+
+
+def value_of(macro: str, default: Any = None) -> Any:
+    """The value that a parsed configuration gives to a macro, references left as they are."""
+    try:
+        return gin.query_parameter(f"{macro}/gin.macro.value")
+    except ValueError:
+        return default

@@ -1,0 +1,48 @@
+"""Settings of every test run, and the rule that a run may skip nothing but what it cannot have."""
+
+import os
+
+# Before any test imports jax: CPU unless the caller says otherwise, and full precision, so that
+# tolerances mean the same on every machine.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+# A reason to skip must name one of these; anything else hides a test that nobody runs.
+ALLOWED_SKIPS = ("T5X", "PyTorch", "GPU")
+
+
+def allowed(reason: str) -> bool:
+    """Whether a skip for this reason is one that a machine cannot help."""
+    words = reason.lower().replace("torch", "pytorch").replace("pypytorch", "pytorch")
+    return any(name.lower() in words for name in ALLOWED_SKIPS)
+
+
+def forbidden_skips(skipped) -> list[str]:
+    """`test: reason` of each report whose reason is not allowed."""
+    lines = []
+    for report in skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reason = reason.removeprefix("Skipped: ")
+        if not allowed(reason):
+            lines.append(f"{report.nodeid}: {reason}")
+    return lines
+
+
+def pytest_terminal_summary(terminalreporter):
+    lines = forbidden_skips(terminalreporter.stats.get("skipped", []))
+    if lines:
+        terminalreporter.section("skips that are not allowed", red=True)
+        terminalreporter.write_line(
+            f"A test may skip only for a missing {', '.join(ALLOWED_SKIPS)} (named in the reason); "
+            "these skip for something else. Install what they need, or make them pass without it."
+        )
+        for line in lines:
+            terminalreporter.write_line(f"  {line}")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    reporter = session.config.pluginmanager.getplugin("terminalreporter")
+    if reporter and exitstatus == 0 and forbidden_skips(reporter.stats.get("skipped", [])):
+        session.exitstatus = 1

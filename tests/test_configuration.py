@@ -1,0 +1,206 @@
+"""Gin files and flags: what binds, and what each mistake is told."""
+
+import gin
+import pytest
+
+from hyperdecoders_jax import configuration
+
+MODEL_FILE = """
+from __gin__ import dynamic_registration
+
+from hyperdecoders_jax import losses
+from hyperdecoders_jax.modeling import config
+
+LABEL_SMOOTHING = 0.0
+BOTTLENECK_DIM = 8
+losses.LossConfig.label_smoothing = %LABEL_SMOOTHING
+config.TransformerConfig.encoder_adapter = @encoder/config.AdapterConfig()
+encoder/config.AdapterConfig:
+  source = 'manual'
+  bottleneck_dim = %BOTTLENECK_DIM
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.gin").write_text(MODEL_FILE)
+    yield tmp_path
+    gin.clear_config()
+
+
+def flags(*arguments):
+    return [configuration.to_binding(*argument.split("=", 1)) for argument in arguments]
+
+
+def bound(name):
+    value = gin.query_parameter(name)
+    return value.scoped_configurable_fn() if hasattr(value, "scoped_configurable_fn") else value
+
+
+def test_flags_bind_after_files(folder):
+    configuration.parse(["model.gin"], flags("LABEL_SMOOTHING=0.2"))
+    assert bound("losses.LossConfig.label_smoothing") == 0.2
+
+
+def test_a_flag_binds_a_class_that_no_file_has_bound(folder):
+    configuration.parse(["model.gin"], flags("HypernetworkConfig.bottleneck_dim=3"))
+    assert bound("HypernetworkConfig.bottleneck_dim") == 3
+
+
+def test_a_scoped_flag_binds_in_its_scope_alone(folder):
+    configuration.parse(["model.gin"], flags("encoder/config.AdapterConfig.norm_input=True"))
+    encoder = bound("config.TransformerConfig.encoder_adapter")
+    assert (encoder.norm_input, encoder.bottleneck_dim, encoder.source) == (True, 8, "manual")
+
+
+def test_a_flag_may_refer_to_a_class(folder):
+    configuration.parse(
+        ["model.gin"], flags("TransformerConfig.decoder_adapter=@decoder/AdapterConfig()")
+    )
+    assert bound("config.TransformerConfig.decoder_adapter").source == "none"
+
+
+def test_the_returned_text_binds_the_same_again(folder):
+    text = configuration.parse(["model.gin"], flags("BOTTLENECK_DIM=5"))
+    (folder / "again.gin").write_text(text)
+    assert configuration.parse(["again.gin"]) == text
+    assert configuration.value_of("BOTTLENECK_DIM") == 5
+
+
+def test_a_second_parse_forgets_the_first(folder):
+    configuration.parse(["model.gin"], flags("BOTTLENECK_DIM=5"))
+    configuration.parse(["model.gin"])
+    assert configuration.value_of("BOTTLENECK_DIM") == 8
+
+
+def test_files_are_found_in_this_folder_then_in_given_ones_then_in_the_package(folder):
+    other = folder / "other"
+    other.mkdir()
+    (other / "model.gin").write_text("")
+    (other / "only_here.gin").write_text("")
+    path = configuration.search_path([str(other)])
+    assert configuration.find_file("model.gin", path) == "model.gin"
+    assert configuration.find_file("only_here.gin", path) == str(other / "only_here.gin")
+    assert configuration.find_file("optim/adamw_linear.gin", path).endswith("adamw_linear.gin")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("3", 3),
+        ("1e-3", 1e-3),
+        ("None", None),
+        ("'a b'", "a b"),
+        ('"/quoted/as/T5X/wants"', "/quoted/as/T5X/wants"),
+        ("('relu',)", ("relu",)),
+        ("{'inputs': 8}", {"inputs": 8}),
+        ("/a/b", "/a/b"),
+        ("gs://bucket/run 1", "gs://bucket/run 1"),
+        ("glue_cola_v200", "glue_cola_v200"),
+        ("12abc", "12abc"),
+        ("", ""),
+    ],
+)
+def test_a_flag_that_is_no_gin_value_is_a_string(folder, value, expected):
+    (folder / "one.gin").write_text(
+        MODEL_FILE.replace(
+            "config.TransformerConfig.encoder",
+            "config.TransformerConfig.dtype = %ANY\nconfig.TransformerConfig.encoder",
+        )
+    )
+    configuration.parse(["one.gin"], [configuration.to_binding("ANY", value)])
+    assert configuration.value_of("ANY") == expected
+
+
+# Mistakes. Each is told in three parts, with the nearest name.
+
+
+def test_a_missing_file_is_told_with_where_it_was_searched(folder):
+    with pytest.raises(
+        ValueError, match=r"adamw_liner.gin' is in none of .*'optim/adamw_linear.gin'"
+    ):
+        configuration.parse(["optim/adamw_liner.gin"])
+
+
+def test_a_missing_include_is_told_with_who_includes_it(folder):
+    (folder / "run.gin").write_text("include 'modl.gin'")
+    with pytest.raises(ValueError, match=r"included by run.gin.*Did you mean 'model.gin'"):
+        configuration.parse(["run.gin"])
+
+
+def test_a_circle_of_includes_is_told(folder):
+    (folder / "a.gin").write_text("include 'b.gin'")
+    (folder / "b.gin").write_text("include 'a.gin'")
+    with pytest.raises(ValueError, match="must not go round in a circle"):
+        configuration.parse(["a.gin"])
+
+
+def test_a_macro_that_nobody_reads_is_told(folder):
+    with pytest.raises(ValueError, match=r"LABEL_SMOTHING .*read by none.*'LABEL_SMOOTHING'"):
+        configuration.parse(["model.gin"], flags("LABEL_SMOTHING=0.1"))
+
+
+def test_a_macro_that_nobody_sets_is_told(folder):
+    (folder / "model.gin").write_text(MODEL_FILE.replace("BOTTLENECK_DIM = 8", ""))
+    with pytest.raises(ValueError, match=r"BOTTLENECK_DIM \(read in model.gin:\d+\) is set by no"):
+        configuration.parse(["model.gin"])
+
+
+def test_a_required_macro_is_told_with_the_file_that_erased_it(folder):
+    (folder / "run.gin").write_text("include 'model.gin'\nBOTTLENECK_DIM = %gin.REQUIRED")
+    with pytest.raises(ValueError, match=r"BOTTLENECK_DIM must be set; run.gin:2 declares"):
+        configuration.parse(["run.gin"])
+    configuration.parse(["run.gin"], flags("BOTTLENECK_DIM=2"))
+
+
+def test_an_unknown_parameter_is_told_in_a_file_and_in_a_flag(folder):
+    with pytest.raises(ValueError, match=r"sets 'botleneck_dim'. Did you mean 'bottleneck_dim'"):
+        configuration.parse(["model.gin"], flags("AdapterConfig.botleneck_dim=3"))
+    (folder / "model.gin").write_text(MODEL_FILE.replace("  source =", "  sorce ="))
+    with pytest.raises(ValueError, match=r"model.gin:12 sets 'sorce'. Did you mean 'source'"):
+        configuration.parse(["model.gin"])
+
+
+def test_an_unknown_class_is_told_in_a_file_and_in_a_flag(folder):
+    with pytest.raises(ValueError, match=r"names 'AdapterConfg'. Did you mean 'AdapterConfig'"):
+        configuration.parse(["model.gin"], flags("AdapterConfg.source=manual"))
+    (folder / "model.gin").write_text(MODEL_FILE.replace("losses.LossConfig", "losses.LosConfig"))
+    with pytest.raises(ValueError, match=r"has no 'LosConfig'. Did you mean 'LossConfig'"):
+        configuration.parse(["model.gin"])
+    (folder / "model.gin").write_text(MODEL_FILE.replace("losses.LossConfig", "loses.LossConfig"))
+    with pytest.raises(ValueError, match=r"names 'loses.LossConfig'.* Did you mean 'losses'"):
+        configuration.parse(["model.gin"])
+
+
+def test_a_module_that_is_not_there_is_told(folder):
+    (folder / "model.gin").write_text(MODEL_FILE.replace("modeling import", "modelling import"))
+    with pytest.raises(ValueError, match=r"no 'hyperdecoders_jax.modelling'.*'modeling'"):
+        configuration.parse(["model.gin"])
+
+
+def test_an_ambiguous_flag_is_told(folder):
+    (folder / "model.gin").write_text(
+        MODEL_FILE.replace("import losses\n", "import losses\nimport copies\n")
+    )
+    (folder / "copies.py").write_text("class LossConfig:\n  def __init__(self, z_loss): pass")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        with pytest.raises(ValueError, match=r"could be any of .*Write more of its name"):
+            configuration.parse(["model.gin"], flags("LossConfig.z_loss=1.0"))
+
+
+def test_a_line_that_is_no_gin_is_told(folder):
+    (folder / "model.gin").write_text("A = 3\nthis is no gin\n")
+    with pytest.raises(ValueError, match=r"model.gin:2 is none of them"):
+        configuration.parse(["model.gin"])
+
+
+def test_an_open_bracket_in_a_flag_is_told(folder):
+    with pytest.raises(ValueError, match=r"must be one gin value; got '\(1,'.*Close its brackets"):
+        configuration.to_binding("SIZES", "(1,")
+
+
+def test_a_flag_that_is_no_binding_is_told(folder):
+    with pytest.raises(ValueError, match="must be a binding NAME=VALUE"):
+        configuration.parse(["model.gin"], ["include 'other.gin'"])
