@@ -1,0 +1,110 @@
+"""Tokens and log-probabilities in, a `Decoded` out: what every way of decoding shares.
+
+Each example is decoded on its own: what comes out for it never depends on the rest of its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Shaped
+
+from hyperdecoders_jax import types
+from hyperdecoders_jax.types import PyTree
+
+# (tokens [batch, beams], cache, index) -> (logits [batch, beams, vocab], cache)
+#
+# `index` counts the tokens generated so far; at index 0 `tokens` is the decoder's start id. Every
+# leaf of the cache is [batch, beams, ...]: what belongs to one hypothesis and moves with it.
+NextToken = Callable[
+    [Int[Array, "batch beams"], PyTree, Int[Array, ""]],
+    tuple[Float[Array, "batch beams vocab"], PyTree],
+]
+
+
+class Decoded(NamedTuple):
+    """The best `n` texts of each example, best first.
+
+    Attributes:
+        tokens: what was generated, up to and including EOS; PAD after it.
+        scores: what the texts are sorted by; -inf marks a row that holds no text.
+        log_likelihoods: sum over the tokens, EOS included, of their log-probability under the
+            model. Where `min_len` forbids EOS, the model's distribution is the one without EOS;
+            temperature, top-k and top-p do not enter.
+    """
+
+    tokens: Int[Array, "batch n max_len"]
+    scores: Float[Array, "batch n"]
+    log_likelihoods: Float[Array, "batch n"]
+
+
+def forbid_early_eos(
+    logits: Float[Array, "*lead vocab"], index: Int[Array, ""] | int, min_len: int
+) -> Float[Array, "*lead vocab"]:
+    """Forbids EOS as token number `index` (from 0) of a text shorter than `min_len` tokens.
+
+    >>> forbid_early_eos(jnp.array([1.0, 2.0, 3.0]), 0, min_len=2)
+    Array([  1., -inf,   3.], dtype=float32)
+    >>> forbid_early_eos(jnp.array([1.0, 2.0, 3.0]), 1, min_len=2)
+    Array([1., 2., 3.], dtype=float32)
+
+    EOS counts: a `min_len` of 0 or 1 forbids nothing, 2 forbids the empty text.
+    """
+    is_eos = jnp.arange(logits.shape[-1]) == types.EOS_ID
+    return jnp.where(is_eos & (index + 1 < min_len), -jnp.inf, logits)
+
+
+def take_rows(tree: PyTree, rows: Int[Array, "batch n"]) -> PyTree:
+    """Picks rows of axis 1, anew for each example, from every leaf `[batch, beams, ...]`.
+
+    >>> take_rows({"cache": jnp.array([[5, 6, 7], [8, 9, 10]])}, jnp.array([[2, 2], [0, 1]]))
+    {'cache': Array([[7, 7],
+           [8, 9]], dtype=int32)}
+    """
+
+    def take(leaf: Shaped[Array, "batch beams ..."]) -> Shaped[Array, "batch n ..."]:
+        return jnp.take_along_axis(leaf, jnp.expand_dims(rows, range(2, leaf.ndim)), axis=1)
+
+    return jax.tree.map(take, tree)
+
+
+def take_best(texts: Decoded, n: int) -> tuple[Decoded, Int[Array, "batch n"]]:
+    """Sorts by score and keeps the best `n`; also gives the rows they came from."""
+    _, rows = jax.lax.top_k(texts.scores, n)
+    return take_rows(texts, rows), rows
+
+
+def check_min_len(config: object, min_len: int) -> None:
+    """Raises ValueError unless `min_len`, a field of `config`, is a number of tokens."""
+    if min_len < 0:
+        raise ValueError(
+            f"{type(config).__name__}.min_len must be at least 0, the fewest tokens of a text with "
+            f"its EOS; got {min_len}. Use 0 to allow the empty text, 2 to forbid it."
+        )
+
+
+def check_call(
+    cache: PyTree, *, batch_size: int, num_beams: int, min_len: int, max_len: int
+) -> None:
+    """Checks the sizes of a call, which are known when it is traced.
+
+    Raises:
+        ValueError: if `max_len` leaves no room for a text of `min_len` tokens, or if a leaf of the
+            cache is not `[batch_size, num_beams, ...]`.
+    """
+    if max_len < max(min_len, 1):
+        raise ValueError(
+            f"max_len must be at least 1 and at least min_len; got max_len={max_len}, "
+            f"min_len={min_len}. Raise the length of the targets or lower min_len."
+        )
+    for path, leaf in jax.tree_util.tree_leaves_with_path(cache):
+        if jnp.shape(leaf)[:2] != (batch_size, num_beams):
+            raise ValueError(
+                "Every leaf of the cache must begin with the axes [batch, beams] = "
+                f"[{batch_size}, {num_beams}]; got shape {jnp.shape(leaf)} at "
+                f"cache{jax.tree_util.keystr(path)}. Make the cache for {num_beams} rows an "
+                "example, and leave what these share to the closure of next_token."
+            )

@@ -1,0 +1,219 @@
+"""A next-token function in, one text per row out: the likeliest token each time, or a drawn one.
+
+Logits are reshaped before the draw in the order of Hugging Face and T5X: temperature, then top-k,
+then top-p. The log-likelihoods that come out are of the model itself, before any of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
+
+from hyperdecoders_jax import types
+from hyperdecoders_jax.decoding import decoded
+from hyperdecoders_jax.decoding.decoded import Decoded, NextToken
+from hyperdecoders_jax.types import PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class GreedyConfig:
+    """One text an example, of the likeliest token each time.
+
+    Attributes:
+        min_len: fewest tokens of a text, EOS included.
+    """
+
+    min_len: int = 0
+
+    def __post_init__(self):
+        decoded.check_min_len(self, self.min_len)
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    """Texts drawn from the model's distribution, sharpened and cut.
+
+    Attributes:
+        temperature: logits are divided by it; > 0, and 1 leaves them as they are.
+        top_k: draw among the `top_k` likeliest tokens only; 0 for all of them.
+        top_p: draw among the fewest likeliest tokens that hold this much probability; in (0, 1].
+        num_samples: texts an example.
+        min_len: fewest tokens of a text, EOS included.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    num_samples: int = 1
+    min_len: int = 0
+
+    def __post_init__(self):
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(
+                f"SamplingConfig.temperature must be a positive number; got {self.temperature}. "
+                "For the likeliest token each time use GreedyConfig."
+            )
+        if self.top_k < 0:
+            raise ValueError(
+                f"SamplingConfig.top_k must be at least 0; got {self.top_k}. "
+                "Use 0 to draw among all tokens."
+            )
+        if not 0 < self.top_p <= 1:
+            raise ValueError(
+                f"SamplingConfig.top_p must be in (0, 1]; got {self.top_p}. "
+                "Use 1 to draw among all tokens."
+            )
+        if self.num_samples < 1:
+            raise ValueError(
+                f"SamplingConfig.num_samples must be at least 1; got {self.num_samples}. "
+                "It is the number of texts drawn for each example."
+            )
+        decoded.check_min_len(self, self.min_len)
+
+
+def greedy(
+    next_token: NextToken, cache: PyTree, config: GreedyConfig, *, batch_size: int, max_len: int
+) -> Decoded:
+    """Takes the likeliest token each time; `n` is 1, the score is the log-likelihood.
+
+    Args:
+        next_token: see `decoded.NextToken`.
+        cache: its leaves are `[batch_size, 1, ...]`.
+        config: how to decode.
+        batch_size: number of examples.
+        max_len: most tokens of a text, EOS included; one that is longer is cut without an EOS.
+    """
+
+    def choose(logits: Float[Array, "batch n vocab"], _) -> Int[Array, "batch n"]:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+    return _generate(next_token, cache, choose, config.min_len, (batch_size, 1, max_len))
+
+
+def sample(
+    next_token: NextToken,
+    cache: PyTree,
+    config: SamplingConfig,
+    *,
+    batch_size: int,
+    max_len: int,
+    sample_rng: PRNGKeyArray | UInt32[Array, " 2"],
+) -> Decoded:
+    """Draws `config.num_samples` texts an example and sorts them by their log-likelihood.
+
+    Args:
+        next_token: see `decoded.NextToken`.
+        cache: its leaves are `[batch_size, num_samples, ...]`.
+        config: how to decode.
+        batch_size: number of examples.
+        max_len: most tokens of a text, EOS included; one that is longer is cut without an EOS.
+        sample_rng: the key. What is drawn for an example depends on it, on the example and on its
+            row in the batch, never on the other rows.
+    """
+    num_samples = config.num_samples
+    example_keys = jax.vmap(jax.random.fold_in, (None, 0))(sample_rng, jnp.arange(batch_size))
+    keys = jax.vmap(lambda key: jax.random.split(key, num_samples))(example_keys)
+
+    def draw(key, logits: Float[Array, " vocab"], index: Int[Array, ""]) -> Int[Array, ""]:
+        return jax.random.categorical(jax.random.fold_in(key, index), logits).astype(jnp.int32)
+
+    def choose(
+        logits: Float[Array, "batch n vocab"], index: Int[Array, ""]
+    ) -> Int[Array, "batch n"]:
+        logits = keep_top_k(logits / config.temperature, config.top_k)
+        logits = keep_top_p(logits, config.top_p)
+        return jax.vmap(jax.vmap(draw, (0, 0, None)), (0, 0, None))(keys, logits, index)
+
+    sizes = (batch_size, num_samples, max_len)
+    samples = _generate(next_token, cache, choose, config.min_len, sizes)
+    return decoded.take_best(samples, num_samples)[0]
+
+
+def keep_top_k(logits: Float[Array, "*lead vocab"], k: int) -> Float[Array, "*lead vocab"]:
+    """Forbids all but the `k` largest logits; 0 keeps all.
+
+    >>> keep_top_k(jnp.array([1.0, 3.0, 2.0]), 2)
+    Array([-inf,   3.,   2.], dtype=float32)
+
+    Logits equal to the last one kept are kept too, as in Hugging Face.
+    """
+    if k == 0 or k >= logits.shape[-1]:
+        return logits
+    last_kept = jax.lax.top_k(logits, k)[0][..., -1:]
+    return jnp.where(logits < last_kept, -jnp.inf, logits)
+
+
+def keep_top_p(logits: Float[Array, "*lead vocab"], p: float) -> Float[Array, "*lead vocab"]:
+    """Forbids all but the fewest largest logits whose probabilities add up to `p` or more.
+
+    >>> keep_top_p(jnp.log(jnp.array([0.25, 0.125, 0.5, 0.125])), 0.75)
+    Array([-1.3862944,       -inf, -0.6931472,       -inf], dtype=float32)
+
+    Source: Holtzman et al. 2020 (arXiv:1904.09751), nucleus sampling.
+    """
+    if p == 1:
+        return logits
+    order = jnp.argsort(-logits, axis=-1)
+    probs = jax.nn.softmax(jnp.take_along_axis(logits, order, axis=-1))
+    mass_before = jnp.cumsum(probs, axis=-1) - probs
+    # Rounding may leave the first token a mass before it other than 0, and it is always kept.
+    is_kept = (mass_before < p).at[..., 0].set(True)
+    is_kept = jnp.take_along_axis(is_kept, jnp.argsort(order, axis=-1), axis=-1)
+    return jnp.where(is_kept, logits, -jnp.inf)
+
+
+class _State(NamedTuple):
+    index: Int[Array, ""]
+    cache: PyTree
+    last_tokens: Int[Array, "batch n"]
+    is_done: Bool[Array, "batch n"]
+    tokens: Int[Array, "batch n max_len"]
+    log_likelihoods: Float[Array, "batch n"]
+
+
+def _generate(
+    next_token: NextToken,
+    cache: PyTree,
+    choose: Callable[..., Int[Array, "batch n"]],
+    min_len: int,
+    sizes: tuple[int, int, int],
+) -> Decoded:
+    batch_size, num_rows, max_len = sizes
+    decoded.check_call(
+        cache, batch_size=batch_size, num_beams=num_rows, min_len=min_len, max_len=max_len
+    )
+
+    def step(state: _State) -> _State:
+        logits, cache = next_token(state.last_tokens, state.cache, state.index)
+        logits = decoded.forbid_early_eos(logits.astype(jnp.float32), state.index, min_len)
+        tokens = jnp.where(state.is_done, types.PAD_ID, choose(logits, state.index))
+        log_probs = jax.nn.log_softmax(logits)  # [batch, n, vocab]
+        log_probs = jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
+        return _State(
+            index=state.index + 1,
+            cache=cache,
+            last_tokens=tokens,
+            is_done=state.is_done | (tokens == types.EOS_ID),
+            tokens=state.tokens.at[:, :, state.index].set(tokens),
+            log_likelihoods=state.log_likelihoods + jnp.where(state.is_done, 0.0, log_probs),
+        )
+
+    def goes_on(state: _State) -> Bool[Array, ""]:
+        return (state.index < max_len) & ~jnp.all(state.is_done)
+
+    start = _State(
+        index=jnp.int32(0),
+        cache=cache,
+        last_tokens=jnp.full((batch_size, num_rows), types.DECODER_START_ID, jnp.int32),
+        is_done=jnp.zeros((batch_size, num_rows), bool),
+        tokens=jnp.full(sizes, types.PAD_ID, jnp.int32),
+        log_likelihoods=jnp.zeros((batch_size, num_rows)),
+    )
+    end = jax.lax.while_loop(goes_on, step, start)
+    return Decoded(end.tokens, end.log_likelihoods, end.log_likelihoods)
