@@ -1,0 +1,286 @@
+"""A next-token function in, the best texts that a beam search finds out.
+
+Every step extends each live hypothesis by every token and keeps the best `2 * num_beams` of these
+candidates; at most `num_beams` of them end with EOS, so `num_beams` can always live on. How a text
+is scored, which candidates may end and when an example is done is a class of its own, because
+Hugging Face and T5X answer differently: `HuggingFaceScoring`, `T5XScoring`.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from hyperdecoders_jax import types
+from hyperdecoders_jax.decoding import decoded
+from hyperdecoders_jax.decoding.decoded import Decoded, NextToken
+from hyperdecoders_jax.types import PyTree
+
+
+class Scoring(abc.ABC):
+    """The rules of one beam search; lengths count generated tokens, EOS included."""
+
+    @abc.abstractmethod
+    def score(
+        self, log_probs: Float[Array, "*shape"], length: Float[Array, ""]
+    ) -> Float[Array, "*shape"]:
+        """Scores texts of `length` tokens that ended with EOS."""
+
+    @abc.abstractmethod
+    def num_ending(self, num_beams: int) -> int:
+        """How many of the `2 * num_beams` candidates, from the best on, may end."""
+
+    @abc.abstractmethod
+    def is_done(
+        self,
+        finished: Decoded,
+        live: Decoded,
+        best_candidate: Float[Array, " batch"],
+        length: Float[Array, ""],
+        max_len: int,
+    ) -> Bool[Array, " batch"]:
+        """Whether the search of an example stops after it made candidates of `length` tokens."""
+
+    @abc.abstractmethod
+    def at_max_len(self, finished: Decoded, live: Decoded, max_len: int) -> Decoded:
+        """The texts of an example that is not done but has reached `max_len`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HuggingFaceScoring(Scoring):
+    """Beam search as in Hugging Face transformers 4.14.1, which the original Hyperdecoders used.
+
+    A text's score is its log-probability / length ** length_penalty. Texts that `max_len` cuts
+    compete with those that ended, as if they had an EOS of probability one. One beam is greedy.
+
+    Attributes:
+        length_penalty: > 0 favours long texts, 0 none, < 0 short ones.
+        early_stopping: done as soon as `num_beams` texts ended; otherwise when the best candidate,
+            were it to end now, is no better than the worst of them (a heuristic: a longer text
+            might still be better).
+
+    Source: transformers v4.14.1, generation_beam_search.py. There the length counts the start token
+    and leaves out EOS, which is the same number. Later releases leave out both.
+    """
+
+    length_penalty: float = 1.0
+    early_stopping: bool = False
+
+    def __post_init__(self):
+        if not math.isfinite(self.length_penalty):
+            raise ValueError(
+                "HuggingFaceScoring.length_penalty must be a finite number; got "
+                f"{self.length_penalty}. Use 1 for the mean log-probability, 0 for the sum."
+            )
+
+    def score(self, log_probs, length):
+        return log_probs / length**self.length_penalty
+
+    def num_ending(self, num_beams):
+        return num_beams
+
+    def is_done(self, finished, live, best_candidate, length, max_len):
+        worst = finished.scores[:, -1]
+        if self.early_stopping:
+            return worst > -jnp.inf
+        return (worst > -jnp.inf) & (worst >= self.score(best_candidate, length))
+
+    def at_max_len(self, finished, live, max_len):
+        cut = live._replace(scores=self.score(live.scores, jnp.float32(max_len + 1)))
+        return decoded.take_best(_join(finished, cut), finished.scores.shape[1])[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class T5XScoring(Scoring):
+    """Beam search as in T5X.
+
+    A text's score is its log-probability / ((5 + length) / 6) ** alpha. The search of an example is
+    done when no live hypothesis can become better than the worst of `num_beams` ended texts. Texts
+    that `max_len` cuts come out, by their plain log-probability, only where no text ended. One
+    beam is not greedy: a text may end on the second best token.
+
+    Attributes:
+        alpha: >= 0; 0 scores by log-probability, more favours long texts.
+
+    Source: t5x/decoding.py, beam_search; the penalty is equation 14 of Wu et al. 2016
+    (arXiv:1609.08144).
+    """
+
+    alpha: float = 0.6
+
+    def __post_init__(self):
+        # Below 0 the bound of is_done does not hold.
+        if not 0 <= self.alpha < math.inf:
+            raise ValueError(
+                f"T5XScoring.alpha must be at least 0; got {self.alpha}. "
+                "To favour short texts use HuggingFaceScoring with a length_penalty below 0."
+            )
+
+    def score(self, log_probs, length):
+        return log_probs / ((5.0 + length) / 6.0) ** self.alpha
+
+    def num_ending(self, num_beams):
+        return 2 * num_beams
+
+    def is_done(self, finished, live, best_candidate, length, max_len):
+        # T5X counts the start token into max_len here, so its bound is a little loose.
+        return finished.scores[:, -1] > self.score(live.scores[:, 0], jnp.float32(max_len + 1))
+
+    def at_max_len(self, finished, live, max_len):
+        has_ended = finished.scores[:, 0] > -jnp.inf
+        return _where(has_ended, finished, live)
+
+
+@dataclasses.dataclass(frozen=True)
+class BeamSearchConfig:
+    """A beam search.
+
+    Attributes:
+        num_beams: hypotheses that live at a time, for each example.
+        num_return: texts that come out for each example, at most `num_beams`.
+        scoring: the rules: `HuggingFaceScoring` or `T5XScoring`.
+        min_len: fewest tokens of a text, EOS included.
+    """
+
+    num_beams: int = 4
+    num_return: int = 1
+    scoring: Scoring = HuggingFaceScoring()
+    min_len: int = 0
+
+    def __post_init__(self):
+        if self.num_beams < 1:
+            raise ValueError(
+                f"BeamSearchConfig.num_beams must be at least 1; got {self.num_beams}. "
+                "The original Hyperdecoders used 4."
+            )
+        if not 1 <= self.num_return <= self.num_beams:
+            raise ValueError(
+                f"BeamSearchConfig.num_return must be from 1 to num_beams={self.num_beams}; got "
+                f"{self.num_return}. Raise num_beams to return more texts."
+            )
+        if not isinstance(self.scoring, Scoring):
+            raise TypeError(
+                f"BeamSearchConfig.scoring must be a Scoring; got {self.scoring!r}. "
+                "Use HuggingFaceScoring() or T5XScoring()."
+            )
+        decoded.check_min_len(self, self.min_len)
+
+
+class _State(NamedTuple):
+    index: Int[Array, ""]
+    cache: PyTree
+    last_tokens: Int[Array, "batch beams"]
+    live: Decoded  # best first; scores are sums of log-probabilities
+    finished: Decoded  # best first; a free row has score -inf
+    is_done: Bool[Array, " batch"]
+
+
+def beam_search(
+    next_token: NextToken, cache: PyTree, config: BeamSearchConfig, *, batch_size: int, max_len: int
+) -> Decoded:
+    """Searches for the texts with the best scores.
+
+    Args:
+        next_token: see `decoded.NextToken`.
+        cache: its leaves are `[batch_size, num_beams, ...]`. Only they follow the hypotheses.
+        config: how to search.
+        batch_size: number of examples.
+        max_len: most tokens of a text, EOS included.
+
+    As in Hugging Face the search itself sums log-probabilities that still hold the share of a
+    forbidden EOS; the log-likelihoods that come out do not (see `Decoded`).
+    """
+    num_beams, min_len, scoring = config.num_beams, config.min_len, config.scoring
+    decoded.check_call(
+        cache, batch_size=batch_size, num_beams=num_beams, min_len=min_len, max_len=max_len
+    )
+
+    def step(state: _State) -> _State:
+        logits, cache = next_token(state.last_tokens, state.cache, state.index)
+        log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+        log_probs = decoded.forbid_early_eos(log_probs, state.index, min_len)
+        candidates, parents = _extend(state.live, log_probs, state.index)
+        length = (state.index + 1).astype(jnp.float32)
+        is_end = candidates.tokens[:, :, state.index] == types.EOS_ID  # [batch, 2 * beams]
+
+        may_end = is_end & (jnp.arange(2 * num_beams) < scoring.num_ending(num_beams))
+        scores = scoring.score(candidates.scores, length)
+        ended = candidates._replace(scores=jnp.where(may_end, scores, -jnp.inf))
+        finished, _ = decoded.take_best(_join(state.finished, ended), num_beams)
+        # An example that is done stays as it is while the others go on.
+        finished = _where(state.is_done, state.finished, finished)
+
+        lasting = candidates._replace(scores=jnp.where(is_end, -jnp.inf, candidates.scores))
+        live, rows = decoded.take_best(lasting, num_beams)
+        is_done = scoring.is_done(finished, live, candidates.scores[:, 0], length, max_len)
+        return _State(
+            index=state.index + 1,
+            cache=decoded.take_rows(cache, decoded.take_rows(parents, rows)),
+            last_tokens=live.tokens[:, :, state.index],
+            live=live,
+            finished=finished,
+            is_done=state.is_done | is_done,
+        )
+
+    def goes_on(state: _State) -> Bool[Array, ""]:
+        return (state.index < max_len) & ~jnp.all(state.is_done)
+
+    no_tokens = jnp.full((batch_size, num_beams, max_len), types.PAD_ID, jnp.int32)
+    no_score = jnp.full((batch_size, num_beams), -jnp.inf)
+    # All beams start equal, so all but the first start hopeless.
+    first_only = no_score.at[:, 0].set(0.0)
+    start = _State(
+        index=jnp.int32(0),
+        cache=cache,
+        last_tokens=jnp.full((batch_size, num_beams), types.DECODER_START_ID, jnp.int32),
+        live=Decoded(no_tokens, first_only, first_only),
+        finished=Decoded(no_tokens, no_score, no_score),
+        is_done=jnp.zeros(batch_size, bool),
+    )
+    end = jax.lax.while_loop(goes_on, step, start)
+
+    cut = scoring.at_max_len(end.finished, end.live, max_len)
+    best = _where(end.is_done, end.finished, cut)
+    best = jax.tree.map(lambda leaf: leaf[:, : config.num_return], best)
+    is_text = best.scores[..., None] > -jnp.inf
+    return best._replace(tokens=jnp.where(is_text, best.tokens, types.PAD_ID))
+
+
+def _extend(
+    live: Decoded, log_probs: Float[Array, "batch beams vocab"], index: Int[Array, ""]
+) -> tuple[Decoded, Int[Array, "batch candidates"]]:
+    """The best `2 * beams` extensions by one token, best first, and the beams they extend."""
+    batch_size, num_beams, vocab_size = log_probs.shape
+    # First within each beam: sorting the short rest is cheap, adding up all of it is not.
+    num_tokens = min(2 * num_beams, vocab_size)
+    token_log_probs, tokens = jax.lax.top_k(log_probs, num_tokens)  # [batch, beams, num_tokens]
+    # What is left of the distribution when EOS is forbidden; otherwise log 1.
+    mass = jax.nn.logsumexp(log_probs, axis=-1, keepdims=True)
+    scores = live.scores[..., None] + token_log_probs
+    likelihoods = live.log_likelihoods[..., None] + (token_log_probs - mass)
+
+    scores, tokens, likelihoods = (
+        leaf.reshape(batch_size, -1) for leaf in (scores, tokens, likelihoods)
+    )
+    scores, rows = jax.lax.top_k(scores, 2 * num_beams)
+    tokens, likelihoods = decoded.take_rows((tokens, likelihoods), rows)
+    parents = rows // num_tokens
+    prefixes = decoded.take_rows(live.tokens, parents)
+    return Decoded(prefixes.at[:, :, index].set(tokens), scores, likelihoods), parents
+
+
+def _join(first: Decoded, second: Decoded) -> Decoded:
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1), first, second)
+
+
+def _where(condition: Bool[Array, " batch"], true: Decoded, false: Decoded) -> Decoded:
+    def select(x, y):
+        return jnp.where(jnp.expand_dims(condition, range(1, x.ndim)), x, y)
+
+    return jax.tree.map(select, true, false)
