@@ -1,0 +1,108 @@
+"""Multi-head attention: queries read keys and values, which may have been made long before.
+
+Keys and values are arguments, so that cross-attention makes them once per example. In decoding,
+`extend` adds one position to a cache that is an argument too, with axes
+`[batch, beams, length, heads, head_dim]`.
+
+T5 does not divide logits by sqrt(head_dim): its initializer of the queries does.
+
+Source: Raffel et al. 2020 (arXiv:1910.10683); t5x/examples/t5/layers.py.
+"""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+
+from hyperdecoders_jax.modeling import initializers, layers
+
+
+@flax.struct.dataclass
+class KeyValueCache:
+    """Keys and values of the positions decoded so far, for every hypothesis."""
+
+    keys: Float[Array, "batch beams length heads head_dim"]
+    values: Float[Array, "batch beams length heads head_dim"]
+
+
+class Attention(nn.Module):
+    """Projections to and from heads, and the attention between them."""
+
+    num_heads: int
+    head_dim: int
+    dropout_rate: float
+    dtype: DTypeLike
+    emb_dim: int
+
+    def setup(self):
+        def to_heads(kernel_init):
+            joined_dim = self.num_heads * self.head_dim
+            return layers.Dense(joined_dim, ("embed", "joined_kv"), self.dtype, kernel_init)
+
+        self.query = to_heads(initializers.query_kernel(self.head_dim))
+        self.key = to_heads(initializers.ATTENTION_KERNEL)
+        self.value = to_heads(initializers.ATTENTION_KERNEL)
+        self.out = layers.Dense(
+            self.emb_dim, ("joined_kv", "embed"), self.dtype, initializers.ATTENTION_KERNEL
+        )
+        self.dropout = nn.Dropout(self.dropout_rate)
+
+    def _split_heads(
+        self, x: Float[Array, "batch length joined"]
+    ) -> Float[Array, "batch length heads head_dim"]:
+        return x.reshape(*x.shape[:-1], self.num_heads, self.head_dim)
+
+    def keys_values(
+        self, states: Float[Array, "batch length emb"]
+    ) -> tuple[
+        Float[Array, "batch length heads head_dim"], Float[Array, "batch length heads head_dim"]
+    ]:
+        """What `states` offer to queries."""
+        return self._split_heads(self.key(states)), self._split_heads(self.value(states))
+
+    def __call__(
+        self,
+        x: Float[Array, "batch queries emb"],
+        keys: Float[Array, "batch length heads head_dim"],
+        values: Float[Array, "batch length heads head_dim"],
+        mask: Bool[Array, "#batch #queries length"],
+        bias: Float[Array, "heads #queries length"] | None = None,
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "batch queries emb"]:
+        """Lets each position of `x` read `values` where `mask` is True."""
+        query = self._split_heads(self.query(x))
+        # The softmax is float32 whatever the activations are.
+        logits = jnp.einsum("bqhd,bkhd->bhqk", query, keys, preferred_element_type=jnp.float32)
+        if bias is not None:
+            logits += bias
+        logits = jnp.where(mask[:, None], logits, jnp.finfo(logits.dtype).min)
+        weights = jax.nn.softmax(logits).astype(self.dtype)
+        weights = self.dropout(weights, deterministic=deterministic)
+        read = jnp.einsum("bhqk,bkhd->bqhd", weights, values)
+        return self.out(read.reshape(*read.shape[:-2], -1))
+
+    def extend(
+        self,
+        x: Float[Array, "batch beams emb"],
+        cache: KeyValueCache,
+        index: Int[Array, ""],
+        bias: Float[Array, "heads 1 length"],
+    ) -> tuple[Float[Array, "batch beams emb"], KeyValueCache]:
+        """Lets position `index` of each hypothesis read what its own cache holds and itself."""
+        batch, beams, length = cache.keys.shape[:3]
+        key, value = self.keys_values(x)  # [batch, beams, heads, head_dim]
+        keys = lax.dynamic_update_slice_in_dim(cache.keys, key[:, :, None], index, axis=2)
+        values = lax.dynamic_update_slice_in_dim(cache.values, value[:, :, None], index, axis=2)
+
+        def flat(y):  # every hypothesis attends alone: [batch * beams, ...]
+            return y.reshape(batch * beams, *y.shape[2:])
+
+        mask = (jnp.arange(length) <= index)[None, None]
+        read = self(flat(x[:, :, None]), flat(keys), flat(values), mask, bias, deterministic=True)
+        return read.reshape(x.shape), KeyValueCache(keys, values)

@@ -1,0 +1,192 @@
+"""The decoder: a context and tokens become logits, all positions at once or one by one.
+
+Both ways run the same layer. Training sees all positions of a target; decoding sees, for each
+example, one position of every hypothesis, so that hypotheses take the place of positions and
+everything in the context serves all of them as it is.
+
+Source: t5x/examples/t5/network.py.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int
+
+from hyperdecoders_jax.modeling import attention, feed_forward, layers, relative_position
+from hyperdecoders_jax.modeling.attention import KeyValueCache
+from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.types import AdapterParams, DecoderContext, GridGates, LayerContext
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, cross-attention, then feed-forward."""
+
+    config: TransformerConfig
+
+    def setup(self):
+        config = self.config
+        dtype = config.compute_dtype
+
+        def make_attention():
+            return attention.Attention(
+                config.num_heads, config.head_dim, config.dropout_rate, dtype, config.emb_dim
+            )
+
+        self.pre_self_attention_layer_norm = layers.RMSNorm(dtype)
+        self.self_attention = make_attention()
+        self.pre_cross_attention_layer_norm = layers.RMSNorm(dtype)
+        self.encoder_decoder_attention = make_attention()
+        self.pre_mlp_layer_norm = layers.RMSNorm(dtype)
+        self.mlp = feed_forward.FeedForward(config, config.decoder_adapter.norm_input)
+        self.dropout = nn.Dropout(config.dropout_rate)
+
+    def cross_keys_values(self, encoded: Float[Array, "batch enc_len emb"]):
+        """What this layer's cross-attention reads."""
+        return self.encoder_decoder_attention.keys_values(encoded)
+
+    def __call__(
+        self,
+        x: Float[Array, "batch dec_len emb"],
+        context: LayerContext,
+        encoder_mask: Bool[Array, "batch enc_len"],
+        mask: Bool[Array, "1 dec_len dec_len"],
+        bias: Float[Array, "heads dec_len dec_len"],
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "batch dec_len emb"]:
+        """All positions at once."""
+        y = self.pre_self_attention_layer_norm(x)
+        keys, values = self.self_attention.keys_values(y)
+        y = self.self_attention(y, keys, values, mask, bias, deterministic=deterministic)
+        x += self.dropout(y, deterministic=deterministic)
+        return self._read_context(x, context, encoder_mask, deterministic=deterministic)
+
+    def step(
+        self,
+        x: Float[Array, "batch beams emb"],
+        context: LayerContext,
+        encoder_mask: Bool[Array, "batch enc_len"],
+        cache: KeyValueCache,
+        index: Int[Array, ""],
+        bias: Float[Array, "heads 1 length"],
+    ) -> tuple[Float[Array, "batch beams emb"], KeyValueCache]:
+        """Position `index` of every hypothesis."""
+        y = self.pre_self_attention_layer_norm(x)
+        y, cache = self.self_attention.extend(y, cache, index, bias)
+        return self._read_context(x + y, context, encoder_mask, deterministic=True), cache
+
+    def _read_context(
+        self,
+        x: Float[Array, "batch length emb"],
+        context: LayerContext,
+        encoder_mask: Bool[Array, "batch enc_len"],
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "batch length emb"]:
+        y = self.pre_cross_attention_layer_norm(x)
+        y = self.encoder_decoder_attention(
+            y,
+            context.cross_keys,
+            context.cross_values,
+            encoder_mask[:, None],
+            deterministic=deterministic,
+        )
+        x += self.dropout(y, deterministic=deterministic)
+        y = self.pre_mlp_layer_norm(x)
+        return x + self.mlp(y, x, context.adapter, context.gates, deterministic=deterministic)
+
+
+class Decoder(nn.Module):
+    """A stack of decoder layers and the map to logits."""
+
+    config: TransformerConfig
+    token_embedder: layers.Embed
+
+    def setup(self):
+        config = self.config
+        dtype = config.compute_dtype
+        self.relpos_bias = relative_position.RelativePositionBias(
+            config.num_heads,
+            config.relpos_buckets,
+            config.relpos_max_distance,
+            bidirectional=False,
+            dtype=dtype,
+        )
+        self.layers = [DecoderLayer(config) for _ in range(config.num_decoder_layers)]
+        self.decoder_norm = layers.RMSNorm(dtype)
+        self.dropout = nn.Dropout(config.dropout_rate)
+        if not config.logits_via_embedding:
+            # float32: the softmax over a large vocabulary needs it.
+            self.logits_dense = layers.Dense(config.vocab_size, ("embed", "vocab"), jnp.float32)
+
+    def make_context(
+        self,
+        encoded: Float[Array, "batch enc_len emb"],
+        encoder_mask: Bool[Array, "batch enc_len"],
+        adapters: tuple[AdapterParams, ...] | None = None,
+        gates: tuple[GridGates, ...] | None = None,
+    ) -> DecoderContext:
+        """All that does not depend on the decoder's tokens."""
+        contexts = []
+        for i, layer in enumerate(self.layers):
+            keys, values = layer.cross_keys_values(encoded)
+            adapter = None if adapters is None else adapters[i]
+            layer_gates = None if gates is None else gates[i]
+            contexts.append(LayerContext(keys, values, adapter, layer_gates))
+        return DecoderContext(tuple(contexts), encoder_mask)
+
+    def make_cache(self, batch: int, beams: int, length: int) -> tuple[KeyValueCache, ...]:
+        """An empty cache for `length` positions of each hypothesis."""
+        config = self.config
+        shape = (batch, beams, length, config.num_heads, config.head_dim)
+        zeros = jnp.zeros(shape, config.compute_dtype)
+        return tuple(KeyValueCache(zeros, zeros) for _ in self.layers)
+
+    def __call__(
+        self,
+        tokens: Int[Array, "batch dec_len"],
+        context: DecoderContext,
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "batch dec_len vocab"]:
+        """Logits of the token after each position, given all tokens."""
+        positions = jnp.arange(tokens.shape[1])
+        bias = self.relpos_bias(positions, positions)
+        # Causal: padding comes last in a target, so that no real position sees it.
+        mask = (positions[:, None] >= positions)[None]
+        x = self.dropout(self.token_embedder(tokens), deterministic=deterministic)
+        for layer, layer_context in zip(self.layers, context.layers, strict=True):
+            x = layer(
+                x, layer_context, context.encoder_mask, mask, bias, deterministic=deterministic
+            )
+        x = self.dropout(self.decoder_norm(x), deterministic=deterministic)
+        return self._logits(x)
+
+    def step(
+        self,
+        tokens: Int[Array, "batch beams"],
+        context: DecoderContext,
+        cache: tuple[KeyValueCache, ...],
+        index: Int[Array, ""],
+    ) -> tuple[Float[Array, "batch beams vocab"], tuple[KeyValueCache, ...]]:
+        """Logits of the token after position `index`, where each hypothesis has `tokens`."""
+        length = cache[0].keys.shape[2]
+        bias = self.relpos_bias(jnp.asarray(index)[None], jnp.arange(length))
+        x = self.token_embedder(tokens)
+        extended = []
+        for layer, layer_context, layer_cache in zip(
+            self.layers, context.layers, cache, strict=True
+        ):
+            x, layer_cache = layer.step(
+                x, layer_context, context.encoder_mask, layer_cache, index, bias
+            )
+            extended.append(layer_cache)
+        return self._logits(self.decoder_norm(x)), tuple(extended)
+
+    def _logits(
+        self, states: Float[Array, "batch length emb"]
+    ) -> Float[Array, "batch length vocab"]:
+        if self.config.logits_via_embedding:
+            return self.token_embedder.attend(states)
+        return self.logits_dense(states)

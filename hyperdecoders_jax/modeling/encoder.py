@@ -1,0 +1,96 @@
+"""The encoder: embedded inputs become contextual states.
+
+Pre-norm blocks of self-attention and feed-forward; all layers share one table of relative
+positions. The output is normed and, in training, dropped out.
+
+Source: t5x/examples/t5/network.py.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float
+
+from hyperdecoders_jax.modeling import attention, feed_forward, layers, relative_position
+from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.types import AdapterParams, GridGates
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention, then feed-forward."""
+
+    config: TransformerConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch enc_len emb"],
+        mask: Bool[Array, "batch 1 enc_len"],
+        bias: Float[Array, "heads enc_len enc_len"],
+        adapter: AdapterParams | None,
+        gates: GridGates | None,
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "batch enc_len emb"]:
+        config = self.config
+        dtype = config.compute_dtype
+
+        y = layers.RMSNorm(dtype, name="pre_attention_layer_norm")(x)
+        self_attention = attention.Attention(
+            config.num_heads,
+            config.head_dim,
+            config.dropout_rate,
+            dtype,
+            config.emb_dim,
+            name="attention",
+        )
+        keys, values = self_attention.keys_values(y)
+        y = self_attention(y, keys, values, mask, bias, deterministic=deterministic)
+        x += nn.Dropout(config.dropout_rate)(y, deterministic=deterministic)
+
+        y = layers.RMSNorm(dtype, name="pre_mlp_layer_norm")(x)
+        mlp = feed_forward.FeedForward(config, config.encoder_adapter.norm_input, name="mlp")
+        return x + mlp(y, x, adapter, gates, deterministic=deterministic)
+
+
+class Encoder(nn.Module):
+    """A stack of encoder layers."""
+
+    config: TransformerConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        embedded: Float[Array, "batch enc_len emb"],
+        mask: Bool[Array, "batch enc_len"],
+        adapters: tuple[AdapterParams, ...] | None = None,
+        gates: tuple[GridGates, ...] | None = None,
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "batch enc_len emb"]:
+        """Returns the states that a decoder reads, and that are pooled."""
+        config = self.config
+        dtype = config.compute_dtype
+        positions = jnp.arange(embedded.shape[1])
+        bias = relative_position.RelativePositionBias(
+            config.num_heads,
+            config.relpos_buckets,
+            config.relpos_max_distance,
+            bidirectional=True,
+            dtype=dtype,
+            name="relpos_bias",
+        )(positions, positions)
+
+        x = nn.Dropout(config.dropout_rate)(embedded, deterministic=deterministic)
+        for i in range(config.num_encoder_layers):
+            x = EncoderLayer(config, name=f"layers_{i}")(
+                x,
+                mask[:, None],
+                bias,
+                None if adapters is None else adapters[i],
+                None if gates is None else gates[i],
+                deterministic=deterministic,
+            )
+        x = layers.RMSNorm(dtype, name="encoder_norm")(x)
+        return nn.Dropout(config.dropout_rate)(x, deterministic=deterministic)

@@ -1,0 +1,62 @@
+"""The feed-forward block, with the adapter beside it and the gates on its output projection.
+
+What the block adds to the residual stream is
+`dropout(wo(activations(wi(normed)))) + adapter(residual)`: the adapter is parallel to the
+feed-forward and, by default, reads the residual stream as it is, not the normed states.
+
+Source: t5x/examples/t5/layers.py (MlpBlock); Ivison & Peters 2022 (arXiv:2203.08304).
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+
+import jax
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from hyperdecoders_jax.modeling import adapters, hypergrid, layers
+from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.types import AdapterParams, GridGates
+
+_ACTIVATIONS = {
+    "relu": jax.nn.relu,
+    "gelu": jax.nn.gelu,  # the tanh approximation, as T5 v1.1 was trained with
+    "silu": jax.nn.silu,
+    "linear": lambda x: x,
+}
+
+
+class FeedForward(nn.Module):
+    """T5's feed-forward block, gated (v1.1) or plain (v1.0), adapted or not."""
+
+    config: TransformerConfig
+    adapter_reads_normed: bool
+
+    @nn.compact
+    def __call__(
+        self,
+        normed: Float[Array, "batch length emb"],
+        residual: Float[Array, "batch length emb"],
+        adapter: AdapterParams | None = None,
+        gates: GridGates | None = None,
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "batch length emb"]:
+        """Returns what the block adds to the residual stream."""
+        config = self.config
+        dtype = config.compute_dtype
+        activated = []
+        for i, activation in enumerate(config.mlp_activations):
+            name = "wi" if len(config.mlp_activations) == 1 else f"wi_{i}"
+            wi = layers.Dense(config.mlp_dim, ("embed", "mlp"), dtype, name=name)
+            activated.append(_ACTIVATIONS[activation](wi(normed)))
+        hidden = functools.reduce(operator.mul, activated)  # [batch, length, mlp]
+        hidden = nn.Dropout(config.dropout_rate)(hidden, deterministic=deterministic)
+        wo = hypergrid.GatedDense(config.emb_dim, ("mlp", "embed"), dtype, name="wo")
+        y = wo(hidden, None if gates is None else gates.wo)
+        y = nn.Dropout(config.dropout_rate)(y, deterministic=deterministic)
+        if adapter is not None:
+            y += adapters.apply_adapters(adapter, normed if self.adapter_reads_normed else residual)
+        return y

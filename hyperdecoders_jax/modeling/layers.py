@@ -1,0 +1,106 @@
+"""Building blocks without a plan of their own: parameters, dense maps, norm, embedding, dropout.
+
+Parameters have T5X's names, shapes and logical axes, so that its checkpoints load and its
+partitioning rules apply. They are float32; `dtype` is the type that the computation runs in.
+
+Source: t5x/examples/t5/layers.py.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen import partitioning
+from jax import lax
+from jax.nn.initializers import Initializer
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from hyperdecoders_jax.modeling import initializers
+from hyperdecoders_jax.types import PyTree
+
+
+def param(
+    name: str, init: Initializer, shape: tuple[int, ...], axes: tuple[str, ...], dtype: DTypeLike
+) -> Array:
+    """Makes or reads a float32 parameter of the module at work, and returns it in `dtype`.
+
+    The axes go to the collection `params_axes`, where T5X and our partitioning look for them.
+    """
+    value = partitioning.param_with_axes(name, init, shape, jnp.float32, axes=axes)
+    return jnp.asarray(value, dtype)
+
+
+class Dense(nn.Module):
+    """`x @ kernel`, T5 has no biases; `use_bias` is for the new parameters."""
+
+    features: int
+    axes: tuple[str, str]
+    dtype: DTypeLike
+    kernel_init: Initializer = initializers.DENSE_KERNEL
+    bias_init: Initializer | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*lead fan_in"]) -> Float[Array, "*lead fan_out"]:
+        shape = (x.shape[-1], self.features)
+        kernel = param("kernel", self.kernel_init, shape, self.axes, self.dtype)
+        y = jnp.dot(x.astype(self.dtype), kernel)
+        if self.bias_init is not None:
+            y += param("bias", self.bias_init, (self.features,), self.axes[1:], self.dtype)
+        return y
+
+
+class RMSNorm(nn.Module):
+    """T5's layer norm: neither mean nor bias; statistics in float32."""
+
+    dtype: DTypeLike
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*lead emb"]) -> Float[Array, "*lead emb"]:
+        x = x.astype(jnp.float32)
+        mean_square = jnp.mean(lax.square(x), axis=-1, keepdims=True)
+        normed = (x * lax.rsqrt(mean_square + self.epsilon)).astype(self.dtype)
+        return normed * param("scale", initializers.ONES, x.shape[-1:], ("embed",), self.dtype)
+
+
+class Embed(nn.Module):
+    """Token embeddings; `attend` uses the same table for the logits of tied models."""
+
+    vocab_size: int
+    emb_dim: int
+    dtype: DTypeLike
+
+    def setup(self):
+        self.embedding = partitioning.param_with_axes(
+            "embedding",
+            initializers.EMBEDDING,
+            (self.vocab_size, self.emb_dim),
+            jnp.float32,
+            axes=("vocab", "embed"),
+        )
+
+    def __call__(self, tokens: Int[Array, "*lead"]) -> Float[Array, "*lead emb"]:
+        # A gather: multiplying one-hot rows instead costs as much as the logits do.
+        return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
+
+    def attend(self, states: Float[Array, "*lead emb"]) -> Float[Array, "*lead vocab"]:
+        """Logits of a tied model, in float32, scaled by emb**-0.5 as T5 v1.0 does."""
+        states = states.astype(jnp.float32) / jnp.sqrt(states.shape[-1])
+        return jnp.dot(states, self.embedding.astype(jnp.float32).T)
+
+
+def unstack(tree: PyTree) -> tuple[PyTree, ...]:
+    """Splits arrays stacked along their first axis, layers, into one tree for each layer.
+
+    By `lax.split`, whose gradient is one concatenation. Indexing would make a zero-padded
+    cotangent of full size for every layer and add them up.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    num_layers = leaves[0].shape[0]
+    columns = [
+        [part.reshape(part.shape[1:]) for part in lax.split(leaf, [1] * num_layers)]
+        for leaf in leaves
+    ]
+    return tuple(structure.unflatten(row) for row in zip(*columns, strict=True))

@@ -1,0 +1,23 @@
+"""Pooling: the states of an input become one vector, its condition."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+def masked_mean(
+    states: Float[Array, "batch length emb"], mask: Bool[Array, "batch length"]
+) -> Float[Array, "batch emb"]:
+    """Averages `states` over the positions where `mask` is True.
+
+    >>> masked_mean(jnp.array([[[2.0], [4.0], [9.0]]]), jnp.array([[True, True, False]]))
+    Array([[3.]], dtype=float32)
+
+    An example with no True position gives zeros, not NaN.
+    Source: Ivison & Peters 2022 (arXiv:2203.08304), the pooled encoder output.
+    """
+    # `where` before the sum: what stands at padding, were it NaN, must not reach the mean.
+    total = jnp.sum(jnp.where(mask[..., None], states, 0.0), axis=-2, dtype=jnp.float32)
+    count = jnp.sum(mask, axis=-1, dtype=jnp.float32)[..., None]
+    return (total / jnp.maximum(count, 1.0)).astype(states.dtype)

@@ -1,0 +1,105 @@
+"""The whole model: inputs are encoded once, and a decoder of their own reads them.
+
+    inputs ── Encoder(encoder_adapters) ──▶ encoded ── masked mean ──▶ pooled
+    pooled ── decoder_adapters (a source) ──▶ AdapterParams of all decoder layers
+    encoded + adapters + gates ──▶ DecoderContext;  DecoderContext + tokens ── Decoder ──▶ logits
+
+Everything before the last arrow depends on an example's input alone and is done once for it. The
+parameters `token_embedder`, `encoder` and `decoder` are T5X's T5, to the letter; all others are
+new, under top-level keys of their own.
+
+Source: Ivison & Peters 2022 (arXiv:2203.08304); t5x/examples/t5/network.py.
+"""
+
+from __future__ import annotations
+
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from hyperdecoders_jax.modeling import adapter_sources, decoder, encoder, layers, pooling
+from hyperdecoders_jax.modeling.attention import KeyValueCache
+from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.types import PAD_ID, AdapterParams, DecoderContext
+
+
+class Transformer(nn.Module):
+    """T5 whose stacks are adapted by what their sources make."""
+
+    config: TransformerConfig
+
+    def setup(self):
+        config = self.config
+        self.token_embedder = layers.Embed(config.vocab_size, config.emb_dim, config.compute_dtype)
+        self.encoder = encoder.Encoder(config)
+        self.decoder = decoder.Decoder(config, self.token_embedder)
+        self.encoder_adapters = adapter_sources.make(config, "encoder")
+        self.decoder_adapters = adapter_sources.make(config, "decoder")
+
+    def encode(
+        self,
+        tokens: Int[Array, "batch enc_len"],
+        task_ids: Int[Array, "*batch"] | None = None,
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "batch enc_len emb"]:
+        """Contextual states of the inputs; those at padding mean nothing."""
+        condition = adapter_sources.Condition(pooled=None, task_ids=task_ids)
+        adapters = _adapters_by_layer(self.encoder_adapters, condition)
+        return self.encoder(
+            self.token_embedder(tokens), tokens != PAD_ID, adapters, deterministic=deterministic
+        )
+
+    def make_context(
+        self,
+        encoded: Float[Array, "batch enc_len emb"],
+        tokens: Int[Array, "batch enc_len"],
+        task_ids: Int[Array, "*batch"] | None = None,
+    ) -> DecoderContext:
+        """Pools the states and writes each example's decoder; once for an example."""
+        mask = tokens != PAD_ID
+        condition = adapter_sources.Condition(pooling.masked_mean(encoded, mask), task_ids)
+        adapters = _adapters_by_layer(self.decoder_adapters, condition)
+        return self.decoder.make_context(encoded, mask, adapters)
+
+    def decode(
+        self,
+        context: DecoderContext,
+        tokens: Int[Array, "batch dec_len"],
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "batch dec_len vocab"]:
+        """Logits at every position of given decoder inputs."""
+        return self.decoder(tokens, context, deterministic=deterministic)
+
+    def decode_step(
+        self,
+        context: DecoderContext,
+        tokens: Int[Array, "batch beams"],
+        cache: tuple[KeyValueCache, ...],
+        index: Int[Array, ""],
+    ) -> tuple[Float[Array, "batch beams vocab"], tuple[KeyValueCache, ...]]:
+        """Logits after one more token of every hypothesis, and the cache extended by it."""
+        return self.decoder.step(tokens, context, cache, index)
+
+    def make_cache(self, batch: int, beams: int, length: int) -> tuple[KeyValueCache, ...]:
+        """An empty cache for `decode_step`."""
+        return self.decoder.make_cache(batch, beams, length)
+
+    def __call__(
+        self,
+        encoder_input_tokens: Int[Array, "batch enc_len"],
+        decoder_input_tokens: Int[Array, "batch dec_len"],
+        task_ids: Int[Array, "*batch"] | None = None,
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "batch dec_len vocab"]:
+        """Teacher-forced logits."""
+        encoded = self.encode(encoder_input_tokens, task_ids, deterministic=deterministic)
+        context = self.make_context(encoded, encoder_input_tokens, task_ids)
+        return self.decode(context, decoder_input_tokens, deterministic=deterministic)
+
+
+def _adapters_by_layer(
+    source: adapter_sources.AdapterSource | None, condition: adapter_sources.Condition
+) -> tuple[AdapterParams, ...] | None:
+    return None if source is None else layers.unstack(source(condition))

@@ -1,0 +1,98 @@
+"""The values that cross borders, and the words for their axes.
+
+A pipeline gives a `Batch`, an encoder with its hypernetwork gives a `DecoderContext`, and a decoder
+or a search reads it. `AdapterParams` and `GridGates` are what a context adapts the decoder with.
+
+Axes, in the order in which they appear in a shape:
+
+| word       | counts                                                              |
+|------------|---------------------------------------------------------------------|
+| layers     | blocks of one stack (encoder or decoder)                            |
+| batch      | examples                                                            |
+| beams      | hypotheses or samples of one example                                |
+| enc_len    | tokens of an input                                                  |
+| dec_len    | tokens of a target                                                  |
+| length     | tokens of either                                                    |
+| heads      | attention heads                                                     |
+| emb        | features of the residual stream                                     |
+| head_dim   | features of one attention head                                      |
+| mlp        | hidden features of a feed-forward block                             |
+| bottleneck | hidden features of an adapter, or of the hypernetwork               |
+| cond       | features of a condition, what a hypernetwork reads                  |
+| vocab      | entries of the embedding table                                      |
+| tasks      | tasks of the configured, ordered list                               |
+| rows, cols | blocks of a weight matrix that one gate scales: fan-in, fan-out     |
+
+Masks are boolean, True = real. Token 0 is padding and starts the decoder; token 1 ends a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.struct
+from jaxtyping import Array, Bool, Float, Int
+
+PAD_ID = 0
+EOS_ID = 1
+DECODER_START_ID = PAD_ID
+
+PyTree = Any
+# Nested dictionaries of arrays, keyed as in T5X: params["encoder"]["layers_0"]["mlp"]["wo"].
+Params = Mapping[str, Any]
+
+
+@flax.struct.dataclass
+class Batch:
+    """Examples as the model reads them; one batch may hold many tasks."""
+
+    encoder_input_tokens: Int[Array, "batch enc_len"]
+    decoder_input_tokens: Int[Array, "batch dec_len"]
+    decoder_target_tokens: Int[Array, "batch dec_len"]
+    decoder_loss_weights: Float[Array, "batch dec_len"] | Int[Array, "batch dec_len"]
+    task_ids: Int[Array, "*batch"]
+
+
+@flax.struct.dataclass
+class AdapterParams:
+    """Parameters of bottleneck adapters.
+
+    Leading axes say what they adapt: `[layers, ...]` when all examples share them,
+    `[layers, batch, ...]` when each example has its own, and the same without `layers` once they
+    have reached their layer.
+    """
+
+    down_kernel: Float[Array, "*lead emb bottleneck"]
+    down_bias: Float[Array, "*lead bottleneck"]
+    up_kernel: Float[Array, "*lead bottleneck emb"]
+    up_bias: Float[Array, "*lead emb"]
+
+
+@flax.struct.dataclass
+class GridGates:
+    """Gates over blocks of the output projection of feed-forward blocks (HyperGrid)."""
+
+    wo: Float[Array, "*lead rows cols"]
+
+
+@flax.struct.dataclass
+class LayerContext:
+    """What one decoder layer knows of the inputs."""
+
+    cross_keys: Float[Array, "batch enc_len heads head_dim"]
+    cross_values: Float[Array, "batch enc_len heads head_dim"]
+    adapter: AdapterParams | None
+    gates: GridGates | None
+
+
+@flax.struct.dataclass
+class DecoderContext:
+    """All that a decoder knows of its inputs; computed once per example, read by every step.
+
+    In a decoding loop these are constants: they are never gathered when beams are reordered, and
+    never tiled over beams.
+    """
+
+    layers: tuple[LayerContext, ...]
+    encoder_mask: Bool[Array, "batch enc_len"]

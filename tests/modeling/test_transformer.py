@@ -1,0 +1,187 @@
+"""Laws of the whole model."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hyperdecoders_jax import model
+from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig
+from hyperdecoders_jax.decoding.sampling import GreedyConfig
+from hyperdecoders_jax.modeling.config import SOURCES_OF_SIDE
+from tests import tiny
+
+# float32 rounding: batches of other shapes are summed in another order.
+ATOL = 2e-5
+
+PAIRS = [(e, d) for e in SOURCES_OF_SIDE["encoder"] for d in SOURCES_OF_SIDE["decoder"]]
+
+
+@functools.cache
+def make_model(encoder="manual", decoder="generated", **kw):
+    tiny_model = model.Model(tiny.make_config(encoder, decoder, **kw))
+    return tiny_model, tiny.make_params(tiny_model), jax.jit(tiny_model.logits)
+
+
+@settings(deadline=None, max_examples=8)
+@given(pair=st.sampled_from(PAIRS), row=st.integers(0, 2), seed=st.integers(0, 99))
+def test_an_examples_logits_depend_on_it_alone(pair, row, seed):
+    _, params, logits = make_model(*pair)
+    batch = tiny.make_batch(seed)
+    alone = logits(params, tiny.take_examples(batch, slice(row, row + 1)))
+    np.testing.assert_allclose(logits(params, batch)[row], alone[0], atol=ATOL)
+
+
+@settings(deadline=None, max_examples=8)
+@given(pair=st.sampled_from(PAIRS), amount=st.sampled_from([1, 9]), seed=st.integers(0, 99))
+def test_padding_does_not_change_logits(pair, amount, seed):
+    _, params, logits = make_model(*pair)
+    batch = tiny.make_batch(seed)
+    padded = logits(params, tiny.pad_inputs(batch, amount))
+    np.testing.assert_allclose(logits(params, batch), padded, atol=ATOL)
+
+
+def test_later_target_tokens_do_not_change_earlier_logits():
+    _, params, logits = make_model()
+    batch = tiny.make_batch()
+    changed = batch.replace(decoder_input_tokens=batch.decoder_input_tokens.at[:, 3:].set(9))
+    np.testing.assert_array_equal(logits(params, batch)[:, :3], logits(params, changed)[:, :3])
+
+
+@pytest.mark.parametrize("pair", [("manual", "manual"), ("manual", "generated")])
+def test_zero_up_projections_are_plain_t5_bit_for_bit(pair):
+    _, params, logits = make_model(*pair)
+    _, _, plain_logits = make_model("none", "none")
+
+    def zero_up(path, leaf):
+        is_up = any(getattr(key, "key", "").startswith("up_") for key in path)
+        return jnp.zeros_like(leaf) if is_up else leaf
+
+    zeroed = jax.tree_util.tree_map_with_path(zero_up, params)
+    backbone = {key: params[key] for key in model.BACKBONE_KEYS}
+    batch = tiny.make_batch()
+    np.testing.assert_array_equal(logits(zeroed, batch), plain_logits(backbone, batch))
+    assert not np.array_equal(logits(params, batch), plain_logits(backbone, batch))
+
+
+def test_generated_with_equal_conditions_is_manual_with_those_parameters():
+    generated, params, logits = make_model("none", "generated")
+    _, _, manual_logits = make_model("none", "manual")
+    batch = tiny.make_batch()
+    same = tiny.take_examples(batch, jnp.array([1, 1, 1]))
+    same = same.replace(
+        decoder_input_tokens=batch.decoder_input_tokens,
+        decoder_target_tokens=batch.decoder_target_tokens,
+    )
+    layers = generated.context(params, same).layers
+    adapters = jax.tree.map(lambda *xs: jnp.stack(xs)[:, 1], *[x.adapter for x in layers])
+    manual = {key: params[key] for key in model.BACKBONE_KEYS}
+    manual["decoder_adapters"] = {
+        name: getattr(adapters, name)
+        for name in ("down_kernel", "down_bias", "up_kernel", "up_bias")
+    }
+    np.testing.assert_allclose(logits(params, same), manual_logits(manual, same), atol=ATOL)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_step_by_step_logits_equal_teacher_forced(pair):
+    tiny_model, params, logits = make_model(*pair)
+    batch = tiny.make_batch()
+    context = tiny_model.context(params, batch)
+    module, variables = tiny_model.module, {"params": params}
+    beams, dec_len = 2, batch.decoder_input_tokens.shape[1]
+    cache = module.apply(variables, 3, beams, dec_len, method="make_cache")
+    # The second hypothesis reads other tokens, and must not disturb the first.
+    tokens = jnp.stack([batch.decoder_input_tokens, (batch.decoder_input_tokens * 7) % 31], 1)
+    steps = []
+    for index in range(dec_len):
+        step, cache = module.apply(
+            variables, context, tokens[:, :, index], cache, jnp.array(index), method="decode_step"
+        )
+        steps.append(step)
+    steps = jnp.stack(steps, axis=2)  # [batch, beams, dec_len, vocab]
+    np.testing.assert_allclose(steps[:, 0], logits(params, batch), atol=ATOL)
+    other = logits(params, batch.replace(decoder_input_tokens=tokens[:, 1]))
+    np.testing.assert_allclose(steps[:, 1], other, atol=ATOL)
+
+
+def test_beam_of_one_is_greedy():
+    tiny_model, params, _ = make_model()
+    beam = model.Model(tiny_model.config, decoding=BeamSearchConfig(num_beams=1))
+    greedy = model.Model(tiny_model.config, decoding=GreedyConfig())
+    batch = tiny.make_batch()
+    expected = greedy.predict(params, batch, max_len=6)
+    found = beam.predict(params, batch, max_len=6)
+    np.testing.assert_array_equal(found.tokens, expected.tokens)
+    np.testing.assert_allclose(found.log_likelihoods, expected.log_likelihoods, atol=ATOL)
+
+
+def test_an_empty_input_gives_finite_logits_and_gradients():
+    tiny_model, params, logits = make_model()
+    batch = tiny.make_batch()
+    empty = batch.replace(encoder_input_tokens=batch.encoder_input_tokens.at[1].set(0))
+    assert np.all(np.isfinite(logits(params, empty)))
+    gradients = jax.grad(lambda p: tiny_model.loss(p, empty)[0])(params)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
+
+
+def test_dropout_is_on_only_with_a_key():
+    tiny_model, params, _ = make_model()
+    batch = tiny.make_batch()
+    first = tiny_model.logits(params, batch, jax.random.key(0))
+    again = tiny_model.logits(params, batch, jax.random.key(0))
+    other = tiny_model.logits(params, batch, jax.random.key(1))
+    np.testing.assert_array_equal(first, again)
+    assert np.max(np.abs(first - other)) > 1e-3
+
+
+def test_bfloat16_is_near_float32_and_logits_stay_float32():
+    _, params, logits = make_model()
+    _, _, bfloat16_logits = make_model(dtype="bfloat16")
+    batch = tiny.make_batch()
+    found = bfloat16_logits(params, batch)
+    assert found.dtype == jnp.float32
+    # bfloat16 has 8 bits of mantissa; logits here are of order 1.
+    np.testing.assert_allclose(found, logits(params, batch), atol=0.15)
+
+
+def _while_bodies(jaxpr):
+    for eqn in jaxpr.eqns:
+        for name, value in eqn.params.items():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                if eqn.primitive.name == "while" and name == "body_jaxpr":
+                    yield inner
+                yield from _while_bodies(inner)
+
+
+def _shapes(jaxpr):
+    for eqn in jaxpr.eqns:
+        yield from (tuple(var.aval.shape) for var in eqn.outvars)
+        for value in eqn.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from _shapes(inner)
+
+
+def test_a_decoding_step_generates_nothing_and_tiles_nothing():
+    """Adapters and cross-attention are made before the loop, and beams share them."""
+    beams, batch_size, enc_len = 4, 3, 7
+    tiny_model, params, _ = make_model()
+    searching = model.Model(tiny_model.config, decoding=BeamSearchConfig(num_beams=beams))
+    batch = tiny.make_batch(batch=batch_size, enc_len=enc_len)
+    jaxpr = jax.make_jaxpr(lambda p, b: searching.predict(p, b, max_len=6).tokens)(params, batch)
+    bodies = list(_while_bodies(jaxpr.jaxpr))
+    assert len(bodies) == 1
+    shapes = set(_shapes(bodies[0]))
+    config = tiny_model.config
+    emb, adapter, heads = config.emb_dim, config.decoder_adapter.bottleneck_dim, config.num_heads
+    assert (batch_size, beams, emb) in shapes  # the residual stream: the walk sees the layers
+    for shape in shapes:
+        assert emb * adapter not in shape[1:], f"a step makes adapters: {shape}"
+        assert (emb, adapter) != shape[-2:], f"a step makes or copies adapters: {shape}"
+        assert shape[-3:] != (enc_len, heads, config.head_dim), f"a step tiles keys: {shape}"
