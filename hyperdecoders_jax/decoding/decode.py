@@ -1,0 +1,68 @@
+"""Any way of decoding behind one call: the type of its configuration says which."""
+
+from __future__ import annotations
+
+from jaxtyping import Array, PRNGKeyArray, UInt32
+
+from hyperdecoders_jax.decoding import beam_search, sampling
+from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig
+from hyperdecoders_jax.decoding.decoded import Decoded, NextToken
+from hyperdecoders_jax.decoding.sampling import GreedyConfig, SamplingConfig
+from hyperdecoders_jax.types import PyTree
+
+DecodingConfig = GreedyConfig | SamplingConfig | BeamSearchConfig
+
+
+def num_hypotheses(config: DecodingConfig) -> int:
+    """Rows of the cache that each example needs.
+
+    >>> num_hypotheses(BeamSearchConfig(num_beams=4))
+    4
+    """
+    match config:
+        case BeamSearchConfig():
+            return config.num_beams
+        case SamplingConfig():
+            return config.num_samples
+        case GreedyConfig():
+            return 1
+    raise TypeError(
+        "The way of decoding must be a GreedyConfig, SamplingConfig or BeamSearchConfig; got "
+        f"{config!r}. Bind Model.decoding in a file of gin_configs/decoding."
+    )
+
+
+def decode(
+    config: DecodingConfig,
+    next_token: NextToken,
+    cache: PyTree,
+    *,
+    batch_size: int,
+    max_len: int,
+    sample_rng: PRNGKeyArray | UInt32[Array, "2"] | None = None,
+) -> Decoded:
+    """Decodes as `config` says.
+
+    Args:
+      config: how.
+      next_token: see `decoded.NextToken`.
+      cache: its leaves are `[batch_size, num_hypotheses(config), ...]`.
+      batch_size: number of examples.
+      max_len: most tokens of a text, EOS included.
+      sample_rng: needed by `SamplingConfig` alone.
+
+    Raises:
+      ValueError: `config` samples and there is no `sample_rng`.
+    """
+    sizes = {"batch_size": batch_size, "max_len": max_len}
+    match config:
+        case BeamSearchConfig():
+            return beam_search.beam_search(next_token, cache, config, **sizes)
+        case GreedyConfig():
+            return sampling.greedy(next_token, cache, config, **sizes)
+    if sample_rng is None:
+        raise ValueError(
+            f"Sampling needs a random key; got sample_rng=None with {config!r}. "
+            "Pass sample_rng=jax.random.key(seed), or decode with GreedyConfig."
+        )
+    return sampling.sample(next_token, cache, config, sample_rng=sample_rng, **sizes)

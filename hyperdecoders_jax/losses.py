@@ -1,0 +1,122 @@
+"""Losses: logits and targets become one number, and the sums that it is made of.
+
+Cross entropy with label smoothing in the two definitions that matter here, an optional z-loss, and
+either reduction. Everything is float32.
+
+Source: specified by allenai/hyperdecoders (trainer) and t5x/losses.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+SMOOTHINGS = ("hyperdecoders", "t5x")
+REDUCTIONS = ("sum", "mean")
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """What training minimises.
+
+    Attributes:
+      label_smoothing: eps in [0, 1); the probability that leaves the target.
+      smoothing: `hyperdecoders` spreads eps over all of the vocabulary, the target included.
+        `t5x` spreads it over all others, and subtracts the entropy of the smoothed target, so that
+        a perfect model has loss 0.
+      reduction: `sum` over the target tokens of a batch, or their `mean`.
+      z_loss: weight of log(Z)**2, which keeps the logits near normalised (T5X: 1e-4).
+    """
+
+    label_smoothing: float = 0.0
+    smoothing: str = "hyperdecoders"
+    reduction: str = "sum"
+    z_loss: float = 0.0
+
+    def __post_init__(self):
+        for field, value, choices in (
+            ("smoothing", self.smoothing, SMOOTHINGS),
+            ("reduction", self.reduction, REDUCTIONS),
+        ):
+            if value not in choices:
+                raise ValueError(
+                    f"LossConfig.{field} must be one of {choices}; got {value!r}. "
+                    f"Set LossConfig.{field} to one of them."
+                )
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ValueError(
+                f"LossConfig.label_smoothing must be in [0, 1); got {self.label_smoothing}. "
+                "The paper uses 0.1; 0.0 turns it off."
+            )
+        if self.z_loss < 0.0:
+            raise ValueError(
+                f"LossConfig.z_loss must not be negative; got {self.z_loss}. "
+                "T5X pretrains with 1e-4; 0.0 turns it off."
+            )
+
+
+def token_log_likelihoods(
+    logits: Float[Array, "*lead vocab"], targets: Int[Array, "*lead"]
+) -> Float[Array, "*lead"]:
+    """Log-probability of the target at every position.
+
+    >>> token_log_likelihoods(jnp.zeros((1, 4)), jnp.array([2])).round(4)
+    Array([-1.3863], dtype=float32)
+    """
+    logits = logits.astype(jnp.float32)
+    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return chosen - jax.nn.logsumexp(logits, axis=-1)
+
+
+def cross_entropy(
+    logits: Float[Array, "batch dec_len vocab"],
+    targets: Int[Array, "batch dec_len"],
+    weights: Float[Array, "batch dec_len"] | Int[Array, "batch dec_len"],
+    config: LossConfig,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """The loss of a batch, and sums over its target tokens.
+
+    Args:
+      logits: of the token at each position.
+      targets: the tokens.
+      weights: 1 at real targets, 0 at padding.
+      config: which loss.
+
+    Returns:
+      The loss, and `loss_sum` (the loss before its reduction), `z_loss_sum` (its part of that),
+      `num_tokens` and `num_correct` (argmax equals target). Sums of micro-batches add up to those
+      of their batch.
+    """
+    logits = logits.astype(jnp.float32)
+    weights = weights.astype(jnp.float32)
+    vocab_size = logits.shape[-1]
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    nll = log_z - jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    # Mean over the vocabulary of -log p; smoothing needs no one-hot targets.
+    mean_nll = log_z - jnp.mean(logits, axis=-1)
+
+    eps = config.label_smoothing
+    if config.smoothing == "hyperdecoders":
+        per_token = (1.0 - eps) * nll + eps * mean_nll
+    else:
+        other = eps / (vocab_size - 1)  # the probability of each token that is not the target
+        per_token = (1.0 - eps - other) * nll + other * vocab_size * mean_nll
+        if eps > 0.0:
+            per_token += (1.0 - eps) * math.log(1.0 - eps) + eps * math.log(other)
+    z_loss = config.z_loss * jnp.square(log_z)
+
+    num_tokens = jnp.sum(weights)
+    loss_sum = jnp.sum((per_token + z_loss) * weights)
+    metrics = {
+        "loss_sum": loss_sum,
+        "z_loss_sum": jnp.sum(z_loss * weights),
+        "num_tokens": num_tokens,
+        "num_correct": jnp.sum((jnp.argmax(logits, axis=-1) == targets) * weights),
+    }
+    if config.reduction == "mean":
+        return loss_sum / jnp.maximum(num_tokens, 1.0), metrics
+    return loss_sum, metrics

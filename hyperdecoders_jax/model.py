@@ -1,0 +1,161 @@
+"""The three verbs: a `Model` gives the loss of a batch, predicts texts for it, and scores targets.
+
+Both runners, all benchmarks and every export call these and nothing below them. A `Model` holds
+choices, no arrays: parameters are arguments, so that `jax.jit`, `jax.grad` and sharding apply to
+every method as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import flax.core
+import jax
+import jax.numpy as jnp
+from flax.linen import partitioning
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from hyperdecoders_jax import losses
+from hyperdecoders_jax.decoding import decode
+from hyperdecoders_jax.decoding.decode import DecodingConfig, GreedyConfig
+from hyperdecoders_jax.decoding.decoded import Decoded
+from hyperdecoders_jax.losses import LossConfig
+from hyperdecoders_jax.modeling import transformer
+from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.types import Batch, DecoderContext, Params
+
+# T5's own parameters; every other top-level key is new and belongs to an adaptation method.
+BACKBONE_KEYS = ("token_embedder", "encoder", "decoder")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """An adapted T5 with its loss and its way of decoding.
+
+    Attributes:
+      config: sizes and adapters.
+      loss_config: what `loss` computes.
+      decoding: how `predict` chooses tokens.
+    """
+
+    config: TransformerConfig
+    loss_config: LossConfig = LossConfig()
+    decoding: DecodingConfig = GreedyConfig()
+
+    @functools.cached_property
+    def module(self) -> transformer.Transformer:
+        """The Flax module; its methods take `{"params": params}`."""
+        return transformer.Transformer(self.config)
+
+    def _init_variables(self, params_rng: PRNGKeyArray) -> dict:
+        token = jnp.zeros((1, 1), jnp.int32)
+        return self.module.init(params_rng, token, token, task_ids=token[0])
+
+    def init(self, params_rng: PRNGKeyArray) -> Params:
+        """Random parameters, float32."""
+        return jax.jit(lambda rng: self._init_variables(rng)["params"])(params_rng)
+
+    @functools.cached_property
+    def _abstract_variables(self) -> dict:
+        return jax.eval_shape(self._init_variables, jax.random.key(0))
+
+    def param_shapes(self) -> Params:
+        """Shapes and types of the parameters, without making them."""
+        return self._abstract_variables["params"]
+
+    def param_axes(self) -> Params:
+        """The logical axes of each parameter, as a tuple of names."""
+        axes = partitioning.get_axis_names(self._abstract_variables["params_axes"])
+        is_leaf = lambda leaf: isinstance(leaf, jax.sharding.PartitionSpec)  # noqa: E731
+        return jax.tree.map(tuple, flax.core.unfreeze(axes), is_leaf=is_leaf)
+
+    def context(
+        self, params: Params, batch: Batch, dropout_rng: PRNGKeyArray | None = None
+    ) -> DecoderContext:
+        """Encodes the inputs and writes each example's decoder.
+
+        With a `dropout_rng` there is dropout, as in training.
+        """
+
+        def encode(module):
+            encoded = module.encode(
+                batch.encoder_input_tokens, batch.task_ids, deterministic=dropout_rng is None
+            )
+            return module.make_context(encoded, batch.encoder_input_tokens, batch.task_ids)
+
+        return self._apply(encode, params, dropout_rng)
+
+    def logits(
+        self, params: Params, batch: Batch, dropout_rng: PRNGKeyArray | None = None
+    ) -> Float[Array, "batch dec_len vocab"]:
+        """Teacher-forced logits of the targets."""
+
+        def forward(module):
+            return module(
+                batch.encoder_input_tokens,
+                batch.decoder_input_tokens,
+                batch.task_ids,
+                deterministic=dropout_rng is None,
+            )
+
+        return self._apply(forward, params, dropout_rng)
+
+    def loss(
+        self, params: Params, batch: Batch, dropout_rng: PRNGKeyArray | None = None
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """The loss of a batch and its sums; see `losses.cross_entropy`."""
+        logits = self.logits(params, batch, dropout_rng)
+        return losses.cross_entropy(
+            logits, batch.decoder_target_tokens, batch.decoder_loss_weights, self.loss_config
+        )
+
+    def score(self, params: Params, batch: Batch) -> Float[Array, "batch dec_len"]:
+        """Log-probability of each target token given those before it; 0 where its weight is 0."""
+        logits = self.logits(params, batch)
+        scores = losses.token_log_likelihoods(logits, batch.decoder_target_tokens)
+        return jnp.where(batch.decoder_loss_weights > 0, scores, 0.0)
+
+    def predict(
+        self,
+        params: Params,
+        batch: Batch,
+        sample_rng: PRNGKeyArray | None = None,
+        *,
+        max_len: int,
+    ) -> Decoded:
+        """Decodes at most `max_len` tokens, EOS included, for each example.
+
+        Args:
+          params: of the model.
+          batch: of which only the inputs and task ids are read.
+          sample_rng: for sampling alone.
+          max_len: static.
+
+        Returns:
+          Tokens, scores and log-likelihoods of the hypotheses, best first.
+        """
+        context = self.context(params, batch)
+
+        def next_token(tokens, cache, index):
+            return self._apply(
+                lambda module: module.decode_step(context, tokens, cache, index), params
+            )
+
+        batch_size = batch.encoder_input_tokens.shape[0]
+        num_hypotheses = decode.num_hypotheses(self.decoding)
+        cache = self._apply(
+            lambda module: module.make_cache(batch_size, num_hypotheses, max_len), params
+        )
+        return decode.decode(
+            self.decoding,
+            next_token,
+            cache,
+            batch_size=batch_size,
+            max_len=max_len,
+            sample_rng=sample_rng,
+        )
+
+    def _apply(self, method, params, dropout_rng=None):
+        rngs = {} if dropout_rng is None else {"dropout": dropout_rng}
+        return self.module.apply({"params": params}, rngs=rngs, method=method)
