@@ -1,1 +1,1 @@
-"""Checkpoints in, checkpoints of other libraries out, and back."""
+"""Parameters as others name and store them."""

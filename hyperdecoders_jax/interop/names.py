@@ -1,0 +1,79 @@
+"""One bijection of parameter names: T5X's paths, which are ours, and Hugging Face's.
+
+A path joins the keys of a parameter tree by "/": `encoder/layers_0/mlp/wo/kernel` is Hugging
+Face's `encoder.block.0.layer.1.DenseReluDense.wo.weight`, transposed. Everything that reads or
+writes other people's weights goes through here.
+
+Source: transformers' T5; t5x/examples/t5/network.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from flax import traverse_util
+
+from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.types import Params
+
+_PROJECTIONS = {"query": "q", "key": "k", "value": "v", "out": "o"}
+# Sub-layers of a block in order: ours, the norm before it, and Hugging Face's.
+_ENCODER_SUBLAYERS = (
+    ("attention", "pre_attention_layer_norm", "SelfAttention"),
+    ("mlp", "pre_mlp_layer_norm", "DenseReluDense"),
+)
+_DECODER_SUBLAYERS = (
+    ("self_attention", "pre_self_attention_layer_norm", "SelfAttention"),
+    ("encoder_decoder_attention", "pre_cross_attention_layer_norm", "EncDecAttention"),
+    ("mlp", "pre_mlp_layer_norm", "DenseReluDense"),
+)
+
+
+def flatten(params: Params) -> dict[str, np.ndarray]:
+    """{"a": {"b": x}} -> {"a/b": x}"""
+    return traverse_util.flatten_dict(dict(params), sep="/")
+
+
+def unflatten(flat: dict[str, np.ndarray]) -> Params:
+    """{"a/b": x} -> {"a": {"b": x}}"""
+    return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def hugging_face_names(config: TransformerConfig) -> dict[str, str]:
+    """Hugging Face's name of every backbone parameter, by its path."""
+    names = {"token_embedder/embedding": "shared.weight"}
+    stacks = (
+        ("encoder", config.num_encoder_layers, _ENCODER_SUBLAYERS),
+        ("decoder", config.num_decoder_layers, _DECODER_SUBLAYERS),
+    )
+    for stack, num_layers, sublayers in stacks:
+        names[f"{stack}/relpos_bias/rel_embedding"] = (
+            f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+        )
+        names[f"{stack}/{stack}_norm/scale"] = f"{stack}.final_layer_norm.weight"
+        for layer in range(num_layers):
+            for i, (sublayer, norm, theirs) in enumerate(sublayers):
+                path, name = f"{stack}/layers_{layer}", f"{stack}.block.{layer}.layer.{i}"
+                names[f"{path}/{norm}/scale"] = f"{name}.layer_norm.weight"
+                for dense, their_dense in _dense_names(sublayer, config).items():
+                    kernel = f"{path}/{sublayer}/{dense}/kernel"
+                    names[kernel] = f"{name}.{theirs}.{their_dense}.weight"
+    if not config.logits_via_embedding:
+        names["decoder/logits_dense/kernel"] = "lm_head.weight"
+    return names
+
+
+def _dense_names(sublayer: str, config: TransformerConfig) -> dict[str, str]:
+    if sublayer != "mlp":
+        return _PROJECTIONS
+    num_inputs = len(config.mlp_activations)
+    inputs = ["wi"] if num_inputs == 1 else [f"wi_{i}" for i in range(num_inputs)]
+    return {dense: dense for dense in (*inputs, "wo")}
+
+
+def transpose(path: str, value: np.ndarray) -> np.ndarray:
+    """Turns a parameter's PyTorch layout into ours, and ours into PyTorch's.
+
+    PyTorch keeps dense kernels as [fan_out, fan_in] and relative positions as [buckets, heads].
+    """
+    name = path.rsplit("/", 1)[-1]
+    return np.swapaxes(value, -1, -2) if name.endswith(("kernel", "rel_embedding")) else value
