@@ -1,0 +1,400 @@
+"""The command line: arguments in, an exit code out; train, eval, infer, tasks and doctor.
+
+`hyperdecoders train …` and `python -m hyperdecoders_jax.train …` are the same. Flags are T5X's
+(`--gin_file`, `--gin.NAME=VALUE`, `--gin_bindings`, `--gin_search_paths`, `--tfds_data_dir`), and
+two that save quotes: `--model_dir` and `--vocabulary`. Everything heavy is imported by the command
+that needs it, so `--help` costs neither jax nor TensorFlow.
+
+Exit codes: 0 done, also after SIGTERM; 1 a run failed, or doctor found a conflict; 2 the command
+line, the configuration or the data cannot work, and nothing was written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import os
+import pkgutil
+import re
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+# Task modules that are imported unless --module names others.
+TASKS_PACKAGE = "hyperdecoders_jax.tasks"
+# Written into the model directory by train; eval and infer read it when no gin file is given.
+SAVED_CONFIG = "config.gin"
+
+RUN_EPILOG = """\
+gin files are searched in this folder, in --gin_search_paths, and in the package's own gin_configs.
+
+  --gin.NAME=VALUE          sets a macro (TRAIN_STEPS, BATCH_SIZE, MODEL_DIR, …) or a parameter
+                            (--gin.LossConfig.z_loss=1e-4, or within a gin scope
+                            --gin.decoder/AdapterConfig.norm_input=True);
+                            what is no gin literal is a string, no inner quotes are needed
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command that a gin configuration binds.
+
+    Attributes:
+      function: of `hyperdecoders_jax.<module>`, called with what gin binds.
+      run_file: binds it; read first where no given file includes it.
+    """
+
+    module: str
+    function: str
+    run_file: str
+    summary: str
+
+
+COMMANDS = {
+    "train": Command(
+        "hyperdecoders_jax.train",
+        "train",
+        "runs/embedded/train.gin",
+        "train a model, evaluate it as it learns, keep checkpoints; continue where it stopped",
+    ),
+    "eval": Command(
+        "hyperdecoders_jax.eval",
+        "evaluate",
+        "runs/embedded/eval.gin",
+        "evaluate a checkpoint on every task of a mixture",
+    ),
+    "infer": Command(
+        "hyperdecoders_jax.infer",
+        "infer",
+        "runs/embedded/infer.gin",
+        "predict for a mixture's split, or for texts of a file or of standard input",
+    ),
+}
+
+
+class UsageError(ValueError):
+    """The command line cannot be meant; the message says what to do."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All commands and flags but `--gin.NAME=VALUE`, whose names are open."""
+    parser = argparse.ArgumentParser(
+        prog="hyperdecoders",
+        description="Instance-specific adaptation of T5 for many tasks at once.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        run = commands.add_parser(
+            name,
+            help=command.summary,
+            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+            epilog=RUN_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        _add_run_arguments(run)
+        if name == "infer":
+            run.add_argument(
+                "--input",
+                metavar="FILE",
+                help='predict for these: lines of text or of {"inputs": …}; - is standard input',
+            )
+    tasks = commands.add_parser(
+        "tasks",
+        help="list tasks and mixtures; show examples of one",
+        description="Lists the registered tasks and mixtures, or shows three examples of one.",
+    )
+    tasks.add_argument("name", nargs="?", help="a task or mixture")
+    tasks.add_argument(
+        "--split", help="where examples are taken from (default: the first there is)"
+    )
+    tasks.add_argument(
+        "--module",
+        action="append",
+        default=[],
+        help=f"a module that registers tasks; repeatable (default: all of {TASKS_PACKAGE})",
+    )
+    _add_data_arguments(tasks)
+    commands.add_parser(
+        "doctor",
+        help="print versions, devices, free memory and disk, known conflicts",
+        description="Prints the state of the installation; exits with 1 if a conflict is found.",
+    )
+    return parser
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--gin_file", action="append", default=[], metavar="FILE", help="a gin file; repeatable"
+    )
+    parser.add_argument(
+        "--gin_bindings",
+        action="append",
+        default=[],
+        metavar="'NAME = VALUE'",
+        help="one gin binding, bound after all files; repeatable",
+    )
+    parser.add_argument(
+        "--gin_search_paths",
+        action="append",
+        default=[],
+        metavar="FOLDERS",
+        help="folders that are searched for gin files, separated by commas; repeatable",
+    )
+    parser.add_argument("--model_dir", metavar="FOLDER", help="the same as --gin.MODEL_DIR=…")
+    parser.add_argument(
+        "--module",
+        action="append",
+        default=[],
+        help="a module that registers tasks, imported first; repeatable",
+    )
+    _add_data_arguments(parser)
+
+
+def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--vocabulary",
+        metavar="PATH",
+        help="a spiece.model, a Hugging Face T5 folder, a URL, or 'bytes'",
+    )
+    parser.add_argument(
+        "--tfds_data_dir", metavar="FOLDER", help="where TensorFlow Datasets keeps its data"
+    )
+    parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
+
+
+def split_gin_flags(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Separates `--gin.NAME=VALUE` from all other arguments.
+
+    >>> split_gin_flags(["train", "--gin.TRAIN_STEPS=3", "--gin_file=a.gin"])
+    (['train', '--gin_file=a.gin'], [('TRAIN_STEPS', '3')])
+
+    Raises:
+      UsageError: a flag has no `=VALUE`.
+    """
+    others, flags = [], []
+    for argument in arguments:
+        if not argument.startswith("--gin."):
+            others.append(argument)
+            continue
+        name, is_there, value = argument.removeprefix("--gin.").partition("=")
+        if not is_there or not name.strip():
+            raise UsageError(
+                f"A gin flag must be --gin.NAME=VALUE; got {argument!r}. Write the value after "
+                f"'=', without a space."
+            )
+        flags.append((name.strip(), value))
+    return others, flags
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # TensorFlow reads data only; what it says at its start concerns nobody here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        others, gin_flags = split_gin_flags(arguments)
+    except UsageError as error:
+        print(f"hyperdecoders: error: {error}", file=sys.stderr)
+        return 2
+    args = make_parser().parse_args(others)
+    if gin_flags and args.command not in COMMANDS:
+        print(f"hyperdecoders: error: {args.command} reads no gin flags", file=sys.stderr)
+        return 2
+    if args.command == "doctor":
+        return _call("hyperdecoders_jax.doctor", "report")
+    if args.command == "tasks":
+        return _guarded(lambda: show_tasks(args), is_traceback_shown=args.traceback)
+    return _guarded(lambda: run(args, gin_flags), is_traceback_shown=args.traceback)
+
+
+def _call(module: str, function: str, *args: Any, **kwargs: Any) -> Any:
+    # By name: the entry points import this module, not the other way round.
+    return getattr(importlib.import_module(module), function)(*args, **kwargs)
+
+
+def _guarded(call: Callable[[], int], is_traceback_shown: bool) -> int:
+    """Runs `call`; an error that a user can mend is told without the stack above it."""
+    try:
+        return call()
+    except BrokenPipeError:  # The reader of our output, such as `head`, is gone.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, KeyError, OSError) as error:
+        if is_traceback_shown:
+            raise
+        print(f"hyperdecoders: error: {message_of(error)}", file=sys.stderr)
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
+        print(f"(raised at {place}; --traceback shows the way there)", file=sys.stderr)
+        return 2
+
+
+def message_of(error: Exception) -> str:
+    """What an error says, without what gin adds about its own calls.
+
+    >>> message_of(KeyError("task 'a' must exist"))
+    "task 'a' must exist"
+    """
+    is_plain_key = type(error) is KeyError and len(error.args) == 1
+    text = str(error.args[0]) if is_plain_key else str(error)
+    return re.split(r"\n\s*In call to configurable ", text)[0].strip()
+
+
+# ---------------------------------------------------------------- train, eval, infer
+
+
+def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
+    """Configures and calls the command of `args`; returns its exit code."""
+    import gin
+
+    from hyperdecoders_jax import configuration
+
+    command = COMMANDS[args.command]
+    search_paths = [folder for item in args.gin_search_paths for folder in item.split(",")]
+    bindings = [configuration.to_binding(name, value) for name, value in gin_flags]
+    bindings += args.gin_bindings
+    if args.model_dir is not None:
+        bindings.append(f"MODEL_DIR = {args.model_dir!r}")
+    if args.vocabulary is not None:
+        bindings.append(f"VOCABULARY = {args.vocabulary!r}")
+    gin_files = with_run_file(
+        args.gin_file or [_saved_config(args)], command.run_file, search_paths
+    )
+    # Mistakes that the text alone shows are told before anything heavy is imported.
+    configuration.check_macros(
+        configuration.read(gin_files, bindings, configuration.search_path(search_paths))
+    )
+    start_tensorflow()
+    text = configuration.parse(gin_files, bindings, search_paths)
+    set_tfds_data_dir(args.tfds_data_dir)
+    for name in args.module:
+        import_task_module(name)
+    module = importlib.import_module(command.module)
+    call = gin.get_configurable(getattr(module, command.function))
+    options = {"input_path": args.input} if args.command == "infer" else {}
+    return call(config_text=text, **options) or 0
+
+
+def _saved_config(args: argparse.Namespace) -> str:
+    """The configuration that a training run left in its model directory."""
+    saved = os.path.join(args.model_dir or "", SAVED_CONFIG)
+    if args.command == "train" or args.model_dir is None or not os.path.isfile(saved):
+        where = "" if args.model_dir is None else f", and {saved} does not exist"
+        raise UsageError(
+            f"{args.command} needs a configuration; got no --gin_file{where}. Pass "
+            f"--gin_file=experiments/NAME.gin"
+            + ("." if args.command == "train" else ", or the --model_dir of a training run.")
+        )
+    return os.path.abspath(saved)
+
+
+def with_run_file(
+    gin_files: Sequence[str], run_file: str, search_paths: Sequence[str]
+) -> list[str]:
+    """Puts the file that binds a command first, unless one of `gin_files` includes it.
+
+    First, so that its defaults do not undo what an experiment sets.
+    """
+    from hyperdecoders_jax import configuration
+
+    folders = configuration.search_path(search_paths)
+    path = os.path.abspath(configuration.find_file(run_file, folders))
+    text = configuration.read(gin_files, (), folders)
+    is_included = any(os.path.abspath(file.path) == path for file in text.files)
+    return list(gin_files) if is_included else [run_file, *gin_files]
+
+
+def start_tensorflow() -> None:
+    """Imports TensorFlow without its greetings, and keeps it off the accelerators: it reads data.
+
+    Its C++ log writes to the file descriptor before any setting of ours is read, so that is what
+    is kept back; an import that fails still shows everything.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            for kind in ("GPU", "TPU"):
+                tf.config.set_visible_devices([], kind)
+        except BaseException:
+            os.dup2(kept, 2)
+            log.seek(0)
+            sys.stderr.write(log.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def set_tfds_data_dir(folder: str | None) -> None:
+    """Makes `folder` the place of all TFDS data; None leaves things as they are.
+
+    Raises:
+      UsageError: there is no such folder.
+    """
+    if folder is None:
+        return
+    if "://" not in folder:
+        folder = os.path.abspath(os.path.expanduser(folder))
+        if not os.path.isdir(folder):
+            raise UsageError(
+                f"--tfds_data_dir must be a folder that exists; got {folder}. Name the folder that "
+                f"holds data sets as FOLDER/glue/cola/2.0.0."
+            )
+    import seqio
+
+    seqio.set_tfds_data_dir_override(folder)
+
+
+def import_task_module(name: str) -> None:
+    """Imports a module for the tasks that it registers.
+
+    Raises:
+      UsageError: there is no such module; names the nearest of the package's own.
+    """
+    from hyperdecoders_jax import configuration
+
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise UsageError(
+            f"--module must name a module that can be imported; got {name!r}, and there is no "
+            f"{error.name!r}.{configuration.nearest(name, task_modules())} Run in the folder that "
+            f"holds it, or add that to PYTHONPATH."
+        ) from None
+
+
+def task_modules() -> list[str]:
+    """Names of the package's own task modules."""
+    package = importlib.import_module(TASKS_PACKAGE)
+    return [f"{TASKS_PACKAGE}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
+
+
+# ---------------------------------------------------------------- tasks
+
+
+def show_tasks(args: argparse.Namespace) -> int:
+    """Lists tasks and mixtures, or shows examples of one."""
+    start_tensorflow()
+    from hyperdecoders_jax import task_listing
+
+    set_tfds_data_dir(args.tfds_data_dir)
+    for name in args.module or task_modules():
+        import_task_module(name)
+    if args.name is None:
+        print(task_listing.overview(args.vocabulary))
+    else:
+        print(task_listing.examples(args.name, args.vocabulary, args.split))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

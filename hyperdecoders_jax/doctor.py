@@ -1,0 +1,215 @@
+"""The state of an installation: versions, devices, free memory and disk, and known conflicts.
+
+Nothing goes in; a report comes out, and whether something in it must be repaired. Versions come
+from the installed packages' metadata, so that a broken package is listed as well as a whole one.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+# What is listed, in order; the second half is optional.
+REQUIRED_PACKAGES = (
+    "hyperdecoders_jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "seqio",
+    "tensorflow-datasets",
+    "tensorflow",
+    "tensorflow-text",
+    "gin-config",
+    "clu",
+    "sentencepiece",
+)
+OPTIONAL_PACKAGES = ("transformers", "safetensors", "torch", "matplotlib", "libtpu")
+# Importable, but with no distribution of a registry.
+OPTIONAL_MODULES = ("t5x",)
+
+# Folders that two distributions write into, one over the other's files.
+SHARED_FOLDERS = {
+    "seqio": ("seqio", "seqio-nightly"),
+    "tensorflow_datasets": ("tensorflow-datasets", "tfds-nightly"),
+    "tensorflow": (
+        "tensorflow",
+        "tensorflow-cpu",
+        "tensorflow-gpu",
+        "tensorflow-macos",
+        "intel-tensorflow",
+        "tf-nightly",
+        "tf-nightly-cpu",
+    ),
+}
+
+
+def normalised(name: str) -> str:
+    """A distribution's name as the index compares it.
+
+    >>> normalised("TensorFlow_Datasets")
+    'tensorflow-datasets'
+    """
+    return name.lower().replace("_", "-")
+
+
+def installed_versions() -> dict[str, str]:
+    """Normalised name -> version of every installed distribution."""
+    found = {}
+    for distribution in importlib.metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name:
+            found.setdefault(normalised(name), distribution.version)
+    return found
+
+
+def find_conflicts(versions: Mapping[str, str]) -> list[str]:
+    """What of these distributions cannot work together, and what to do about each.
+
+    >>> find_conflicts({"seqio": "0.0.20", "jax": "0.10.2", "jaxlib": "0.10.2"})
+    []
+    >>> for line in find_conflicts({"seqio": "0.0.20", "seqio-nightly": "0.0.18"}):
+    ...     print(line)
+    Only one of seqio, seqio-nightly may be installed: they write into one folder, seqio. \
+    Run: pip uninstall seqio seqio-nightly && pip install seqio
+    """
+    conflicts = []
+    for folder, names in SHARED_FOLDERS.items():
+        present = [name for name in names if name in versions]
+        if len(present) > 1:
+            conflicts.append(
+                f"Only one of {', '.join(present)} may be installed: they write into one folder, "
+                f"{folder}. Run: pip uninstall {' '.join(present)} && pip install {names[0]}"
+            )
+        elif present and "nightly" in present[0] and folder != "tensorflow":
+            conflicts.append(
+                f"{names[0]} must be installed as a release; {present[0]} {versions[present[0]]} "
+                f"stands in its place. "
+                f"Run: pip uninstall {present[0]} && pip install {names[0]}"
+            )
+    if "t5" in versions:
+        conflicts.append(
+            f"The package t5 must not be installed; t5 {versions['t5']} is, and it brings "
+            f"seqio-nightly and tfds-nightly into the folders of seqio and tensorflow-datasets. "
+            f"Run: pip uninstall t5"
+        )
+    for first, second, parts in (("jax", "jaxlib", 3), ("tensorflow", "tensorflow-text", 2)):
+        pair = [versions.get(name) for name in (first, second)]
+        if None not in pair and pair[0].split(".")[:parts] != pair[1].split(".")[:parts]:
+            conflicts.append(
+                f"{first} and {second} must be of one version; {pair[0]} and {pair[1]} are "
+                f"installed. Run: pip install {second}=={pair[0]}"
+                if parts == 3
+                else f"{first} and {second} must be of one minor version; {pair[0]} and {pair[1]} "
+                f"are installed. Run: pip install --upgrade {first} {second}"
+            )
+    transformers = versions.get("transformers", "0")
+    if int(transformers.split(".")[0]) >= 5:
+        conflicts.append(
+            f"transformers must be below 5, the last with these tokenizers and Flax; "
+            f"{transformers} is installed. Run: pip install 'transformers<5'"
+        )
+    return conflicts
+
+
+def missing_packages(versions: Mapping[str, str]) -> list[str]:
+    """Required distributions that are not there; another build of TensorFlow counts."""
+    stand_ins = {names[0]: names for names in SHARED_FOLDERS.values()}
+    return [
+        name
+        for name in map(normalised, REQUIRED_PACKAGES)
+        if not any(other in versions for other in stand_ins.get(name, (name,)))
+    ]
+
+
+def device_lines() -> list[str]:
+    """One line a device, with its memory where the backend tells."""
+    import jax
+
+    lines = []
+    for device in jax.devices():
+        stats = device.memory_stats() or {}
+        limit, used = stats.get("bytes_limit"), stats.get("bytes_in_use", 0)
+        memory = f", {_gib(limit - used)} of {_gib(limit)} free" if limit else ""
+        lines.append(f"{device.platform} {device.id}: {device.device_kind}{memory}")
+    return lines
+
+
+def free_memory_bytes() -> int | None:
+    """Bytes of main memory that a new process may use, or None where the system does not tell."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
+
+
+def _gib(num_bytes: int | None) -> str:
+    return "unknown" if num_bytes is None else f"{num_bytes / 2**30:.1f} GiB"
+
+
+def _version_lines(versions: Mapping[str, str]) -> Iterable[str]:
+    yield f"{'python':22} {platform.python_version()} ({sys.executable})"
+    for name in REQUIRED_PACKAGES:
+        yield f"{name:22} {versions.get(normalised(name), 'not installed')}"
+    for name in OPTIONAL_PACKAGES:
+        yield f"{name:22} {versions.get(normalised(name), 'not installed (optional)')}"
+    for name in OPTIONAL_MODULES:
+        spec = importlib.util.find_spec(name)
+        where = f"in {os.path.dirname(spec.origin or '')}" if spec else "not installed (optional)"
+        yield f"{name:22} {where}"
+
+
+def report(folders: Sequence[str] = (".",)) -> int:
+    """Prints the report; 1 if something must be repaired, else 0.
+
+    Args:
+      folders: folders whose free disk space is told.
+    """
+    versions = installed_versions()
+    print("Versions")
+    for line in _version_lines(versions):
+        print(f"  {line}")
+
+    problems = find_conflicts(versions)
+    problems += [
+        f"{name} must be installed. Run: pip install {name}" for name in missing_packages(versions)
+    ]
+
+    print("Devices")
+    try:
+        for line in device_lines():
+            print(f"  {line}")
+    except Exception as error:  # Any failure of a backend is what the report is for.
+        problems.append(
+            f"jax must find a device; it found none: {error}. Check JAX_PLATFORMS and "
+            f"the accelerator's driver."
+        )
+
+    print("Free")
+    print(f"  memory  {_gib(free_memory_bytes())}")
+    for folder in folders:
+        print(f"  disk    {_gib(shutil.disk_usage(folder).free)} in {os.path.abspath(folder)}")
+
+    print("Conflicts")
+    for problem in problems or ["none"]:
+        print(f"  {problem}")
+    return 1 if problems else 0
+
+
+def main() -> int:
+    """Runs the report on this folder."""
+    return report()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""What may import what: import-linter's contracts, and those that it cannot see."""
+
+import ast
+import doctest
+import importlib
+import pathlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import hyperdecoders_jax.tasks
+
+ROOT = pathlib.Path(__file__).parents[2]
+TASK_FILES = sorted(pathlib.Path(hyperdecoders_jax.tasks.__path__[0]).glob("*.py"))
+
+
+def run_python(code, *flags):
+    return subprocess.run(
+        [sys.executable, *flags, "-c", code], capture_output=True, text=True, cwd="/", timeout=60
+    )
+
+
+def imported_modules(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_the_import_contracts_hold():
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: path.stem)
+def test_tasks_import_data_and_each_other_alone(path):
+    for name in imported_modules(path):
+        if name.startswith("hyperdecoders_jax."):
+            assert name.startswith(("hyperdecoders_jax.data", "hyperdecoders_jax.tasks")), name
+
+
+def test_the_package_names_no_task_module():
+    package = pathlib.Path(hyperdecoders_jax.__file__).parent
+    for path in package.rglob("*.py"):
+        for name in imported_modules(path):
+            # The listing of tasks and the demo name the package as a string, and import by name.
+            assert not name.startswith("hyperdecoders_jax.tasks"), f"{path}: {name}"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "hyperdecoders_jax.cli",
+        "hyperdecoders_jax.train",
+        "hyperdecoders_jax.eval",
+        "hyperdecoders_jax.infer",
+        "hyperdecoders_jax.doctor",
+        "hyperdecoders_jax.configuration",
+    ],
+)
+def test_the_command_line_loads_neither_jax_nor_tensorflow(module):
+    code = (
+        f"import sys, {module}; "
+        "heavy = {'jax', 'tensorflow', 'seqio', 'numpy'} & set(sys.modules); "
+        "sys.exit(f'{heavy}' if heavy else 0)"
+    )
+    assert run_python(code).stderr == ""
+
+
+@pytest.mark.parametrize("package", ["modeling", "decoding", "training"])
+def test_modelling_loads_neither_tensorflow_nor_seqio_nor_gin(package):
+    code = (
+        "import importlib, pkgutil, sys; "
+        f"package = importlib.import_module('hyperdecoders_jax.{package}'); "
+        "[importlib.import_module(f'{package.__name__}.{m.name}') "
+        " for m in pkgutil.iter_modules(package.__path__)]; "
+        "bad = {'tensorflow', 'seqio', 'gin'} & set(sys.modules); "
+        "sys.exit(f'{bad}' if bad else 0)"
+    )
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    "name", [m.name for m in pkgutil.iter_modules(hyperdecoders_jax.tasks.__path__)]
+)
+def test_the_examples_of_task_modules_run(name):
+    # Not collected as files: under their path they would register every task a second time.
+    module = importlib.import_module(f"hyperdecoders_jax.tasks.{name}")
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    assert doctest.testmod(module, optionflags=flags).failed == 0

@@ -1,0 +1,116 @@
+"""The command line without a model: help, flags, the state of an installation."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hyperdecoders_jax import cli, doctor
+
+
+def run(*arguments, cwd="."):
+    return subprocess.run(
+        [sys.executable, "-m", "hyperdecoders_jax.cli", *arguments],
+        capture_output=True, text=True, cwd=cwd, timeout=120,
+    )  # fmt: skip
+
+
+def test_help_comes_at_once():
+    start = time.monotonic()
+    result = run("--help")
+    assert result.returncode == 0
+    assert time.monotonic() - start < 2.0
+    for command in ("train", "eval", "infer", "tasks", "doctor"):
+        assert command in result.stdout
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "infer"])
+def test_each_run_command_takes_the_flags_of_t5x(command):
+    args = cli.make_parser().parse_args(
+        [command, "--gin_file=a.gin", "--gin_file=b.gin", "--gin_search_paths=x,y",
+         "--gin_bindings=A = 3", "--tfds_data_dir=data", "--model_dir=run", "--vocabulary=bytes"]
+    )  # fmt: skip
+    assert (args.gin_file, args.gin_bindings) == (["a.gin", "b.gin"], ["A = 3"])
+    assert (args.gin_search_paths, args.tfds_data_dir) == (["x,y"], "data")
+    assert (args.model_dir, args.vocabulary) == ("run", "bytes")
+
+
+def test_gin_flags_keep_everything_after_the_first_equals_sign():
+    _, flags = cli.split_gin_flags(["--gin.decoder/config.AdapterConfig.source=a=b"])
+    assert flags == [("decoder/config.AdapterConfig.source", "a=b")]
+
+
+def test_a_gin_flag_without_a_value_is_told(capsys):
+    assert cli.main(["train", "--gin.TRAIN_STEPS", "3"]) == 2
+    assert "must be --gin.NAME=VALUE; got '--gin.TRAIN_STEPS'" in capsys.readouterr().err
+
+
+def test_a_run_without_configuration_is_told(capsys, tmp_path):
+    assert cli.main(["train", f"--model_dir={tmp_path}"]) == 2
+    assert "train needs a configuration" in capsys.readouterr().err
+    assert cli.main(["eval", f"--model_dir={tmp_path}"]) == 2
+    assert f"{tmp_path}/config.gin does not exist" in capsys.readouterr().err
+
+
+def test_a_missing_gin_file_is_told_and_nothing_is_written(capsys, tmp_path):
+    model_dir = tmp_path / "run"
+    start = time.monotonic()
+    code = cli.main(
+        ["train", "--gin_file=experiments/glue_hyperdecoder_larg.gin", f"--model_dir={model_dir}"]
+    )
+    assert code == 2
+    assert time.monotonic() - start < 15
+    assert "Did you mean 'experiments/glue_hyperdecoder_large.gin'?" in capsys.readouterr().err
+    assert not model_dir.exists()
+
+
+def test_a_data_folder_that_is_not_there_is_told(capsys, tmp_path):
+    assert cli.main(["tasks", f"--tfds_data_dir={tmp_path}/none"]) == 2
+    assert "--tfds_data_dir must be a folder that exists" in capsys.readouterr().err
+
+
+def test_a_task_module_that_is_not_there_is_told(capsys):
+    assert cli.main(["tasks", "--module=hyperdecoders_jax.tasks.gleu"]) == 2
+    assert "no 'hyperdecoders_jax.tasks.gleu'" in capsys.readouterr().err
+
+
+def test_a_run_file_is_put_first_unless_it_is_included(tmp_path):
+    (tmp_path / "own.gin").write_text("include 'runs/embedded/train.gin'\n")
+    (tmp_path / "bare.gin").write_text("A = 3\n")
+    run_file = "runs/embedded/train.gin"
+    own, bare = str(tmp_path / "own.gin"), str(tmp_path / "bare.gin")
+    assert cli.with_run_file([own], run_file, []) == [own]
+    assert cli.with_run_file([bare], run_file, []) == [run_file, bare]
+
+
+def test_doctor_reports_and_finds_this_installation_whole(capsys):
+    assert cli.main(["doctor"]) == 0
+    report = capsys.readouterr().out
+    for word in ("python", "jaxlib", "seqio", "t5x", "cpu 0", "memory", "disk", "none"):
+        assert word in report
+
+
+@pytest.mark.parametrize(
+    ("versions", "message"),
+    [
+        ({"seqio": "0.0.20", "seqio-nightly": "0.0.18"}, "Only one of seqio, seqio-nightly"),
+        ({"tensorflow-datasets": "4.9", "tfds-nightly": "4.9"}, "pip uninstall tensorflow-dat"),
+        ({"tfds-nightly": "4.9"}, "tfds-nightly 4.9 stands in its place"),
+        ({"tensorflow": "2.21.0", "tensorflow-cpu": "2.20.0"}, "Only one of tensorflow, tensorf"),
+        ({"t5": "0.9.4"}, "The package t5 must not be installed"),
+        ({"jax": "0.10.2", "jaxlib": "0.9.2"}, "pip install jaxlib==0.10.2"),
+        ({"tensorflow": "2.21.0", "tensorflow-text": "2.19.0"}, "of one minor version"),
+        ({"transformers": "5.1.0"}, "transformers must be below 5"),
+    ],
+)
+def test_doctor_knows_each_conflict_and_what_to_do(versions, message):
+    conflicts = doctor.find_conflicts(versions)
+    assert len(conflicts) == 1
+    assert message in conflicts[0]
+    assert "Run: pip" in conflicts[0]
+
+
+def test_one_build_of_tensorflow_is_no_conflict():
+    assert doctor.find_conflicts({"tensorflow-cpu": "2.21.0", "tensorflow-text": "2.21.1"}) == []
+    assert "tensorflow" not in doctor.missing_packages({"tensorflow-cpu": "2.21.0"})
