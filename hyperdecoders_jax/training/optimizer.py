@@ -47,7 +47,7 @@ class AdamWConfig:
     Hugging Face adds `eps` before the bias correction of the second moment, optax after it; the two
     differ only where a gradient is about as small as `eps` in the first thousand steps.
 
-    Args:
+    Attributes:
         b1: decay of the mean of gradients, in [0, 1).
         b2: decay of the mean of squared gradients, in [0, 1).
         eps: added to the root of the second moment.
@@ -81,7 +81,7 @@ class AdafactorConfig:
     them all. A parameter with a `layers` axis counts as one parameter here, where the original has
     one a layer: its updates are clipped together.
 
-    Args:
+    Attributes:
         decay_rate: the second moment of step t decays by 1 - t^-decay_rate (Hugging Face writes
             -0.8 for 0.8).
         clip_threshold: largest root mean square of one parameter's update.

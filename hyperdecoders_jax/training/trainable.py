@@ -9,12 +9,12 @@ another's part.
 import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-Tree = Mapping[str, Any]
+from hyperdecoders_jax.types import Params
+
 Path = tuple[str, ...]
 
 
@@ -32,7 +32,7 @@ class TrainableConfig:
     | `encoder`, `decoder` | `unfreeze_encoder`, `unfreeze_decoder` |
     | `layer_norms`        | `unfreeze_layer_norms`              |
 
-    Args:
+    Attributes:
         backbone: all of T5, the embedding and the output layer included.
         encoder_adapters: the encoder's adapters and what generates them.
         decoder_adapters: the decoder's adapters and what generates them (hypernetwork, pooled MLP).
@@ -82,7 +82,7 @@ def _is_layer_norm(name: str) -> bool:
     return name.endswith("layer_norm") or name in ("encoder_norm", "decoder_norm")
 
 
-def split(params: Tree, config: TrainableConfig) -> tuple[dict, dict]:
+def split(params: Params, config: TrainableConfig) -> tuple[dict, dict]:
     """Splits `params` into a trainable and a frozen tree; their leaves are disjoint, and `merge`
     joins them.
 
@@ -101,7 +101,7 @@ def split(params: Tree, config: TrainableConfig) -> tuple[dict, dict]:
     return trainable, frozen
 
 
-def _split(tree: Tree, is_trainable: Callable[[Path], bool], path: Path) -> tuple[dict, dict]:
+def _split(tree: Params, is_trainable: Callable[[Path], bool], path: Path) -> tuple[dict, dict]:
     trainable, frozen = {}, {}
     for name, child in tree.items():
         here = (*path, name)
@@ -117,7 +117,7 @@ def _split(tree: Tree, is_trainable: Callable[[Path], bool], path: Path) -> tupl
     return trainable, frozen
 
 
-def merge(trainable: Tree, frozen: Tree) -> dict:
+def merge(trainable: Params, frozen: Params) -> dict:
     """Joins two trees of disjoint leaves.
 
     >>> merge({"a": {"b": 1}}, {"a": {"c": 2}, "d": 3})
@@ -140,7 +140,7 @@ def merge(trainable: Tree, frozen: Tree) -> dict:
     return merged
 
 
-def cast_frozen(frozen: Tree, dtype: str) -> dict:
+def cast_frozen(frozen: Params, dtype: str) -> dict:
     """Casts the floating leaves of `frozen`; "bfloat16" halves their memory."""
 
     def cast(leaf):
@@ -149,12 +149,12 @@ def cast_frozen(frozen: Tree, dtype: str) -> dict:
     return jax.tree.map(cast, dict(frozen))
 
 
-def num_parameters(tree: Tree) -> int:
+def num_parameters(tree: Params) -> int:
     """Counts the parameters of a tree of arrays or shapes."""
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def list_paths(tree: Tree) -> list[str]:
+def list_paths(tree: Params) -> list[str]:
     """Lists the leaves of a nested dict as sorted "a/b/c".
 
     >>> list_paths({"b": 1, "a": {"c": 2}})

@@ -1,0 +1,96 @@
+"""What a run is after a step: trainable parameters and an optimiser in, a `TrainState` out.
+
+All that a resumed run needs to equal an unbroken one is here or in the data's position: the key of
+a step is `fold_in(rng, step)`, never a key that is split and carried on; and the sums of the log
+line in progress are here too, so that a line reads the same whether or not the run was stopped
+between two lines.
+"""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from hyperdecoders_jax.types import Params, PyTree
+
+NO_BAD_STEP = -1
+
+
+@flax.struct.dataclass
+class RunningMetrics:
+    """Sums over the steps since the last log line, kept on the device.
+
+    Attributes:
+        num_steps: how many steps are summed.
+        loss: sum of the steps' losses, each in the loss's own reduction.
+        loss_sum: sum of the loss over tokens.
+        num_tokens: target tokens.
+        num_correct: target tokens that were the most likely ones.
+        grad_norm: sum of the gradients' global norms, before the clip.
+        learning_rate: of the last step.
+        first_bad_step: number (from 1) of the run's first step whose loss or gradient was not
+            finite; -1 if none was.
+    """
+
+    num_steps: Int[Array, ""]
+    loss: Float[Array, ""]
+    loss_sum: Float[Array, ""]
+    num_tokens: Float[Array, ""]
+    num_correct: Float[Array, ""]
+    grad_norm: Float[Array, ""]
+    learning_rate: Float[Array, ""]
+    first_bad_step: Int[Array, ""]
+
+    @classmethod
+    def zeros(cls) -> RunningMetrics:
+        # Arrays of their own: a buffer that is shared cannot be donated twice.
+        return cls(
+            num_steps=jnp.zeros((), jnp.int32),
+            loss=jnp.zeros(()),
+            loss_sum=jnp.zeros(()),
+            num_tokens=jnp.zeros(()),
+            num_correct=jnp.zeros(()),
+            grad_norm=jnp.zeros(()),
+            learning_rate=jnp.zeros(()),
+            first_bad_step=jnp.full((), NO_BAD_STEP, jnp.int32),
+        )
+
+    def summarize(self) -> dict[str, float]:
+        """Returns the numbers of a log line: means over steps and over tokens."""
+        sums = jax.device_get(self)
+        steps, tokens = max(int(sums.num_steps), 1), max(float(sums.num_tokens), 1.0)
+        return {
+            "loss": float(sums.loss) / steps,
+            "loss_per_token": float(sums.loss_sum) / tokens,
+            "token_accuracy": float(sums.num_correct) / tokens,
+            "grad_norm": float(sums.grad_norm) / steps,
+            "learning_rate": float(sums.learning_rate),
+            "num_tokens": float(sums.num_tokens),
+        }
+
+
+@flax.struct.dataclass
+class TrainState:
+    """A run after `step` updates."""
+
+    step: Int[Array, ""]
+    trainable: Params
+    opt_state: PyTree
+    rng: PRNGKeyArray
+    metrics: RunningMetrics
+
+
+def create(
+    trainable: Params, tx: optax.GradientTransformation, dropout_rng: PRNGKeyArray
+) -> TrainState:
+    """Returns the state before the first step. Traceable, so its shapes cost no memory."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        trainable=trainable,
+        opt_state=tx.init(trainable),
+        rng=dropout_rng,
+        metrics=RunningMetrics.zeros(),
+    )
