@@ -1,0 +1,259 @@
+"""Where arrays lie: logical axes in, shardings over a mesh of devices out.
+
+The mesh has two axes: `data`, over which a batch is cut, and `model`, over which large parameters
+are. A rule gives each logical axis of a parameter a mesh axis or none; XLA inserts the
+communication. The same code runs on one device, on the devices of one machine, and on those of many
+processes.
+
+Source: the rules are T5X's standard ones with one partitioned axis for parameters and activations,
+    plus those of the new
+parameters.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+import optax
+from jax.experimental import mesh_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from hyperdecoders_jax.model import BACKBONE_KEYS
+from hyperdecoders_jax.training.train_state import TrainState
+from hyperdecoders_jax.types import Batch, Params, PyTree
+
+DATA, MODEL = "data", "model"
+
+LOGICAL_AXIS_RULES: tuple[tuple[str, str | None], ...] = (
+    ("vocab", MODEL),
+    ("mlp", MODEL),
+    ("heads", MODEL),
+    ("joined_kv", MODEL),
+    ("embed", None),
+    ("relpos_buckets", None),
+    # New parameters: adapters are small and stay whole; the hypernetwork's heads are as wide as
+    # an adapter has parameters, and are cut there.
+    ("layers", None),
+    ("bottleneck", None),
+    ("hyper_in", None),
+    ("hyper_hidden", None),
+    ("hyper_out", MODEL),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class PartitioningConfig:
+    """How devices share the work.
+
+    Attributes:
+        model_parallel: devices that share one copy of the parameters; the others share the batch.
+        logical_axis_rules: pairs of a logical axis and a mesh axis ("data", "model" or None).
+    """
+
+    model_parallel: int = 1
+    logical_axis_rules: Sequence[tuple[str, str | None]] = LOGICAL_AXIS_RULES
+
+    def __post_init__(self):
+        if not (isinstance(self.model_parallel, int) and self.model_parallel >= 1):
+            raise ValueError(
+                "PartitioningConfig.model_parallel must be an integer of at least 1; got "
+                f"{self.model_parallel!r}. Give 1 for data parallelism alone."
+            )
+        for name, axis in self.logical_axis_rules:
+            if axis not in (DATA, MODEL, None):
+                raise ValueError(
+                    f"the mesh axis of {name!r} in PartitioningConfig.logical_axis_rules must be "
+                    f"{DATA!r}, {MODEL!r} or None; got {axis!r}. Correct the rule."
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class Partitioner:
+    """A mesh and what lies where on it; see `make_partitioner`."""
+
+    mesh: Mesh
+    config: PartitioningConfig
+
+    @property
+    def num_data(self) -> int:
+        """Parts that a batch is cut into."""
+        return self.mesh.shape[DATA]
+
+    @property
+    def replicated(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    @property
+    def batch_sharding(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec(DATA))
+
+    def check_batch_size(self, batch_size: int, num_microbatches: int = 1) -> None:
+        """Checks that a batch can be cut over devices and micro-batches.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        parts = self.num_data * num_microbatches
+        if batch_size < 1 or batch_size % parts:
+            near = max(parts, batch_size // parts * parts)
+            raise ValueError(
+                f"the batch size must divide by {parts} ({self.num_data} data-parallel devices × "
+                f"{num_microbatches} micro-batches); got {batch_size}. Use a batch size of {near} "
+                f"or {near + parts}, or change PartitioningConfig.model_parallel "
+                f"(now {self.config.model_parallel}) or the number of micro-batches."
+            )
+
+    def data_shard(self) -> tuple[int, int]:
+        """Returns (index, count) of the part of each batch that this process reads.
+
+        Processes that hold the same rows of the mesh, as under model parallelism over several
+        hosts, read the same part.
+        """
+        rows_of = {}
+        for row, devices in enumerate(self.mesh.devices):
+            for device in devices:
+                rows_of.setdefault(device.process_index, set()).add(row)
+        shards = sorted({tuple(sorted(rows)) for rows in rows_of.values()})
+        return shards.index(tuple(sorted(rows_of[jax.process_index()]))), len(shards)
+
+    def param_shardings(self, shapes: Params, axes: Params) -> dict:
+        """Returns a sharding for each parameter.
+
+        A parameter of the backbone must divide over the model axis. A new one that does not is
+        replicated: that costs memory alone, and new parameters with an odd axis are small;
+        `list_replicated` tells which.
+
+        Args:
+            shapes: tree of arrays or shapes, all of a model's parameters or some.
+            axes: `Model.param_axes()`, or the same part of it.
+
+        Raises:
+            KeyError: a logical axis has no rule.
+            ValueError: a parameter of the backbone does not divide.
+        """
+        return _map_with_path(self._param_sharding, shapes, axes)
+
+    def _param_sharding(self, path: str, shape, names: tuple[str, ...]) -> NamedSharding:
+        rules = dict(reversed([*self.config.logical_axis_rules]))  # the first rule of a name wins
+        spec = []
+        for name, size in zip(names, shape.shape, strict=True):
+            if name not in rules:
+                raise KeyError(
+                    "every logical axis needs a rule in PartitioningConfig.logical_axis_rules; got "
+                    f"{name!r} of parameter {path!r} and rules for {sorted(rules)}. "
+                    f"Add ({name!r}, None) to replicate it."
+                )
+            axis = rules[name]
+            if axis in spec:  # A mesh axis can cut one axis of an array.
+                axis = None
+            if axis is not None and size % self.mesh.shape[axis]:
+                if path.split("/")[0] in BACKBONE_KEYS:
+                    raise ValueError(
+                        f"axis {name!r} of parameter {path!r} must divide by the {axis!r} axis of "
+                        f"the mesh; got size {size} and {self.mesh.shape[axis]} devices. Set "
+                        f"PartitioningConfig.model_parallel to a divisor of {size}, or add the "
+                        f"rule ({name!r}, None)."
+                    )
+                axis = None
+            spec.append(axis)
+        return NamedSharding(self.mesh, PartitionSpec(*spec))
+
+    def state_shardings(
+        self,
+        state: TrainState,
+        tx: optax.GradientTransformation,
+        trainable_shardings: Params,
+    ) -> TrainState:
+        """Returns a sharding for each array of a train state, given its shapes.
+
+        Optimiser state that has a parameter's shape lies as the parameter does; counts and factored
+        moments are replicated.
+        """
+
+        def like_param(leaf, param, sharding):
+            return sharding if leaf.shape == param.shape else self.replicated
+
+        opt_state = optax.tree_utils.tree_map_params(
+            tx,
+            like_param,
+            state.opt_state,
+            state.trainable,
+            trainable_shardings,
+            transform_non_params=lambda _: self.replicated,
+        )
+        return TrainState(
+            step=self.replicated,
+            trainable=trainable_shardings,
+            opt_state=opt_state,
+            rng=self.replicated,
+            metrics=jax.tree.map(lambda _: self.replicated, state.metrics),
+        )
+
+    def put_batch(self, batch: Batch) -> Batch:
+        """Places this process's part of a batch on its devices, as a part of the global batch."""
+
+        def put(x):
+            return jax.make_array_from_process_local_data(self.batch_sharding, np.asarray(x))
+
+        return jax.tree.map(put, batch)
+
+    def put_params(self, params: Params, shardings: Params) -> dict:
+        """Copies parameters, whole in every process, to where they shall lie."""
+
+        def put(x, sharding):
+            if jax.process_count() == 1:
+                # No alias: the step donates its buffers, and the caller's must live on.
+                return jax.device_put(x, sharding, may_alias=False)
+            x = np.asarray(x)
+            return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+        return jax.tree.map(put, dict(params), dict(shardings))
+
+
+def make_partitioner(
+    config: PartitioningConfig = PartitioningConfig(),
+    devices: Sequence[jax.Device] | None = None,
+) -> Partitioner:
+    """Returns the partitioner of `devices`, by default all devices of all processes.
+
+    Raises:
+        ValueError: the number of devices does not divide by `config.model_parallel`.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    num_data, rest = divmod(len(devices), config.model_parallel)
+    if rest:
+        divisors = [n for n in range(1, len(devices) + 1) if len(devices) % n == 0]
+        raise ValueError(
+            "PartitioningConfig.model_parallel must divide the number of devices; got "
+            f"{config.model_parallel} and {len(devices)} devices. Use one of {divisors}."
+        )
+    grid = mesh_utils.create_device_mesh((num_data, config.model_parallel), devices)
+    auto = (jax.sharding.AxisType.Auto,) * 2
+    return Partitioner(Mesh(grid, (DATA, MODEL), axis_types=auto), config)
+
+
+def list_replicated(shardings: Params) -> list[str]:
+    """Lists the parameters that every device holds whole, as sorted "a/b/c"."""
+    replicated = []
+
+    def visit(path, sharding):
+        if sharding.is_fully_replicated:
+            replicated.append(path)
+
+    _map_with_path(visit, shardings)
+    return sorted(replicated)
+
+
+def _map_with_path(function, tree: PyTree, *rest: PyTree, path: str = "") -> PyTree:
+    """Maps over the leaves of nested dicts; anything else, such as a tuple of names, is a leaf."""
+    if not isinstance(tree, Mapping):
+        return function(path, tree, *rest)
+    return {
+        name: _map_with_path(
+            function, child, *(other[name] for other in rest), path=f"{path}/{name}".lstrip("/")
+        )
+        for name, child in tree.items()
+    }
