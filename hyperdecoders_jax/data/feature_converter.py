@@ -1,0 +1,127 @@
+"""Token ids of tasks go in, the five fields of a `Batch` come out.
+
+`task_batch` does it for numpy arrays, for the package's own pipeline; `TaskIdFeatureConverter` does
+the same as a SeqIO feature converter, for everything that SeqIO drives (T5X, `seqio.get_dataset`,
+`seqio.Evaluator`). Tasks know nothing of their number: `with_task_ids` makes copies whose examples
+carry it.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import seqio
+import tensorflow as tf
+from jaxtyping import Int
+
+from hyperdecoders_jax import types
+from hyperdecoders_jax.data import mixtures
+
+TASK_IDS = "task_ids"
+
+
+def task_batch(
+    inputs: Int[np.ndarray, "batch enc_len"],
+    targets: Int[np.ndarray, "batch dec_len"],
+    task_ids: Int[np.ndarray, "*batch"],
+) -> types.Batch:
+    """Makes a batch of padded ids; the decoder reads the targets shifted right.
+
+    >>> batch = task_batch(np.array([[5, 1, 0]]), np.array([[7, 8, 1, 0]]), np.array([2]))
+    >>> batch.decoder_input_tokens
+    array([[0, 7, 8, 1]])
+    >>> batch.decoder_loss_weights
+    array([[1, 1, 1, 0]], dtype=int32)
+    """
+    shifted = np.roll(targets, 1, axis=1)
+    shifted[:, 0] = types.DECODER_START_ID
+    return types.Batch(
+        encoder_input_tokens=inputs,
+        decoder_input_tokens=shifted,
+        decoder_target_tokens=targets,
+        decoder_loss_weights=(targets != types.PAD_ID).astype(np.int32),
+        task_ids=task_ids,
+    )
+
+
+class TaskIdFeatureConverter(seqio.EncDecFeatureConverter):
+    """SeqIO's encoder-decoder converter, plus one task number per example.
+
+    In a task `task_ids` is a list of one number, because `seqio.Evaluator` measures the length of
+    every feature; in a model's batch it is `[batch]`. `task_feature_lengths` need not mention it.
+    """
+
+    TASK_FEATURES = {  # noqa: RUF012 (SeqIO's interface)
+        **seqio.EncDecFeatureConverter.TASK_FEATURES,
+        TASK_IDS: seqio.FeatureConverter.FeatureSpec(dtype=tf.int32, rank=1),
+    }
+    MODEL_FEATURES = {  # noqa: RUF012
+        **seqio.EncDecFeatureConverter.MODEL_FEATURES,
+        TASK_IDS: seqio.FeatureConverter.FeatureSpec(dtype=tf.int32, rank=0),
+    }
+
+    def __init__(self, pack: bool = False, **kwargs):
+        if pack:
+            raise ValueError(
+                "A row of a batch must hold one example, because each example gets its own "
+                "adapter; got pack=True, which puts several examples into a row. "
+                "Set pack=False (in a gin file: utils.DatasetConfig.pack = False)."
+            )
+        super().__init__(pack=False, **kwargs)
+
+    def __call__(
+        self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
+    ) -> tf.data.Dataset:
+        if TASK_IDS not in ds.element_spec:
+            raise ValueError(
+                f"Examples must carry {TASK_IDS!r}, the number of their task; got "
+                f"{sorted(ds.element_spec)}. Read them through hyperdecoders_jax.data."
+                "feature_converter.with_task_ids(mixture_or_task_name, task_names)."
+            )
+        return super().__call__(ds, {**task_feature_lengths, TASK_IDS: 1})
+
+    def _convert_example(self, features: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+        return {**super()._convert_example(features), TASK_IDS: features[TASK_IDS][0]}
+
+    def get_model_feature_lengths(
+        self, task_feature_lengths: Mapping[str, int]
+    ) -> Mapping[str, int]:
+        return {**super().get_model_feature_lengths(task_feature_lengths), TASK_IDS: 1}
+
+
+def with_task_ids(
+    mixture_or_task: mixtures.MixtureOrTask, task_names: Sequence[str]
+) -> seqio.Task | seqio.Mixture:
+    """Copies a task or mixture, unregistered, so that its examples carry `task_ids`.
+
+    A mixture's copy is flat: its leaves with the rates that SeqIO gives them.
+
+    Args:
+      mixture_or_task: a registered name, or an object.
+      task_names: the ordered list in which a task's place is its number; may hold more tasks.
+
+    Raises:
+      ValueError: a task is not in the list; names the nearest.
+    """
+    provider = mixtures.get_mixture_or_task(mixture_or_task)
+    numbers = seqio.PassThroughVocabulary(size=len(task_names))
+    if isinstance(provider, seqio.Task):
+        return _numbered(provider, mixtures.task_number(provider.name, task_names), numbers)
+    tasks = []
+    for task in provider.tasks:
+        copy = _numbered(task, mixtures.task_number(task.name, task_names), numbers)
+        # A rate may need the data's size, so it is asked for only when data are read.
+        tasks.append((copy, lambda _, task=task: provider.get_rate(task)))
+    return seqio.Mixture(provider.name, tasks, sample_fn=provider._sample_fn)
+
+
+def _numbered(task: seqio.Task, number: int, numbers: seqio.Vocabulary) -> seqio.Task:
+    feature = seqio.Feature(vocabulary=numbers, add_eos=False, dtype=tf.int32, rank=1)
+
+    @seqio.map_over_dataset
+    def add_task_ids(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {**example, TASK_IDS: tf.constant([number], tf.int32)}
+
+    return task.replace(
+        output_features={**task.output_features, TASK_IDS: feature},
+        preprocessors=[*task.preprocessors, add_task_ids],
+    )

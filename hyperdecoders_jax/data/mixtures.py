@@ -1,0 +1,227 @@
+"""Names of mixtures and tasks go in; leaf tasks, their rates and their numbers come out.
+
+A SeqIO mixture may hold mixtures; what is trained on is its leaves, each with the share that SeqIO
+gives it. A task's number is its place in an ordered list of names, never what registration order or
+hashing makes of it.
+"""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import seqio
+import tensorflow as tf
+
+MixtureOrTask = str | seqio.Task | seqio.Mixture
+FEATURES = ("inputs", "targets")
+
+
+@dataclasses.dataclass(frozen=True)
+class MixingRow:
+    """What one task contributes to a mixture.
+
+    Attributes:
+      rate: share of the mixture's examples, in [0, 1].
+      num_examples: input examples of the split as the source counts them; None where it does not.
+    """
+
+    rate: float
+    num_examples: int | None
+
+
+def nearest_name_hint(name: str, names: Iterable[str]) -> str:
+    """The end of an error message: the name that was probably meant.
+
+    >>> nearest_name_hint("glue_colla", ["glue_cola", "glue_rte"])
+    " Did you mean 'glue_cola'?"
+    """
+    near = difflib.get_close_matches(name, sorted(names), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def get_mixture_or_task(mixture_or_task: MixtureOrTask) -> seqio.Task | seqio.Mixture:
+    """Looks a registered name up; objects pass through.
+
+    Raises:
+      ValueError: nothing is registered under that name; names the nearest.
+    """
+    if not isinstance(mixture_or_task, str):
+        return mixture_or_task
+    names = {*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()}
+    if mixture_or_task not in names:
+        raise ValueError(
+            f"A mixture or task must be registered before it is used; got {mixture_or_task!r}, "
+            f"which is not among the {len(names)} registered names."
+            f"{nearest_name_hint(mixture_or_task, names)} "
+            "Correct the name, or import the module that registers it."
+        )
+    return seqio.get_mixture_or_task(mixture_or_task)
+
+
+def leaf_tasks(mixture_or_task: MixtureOrTask, split: str | None = None) -> list[seqio.Task]:
+    """All tasks of a mixture and of the mixtures in it, sorted by name.
+
+    Args:
+      mixture_or_task: what holds them.
+      split: leaves out the tasks that lack it.
+
+    Raises:
+      ValueError: no task has the split, or the data of a task are not there.
+    """
+    provider = get_mixture_or_task(mixture_or_task)
+    tasks = list(seqio.get_subtasks(provider))
+    if split is None:
+        return tasks
+    for task in tasks:
+        check_data_are_there(task, split)
+    with_split = [task for task in tasks if split in task.splits]
+    if not with_split:
+        known = sorted({name for task in tasks for name in task.splits})
+        raise ValueError(
+            f"At least one task of {provider.name!r} must have the split that is read; got "
+            f"{split!r}, and they have {known}.{nearest_name_hint(split, known)} "
+            "Set the split to one of those."
+        )
+    return with_split
+
+
+def resolve_task_names(
+    mixture_or_task: MixtureOrTask, task_names: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """The ordered list that numbers tasks: the given one, or the mixture's leaves sorted by name.
+
+    Raises:
+      ValueError: the given list names a task twice or lacks one of the mixture's.
+    """
+    leaves = [task.name for task in leaf_tasks(mixture_or_task)]
+    if task_names is None:
+        return tuple(leaves)
+    for name in leaves:
+        task_number(name, task_names)
+    return tuple(task_names)
+
+
+def task_number(name: str, task_names: Sequence[str]) -> int:
+    """The number of a task: its place in the ordered list.
+
+    >>> task_number("rte", ["cola", "rte"])
+    1
+    """
+    if len(set(task_names)) != len(task_names):
+        twice = sorted({name for name in task_names if list(task_names).count(name) > 1})
+        raise ValueError(
+            f"task_names must name each task once; got {twice} more than once. Remove the repeats."
+        )
+    if name not in task_names:
+        raise ValueError(
+            f"task_names must hold every task that is read; got {name!r}, which is not among "
+            f"{list(task_names)}.{nearest_name_hint(name, task_names)} Append it to the end of "
+            "task_names, so that the other tasks keep their numbers."
+        )
+    return list(task_names).index(name)
+
+
+def check_data_are_there(task: seqio.Task, split: str) -> None:
+    """Raises, with what to run and where it looked, if the files of a task are missing.
+
+    SeqIO would start a download instead, in the middle of a run and on every host.
+    """
+    source = task.source
+    if isinstance(source, seqio.TfdsDataSource) and not source.tfds_dataset.tfds_splits:
+        builder = source.tfds_dataset.builder
+        if not builder.is_prepared():
+            name = source.tfds_dataset.name
+            root = source.tfds_dataset.data_dir or builder.data_dir_root
+            raise ValueError(
+                f"The data of task {task.name!r} must be on disk before they are read; there is no "
+                f'{name} in {builder.data_dir} (looked under {root}). Run `python -c "import '
+                f"tensorflow_datasets as tfds; tfds.load('{name}', data_dir='{root}')\"` where "
+                "there is a network, or name the folder that holds it with --tfds_data_dir=FOLDER."
+            )
+    elif isinstance(source, seqio.FileDataSource) and split in source.splits:
+        pattern = source._split_to_filepattern[split]
+        files = source.list_shards(split)
+        if not files or not tf.io.gfile.exists(files[0]):
+            raise ValueError(
+                f"The data of task {task.name!r} must be on disk before they are read; no file "
+                f"matches {pattern} for split {split!r}. Put the files there, or correct the "
+                "task's file pattern."
+            )
+
+
+def check_features_agree(tasks: Sequence[seqio.Task]) -> None:
+    """Raises unless every task has inputs and targets, all in one vocabulary."""
+    first = tasks[0]
+    for task in tasks:
+        for feature in FEATURES:
+            if feature not in task.output_features:
+                raise ValueError(
+                    f"A task must have the features {list(FEATURES)}; {task.name!r} has "
+                    f"{sorted(task.output_features)}. Give it {feature!r} in output_features and "
+                    "in a preprocessor."
+                )
+            ours, theirs = (t.output_features[feature].vocabulary for t in (task, first))
+            if ours is not theirs and ours != theirs:
+                raise ValueError(
+                    "Tasks that are mixed must share one vocabulary; "
+                    f"{task.name!r} reads {feature!r} with {ours} and {first.name!r} with {theirs}."
+                    " Register both with hyperdecoders_jax.data.vocabulary.RUN_VOCABULARY."
+                )
+
+
+def mixing_rates(mixture_or_task: MixtureOrTask, tasks: Sequence[seqio.Task]) -> dict[str, float]:
+    """The share of each of `tasks`, as SeqIO computes its rates, normalised to a sum of one.
+
+    Raises:
+      ValueError: a rate cannot be computed or is negative, or all are zero.
+    """
+    provider = get_mixture_or_task(mixture_or_task)
+    if isinstance(provider, seqio.Task):
+        return {provider.name: 1.0}
+    rates = {}
+    for task in tasks:
+        try:
+            rates[task.name] = float(provider.get_rate(task))
+        except TypeError as error:
+            raise ValueError(
+                f"The rate of every task must be computable; that of {task.name!r} in "
+                f"{provider.name!r} gave {error!r}. A size-proportional rate needs the task's "
+                "size: pass num_input_examples={split: number} to its data source, or give the "
+                "task a number as its rate."
+            ) from error
+    total = sum(rates.values())
+    if not all(0 <= rate < math.inf for rate in rates.values()) or not total > 0:
+        raise ValueError(
+            "Mixing rates must be finite, not negative, and not all zero; those of "
+            f"{provider.name!r} are {rates}. Correct them where the mixture is registered."
+        )
+    return {name: rate / total for name, rate in rates.items()}
+
+
+def mixing_table(mixture_or_task: MixtureOrTask, split: str) -> dict[str, MixingRow]:
+    """What each task contributes to a split of the mixture, keyed by task, sorted by name."""
+    tasks = leaf_tasks(mixture_or_task, split)
+    rates = mixing_rates(mixture_or_task, tasks)
+    table = {}
+    for task in tasks:
+        size = task.num_input_examples(split)
+        known = size is not None and math.isfinite(size)
+        table[task.name] = MixingRow(rates[task.name], int(size) if known else None)
+    return table
+
+
+def format_mixing_table(table: Mapping[str, MixingRow]) -> str:
+    """Lays a mixing table out as text.
+
+    >>> print(format_mixing_table({"cola": MixingRow(0.75, 8551), "mine": MixingRow(0.25, None)}))
+    task    rate  examples
+    cola  75.00%     8,551
+    mine  25.00%         ?
+    """
+    width = max(len("task"), *(len(name) for name in table))
+    lines = [f"{'task':<{width}}  {'rate':>6}  {'examples':>8}"]
+    for name, row in table.items():
+        size = "?" if row.num_examples is None else f"{row.num_examples:,}"
+        lines.append(f"{name:<{width}}  {row.rate:>6.2%}  {size:>8}")
+    return "\n".join(lines)
