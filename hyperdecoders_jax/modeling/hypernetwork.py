@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 
 from flax import linen as nn
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -108,6 +109,7 @@ class _LayerwiseDense(nn.Module):
         bias = layers.param("bias", init, shape[1:], ("hyper_hidden",), self.dtype)
         # The two parts of a concatenation meet its kernel apart: the condition's share is the same
         # for all layers, the embedding's for all examples.
-        of_condition = condition.astype(self.dtype) @ kernel[:cond_dim]  # [batch, hidden]
-        of_layer = embedding @ kernel[cond_dim:]  # [layers, hidden]
+        for_condition, for_layer = lax.split(kernel, [cond_dim, embedding_dim])
+        of_condition = condition.astype(self.dtype) @ for_condition  # [batch, hidden]
+        of_layer = embedding @ for_layer  # [layers, hidden]
         return nn.relu(of_layer[:, None] + of_condition + bias)
