@@ -1,0 +1,14 @@
+"""The features of every task: `inputs` and `targets`, in the vocabulary of the run.
+
+`OUTPUT_FEATURES` goes into `seqio.TaskRegistry.add`. It names no vocabulary file, so one registered
+task serves every T5 (`hyperdecoders_jax.data.vocabulary.RUN_VOCABULARY`).
+"""
+
+import seqio
+
+from hyperdecoders_jax.data import vocabulary
+
+OUTPUT_FEATURES = {
+    "inputs": seqio.Feature(vocabulary.RUN_VOCABULARY, add_eos=True),
+    "targets": seqio.Feature(vocabulary.RUN_VOCABULARY, add_eos=True),
+}

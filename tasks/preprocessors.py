@@ -1,0 +1,134 @@
+"""Records in, tokens out: the steps that tasks share.
+
+A task's first step renders its record as text, its last are `TOKENIZE`. Pretraining has one step
+more, T5's span corruption.
+"""
+
+import functools
+from collections.abc import Mapping
+
+import seqio
+import tensorflow as tf
+
+# Text to ids that end in EOS; what is too long loses its end but not its EOS, as in the original.
+TOKENIZE = (seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim)
+
+
+def join_fields(prefix: str, example: Mapping[str, tf.Tensor], *names: str) -> tf.Tensor:
+    """The text form of the original: the task's name, then each field's name and value.
+
+    >>> join_fields("rte", {"sentence1": "It rains.", "sentence2": "It pours."}, "sentence1",
+    ...             "sentence2").numpy()
+    b'rte sentence1: It rains. sentence2: It pours.'
+    """
+    pieces = [prefix]
+    for name in names:
+        pieces += [f"{name}:", example[name]]
+    return tf.strings.join(pieces, separator=" ")
+
+
+def corrupt_spans(
+    dataset: tf.data.Dataset,
+    sequence_length: Mapping[str, int] | None,
+    output_features: Mapping[str, seqio.Feature],
+    noise_density: float = 0.15,
+    mean_span_len: float = 3.0,
+) -> tf.data.Dataset:
+    """Turns tokenised `targets` into pretraining examples by T5's span corruption.
+
+    The texts are joined and cut into windows that fill `sequence_length["inputs"]` once corrupted,
+    EOS included. In each window, random spans are replaced by one sentinel each in `inputs`;
+    `targets` holds each sentinel followed by its span:
+
+        window   the cat sat on the mat
+        inputs   the <extra_id_0> on the <extra_id_1>
+        targets  <extra_id_0> cat sat <extra_id_1> mat
+
+    Sentinels count down from the top of the vocabulary. A span may stand at either end of a window
+    (T5's own code always ends in one).
+
+    Args:
+      dataset: examples with `targets` without EOS.
+      sequence_length: inputs' tokens per example; None takes 512 as T5 did.
+      output_features: names the vocabulary.
+      noise_density: share of tokens that are replaced, in (0, 1).
+      mean_span_len: mean tokens per span, at least 1.
+
+    Source: Raffel et al. 2020 (arXiv:1910.10683), section 3.1.4.
+    """
+    inputs_len = (sequence_length or {}).get("inputs") or 512
+    window_len = _window_len(inputs_len, noise_density, mean_span_len)
+    num_noise, num_spans = _span_counts(window_len, noise_density, mean_span_len)
+    top_id = output_features["inputs"].vocabulary.vocab_size - 1
+
+    @seqio.map_over_dataset(num_seeds=2)
+    def corrupt(tokens: tf.Tensor, seeds: tf.Tensor) -> dict[str, tf.Tensor]:
+        # Both ends get one token more, which is taken away again: the ends alone may be empty.
+        kept = random_partition(window_len - num_noise + 2, num_spans + 1, seeds[0])
+        kept -= tf.scatter_nd([[0], [num_spans]], [1, 1], [num_spans + 1])
+        noise = random_partition(num_noise, num_spans, seeds[1])
+        return replace_spans(tokens, kept, noise, top_id)
+
+    dataset = dataset.map(lambda example: example["targets"])
+    return corrupt(dataset.rebatch(window_len, drop_remainder=True))
+
+
+def replace_spans(
+    tokens: tf.Tensor, kept: tf.Tensor, noise: tf.Tensor, top_id: int
+) -> dict[str, tf.Tensor]:
+    """Moves spans from the inputs to the targets and leaves a sentinel in both.
+
+    >>> example = replace_spans([5, 6, 7, 8], kept=[1, 1, 0], noise=[1, 1], top_id=99)
+    >>> example["inputs"].numpy().tolist(), example["targets"].numpy().tolist()
+    ([5, 99, 7, 98], [99, 6, 98, 8])
+
+    Args:
+      tokens: [length] ids.
+      kept: [spans + 1] lengths of what stays before, between and after the spans.
+      noise: [spans] lengths of the spans.
+      top_id: the first sentinel; the next are one less each.
+    """
+    noise = tf.convert_to_tensor(noise)
+    num_spans = noise.shape[0]
+    lengths = tf.concat([noise, [0]], 0)
+    pieces = tf.RaggedTensor.from_row_lengths(
+        tokens, tf.reshape(tf.stack([kept, lengths], 1), [-1])
+    )
+    kept_pieces, spans = pieces[0::2], pieces[1::2]
+    sentinels = top_id - tf.range(num_spans)[:, None]
+    inputs = tf.concat([kept_pieces[:-1], sentinels], 1).flat_values
+    return {
+        "inputs": tf.concat([inputs, kept_pieces[-1]], 0),
+        "targets": tf.concat([sentinels, spans[:-1]], 1).flat_values,
+    }
+
+
+def random_partition(total: int, num_parts: int, seed: tf.Tensor) -> tf.Tensor:
+    """Divides `total` into `num_parts` positive parts, each division equally likely.
+
+    >>> int(sum(random_partition(10, 4, (0, 1))))
+    10
+    """
+    places = tf.random.stateless_uniform([total - 1], seed)
+    cuts = tf.sort(tf.argsort(places)[: num_parts - 1]) + 1
+    return tf.concat([cuts, [total]], 0) - tf.concat([[0], cuts], 0)
+
+
+def _span_counts(length: int, noise_density: float, mean_span_len: float) -> tuple[int, int]:
+    num_noise = min(max(round(length * noise_density), 1), length - 1)
+    num_spans = max(round(num_noise / mean_span_len), 1)
+    return num_noise, min(num_spans, length - num_noise + 1)
+
+
+@functools.cache
+def _window_len(inputs_len: int, noise_density: float, mean_span_len: float) -> int:
+    """The longest window whose corrupted inputs and EOS fit into `inputs_len`."""
+
+    def corrupted_len(length: int) -> int:
+        num_noise, num_spans = _span_counts(length, noise_density, mean_span_len)
+        return length - num_noise + num_spans + 1
+
+    length = 2
+    while corrupted_len(length + 1) <= inputs_len:
+        length += 1
+    return length
