@@ -14,7 +14,7 @@ PACKAGE_DIRS = {
     "hyperdecoders_jax.gin_configs": "gin_configs",
 }
 
-DATA_FILES = ("*.gin", "*.gz", "*.jsonl", "*.md", "*.model", "*.safetensors", "NOTICE*", "py.typed")
+DATA_FILES = ("*.gin", "*.gz", "*.jsonl", "*.md", "*.model", "*.safetensors", "NOTICE*")
 
 # Lower bounds are what the tests run on, except jax: the oldest release that TPU images carry.
 # TensorFlow comes with seqio; naming it here would allow two builds of it side by side.
@@ -54,6 +54,7 @@ EXTRAS = {
         "pytest>=9",
         "pytest-xdist>=3.8",
         "ruff==0.17.6",
+        "setuptools>=77",
         *HUGGING_FACE,
     ],
     "tpu": ["jax[tpu]>=0.9.2"],
@@ -65,14 +66,16 @@ def find_packages() -> list[str]:
     packages = []
     for name, folder in PACKAGE_DIRS.items():
         packages.append(name)
-        packages.extend(f"{name}.{child}" for child in setuptools.find_packages(folder))
+        # Folders of data are namespace packages to setuptools; it warns of any that is not listed.
+        children = setuptools.find_namespace_packages(folder, exclude=["*__pycache__*"])
+        packages.extend(f"{name}.{child}" for child in children)
     return packages
 
 
 setuptools.setup(
     packages=find_packages(),
     package_dir=PACKAGE_DIRS,
-    package_data={"": [f"{folder}{name}" for name in DATA_FILES for folder in ("", "**/")]},
+    package_data={"": list(DATA_FILES)},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
 )
