@@ -54,12 +54,27 @@ def corrupt_spans(
       noise_density: share of tokens that are replaced, in (0, 1).
       mean_span_len: mean tokens per span, at least 1.
 
+    Raises:
+      ValueError: the noise leaves nothing, or there are fewer sentinels than spans.
+
     Source: Raffel et al. 2020 (arXiv:1910.10683), section 3.1.4.
     """
     inputs_len = (sequence_length or {}).get("inputs") or 512
+    if not 0 < noise_density < 1 or mean_span_len < 1 or inputs_len < 4:
+        raise ValueError(
+            "Span corruption needs a noise density in (0, 1), spans of at least 1 token and inputs "
+            f"of at least 4; got {noise_density}, {mean_span_len} and {inputs_len}. T5's are 0.15, "
+            "3 and 512."
+        )
     window_len = _window_len(inputs_len, noise_density, mean_span_len)
     num_noise, num_spans = _span_counts(window_len, noise_density, mean_span_len)
-    top_id = output_features["inputs"].vocabulary.vocab_size - 1
+    vocabulary = output_features["inputs"].vocabulary
+    if vocabulary.extra_ids < num_spans:
+        raise ValueError(
+            f"Span corruption needs a sentinel for each span; got {num_spans} spans and "
+            f"{vocabulary.extra_ids} sentinels. Load the vocabulary with more extra_ids, or choose "
+            "shorter inputs."
+        )
 
     @seqio.map_over_dataset(num_seeds=2)
     def corrupt(tokens: tf.Tensor, seeds: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -67,7 +82,7 @@ def corrupt_spans(
         kept = random_partition(window_len - num_noise + 2, num_spans + 1, seeds[0])
         kept -= tf.scatter_nd([[0], [num_spans]], [1, 1], [num_spans + 1])
         noise = random_partition(num_noise, num_spans, seeds[1])
-        return replace_spans(tokens, kept, noise, top_id)
+        return replace_spans(tokens, kept, noise, vocabulary.vocab_size - 1)
 
     dataset = dataset.map(lambda example: example["targets"])
     return corrupt(dataset.rebatch(window_len, drop_remainder=True))

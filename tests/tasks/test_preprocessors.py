@@ -89,6 +89,20 @@ def test_a_seed_fixes_the_spans_and_another_changes_them():
     )
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [{"noise_density": 0.0}, {"noise_density": 1.0}, {"mean_span_len": 0.5}, {"inputs_len": 3}],
+)
+def test_noise_that_leaves_nothing_is_refused(arguments):
+    with pytest.raises(ValueError, match=r"noise density in \(0, 1\).*T5's are 0\.15"):
+        corrupt(100, **{"inputs_len": 20, **arguments})
+
+
+def test_more_spans_than_sentinels_are_refused():
+    with pytest.raises(ValueError, match=r"got \d+ spans and 125 sentinels\. Load the vocab"):
+        corrupt(100, inputs_len=900, noise_density=0.5)
+
+
 def test_a_text_is_corrupted_anew_in_every_epoch():
     dataset = tf.data.Dataset.from_tensors({"targets": tf.range(3, 73)}).repeat(2)
     with seqio.map_seed_manager(0):
