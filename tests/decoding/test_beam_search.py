@@ -127,9 +127,8 @@ def hugging_face(length_penalty, early_stopping):
         (6, 2, 7, 3, 1.0, hugging_face(0.0, False)),
         (7, 3, 9, 0, 1.5, hugging_face(2.0, False)),
         (12, 3, 5, 4, 3.0, hugging_face(-1.0, False)),
-        (8, 3, 8, 0, 2.0, hugging_face(0.6, True)),
         (5, 1, 6, 2, 1.0, hugging_face(1.0, False)),
-        (13, 2, 1, 0, 1.0, hugging_face(1.0, False)),
+        (13, 2, 1, 0, 1.0, hugging_face(0.6, True)),
         (9, 4, 6, 0, 0.0, T5XScoring()),
         (9, 4, 6, 2, 2.0, T5XScoring()),
         (11, 5, 10, 0, 1.0, T5XScoring(alpha=0.0)),
@@ -223,7 +222,7 @@ def test_an_example_depends_on_itself_alone(scoring):
 
 
 @pytest.mark.parametrize("scoring", SCORINGS)
-def test_texts_are_distinct_sorted_padded_and_as_many_as_asked(scoring):
+def test_texts_are_distinct_sorted_and_padded(scoring):
     table = table_model.random_table(9, vocab=9, seed=6, eos_bias=1.0)
     all_texts = search(table, BeamSearchConfig(4, 4, scoring), max_len=7)
     assert np.all(all_texts.scores[:, :-1] >= all_texts.scores[:, 1:])
@@ -233,9 +232,13 @@ def test_texts_are_distinct_sorted_padded_and_as_many_as_asked(scoring):
         for text in texts:
             assert 1 not in text or not any(text[text.index(1) + 1 :])
 
-    some_texts = search(table, BeamSearchConfig(4, 2, scoring), max_len=7)
-    np.testing.assert_array_equal(some_texts.tokens, all_texts.tokens[:, :2])
-    np.testing.assert_array_equal(some_texts.scores, all_texts.scores[:, :2])
+
+def test_as_many_texts_as_asked_come_out():
+    table = table_model.random_table(9, vocab=9, seed=6, eos_bias=1.0)
+    all_texts = search(table, BeamSearchConfig(4, 4), max_len=7)
+    some_texts = search(table, BeamSearchConfig(4, 2), max_len=7)
+    for values, some_values in zip(all_texts, some_texts, strict=True):
+        np.testing.assert_array_equal(values[:, :2], some_values)
 
 
 @pytest.mark.parametrize(

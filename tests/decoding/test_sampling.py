@@ -132,11 +132,14 @@ def test_tokens_are_drawn_as_often_as_they_are_likely(config, kept):
     assert np.all(shares[np.array(kept) == 0] == 0)
 
 
+jitted_top_p = jax.jit(sampling.keep_top_p, static_argnums=1)
+
+
 @settings(deadline=None, max_examples=40)
-@given(seed=st.integers(0, 10**6), p=st.floats(0.01, 0.99))
+@given(seed=st.integers(0, 10**6), p=st.sampled_from([0.01, 0.3, 0.5, 0.9, 0.99]))
 def test_top_p_keeps_the_smallest_set_that_holds_p(seed, p):
     logits = np.random.default_rng(seed).normal(size=(3, 11), scale=2.0).astype(np.float32)
-    kept = np.isfinite(sampling.keep_top_p(jnp.asarray(logits), p))
+    kept = np.isfinite(jitted_top_p(logits, p))
     for row in range(3):
         probs = np.exp(table_model.log_softmax(logits[row].astype(np.float64)))
         inside, outside = probs[kept[row]], probs[~kept[row]]
@@ -155,9 +158,19 @@ def test_top_k_keeps_k_tokens(k):
     np.testing.assert_array_equal(kept.argmax(-1), logits.argmax(-1))
 
 
-def test_equal_tokens_are_cut_to_the_smallest_set_too():
-    kept = sampling.keep_top_p(jnp.zeros((1, 8)), 0.5)
-    assert np.isfinite(kept).sum() == 4
+def test_tokens_as_likely_as_the_last_one_kept_are_kept_too():
+    logits = jnp.array([[2.0, 1.0, 1.0, 0.0, 1.0, -3.0]])
+    expected = [[True, True, True, False, True, False]]
+    np.testing.assert_array_equal(np.isfinite(sampling.keep_top_k(logits, 2)), expected)
+    np.testing.assert_array_equal(np.isfinite(sampling.keep_top_p(logits, 0.6)), expected)
+
+
+@pytest.mark.parametrize("p", [0.5, 0.999999])
+def test_top_p_can_keep_one_token_and_all(p):
+    sure = jnp.array([0.0, 200.0, -jnp.inf])
+    np.testing.assert_array_equal(np.isfinite(sampling.keep_top_p(sure, p)), [False, True, False])
+    even = jnp.zeros((1, 8))
+    assert np.isfinite(sampling.keep_top_p(even, p)).all()
 
 
 def test_greedy_stops_when_every_text_has_ended():
