@@ -1,0 +1,302 @@
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hyperdecoders_jax.training import (
+    checkpoint,
+    optimizer,
+    partitioning,
+    schedules,
+    train_state,
+    trainable,
+)
+from hyperdecoders_jax.training.checkpoint import Checkpoints, Identity
+from tests.training import tiny
+
+ADAMW = optimizer.AdamWConfig()
+IDENTITY = Identity(
+    task_names=("cola", "sst2"),
+    model={"emb_dim": 8, "decoder_adapter": {"source": "generated"}, "activations": ("gelu",)},
+    frozen_source="t5.safetensors",
+    frozen_fingerprint="f00d",
+    vocabulary_fingerprint="cafe",
+)
+
+
+def make_tx(config=ADAMW):
+    return optimizer.make_optimizer(config, schedules.ConstantConfig(0.1).make(1))
+
+
+def make_state(step=3, shape=(3, 5), seed=0, tx=None):
+    rng = np.random.default_rng(seed)
+
+    def fill(x):
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            return jnp.asarray(rng.normal(size=x.shape), x.dtype)
+        return x + 7
+
+    trained = {"adapters": {"kernel": jnp.zeros(shape), "bias": jnp.zeros(shape[-1])}}
+    state = train_state.create(trained, tx or make_tx(), jax.random.key(seed))
+    filled = jax.tree.map(fill, state.replace(rng=None))
+    return filled.replace(rng=state.rng, step=jnp.int32(step))
+
+
+def shapes_of(state):
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )
+
+
+def assert_equal(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "checkpoints"
+
+
+@pytest.mark.parametrize("config", [optimizer.AdamWConfig(), optimizer.AdafactorConfig()])
+def test_a_state_comes_back_as_it_was(directory, config):
+    state = make_state(tx=make_tx(config))
+    Checkpoints(directory, IDENTITY).save(state, {"epoch": 2}, {"cola": {"accuracy": 50.0}}, 50.0)
+    restored = Checkpoints(directory, IDENTITY).restore(shapes_of(state))
+    assert_equal(restored.state, state)
+    assert restored.position == {"epoch": 2}
+    assert restored.metrics == {"cola": {"accuracy": 50.0}}
+
+
+def test_a_run_is_described_in_its_checkpoint(directory):
+    checkpoints = Checkpoints(directory, IDENTITY, config_text="LinearConfig.learning_rate = 1")
+    checkpoints.save(make_state(step=3), position=None)
+    run = checkpoints.read_run(3)
+    assert run["step"] == 3
+    assert run["config"] == "LinearConfig.learning_rate = 1"
+    assert checkpoint.identity_of(run).to_json() == IDENTITY.to_json()
+
+
+def test_nothing_saved_restores_nothing(directory):
+    assert Checkpoints(directory, IDENTITY).restore(shapes_of(make_state())) is None
+
+
+def test_the_newest_is_restored(directory):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    for step in (9, 10, 100):
+        checkpoints.save(make_state(step), position=step)
+    assert checkpoints.restore(shapes_of(make_state())).position == 100
+
+
+def test_the_last_and_the_best_are_kept(directory):
+    checkpoints = Checkpoints(directory, IDENTITY, keep_last=2)
+    for step, value in enumerate([1.0, 9.0, 3.0, None, 4.0], start=1):
+        checkpoints.save(make_state(step), position=None, value=value)
+    assert checkpoints.steps() == [2, 4, 5]
+    assert checkpoints.best_step() == 2
+
+
+def test_a_damaged_best_is_passed_over(directory):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    for step, value in enumerate([1.0, 9.0, 3.0], start=1):
+        checkpoints.save(make_state(step), position=None, value=value)
+    (directory / "2" / "run" / "metadata").write_text("{")
+    assert checkpoints.best_step() == 3
+    checkpoints.save(make_state(4), position=None, value=2.0)
+    with pytest.raises(ValueError, match=r"must be whole to be loaded; got .*2: run/metadata has"):
+        checkpoints.load_trainable(shapes_of(make_state()).trainable, step=2)
+
+
+def test_the_best_may_be_the_least(directory):
+    checkpoints = Checkpoints(directory, IDENTITY, keep_last=1, greater_is_better=False)
+    for step, value in enumerate([2.0, 1.0, 3.0], start=1):
+        checkpoints.save(make_state(step), position=None, value=value)
+    assert checkpoints.steps() == [2, 3]
+
+
+def test_all_are_kept_if_asked(directory):
+    checkpoints = Checkpoints(directory, IDENTITY, keep_last=None)
+    for step in (1, 2, 3, 4):
+        checkpoints.save(make_state(step), position=None)
+    assert checkpoints.steps() == [1, 2, 3, 4]
+
+
+def test_a_checkpoint_truncated_in_any_file_is_skipped(directory, caplog):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    for step in (1, 2):
+        checkpoints.save(make_state(step), position=step)
+    files = [path for path in (directory / "2").rglob("*") if path.is_file()]
+    assert len(files) > 10
+    copy = directory.parent / "copy"
+    shutil.copytree(directory / "2", copy)
+    for file in files:
+        contents = file.read_bytes()
+        file.write_bytes(contents[: len(contents) // 2])
+        caplog.clear()
+        restored = Checkpoints(directory, IDENTITY).restore(shapes_of(make_state()))
+        assert restored.position == 1, file
+        assert file.name in caplog.text, file
+        assert str(directory / "2") in caplog.text
+        file.write_bytes(contents)
+    assert Checkpoints(directory, IDENTITY).restore(shapes_of(make_state())).position == 2
+
+
+def test_a_changed_byte_and_a_missing_file_are_noticed(directory, caplog):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    for step in (1, 2):
+        checkpoints.save(make_state(step), position=step)
+    files = [path for path in (directory / "2" / "trainable").rglob("*") if path.is_file()]
+    file = max(files, key=lambda path: path.stat().st_size)
+    contents = bytearray(file.read_bytes())
+    contents[len(contents) // 2] ^= 1
+    file.write_bytes(contents)
+    assert checkpoints.newest_step() == 1
+    assert f"{file.name} has other contents than were saved" in caplog.text
+    file.unlink()
+    assert checkpoints.newest_step() == 1
+    assert f"{file.name} is missing" in caplog.text
+
+
+def test_an_interrupted_save_is_skipped_and_replaced(directory, caplog):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    for step in (1, 2):
+        checkpoints.save(make_state(step), position=step)
+    (directory / "2" / "manifest.json").unlink()
+    assert checkpoints.newest_step() == 1
+    assert "it was interrupted while it was saved" in caplog.text
+    checkpoints.save(make_state(2), position="again")
+    assert checkpoints.restore(shapes_of(make_state())).position == "again"
+
+
+def test_a_first_save_that_was_interrupted_starts_anew(directory):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    checkpoints.save(make_state(1), position=None)
+    (directory / "1" / "manifest.json").unlink()
+    assert checkpoints.restore(shapes_of(make_state())) is None
+
+
+def test_damaged_checkpoints_alone_are_refused(directory):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    checkpoints.save(make_state(1), position=None)
+    (directory / "1" / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match=r"one checkpoint at least .* 1 \(manifest.json is dam"):
+        checkpoints.restore(shapes_of(make_state()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task_names": ("sst2", "cola")}, r"task_names is \['cola', 'sst2'\] there and \['sst2"),
+        ({"model": {**IDENTITY.model, "emb_dim": 16}}, "model.emb_dim is 8 there and 16 here"),
+        ({"vocabulary_fingerprint": "beef"}, "vocabulary_fingerprint is 'cafe' there and 'beef'"),
+        (
+            {"frozen_fingerprint": "beef", "frozen_source": "other"},
+            "came from 't5.safetensors' there and from 'other' here",
+        ),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(directory, changes, message):
+    Checkpoints(directory, IDENTITY).save(make_state(), position=None)
+    other = Identity(**{**vars(IDENTITY), **changes})
+    with pytest.raises(ValueError, match=message) as error:
+        Checkpoints(directory, other).restore(shapes_of(make_state()))
+    assert "a checkpoint of another model" in str(error.value)
+    assert "Give another --model_dir" in str(error.value)
+
+
+def test_what_is_not_known_yet_is_not_compared():
+    checkpoint.check_same(IDENTITY, Identity(vocabulary_fingerprint="cafe"), "here")
+    checkpoint.check_same(IDENTITY, Identity(**{**vars(IDENTITY), "frozen_source": "x"}), "here")
+
+
+def test_other_shapes_are_refused(directory):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    checkpoints.save(make_state(), position=None)
+    with pytest.raises(ValueError, match=r"adapters.kernel is \(\(3, 5\), 'float32'\) there and"):
+        checkpoints.restore(shapes_of(make_state(shape=(4, 5))))
+
+
+def test_another_set_of_trainable_parameters_is_refused(directory):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    checkpoints.save(make_state(), position=None)
+    trained = {"adapters": {"kernel": jnp.zeros((3, 5)), "gate": jnp.zeros(2)}}
+    state = train_state.create(trained, make_tx(), jax.random.key(0))
+    with pytest.raises(ValueError, match=r"bias is there and not here; .*gate is here and not th"):
+        checkpoints.restore(shapes_of(state))
+
+
+def test_another_optimizer_is_refused(directory):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    checkpoints.save(make_state(), position=None)
+    other = make_state(tx=make_tx(optimizer.AdafactorConfig()))
+    with pytest.raises(ValueError, match=r"hold the progress arrays .* optimiser"):
+        checkpoints.restore(shapes_of(other))
+
+
+def test_trainable_parameters_load_alone_onto_a_sharding_or_the_host(directory):
+    state = make_state(step=3)
+    checkpoints = Checkpoints(directory, IDENTITY)
+    checkpoints.save(state, position=None)
+    sharding = partitioning.make_partitioner().replicated
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state.trainable
+    )
+    loaded = checkpoints.load_trainable(shapes, step=3)
+    assert_equal(loaded, state.trainable)
+    assert loaded["adapters"]["kernel"].sharding == sharding
+    host = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state.trainable)
+    assert_equal(checkpoints.load_trainable(host, step=3), state.trainable)
+
+
+def test_a_checkpoint_is_as_large_as_what_is_trained(directory):
+    state = make_state(shape=(500, 503))
+    bytes_trained = 4 * trainable.num_parameters((state.trainable, state.opt_state))
+    Checkpoints(directory, IDENTITY).save(state, position=None)
+    size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    assert 3e6 < bytes_trained < size / 0.8
+    assert size <= 1.1 * bytes_trained
+
+
+def test_a_fingerprint_knows_path_shape_type_and_bytes():
+    tree = {"a": {"b": np.arange(6, dtype=np.float32)}, "c": np.ones((2, 3), np.float32)}
+    same = {"c": jnp.ones((2, 3)), "a": {"b": jnp.arange(6, dtype=jnp.float32)}}
+    assert checkpoint.fingerprint(tree) == checkpoint.fingerprint(same)
+    others = [
+        {"a": {"x": tree["a"]["b"]}, "c": tree["c"]},
+        {**tree, "c": tree["c"].T},
+        {**tree, "c": tree["c"].astype("bfloat16")},
+        {**tree, "c": tree["c"] * -1},
+        {"c": tree["c"]},
+    ]
+    prints = {checkpoint.fingerprint(other) for other in others}
+    assert len(prints - {checkpoint.fingerprint(tree)}) == len(others)
+
+
+def test_a_models_description_leaves_out_what_may_change():
+    wet, dry = (checkpoint.describe_model(tiny.make_model(d).config) for d in (0.1, 0.0))
+    assert wet == dry
+    assert wet != checkpoint.describe_model(tiny.make_model(bottleneck_dim=3).config)
+
+
+def test_an_unwritable_directory_is_refused(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(ValueError, match=r"must be writable; got '.*file/runs/one', .*--model_dir"):
+        checkpoint.check_writable(str(file / "runs" / "one"))
+
+
+def test_checking_a_directory_leaves_no_trace(tmp_path):
+    checkpoint.check_writable(str(tmp_path / "runs" / "one"))
+    assert list(pathlib.Path(tmp_path).iterdir()) == []
+
+
+def test_keeping_none_is_refused(directory):
+    with pytest.raises(ValueError, match="keep_last must be at least 1; got 0"):
+        Checkpoints(directory, IDENTITY, keep_last=0)
