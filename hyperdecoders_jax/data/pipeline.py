@@ -71,7 +71,7 @@ class PipelineConfig:
     batch_size: int = 128
     seed: int = 0
     shuffle: bool = True
-    shuffle_buffer_size: int = 8192
+    shuffle_buffer_size: int = 16384
     examples_per_turn: int = 65536
     truncate_targets: bool = False
     task_names: Sequence[str] | None = None
