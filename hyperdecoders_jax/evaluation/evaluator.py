@@ -1,0 +1,338 @@
+"""A predict function goes in; metrics and predictions of every task of a split come out.
+
+Targets, postprocessors and metrics are SeqIO's: each task's `metric_objs`, called as SeqIO's own
+Evaluator calls them, so that a task scores the same here and under T5X. Not used is
+`seqio.Evaluator` itself: it takes registered names only, so tasks could not carry their number; it
+reads every example twice through TensorFlow before the first prediction and converts them again at
+each evaluation; and what it logs lacks log-likelihoods. Here a split is read once, when it is first
+needed, and kept as numpy.
+"""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+import seqio
+from absl import logging
+from etils import epath
+from jax.experimental import multihost_utils
+from jaxtyping import Float, Int, Shaped
+
+from hyperdecoders_jax import types
+from hyperdecoders_jax.data import mixtures, pipeline
+from hyperdecoders_jax.evaluation import predictions
+
+Metrics = dict[str, dict[str, float]]
+ScoreFn = Callable[[types.Batch], Float[np.ndarray, "batch dec_len"]]
+
+_TYPES = seqio.metrics.ModelOutputType
+_GENERATED = (_TYPES.PREDICTION, _TYPES.PREDICTION_WITH_AUX)
+
+
+class Predicted(Protocol):
+    """What a predict function returns; `beams` counts results per example, best first."""
+
+    tokens: Int[np.ndarray, "batch beams length"]
+    log_likelihoods: Float[np.ndarray, "batch beams"]
+
+
+PredictFn = Callable[[types.Batch], Predicted]
+
+
+@dataclasses.dataclass
+class _TaskState:
+    """What is read once and kept between evaluations."""
+
+    examples: pipeline.TaskExamples
+    postprocessed_targets: list[Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Generated:
+    """The best result of every example of a task, over all processes."""
+
+    tokens: Int[np.ndarray, "examples length"]
+    log_likelihoods: Float[np.ndarray, "examples"]
+
+
+class Evaluator:
+    """Evaluates every task of a mixture that has the split, by generation.
+
+    With several processes each predicts its share of every batch, and all get all results.
+
+    Args:
+      mixture_or_task_name: what to evaluate.
+      task_names: the ordered list that numbers tasks; the one that the model was trained with.
+      task_feature_lengths: tokens of `inputs` and of `targets`.
+      split: read from every task that has it.
+      batch_size: examples of one call of the predict function, over all processes.
+      num_examples: of each task, from the beginning; None: all.
+      output_dir: gets `TASK/STEP.jsonl` with the predictions; None: nothing is written.
+      seed: for tasks that draw at random even in evaluation.
+
+    Raises:
+      ValueError: a name, a number, a split or data are missing.
+    """
+
+    def __init__(
+        self,
+        mixture_or_task_name: mixtures.MixtureOrTask,
+        task_names: Sequence[str] | None,
+        task_feature_lengths: Mapping[str, int],
+        split: str = "validation",
+        batch_size: int = 128,
+        num_examples: int | None = None,
+        output_dir: str | os.PathLike[str] | None = None,
+        seed: int = 0,
+    ):
+        self._process_count = jax.process_count()
+        if batch_size % self._process_count:
+            raise ValueError(
+                f"The batch size of an evaluation must divide over the processes; got {batch_size} "
+                f"for {self._process_count} processes. Set it to a multiple of that."
+            )
+        self._tasks = mixtures.leaf_tasks(mixture_or_task_name, split)
+        mixtures.check_features_agree(self._tasks)
+        self._task_names = mixtures.resolve_task_names(mixture_or_task_name, task_names)
+        self._lengths = {name: task_feature_lengths[name] for name in mixtures.FEATURES}
+        self._split = split
+        self._batch_size = batch_size
+        self._num_examples = num_examples
+        self._output_dir = None if output_dir is None else epath.Path(output_dir)
+        self._seed = seed
+        self._states: dict[str, _TaskState] = {}
+
+    def __call__(
+        self, predict_fn: PredictFn, step: int, score_fn: ScoreFn | None = None
+    ) -> Metrics:
+        return self.evaluate(predict_fn, step, score_fn)
+
+    def evaluate(
+        self, predict_fn: PredictFn, step: int, score_fn: ScoreFn | None = None
+    ) -> Metrics:
+        """Computes the metrics of every task that has some, and writes its predictions.
+
+        Args:
+          predict_fn: takes this process's share of a batch, always of the same size.
+          step: names the files.
+          score_fn: gives the log-likelihood of each target token; needed by score metrics only.
+
+        Returns:
+          {task: {metric: value}}, tasks sorted by name; metrics as the tasks define them, T5's in
+          [0, 100].
+
+        Raises:
+          ValueError: a metric needs what was not given, or two metrics have one name.
+        """
+        results = {}
+        for task in self._tasks:
+            if not task.metric_objs:
+                logging.info("Task %s has no metrics and is not evaluated.", task.name)
+                continue
+            results[task.name] = self._evaluate_task(task, predict_fn, step, score_fn)
+        return results
+
+    def predict(self, predict_fn: PredictFn) -> dict[str, list[predictions.Prediction]]:
+        """Predictions for every example of every task, with metrics or without."""
+        return {
+            task.name: _describe(
+                self._state(task).examples, self._generate(self._state(task), predict_fn)
+            )
+            for task in self._tasks
+        }
+
+    def _state(self, task: seqio.Task) -> _TaskState:
+        if task.name not in self._states:
+            examples = pipeline.read_examples(
+                task,
+                mixtures.task_number(task.name, self._task_names),
+                self._lengths,
+                self._split,
+                self._num_examples,
+                self._seed,
+            )
+            if not examples.examples:
+                raise ValueError(
+                    f"A task that is evaluated must have examples; {task.name!r} has none in its "
+                    f"split {self._split!r}. Check its source and its filters, or evaluate another "
+                    "split."
+                )
+            self._states[task.name] = _TaskState(examples)
+        return self._states[task.name]
+
+    def _evaluate_task(
+        self, task: seqio.Task, predict_fn: PredictFn, step: int, score_fn: ScoreFn | None
+    ) -> dict[str, float]:
+        needed = {metric.model_output_type for metric in task.metric_objs}
+        _check_supported(task, needed, score_fn)
+        start = time.monotonic()
+        state = self._state(task)
+        outputs: dict[_TYPES, Any] = {}
+        generated = None
+        if needed & set(_GENERATED):
+            generated = self._generate(state, predict_fn)
+            outputs[_TYPES.PREDICTION] = generated.tokens
+            # T5X's name for the log-likelihood of a prediction.
+            aux = {"scores": generated.log_likelihoods}
+            outputs[_TYPES.PREDICTION_WITH_AUX] = (generated.tokens, aux)
+        if _TYPES.SCORE in needed:
+            outputs[_TYPES.SCORE] = self._score(state, score_fn)
+        metrics = _compute_metrics(task, state, outputs)
+        if generated is not None and self._output_dir is not None and jax.process_index() == 0:
+            path = self._output_dir / task.name / f"{step}.jsonl"
+            predictions.write(path, _describe(state.examples, generated))
+        logging.info(
+            "Evaluated %d examples of %s in %.1f s: %s",
+            len(state.examples.examples), task.name, time.monotonic() - start, metrics,
+        )  # fmt: skip
+        return metrics
+
+    def _generate(self, state: _TaskState, predict_fn: PredictFn) -> _Generated:
+        tokens, log_likelihoods = [], []
+        for batch in self._batches(state):
+            predicted = predict_fn(batch)
+            tokens.append(np.asarray(predicted.tokens)[:, 0])
+            log_likelihoods.append(np.asarray(predicted.log_likelihoods)[:, 0])
+        count = len(state.examples.examples)
+        return _Generated(_gather(tokens, count), _gather(log_likelihoods, count))
+
+    def _score(self, state: _TaskState, score_fn: ScoreFn) -> Float[np.ndarray, "examples"]:
+        scores = [np.asarray(score_fn(batch)).sum(axis=1) for batch in self._batches(state)]
+        return _gather(scores, len(state.examples.examples))
+
+    def _batches(self, state: _TaskState):
+        share = (self._batch_size, jax.process_index(), self._process_count)
+        return (item.batch for item in state.examples.batches(*share))
+
+
+def _gather(
+    batches: Sequence[Shaped[np.ndarray, "batch *rest"]], num_examples: int
+) -> Shaped[np.ndarray, "examples *rest"]:
+    """All processes' rows in the order of the examples, without those that fill batches up."""
+    rows = np.concatenate(batches)
+    if jax.process_count() > 1:
+        rows = interleave(multihost_utils.process_allgather(rows))
+    return rows[:num_examples]
+
+
+def interleave(
+    shares: Shaped[np.ndarray, "processes rows *rest"],
+) -> Shaped[np.ndarray, "examples *rest"]:
+    """Undoes the sharding in which example `i` belongs to process `i % processes`.
+
+    >>> interleave(np.array([[0, 2, 4], [1, 3, 5]]))
+    array([0, 1, 2, 3, 4, 5])
+    """
+    return np.moveaxis(shares, 0, 1).reshape(-1, *shares.shape[2:])
+
+
+def _check_supported(task: seqio.Task, needed: set[_TYPES], score_fn: ScoreFn | None) -> None:
+    unsupported = sorted(kind.name for kind in needed - {*_GENERATED, _TYPES.SCORE})
+    if unsupported:
+        raise ValueError(
+            "A metric must take predictions, predictions with scores, or scores; one of "
+            f"{task.name!r} takes {unsupported}. Write it as metric_fn(targets, predictions) or "
+            "metric_fn(targets, scores)."
+        )
+    if _TYPES.SCORE in needed and score_fn is None:
+        raise ValueError(
+            f"A metric that takes scores needs a score function; task {task.name!r} has one and "
+            "none was given. Pass score_fn to Evaluator.evaluate."
+        )
+
+
+def _compute_metrics(
+    task: seqio.Task, state: _TaskState, outputs: Mapping[_TYPES, Any]
+) -> dict[str, float]:
+    examples = state.examples.examples
+    places = np.arange(len(examples))
+    results = {}
+    for metric in task.metric_objs:
+        output = outputs[metric.model_output_type]
+        arguments = (examples, output, task.output_features, "targets")
+        if isinstance(metric, seqio.metrics.CollectingMetric):
+            collected = metric.from_model_output(
+                *arguments,
+                # Given as numpy: the default makes them on the accelerator.
+                mask=np.ones(len(examples), np.int32),
+                indices_2d=np.stack([np.zeros_like(places), places], axis=1),
+            )
+            values, inferences = collected.actual_compute(
+                examples, task.output_features, "targets", state.postprocessed_targets
+            )
+            state.postprocessed_targets = inferences["targets"]
+        else:
+            values = metric.from_model_output(*arguments).compute()
+        for name, value in values.items():
+            if name in results:
+                raise ValueError(
+                    f"The metrics of a task must have different names; {task.name!r} has two "
+                    f"called {name!r}. Rename the key that one of its metric functions returns."
+                )
+            if isinstance(value, seqio.metrics.Scalar):
+                value = value.value
+            if not isinstance(value, seqio.metrics.MetricValue):  # No text, image, histogram.
+                results[name] = float(value)
+    return results
+
+
+def _describe(
+    examples: pipeline.TaskExamples, generated: _Generated
+) -> list[predictions.Prediction]:
+    features = examples.task.output_features
+    return [
+        predictions.Prediction(
+            input=_text(example, "inputs", features["inputs"].vocabulary),
+            target=_text(example, "targets", features["targets"].vocabulary),
+            prediction=features["targets"].vocabulary.decode([int(i) for i in tokens]),
+            log_likelihood=float(log_likelihood),
+            task=examples.task.name,
+        )
+        for example, tokens, log_likelihood in zip(
+            examples.examples, generated.tokens, generated.log_likelihoods, strict=True
+        )
+    ]
+
+
+def _text(example: Mapping[str, Any], name: str, vocabulary: seqio.Vocabulary) -> str:
+    text = example.get(f"{name}_pretokenized")
+    if isinstance(text, bytes):
+        return text.decode()
+    return vocabulary.decode([int(i) for i in example[name]])
+
+
+def average(metrics: Metrics) -> float:
+    """The mean over tasks of the mean of a task's metrics.
+
+    >>> average({"mrpc": {"accuracy": 80.0, "f1": 90.0}, "rte": {"accuracy": 75.0}})
+    80.0
+    """
+    return float(np.mean([np.mean(list(values.values())) for values in metrics.values()]))
+
+
+def format_table(metrics: Metrics) -> str:
+    """Lays results out as text, a metric a line, and their average.
+
+    >>> print(format_table({"mrpc": {"accuracy": 80.0, "f1": 90.0}, "rte": {"accuracy": 75.0}}))
+    task  metric     value
+    mrpc  accuracy   80.00
+    mrpc  f1         90.00
+    rte   accuracy   75.00
+    average          80.00  (mean over tasks of the mean of a task's metrics)
+    """
+    rows = [
+        (task, name, value) for task, values in metrics.items() for name, value in values.items()
+    ]
+    if not rows:
+        return "No task has metrics."
+    task_width = max(len("task"), *(len(task) for task, _, _ in rows))
+    name_width = max(len("metric"), *(len(name) for _, name, _ in rows))
+    lines = [f"{'task':<{task_width}}  {'metric':<{name_width}}  {'value':>6}"]
+    lines += [f"{task:<{task_width}}  {name:<{name_width}}  {v:>6.2f}" for task, name, v in rows]
+    label = f"{'average':<{task_width + 2 + name_width}}"
+    note = "(mean over tasks of the mean of a task's metrics)"
+    return "\n".join([*lines, f"{label}  {average(metrics):>6.2f}  {note}"])

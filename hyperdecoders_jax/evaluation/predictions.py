@@ -1,0 +1,59 @@
+"""Predictions go in, JSON lines come out, and the other way round: one example a line."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable
+
+from etils import epath
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a model made of one example.
+
+    Attributes:
+      input: the input's text.
+      target: the target's text.
+      prediction: the best generated text, as decoded, before any postprocessing.
+      log_likelihood: the sum of its tokens' log probabilities, EOS included.
+      task: the task's name.
+    """
+
+    input: str
+    target: str
+    prediction: str
+    log_likelihood: float
+    task: str
+
+
+def write(path: str | os.PathLike[str], predictions: Iterable[Prediction]) -> None:
+    """Writes a file as a whole or not at all; makes its folder; replaces what was there."""
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(dataclasses.asdict(p), ensure_ascii=False) + "\n" for p in predictions]
+    unfinished = path.parent / f".{path.name}.unfinished"
+    unfinished.write_text("".join(lines))
+    unfinished.replace(path)
+
+
+def read(path: str | os.PathLike[str]) -> list[Prediction]:
+    """Reads what `write` wrote.
+
+    Raises:
+      ValueError: a line is no prediction.
+    """
+    predictions = []
+    # Not splitlines, which also ends a line at characters that JSON leaves as they are.
+    for number, line in enumerate(epath.Path(path).read_text().split("\n"), start=1):
+        if not line:
+            continue
+        try:
+            predictions.append(Prediction(**json.loads(line)))
+        except (TypeError, ValueError) as error:
+            fields = [field.name for field in dataclasses.fields(Prediction)]
+            raise ValueError(
+                f"Every line must be a JSON object with the keys {fields}; line {number} of {path} "
+                f"is {line[:80]!r}. Give a file that an evaluation wrote."
+            ) from error
+    return predictions
