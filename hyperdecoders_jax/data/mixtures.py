@@ -129,9 +129,17 @@ def check_data_are_there(task: seqio.Task, split: str) -> None:
     """
     source = task.source
     if isinstance(source, seqio.TfdsDataSource) and not source.tfds_dataset.tfds_splits:
-        builder = source.tfds_dataset.builder
+        name = source.tfds_dataset.name
+        try:
+            builder = source.tfds_dataset.builder
+        except (AssertionError, ImportError, ValueError) as error:
+            reason = str(error).partition("\n")[0].rstrip(".")  # The rest lists all of TFDS.
+            raise ValueError(
+                f"The data of task {task.name!r} must be a data set that TFDS knows; got {name!r} "
+                f"({reason}). Correct the name and version in the task, or install a TFDS that has "
+                "them."
+            ) from error
         if not builder.is_prepared():
-            name = source.tfds_dataset.name
             root = source.tfds_dataset.data_dir or builder.data_dir_root
             raise ValueError(
                 f"The data of task {task.name!r} must be on disk before they are read; there is no "
@@ -147,6 +155,18 @@ def check_data_are_there(task: seqio.Task, split: str) -> None:
                 f"The data of task {task.name!r} must be on disk before they are read; no file "
                 f"matches {pattern} for split {split!r}. Put the files there, or correct the "
                 "task's file pattern."
+            )
+
+
+def check_lengths(task_feature_lengths: Mapping[str, int]) -> None:
+    """Raises unless inputs and targets have a number of tokens; other keys are allowed."""
+    for feature in FEATURES:
+        length = task_feature_lengths.get(feature)
+        if not isinstance(length, int) or length < 1:
+            raise ValueError(
+                "task_feature_lengths must give inputs and targets a number of tokens, at "
+                f"least 1; got {dict(task_feature_lengths)}. Set TASK_FEATURE_LENGTHS = "
+                "{'inputs': 512, 'targets': 64} or what the tasks need."
             )
 
 

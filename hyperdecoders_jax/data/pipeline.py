@@ -77,14 +77,7 @@ class PipelineConfig:
     task_names: Sequence[str] | None = None
 
     def __post_init__(self):
-        for feature in mixtures.FEATURES:
-            length = self.task_feature_lengths.get(feature)
-            if not isinstance(length, int) or length < 1:
-                raise ValueError(
-                    "task_feature_lengths must give inputs and targets a number of tokens, at "
-                    f"least 1; got {dict(self.task_feature_lengths)}. Set TASK_FEATURE_LENGTHS = "
-                    "{'inputs': 512, 'targets': 64} or what the tasks need."
-                )
+        mixtures.check_lengths(self.task_feature_lengths)
         for name, least in (
             ("batch_size", 1),
             ("seed", 0),
@@ -480,7 +473,7 @@ def _task_dataset(
 ) -> tf.data.Dataset:
     """One epoch of a task as SeqIO gives it, nothing cut, the same each time for the same seed."""
     task = task.replace(
-        source=_seedable(task.source, split),
+        source=_seeded(task.source),
         # It cuts targets in silence. Appending EOS and cutting before it afterwards is the same.
         preprocessors=[
             seqio.preprocessors.append_eos
@@ -506,24 +499,30 @@ def _task_dataset(
     return ds.with_options(options)
 
 
-def _seedable(source: seqio.DataSource, split: str) -> seqio.DataSource:
-    """The source, or one that takes a seed where a task's own reading function does not.
+class _SeededFunction(seqio.FunctionDataSource):
+    """A function source that takes a seed even where its function takes none.
 
-    Such a function cannot shuffle the same way twice, so it is asked not to shuffle.
+    Such a function cannot shuffle the same way twice, so it is asked not to shuffle. Nor does it
+    warn that functions shuffle badly: the pipeline's own buffer shuffles.
     """
-    if not isinstance(source, seqio.FunctionDataSource):
-        return source
-    if "seed" in inspect.signature(source._dataset_fn).parameters:
-        return source
 
-    def read(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
-        del shuffle_files, seed
-        return source.get_dataset(split=split, shuffle=False)
+    def get_dataset(
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        **unused: Any,
+    ) -> tf.data.Dataset:
+        if "seed" in inspect.signature(self._dataset_fn).parameters:
+            return self._dataset_fn(split=split, shuffle_files=shuffle, seed=seed)
+        return self._dataset_fn(split=split, shuffle_files=False)
 
-    size = source.num_input_examples(split)
-    return seqio.FunctionDataSource(
-        read, splits=source.splits, num_input_examples=None if size is None else {split: size}
-    )
+
+def _seeded(source: seqio.DataSource) -> seqio.DataSource:
+    if type(source) is seqio.FunctionDataSource:
+        return _SeededFunction(source._dataset_fn, splits=source.splits)
+    return source
 
 
 def _cut_before_eos(ids: tf.Tensor, length: int) -> tf.Tensor:

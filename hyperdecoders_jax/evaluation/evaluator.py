@@ -75,7 +75,7 @@ class Evaluator:
       seed: for tasks that draw at random even in evaluation.
 
     Raises:
-      ValueError: a name, a number, a split or data are missing.
+      ValueError: a name, a number, a length, a split or data are missing.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class Evaluator:
                 f"The batch size of an evaluation must divide over the processes; got {batch_size} "
                 f"for {self._process_count} processes. Set it to a multiple of that."
             )
+        mixtures.check_lengths(task_feature_lengths)
         self._tasks = mixtures.leaf_tasks(mixture_or_task_name, split)
         mixtures.check_features_agree(self._tasks)
         self._task_names = mixtures.resolve_task_names(mixture_or_task_name, task_names)

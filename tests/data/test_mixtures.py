@@ -96,6 +96,13 @@ def test_missing_tfds_data_say_where_they_were_looked_for_and_what_to_run(make_t
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["glue/rte:9.9.9", "gleu/rte:2.0.0"])
+def test_a_data_set_that_tfds_does_not_know_is_an_error(make_task, tmp_path, name):
+    source = seqio.TfdsDataSource(name, tfds_data_dir=str(tmp_path))
+    with pytest.raises(ValueError, match=rf"'rte' must be.*TFDS knows; got '{name}'.*Correct"):
+        mixtures.check_data_are_there(make_task("rte").replace(source=source), "train")
+
+
 @pytest.mark.parametrize("pattern", ["a.txt", "*.txt"])
 def test_missing_files_are_an_error(make_task, tmp_path, pattern):
     source = seqio.TextLineDataSource({"train": str(tmp_path / pattern)})

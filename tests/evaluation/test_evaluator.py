@@ -184,6 +184,11 @@ def test_a_missing_split_is_an_error_when_the_evaluator_is_made():
         evaluator_of(task_of("a", ["yes"]), split="test")
 
 
+def test_lengths_must_be_given():
+    with pytest.raises(ValueError, match=r"got {'inputs': 8}. Set TASK_FEATURE_LENGTHS"):
+        evaluator.Evaluator(task_of("a", ["yes"]), None, {"inputs": 8})
+
+
 @pytest.mark.parametrize("size", [1, 6, 7])
 def test_shares_of_processes_come_back_in_order(size):
     examples = pipeline.read_examples(_make_task("a", size), 0, LENGTHS, "train")
