@@ -1,0 +1,77 @@
+"""Evaluates: a configuration and a training run's checkpoint in; metrics, predictions, a table out.
+
+`evaluate` is bound by gin_configs/runs/embedded/eval.gin.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from hyperdecoders_jax import cli
+
+if TYPE_CHECKING:
+    from hyperdecoders_jax.preparation import TrainedConfig
+
+
+def evaluate(
+    *,
+    trained: TrainedConfig,
+    mixture_or_task_name: str,
+    task_feature_lengths: Mapping[str, int],
+    split: str,
+    batch_size: int,
+    num_examples: int | None,
+    output_dir: str | None,
+    config_text: str = "",
+) -> int:
+    """Evaluates a checkpoint on every task of a mixture that has the split; returns the exit code.
+
+    Args:
+      trained: the run, and which of its checkpoints.
+      mixture_or_task_name: what is evaluated: the run's mixture, or any of its tasks.
+      task_feature_lengths: tokens of inputs and targets.
+      split: "validation", "test", …
+      batch_size: examples of one step.
+      num_examples: of each task, from the beginning; None: all.
+      output_dir: gets TASK/STEP.jsonl with the predictions, and metrics-STEP.json; None:
+        eval_SPLIT in the run's model directory.
+      config_text: the whole configuration; printed nowhere, since the run has stored its own.
+
+    Raises:
+      ValueError: something in all this does not fit together.
+    """
+    del config_text
+    import jax
+    from etils import epath
+
+    from hyperdecoders_jax import preparation
+    from hyperdecoders_jax.evaluation import evaluator
+    from hyperdecoders_jax.training import checkpoint
+
+    output_dir = output_dir or f"{trained.model_dir}/eval_{split}"
+    checkpoint.check_writable(output_dir)
+    evaluate_tasks = evaluator.Evaluator(
+        mixture_or_task_name,
+        preparation.task_names_of(trained),
+        task_feature_lengths,
+        split=split,
+        batch_size=batch_size,
+        num_examples=num_examples,
+        output_dir=output_dir,
+    )
+    model = preparation.open_trained(trained, task_feature_lengths["targets"], batch_size)
+    metrics = evaluate_tasks(model.predict, model.step, model.score)
+    if jax.process_index() == 0:
+        path = epath.Path(output_dir) / f"metrics-{model.step}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(metrics, indent=1) + "\n")
+        print(f"Step {model.step} on {split}; predictions are in {output_dir}.", file=sys.stderr)
+        print(evaluator.format_table(metrics))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(["eval", *sys.argv[1:]]))

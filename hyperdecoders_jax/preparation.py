@@ -1,0 +1,389 @@
+"""A configuration in; a vocabulary, parameters and a way to predict out, or an error.
+
+What train, eval and infer share before they do anything of their own. Checks come before loading,
+loading before compiling; nothing here writes a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import safetensors
+from absl import logging
+from etils import epath
+from jax.experimental import multihost_utils
+from jax.sharding import PartitionSpec
+
+from hyperdecoders_jax.data import mixtures, pipeline
+from hyperdecoders_jax.data import vocabulary as vocabulary_lib
+from hyperdecoders_jax.decoding.decoded import Decoded
+from hyperdecoders_jax.interop import backbone
+from hyperdecoders_jax.model import BACKBONE_KEYS, Model
+from hyperdecoders_jax.training import checkpoint, partitioning, trainer
+from hyperdecoders_jax.training import trainable as trainable_lib
+from hyperdecoders_jax.types import Batch, Params
+
+# Begins the path of a file that ships with the package, wherever that is installed.
+PACKAGE_SCHEME = "package://"
+# In a .safetensors file's metadata: `vocabulary.fingerprint` of what the weights were trained with.
+VOCABULARY_KEY = "vocabulary_fingerprint"
+RANDOM_WEIGHTS = "random weights"
+
+PredictFn = Callable[[Batch], Decoded]
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Parameters before the first step.
+
+    Attributes:
+      trainable: float32.
+      frozen: float32; whoever puts it on devices may cast it.
+      frozen_source: where the frozen parameters came from, in words.
+      frozen_fingerprint: of their values.
+    """
+
+    trainable: Params
+    frozen: Params
+    frozen_source: str
+    frozen_fingerprint: str
+
+
+def resolve(path: str | None) -> str | None:
+    """Turns `package://FOLDER/FILE` into where that file of the package is; others stay.
+
+    >>> resolve("/data/spiece.model")
+    '/data/spiece.model'
+
+    Raises:
+      ValueError: the package has no such file.
+    """
+    if path is None or not path.startswith(PACKAGE_SCHEME):
+        return path
+    folder, _, rest = path.removeprefix(PACKAGE_SCHEME).partition("/")
+    # The folder may lie elsewhere than its parent: setup.py maps it in.
+    spec = importlib.util.find_spec(f"hyperdecoders_jax.{folder}") if folder else None
+    for location in (spec.submodule_search_locations or ()) if spec else ():
+        found = epath.Path(location) / rest
+        if found.exists():
+            return str(found)
+    raise ValueError(
+        f"A path of {PACKAGE_SCHEME} must name a file that ships with the package; there is no "
+        f"{path}. Write {PACKAGE_SCHEME}tasks/demo_data/FILE, or a path of your own."
+    )
+
+
+def use_vocabulary(path: str, initial_checkpoint_path: str | None) -> str:
+    """Makes `path` the vocabulary of this run and returns its fingerprint.
+
+    Raises:
+      ValueError: it cannot be read, or the initial checkpoint says that it belongs to another.
+    """
+    vocabulary = vocabulary_lib.load_vocabulary(resolve(path))
+    vocabulary_lib.set_run_vocabulary(vocabulary)
+    fingerprint = vocabulary_lib.fingerprint(vocabulary)
+    wanted = _metadata(initial_checkpoint_path).get(VOCABULARY_KEY)
+    if wanted is not None and wanted != fingerprint:
+        raise ValueError(
+            f"The vocabulary must be the one that the initial checkpoint was trained with; "
+            f"{initial_checkpoint_path} was trained with one of fingerprint {wanted[:12]}, and "
+            f"{path} has {fingerprint[:12]}. Pass the checkpoint's own with --vocabulary=…."
+        )
+    return fingerprint
+
+
+def _metadata(path: str | None) -> Mapping[str, str]:
+    """What the safetensors files of an initial checkpoint say of themselves."""
+    if path is None or ("://" in path and not path.startswith(PACKAGE_SCHEME)):
+        return {}
+    path = epath.Path(resolve(path))
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    found: dict[str, str] = {}
+    for file in files:
+        if file.suffix == ".safetensors" and file.exists():
+            try:
+                with safetensors.safe_open(str(file), framework="np") as opened:
+                    found |= opened.metadata() or {}
+            except safetensors.SafetensorError:
+                return {}  # Whoever loads it says what is wrong.
+    return found
+
+
+def load_start(
+    model: Model,
+    trainable_config: trainable_lib.TrainableConfig,
+    initial_checkpoint_path: str | None,
+    seed: int,
+) -> Start:
+    """Loads or draws every parameter; logs which of the two.
+
+    Args:
+      model: whose parameters are wanted.
+      trainable_config: splits them.
+      initial_checkpoint_path: T5's own parameters; None draws these too.
+      seed: of what is drawn.
+
+    Raises:
+      FileNotFoundError: nothing is at that path.
+      ValueError: what is there does not fit the model, or nothing is trainable.
+    """
+    params_rng = jax.random.key(seed)
+    # Before anything is read or drawn: the answer needs shapes alone.
+    trainable_lib.split(model.param_shapes(), trainable_config)
+    if initial_checkpoint_path is None:
+        params = dict(model.init(params_rng))
+        source = f"{RANDOM_WEIGHTS} of seed {seed}"
+        logging.info("Drew all %d parameters from seed %d.", count(params), seed)
+    else:
+        loaded = backbone.load(resolve(initial_checkpoint_path), model.config)
+        loaded = jax.tree.map(lambda x: x.astype("float32"), loaded)
+        new = draw_new(model, params_rng)
+        params = {**loaded, **new}
+        source = str(initial_checkpoint_path)
+        logging.info(
+            "Loaded %d parameters from %s: %s",
+            count(loaded), source, trainable_lib.list_paths(loaded),
+        )  # fmt: skip
+        logging.info("Drew %d new ones: %s", count(new), trainable_lib.list_paths(new))
+    trainable, frozen = trainable_lib.split(params, trainable_config)
+    return Start(trainable, frozen, source, checkpoint.fingerprint(frozen))
+
+
+def draw_new(model: Model, params_rng: jax.Array) -> Params:
+    """Draws the parameters that T5 does not have; equal to those of `model.init`."""
+
+    def draw(rng):
+        return {key: x for key, x in model.init(rng).items() if key not in BACKBONE_KEYS}
+
+    # Compiled as a whole, so that XLA drops the backbone instead of drawing it.
+    return jax.jit(draw)(params_rng)
+
+
+def count(tree: Params) -> int:
+    """Number of parameters in a tree."""
+    return trainable_lib.num_parameters(tree)
+
+
+def identity(
+    model: Model, start: Start, task_names: Sequence[str], vocabulary_fingerprint: str
+) -> checkpoint.Identity:
+    """What this run's checkpoints belong to."""
+    return checkpoint.Identity(
+        task_names=tuple(task_names),
+        model=checkpoint.describe_model(model.config),
+        frozen_source=start.frozen_source,
+        frozen_fingerprint=start.frozen_fingerprint,
+        vocabulary_fingerprint=vocabulary_fingerprint,
+    )
+
+
+class Predictor:
+    """The compiled verbs of a model for one length; parameters come with `bind`.
+
+    Args:
+      model: whose `predict` and `score` are called.
+      partitioner: how batches lie on the devices.
+      max_len: most tokens of a prediction, EOS included.
+      seed: of sampling; the n-th batch after each `bind` always has the same key.
+    """
+
+    def __init__(
+        self, model: Model, partitioner: partitioning.Partitioner, max_len: int, seed: int = 0
+    ):
+        self._partitioner = partitioner
+        self._seed = seed
+
+        def predict(params, batch, sample_rng):
+            return model.predict(params, batch, sample_rng, max_len=max_len)
+
+        rows = partitioner.batch_sharding
+        self._predict = jax.jit(predict, out_shardings=rows)
+        self._score = jax.jit(model.score, out_shardings=rows)
+
+    def bind(self, params: Params) -> tuple[PredictFn, Callable[[Batch], Any]]:
+        """Predict and score functions of these parameters, for this process's rows of a batch."""
+        calls = iter(range(1 << 62))
+        key = jax.random.key(self._seed)
+
+        def predict_fn(batch: Batch) -> Decoded:
+            sample_rng = jax.random.fold_in(key, next(calls))
+            batch = self._partitioner.put_batch(batch)
+            return self._to_host(self._predict(params, batch, sample_rng))
+
+        def score_fn(batch: Batch):
+            batch = self._partitioner.put_batch(batch)
+            return self._to_host(self._score(params, batch))
+
+        return predict_fn, score_fn
+
+    def _to_host(self, tree: Any) -> Any:
+        if jax.process_count() > 1:
+            spec = PartitionSpec(partitioning.DATA)
+            tree = multihost_utils.global_array_to_host_local_array(
+                tree, self._partitioner.mesh, spec
+            )
+        return jax.device_get(tree)
+
+
+def check_newest_checkpoint(
+    model_dir: str, model: Model, task_names: Sequence[str], vocabulary_fingerprint: str
+) -> None:
+    """Compares what a model directory holds with this run, before any parameter is loaded.
+
+    Raises:
+      ValueError: it holds a run of another model, task list or vocabulary.
+    """
+    checkpoints = trainer.open_checkpoints(model_dir)
+    step = checkpoints.newest_step()
+    if step is None:
+        return
+    here = checkpoint.Identity(
+        task_names=tuple(task_names),
+        model=checkpoint.describe_model(model.config),
+        vocabulary_fingerprint=vocabulary_fingerprint,
+    )
+    there = checkpoint.identity_of(checkpoints.read_run(step))
+    checkpoint.check_same(there, here, str(checkpoints.directory / str(step)))
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedConfig:
+    """A training run, as eval and infer need to know it.
+
+    Attributes:
+      model: what was trained.
+      model_dir: where.
+      checkpoint_step: "best" (the last, where none was evaluated), "last", or a step; None for the
+        parameters before training.
+      vocabulary: path, folder, URL or "bytes".
+      initial_checkpoint_path: what the run started from.
+      trainable: which parameters were trained.
+      frozen_dtype: of the others, "float32" or "bfloat16".
+      partitioning: how devices share the work.
+      random_seed: of the run; draws again what it drew.
+    """
+
+    model: Model
+    model_dir: str
+    checkpoint_step: str | int | None
+    vocabulary: str
+    initial_checkpoint_path: str | None
+    trainable: trainable_lib.TrainableConfig
+    frozen_dtype: str
+    partitioning: partitioning.PartitioningConfig
+    random_seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained model, ready to predict.
+
+    Attributes:
+      step: of the checkpoint.
+      task_names: the ordered list that numbers tasks.
+      predict: takes this process's rows of a batch.
+      score: gives the log-likelihood of each target token.
+    """
+
+    step: int
+    task_names: tuple[str, ...] | None
+    predict: PredictFn
+    score: Callable[[Batch], Any]
+
+
+def task_names_of(config: TrainedConfig) -> tuple[str, ...] | None:
+    """The ordered list of tasks in a run's newest checkpoint; None where there is none."""
+    checkpoints = trainer.open_checkpoints(config.model_dir)
+    step = checkpoints.newest_step()
+    names = None if step is None else checkpoint.identity_of(checkpoints.read_run(step)).task_names
+    return None if names is None else tuple(names)
+
+
+def open_trained(config: TrainedConfig, max_len: int, batch_size: int) -> Trained:
+    """Loads a checkpoint and the frozen part that belongs to it, and places both on the devices.
+
+    Args:
+      config: which.
+      max_len: most tokens of a prediction, EOS included.
+      batch_size: examples of one prediction step.
+
+    Raises:
+      ValueError: there is no such checkpoint, it is damaged, it is of another run, or the batch
+        does not divide over the devices.
+    """
+    partitioner = partitioning.make_partitioner(config.partitioning)
+    partitioner.check_batch_size(batch_size)
+    fingerprint = use_vocabulary(config.vocabulary, config.initial_checkpoint_path)
+    step = _find_step(config)
+    model, path = config.model, config.initial_checkpoint_path
+    names = task_names_of(config)
+    if step is not None:
+        check_newest_checkpoint(config.model_dir, model, names, fingerprint)
+    start = load_start(model, config.trainable, path, config.random_seed)
+    trained = start.trainable
+    if step is not None:
+        checkpoints = trainer.open_checkpoints(config.model_dir)
+        there = checkpoint.identity_of(checkpoints.read_run(step))
+        here = identity(model, start, names, fingerprint)
+        checkpoint.check_same(there, here, str(checkpoints.directory / str(step)))
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), dict(trained))
+        trained = checkpoints.load_trainable(shapes, step)
+    frozen = trainable_lib.cast_frozen(start.frozen, config.frozen_dtype)
+    params = trainable_lib.merge(trained, frozen)
+    params = partitioner.put_params(params, partitioner.param_shardings(params, model.param_axes()))
+    predictor = Predictor(model, partitioner, max_len, config.random_seed)
+    return Trained(step or 0, names, *predictor.bind(params))
+
+
+def _find_step(config: TrainedConfig) -> int | None:
+    """The step that `checkpoint_step` means; None for the parameters before training."""
+    which = config.checkpoint_step
+    if which is None:
+        return None
+    checkpoints = trainer.open_checkpoints(config.model_dir)
+    step = None
+    if which == "best":
+        step = checkpoints.best_step()
+    if which == "last" or (which == "best" and step is None):
+        step = checkpoints.newest_step()
+    elif which in checkpoints.steps():
+        step = which
+    if step is None:
+        raise ValueError(
+            f"CHECKPOINT_STEP must be 'best', 'last', None or the step of a checkpoint; got "
+            f"{which!r}, and {checkpoints.directory} holds those of steps {checkpoints.steps()}. "
+            f"Train first, or name the --model_dir of another run."
+        )
+    return step
+
+
+def describe_run(
+    model: Model,
+    start: Start,
+    partitioner: partitioning.Partitioner,
+    report: Mapping[str, pipeline.TaskReport],
+) -> str:
+    """A few lines on what is about to run: data, parameters, devices."""
+    table = {name: task.mixing for name, task in report.items()}
+    lines = [mixtures.format_mixing_table(table)]
+    for name, task in report.items():
+        if task.num_truncated:
+            lines.append(
+                f"{name}: {task.num_truncated} of its first {task.num_checked} inputs are longer "
+                f"than their length and are cut; the longest has {task.longest_inputs} tokens."
+            )
+    trained, total = count(start.trainable), count(model.param_shapes())
+    lines.append(
+        f"{trained:,} of {total:,} parameters are trained ({trained / total:.2%}); "
+        f"the others are from {start.frozen_source}."
+        if trained < total
+        else f"All {total:,} parameters are trained, starting from {start.frozen_source}."
+    )
+    shape = " x ".join(f"{size} {name}" for name, size in partitioner.mesh.shape.items())
+    kind = partitioner.mesh.devices.flat[0].device_kind
+    lines.append(f"Devices: {shape} ({kind}).")
+    return "\n".join(lines)

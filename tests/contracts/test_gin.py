@@ -1,0 +1,183 @@
+"""Every gin file that ships: it parses, stands in its place, and its numbers are right."""
+
+import math
+import pathlib
+import re
+import shlex
+
+import gin
+import jax
+import pytest
+
+from hyperdecoders_jax import cli, configuration
+from hyperdecoders_jax.data import vocabulary
+from hyperdecoders_jax.training import trainable
+
+ROOT = pathlib.Path(configuration.package_config_folder())
+FOLDERS = configuration.search_path()
+# Included in this order: a later file may set what an earlier one declares, never the reverse.
+ORDER = ["models", "adapters", "optim", "decoding", "runs", "mixtures"]
+MODELS = sorted(path.stem for path in (ROOT / "models").glob("*.gin"))
+METHODS = sorted(path.stem for path in (ROOT / "adapters").glob("*.gin"))
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.gin"))
+ALL_FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.gin"))
+
+# Weights published by Google, counted by Hugging Face.
+PUBLISHED = {
+    "t5_small": 60_506_624,
+    "t5_base": 222_903_552,
+    "t5_large": 737_668_096,
+    "t5_1_1_small": 76_961_152,
+    "t5_1_1_base": 247_577_856,
+    "t5_1_1_large": 783_150_080,
+    "t5_1_1_xl": 2_849_757_184,
+    "t5_1_1_xxl": 11_135_332_352,
+    "t5_1_1_small_lm_adapt": 76_961_152,
+    "t5_1_1_base_lm_adapt": 247_577_856,
+    "t5_1_1_large_lm_adapt": 783_150_080,
+    "t5_1_1_xl_lm_adapt": 2_849_757_184,
+    "t5_1_1_xxl_lm_adapt": 11_135_332_352,
+    "mt5_small": 300_176_768,
+    "mt5_base": 582_401_280,
+    "mt5_large": 1_229_581_312,
+    "byt5_small": 299_637_760,
+    "byt5_base": 581_653_248,
+}
+UNPUBLISHED = {"tiny", "demo"}
+
+
+@pytest.fixture(autouse=True)
+def _forget_configuration():
+    yield
+    gin.clear_config()
+
+
+def to_bindings(**macros):
+    return [configuration.to_binding(name, str(value)) for name, value in macros.items()]
+
+
+def parse_experiment(name, command="train", **macros):
+    """Parses as the command line does; what an experiment leaves to its user is set here."""
+    files = cli.with_run_file([f"experiments/{name}.gin"], cli.COMMANDS[command].run_file, [])
+    macros = {"MODEL_DIR": "/nowhere", "VOCABULARY": vocabulary.DEMO_VOCABULARY_PATH, **macros}
+    text = configuration.read(files, (), FOLDERS)
+    required = configuration.MacroRead(configuration.REQUIRED)
+    for macro, (value, _) in text.macro_values.items():
+        if value == required and macro != "MODEL_DIR":
+            macros.setdefault(macro, None)
+    return configuration.parse(files, to_bindings(**macros))
+
+
+def parse_parts(model, method, optim="adamw_linear", decoding="greedy", **macros):
+    files = [f"models/{model}.gin", f"adapters/{method}.gin", f"optim/{optim}.gin"]
+    files += [f"decoding/{decoding}.gin", "runs/embedded/train.gin", "mixtures/glue.gin"]
+    macros = {"MODEL_DIR": "/nowhere", "TRAIN_STEPS": 3, "INITIAL_CHECKPOINT_PATH": None, **macros}
+    configuration.parse(files, to_bindings(**macros))
+    return value_of("MODEL")
+
+
+def value_of(macro):
+    return configuration.value_of(macro).scoped_configurable_fn()
+
+
+def num_parameters(tree):
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize("name", ALL_FILES)
+def test_every_file_is_gin_and_says_what_it_is(name):
+    configuration.read([name], (), FOLDERS)
+    assert (ROOT / name).read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("command", list(cli.COMMANDS))
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_parses_for_every_command(name, command):
+    assert "MODEL_DIR = '/nowhere'" in parse_experiment(name, command)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_includes_in_the_order_of_the_design(name):
+    text = configuration.read([f"experiments/{name}.gin"], (), FOLDERS)
+    includes = text.files[-1].includes
+    places = [ORDER.index(include.split("/")[0]) for include in includes]
+    assert places == sorted(places), includes
+    assert {"models", "adapters", "optim", "runs", "mixtures"} <= {
+        i.split("/")[0] for i in includes
+    }
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_says_what_how_and_what_to_expect(name):
+    header = (ROOT / "experiments" / f"{name}.gin").read_text(encoding="utf-8").split("\n\n")[0]
+    comment = "\n".join(line for line in header.splitlines() if line.startswith("#"))
+    what, run, expect = (comment.index(f"# {word}") for word in ("What:", "Run:", "Expect:"))
+    assert what < run < expect
+    command = re.sub(r"\n#\s*|\(.*?\)", " ", comment[run:expect].removeprefix("# Run:"))
+    program, *arguments = shlex.split(command)
+    assert program == "hyperdecoders"
+    others, _ = cli.split_gin_flags(arguments)
+    assert cli.make_parser().parse_args(others).gin_file == [f"experiments/{name}.gin"]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in ALL_FILES if not name.startswith(("runs/t5x", "experiments"))]
+)
+def test_only_run_files_of_t5x_import_it(name):
+    text = configuration.read([name], (), FOLDERS)
+    modules = [statement.module for file in text.files for statement, _ in file.imports]
+    assert not any("t5x" in module.split(".") for module in modules), modules
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_size_file_holds_macros_alone(name):
+    text = configuration.read([f"models/{name}.gin"], (), FOLDERS)
+    for file in text.files:
+        assert not file.imports
+        assert not file.parameters
+        assert not file.references
+    sizes = {"VOCAB_SIZE", "EMB_DIM", "NUM_HEADS", "HEAD_DIM", "MLP_DIM", "NUM_ENCODER_LAYERS"}
+    sizes |= {"NUM_DECODER_LAYERS", "MLP_ACTIVATIONS", "LOGITS_VIA_EMBEDDING", "VOCABULARY"}
+    assert set(text.macro_values) == sizes
+
+
+def test_every_size_has_a_published_count():
+    assert set(MODELS) == set(PUBLISHED) | UNPUBLISHED
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_a_size_has_the_published_number_of_parameters(name):
+    model = parse_parts(name, "none")
+    assert num_parameters(model.param_shapes()) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "num_trainable", "num_total"),
+    [
+        # The original has 3,171,840 more of both: decoder adapters that it never uses.
+        ("glue_hyperdecoder_large", 25_624_240 - 3_171_840, 808_774_320 - 3_171_840),
+        ("glue_single_adapter_large", 22_670_112, 805_820_192),
+        ("glue_full_finetuning_large", 783_150_080, 783_150_080),
+    ],
+)
+def test_an_experiment_trains_as_many_parameters_as_the_original(name, num_trainable, num_total):
+    parse_experiment(name)
+    shapes = value_of("MODEL").param_shapes()
+    trained, frozen = trainable.split(shapes, value_of("TRAINABLE"))
+    assert num_parameters(trained) == num_trainable
+    assert num_parameters(trained) + num_parameters(frozen) == num_total
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("optim", ["adafactor", "adamw_linear"])
+def test_every_method_goes_with_every_optimizer(method, optim):
+    parse_parts("tiny", method, optim)
+    assert value_of("SCHEDULE").make(10)(1) >= 0
+    assert value_of("OPTIMIZER").precondition()
+
+
+@pytest.mark.parametrize(
+    "decoding", sorted(path.stem for path in (ROOT / "decoding").glob("*.gin"))
+)
+def test_every_way_of_decoding_reaches_the_model(decoding):
+    assert parse_parts("tiny", "none", decoding=decoding, MIN_LEN=2).decoding.min_len == 2
