@@ -1,0 +1,112 @@
+"""Progress of a run: steps and their metrics in, a bar on a terminal or lines in a log out.
+
+Rates count the time of steps alone: compilation, evaluation and saving are left out.
+"""
+
+import datetime
+import sys
+import time
+from collections.abc import Mapping
+from typing import TextIO
+
+import tqdm
+
+
+class Progress:
+    """Shows a bar if `stream` is a terminal, else a line for each `report`.
+
+    Args:
+        first_step: steps that are already done.
+        num_train_steps: steps of the whole run.
+        stream: where to; the error stream by default.
+        is_shown: False in all processes but one.
+    """
+
+    def __init__(
+        self,
+        first_step: int,
+        num_train_steps: int,
+        stream: TextIO | None = None,
+        *,
+        is_shown: bool = True,
+    ):
+        self._is_shown = is_shown
+        self._stream = sys.stderr if stream is None else stream
+        self._num_train_steps = num_train_steps
+        self._num_timed = 0
+        self._secs = 0.0
+        self._started: float | None = None
+        self._bar = None
+        if is_shown and self._stream.isatty():
+            self._bar = tqdm.tqdm(
+                initial=first_step, total=num_train_steps, unit="step", file=self._stream
+            )
+
+    def start_clock(self) -> None:
+        """Times the steps that follow, if it does not yet."""
+        if self._started is None:
+            self._started = time.perf_counter()
+
+    def stop_clock(self) -> None:
+        """Stops timing, for anything that is not a step."""
+        if self._started is not None:
+            self._secs += time.perf_counter() - self._started
+            self._started = None
+
+    def advance(self) -> None:
+        """Counts one step; it is timed if the clock runs."""
+        self._num_timed += self._started is not None
+        if self._bar is not None:
+            self._bar.update()
+
+    def take_rate(self) -> float | None:
+        """Returns the steps per second since the last call, or None if none was timed."""
+        self.stop_clock()
+        rate = self._num_timed / self._secs if self._num_timed and self._secs else None
+        self._num_timed, self._secs = 0, 0.0
+        return rate
+
+    def report(self, step: int, values: Mapping[str, float]) -> None:
+        """Shows the metrics of a log line."""
+        text = describe(step, self._num_train_steps, values)
+        if self._bar is None:
+            self.say(text)
+        else:
+            self._bar.set_postfix_str(text.split("  ", 1)[1])
+
+    def say(self, text: str) -> None:
+        """Shows one line, above the bar if there is one."""
+        if not self._is_shown:
+            return
+        if self._bar is None:
+            print(text, file=self._stream, flush=True)
+        else:
+            self._bar.write(text, file=self._stream)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def describe(step: int, num_train_steps: int, values: Mapping[str, float]) -> str:
+    """Returns a log line.
+
+    >>> values = {"loss_per_token": 2.5, "learning_rate": 3e-4, "steps_per_sec": 4.0}
+    >>> describe(100, 1000, values | {"examples_per_sec": 32.0})
+    'step 100/1000  loss/token 2.5000  lr 3.00e-04  4.00 steps/s  32.0 examples/s  ETA 0:03:45'
+
+    Without a rate, as after a run's first step, there is no ETA.
+    """
+    parts = [
+        f"step {step}/{num_train_steps}",
+        f"loss/token {values['loss_per_token']:.4f}",
+        f"lr {values['learning_rate']:.2e}",
+    ]
+    if "steps_per_sec" in values:
+        left = (num_train_steps - step) / values["steps_per_sec"]
+        parts += [
+            f"{values['steps_per_sec']:.2f} steps/s",
+            f"{values['examples_per_sec']:.1f} examples/s",
+            f"ETA {datetime.timedelta(seconds=round(left))}",
+        ]
+    return "  ".join(parts)

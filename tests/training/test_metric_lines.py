@@ -1,0 +1,33 @@
+import json
+import math
+
+from hyperdecoders_jax.training import metric_lines
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_lines_are_appended(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    metric_lines.append(path, 1, "train", {"loss": 1.5})
+    metric_lines.append(path, 2, "eval", {"task": "stsb", "pearson": math.nan})
+    assert read(path) == [
+        {"step": 1, "kind": "train", "loss": 1.5},
+        {"step": 2, "kind": "eval", "task": "stsb", "pearson": None},
+    ]
+
+
+def test_lines_of_later_steps_and_a_cut_line_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for step in (1, 2, 3):
+        metric_lines.append(path, step, "train", {"loss": float(step)})
+    with path.open("a") as file:
+        file.write('{"step": 2, "kin')
+    metric_lines.drop_after(path, 2)
+    assert [line["step"] for line in read(path)] == [1, 2]
+
+
+def test_nothing_is_dropped_from_a_file_that_is_not_there(tmp_path):
+    metric_lines.drop_after(tmp_path / "metrics.jsonl", 2)
+    assert not (tmp_path / "metrics.jsonl").exists()
