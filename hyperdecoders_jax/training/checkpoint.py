@@ -66,13 +66,22 @@ class Identity:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
+UNKNOWN = Identity()
+
+
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What `Checkpoints.restore` gives: a state, this process's position in the data, metrics."""
+    """What `Checkpoints.restore` gives.
+
+    Attributes:
+        state: as it was saved.
+        position: of this process in the data.
+        metrics: task → metric → value at the state's step; None if it was not evaluated.
+    """
 
     state: TrainState
     position: Any
-    metrics: dict[str, dict[str, float]]
+    metrics: dict[str, dict[str, float]] | None
 
 
 def describe_model(config: Any) -> dict[str, Any]:
@@ -200,7 +209,7 @@ class Checkpoints:
     def __init__(
         self,
         directory: str,
-        identity: Identity = Identity(),
+        identity: Identity = UNKNOWN,
         *,
         config_text: str = "",
         keep_last: int | None = 3,
@@ -235,7 +244,7 @@ class Checkpoints:
         Args:
             state: after its last step.
             position: of this process's data iterator, as JSON.
-            metrics: task → metric → value at this step.
+            metrics: task → metric → value at this step; None if it was not evaluated.
             value: by which the best checkpoint is chosen.
         """
         step = int(state.step)
@@ -246,7 +255,7 @@ class Checkpoints:
             "config": self._config_text,
             "positions": _gather(position),
             "rng_impl": str(jax.random.key_impl(state.rng)),
-            "metrics": metrics or {},
+            "metrics": metrics,
             "value": value,
         }
         self._checkpointer.save(
@@ -358,6 +367,11 @@ class Checkpoints:
         """Returns the step of the whole checkpoint with the best value; None if none has one."""
         usable = (step for step in self._best_first() if self._why_not_usable(step) is None)
         return next(usable, None)
+
+    def best_value(self) -> float | None:
+        """Returns the value of the best checkpoint, or None if none has a value."""
+        step = self.best_step()
+        return None if step is None else self.read_run(step)["value"]
 
     def _best_first(self) -> list[int]:
         values = {}

@@ -1,0 +1,483 @@
+"""The loop: a model, parameters, batches and an `evaluate` function in; a trained run on disk out.
+
+    <model_dir>/metrics.jsonl      a line of metrics every N steps, and one per evaluated task
+               /checkpoints/STEP/  see `checkpoint`
+
+After a step come, in this order and where they are due, its log line, its evaluation and its
+checkpoint; so what stands in a checkpoint is all that was written before it, and an interrupted run
+that is started again equals an unbroken one bit for bit. A run stops by itself, keeping its last
+good checkpoint, when a loss is no longer finite.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+from absl import logging
+from etils import epath
+
+from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.training import checkpoint, metric_lines, partitioning, train_state
+from hyperdecoders_jax.training import optimizer as optimizer_lib
+from hyperdecoders_jax.training import train_step as train_step_lib
+from hyperdecoders_jax.training import trainable as trainable_lib
+from hyperdecoders_jax.training.optimizer import OptimizerConfig
+from hyperdecoders_jax.training.progress import Progress
+from hyperdecoders_jax.training.schedules import ScheduleConfig
+from hyperdecoders_jax.training.stop_signals import StopSignals
+from hyperdecoders_jax.training.train_state import TrainState
+from hyperdecoders_jax.types import Batch, Params
+
+METRICS_FILE = "metrics.jsonl"
+CHECKPOINTS_DIR = "checkpoints"
+AVERAGE = "average"
+# Steps that may be under way on the devices before the host waits for the oldest.
+MAX_STEPS_IN_FLIGHT = 2
+
+Metrics = Mapping[str, Mapping[str, float]]
+Evaluate = Callable[[Params, int], Metrics]
+WriteMetrics = Callable[[int, Mapping[str, float]], None]
+
+
+class Batches(Protocol):
+    """An endless iterator that knows where it is; `data.pipeline.TrainIterator` is one."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def __next__(self) -> Batch:
+        """This process's part of the next batch, as numpy arrays of the same shapes each time."""
+
+    def position(self) -> Any:
+        """The place after the last batch returned, as JSON."""
+
+    def restore(self, position: Any) -> None:
+        """Goes to a place that `position` gave."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BestCheckpointConfig:
+    """Which checkpoint is the best.
+
+    Attributes:
+        metric: "average" of all metrics of all tasks, each counting the same, as in the original;
+            or "TASK/METRIC".
+        greater_is_better: whether more of it is better.
+        left_out: "TASK/METRIC" pairs that the average leaves out (the original: ROUGE-1 and -L of
+            XSum).
+    """
+
+    metric: str = AVERAGE
+    greater_is_better: bool = True
+    left_out: Sequence[str] = ()
+
+    def value(self, metrics: Metrics) -> float | None:
+        """Returns the number to compare checkpoints by, or None if it is not finite.
+
+        >>> metrics = {"cola": {"mcc": 10.0}, "mrpc": {"f1": 80.0, "accuracy": 60.0}}
+        >>> BestCheckpointConfig().value(metrics)
+        50.0
+
+        Raises:
+            KeyError: the metric is not among those computed.
+        """
+        flat = flatten(metrics)
+        if self.metric == AVERAGE:
+            values = [value for name, value in flat.items() if name not in self.left_out]
+            value = sum(values) / len(values) if values else math.nan
+        elif self.metric in flat:
+            value = flat[self.metric]
+        else:
+            raise KeyError(
+                f"BestCheckpointConfig.metric must be {AVERAGE!r} or a metric of a task; got "
+                f"{self.metric!r}. Choose one of {sorted(flat)}."
+            )
+        return value if math.isfinite(value) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainerConfig:
+    """How long to train, and what to do in between.
+
+    Attributes:
+        num_train_steps: updates of the whole run, resumed parts included.
+        eval_every_steps: None evaluates after the last step alone.
+        checkpoint_every_steps: None saves after the last step, and the best, alone.
+        log_every_steps: steps that one line of metrics is the mean of.
+        keep_last: newest checkpoints to keep; None keeps all.
+        best: which checkpoint is kept besides, and saved when it is found; None for neither.
+        num_microbatches: parts that a batch is cut into, to save memory; see `train_step`.
+        seed: of dropout.
+    """
+
+    num_train_steps: int
+    eval_every_steps: int | None = 1000
+    checkpoint_every_steps: int | None = 1000
+    log_every_steps: int = 100
+    keep_last: int | None = 3
+    best: BestCheckpointConfig | None = BestCheckpointConfig()
+    num_microbatches: int = 1
+    seed: int = 42
+
+    def __post_init__(self):
+        can_be_none = ("eval_every_steps", "checkpoint_every_steps", "keep_last")
+        for name in (*can_be_none, "num_train_steps", "log_every_steps", "num_microbatches"):
+            value = getattr(self, name)
+            if value is None and name in can_be_none:
+                continue
+            if not (isinstance(value, int) and value >= 1):
+                hint = " or None" if name in can_be_none else ""
+                raise ValueError(
+                    f"TrainerConfig.{name} must be an integer of at least 1{hint}; got {value!r}. "
+                    f"Set TrainerConfig.{name}."
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """What a run is when `train` returns.
+
+    Attributes:
+        state: after the last step.
+        params: trainable and frozen ones together, on the devices.
+        metrics: task → metric → value, of the last evaluation; empty if there was none.
+        best_step: step of the best checkpoint, or None.
+        is_finished: False if a signal stopped the run; the next `train` continues it.
+    """
+
+    state: TrainState
+    params: Params
+    metrics: Metrics
+    best_step: int | None
+    is_finished: bool
+
+
+def flatten(metrics: Metrics) -> dict[str, float]:
+    """Returns {"task/metric": value}."""
+    return {f"{task}/{name}": v for task, row in metrics.items() for name, v in row.items()}
+
+
+def open_checkpoints(
+    model_dir: str,
+    identity: checkpoint.Identity = checkpoint.UNKNOWN,
+    *,
+    config: TrainerConfig | None = None,
+    config_text: str = "",
+) -> checkpoint.Checkpoints:
+    """Returns the checkpoints of a model directory; without a config, to read them."""
+    best = config.best if config else None
+    return checkpoint.Checkpoints(
+        epath.Path(model_dir) / CHECKPOINTS_DIR,
+        identity,
+        config_text=config_text,
+        keep_last=config.keep_last if config else None,
+        greater_is_better=best.greater_is_better if best else True,
+    )
+
+
+def train(
+    *,
+    model: Model,
+    trainable: Params,
+    frozen: Params,
+    batches: Batches,
+    evaluate: Evaluate | None,
+    config: TrainerConfig,
+    optimizer: OptimizerConfig,
+    schedule: ScheduleConfig,
+    partitioner: partitioning.Partitioner,
+    model_dir: str,
+    identity: checkpoint.Identity,
+    config_text: str = "",
+    writers: Sequence[WriteMetrics] = (),
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Trains until `config.num_train_steps`, or until a signal; continues what `model_dir` holds.
+
+    Checks that the directory is writable before anything else, then reads its newest whole
+    checkpoint, if there is one, in place of `trainable`. SIGTERM (and one SIGINT) ends the run
+    after the step in progress with a checkpoint; `train` then returns with `is_finished` False, and
+    the caller exits with 0.
+
+    Args:
+        model: whose `loss` is minimised, and whose `param_axes` place its parameters.
+        trainable: from `trainable.split`; the start of a new run. Not changed.
+        frozen: the rest, cast if wished; not changed either. Both whole in every process.
+        batches: this process's parts of the batches, `partitioner.data_shard()` tells which.
+        evaluate: called with all parameters (sharded, on the devices) and the step; gives task →
+            metric → value. All processes call it. None: no evaluation.
+        config: of the loop.
+        optimizer: `AdamWConfig` or `AdafactorConfig`.
+        schedule: a class of `schedules`; told `config.num_train_steps`.
+        partitioner: from `partitioning.make_partitioner`.
+        model_dir: local or remote (gs://).
+        identity: what checkpoints belong to; compared on restore.
+        config_text: stored in checkpoints, for people.
+        writers: called in process 0 with a step and numbers such as "train/loss" and
+            "eval/TASK/METRIC".
+        progress: by default on the error stream.
+
+    Raises:
+        ValueError: the directory cannot be written, holds a checkpoint of another model, or only
+            damaged ones; a batch does not divide over the devices, or changes its shape; the data
+            end; a loss is not finite.
+        KeyError: `config.best` names a metric that `evaluate` does not give.
+    """
+    checkpoint.check_writable(model_dir)
+    rate = schedule.make(config.num_train_steps)
+    tx = optimizer_lib.make_optimizer(optimizer, rate)
+    axes = model.param_axes()
+    placements = partitioner.param_shardings(trainable, axes)
+
+    def create(params):
+        return train_state.create(params, tx, jax.random.key(config.seed))
+
+    shapes = jax.eval_shape(create, dict(trainable))
+    shardings = partitioner.state_shardings(shapes, tx, placements)
+    checkpoints = open_checkpoints(model_dir, identity, config=config, config_text=config_text)
+    restored = checkpoints.restore(
+        jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            shapes,
+            shardings,
+        )
+    )
+    if restored is None:
+        placed = partitioner.put_params(trainable, placements)
+        state = jax.jit(create, out_shardings=shardings)(placed)
+    else:
+        state = restored.state
+        batches.restore(restored.position)
+    step = int(state.step)
+    logging.info("Trained from step %d: %s", step, trainable_lib.list_paths(trainable))
+    logging.info("Whole on every device: %s", partitioning.list_replicated(placements))
+
+    is_main = jax.process_index() == 0
+    metrics_path = epath.Path(model_dir) / METRICS_FILE
+    if is_main:
+        metrics_path.parent.mkdir(parents=True, exist_ok=True)
+        metric_lines.drop_after(metrics_path, step)
+    run = _Run(
+        config=config,
+        train_step=train_step_lib.make_train_step(
+            model,
+            tx,
+            rate,
+            num_microbatches=config.num_microbatches,
+            state_shardings=shardings,
+        ),
+        frozen=partitioner.put_params(frozen, partitioner.param_shardings(frozen, axes)),
+        batches=batches,
+        evaluate=evaluate,
+        partitioner=partitioner,
+        checkpoints=checkpoints,
+        metrics_path=metrics_path,
+        writers=writers if is_main else (),
+        # Compiled, so that the zeros lie where the step leaves its sums, and nothing recompiles.
+        make_zero_metrics=jax.jit(
+            train_state.RunningMetrics.zeros, out_shardings=partitioner.replicated
+        ),
+        progress=progress or Progress(step, config.num_train_steps, is_shown=is_main),
+        state=state,
+        step=step,
+    )
+    with contextlib.closing(run.progress), StopSignals() as signals:
+        if restored is not None:
+            run.resume(restored.metrics)
+        run.train(signals)
+    return run.result()
+
+
+@dataclasses.dataclass
+class _Run:
+    """A run in progress."""
+
+    config: TrainerConfig
+    train_step: train_step_lib.TrainStep
+    frozen: Params
+    batches: Batches
+    evaluate: Evaluate | None
+    partitioner: partitioning.Partitioner
+    checkpoints: checkpoint.Checkpoints
+    metrics_path: epath.Path
+    writers: Sequence[WriteMetrics]
+    make_zero_metrics: Callable[[], train_state.RunningMetrics]
+    progress: Progress
+    state: TrainState
+    step: int
+    # Of the evaluation of `step`; None if it was not evaluated.
+    metrics: Metrics | None = None
+    best_value: float | None = None
+    batch_size: int = 0
+    batch_shapes: list[tuple[int, ...]] | None = None
+
+    def resume(self, metrics: Metrics | None) -> None:
+        """Takes up a run after its checkpoint of `step`, which had `metrics`."""
+        self.progress.say(f"continuing from step {self.step} of {self.checkpoints.directory}")
+        self.best_value = self.checkpoints.best_value()
+        self.metrics = metrics
+        if self._is_eval_due() and metrics is None:
+            # A signal came between the step and its evaluation.
+            self._evaluate()
+            self._save()
+
+    def train(self, signals: StopSignals) -> None:
+        in_flight = collections.deque()
+        is_asked = False
+        while self.step < self.config.num_train_steps and not is_asked:
+            in_flight.append(self._make_step())
+            if len(in_flight) > MAX_STEPS_IN_FLIGHT:
+                in_flight.popleft().block_until_ready()
+            is_asked = signals.is_stop_asked(self.step)
+            is_last = self.step == self.config.num_train_steps
+            if is_last or _is_due(self.step, self.config.log_every_steps):
+                self._log()
+            is_better = False
+            if self._is_eval_due() and not is_asked:
+                is_better = self._evaluate()
+            every = self.config.checkpoint_every_steps
+            if is_asked or is_last or is_better or _is_due(self.step, every):
+                self._save()
+        if is_asked:
+            self.progress.say(f"stopped by a signal after step {self.step}, which is saved")
+
+    def result(self) -> TrainResult:
+        is_at_end = self.step >= self.config.num_train_steps
+        return TrainResult(
+            state=self.state,
+            params=self._params(),
+            metrics=self.metrics or {},
+            best_step=self.checkpoints.best_step(),
+            is_finished=is_at_end and (self.evaluate is None or self.metrics is not None),
+        )
+
+    def _params(self) -> Params:
+        return trainable_lib.merge(self.state.trainable, self.frozen)
+
+    def _make_step(self) -> jax.Array:
+        """Makes one step, without waiting for it; its loss is returned."""
+        batch = self._next_batch()
+        is_first = self.batch_shapes is None
+        if is_first:
+            self._check_first(batch)
+            self.progress.say("compiling the train step …")
+            start = time.perf_counter()
+        else:
+            self._check_shapes(batch)
+            self.progress.start_clock()
+        placed = self.partitioner.put_batch(batch)
+        self.state, of_step = self.train_step(self.state, self.frozen, placed)
+        self.step += 1
+        self.metrics = None
+        self.progress.advance()
+        if is_first:
+            of_step["loss"].block_until_ready()
+            secs = time.perf_counter() - start
+            self.progress.say(f"compiled it and made the first step in {secs:.1f} s")
+        return of_step["loss"]
+
+    def _next_batch(self) -> Batch:
+        try:
+            return next(self.batches)
+        except StopIteration:
+            raise ValueError(
+                f"batches must last for {self.config.num_train_steps} steps; got their end after "
+                f"step {self.step}. Repeat the data, or lower TrainerConfig.num_train_steps."
+            ) from None
+
+    def _check_first(self, batch: Batch) -> None:
+        self.batch_shapes = _shapes(batch)
+        _, num_shards = self.partitioner.data_shard()
+        self.batch_size = self.batch_shapes[0][0] * num_shards
+        self.partitioner.check_batch_size(self.batch_size, self.config.num_microbatches)
+
+    def _check_shapes(self, batch: Batch) -> None:
+        if _shapes(batch) != self.batch_shapes:
+            raise ValueError(
+                "all batches must have the same shapes, or the step is compiled again; got "
+                f"{_shapes(batch)} after {self.batch_shapes}. Pad to fixed lengths, and drop the "
+                "last part of the data."
+            )
+
+    def _is_eval_due(self) -> bool:
+        is_last = self.step == self.config.num_train_steps
+        is_due = is_last or _is_due(self.step, self.config.eval_every_steps)
+        return self.evaluate is not None and is_due
+
+    def _check_finite(self) -> None:
+        bad_step = int(self.state.metrics.first_bad_step)
+        if bad_step == train_state.NO_BAD_STEP:
+            return
+        newest = self.checkpoints.newest_step()
+        kept = "There is no checkpoint yet"
+        if newest is not None:
+            kept = (
+                f"The newest checkpoint in {self.checkpoints.directory}, of step {newest}, is good"
+            )
+        raise ValueError(
+            "the loss and the gradient of every step must be finite; got NaN or infinity at step "
+            f"{bad_step}. {kept}. Lower the learning rate, or clip the gradient's norm; then start "
+            "again."
+        )
+
+    def _log(self) -> None:
+        self._check_finite()  # waits for the step
+        values = self.state.metrics.summarize()
+        rate = self.progress.take_rate()
+        if rate is not None:
+            values |= {"steps_per_sec": rate, "examples_per_sec": rate * self.batch_size}
+        self.progress.report(self.step, values)
+        self._write("train", values)
+        self.state = self.state.replace(metrics=self.make_zero_metrics())
+
+    def _evaluate(self) -> bool:
+        """Evaluates, and tells whether the result is the best of the run."""
+        self._check_finite()
+        self.progress.stop_clock()
+        start = time.perf_counter()
+        self.metrics = {
+            task: {name: float(value) for name, value in row.items()}
+            for task, row in self.evaluate(self._params(), self.step).items()
+        }
+        for task, row in self.metrics.items():
+            self._write("eval", row, task=task)
+        secs = time.perf_counter() - start
+        shown = "  ".join(f"{name} {value:.2f}" for name, value in flatten(self.metrics).items())
+        self.progress.say(f"step {self.step}  evaluated in {secs:.1f} s  {shown}".rstrip())
+        value = self._value()
+        if value is None:
+            return False
+        sign = 1 if self.config.best.greater_is_better else -1
+        is_better = self.best_value is None or sign * value > sign * self.best_value
+        if is_better:
+            self.best_value = value
+        return is_better
+
+    def _value(self) -> float | None:
+        return self.config.best.value(self.metrics) if self.config.best and self.metrics else None
+
+    def _save(self) -> None:
+        self._check_finite()
+        self.progress.stop_clock()
+        self.checkpoints.save(self.state, self.batches.position(), self.metrics, self._value())
+
+    def _write(self, kind: str, values: Mapping[str, float], **labels: str) -> None:
+        if jax.process_index() == 0:
+            metric_lines.append(self.metrics_path, self.step, kind, {**labels, **values})
+        prefix = "/".join((kind, *labels.values()))
+        for write in self.writers:
+            write(self.step, {f"{prefix}/{name}": value for name, value in values.items()})
+
+
+def _is_due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
+
+
+def _shapes(batch: Batch) -> list[tuple[int, ...]]:
+    return [x.shape for x in jax.tree.leaves(batch)]

@@ -1,0 +1,268 @@
+import io
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from hyperdecoders_jax.training import checkpoint, optimizer, partitioning, schedules, trainer
+from hyperdecoders_jax.training.progress import Progress
+from hyperdecoders_jax.training.trainer import BestCheckpointConfig, TrainerConfig
+from tests.training import tiny
+
+IDENTITY = checkpoint.Identity(task_names=("a", "b"), vocabulary_fingerprint="cafe")
+
+
+def run(model_dir, batches=None, evaluate=None, identity=IDENTITY, writers=(), **options):
+    model = tiny.make_model()
+    trainable, frozen = tiny.make_params(model)
+    options = {"num_train_steps": 7, "log_every_steps": 1, "eval_every_steps": 3} | options
+    config = TrainerConfig(**options)
+    return trainer.train(
+        model=model,
+        trainable=trainable,
+        frozen=frozen,
+        batches=batches or tiny.Batches(),
+        evaluate=evaluate,
+        config=config,
+        optimizer=optimizer.AdamWConfig(),
+        schedule=schedules.LinearConfig(1e-2, warmup_steps=2),
+        partitioner=partitioning.make_partitioner(devices=jax.devices()[:1]),
+        model_dir=str(model_dir),
+        identity=identity,
+        writers=writers,
+        progress=Progress(0, config.num_train_steps, io.StringIO()),
+    )
+
+
+def constant_metrics(params, step):
+    return {"a": {"accuracy": 10.0 * step}}
+
+
+def lines(model_dir, kind="train"):
+    text = (model_dir / "metrics.jsonl").read_text()
+    rates = ("steps_per_sec", "examples_per_sec")
+    found = [json.loads(line) for line in text.splitlines()]
+    return [
+        {name: value for name, value in line.items() if name not in rates}
+        for line in found
+        if line["kind"] == kind
+    ]
+
+
+def assert_same_state(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a.trainable, b.trainable)
+    jax.tree.map(np.testing.assert_array_equal, a.opt_state, b.opt_state)
+
+
+class Failing(tiny.Batches):
+    """Batches that do `act` in place of the one numbered `at`, from 1."""
+
+    def __init__(self, at, act):
+        super().__init__()
+        self.at, self.act = at, act
+
+    def __next__(self):
+        batch = super().__next__()
+        return self.act(batch) if self.count == self.at else batch
+
+
+def crash(batch):
+    raise ConnectionError("the machine is gone")
+
+
+def send(number):
+    def act(batch):
+        os.kill(os.getpid(), number)
+        return batch
+
+    return act
+
+
+def poison(batch):
+    return batch.replace(decoder_loss_weights=batch.decoder_loss_weights * np.nan)
+
+
+def test_a_run_writes_its_metrics_and_checkpoints(tmp_path):
+    written = []
+    result = run(
+        tmp_path,
+        evaluate=constant_metrics,
+        writers=[lambda step, values: written.append((step, values))],
+        checkpoint_every_steps=2,
+        keep_last=2,
+    )
+    assert result.is_finished
+    assert result.metrics == {"a": {"accuracy": 70.0}}
+    assert result.best_step == 7
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 5, 6, 7]
+    assert lines(tmp_path, "eval") == [
+        {"step": step, "kind": "eval", "task": "a", "accuracy": 10.0 * step} for step in (3, 6, 7)
+    ]
+    assert (3, {"eval/a/accuracy": 30.0}) in written
+    assert {"train/loss", "train/learning_rate"} <= written[0][1].keys()
+    assert trainer.open_checkpoints(tmp_path).steps() == [6, 7]
+
+
+def test_evaluation_sees_the_parameters_of_its_step(tmp_path):
+    seen = {}
+
+    def evaluate(params, step):
+        seen[step] = jax.device_get(params)
+        return {}
+
+    result = run(tmp_path, evaluate=evaluate)
+    assert sorted(seen) == [3, 6, 7]
+    jax.tree.map(np.testing.assert_array_equal, seen[7], jax.device_get(result.params))
+    _, frozen = tiny.make_params(tiny.make_model())
+    for key, value in frozen["token_embedder"].items():
+        np.testing.assert_array_equal(value, seen[7]["token_embedder"][key])
+
+
+def test_the_start_of_a_run_is_not_changed(tmp_path):
+    model = tiny.make_model()
+    before = tiny.make_params(model)
+    run(tmp_path, num_train_steps=1)
+    jax.tree.map(np.testing.assert_array_equal, before, tiny.make_params(model))
+
+
+def test_a_killed_run_continues_bit_for_bit(tmp_path):
+    # A log line is the mean of five steps; the run is killed between two.
+    options = {"log_every_steps": 5, "checkpoint_every_steps": 3}
+    unbroken = run(tmp_path / "unbroken", **options)
+    with pytest.raises(ConnectionError):
+        run(tmp_path / "killed", Failing(6, crash), **options)
+    resumed = run(tmp_path / "killed", **options)
+    assert_same_state(resumed.state, unbroken.state)
+    assert lines(tmp_path / "killed") == lines(tmp_path / "unbroken")
+
+
+def test_a_run_stopped_by_sigterm_continues_bit_for_bit(tmp_path):
+    unbroken = run(tmp_path / "unbroken", evaluate=constant_metrics)
+    # Step 3 is one that is evaluated: the evaluation is made up for at the next start.
+    stopped = run(tmp_path / "stopped", Failing(3, send(signal.SIGTERM)), evaluate=constant_metrics)
+    assert not stopped.is_finished
+    assert trainer.open_checkpoints(tmp_path / "stopped").steps() == [3]
+    resumed = run(tmp_path / "stopped", evaluate=constant_metrics)
+    assert resumed.is_finished
+    assert_same_state(resumed.state, unbroken.state)
+    for kind in ("train", "eval"):
+        assert lines(tmp_path / "stopped", kind) == lines(tmp_path / "unbroken", kind)
+
+
+def test_a_damaged_newest_checkpoint_costs_steps_but_changes_nothing(tmp_path, caplog):
+    unbroken = run(tmp_path / "unbroken", checkpoint_every_steps=2)
+    with pytest.raises(ConnectionError):
+        run(tmp_path / "killed", Failing(6, crash), checkpoint_every_steps=2)
+    file = next((tmp_path / "killed/checkpoints/4/trainable").rglob("manifest.ocdbt"))
+    file.write_bytes(file.read_bytes()[:10])
+    resumed = run(tmp_path / "killed", checkpoint_every_steps=2)
+    assert "Skipping checkpoint" in caplog.text
+    assert_same_state(resumed.state, unbroken.state)
+    assert lines(tmp_path / "killed") == lines(tmp_path / "unbroken")
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    run(tmp_path, evaluate=constant_metrics)
+    result = run(tmp_path, Failing(1, crash), evaluate=None)
+    assert result.metrics == {"a": {"accuracy": 70.0}}
+    assert result.is_finished
+
+
+def test_a_run_compiles_its_step_once(tmp_path, caplog):
+    with jax.log_compiles():
+        run(tmp_path, evaluate=constant_metrics, num_train_steps=4, log_every_steps=2)
+    compiled = [m for m in caplog.messages if m.startswith("Compiling jit(train_step)")]
+    assert len(compiled) == 1
+
+
+def test_a_run_can_be_made_longer(tmp_path):
+    run(tmp_path, num_train_steps=2)
+    result = run(tmp_path, num_train_steps=4)
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4]
+    assert result.is_finished
+
+
+@pytest.mark.parametrize("log_every_steps", [1, 100])
+def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, log_every_steps):
+    with pytest.raises(ValueError, match=r"NaN or infinity at step 5. .*of step 4, is good"):
+        run(
+            tmp_path,
+            Failing(5, poison),
+            checkpoint_every_steps=2,
+            log_every_steps=log_every_steps,
+        )
+    assert trainer.open_checkpoints(tmp_path).newest_step() == 4
+    if log_every_steps == 1:
+        assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_the_best_checkpoint_is_saved_when_it_is_found(tmp_path):
+    def evaluate(params, step):
+        return {"a": {"accuracy": {2: 10.0, 4: 30.0, 6: 20.0, 7: 5.0}[step]}}
+
+    result = run(
+        tmp_path, evaluate=evaluate, eval_every_steps=2, checkpoint_every_steps=None, keep_last=1
+    )
+    assert result.best_step == 4
+    assert trainer.open_checkpoints(tmp_path).steps() == [4, 7]
+
+
+def test_the_best_of_a_stopped_run_is_still_the_best(tmp_path):
+    def evaluate(params, step):
+        return {"a": {"accuracy": {2: 30.0, 4: 20.0, 6: 10.0, 7: 5.0}[step]}}
+
+    options = {"evaluate": evaluate, "eval_every_steps": 2, "keep_last": 1}
+    run(tmp_path, Failing(3, send(signal.SIGTERM)), **options)
+    assert run(tmp_path, **options).best_step == 2
+
+
+def test_the_average_counts_every_metric_once_but_those_left_out():
+    metrics = {"xsum": {"rouge1": 90.0, "rouge2": 30.0}, "cola": {"mcc": 10.0}}
+    assert BestCheckpointConfig(left_out=["xsum/rouge1"]).value(metrics) == 20.0
+    assert BestCheckpointConfig(metric="cola/mcc").value(metrics) == 10.0
+    assert BestCheckpointConfig().value({"stsb": {"pearson": float("nan")}}) is None
+
+
+def test_a_best_metric_that_nobody_computes_is_refused():
+    with pytest.raises(KeyError, match=r"got 'cola/f1'. Choose one of \['cola/mcc'\]"):
+        BestCheckpointConfig(metric="cola/f1").value({"cola": {"mcc": 10.0}})
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    run(tmp_path, num_train_steps=1)
+    other = checkpoint.Identity(task_names=("b", "a"), vocabulary_fingerprint="cafe")
+    with pytest.raises(ValueError, match=r"a checkpoint of another model, .*task_names is"):
+        run(tmp_path, identity=other)
+
+
+def test_an_unwritable_directory_is_refused_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="the model directory must be writable"):
+        run(tmp_path / "file" / "run", Failing(1, crash))
+
+
+def test_data_that_end_are_refused(tmp_path):
+    def end(batch):
+        raise StopIteration
+
+    with pytest.raises(ValueError, match="batches must last for 7 steps; got their end after"):
+        run(tmp_path, Failing(3, end))
+
+
+def test_a_batch_of_another_shape_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"all batches must have the same shapes, .*\(4, 7\)"):
+        run(tmp_path, Failing(2, lambda _: tiny.make_batch(batch_size=4)))
+
+
+def test_microbatches_that_do_not_divide_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="the batch size must divide by 3"):
+        run(tmp_path, num_microbatches=3)
+
+
+@pytest.mark.parametrize("name", ["num_train_steps", "log_every_steps", "eval_every_steps"])
+def test_zero_steps_are_refused(name):
+    with pytest.raises(ValueError, match=rf"TrainerConfig.{name} must be an integer of at least 1"):
+        TrainerConfig(**{"num_train_steps": 1, name: 0})
