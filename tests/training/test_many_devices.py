@@ -1,0 +1,134 @@
+"""Runs on eight virtual devices, and in two processes: each test starts processes of its own."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def start(kind, model_dir, *arguments, num_devices):
+    """Starts this file as a program; see `main`."""
+    flags = (
+        f"--xla_force_host_platform_device_count={num_devices} --xla_backend_optimization_level=0"
+    )
+    environment = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(model_dir.parent / "xla"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": flags,
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, "-m", "tests.training.test_many_devices", kind, str(model_dir)]
+    return subprocess.Popen(
+        [*command, *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(*processes):
+    outputs = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(outputs)
+
+
+def losses(model_dir):
+    text = (pathlib.Path(model_dir) / "metrics.jsonl").read_text()
+    return [json.loads(line)["loss"] for line in text.splitlines()]
+
+
+def test_data_and_model_parallel_runs_have_the_losses_of_one_device(tmp_path):
+    finish(start("meshes", tmp_path / "runs", num_devices=8))
+    expected = losses(tmp_path / "runs/1x1")
+    assert len(expected) == 4
+    # Sums over devices are in another order. What one mesh saved, another continued.
+    np.testing.assert_allclose(losses(tmp_path / "runs/4x2"), expected, rtol=1e-5)
+    np.testing.assert_allclose(losses(tmp_path / "runs/8x1 then 4x2"), expected, rtol=1e-5)
+
+
+def test_two_processes_stop_together_and_continue(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    finish(*[start("worker", tmp_path / "runs", port, i, num_devices=1) for i in range(2)])
+    stopped, unbroken = losses(tmp_path / "runs/stopped"), losses(tmp_path / "runs/unbroken")
+    assert len(stopped) > 4
+    num_common = min(len(stopped), len(unbroken))
+    assert stopped[:num_common] == unbroken[:num_common]
+
+
+def main():
+    """Trains on several meshes one after another, or as one of two processes."""
+    import jax
+
+    from hyperdecoders_jax.training import checkpoint, optimizer, partitioning, schedules, trainer
+    from tests.training import tiny
+
+    kind, model_dir, *arguments = sys.argv[1:]
+    if kind == "worker":
+        port, index = map(int, arguments)
+        jax.distributed.initialize(f"localhost:{port}", 2, index)
+
+    def run(name, num_devices, model_parallel, num_train_steps=4, act=None):
+        partitioner = partitioning.make_partitioner(
+            partitioning.PartitioningConfig(model_parallel), jax.devices()[:num_devices]
+        )
+        index, count = partitioner.data_shard()
+
+        class Share(tiny.Batches):
+            def __next__(self):
+                batch = super().__next__()
+                if act is not None:
+                    act(self.count)
+                size = self.batch_size // count
+                return jax.tree.map(lambda x: x[index * size : (index + 1) * size], batch)
+
+            def position(self):
+                return {"count": self.count, "share": [index] * (1 + index)}
+
+        model = tiny.make_model()
+        trainable, frozen = tiny.make_params(model)
+        return trainer.train(
+            model=model,
+            trainable=trainable,
+            frozen=frozen,
+            batches=Share(),
+            evaluate=lambda params, step: {},
+            config=trainer.TrainerConfig(num_train_steps, log_every_steps=1),
+            optimizer=optimizer.AdamWConfig(),
+            schedule=schedules.ConstantConfig(1e-2),
+            partitioner=partitioner,
+            model_dir=os.path.join(model_dir, name),
+            identity=checkpoint.Identity(),
+        )
+
+    if kind == "worker":
+
+        def stop(count):
+            if count == 2 and index == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)  # The processes take a while to agree.
+
+        run("unbroken", 2, 1, num_train_steps=10)
+        stopped = run("stopped", 2, 1, num_train_steps=400, act=stop)
+        assert not stopped.is_finished
+        assert run("stopped", 2, 1, num_train_steps=int(stopped.state.step) + 3).is_finished
+        return
+    run("1x1", 1, 1)
+    run("4x2", 8, 2)
+    run("8x1 then 4x2", 8, 1, num_train_steps=2)
+    run("8x1 then 4x2", 8, 2)
+
+
+if __name__ == "__main__":
+    main()
