@@ -1,0 +1,199 @@
+"""What benchmarks share: an experiment from gin, a batch, and the numbers of a compiled function.
+
+FLOPs and memory are XLA's own count for one device; times are the median of several calls, after
+compiling. On `--topology` (such as v5e:2x2, with libtpu installed) functions are compiled for TPUs
+that need not be there, and are not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gin
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hyperdecoders_jax import cli, configuration
+from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.modeling.config import AdapterConfig
+from hyperdecoders_jax.training import partitioning
+from hyperdecoders_jax.training.optimizer import OptimizerConfig
+from hyperdecoders_jax.training.schedules import ScheduleConfig
+from hyperdecoders_jax.training.trainable import TrainableConfig
+from hyperdecoders_jax.types import Batch
+
+EXPERIMENT_FILE = os.path.join(os.path.dirname(__file__), "experiment.gin")
+PLAIN_T5 = TrainableConfig(backbone=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The part of a training experiment that speed depends on; see the macros of the same name."""
+
+    model: Model
+    trainable: TrainableConfig
+    frozen_dtype: str
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    num_train_steps: int
+    num_microbatches: int
+    batch_size: int
+    task_feature_lengths: Mapping[str, int]
+    model_parallel: int
+
+    def without_adapters(self) -> Experiment:
+        """The baseline: plain T5, all of it trained."""
+        config = dataclasses.replace(
+            self.model.config, encoder_adapter=AdapterConfig(), decoder_adapter=AdapterConfig()
+        )
+        return dataclasses.replace(
+            self, model=dataclasses.replace(self.model, config=config), trainable=PLAIN_T5
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one call of a compiled function takes; seconds are None if it was not run."""
+
+    compile_secs: float
+    gflops: float
+    peak_bytes: int
+    call_secs: float | None
+
+
+def parse_arguments(description: str, arguments: Sequence[str] | None = None):
+    """Returns (the experiment, devices to compile for, whether they are only described, args)."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--gin_file", action="append", required=True, help="a training experiment")
+    parser.add_argument("--gin_search_paths", action="append", default=[])
+    parser.add_argument("--num_calls", type=int, default=5, help="calls to time")
+    parser.add_argument(
+        "--topology", help="TPU slice to compile for, such as v5e:2x2; needs libtpu"
+    )
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    others, flags = cli.split_gin_flags(arguments)
+    args = parser.parse_args(others)
+    cli.start_tensorflow()
+    bindings = [configuration.to_binding(name, value) for name, value in flags]
+    # A benchmark writes nothing and starts from random weights.
+    bindings += ["MODEL_DIR = None", "INITIAL_CHECKPOINT_PATH = None"]
+    configuration.parse([*args.gin_file, EXPERIMENT_FILE], bindings, args.gin_search_paths)
+    return gin.get_configurable(Experiment)(), _devices(args.topology), args
+
+
+def _devices(topology: str | None) -> list[jax.Device] | None:
+    if topology is None:
+        return None
+    from jax.experimental import topologies
+
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+
+
+def make_partitioner(experiment: Experiment, devices: list[jax.Device] | None):
+    """Places an experiment on `devices`."""
+    config = partitioning.PartitioningConfig(model_parallel=experiment.model_parallel)
+    return partitioning.make_partitioner(config, devices)
+
+
+def batch_shapes(experiment: Experiment, partitioner) -> Batch:
+    """Shapes of a whole batch, each at its place."""
+    lengths, batch = experiment.task_feature_lengths, experiment.batch_size
+
+    def shape(*sizes):
+        return jax.ShapeDtypeStruct(sizes, jnp.int32, sharding=partitioner.batch_sharding)
+
+    targets = shape(batch, lengths["targets"])
+    return Batch(shape(batch, lengths["inputs"]), targets, targets, targets, shape(batch))
+
+
+def random_values(shapes: Any, seed: int = 0) -> Any:
+    """Small random numbers, or tokens, of these shapes, at their places."""
+    rng = np.random.default_rng(seed)
+
+    def draw(x):
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.key(seed)
+        if np.issubdtype(x.dtype, np.integer):
+            value = rng.integers(2, 30, x.shape) if x.ndim == 2 else np.zeros(x.shape)
+        else:
+            value = rng.standard_normal(x.shape, np.float32) * 0.02
+        return jax.device_put(value.astype(x.dtype), x.sharding)
+
+    return jax.tree.map(draw, shapes)
+
+
+def compile_for(function: Callable, *shapes: Any) -> tuple[Callable, float]:
+    """Compiles a jitted function for these shapes; the seconds it took."""
+    start = time.perf_counter()
+    compiled = function.lower(*shapes).compile()
+    return compiled, time.perf_counter() - start
+
+
+def cost(compiled: Any, compile_secs: float, call_secs: float | None) -> Cost:
+    """What XLA says of a compiled function."""
+    analysis = compiled.cost_analysis() or {}
+    memory = compiled.memory_analysis()
+    peak = (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes
+    )
+    return Cost(compile_secs, analysis.get("flops", float("nan")) / 1e9, peak, call_secs)
+
+
+def num_parameters(shapes: Any) -> int:
+    """Number of parameters in a tree of shapes."""
+    return sum(x.size for x in jax.tree.leaves(shapes))
+
+
+def format_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A plain-text table; the first column to the left, the others to the right."""
+    table = [list(header), *map(list, rows)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in table
+    )
+
+
+def format_cost(found: Cost, baseline: Cost, examples: int, tokens: int) -> list[str]:
+    """The cells of one row that both benchmarks share."""
+
+    def rate(amount):
+        return "-" if found.call_secs is None else f"{amount / found.call_secs:,.1f}"
+
+    ratio = "-"
+    if found.call_secs is not None and baseline.call_secs is not None:
+        ratio = f"{found.call_secs / baseline.call_secs:.2f}"
+    return [
+        rate(examples),
+        rate(tokens),
+        ratio,
+        f"{found.gflops:,.1f}",
+        f"{found.gflops / baseline.gflops:.2f}",
+        f"{found.peak_bytes / 2**20:,.0f}",
+        f"{found.compile_secs:.1f}",
+    ]
+
+
+COST_HEADER = (
+    "examples/s",
+    "tokens/s",
+    "time ratio",
+    "GFLOP/device",
+    "FLOP ratio",
+    "peak MiB/device",
+    "compile s",
+)
