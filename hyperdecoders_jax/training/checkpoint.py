@@ -38,6 +38,8 @@ from hyperdecoders_jax.training.train_state import TrainState
 from hyperdecoders_jax.types import Params, PyTree
 
 MANIFEST = "manifest.json"
+# What Orbax calls a folder until it is complete.
+UNFINISHED = ".orbax-checkpoint-tmp"
 # Fields of a model's configuration that may change between two starts of one run.
 FREE_FIELDS = ("dropout_rate", "dtype")
 CHUNK_BYTES = 1 << 24
@@ -126,9 +128,13 @@ def fingerprint(tree: Params) -> str:
 def check_writable(directory: str) -> None:
     """Checks that files can be made in `directory`, which need not exist yet; leaves no trace.
 
+    Only the first of several processes looks, so that they do not remove each other's traces.
+
     Raises:
         ValueError: they cannot.
     """
+    if jax.process_index() != 0:
+        return
     path = epath.Path(directory)
     is_local = "://" not in str(directory)
     missing = [p for p in (path, *path.parents) if is_local and not p.exists()]  # deepest first
@@ -435,6 +441,9 @@ class Checkpoints:
                 # Without its manifest it no longer counts, should the removal be interrupted.
                 self._manifest_path(step).unlink(missing_ok=True)
                 (self.directory / str(step)).rmtree()
+        for folder in self.directory.iterdir():
+            if UNFINISHED in folder.name:  # a save that was killed
+                folder.rmtree()
 
 
 def identity_of(run: Mapping[str, Any]) -> Identity:

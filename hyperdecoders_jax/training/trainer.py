@@ -344,8 +344,6 @@ class _Run:
             every = self.config.checkpoint_every_steps
             if is_asked or is_last or is_better or _is_due(self.step, every):
                 self._save()
-        if is_asked:
-            self.progress.say(f"stopped by a signal after step {self.step}, which is saved")
 
     def result(self) -> TrainResult:
         is_at_end = self.step >= self.config.num_train_steps

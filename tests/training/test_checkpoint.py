@@ -175,6 +175,14 @@ def test_an_interrupted_save_is_skipped_and_replaced(directory, caplog):
     assert checkpoints.restore(shapes_of(make_state())).position == "again"
 
 
+def test_what_a_killed_save_left_is_removed_by_the_next(directory):
+    (directory / "2.orbax-checkpoint-tmp" / "trainable").mkdir(parents=True)
+    checkpoints = Checkpoints(directory, IDENTITY)
+    assert checkpoints.newest_step() is None
+    checkpoints.save(make_state(3), position=None)
+    assert [path.name for path in directory.iterdir()] == ["3"]
+
+
 def test_a_first_save_that_was_interrupted_starts_anew(directory):
     checkpoints = Checkpoints(directory, IDENTITY)
     checkpoints.save(make_state(1), position=None)
