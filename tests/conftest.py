@@ -1,6 +1,8 @@
 """Settings of every test run, and the rule that a run may skip nothing but what it cannot have."""
 
 import os
+import shutil
+import tempfile
 
 # Before any test imports jax: CPU unless the caller says otherwise, and full precision, so that
 # tolerances mean the same on every machine.
@@ -8,6 +10,15 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+# Tests compile the same tiny programs again and again; one folder, new for each session, keeps them
+# for all workers (which inherit the variable) and subprocesses.
+_COMPILED = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _COMPILED = tempfile.mkdtemp(prefix="hyperdecoders_jax_compiled_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # A reason to skip must name one of these; anything else hides a test that nobody runs.
 ALLOWED_SKIPS = ("T5X", "PyTorch", "GPU")
@@ -46,3 +57,8 @@ def pytest_sessionfinish(session, exitstatus):
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     if reporter and exitstatus == 0 and forbidden_skips(reporter.stats.get("skipped", [])):
         session.exitstatus = 1
+
+
+def pytest_unconfigure():
+    if _COMPILED is not None:
+        shutil.rmtree(_COMPILED, ignore_errors=True)
