@@ -33,16 +33,18 @@ def corrupt_spans(
     output_features: Mapping[str, seqio.Feature],
     noise_density: float = 0.15,
     mean_span_len: float = 3.0,
+    targets: str = "spans",
 ) -> tf.data.Dataset:
-    """Turns tokenised `targets` into pretraining examples by T5's span corruption.
+    """Turns tokenised `targets` into pretraining examples, by default by T5's span corruption.
 
     The texts are joined and cut into windows that fill `sequence_length["inputs"]` once corrupted,
     EOS included. In each window, random spans are replaced by one sentinel each in `inputs`;
-    `targets` holds each sentinel followed by its span:
+    `targets` holds each sentinel followed by its span, or else the window:
 
-        window   the cat sat on the mat
-        inputs   the <extra_id_0> on the <extra_id_1>
-        targets  <extra_id_0> cat sat <extra_id_1> mat
+        window                    the cat sat on the mat
+        inputs                    the <extra_id_0> on the <extra_id_1>
+        targets, if "spans"       <extra_id_0> cat sat <extra_id_1> mat
+        targets, if "text"        the cat sat on the mat
 
     Sentinels count down from the top of the vocabulary. A span may stand at either end of a window
     (T5's own code always ends in one).
@@ -53,13 +55,20 @@ def corrupt_spans(
       output_features: names the vocabulary.
       noise_density: share of tokens that are replaced, in (0, 1).
       mean_span_len: mean tokens per span, at least 1.
+      targets: "spans" is T5's objective, "text" is BART's text infilling.
 
     Raises:
       ValueError: the noise leaves nothing, or there are fewer sentinels than spans.
 
-    Source: Raffel et al. 2020 (arXiv:1910.10683), section 3.1.4.
+    Source: Raffel et al. 2020 (arXiv:1910.10683), section 3.1.4; for "text" Lewis et al. 2020
+    (arXiv:1910.13461), section 2.2.
     """
     inputs_len = (sequence_length or {}).get("inputs") or 512
+    if targets not in ("spans", "text"):
+        raise ValueError(
+            "The targets of span corruption must be 'spans' (T5) or 'text' (BART's infilling); got "
+            f"{targets!r}. Choose one where the task is registered."
+        )
     if not 0 < noise_density < 1 or mean_span_len < 1 or inputs_len < 4:
         raise ValueError(
             "Span corruption needs a noise density in (0, 1), spans of at least 1 token and inputs "
@@ -82,7 +91,8 @@ def corrupt_spans(
         kept = random_partition(window_len - num_noise + 2, num_spans + 1, seeds[0])
         kept -= tf.scatter_nd([[0], [num_spans]], [1, 1], [num_spans + 1])
         noise = random_partition(num_noise, num_spans, seeds[1])
-        return replace_spans(tokens, kept, noise, vocabulary.vocab_size - 1)
+        example = replace_spans(tokens, kept, noise, vocabulary.vocab_size - 1)
+        return example if targets == "spans" else {**example, "targets": tokens}
 
     dataset = dataset.map(lambda example: example["targets"])
     return corrupt(dataset.rebatch(window_len, drop_remainder=True))

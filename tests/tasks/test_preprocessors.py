@@ -98,6 +98,22 @@ def test_noise_that_leaves_nothing_is_refused(arguments):
         corrupt(100, **{"inputs_len": 20, **arguments})
 
 
+def test_infilling_restores_the_whole_text():
+    ids, examples = corrupt(300, 32, noise_density=0.3, targets="text")
+    for number, example in enumerate(examples):
+        window = example["targets"].tolist()
+        assert window == ids[number * len(window) :][: len(window)].tolist()
+        kept = [token for token in example["inputs"].tolist() if token <= TOP_ID - 125]
+        assert len(kept) == round(0.7 * len(window))
+        remaining = iter(window)
+        assert all(token in remaining for token in kept), "the same tokens in the same order"
+
+
+def test_targets_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match=r"must be 'spans' .* got 'noise'\. Choose one where"):
+        corrupt(100, 32, targets="noise")
+
+
 def test_more_spans_than_sentinels_are_refused():
     with pytest.raises(ValueError, match=r"got \d+ spans and 125 sentinels\. Load the vocab"):
         corrupt(100, inputs_len=900, noise_density=0.5)
