@@ -5,8 +5,8 @@
 two that save quotes: `--model_dir` and `--vocabulary`. Everything heavy is imported by the command
 that needs it, so `--help` costs neither jax nor TensorFlow.
 
-Exit codes: 0 done, also after SIGTERM; 1 a run failed, or doctor found a conflict; 2 the command
-line, the configuration or the data cannot work, and nothing was written.
+Exit codes: 0 done, also after SIGTERM; 1 doctor found a conflict, or an unexpected error; 2 the
+command line, the configuration, the data or the training cannot go on, and the message says why.
 """
 
 from __future__ import annotations
@@ -150,6 +150,18 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a module that registers tasks, imported first; repeatable",
     )
+    for name, text in (
+        ("coordinator_address", "HOST:PORT of process 0, for a run of several processes"),
+        ("process_count", "how many processes run"),
+        ("process_index", "which of them this is, from 0"),
+    ):
+        kind = str if name == "coordinator_address" else int
+        parser.add_argument(f"--{name}", type=kind, metavar=name.split("_")[1].upper(), help=text)
+    parser.add_argument(
+        "--multiprocess",
+        action="store_true",
+        help="join the other processes as the cluster tells (TPU pods, Slurm)",
+    )
     _add_data_arguments(parser)
 
 
@@ -267,6 +279,7 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     configuration.check_macros(
         configuration.read(gin_files, bindings, configuration.search_path(search_paths))
     )
+    join_processes(args)
     start_tensorflow()
     text = configuration.parse(gin_files, bindings, search_paths)
     set_tfds_data_dir(args.tfds_data_dir)
@@ -305,6 +318,31 @@ def with_run_file(
     text = configuration.read(gin_files, (), folders)
     is_included = any(os.path.abspath(file.path) == path for file in text.files)
     return list(gin_files) if is_included else [run_file, *gin_files]
+
+
+def join_processes(args: argparse.Namespace) -> None:
+    """Makes this process one of several, if the flags say so; before any device is used.
+
+    Raises:
+      UsageError: some of the three flags are given, and not all.
+    """
+    flags = {
+        "coordinator_address": args.coordinator_address,
+        "num_processes": args.process_count,
+        "process_id": args.process_index,
+    }
+    given = [name for name, value in flags.items() if value is not None]
+    if not given and not args.multiprocess:
+        return
+    if given and len(given) < len(flags):
+        raise UsageError(
+            "A run of several processes needs --coordinator_address, --process_count and "
+            f"--process_index; got {len(given)} of the three. Give all, or --multiprocess alone "
+            "where the cluster tells (TPU pods, Slurm)."
+        )
+    import jax
+
+    jax.distributed.initialize(**(flags if given else {}))
 
 
 def start_tensorflow() -> None:

@@ -49,6 +49,8 @@ def infer(
       ValueError: something in all this does not fit together.
     """
     del config_text
+    import jax
+
     from hyperdecoders_jax import preparation
     from hyperdecoders_jax.evaluation import evaluator, predictions
     from hyperdecoders_jax.training import checkpoint
@@ -73,6 +75,8 @@ def infer(
     )
     model = preparation.open_trained(trained, lengths["targets"], batch_size)
     for task, predicted in tasks.predict(model.predict).items():
+        if jax.process_index():
+            continue
         path = f"{output_dir}/{task}-{split}-{model.step}.jsonl"
         predictions.write(path, predicted)
         print(f"{len(predicted):,} predictions in {path}", file=sys.stderr)

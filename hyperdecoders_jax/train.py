@@ -66,6 +66,8 @@ def train(
     Raises:
       ValueError: something in all this does not fit together; nothing was written.
     """
+    import jax
+
     from hyperdecoders_jax import preparation
     from hyperdecoders_jax.data import feature_converter, pipeline
     from hyperdecoders_jax.evaluation import evaluator
@@ -105,7 +107,10 @@ def train(
     preparation.check_newest_checkpoint(model_dir, model, batches.task_names, fingerprint)
 
     start = preparation.load_start(model, trainable, initial_checkpoint_path, random_seed)
-    print(preparation.describe_run(model, start, partitioner, report), file=sys.stderr, flush=True)
+    is_first_process = jax.process_index() == 0
+    if is_first_process:
+        about = preparation.describe_run(model, start, partitioner, report)
+        print(about, file=sys.stderr, flush=True)
     files = RunFiles(model_dir, config_text)
     with batches:
         result = trainer.train(
@@ -124,6 +129,8 @@ def train(
             writers=[files.write],
         )
     files.close()
+    if not is_first_process:
+        return 0
     if not result.is_finished:
         step = int(result.state.step)
         print(f"Stopped after step {step}, saved. The same command continues.", file=sys.stderr)

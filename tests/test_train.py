@@ -2,7 +2,9 @@
 refused before anything is written."""
 
 import json
+import os
 import pathlib
+import socket
 import subprocess
 import sys
 import time
@@ -256,10 +258,44 @@ def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
     arguments = train_arguments(tmp_path / "model", BATCH_SIZE=9)
     result = subprocess.run(
         [sys.executable, "-m", "hyperdecoders_jax.cli", *arguments],
-        env={**__import__("os").environ,
+        env={**os.environ,
              "XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert result.returncode == 2
     assert "the batch size must divide by 2 (2 data-parallel devices" in result.stderr
     assert not (tmp_path / "model").exists()
+
+
+def test_two_processes_train_evaluate_and_continue(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+
+    def run(num_steps):
+        arguments = train_arguments(tmp_path / "model", TRAIN_STEPS=num_steps, EVAL_PERIOD=2)
+        flags = ["--process_count=2", f"--coordinator_address={address}"]
+        command = [sys.executable, "-m", "hyperdecoders_jax.cli", *arguments, *flags]
+        processes = [
+            subprocess.Popen(
+                [*command, f"--process_index={index}"],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )
+            for index in range(2)
+        ]  # fmt: skip
+        outputs = [process.communicate(timeout=240) for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], outputs
+        return outputs
+
+    (table, about), (other, _) = run(2)
+    assert "Devices: 2 data x 1 model" in about
+    assert "demo_topic  accuracy" in table
+    assert "demo_topic" not in other
+    (_, about), _ = run(3)
+    assert "continuing from step 2" in about
+    assert sorted(losses(tmp_path / "model")) == [1, 2, 3]
+
+
+def test_a_part_of_the_flags_of_several_processes_is_refused(tmp_path, capsys):
+    assert cli.main([*train_arguments(tmp_path / "model"), "--process_count=2"]) == 2
+    assert "got 1 of the three" in capsys.readouterr().err
