@@ -21,11 +21,13 @@ DATA_FILES = ("*.gin", "*.gz", "*.jsonl", "*.md", "*.model", "*.safetensors", "N
 REQUIREMENTS = [
     "absl-py>=2.3",
     "clu>=0.0.12",
+    "etils[epath]>=1.13",
     "flax>=0.12.6",
     "gin-config>=0.5.0",
     "importlib_resources>=6.5",
     "jax>=0.9.2",
     "jaxtyping>=0.3.7",
+    "ml_dtypes>=0.5.4",
     "numpy>=2.2",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.11.33",
@@ -37,6 +39,7 @@ REQUIREMENTS = [
     "sentencepiece>=0.2.1",
     "seqio>=0.0.20",
     "tensorflow-datasets>=4.9.9",
+    "tqdm>=4.67",
 ]
 
 # The last major release with Flax models and with the tokenizers of the published T5 folders.
