@@ -29,6 +29,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 
 FOLDER = pathlib.Path(__file__).parent
 SPLITS = ("train", "validation", "test")
@@ -449,7 +450,9 @@ def train_vocabulary(texts: Iterable[str]) -> bytes:
             num_threads=1,
             minloglevel=2,
         )
-    return model.getvalue()
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
+    proto.normalizer_spec.ClearField("normalization_rule_tsv")  # the temporary file's name
+    return proto.SerializeToString(deterministic=True)
 
 
 def drop_long(tasks: dict[str, dict[str, list[dict]]], model: bytes) -> None:
@@ -494,6 +497,7 @@ def main() -> None:
     ]
     model = train_vocabulary(texts)
     drop_long(tasks, model)
+    arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "demo.spiece.model").write_bytes(model)
     num_bytes = len(model) + write(arguments.output, tasks)
     entries = fit(pretraining_text(synsets, splitter), arguments.max_bytes - num_bytes)
