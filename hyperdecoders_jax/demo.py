@@ -4,6 +4,9 @@
 T5 and the same batches: one adapter a layer that all examples share, and a Hyperdecoder, which
 writes the decoder's adapters for each example. Both are then evaluated on the test split, which
 neither has seen, beside always giving the most frequent training target.
+
+The T5 ships with the package; `python -m hyperdecoders_jax.demo --pretrain=FILE.safetensors` makes
+it again.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ EXPERIMENTS = {
     "single adapter": "demo_single_adapter",
     "Hyperdecoder": "demo_hyperdecoder",
 }
+PRETRAINING = "demo_pretrain"
 BASELINE = "majority"
 SPLIT = "test"
 MIXTURE = "demo"
@@ -48,25 +52,70 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the demo and prints its table; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m hyperdecoders_jax.demo", description=__doc__)
     parser.add_argument("--output", default="demo_runs", help="folder of the runs; made anew")
+    parser.add_argument("--pretrain", metavar="FILE", help="make the T5 instead, and write it here")
     args, gin_flags = parser.parse_known_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     cli.start_tensorflow()
+    if args.pretrain is not None:
+        return pretrain(os.path.join(args.output, PRETRAINING), args.pretrain, gin_flags)
+    return compare(args.output, gin_flags)
+
+
+def pretrain(model_dir: str, path: str, gin_flags: Sequence[str] = ()) -> int:
+    """Trains the demo's T5 from random weights, or continues to; writes it as bfloat16."""
+    code = _train(PRETRAINING, model_dir, gin_flags)
+    if code:
+        return code
+    write_backbone(model_dir, path)
+    print(f"Wrote {path}.")
+    return 0
+
+
+def write_backbone(model_dir: str, path: str) -> None:
+    """Writes what a run that trained all of T5 came to, as bfloat16 safetensors."""
+    import gin
+    import jax
+    import ml_dtypes
+    import numpy as np
+
+    from hyperdecoders_jax import preparation
+    from hyperdecoders_jax.data import vocabulary
+    from hyperdecoders_jax.interop import backbone
+    from hyperdecoders_jax.model import Model
+    from hyperdecoders_jax.training import trainer
+
+    checkpoints = trainer.open_checkpoints(model_dir)
+    step = checkpoints.newest_step()
+    params = checkpoints.load_trainable(gin.get_configurable(Model)().param_shapes(), step)
+    params = jax.tree.map(lambda x: np.asarray(x).astype(ml_dtypes.bfloat16), params)
+    metadata = {
+        "made_by": f"gin_configs/experiments/{PRETRAINING}.gin, step {step}",
+        preparation.VOCABULARY_KEY: vocabulary.fingerprint(vocabulary.RUN_VOCABULARY.current),
+    }
+    backbone.save(path, params, metadata)
+
+
+def _train(experiment: str, model_dir: str, gin_flags: Sequence[str]) -> int:
+    print(f"\n== experiments/{experiment}.gin ==", file=sys.stderr, flush=True)
+    return cli.main(
+        [
+            "train",
+            f"--gin_file=experiments/{experiment}.gin",
+            f"--model_dir={model_dir}",
+            *gin_flags,
+        ]
+    )
+
+
+def compare(output: str, gin_flags: Sequence[str] = ()) -> int:
+    """Trains and evaluates both methods, and prints the table."""
     rows = {}
     for name, experiment in EXPERIMENTS.items():
-        print(f"\n== {name}: experiments/{experiment}.gin ==", file=sys.stderr, flush=True)
-        model_dir = os.path.join(args.output, experiment)
+        model_dir = os.path.join(output, experiment)
         # A run that is there already would be continued, and its time would mean nothing.
         shutil.rmtree(model_dir, ignore_errors=True)
         start = time.perf_counter()
-        code = cli.main(
-            [
-                "train",
-                f"--gin_file=experiments/{experiment}.gin",
-                f"--model_dir={model_dir}",
-                f"--gin.EVAL_SPLIT={SPLIT!r}",
-                *gin_flags,
-            ]
-        )
+        code = _train(experiment, model_dir, [f"--gin.EVAL_SPLIT={SPLIT!r}", *gin_flags])
         if code:
             return code
         secs = time.perf_counter() - start
@@ -74,9 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = {BASELINE: Row(baseline_scores()), **rows}
     print(f"\nTest scores in [0, 100], the mean of a task's metrics:\n{format_rows(rows)}\n")
     print(
-        f"Predictions: {args.output}/*/eval/. Ask the Hyperdecoder yourself:\n"
+        f"Predictions: {output}/*/eval/. Ask the Hyperdecoder yourself:\n"
         '  echo "topic: a large black dog" | hyperdecoders infer --input=- '
-        f"--model_dir={args.output}/{EXPERIMENTS['Hyperdecoder']}"
+        f"--model_dir={output}/{EXPERIMENTS['Hyperdecoder']}"
     )
     return 0
 

@@ -75,7 +75,7 @@ class AdamWConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AdafactorConfig:
-    """Adafactor without scaling by parameters, relative step and first moment, as in the original.
+    """Adafactor without relative step and first moment, as in the original.
 
     Parameters of two axes and more keep a row and a column of second moments, one of an axis keeps
     them all. A parameter with a `layers` axis counts as one parameter here, where the original has
@@ -88,6 +88,9 @@ class AdafactorConfig:
         eps: added to squared gradients.
         weight_decay: per step, times the learning rate.
         clip_norm: largest global norm of the gradient; None leaves gradients as they are.
+        multiply_by_parameter_scale: whether an update is relative to the root mean square of its
+            parameter (at least 1e-3), as T5 was pretrained; a learning rate of 0.01 is then 1 %.
+            Not in the original, and not for parameters that start at zero.
 
     Source: Shazeer & Stern 2018 (arXiv:1804.04235), algorithms 4 and 5.
     """
@@ -97,6 +100,7 @@ class AdafactorConfig:
     eps: float = 1e-30
     weight_decay: float = 0.0
     clip_norm: float | None = 1.0
+    multiply_by_parameter_scale: bool = False
 
     def __post_init__(self):
         _check_clip_norm(self)
@@ -115,6 +119,8 @@ class AdafactorConfig:
             ),
             optax.clip_by_block_rms(self.clip_threshold),
         ]
+        if self.multiply_by_parameter_scale:
+            parts.append(optax.scale_by_param_block_rms())
         if self.weight_decay:
             parts.append(optax.add_decayed_weights(self.weight_decay))
         return optax.chain(*parts)

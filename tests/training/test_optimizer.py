@@ -111,3 +111,13 @@ def test_a_decay_of_one_is_refused():
 def test_hugging_faces_sign_of_the_decay_rate_is_refused():
     with pytest.raises(ValueError, match=r"decay_rate must be above 0, .* got -0.8. Give 0.8"):
         optimizer.AdafactorConfig(decay_rate=-0.8)
+
+
+def test_updates_can_be_relative_to_their_parameters():
+    params, gradients = tiny_problem(steps=1)
+    plain = run(optimizer.AdafactorConfig(clip_norm=None), gradients, params)
+    config = optimizer.AdafactorConfig(clip_norm=None, multiply_by_parameter_scale=True)
+    got = run(config, gradients, params)
+    for name, value in params.items():
+        size = np.sqrt(np.mean(value**2))
+        np.testing.assert_allclose(got[name] - value, size * (plain[name] - value), atol=1e-6)
