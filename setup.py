@@ -38,6 +38,8 @@ REQUIREMENTS = [
     "scipy>=1.17",
     "sentencepiece>=0.2.1",
     "seqio>=0.0.20",
+    # What clu's metric writers import, and name nowhere.
+    "tensorboard>=2.20",
     "tensorflow-datasets>=4.9.9",
     "tqdm>=4.67",
 ]
@@ -49,7 +51,7 @@ EXTRAS = {
     "hf": HUGGING_FACE,
     "plots": ["matplotlib>=3.10"],
     # What T5X needs from the registry. T5X, airio and jestimator are on none: see the README.
-    "t5x": ["cached_property>=2.0", "chex>=0.1.90", "fiddle>=0.3", "grain>=0.2.12", "tensorboard"],
+    "t5x": ["cached_property>=2.0", "chex>=0.1.90", "fiddle>=0.3", "grain>=0.2.12"],
     "test": [
         "beartype>=0.22",
         "hypothesis>=6.150",

@@ -113,8 +113,9 @@ def test_an_experiment_says_what_how_and_what_to_expect(name):
     comment = "\n".join(line for line in header.splitlines() if line.startswith("#"))
     what, run, expect = (comment.index(f"# {word}") for word in ("What:", "Run:", "Expect:"))
     assert what < run < expect
-    command = re.sub(r"\n#\s*|\(.*?\)", " ", comment[run:expect].removeprefix("# Run:"))
-    program, *arguments = shlex.split(command)
+    commands = re.sub(r"\n#\s*|\(.*?\)", " ", comment[run:expect].removeprefix("# Run:"))
+    # A second command may follow, which makes something of the run.
+    program, *arguments = shlex.split(commands.split(" python -m ")[0])
     assert program == "hyperdecoders"
     others, _ = cli.split_gin_flags(arguments)
     assert cli.make_parser().parse_args(others).gin_file == [f"experiments/{name}.gin"]
