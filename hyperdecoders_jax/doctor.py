@@ -26,6 +26,7 @@ REQUIRED_PACKAGES = (
     "tensorflow-datasets",
     "tensorflow",
     "tensorflow-text",
+    "tensorboard",
     "gin-config",
     "clu",
     "sentencepiece",

@@ -283,7 +283,11 @@ def test_two_processes_train_evaluate_and_continue(tmp_path):
             )
             for index in range(2)
         ]  # fmt: skip
-        outputs = [process.communicate(timeout=240) for process in processes]
+        try:
+            outputs = [process.communicate(timeout=240) for process in processes]
+        finally:
+            for process in processes:  # One that failed leaves the other waiting for it.
+                process.kill()
         assert [process.returncode for process in processes] == [0, 0], outputs
         return outputs
 
