@@ -16,47 +16,47 @@ PACKAGE_DIRS = {
 
 DATA_FILES = ("*.gin", "*.gz", "*.jsonl", "*.md", "*.model", "*.safetensors", "NOTICE*")
 
-# Lower bounds are what the tests run on, except jax: the oldest release that TPU images carry.
+# Lower bounds are what the tests run on; with jax 0.9.2, the oldest, pip takes flax 0.12.6.
 # TensorFlow comes with seqio; naming it here would allow two builds of it side by side.
 REQUIREMENTS = [
-    "absl-py>=2.3",
+    "absl-py>=2.5",
     "clu>=0.0.12",
-    "etils[epath]>=1.13",
+    "etils[epath]>=1.15",
     "flax>=0.12.6",
     "gin-config>=0.5.0",
-    "importlib_resources>=6.5",
+    "importlib_resources>=7.1",
     "jax>=0.9.2",
-    "jaxtyping>=0.3.7",
-    "ml_dtypes>=0.5.4",
-    "numpy>=2.2",
+    "jaxtyping>=0.3.11",
+    "ml_dtypes>=0.6",
+    "numpy>=2.4",
     "optax>=0.2.8",
-    "orbax-checkpoint>=0.11.33",
+    "orbax-checkpoint>=0.12.8",
     "rouge-score>=0.1.2",
     "sacrebleu>=2.6",
-    "safetensors>=0.7",
-    "scikit-learn>=1.8",
+    "safetensors>=0.8",
+    "scikit-learn>=1.9",
     "scipy>=1.17",
-    "sentencepiece>=0.2.1",
+    "sentencepiece>=0.2.3",
     "seqio>=0.0.20",
     # What clu's metric writers import, and name nowhere.
-    "tensorboard>=2.20",
-    "tensorflow-datasets>=4.9.9",
-    "tqdm>=4.67",
+    "tensorboard>=2.21",
+    "tensorflow-datasets>=4.9.10",
+    "tqdm>=4.70",
 ]
 
 # The last major release with Flax models and with the tokenizers of the published T5 folders.
-HUGGING_FACE = ["safetensors>=0.7", "tokenizers>=0.22", "transformers>=4.57,<5"]
+HUGGING_FACE = ["safetensors>=0.8", "tokenizers>=0.22.2", "transformers>=4.57,<5"]
 
 EXTRAS = {
     "hf": HUGGING_FACE,
     "plots": ["matplotlib>=3.10"],
     # What T5X needs from the registry. T5X, airio and jestimator are on none: see the README.
-    "t5x": ["cached_property>=2.0", "chex>=0.1.90", "fiddle>=0.3", "grain>=0.2.12"],
+    "t5x": ["cached_property>=2.0.1", "fiddle>=0.3.1", "grain>=0.2.18"],
     "test": [
-        "beartype>=0.22",
-        "hypothesis>=6.150",
-        "import-linter>=2.7",
-        "pytest>=9",
+        "beartype>=0.23",
+        "hypothesis>=6.170",
+        "import-linter>=2.16",
+        "pytest>=9.2",
         "pytest-xdist>=3.8",
         "ruff==0.17.6",
         "setuptools>=77",
