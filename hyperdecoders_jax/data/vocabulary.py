@@ -6,8 +6,9 @@ run sets once with `set_run_vocabulary`. So one registered task works with every
 under either runner.
 
 T5's SentencePiece models hold 32,000 pieces; 100 sentinels (`<extra_id_0>` …) follow them, in
-descending order (Raffel et al. 2020, arXiv:1910.10683). ByT5 reads bytes: 3 special ids, 256 bytes,
-125 sentinels (Xue et al. 2022, arXiv:2105.13626).
+descending order (Raffel et al. 2020, arXiv:1910.10683). mT5's model holds its sentinels itself, as
+the last of 250,100 pieces (Xue et al. 2021, arXiv:2010.11934). ByT5 reads bytes: 3 special ids, 256
+bytes, 125 sentinels (Xue et al. 2022, arXiv:2105.13626).
 """
 
 import hashlib
@@ -27,6 +28,8 @@ BYTES = "bytes"
 PAD_ID = 0
 EOS_ID = 1
 SENTENCEPIECE_EXTRA_IDS = 100
+# Pieces of a model that holds its own sentinels.
+OWN_SENTINELS = ("▁<extra_id_0>", "<extra_id_0>")
 BYTES_EXTRA_IDS = 125
 MODEL_FILE_NAMES = ("spiece.model", "sentencepiece.model")
 DOWNLOAD_TIMEOUT_SECS = 30
@@ -60,7 +63,7 @@ def load_vocabulary(path: str | os.PathLike[str], extra_ids: int | None = None) 
         as Hugging Face's do (a ByT5 folder holds settings only); a `gs://` or `http(s)://` URL of a
         model file, which for the latter is kept in `~/.cache/hyperdecoders_jax`; or `"bytes"`.
       extra_ids: number of sentinels after the pieces. Default: what a Hugging Face folder says,
-        else 100, for bytes 125.
+        else 100, none if the model holds its own, for bytes 125.
 
     Raises:
       ValueError: nothing is there, the folder holds no model, the URL does not answer, or the file
@@ -81,15 +84,15 @@ def load_vocabulary(path: str | os.PathLike[str], extra_ids: int | None = None) 
         if settings.get("tokenizer_class") == "ByT5Tokenizer":
             return load_vocabulary(BYTES, extra_ids)
         file = _find_model_file(path)
-    if extra_ids is None:
-        extra_ids = SENTENCEPIECE_EXTRA_IDS
-    vocabulary = seqio.SentencePieceVocabulary(file, extra_ids=extra_ids)
+    vocabulary = seqio.SentencePieceVocabulary(file, extra_ids=extra_ids or 0)
     try:
         _check_model(vocabulary)
     except ValueError:
         if file != path and path.startswith("http"):
             os.remove(file)  # What came is no vocabulary; ask the URL again next time.
         raise
+    if extra_ids is None and not _has_own_sentinels(vocabulary):
+        return seqio.SentencePieceVocabulary(file, extra_ids=SENTENCEPIECE_EXTRA_IDS)
     return vocabulary
 
 
@@ -254,6 +257,11 @@ def _check_model(vocabulary: seqio.SentencePieceVocabulary) -> None:
             f"A T5 vocabulary must have pad id {PAD_ID} and EOS id {EOS_ID}; {file} has "
             f"{pad_id} and {eos_id}. It belongs to another kind of model: pass T5's own."
         )
+
+
+def _has_own_sentinels(vocabulary: seqio.SentencePieceVocabulary) -> bool:
+    tokenizer = vocabulary.tokenizer
+    return any(tokenizer.PieceToId(piece) != tokenizer.unk_id() for piece in OWN_SENTINELS)
 
 
 def _downloaded(url: str) -> str:

@@ -18,11 +18,12 @@ SENTENCES = ["the cat sat on the mat", "a dog ran to the old house", "cats and d
 NUM_PIECES = 28
 
 
-def train_model(file, pad_id=0, eos_id=1, unk_id=2):
+def train_model(file, pad_id=0, eos_id=1, unk_id=2, sentinels=()):
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(SENTENCES * 9),
         model_prefix=str(file.with_suffix("")),
-        vocab_size=NUM_PIECES,
+        vocab_size=NUM_PIECES + len(sentinels),
+        user_defined_symbols=list(sentinels),
         pad_id=pad_id,
         eos_id=eos_id,
         unk_id=unk_id,
@@ -74,6 +75,12 @@ def test_a_file_has_a_hundred_sentinels_and_a_round_trip(model_file):
 
 def test_the_number_of_sentinels_can_be_chosen(model_file):
     assert vocabulary.load_vocabulary(model_file, extra_ids=7).vocab_size == NUM_PIECES + 7
+
+
+@pytest.mark.parametrize("mark", ["", "▁"])
+def test_a_model_with_its_own_sentinels_gets_no_others(tmp_path, mark):
+    file = train_model(tmp_path / "own.model", sentinels=[f"{mark}<extra_id_{i}>" for i in (1, 0)])
+    assert vocabulary.load_vocabulary(file).vocab_size == NUM_PIECES + 2
 
 
 def test_bytes_are_byt5s_vocabulary():
