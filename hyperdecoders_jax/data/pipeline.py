@@ -39,6 +39,8 @@ from hyperdecoders_jax.data import feature_converter, mixtures
 # Rows that cross from TensorFlow to numpy at once.
 _CHUNK_ROWS = 256
 _SHOWN_CHARACTERS = 80
+# Embeddings are rounded up to a multiple of this, so fewer rows than this may be without an id.
+_VOCABULARY_MULTIPLE = 128
 # SeqIO keeps the seed of random preprocessors in a global while a data set is being built.
 _SEQIO_LOCK = threading.Lock()
 
@@ -63,6 +65,8 @@ class PipelineConfig:
         after this many examples, rounded up to whole epochs. 0: each epoch.
       truncate_targets: cuts a target that is too long, as the original does, instead of raising.
       task_names: the ordered list that numbers tasks; None: the mixture's tasks sorted by name.
+      is_small_vocabulary_allowed: accepts a vocabulary that leaves 128 or more rows of the model's
+        embedding unused, which otherwise counts as another model's.
     """
 
     mixture_or_task_name: mixtures.MixtureOrTask
@@ -75,6 +79,7 @@ class PipelineConfig:
     examples_per_turn: int = 65536
     truncate_targets: bool = False
     task_names: Sequence[str] | None = None
+    is_small_vocabulary_allowed: bool = False
 
     def __post_init__(self):
         mixtures.check_lengths(self.task_feature_lengths)
@@ -697,7 +702,7 @@ def preflight(
     mixtures.check_features_agree(tasks)
     mixtures.resolve_task_names(config.mixture_or_task_name, config.task_names)
     if vocab_size is not None:
-        _check_vocabulary(tasks[0], vocab_size)
+        _check_vocabulary(tasks[0], vocab_size, config.is_small_vocabulary_allowed)
     table = mixtures.mixing_table(config.mixture_or_task_name, config.split)
     first = dataclasses.replace(config, shuffle=False)
     return {
@@ -706,7 +711,7 @@ def preflight(
     }
 
 
-def _check_vocabulary(task: seqio.Task, vocab_size: int) -> None:
+def _check_vocabulary(task: seqio.Task, vocab_size: int, is_small_allowed: bool) -> None:
     for name in mixtures.FEATURES:
         vocabulary = task.output_features[name].vocabulary
         if vocabulary.vocab_size > vocab_size:
@@ -715,6 +720,15 @@ def _check_vocabulary(task: seqio.Task, vocab_size: int) -> None:
                 f"vocabulary of {task.name!r} has {vocabulary.vocab_size} ids and the model "
                 f"vocab_size={vocab_size}. Set --vocabulary to the one that the model was trained "
                 "with, or vocab_size to at least the vocabulary's."
+            )
+        unused = vocab_size - vocabulary.vocab_size
+        if unused >= _VOCABULARY_MULTIPLE and not is_small_allowed:
+            raise ValueError(
+                f"Fewer than {_VOCABULARY_MULTIPLE} rows of the model's embedding may be without "
+                f"an id, as T5's are; the vocabulary of {task.name!r} has {vocabulary.vocab_size} "
+                f"ids and the model vocab_size={vocab_size}, which leaves {unused}. Set "
+                "--vocabulary to the one that the model was trained with, vocab_size to the "
+                "vocabulary's (rounded up), or PipelineConfig.is_small_vocabulary_allowed = True."
             )
         if (vocabulary.pad_id, vocabulary.eos_id) != (types.PAD_ID, types.EOS_ID):
             raise ValueError(

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import itertools
 import json
@@ -372,7 +373,7 @@ def test_evaluation_reads_no_more_than_asked_and_keeps_examples_whole():
 def test_preflight_reports_what_it_saw():
     tasks = [_make_task("b", inputs=["1234567890", "12"]), _make_task("a", 30)]
     mixture = seqio.Mixture("m", tasks, default_rate=seqio.mixing_rate_num_examples)
-    report = pipeline.preflight(config_of(mixture), vocab_size=384, num_examples=16)
+    report = pipeline.preflight(config_of(mixture), vocab_size=320, num_examples=16)
     assert list(report) == ["a", "b"]
     assert report["b"] == pipeline.TaskReport(report["b"].mixing, 2, 11, 2, 1)
     assert report["a"].num_checked == 16
@@ -387,6 +388,15 @@ def test_preflight_finds_a_long_target():
 def test_preflight_refuses_a_vocabulary_that_the_model_cannot_embed():
     with pytest.raises(ValueError, match=r"has 259 ids and the model vocab_size=200. Set --voc"):
         pipeline.preflight(config_of(_make_task("a")), vocab_size=200)
+
+
+def test_preflight_refuses_a_vocabulary_of_a_smaller_model():
+    config = config_of(_make_task("a"))  # Its vocabulary has 259 ids.
+    with pytest.raises(ValueError, match=r"Fewer than 128 .* 259 ids .* which leaves 128. Set --v"):
+        pipeline.preflight(config, vocab_size=387)
+    assert pipeline.preflight(config, vocab_size=386)
+    allowed = dataclasses.replace(config, is_small_vocabulary_allowed=True)
+    assert pipeline.preflight(allowed, vocab_size=387)
 
 
 def test_preflight_refuses_a_vocabulary_with_another_eos():
