@@ -281,12 +281,19 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     )
     join_processes(args)
     start_tensorflow()
-    text = configuration.parse(gin_files, bindings, search_paths)
+    function = getattr(importlib.import_module(command.module), command.function)
+    text = configuration.parse(
+        gin_files,
+        bindings,
+        search_paths,
+        function,
+        # What a training run was started with may be said again to eval and infer.
+        are_macros_checked=args.command == "train",
+    )
     set_tfds_data_dir(args.tfds_data_dir)
     for name in args.module:
         import_task_module(name)
-    module = importlib.import_module(command.module)
-    call = gin.get_configurable(getattr(module, command.function))
+    call = gin.get_configurable(function)
     options = {"input_path": args.input} if args.command == "infer" else {}
     return call(config_text=text, **options) or 0
 

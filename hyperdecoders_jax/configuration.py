@@ -20,7 +20,7 @@ import os
 import pkgutil
 import re
 import tokenize
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -30,6 +30,7 @@ from gin import config_parser
 # Where the gin files of this package are, wherever it is installed.
 PACKAGE_CONFIGS = "hyperdecoders_jax.gin_configs"
 REQUIRED = "gin.REQUIRED"
+_MACRO = "gin.macro"
 FLAGS = "command line"
 # Macros that have a flag of their own.
 OWN_FLAGS = ("MODEL_DIR", "VOCABULARY")
@@ -83,6 +84,7 @@ class Flag:
     scope: str
     selector: str
     parameter: str
+    macro: str
     references: tuple[str, ...]
     place: Place
 
@@ -277,6 +279,7 @@ def read(
                     statement.scope,
                     "" if is_macro else statement.selector,
                     statement.arg_name,
+                    "/".join(filter(None, [statement.scope, statement.selector])) * is_macro,
                     tuple(recorder.references),
                     place,
                 )
@@ -500,10 +503,8 @@ def _full_name(selector: str, candidates: Mapping[str, Any], place: Place) -> st
     return matches[0]
 
 
-def _flag_statements(text: Text) -> str:
+def _flag_statements(text: Text, candidates: Mapping[str, Any]) -> str:
     """The flags as gin statements with full names; gin alone knows only what a file has bound."""
-    named = [flag for flag in text.flags if flag.selector or flag.references]
-    candidates = _flag_candidates(text) if named else {}
     imports, lines = [], []
     for flag in text.flags:
         line = flag.binding
@@ -523,6 +524,102 @@ def _flag_statements(text: Text) -> str:
     return "\n".join([*header, *lines, ""])
 
 
+# ---------------------------------------------------------------- what is used
+
+
+def _used(function: Callable[..., Any]) -> dict[tuple[str, str], set[str]]:
+    """What a call of `function` would read: (scope, selector) -> parameters bound there and used.
+
+    The scopes are all in which gin would look; one in which nothing is bound has an empty set.
+    """
+    used: dict[tuple[str, str], set[str]] = {}
+    seen = set()
+    calls = [((), _configurable_of(function).selector)]
+    while calls:
+        call = scopes, selector = calls.pop()
+        if call in seen:
+            continue
+        seen.add(call)
+        bound = {}
+        for depth in range(len(scopes) + 1):
+            scope = "/".join(scopes[:depth])
+            used.setdefault((scope, selector), set())
+            for parameter, value in gin_config._CONFIG.get((scope, selector), {}).items():
+                bound[parameter] = (scope, value)
+        for parameter, (scope, value) in bound.items():
+            used[scope, selector].add(parameter)
+            for reference in gin_config.iterate_references(value):
+                # A reference without a scope inherits the one in which it is read.
+                inner = tuple(reference.scopes) or scopes
+                calls.append((inner, reference.configurable.selector))
+    return used
+
+
+def _configurable_of(value: Callable[..., Any]) -> Any:
+    """Gin's record of a class or function, or None."""
+    return gin_config._inverse_lookup(value)
+
+
+def check_used(
+    flags: Sequence[Flag],
+    candidates: Mapping[str, Any],
+    function: Callable[..., Any],
+    are_macros_checked: bool = True,
+) -> None:
+    """Every flag binds something that a call of `function` reads; gin has parsed them.
+
+    Files may bind more: an experiment replaces what the files that it includes have bound.
+
+    Raises:
+      ConfigurationError: a flag that would have no effect; names the nearest that would.
+    """
+    used = _used(function)
+    for flag in flags:
+        if not flag.selector:
+            is_read = "value" in used.get((flag.macro, _MACRO), ())
+            if are_macros_checked and not is_read:
+                macros = [scope for scope, selector in used if selector == _MACRO]
+                raise ConfigurationError(
+                    f"A flag must set what this run uses; {flag.place} sets {flag.macro}, which "
+                    f"only parts of the files read that are not used.{nearest(flag.macro, macros)} "
+                    f"Leave the flag out, or use what reads it."
+                )
+            continue
+        target = candidates[_full_name(flag.selector, candidates, flag.place)]
+        configurable = _configurable_of(target)
+        if configurable.wrapper is target:
+            continue  # Registered by its own module: code may call it, too.
+        if flag.parameter not in used.get((flag.scope, configurable.selector), ()):
+            short = configurable.selector.rpartition(".")[2]
+            scope = f"{flag.scope}/" if flag.scope else ""
+            likely = _likely_targets(configurable, flag.scope, flag.parameter, used)
+            near = difflib.get_close_matches(scope + short, likely, n=1, cutoff=0.0)
+            hint = f" Did you mean '{near[0]}.{flag.parameter}'?" if near else ""
+            raise ConfigurationError(
+                f"A flag must set what this run uses; {flag.place} sets {flag.parameter} of "
+                f"{scope}{short}, which is not read.{hint} Correct the flag, or leave it out."
+            )
+
+
+def _likely_targets(
+    configurable: Any, own_scope: str, parameter: str, used: Mapping[tuple[str, str], set[str]]
+) -> list[str]:
+    """What is used of the same class, else of classes with this parameter, as flags name it."""
+    macros = {scope for scope, selector in used if selector == _MACRO and scope}
+    same, others = [], []
+    for scope, selector in used:
+        if scope.partition("/")[0] in macros:
+            continue
+        name = f"{scope}/" if scope else ""
+        name += selector.rpartition(".")[2]
+        if selector == configurable.selector:
+            if scope != own_scope:
+                same.append(name)
+        elif parameter in (_parameter_names(gin_config._REGISTRY[selector].wrapped) or ()):
+            others.append(name)
+    return same or others
+
+
 # ---------------------------------------------------------------- both, then gin
 
 
@@ -540,7 +637,11 @@ def _gin_search_path(folders: Sequence[str]) -> Iterator[None]:
 
 
 def parse(
-    gin_files: Sequence[str], bindings: Sequence[str] = (), search_paths: Sequence[str] = ()
+    gin_files: Sequence[str],
+    bindings: Sequence[str] = (),
+    search_paths: Sequence[str] = (),
+    function: Callable[..., Any] | None = None,
+    are_macros_checked: bool = True,
 ) -> str:
     """Checks files and flags, hands them to gin, and returns the whole configuration as text.
 
@@ -550,22 +651,28 @@ def parse(
       gin_files: files in the order in which they bind; relative ones are searched for.
       bindings: `NAME = VALUE` lines, as `to_binding` makes them; they bind last.
       search_paths: folders that are searched after this one and before the package's.
+      function: what will be called; each binding must reach it. None: they need not.
+      are_macros_checked: whether macros must reach it, too.
 
     Raises:
       ConfigurationError: a file, import, macro, class or parameter that does not exist, a macro
-        that nobody reads, or one that is read and unset. Nothing is written.
+        that nobody reads, one that is read and unset, or a flag without effect. Nothing is written.
     """
     folders = search_path(search_paths)
     text = read(gin_files, bindings, folders)
     check_macros(text)
     check_parameters(text)
-    flags = _flag_statements(text)
+    named = [flag for flag in text.flags if flag.selector or flag.references]
+    candidates = _flag_candidates(text) if named else {}
+    flags = _flag_statements(text, candidates)
     gin.clear_config()
     with _gin_search_path(folders):
         for name in gin_files:
             gin.parse_config_file(name)
         gin.parse_config(flags)
     gin.finalize()
+    if function is not None:
+        check_used(text.flags, candidates, function, are_macros_checked)
     return gin.config_str()
 
 

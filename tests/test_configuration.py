@@ -1,9 +1,12 @@
 """Gin files and flags: what binds, and what each mistake is told."""
 
+import re
+
 import gin
 import pytest
 
-from hyperdecoders_jax import configuration
+from hyperdecoders_jax import configuration, train
+from hyperdecoders_jax.modeling import config
 
 MODEL_FILE = """
 from __gin__ import dynamic_registration
@@ -204,3 +207,60 @@ def test_an_open_bracket_in_a_flag_is_told(folder):
 def test_a_flag_that_is_no_binding_is_told(folder):
     with pytest.raises(ValueError, match="must be a binding NAME=VALUE"):
         configuration.parse(["model.gin"], ["include 'other.gin'"])
+
+
+def parse_run(*arguments, files=(), are_macros_checked=True):
+    configuration.parse(
+        ["experiments/demo_hyperdecoder.gin", *files],
+        flags("MODEL_DIR=/nowhere", *arguments),
+        function=train.train,
+        are_macros_checked=are_macros_checked,
+    )
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "decoder/AdapterConfig.norm_input=True",
+        "AdapterConfig.norm_input=True",
+        "decoder/HypernetworkConfig.pooled_mlp=False",
+        "PipelineConfig.shuffle=False",
+        "SCHEDULE=@schedules.ConstantConfig()",
+    ],
+)
+def test_a_flag_that_is_used_is_taken(flag):
+    parse_run(flag, are_macros_checked=False)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("decodr/AdapterConfig.norm_input=True", "Did you mean 'decoder/AdapterConfig.norm_input'"),
+        ("AdapterConfig.bottleneck_dim=3", "coder/AdapterConfig.bottleneck_dim'"),
+        ("encoder/HypernetworkConfig.pooled_mlp=False", "'decoder/HypernetworkConfig.pooled_mlp'"),
+        ("AdafactorConfig.clip_norm=2.0", "Did you mean 'AdamWConfig.clip_norm'"),
+        ("ConstantConfig.learning_rate=2.0", "Did you mean 'LinearConfig.learning_rate'"),
+        ("SamplingConfig.temperature=0.5", "temperature of SamplingConfig, which is not read"),
+    ],
+)
+def test_a_flag_that_nothing_uses_is_told(flag, message):
+    name = re.escape(f"A flag must set what this run uses; --gin.{flag} sets ")
+    with pytest.raises(ValueError, match=f"{name}.*{message}.*Correct the flag, or leave it out"):
+        parse_run(flag)
+
+
+def test_a_macro_that_only_unused_parts_read_is_told(folder):
+    (folder / "constant.gin").write_text(
+        "from __gin__ import dynamic_registration\n"
+        "from hyperdecoders_jax.training import schedules\n"
+        "SCHEDULE = @schedules.ConstantConfig()\n"
+        "schedules.ConstantConfig.learning_rate = 0.1\n"
+    )
+    files = ["constant.gin"]
+    with pytest.raises(ValueError, match=r"sets WARMUP_STEPS, which only parts .* Leave the flag"):
+        parse_run("WARMUP_STEPS=3", files=files)
+    parse_run("WARMUP_STEPS=3", files=files, are_macros_checked=False)
+
+
+def test_files_may_bind_what_nothing_uses(folder):
+    configuration.parse(["model.gin"], function=config.AdapterConfig)
