@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import select
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from hyperdecoders_jax import cli
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.preparation import Trained, TrainedConfig
+    from hyperdecoders_jax.types import Batch
 
 STANDARD_INPUT = "-"
+# Lines of standard input that follow each other faster than this are predicted together.
+MOMENT_SECS = 0.05
 
 
 def infer(
@@ -26,6 +31,7 @@ def infer(
     task_feature_lengths: Mapping[str, int],
     split: str,
     batch_size: int,
+    eval_batch_size: int | None,
     num_examples: int | None,
     output_dir: str | None,
     input_path: str | None = None,
@@ -38,7 +44,8 @@ def infer(
       mixture_or_task_name: what is read; the run's mixture, or any of its tasks.
       task_feature_lengths: tokens of inputs and targets.
       split: "validation", "test", …
-      batch_size: examples of one step.
+      batch_size: examples of one training step.
+      eval_batch_size: examples of one step here; None: as many as of a training step.
       num_examples: of each task, from the beginning; None: all.
       output_dir: gets TASK-SPLIT-STEP.jsonl; None: infer in the run's model directory.
       input_path: predict for the lines of this file, "-" for standard input, and print; nothing
@@ -56,11 +63,25 @@ def infer(
     from hyperdecoders_jax.training import checkpoint
 
     lengths = task_feature_lengths
+    batch_size = eval_batch_size or batch_size
     if input_path is not None:
-        lines = read_lines(input_path)
+        # Opened before anything is loaded, since loading takes a while.
+        groups = read_groups(input_path, batch_size, jax.process_count())
         model = preparation.open_trained(trained, lengths["targets"], batch_size)
-        for prediction in predict_lines(lines, model, lengths["inputs"], batch_size):
-            print(json.dumps(prediction, ensure_ascii=False), flush=True)
+        # Every process predicts all lines; the first one prints.
+        is_first_process = jax.process_index() == 0
+        num_read = num_cut = 0
+        for group in groups:
+            predicted, num_cut_here = predict_group(group, model, lengths["inputs"], batch_size)
+            num_read, num_cut = num_read + len(group), num_cut + num_cut_here
+            for prediction in predicted if is_first_process else ():
+                print(json.dumps(prediction, ensure_ascii=False), flush=True)
+        if num_cut and is_first_process:
+            print(
+                f"{num_cut:,} of {num_read:,} inputs are longer than {lengths['inputs']} tokens "
+                "and were cut; TASK_FEATURE_LENGTHS sets the length.",
+                file=sys.stderr,
+            )
         return 0
 
     output_dir = output_dir or f"{trained.model_dir}/infer"
@@ -72,6 +93,7 @@ def infer(
         split=split,
         batch_size=batch_size,
         num_examples=num_examples,
+        shard=preparation.data_shard(trained),
     )
     model = preparation.open_trained(trained, lengths["targets"], batch_size)
     for task, predicted in tasks.predict(model.predict).items():
@@ -83,34 +105,78 @@ def infer(
     return 0
 
 
-def read_lines(path: str) -> Iterator[dict[str, Any]]:
-    """Reads lines of text, or of JSON with `inputs`; blank lines are left out.
+def read_groups(path: str, size: int, process_count: int = 1) -> Iterator[Sequence[dict[str, Any]]]:
+    """Reads lines of text, or of JSON with `inputs`, in groups; blank lines are left out.
+
+    A file gives groups of `size`. Standard input gives a group as soon as no more is ready, so that
+    a reader at a terminal is answered line by line.
 
     Raises:
-      ValueError: the file does not exist, or a line begins like JSON and is none with `inputs`.
+      ValueError: the file cannot be opened (at once), or a line begins like JSON and is none with
+        `inputs` (when it is read); or there are several processes, of which one has the input.
     """
     if path == STANDARD_INPUT:
-        yield from map_lines(sys.stdin, "standard input")
-        return
+        if process_count > 1:
+            raise ValueError(
+                f"Every process of a run must read the same lines; got --input={STANDARD_INPUT} in "
+                f"{process_count} processes. Name a file that all of them can read."
+            )
+        return _standard_input_groups(size)
     try:
-        file = open(path, encoding="utf-8")  # noqa: SIM115 (closed below)
+        file = open(os.path.expanduser(path), encoding="utf-8")  # noqa: SIM115 (closed when read)
     except OSError as error:
         raise ValueError(
             f"--input must be a file that can be read, or - for standard input; {path}: "
             f"{error.strerror}. Correct the path."
         ) from error
+    return _file_groups(file, path, size)
+
+
+def _file_groups(file: TextIO, name: str, size: int) -> Iterator[Sequence[dict[str, Any]]]:
     with file:
-        yield from map_lines(file, path)
+        records = map_lines(file, name)
+        while group := list(itertools.islice(records, size)):
+            yield group
 
 
-def map_lines(lines: Iterable[str], name: str) -> Iterator[dict[str, Any]]:
-    """What each line asks for.
+def _standard_input_groups(size: int) -> Iterator[Sequence[dict[str, Any]]]:
+    num_read = 0
+    for lines in ready_lines(sys.stdin.fileno(), size):
+        if group := list(map_lines(lines, "standard input", num_read + 1)):
+            yield group
+        num_read += len(lines)
+
+
+def ready_lines(file_descriptor: int, size: int) -> Iterator[list[str]]:
+    """At most `size` lines at a time: those that are there when no more come for a moment."""
+    lines, rest = [], b""
+    while True:
+        if lines and not select.select([file_descriptor], [], [], MOMENT_SECS)[0]:
+            yield lines
+            lines = []
+        # Waits, if no line has come yet, as long as it takes.
+        content = os.read(file_descriptor, 1 << 16)
+        *whole, rest = (rest + content).split(b"\n")
+        if not content and rest:
+            whole = [rest]  # The last line may end without a newline.
+        lines += [line.decode() for line in whole]
+        while len(lines) >= size:
+            yield lines[:size]
+            lines = lines[size:]
+        if not content:
+            break
+    if lines:
+        yield lines
+
+
+def map_lines(lines: Iterable[str], name: str, first: int = 1) -> Iterator[dict[str, Any]]:
+    """What each line asks for; `first` is the number of the first line.
 
     >>> list(map_lines(["a text", '{"inputs": "b", "id": 3}', ""], "example"))
     [{'inputs': 'a text'}, {'inputs': 'b', 'id': 3}]
     """
-    for number, line in enumerate(lines, 1):
-        line = line.strip("\n")
+    for number, line in enumerate(lines, first):
+        line = line.strip("\r\n")
         if not line.strip():
             continue
         if not line.lstrip().startswith("{"):
@@ -128,33 +194,33 @@ def map_lines(lines: Iterable[str], name: str) -> Iterator[dict[str, Any]]:
         yield record
 
 
-def predict_lines(
-    records: Iterable[Mapping[str, Any]], model: Trained, max_input_len: int, batch_size: int
-) -> Iterator[dict[str, Any]]:
-    """Each record with `prediction` and `log_likelihood`; `task` in it names its task."""
+def predict_group(
+    group: Sequence[Mapping[str, Any]], model: Trained, max_input_len: int, batch_size: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Each record with `prediction` and `log_likelihood`, and how many inputs were cut.
+
+    `task` in a record names its task.
+    """
     from hyperdecoders_jax.data import vocabulary
 
-    for group in _groups(records, batch_size):
-        batch = _make_batch(group, model, max_input_len, batch_size)
-        decoded = model.predict(batch)
-        for row, record in enumerate(group):
-            tokens = [int(token) for token in decoded.tokens[row, 0]]
-            yield {
+    batch, num_cut = _make_batch(group, model, max_input_len, batch_size)
+    decoded = model.predict(batch)
+    predicted = []
+    for row, record in enumerate(group):
+        tokens = [int(token) for token in decoded.tokens[row, 0]]
+        predicted.append(
+            {
                 **record,
                 "prediction": vocabulary.RUN_VOCABULARY.decode(tokens),
                 "log_likelihood": float(decoded.log_likelihoods[row, 0]),
             }
-
-
-def _groups(records: Iterable[Any], size: int) -> Iterator[Sequence[Any]]:
-    records = iter(records)
-    while group := list(itertools.islice(records, size)):
-        yield group
+        )
+    return predicted, num_cut
 
 
 def _make_batch(
     group: Sequence[Mapping[str, Any]], model: Trained, max_input_len: int, batch_size: int
-) -> Any:
+) -> tuple[Batch, int]:
     import numpy as np
 
     from hyperdecoders_jax import types
@@ -164,13 +230,16 @@ def _make_batch(
     # A row without a real token may divide by nothing; those that fill up hold an EOS.
     inputs[:, 0] = types.EOS_ID
     task_ids = np.zeros(batch_size, np.int32)
+    num_cut = 0
     for row, record in enumerate(group):
-        tokens = vocabulary.RUN_VOCABULARY.encode(record["inputs"])[: max_input_len - 1]
+        tokens = vocabulary.RUN_VOCABULARY.encode(record["inputs"])
+        num_cut += len(tokens) >= max_input_len
+        tokens = tokens[: max_input_len - 1]
         inputs[row, : len(tokens) + 1] = [*tokens, types.EOS_ID]
         if "task" in record and model.task_names is not None:
             task_ids[row] = mixtures.task_number(record["task"], model.task_names)
     targets = np.zeros((batch_size, 1), np.int32)
-    return feature_converter.task_batch(inputs, targets, task_ids)
+    return feature_converter.task_batch(inputs, targets, task_ids), num_cut
 
 
 if __name__ == "__main__":
