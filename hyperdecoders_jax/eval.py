@@ -21,8 +21,9 @@ def evaluate(
     trained: TrainedConfig,
     mixture_or_task_name: str,
     task_feature_lengths: Mapping[str, int],
-    split: str,
+    split: str | None,
     batch_size: int,
+    eval_batch_size: int | None,
     num_examples: int | None,
     output_dir: str | None,
     config_text: str = "",
@@ -34,7 +35,8 @@ def evaluate(
       mixture_or_task_name: what is evaluated: the run's mixture, or any of its tasks.
       task_feature_lengths: tokens of inputs and targets.
       split: "validation", "test", …
-      batch_size: examples of one step.
+      batch_size: examples of one training step.
+      eval_batch_size: examples of one step here; None: as many as of a training step.
       num_examples: of each task, from the beginning; None: all.
       output_dir: gets TASK/STEP.jsonl with the predictions, and metrics-STEP.json; None:
         eval_SPLIT in the run's model directory.
@@ -44,6 +46,11 @@ def evaluate(
       ValueError: something in all this does not fit together.
     """
     del config_text
+    if split is None:
+        raise ValueError(
+            "An evaluation needs a split; got EVAL_SPLIT = None, with which the run was trained "
+            "without one. Name it with --gin.EVAL_SPLIT=validation."
+        )
     import jax
     from etils import epath
 
@@ -51,6 +58,7 @@ def evaluate(
     from hyperdecoders_jax.evaluation import evaluator
     from hyperdecoders_jax.training import checkpoint
 
+    batch_size = eval_batch_size or batch_size
     output_dir = output_dir or f"{trained.model_dir}/eval_{split}"
     checkpoint.check_writable(output_dir)
     evaluate_tasks = evaluator.Evaluator(
@@ -61,6 +69,7 @@ def evaluate(
         batch_size=batch_size,
         num_examples=num_examples,
         output_dir=output_dir,
+        shard=preparation.data_shard(trained),
     )
     model = preparation.open_trained(trained, task_feature_lengths["targets"], batch_size)
     metrics = evaluate_tasks(model.predict, model.step, model.score)
