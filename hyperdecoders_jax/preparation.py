@@ -15,8 +15,6 @@ import jax
 import safetensors
 from absl import logging
 from etils import epath
-from jax.experimental import multihost_utils
-from jax.sharding import PartitionSpec
 
 from hyperdecoders_jax.data import mixtures, pipeline
 from hyperdecoders_jax.data import vocabulary as vocabulary_lib
@@ -212,21 +210,13 @@ class Predictor:
         def predict_fn(batch: Batch) -> Decoded:
             sample_rng = jax.random.fold_in(key, next(calls))
             batch = self._partitioner.put_batch(batch)
-            return self._to_host(self._predict(params, batch, sample_rng))
+            return self._partitioner.take_rows(self._predict(params, batch, sample_rng))
 
         def score_fn(batch: Batch):
             batch = self._partitioner.put_batch(batch)
-            return self._to_host(self._score(params, batch))
+            return self._partitioner.take_rows(self._score(params, batch))
 
         return predict_fn, score_fn
-
-    def _to_host(self, tree: Any) -> Any:
-        if jax.process_count() > 1:
-            spec = PartitionSpec(partitioning.DATA)
-            tree = multihost_utils.global_array_to_host_local_array(
-                tree, self._partitioner.mesh, spec
-            )
-        return jax.device_get(tree)
 
 
 def check_newest_checkpoint(
@@ -303,6 +293,11 @@ def task_names_of(config: TrainedConfig) -> tuple[str, ...] | None:
     return None if names is None else tuple(names)
 
 
+def data_shard(config: TrainedConfig) -> tuple[int, int]:
+    """The part of each batch that this process predicts; see `Partitioner.data_shard`."""
+    return partitioning.make_partitioner(config.partitioning).data_shard()
+
+
 def open_trained(config: TrainedConfig, max_len: int, batch_size: int) -> Trained:
     """Loads a checkpoint and the frozen part that belongs to it, and places both on the devices.
 
@@ -324,17 +319,25 @@ def open_trained(config: TrainedConfig, max_len: int, batch_size: int) -> Traine
     if step is not None:
         check_newest_checkpoint(config.model_dir, model, names, fingerprint)
     start = load_start(model, config.trainable, path, config.random_seed)
-    trained = start.trainable
-    if step is not None:
+    axes = model.param_axes()
+    placements = partitioner.param_shardings(start.trainable, axes)
+    if step is None:
+        trained = partitioner.put_params(start.trainable, placements)
+    else:
         checkpoints = trainer.open_checkpoints(config.model_dir)
         there = checkpoint.identity_of(checkpoints.read_run(step))
         here = identity(model, start, names, fingerprint)
         checkpoint.check_same(there, here, str(checkpoints.directory / str(step)))
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), dict(trained))
+        # Read to where it shall lie: the devices that saved it need not exist here.
+        shapes = jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            dict(start.trainable),
+            placements,
+        )
         trained = checkpoints.load_trainable(shapes, step)
     frozen = trainable_lib.cast_frozen(start.frozen, config.frozen_dtype)
+    frozen = partitioner.put_params(frozen, partitioner.param_shardings(frozen, axes))
     params = trainable_lib.merge(trained, frozen)
-    params = partitioner.put_params(params, partitioner.param_shardings(params, model.param_axes()))
     predictor = Predictor(model, partitioner, max_len, config.random_seed)
     return Trained(step or 0, names, *predictor.bind(params))
 

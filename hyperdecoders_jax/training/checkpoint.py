@@ -321,7 +321,7 @@ class Checkpoints:
         """Returns the trainable parameters of a checkpoint.
 
         Args:
-            trainable: shapes, types and, if they shall lie on devices, shardings.
+            trainable: shapes, types and shardings; those without go to the first local device.
             step: of the checkpoint.
 
         Raises:
@@ -333,7 +333,7 @@ class Checkpoints:
                 f"a checkpoint must be whole to be loaded; got {self.directory / str(step)}: "
                 f"{reason}. Whole or not, there are those of steps {self.steps()}."
             )
-        return self._load("trainable", dict(trainable), step)
+        return self._load("trainable", jax.tree.map(_placed, dict(trainable)), step)
 
     def read_run(self, step: int) -> dict[str, Any]:
         """Returns the JSON of a checkpoint: step, identity, config, positions, metrics, value."""
@@ -465,6 +465,12 @@ def _progress_of(state: TrainState) -> dict[str, Any]:
         shape = jax.eval_shape(jax.random.key_data, state.rng)
         rng = jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=state.rng.sharding)
     return {"step": state.step, "rng": rng, **_named_leaves(state)}
+
+
+def _placed(shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """`shape` with a sharding: without one, Orbax looks for the devices that saved the array."""
+    sharding = shape.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
 
 
 def _check_shapes(saved: PyTree, wanted: PyTree, item: str, where: str) -> None:

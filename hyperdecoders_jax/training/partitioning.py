@@ -112,12 +112,9 @@ class Partitioner:
         Processes that hold the same rows of the mesh, as under model parallelism over several
         hosts, read the same part.
         """
-        rows_of = {}
-        for row, devices in enumerate(self.mesh.devices):
-            for device in devices:
-                rows_of.setdefault(device.process_index, set()).add(row)
-        shards = sorted({tuple(sorted(rows)) for rows in rows_of.values()})
-        return shards.index(tuple(sorted(rows_of[jax.process_index()]))), len(shards)
+        rows_of = _rows_of_processes(self.mesh.devices)
+        shards = sorted({tuple(rows) for rows in rows_of.values()})
+        return shards.index(tuple(rows_of[jax.process_index()])), len(shards)
 
     def param_shardings(self, shapes: Params, axes: Params) -> dict:
         """Returns a sharding for each parameter.
@@ -200,6 +197,18 @@ class Partitioner:
 
         return jax.tree.map(put, batch)
 
+    def take_rows(self, tree: PyTree) -> PyTree:
+        """Returns this process's rows of arrays that lie as a batch does, as numpy arrays.
+
+        The opposite of `put_batch`, also where a part of a batch belongs to several processes.
+        """
+
+        def take(x):
+            parts = {shard.index[0].start or 0: shard for shard in x.addressable_shards}
+            return np.concatenate([np.asarray(parts[start].data) for start in sorted(parts)])
+
+        return jax.tree.map(take, tree)
+
     def put_params(self, params: Params, shardings: Params) -> dict:
         """Copies parameters, whole in every process, to where they shall lie."""
 
@@ -220,7 +229,8 @@ def make_partitioner(
     """Returns the partitioner of `devices`, by default all devices of all processes.
 
     Raises:
-        ValueError: the number of devices does not divide by `config.model_parallel`.
+        ValueError: the number of devices does not divide by `config.model_parallel`, or some of
+            those that share a copy of the parameters belong to a process and others do not.
     """
     devices = jax.devices() if devices is None else list(devices)
     num_data, rest = divmod(len(devices), config.model_parallel)
@@ -230,9 +240,58 @@ def make_partitioner(
             "PartitioningConfig.model_parallel must divide the number of devices; got "
             f"{config.model_parallel} and {len(devices)} devices. Use one of {divisors}."
         )
-    grid = mesh_utils.create_device_mesh((num_data, config.model_parallel), devices)
+    grid = _arrange(devices, (num_data, config.model_parallel))
     auto = (jax.sharding.AxisType.Auto,) * 2
     return Partitioner(Mesh(grid, (DATA, MODEL), axis_types=auto), config)
+
+
+def _arrange(devices: Sequence[jax.Device], shape: tuple[int, int]) -> np.ndarray:
+    """Lays devices out as (data, model) so that each process has its rows beside each other."""
+    try:
+        grid = mesh_utils.create_device_mesh(shape, devices)
+        if has_rows_together(grid):
+            return grid
+    except (NotImplementedError, ValueError, AssertionError):
+        pass  # It knows no layout of this shape for this slice.
+    return by_process(devices, shape)
+
+
+def by_process(devices: Sequence[jax.Device], shape: tuple[int, int]) -> np.ndarray:
+    """Lays devices out row by row in the order of processes.
+
+    Raises:
+        ValueError: a row would take a part of a process's devices and a part of another's.
+    """
+    ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
+    grid = np.empty(len(ordered), object)
+    grid[:] = ordered
+    grid = grid.reshape(shape)
+    if not has_rows_together(grid):
+        num_processes = len({device.process_index for device in devices})
+        raise ValueError(
+            "PartitioningConfig.model_parallel must divide the devices of a process, or be a "
+            f"multiple of them; got {shape[1]}, and {len(devices)} devices in {num_processes} "
+            f"processes. Use {len(devices) // num_processes}, or a divisor of it."
+        )
+    return grid
+
+
+def has_rows_together(grid: np.ndarray) -> bool:
+    """Tells whether each process's rows are one block, and any two blocks equal or disjoint.
+
+    Else a process's part of a batch would not be one part of the batch.
+    """
+    blocks = {tuple(rows) for rows in _rows_of_processes(grid).values()}
+    is_block = all(rows[-1] - rows[0] == len(rows) - 1 for rows in blocks)
+    return is_block and sum(map(len, blocks)) == len(grid)
+
+
+def _rows_of_processes(grid: np.ndarray) -> dict[int, list[int]]:
+    rows_of = {}
+    for row, devices in enumerate(grid):
+        for process in {device.process_index for device in devices}:
+            rows_of.setdefault(process, []).append(row)
+    return rows_of
 
 
 def list_replicated(shardings: Params) -> list[str]:

@@ -56,6 +56,12 @@ def test_data_and_model_parallel_runs_have_the_losses_of_one_device(tmp_path):
     np.testing.assert_allclose(losses(tmp_path / "runs/8x1 then 4x2"), expected, rtol=1e-5)
 
 
+def test_what_several_devices_saved_loads_on_one(tmp_path):
+    # In a process of its own, which has fewer devices than the one that saved.
+    finish(start("save", tmp_path / "runs", num_devices=4))
+    finish(start("load", tmp_path / "runs", num_devices=1))
+
+
 def test_two_processes_stop_together_and_continue(tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -67,14 +73,37 @@ def test_two_processes_stop_together_and_continue(tmp_path):
     assert stopped[:num_common] == unbroken[:num_common]
 
 
+def placed_shapes(partitioner, model, shapes):
+    """Where a partitioner puts what is trained."""
+    import jax
+
+    placements = partitioner.param_shardings(shapes, model.param_axes())
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        placements,
+    )
+
+
 def main():
-    """Trains on several meshes one after another, or as one of two processes."""
+    """Trains on several meshes one after another, or as one of two processes; or loads."""
     import jax
 
     from hyperdecoders_jax.training import checkpoint, optimizer, partitioning, schedules, trainer
     from tests.training import tiny
 
     kind, model_dir, *arguments = sys.argv[1:]
+    if kind == "load":
+        model = tiny.make_model()
+        before, _ = tiny.make_params(model)
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), before)
+        partitioner = partitioning.make_partitioner()
+        checkpoints = trainer.open_checkpoints(os.path.join(model_dir, "2x2"))
+        for wanted in (shapes, placed_shapes(partitioner, model, shapes)):
+            after = checkpoints.load_trainable(wanted, step=1)
+            moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), before, after)
+            assert max(jax.tree.leaves(moved)) > 0
+        return
     if kind == "worker":
         port, index = map(int, arguments)
         jax.distributed.initialize(f"localhost:{port}", 2, index)
@@ -123,6 +152,9 @@ def main():
         stopped = run("stopped", 2, 1, num_train_steps=400, act=stop)
         assert not stopped.is_finished
         assert run("stopped", 2, 1, num_train_steps=int(stopped.state.step) + 3).is_finished
+        return
+    if kind == "save":
+        run("2x2", 4, 2, num_train_steps=1)
         return
     run("1x1", 1, 1)
     run("4x2", 8, 2)

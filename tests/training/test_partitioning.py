@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -65,6 +67,40 @@ def test_devices_that_do_not_divide_are_refused():
         partitioning.make_partitioner(PartitioningConfig(3), jax.devices()[:1])
 
 
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """What the layout reads of a device."""
+
+    id: int
+    process_index: int
+
+
+def devices_of(num_processes, each):
+    """Numbered across processes, as on a TPU slice, whose hosts hold squares of a grid."""
+    return [
+        Device(id=place * num_processes + process, process_index=process)
+        for place in range(each)
+        for process in range(num_processes)
+    ]
+
+
+@pytest.mark.parametrize("model_parallel", [1, 2, 4, 8])
+def test_each_process_has_its_rows_together(model_parallel):
+    devices = devices_of(num_processes=4, each=4)
+    shape = (16 // model_parallel, model_parallel)
+    scattered = np.array(devices, object).reshape(shape)
+    assert partitioning.has_rows_together(scattered) == (model_parallel >= 4)
+    grid = partitioning.by_process(devices, shape)
+    assert partitioning.has_rows_together(grid)
+    assert [device.process_index for device in grid.flat] == [i // 4 for i in range(16)]
+    assert set(grid.flat) == set(devices)
+
+
+def test_rows_over_parts_of_processes_are_refused():
+    with pytest.raises(ValueError, match=r"must divide the devices of a process, .* got 6, and 12"):
+        partitioning.by_process(devices_of(num_processes=3, each=4), (2, 6))
+
+
 def test_no_model_parallel_devices_are_refused():
     with pytest.raises(ValueError, match="at least 1; got 0"):
         PartitioningConfig(0)
@@ -89,5 +125,7 @@ def test_placing_copies_parameters():
 
 def test_a_placed_batch_is_the_batch():
     batch = tiny.make_batch()
-    placed = partitioning.make_partitioner().put_batch(batch)
+    partitioner = partitioning.make_partitioner()
+    placed = partitioner.put_batch(batch)
     jax.tree.map(np.testing.assert_array_equal, placed, batch)
+    jax.tree.map(np.testing.assert_array_equal, partitioner.take_rows(placed), batch)
