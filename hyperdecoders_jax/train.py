@@ -95,6 +95,7 @@ def train(
             batch_size=eval_batch_size,
             num_examples=eval_examples,
             output_dir=f"{model_dir}/eval",
+            shard=partitioner.data_shard(),
         )
         predictor = preparation.Predictor(
             model, partitioner, data.task_feature_lengths["targets"], random_seed

@@ -267,29 +267,66 @@ def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
     assert not (tmp_path / "model").exists()
 
 
-def test_two_processes_train_evaluate_and_continue(tmp_path):
+def test_a_run_on_four_devices_is_evaluated_on_one(tmp_path, capsys):
+    path = tmp_path / "t5.safetensors"
+    backbone.save(path, tiny_start().frozen, {})
+    arguments = train_arguments(
+        tmp_path / "model", EVAL_SPLIT=None, TRAIN_STEPS=1, INITIAL_CHECKPOINT_PATH=path
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "hyperdecoders_jax.cli", *arguments],
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+        capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "Devices: 4 data x 1 model" in result.stderr
+    code = cli.main(["eval", f"--model_dir={tmp_path}/model", "--gin.EVAL_SPLIT=validation"])
+    assert code == 0, capsys.readouterr().err
+    assert "demo_topic  accuracy" in capsys.readouterr().out
+
+
+def run_two_processes(model_dir, **macros):
+    """Output and messages of each."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
+    flags = ["--process_count=2", f"--coordinator_address={address}"]
+    command = [sys.executable, "-m", "hyperdecoders_jax.cli",
+               *train_arguments(model_dir, **macros), *flags]  # fmt: skip
+    processes = [
+        subprocess.Popen(
+            [*command, f"--process_index={index}"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for index in range(2)
+    ]  # fmt: skip
+    try:
+        outputs = [process.communicate(timeout=240) for process in processes]
+    finally:
+        for process in processes:  # One that failed leaves the other waiting for it.
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    return outputs
 
+
+def test_two_processes_that_share_one_copy_predict_as_one_process(tmp_path):
+    macros = {"TRAIN_STEPS": 1, "CHECKPOINT_PERIOD": None}
+    (_, about), _ = run_two_processes(tmp_path / "two", MODEL_PARALLEL=2, **macros)
+    assert "Devices: 1 data x 2 model" in about
+    assert cli.main(train_arguments(tmp_path / "one", **macros)) == 0
+    two, one = (
+        [json.loads(line) for line in path.read_text().splitlines()]
+        for path in (tmp_path / name / "eval" / "demo_topic" / "1.jsonl" for name in ("two", "one"))
+    )
+    assert [row["input"] for row in two] == [row["input"] for row in one]
+    np.testing.assert_allclose(
+        [row["log_likelihood"] for row in two], [row["log_likelihood"] for row in one], rtol=1e-3
+    )
+
+
+def test_two_processes_train_evaluate_and_continue(tmp_path):
     def run(num_steps):
-        arguments = train_arguments(tmp_path / "model", TRAIN_STEPS=num_steps, EVAL_PERIOD=2)
-        flags = ["--process_count=2", f"--coordinator_address={address}"]
-        command = [sys.executable, "-m", "hyperdecoders_jax.cli", *arguments, *flags]
-        processes = [
-            subprocess.Popen(
-                [*command, f"--process_index={index}"],
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            )
-            for index in range(2)
-        ]  # fmt: skip
-        try:
-            outputs = [process.communicate(timeout=240) for process in processes]
-        finally:
-            for process in processes:  # One that failed leaves the other waiting for it.
-                process.kill()
-        assert [process.returncode for process in processes] == [0, 0], outputs
-        return outputs
+        return run_two_processes(tmp_path / "model", TRAIN_STEPS=num_steps, EVAL_PERIOD=2)
 
     (table, about), (other, _) = run(2)
     assert "Devices: 2 data x 1 model" in about

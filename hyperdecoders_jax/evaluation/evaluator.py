@@ -62,7 +62,7 @@ class _Generated:
 class Evaluator:
     """Evaluates every task of a mixture that has the split, by generation.
 
-    With several processes each predicts its share of every batch, and all get all results.
+    With several processes each predicts its shard of every batch, and all get all results.
 
     Args:
       mixture_or_task_name: what to evaluate.
@@ -73,6 +73,8 @@ class Evaluator:
       num_examples: of each task, from the beginning; None: all.
       output_dir: gets `TASK/STEP.jsonl` with the predictions; None: nothing is written.
       seed: for tasks that draw at random even in evaluation.
+      shard: (index, count) of the part of each batch that this process predicts, as
+        `Partitioner.data_shard` gives it; processes may share one. None: one for each process.
 
     Raises:
       ValueError: a name, a number, a length, a split or data are missing.
@@ -88,12 +90,13 @@ class Evaluator:
         num_examples: int | None = None,
         output_dir: str | os.PathLike[str] | None = None,
         seed: int = 0,
+        shard: tuple[int, int] | None = None,
     ):
-        self._process_count = jax.process_count()
-        if batch_size % self._process_count:
+        self._shard = shard or (jax.process_index(), jax.process_count())
+        if batch_size % self._shard[1]:
             raise ValueError(
-                f"The batch size of an evaluation must divide over the processes; got {batch_size} "
-                f"for {self._process_count} processes. Set it to a multiple of that."
+                f"The batch size of an evaluation must divide over the processes' shards; got "
+                f"{batch_size} for {self._shard[1]} shards. Set it to a multiple of that."
             )
         mixtures.check_lengths(task_feature_lengths)
         self._tasks = mixtures.leaf_tasks(mixture_or_task_name, split)
@@ -199,36 +202,42 @@ class Evaluator:
             tokens.append(np.asarray(predicted.tokens)[:, 0])
             log_likelihoods.append(np.asarray(predicted.log_likelihoods)[:, 0])
         count = len(state.examples.examples)
-        return _Generated(_gather(tokens, count), _gather(log_likelihoods, count))
+        return _Generated(self._gather(tokens, count), self._gather(log_likelihoods, count))
 
     def _score(self, state: _TaskState, score_fn: ScoreFn) -> Float[np.ndarray, "examples"]:
         scores = [np.asarray(score_fn(batch)).sum(axis=1) for batch in self._batches(state)]
-        return _gather(scores, len(state.examples.examples))
+        return self._gather(scores, len(state.examples.examples))
 
     def _batches(self, state: _TaskState):
-        share = (self._batch_size, jax.process_index(), self._process_count)
-        return (item.batch for item in state.examples.batches(*share))
+        return (item.batch for item in state.examples.batches(self._batch_size, *self._shard))
 
-
-def _gather(
-    batches: Sequence[Shaped[np.ndarray, "batch *rest"]], num_examples: int
-) -> Shaped[np.ndarray, "examples *rest"]:
-    """All processes' rows in the order of the examples, without those that fill batches up."""
-    rows = np.concatenate(batches)
-    if jax.process_count() > 1:
-        rows = interleave(multihost_utils.process_allgather(rows))
-    return rows[:num_examples]
+    def _gather(
+        self, batches: Sequence[Shaped[np.ndarray, "batch *rest"]], num_examples: int
+    ) -> Shaped[np.ndarray, "examples *rest"]:
+        """All processes' rows in the order of the examples, without those that fill batches up."""
+        rows = np.concatenate(batches)
+        if jax.process_count() > 1:
+            numbers = multihost_utils.process_allgather(np.int32(self._shard[0]))
+            rows = interleave(multihost_utils.process_allgather(rows), numbers)
+        return rows[:num_examples]
 
 
 def interleave(
-    shares: Shaped[np.ndarray, "processes rows *rest"],
+    shards: Shaped[np.ndarray, "processes rows *rest"], numbers: Int[np.ndarray, "processes"]
 ) -> Shaped[np.ndarray, "examples *rest"]:
-    """Undoes the sharding in which example `i` belongs to process `i % processes`.
+    """Undoes the sharding in which example `i` belongs to shard `i % count`.
 
-    >>> interleave(np.array([[0, 2, 4], [1, 3, 5]]))
+    Args:
+      shards: what each process has of its own.
+      numbers: the shard of each process; several may have the same.
+
+    >>> interleave(np.array([[0, 2, 4], [1, 3, 5]]), np.array([0, 1]))
     array([0, 1, 2, 3, 4, 5])
+    >>> interleave(np.array([[1, 3], [1, 3], [0, 2], [0, 2]]), np.array([1, 1, 0, 0]))
+    array([0, 1, 2, 3])
     """
-    return np.moveaxis(shares, 0, 1).reshape(-1, *shares.shape[2:])
+    _, processes = np.unique(numbers, return_index=True)  # the first of each shard, in order
+    return np.moveaxis(shards[processes], 0, 1).reshape(-1, *shards.shape[2:])
 
 
 def _check_supported(task: seqio.Task, needed: set[_TYPES], score_fn: ScoreFn | None) -> None:

@@ -196,7 +196,7 @@ def test_shares_of_processes_come_back_in_order(size):
         np.concatenate([item.batch.encoder_input_tokens for item in examples.batches(6, index, 3)])
         for index in range(3)
     ]
-    rows = evaluator.interleave(np.stack(shares))[:size]
+    rows = evaluator.interleave(np.stack(shares), np.arange(3))[:size]
     assert [VOCABULARY.decode(row.tolist()) for row in rows] == [f"a {i}" for i in range(size)]
 
 
