@@ -8,13 +8,15 @@ fingerprint.
     <directory>/<step>/trainable/     nested dict of parameters, readable with plain Orbax
                       /progress/      optimiser state, step, random state, sums
                       /run/           JSON
-                      /manifest.json  size and SHA-256 of every other file, written last
+                      /manifest.json  size and SHA-256 of every file above, written last
+                      /evaluation.json  metrics of this step; comes when it is evaluated
 
-The manifest makes a checkpoint: a folder without one was interrupted while it was saved, and one
-whose files differ from it is damaged. Both are skipped with a message, and the checkpoint before is
-used; older ones are removed only after a new manifest stands. Saving is synchronous: trainable
-parameters are a few per cent of a model, so a save is short, and when it returns the run can be
-killed.
+The manifest makes a checkpoint: a folder without a readable one was interrupted while it was saved,
+and one whose files differ from it is damaged. Both are skipped with a message, and the checkpoint
+before is used; older ones are removed only after a new manifest stands, and one that is whole is
+never replaced. Saving is synchronous: trainable parameters are a few per cent of a model, so a save
+is short, and when it returns the run can be killed. It comes before the evaluation of its step,
+which may take long.
 """
 
 from __future__ import annotations
@@ -34,10 +36,12 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from hyperdecoders_jax.training import trainable as trainable_lib
+from hyperdecoders_jax.training import whole_file
 from hyperdecoders_jax.training.train_state import TrainState
 from hyperdecoders_jax.types import Params, PyTree
 
 MANIFEST = "manifest.json"
+EVALUATION = "evaluation.json"
 # What Orbax calls a folder until it is complete.
 UNFINISHED = ".orbax-checkpoint-tmp"
 # Fields of a model's configuration that may change between two starts of one run.
@@ -209,7 +213,7 @@ class Checkpoints:
         identity: of this run; saved, and compared on restore.
         config_text: the run's configuration as text; saved, not compared.
         keep_last: how many of the newest to keep; None keeps all.
-        greater_is_better: which of the values given to `save` is the best, kept in any case.
+        greater_is_better: which of the values given to `record` is the best, kept in any case.
     """
 
     def __init__(
@@ -230,6 +234,8 @@ class Checkpoints:
         self._config_text = config_text
         self._keep_last = keep_last
         self._sign = 1 if greater_is_better else -1
+        # step → the manifest that its files were found to agree with
+        self._verified: dict[int, dict] = {}
         self._checkpointer = ocp.Checkpointer(
             ocp.CompositeCheckpointHandler(
                 trainable=ocp.StandardCheckpointHandler(),
@@ -238,45 +244,60 @@ class Checkpoints:
             )
         )
 
-    def save(
-        self,
-        state: TrainState,
-        position: Any,
-        metrics: Mapping[str, Mapping[str, float]] | None = None,
-        value: float | None = None,
-    ) -> None:
+    def save(self, state: TrainState, position: Any) -> None:
         """Saves `state`, then removes what need not be kept.
+
+        A whole checkpoint of this step stays as it is; a damaged or interrupted one is replaced.
 
         Args:
             state: after its last step.
             position: of this process's data iterator, as JSON.
-            metrics: task → metric → value at this step; None if it was not evaluated.
-            value: by which the best checkpoint is chosen.
         """
         step = int(state.step)
-        progress = _progress_of(state)
+        is_whole = False
+        if jax.process_index() == 0:
+            is_whole = self._why_not_usable(step) is None
+            if not is_whole and (self.directory / str(step)).exists():
+                (self.directory / str(step)).rmtree()
+        if _agree(int(is_whole)):
+            logging.info("Checkpoint %s stands already.", self.directory / str(step))
+            return
         run = {
             "step": step,
             "identity": self._identity.to_json(),
             "config": self._config_text,
             "positions": _gather(position),
             "rng_impl": str(jax.random.key_impl(state.rng)),
-            "metrics": metrics,
-            "value": value,
         }
         self._checkpointer.save(
             self.directory / str(step),
             ocp.args.Composite(
                 trainable=ocp.args.StandardSave(dict(state.trainable)),
-                progress=ocp.args.StandardSave(progress),
+                progress=ocp.args.StandardSave(_progress_of(state)),
                 run=ocp.args.JsonSave(run),
             ),
-            force=True,  # What stands there already is damaged or was interrupted.
         )
         if jax.process_index() == 0:
-            self._write_manifest(step)
+            manifest = json.dumps(_hash_files(self.directory / str(step)), indent=1)
+            whole_file.write(self._manifest_path(step), manifest)
             self._remove_old(step)
         _wait_for_all(f"saved {step}")
+
+    def record(
+        self, step: int, metrics: Mapping[str, Mapping[str, float]], value: float | None
+    ) -> None:
+        """Notes the evaluation of a checkpoint that stands, then removes what need not be kept.
+
+        Args:
+            step: of the checkpoint.
+            metrics: task → metric → value.
+            value: by which the best checkpoint is chosen; None if it has none.
+        """
+        if jax.process_index() == 0:
+            text = json.dumps({"metrics": metrics, "value": value}, indent=1)
+            whole_file.write(self.directory / str(step) / EVALUATION, text)
+            self._remove_old(step)
+        _wait_for_all(f"recorded {step}")
 
     def restore(self, state: TrainState) -> Restored | None:
         """Returns the newest checkpoint that is whole, or None if none was ever completed.
@@ -315,7 +336,7 @@ class Checkpoints:
             step=saved["step"], trainable=trained, opt_state=opt_state, rng=rng, metrics=sums
         )
         position = run["positions"][jax.process_index()]
-        return Restored(restored, position, run["metrics"])
+        return Restored(restored, position, self._evaluation(step)["metrics"])
 
     def load_trainable(self, trainable: Params, step: int) -> dict:
         """Returns the trainable parameters of a checkpoint.
@@ -336,12 +357,12 @@ class Checkpoints:
         return self._load("trainable", jax.tree.map(_placed, dict(trainable)), step)
 
     def read_run(self, step: int) -> dict[str, Any]:
-        """Returns the JSON of a checkpoint: step, identity, config, positions, metrics, value."""
+        """Returns the JSON of a checkpoint: step, identity, config, positions."""
         return json.loads((self.directory / str(step) / "run" / "metadata").read_text())
 
     def steps(self) -> list[int]:
         """Lists the steps of all completed checkpoints, damaged ones included, oldest first."""
-        return [step for step in self._folders() if self._manifest_path(step).exists()]
+        return [step for step in self._folders() if self._manifest(step) is not None]
 
     def newest_step(self) -> int | None:
         """Returns the step of the newest checkpoint that is whole; says which it skips, and why.
@@ -356,7 +377,7 @@ class Checkpoints:
                 found = step
                 break
             logging.warning("Skipping checkpoint %s: %s", self.directory / str(step), reason)
-            if self._manifest_path(step).exists():
+            if self._manifest(step) is not None:
                 damaged.append(f"{step} ({reason})")
         found = _agree(-1 if found is None else found)
         if found >= 0:
@@ -377,18 +398,24 @@ class Checkpoints:
     def best_value(self) -> float | None:
         """Returns the value of the best checkpoint, or None if none has a value."""
         step = self.best_step()
-        return None if step is None else self.read_run(step)["value"]
+        return None if step is None else self._evaluation(step)["value"]
 
     def _best_first(self) -> list[int]:
-        values = {}
-        for step in self.steps():
-            try:
-                value = self.read_run(step)["value"]
-            except (OSError, ValueError, KeyError):  # damaged
-                continue
-            if value is not None:
-                values[step] = self._sign * value
+        values = {step: self._evaluation(step)["value"] for step in self.steps()}
+        values = {step: self._sign * x for step, x in values.items() if x is not None}
         return sorted(values, key=lambda step: (-values[step], step))
+
+    def _evaluation(self, step: int) -> dict[str, Any]:
+        """Metrics and value of a checkpoint; None for both where it was not evaluated."""
+        path = self.directory / str(step) / EVALUATION
+        nothing = {"metrics": None, "value": None}
+        if not path.exists():
+            return nothing
+        try:
+            return nothing | json.loads(path.read_text())
+        except (ValueError, TypeError):
+            logging.warning("Skipping %s, which is damaged.", path)
+            return nothing
 
     def _folders(self) -> list[int]:
         if not self.directory.exists():
@@ -408,28 +435,34 @@ class Checkpoints:
         logging.info("Restored %d arrays of %s/%s: %s", len(paths), where, item, paths)
         return restored
 
-    def _write_manifest(self, step: int) -> None:
-        manifest = json.dumps(_hash_files(self.directory / str(step)), indent=1)
-        self._manifest_path(step).write_text(manifest)
+    def _manifest(self, step: int) -> dict[str, list] | None:
+        """Size and SHA-256 of each file of a completed checkpoint; None for others."""
+        path = self._manifest_path(step)
+        try:
+            manifest = json.loads(path.read_text()) if path.exists() else None
+        except ValueError:
+            return None
+        return manifest if isinstance(manifest, dict) else None
 
     def _why_not_usable(self, step: int) -> str | None:
         folder = self.directory / str(step)
-        path = self._manifest_path(step)
-        if not path.exists():
-            return f"it has no {MANIFEST}, so it was interrupted while it was saved"
-        try:
-            manifest = json.loads(path.read_text())
-        except ValueError:
-            return f"{MANIFEST} is damaged"
+        manifest = self._manifest(step)
+        if manifest is None:
+            return f"it has no readable {MANIFEST}, so it was interrupted while it was saved"
         for name, (size, _) in manifest.items():
             file = folder / name
             if not file.exists():
                 return f"{name} is missing"
             if file.stat().length != size:
                 return f"{name} has {file.stat().length} bytes instead of {size}"
+        if self._verified.get(step) == manifest:
+            return None
         actual = _hash_files(folder)
         changed = [name for name in manifest if actual[name] != manifest[name]]
-        return f"{changed[0]} has other contents than were saved" if changed else None
+        if changed:
+            return f"{changed[0]} has other contents than were saved"
+        self._verified[step] = manifest
+        return None
 
     def _remove_old(self, newest: int) -> None:
         """Removes all but the last, the best and what is newer than `newest`."""
@@ -494,13 +527,14 @@ def _check_shapes(saved: PyTree, wanted: PyTree, item: str, where: str) -> None:
 
 
 def _hash_files(folder: epath.Path) -> dict[str, list]:
-    """Size and SHA-256 of every file but the manifest, by its path."""
+    """Size and SHA-256 of every file of a save, by its path."""
+    others = {folder / MANIFEST, folder / EVALUATION}
 
     def walk(path):
         for child in path.iterdir():
             if child.is_dir():
                 yield from walk(child)
-            elif child != folder / MANIFEST:
+            elif child not in others and not child.name.endswith(whole_file.UNFINISHED):
                 yield child
 
     def measure(file):

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 
 from etils import epath
 
+from hyperdecoders_jax.training import whole_file
+
 Value = float | str
 
 
@@ -23,22 +25,30 @@ def append(path: str | os.PathLike, step: int, kind: str, values: Mapping[str, V
         file.write(json.dumps(line) + "\n")
 
 
-def drop_after(path: str | os.PathLike, step: int) -> None:
-    """Drops the lines of steps after `step`, and a last line that was cut off in mid-writing."""
+def drop_after(path: str | os.PathLike, step: int, *, is_evaluated: bool = True) -> None:
+    """Drops the lines that a run which continues after `step` writes again.
+
+    These are the lines of later steps, a last line that was cut off in mid-writing, and, unless
+    the step `is_evaluated`, the lines of its evaluation. The file is replaced as a whole.
+    """
     path = epath.Path(path)
     if not path.exists():
         return
     lines = path.read_text().splitlines()
-    kept = [line for line in lines if _is_of_step(line, step)]
+    kept = [line for line in lines if _is_kept(line, step, is_evaluated)]
     if len(kept) < len(lines):
-        path.write_text("".join(line + "\n" for line in kept))
+        whole_file.write(path, "".join(line + "\n" for line in kept))
 
 
-def _is_of_step(line: str, last: int) -> bool:
+def _is_kept(line: str, last: int, is_evaluated: bool) -> bool:
     try:
-        return json.loads(line)["step"] <= last
+        record = json.loads(line)
     except ValueError:
         return False
+    if not isinstance(record, dict) or "step" not in record:
+        return True  # Somebody else's.
+    is_made_up = record["step"] == last and record.get("kind") == "eval" and not is_evaluated
+    return record["step"] <= last and not is_made_up
 
 
 def _to_json(value: Value) -> Value | None:

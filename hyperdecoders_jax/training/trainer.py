@@ -3,10 +3,10 @@
     <model_dir>/metrics.jsonl      a line of metrics every N steps, and one per evaluated task
                /checkpoints/STEP/  see `checkpoint`
 
-After a step come, in this order and where they are due, its log line, its evaluation and its
-checkpoint; so what stands in a checkpoint is all that was written before it, and an interrupted run
-that is started again equals an unbroken one bit for bit. A run stops by itself, keeping its last
-good checkpoint, when a loss is no longer finite.
+After a step come, in this order and where they are due, its log line, its checkpoint and its
+evaluation; so an evaluation that is interrupted costs no steps, and the next start makes it up. An
+interrupted run that is started again equals an unbroken one bit for bit. A run stops by itself,
+keeping its last good checkpoint, when a loss is no longer finite.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hyperdecoders_jax.training import trainable as trainable_lib
 from hyperdecoders_jax.training.optimizer import OptimizerConfig
 from hyperdecoders_jax.training.progress import Progress
 from hyperdecoders_jax.training.schedules import ScheduleConfig
-from hyperdecoders_jax.training.stop_signals import StopSignals
+from hyperdecoders_jax.training.stop_signals import StopAsked, StopSignals
 from hyperdecoders_jax.training.train_state import TrainState
 from hyperdecoders_jax.types import Batch, Params
 
@@ -202,8 +202,8 @@ def train(
 
     Checks that the directory is writable before anything else, then reads its newest whole
     checkpoint, if there is one, in place of `trainable`. SIGTERM (and one SIGINT) ends the run
-    after the step in progress with a checkpoint; `train` then returns with `is_finished` False, and
-    the caller exits with 0.
+    after the step in progress with a checkpoint, or in the middle of an evaluation; `train` then
+    returns with `is_finished` False, and the caller exits with 0.
 
     Args:
         model: whose `loss` is minimised, and whose `param_axes` place its parameters.
@@ -262,7 +262,8 @@ def train(
     metrics_path = epath.Path(model_dir) / METRICS_FILE
     if is_main:
         metrics_path.parent.mkdir(parents=True, exist_ok=True)
-        metric_lines.drop_after(metrics_path, step)
+        is_evaluated = restored is not None and restored.metrics is not None
+        metric_lines.drop_after(metrics_path, step, is_evaluated=is_evaluated)
     run = _Run(
         config=config,
         train_step=train_step_lib.make_train_step(
@@ -287,10 +288,10 @@ def train(
         state=state,
         step=step,
     )
-    with contextlib.closing(run.progress), StopSignals() as signals:
+    with contextlib.closing(run.progress), run.signals:
         if restored is not None:
             run.resume(restored.metrics)
-        run.train(signals)
+        run.train()
     return run.result()
 
 
@@ -311,6 +312,9 @@ class _Run:
     progress: Progress
     state: TrainState
     step: int
+    signals: StopSignals = dataclasses.field(default_factory=StopSignals)
+    is_stopped: bool = False
+    saved_step: int | None = None
     # Of the evaluation of `step`; None if it was not evaluated.
     metrics: Metrics | None = None
     best_value: float | None = None
@@ -322,28 +326,26 @@ class _Run:
         self.progress.say(f"continuing from step {self.step} of {self.checkpoints.directory}")
         self.best_value = self.checkpoints.best_value()
         self.metrics = metrics
+        self.saved_step = self.step
         if self._is_eval_due() and metrics is None:
-            # A signal came between the step and its evaluation.
+            # Something came between the checkpoint and its evaluation.
             self._evaluate()
-            self._save()
 
-    def train(self, signals: StopSignals) -> None:
+    def train(self) -> None:
         in_flight = collections.deque()
-        is_asked = False
-        while self.step < self.config.num_train_steps and not is_asked:
+        while self.step < self.config.num_train_steps and not self.is_stopped:
             in_flight.append(self._make_step())
             if len(in_flight) > MAX_STEPS_IN_FLIGHT:
-                in_flight.popleft().block_until_ready()
-            is_asked = signals.is_stop_asked(self.step)
+                self._wait_for(in_flight.popleft())
+            self.is_stopped = self.signals.is_stop_asked(self.step)
             is_last = self.step == self.config.num_train_steps
             if is_last or _is_due(self.step, self.config.log_every_steps):
                 self._log()
-            is_better = False
-            if self._is_eval_due() and not is_asked:
-                is_better = self._evaluate()
             every = self.config.checkpoint_every_steps
-            if is_asked or is_last or is_better or _is_due(self.step, every):
+            if self.is_stopped or is_last or _is_due(self.step, every):
                 self._save()
+            if self._is_eval_due() and not self.is_stopped:
+                self._evaluate()
 
     def result(self) -> TrainResult:
         is_at_end = self.step >= self.config.num_train_steps
@@ -358,8 +360,8 @@ class _Run:
     def _params(self) -> Params:
         return trainable_lib.merge(self.state.trainable, self.frozen)
 
-    def _make_step(self) -> jax.Array:
-        """Makes one step, without waiting for it; its loss is returned."""
+    def _make_step(self) -> train_step_lib.StepMetrics:
+        """Makes one step, without waiting for it."""
         batch = self._next_batch()
         is_first = self.batch_shapes is None
         if is_first:
@@ -378,7 +380,12 @@ class _Run:
             of_step["loss"].block_until_ready()
             secs = time.perf_counter() - start
             self.progress.say(f"compiled it and made the first step in {secs:.1f} s")
-        return of_step["loss"]
+        return of_step
+
+    def _wait_for(self, of_step: train_step_lib.StepMetrics) -> None:
+        """Waits until a step is made; no step follows one that is not finite for long."""
+        if not all(math.isfinite(value) for value in jax.device_get(of_step).values()):
+            self._check_finite()
 
     def _next_batch(self) -> Batch:
         try:
@@ -434,14 +441,22 @@ class _Run:
         self._write("train", values)
         self.state = self.state.replace(metrics=self.make_zero_metrics())
 
-    def _evaluate(self) -> bool:
-        """Evaluates, and tells whether the result is the best of the run."""
+    def _evaluate(self) -> None:
+        """Evaluates; saves this step if it is the best; notes the result beside its checkpoint."""
         self._check_finite()
         self.progress.stop_clock()
         start = time.perf_counter()
+        try:
+            with self.signals.interrupting():
+                metrics = self.evaluate(self._params(), self.step)
+        except StopAsked:
+            self.is_stopped = True
+            self.progress.say(f"step {self.step}  stopped in the middle of its evaluation")
+            self._save()
+            return
         self.metrics = {
             task: {name: float(value) for name, value in row.items()}
-            for task, row in self.evaluate(self._params(), self.step).items()
+            for task, row in metrics.items()
         }
         for task, row in self.metrics.items():
             self._write("eval", row, task=task)
@@ -449,21 +464,26 @@ class _Run:
         shown = "  ".join(f"{name} {value:.2f}" for name, value in flatten(self.metrics).items())
         self.progress.say(f"step {self.step}  evaluated in {secs:.1f} s  {shown}".rstrip())
         value = self._value()
-        if value is None:
-            return False
-        sign = 1 if self.config.best.greater_is_better else -1
-        is_better = self.best_value is None or sign * value > sign * self.best_value
-        if is_better:
+        if value is not None and self._is_best(value):
             self.best_value = value
-        return is_better
+            self._save()
+        if self.saved_step == self.step:
+            self.checkpoints.record(self.step, self.metrics, value)
+
+    def _is_best(self, value: float) -> bool:
+        sign = 1 if self.config.best.greater_is_better else -1
+        return self.best_value is None or sign * value > sign * self.best_value
 
     def _value(self) -> float | None:
         return self.config.best.value(self.metrics) if self.config.best and self.metrics else None
 
     def _save(self) -> None:
+        if self.saved_step == self.step:
+            return
         self._check_finite()
         self.progress.stop_clock()
-        self.checkpoints.save(self.state, self.batches.position(), self.metrics, self._value())
+        self.checkpoints.save(self.state, self.batches.position())
+        self.saved_step = self.step
 
     def _write(self, kind: str, values: Mapping[str, float], **labels: str) -> None:
         if jax.process_index() == 0:

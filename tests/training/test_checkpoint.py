@@ -60,6 +60,11 @@ def assert_equal(a, b):
         np.testing.assert_array_equal(x, y)
 
 
+def save_evaluated(checkpoints, step, value):
+    checkpoints.save(make_state(step), position=None)
+    checkpoints.record(step, {}, value)
+
+
 @pytest.fixture
 def directory(tmp_path):
     return tmp_path / "checkpoints"
@@ -68,7 +73,9 @@ def directory(tmp_path):
 @pytest.mark.parametrize("config", [optimizer.AdamWConfig(), optimizer.AdafactorConfig()])
 def test_a_state_comes_back_as_it_was(directory, config):
     state = make_state(tx=make_tx(config))
-    Checkpoints(directory, IDENTITY).save(state, {"epoch": 2}, {"cola": {"accuracy": 50.0}}, 50.0)
+    checkpoints = Checkpoints(directory, IDENTITY)
+    checkpoints.save(state, {"epoch": 2})
+    checkpoints.record(3, {"cola": {"accuracy": 50.0}}, 50.0)
     restored = Checkpoints(directory, IDENTITY).restore(shapes_of(state))
     assert_equal(restored.state, state)
     assert restored.position == {"epoch": 2}
@@ -98,7 +105,7 @@ def test_the_newest_is_restored(directory):
 def test_the_last_and_the_best_are_kept(directory):
     checkpoints = Checkpoints(directory, IDENTITY, keep_last=2)
     for step, value in enumerate([1.0, 9.0, 3.0, None, 4.0], start=1):
-        checkpoints.save(make_state(step), position=None, value=value)
+        save_evaluated(checkpoints, step, value)
     assert checkpoints.steps() == [2, 4, 5]
     assert checkpoints.best_step() == 2
 
@@ -106,10 +113,10 @@ def test_the_last_and_the_best_are_kept(directory):
 def test_a_damaged_best_is_passed_over(directory):
     checkpoints = Checkpoints(directory, IDENTITY)
     for step, value in enumerate([1.0, 9.0, 3.0], start=1):
-        checkpoints.save(make_state(step), position=None, value=value)
+        save_evaluated(checkpoints, step, value)
     (directory / "2" / "run" / "metadata").write_text("{")
     assert checkpoints.best_step() == 3
-    checkpoints.save(make_state(4), position=None, value=2.0)
+    save_evaluated(checkpoints, 4, 2.0)
     with pytest.raises(ValueError, match=r"must be whole to be loaded; got .*2: run/metadata has"):
         checkpoints.load_trainable(shapes_of(make_state()).trainable, step=2)
 
@@ -117,7 +124,7 @@ def test_a_damaged_best_is_passed_over(directory):
 def test_the_best_may_be_the_least(directory):
     checkpoints = Checkpoints(directory, IDENTITY, keep_last=1, greater_is_better=False)
     for step, value in enumerate([2.0, 1.0, 3.0], start=1):
-        checkpoints.save(make_state(step), position=None, value=value)
+        save_evaluated(checkpoints, step, value)
     assert checkpoints.steps() == [2, 3]
 
 
@@ -175,6 +182,38 @@ def test_an_interrupted_save_is_skipped_and_replaced(directory, caplog):
     assert checkpoints.restore(shapes_of(make_state())).position == "again"
 
 
+def test_a_damaged_checkpoint_is_replaced_and_a_whole_one_is_not(directory):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    checkpoints.save(make_state(2), position="first")
+    checkpoints.save(make_state(2, seed=1), position="second")
+    assert checkpoints.restore(shapes_of(make_state())).position == "first"
+    (directory / "2" / "run" / "metadata").write_text("{")
+    checkpoints.save(make_state(2, seed=1), position="third")
+    restored = checkpoints.restore(shapes_of(make_state()))
+    assert restored.position == "third"
+    assert_equal(restored.state, make_state(2, seed=1))
+
+
+def test_an_evaluation_leaves_its_checkpoint_as_it_was(directory):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    checkpoints.save(make_state(2), position=None)
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    checkpoints.record(2, {"cola": {"mcc": 5.0}}, 5.0)
+    after = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    assert after.keys() - before.keys() == {directory / "2" / "evaluation.json"}
+    assert before.items() <= after.items()
+    assert checkpoints.best_value() == 5.0
+
+
+def test_a_damaged_evaluation_counts_as_none(directory, caplog):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    save_evaluated(checkpoints, 2, 5.0)
+    (directory / "2" / "evaluation.json").write_text("{")
+    assert checkpoints.restore(shapes_of(make_state())).metrics is None
+    assert checkpoints.best_step() is None
+    assert "evaluation.json, which is damaged" in caplog.text
+
+
 def test_what_a_killed_save_left_is_removed_by_the_next(directory):
     (directory / "2.orbax-checkpoint-tmp" / "trainable").mkdir(parents=True)
     checkpoints = Checkpoints(directory, IDENTITY)
@@ -183,18 +222,22 @@ def test_what_a_killed_save_left_is_removed_by_the_next(directory):
     assert [path.name for path in directory.iterdir()] == ["3"]
 
 
-def test_a_first_save_that_was_interrupted_starts_anew(directory):
+@pytest.mark.parametrize("manifest", [None, "", "{", "[]"])
+def test_a_first_save_that_was_interrupted_starts_anew(directory, manifest, caplog):
     checkpoints = Checkpoints(directory, IDENTITY)
     checkpoints.save(make_state(1), position=None)
     (directory / "1" / "manifest.json").unlink()
+    if manifest is not None:
+        (directory / "1" / "manifest.json").write_text(manifest)
     assert checkpoints.restore(shapes_of(make_state())) is None
+    assert "it was interrupted while it was saved" in caplog.text
 
 
 def test_damaged_checkpoints_alone_are_refused(directory):
     checkpoints = Checkpoints(directory, IDENTITY)
     checkpoints.save(make_state(1), position=None)
-    (directory / "1" / "manifest.json").write_text("{")
-    with pytest.raises(ValueError, match=r"one checkpoint at least .* 1 \(manifest.json is dam"):
+    (directory / "1" / "run" / "metadata").write_text("{")
+    with pytest.raises(ValueError, match=r"one checkpoint at least .* 1 \(run/metadata has"):
         checkpoints.restore(shapes_of(make_state()))
 
 

@@ -28,6 +28,27 @@ def test_lines_of_later_steps_and_a_cut_line_are_dropped(tmp_path):
     assert [line["step"] for line in read(path)] == [1, 2]
 
 
+def test_an_evaluation_that_is_made_up_is_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for step in (1, 2):
+        metric_lines.append(path, step, "train", {"loss": 0.5})
+        metric_lines.append(path, step, "eval", {"f1": 50.0})
+    metric_lines.drop_after(path, 2)
+    assert len(read(path)) == 4
+    metric_lines.drop_after(path, 2, is_evaluated=False)
+    assert [(line["step"], line["kind"]) for line in read(path)] == [
+        (1, "train"), (1, "eval"), (2, "train"),
+    ]  # fmt: skip
+
+
+def test_lines_of_others_stay(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"note": "a"}\n3\n{"step": 4, "kind": "train"}\n')
+    metric_lines.drop_after(path, 2)
+    assert read(path) == [{"note": "a"}, 3]
+    assert [child.name for child in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
 def test_nothing_is_dropped_from_a_file_that_is_not_there(tmp_path):
     metric_lines.drop_after(tmp_path / "metrics.jsonl", 2)
     assert not (tmp_path / "metrics.jsonl").exists()

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import json
 import os
@@ -159,6 +160,48 @@ def test_a_run_stopped_by_sigterm_continues_bit_for_bit(tmp_path):
         assert lines(tmp_path / "stopped", kind) == lines(tmp_path / "unbroken", kind)
 
 
+@pytest.mark.parametrize("act", ["fail", "signal"])
+def test_an_evaluation_that_is_broken_off_costs_no_step(tmp_path, act):
+    evaluated = []
+
+    def break_off(params, step):
+        evaluated.append(step)
+        if act == "fail":
+            raise ConnectionError("the machine is gone")
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the signal ends the evaluation")
+
+    unbroken = run(tmp_path / "unbroken", evaluate=constant_metrics, checkpoint_every_steps=3)
+    with pytest.raises(ConnectionError) if act == "fail" else contextlib.nullcontext():
+        stopped = run(tmp_path / "broken", evaluate=break_off, checkpoint_every_steps=3)
+        assert not stopped.is_finished
+    assert evaluated == [3]
+    assert trainer.open_checkpoints(tmp_path / "broken").steps() == [3]
+    resumed = run(tmp_path / "broken", evaluate=constant_metrics, checkpoint_every_steps=3)
+    assert resumed.best_step == 7
+    assert_same_state(resumed.state, unbroken.state)
+    for kind in ("train", "eval"):
+        assert lines(tmp_path / "broken", kind) == lines(tmp_path / "unbroken", kind)
+
+
+def test_a_signal_in_an_evaluation_without_a_checkpoint_saves_its_step(tmp_path):
+    def stop(params, step):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped = run(tmp_path, evaluate=stop, checkpoint_every_steps=None)
+    assert not stopped.is_finished
+    assert trainer.open_checkpoints(tmp_path).steps() == [3]
+
+
+def test_lines_of_an_evaluation_that_was_not_noted_are_written_once(tmp_path):
+    options = {"evaluate": constant_metrics, "num_train_steps": 3, "checkpoint_every_steps": 3}
+    run(tmp_path, **options)
+    # As if the run was killed between writing the lines and noting the evaluation.
+    (tmp_path / "checkpoints" / "3" / "evaluation.json").unlink()
+    assert run(tmp_path, **options).best_step == 3
+    assert len(lines(tmp_path, "eval")) == 1
+
+
 def test_a_damaged_newest_checkpoint_costs_steps_but_changes_nothing(tmp_path, caplog):
     unbroken = run(tmp_path / "unbroken", checkpoint_every_steps=2)
     with pytest.raises(ConnectionError):
@@ -190,6 +233,13 @@ def test_a_run_can_be_made_longer(tmp_path):
     result = run(tmp_path, num_train_steps=4)
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4]
     assert result.is_finished
+
+
+def test_nan_stops_the_run_before_its_next_log_line(tmp_path):
+    batches = Failing(2, poison)
+    with pytest.raises(ValueError, match=r"NaN or infinity at step 2\. There is no checkpoint yet"):
+        run(tmp_path, batches, num_train_steps=100, log_every_steps=100)
+    assert batches.count <= 2 + trainer.MAX_STEPS_IN_FLIGHT
 
 
 @pytest.mark.parametrize("log_every_steps", [1, 100])
