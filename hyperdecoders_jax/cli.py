@@ -234,14 +234,21 @@ def _guarded(call: Callable[[], int], is_traceback_shown: bool) -> int:
     except BrokenPipeError:  # The reader of our output, such as `head`, is gone.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, KeyError, OSError) as error:
-        if is_traceback_shown:
+    except (ValueError, KeyError, OSError, TypeError) as error:
+        if is_traceback_shown or (isinstance(error, TypeError) and not is_own(error)):
             raise
         print(f"hyperdecoders: error: {message_of(error)}", file=sys.stderr)
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
         print(f"(raised at {place}; --traceback shows the way there)", file=sys.stderr)
         return 2
+
+
+def is_own(error: Exception) -> bool:
+    """Whether a statement of this package raised it, rather than Python or a library."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    folder = os.path.dirname(os.path.abspath(__file__))
+    return frame.filename.startswith(folder) and (frame.line or "").startswith("raise ")
 
 
 def message_of(error: Exception) -> str:

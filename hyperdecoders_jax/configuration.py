@@ -11,6 +11,7 @@ Conventions and flags are T5X's (t5x/gin_utils.py); files use gin's dynamic regi
 
 from __future__ import annotations
 
+import collections.abc
 import contextlib
 import dataclasses
 import difflib
@@ -20,6 +21,8 @@ import os
 import pkgutil
 import re
 import tokenize
+import types
+import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -555,6 +558,76 @@ def _used(function: Callable[..., Any]) -> dict[tuple[str, str], set[str]]:
     return used
 
 
+def check_types(text: Text, function: Callable[..., Any]) -> None:
+    """Every literal that a call of `function` reads has the type that its parameter declares.
+
+    Raises:
+      ConfigurationError: names the first that has not, and where it is set.
+    """
+    for (scope, selector), parameters in _used(function).items():
+        annotations = _annotations(gin_config._REGISTRY[selector].wrapped)
+        for parameter in parameters:
+            value = gin_config._CONFIG[scope, selector][parameter]
+            where = f"{parameter}"
+            while _is_macro(value):
+                name = "/".join(value.scopes)
+                value = gin_config._CONFIG.get((name, _MACRO), {}).get("value")
+                set_at = text.macro_values[name][1] if name in text.macro_values else "a file"
+                where = f"{name} (set in {set_at})"
+            is_reference = isinstance(value, gin_config.ConfigurableReference)
+            annotation = annotations.get(parameter, Any)
+            if not is_reference and not _fits(value, annotation):
+                wanted = getattr(annotation, "__name__", annotation)
+                raise ConfigurationError(
+                    f"A value must have the type of its parameter; {where} is {value!r}, and "
+                    f"{parameter} of {selector.rpartition('.')[2]} is of type {wanted}. Correct "
+                    "the value."
+                )
+
+
+def _is_macro(value: Any) -> bool:
+    is_reference = isinstance(value, gin_config.ConfigurableReference)
+    return is_reference and value.configurable.selector == _MACRO
+
+
+def _annotations(configurable: Any) -> dict[str, Any]:
+    """Types of parameters, without those that only a type checker can look up."""
+    construct = configurable
+    if inspect.isclass(configurable):
+        construct = gin_config._find_class_construction_fn(configurable)
+    construct = inspect.unwrap(construct)
+    known = vars(inspect.getmodule(configurable) or typing)
+    found = {}
+    for name, annotation in getattr(construct, "__annotations__", {}).items():
+        with contextlib.suppress(Exception):
+            found[name] = (
+                eval(annotation, dict(known)) if isinstance(annotation, str) else annotation
+            )
+    return found
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether a literal has a type, as far as that can be told; whole numbers are floats, too.
+
+    >>> [_fits(3, float), _fits("fast", float), _fits(None, int | None), _fits(True, int)]
+    [True, False, True, False]
+    """
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, argument) for argument in arguments)
+    if annotation is None:
+        return value is None
+    if annotation in (int, float):
+        return isinstance(value, (int, annotation)) and not isinstance(value, bool)
+    if origin is collections.abc.Sequence:
+        return isinstance(value, list | tuple)
+    kind = origin or annotation
+    try:
+        return not isinstance(kind, type) or isinstance(value, kind)
+    except TypeError:  # Such as protocols, which tell of no instance.
+        return True
+
+
 def _configurable_of(value: Callable[..., Any]) -> Any:
     """Gin's record of a class or function, or None."""
     return gin_config._inverse_lookup(value)
@@ -656,7 +729,8 @@ def parse(
 
     Raises:
       ConfigurationError: a file, import, macro, class or parameter that does not exist, a macro
-        that nobody reads, one that is read and unset, or a flag without effect. Nothing is written.
+        that nobody reads, one that is read and unset, a flag without effect, or a value of another
+        type than its parameter. Nothing is written.
     """
     folders = search_path(search_paths)
     text = read(gin_files, bindings, folders)
@@ -673,6 +747,7 @@ def parse(
     gin.finalize()
     if function is not None:
         check_used(text.flags, candidates, function, are_macros_checked)
+        check_types(text, function)
     return gin.config_str()
 
 

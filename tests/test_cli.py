@@ -7,6 +7,7 @@ import time
 import pytest
 
 from hyperdecoders_jax import cli, doctor
+from hyperdecoders_jax.data import pipeline
 
 
 def run(*arguments, cwd="."):
@@ -63,6 +64,18 @@ def test_a_missing_gin_file_is_told_and_nothing_is_written(capsys, tmp_path):
     assert time.monotonic() - start < 15
     assert "Did you mean 'experiments/glue_hyperdecoder_large.gin'?" in capsys.readouterr().err
     assert not model_dir.exists()
+
+
+def test_a_type_error_is_told_if_it_is_ours_and_raised_if_not(capsys):
+    def ours():
+        return pipeline.PipelineConfig("m", {"inputs": 3, "targets": 3}, batch_size="3")
+
+    assert cli._guarded(ours, is_traceback_shown=False) == 2
+    assert "batch_size must be a whole number; got '3'" in capsys.readouterr().err
+    with pytest.raises(TypeError, match="batch_size"):
+        cli._guarded(ours, is_traceback_shown=True)
+    with pytest.raises(TypeError, match="not supported"):
+        cli._guarded(lambda: 1 < "a", is_traceback_shown=False)
 
 
 def test_a_data_folder_that_is_not_there_is_told(capsys, tmp_path):

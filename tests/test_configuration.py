@@ -264,3 +264,20 @@ def test_a_macro_that_only_unused_parts_read_is_told(folder):
 
 def test_files_may_bind_what_nothing_uses(folder):
     configuration.parse(["model.gin"], function=config.AdapterConfig)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("LEARNING_RATE=fast", "LEARNING_RATE (set in --gin.LEARNING_RATE='fast') is 'fast', and "
+         "learning_rate of LinearConfig is of type float. Correct"),
+        ("BATCH_SIZE=64x", "is '64x', and batch_size of PipelineConfig is of type int."),
+        ("PipelineConfig.shuffle=1", "shuffle is 1, and shuffle of PipelineConfig is of type bool"),
+        ("EVAL_EXAMPLES=2.5", "is 2.5, and eval_examples of train is of type int | None."),
+        ("TASK_FEATURE_LENGTHS=32", "is 32, and task_feature_lengths of"),
+        ("TASK_NAMES=demo_topic", "is 'demo_topic', and task_names of"),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_type_is_told(flag, message):
+    with pytest.raises(ValueError, match=f"A value must have the type .*{re.escape(message)}"):
+        parse_run(flag)

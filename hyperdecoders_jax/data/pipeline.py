@@ -21,6 +21,7 @@ import collections
 import dataclasses
 import hashlib
 import inspect
+import numbers
 import queue
 import threading
 import weakref
@@ -90,11 +91,21 @@ class PipelineConfig:
             ("examples_per_turn", 0),
         ):
             value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+                raise TypeError(
+                    f"PipelineConfig.{name} must be a whole number; got {value!r}, a "
+                    f"{type(value).__name__}. Set {name} = {least} or more."
+                )
             if value < least:
                 raise ValueError(
                     f"PipelineConfig.{name} must be at least {least}; got {value}. "
                     f"Set {name} = {least} or more."
                 )
+        if isinstance(self.task_names, str):
+            raise TypeError(
+                f"PipelineConfig.task_names must be a list of names; got {self.task_names!r}, one "
+                f"text. Write task_names = ({self.task_names!r},)."
+            )
 
 
 class TrainIterator:

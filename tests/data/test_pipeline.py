@@ -338,6 +338,19 @@ def test_numbers_out_of_range_are_refused(field, value):
         pipeline.PipelineConfig("m", LENGTHS, **{field: value})
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("batch_size", "64x", "must be a whole number; got '64x', a str. Set batch_size"),
+        ("seed", 0.5, "must be a whole number; got 0.5, a float. Set seed"),
+        ("task_names", "a", r"must be a list of names; got 'a', one text. Write .*'a',"),
+    ],
+)
+def test_values_of_another_type_are_refused(field, value, message):
+    with pytest.raises(TypeError, match=f"PipelineConfig.{field} {message}"):
+        pipeline.PipelineConfig("m", LENGTHS, **{field: value})
+
+
 @settings(max_examples=20, deadline=None)
 @given(size=st.integers(1, 13), batch_size=st.integers(1, 3), process_count=st.integers(1, 3))
 def test_evaluation_covers_each_example_once(size, batch_size, process_count):
