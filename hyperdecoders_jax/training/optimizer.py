@@ -7,8 +7,13 @@ at the same step.
 """
 
 import dataclasses
+import functools
+import math
+from collections.abc import Sequence
 from typing import Protocol
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from hyperdecoders_jax.training.schedules import Schedule
@@ -40,17 +45,68 @@ def _check_rate(config: OptimizerConfig, name: str) -> None:
         )
 
 
+def scale_by_hugging_face_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """Adam with `eps` added before the second moment's bias is corrected; optax adds it after.
+
+    The update is sqrt(1 - b2^t) / (1 - b1^t) · m / (sqrt(v) + eps), so that beside the corrected
+    root `eps` counts as eps / sqrt(1 - b2^t): 3.2e-7 for 1e-8 at the first step. Adapters that
+    start near zero have gradients of that size.
+
+    Source: transformers 4.14.1, optimization.AdamW.
+    """
+
+    def init(params):
+        zeros = functools.partial(jax.tree.map, jnp.zeros_like)
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), mu=zeros(params), nu=zeros(params))
+
+    def correction(decay, count):
+        # 1 - decay^count, without the loss of digits that subtracting in float32 brings.
+        return -jnp.expm1(count * (math.log(decay) if decay else -math.inf))
+
+    def update(grads, state, params=None):
+        del params
+        count = optax.safe_increment(state.count)
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
+        scale = jnp.sqrt(correction(b2, count)) / correction(b1, count)
+        updates = jax.tree.map(lambda m, v: scale * m / (jnp.sqrt(v) + eps), mu, nu)
+        return updates, optax.ScaleByAdamState(count, mu, nu)
+
+    return optax.GradientTransformation(init, update)
+
+
+def is_decayed(path: Sequence[str]) -> bool:
+    """Tells whether weight decay applies to a parameter: not to biases and layer norms.
+
+    >>> is_decayed(("decoder", "layers_0", "mlp", "wo", "kernel"))
+    True
+    >>> is_decayed(("decoder_adapters", "down_bias")), is_decayed(("encoder_norm", "scale"))
+    (False, False)
+    """
+    # The relative positions' embedding is called relative_attention_bias there.
+    return not (path[-1].endswith("bias") or path[-1] in ("scale", "rel_embedding"))
+
+
+def _decay(weight_decay: float) -> optax.GradientTransformation:
+    def mask(params):
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: is_decayed([str(key.key) for key in path]), params
+        )
+
+    return optax.add_decayed_weights(weight_decay, mask)
+
+
 @dataclasses.dataclass(frozen=True)
 class AdamWConfig:
-    """Adam with decoupled weight decay; the defaults are the original's (Hugging Face's AdamW).
+    """Hugging Face's Adam with decoupled weight decay; the defaults are the original's.
 
-    Hugging Face adds `eps` before the bias correction of the second moment, optax after it; the two
-    differ only where a gradient is about as small as `eps` in the first thousand steps.
+    See `scale_by_hugging_face_adam`, and `is_decayed` for what decays. The decay is of the
+    parameter before the step, there of that after it: a factor of 1 - learning rate apart.
 
     Attributes:
         b1: decay of the mean of gradients, in [0, 1).
         b2: decay of the mean of squared gradients, in [0, 1).
-        eps: added to the root of the second moment.
+        eps: added to the root of the second moment before its bias is corrected.
         weight_decay: per step, times the learning rate.
         clip_norm: largest global norm of the gradient; None leaves gradients as they are.
     """
@@ -67,19 +123,19 @@ class AdamWConfig:
         _check_clip_norm(self)
 
     def precondition(self) -> optax.GradientTransformation:
-        adam = optax.scale_by_adam(b1=self.b1, b2=self.b2, eps=self.eps)
-        if not self.weight_decay:
-            return adam
-        return optax.chain(adam, optax.add_decayed_weights(self.weight_decay))
+        adam = scale_by_hugging_face_adam(self.b1, self.b2, self.eps)
+        return optax.chain(adam, _decay(self.weight_decay)) if self.weight_decay else adam
 
 
 @dataclasses.dataclass(frozen=True)
 class AdafactorConfig:
     """Adafactor without relative step and first moment, as in the original.
 
-    Parameters of two axes and more keep a row and a column of second moments, one of an axis keeps
-    them all. A parameter with a `layers` axis counts as one parameter here, where the original has
-    one a layer: its updates are clipped together.
+    Parameters of two axes and more keep a row and a column of second moments over their two longest
+    axes, one of an axis keeps them all. A parameter with a `layers` axis counts as one parameter
+    here, where the original has one a layer: its updates are clipped together, and where `layers`
+    is one of its two longest axes, as in a manual adapter's biases [layers, emb], its moments are
+    factored across layers, which the original's are not.
 
     Attributes:
         decay_rate: the second moment of step t decays by 1 - t^-decay_rate (Hugging Face writes
@@ -122,7 +178,7 @@ class AdafactorConfig:
         if self.multiply_by_parameter_scale:
             parts.append(optax.scale_by_param_block_rms())
         if self.weight_decay:
-            parts.append(optax.add_decayed_weights(self.weight_decay))
+            parts.append(_decay(self.weight_decay))
         return optax.chain(*parts)
 
 

@@ -5,6 +5,7 @@ import optax
 import pytest
 
 from hyperdecoders_jax.training import optimizer, schedules
+from tests.training import tiny
 
 RATE = 0.01
 # float32 sums in another order.
@@ -35,19 +36,39 @@ def tiny_problem(steps=5):
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_adamw_is_the_textbooks(weight_decay):
+@pytest.mark.parametrize("size", [1.0, 1e-8])
+def test_adamw_is_hugging_faces(weight_decay, size):
     params, gradients = tiny_problem()
+    params = {name: np.zeros_like(value) if size < 1 else value for name, value in params.items()}
+    gradients = [{name: np.float32(size) * g for name, g in row.items()} for row in gradients]
     config = optimizer.AdamWConfig(weight_decay=weight_decay, clip_norm=None)
     got = run(config, gradients, params)
     for name, value in params.items():
+        decay = weight_decay if name == "kernel" else 0.0
         value, mean, square = value.astype(np.float64), 0.0, 0.0
         for step, gradient in enumerate((g[name] for g in gradients), start=1):
-            mean = 0.9 * mean + 0.1 * gradient
-            square = 0.999 * square + 0.001 * gradient**2
-            root = np.sqrt(square / (1 - 0.999**step)) + 1e-8
-            move = mean / (1 - 0.9**step) / root + weight_decay * value
-            value = value - RATE * move
-        np.testing.assert_allclose(got[name], value, rtol=RTOL, atol=1e-6)
+            mean = 0.9 * mean + 0.1 * gradient.astype(np.float64)
+            square = 0.999 * square + 0.001 * gradient.astype(np.float64) ** 2
+            step_size = RATE * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+            value = value - step_size * mean / (np.sqrt(square) + 1e-8) - RATE * decay * value
+        # The sum of five steps may lose digits where they cancel.
+        np.testing.assert_allclose(got[name], value, rtol=RTOL, atol=1e-6 * np.abs(value).max())
+
+
+def test_tiny_gradients_make_a_smaller_first_step_than_optax_adam():
+    params, gradient = {"kernel": np.zeros(1, np.float32)}, {"kernel": np.full(1, 1e-8, np.float32)}
+    (move,) = run(optimizer.AdamWConfig(clip_norm=None), [gradient], params)["kernel"]
+    # eps / sqrt(1 - b2) is 3.2e-7, so 1e-8 moves by 1 / 32.6 of the rate; with optax by a half.
+    np.testing.assert_allclose(-move / RATE, 1e-8 / (1e-8 + 1e-8 / np.sqrt(0.001)), rtol=1e-5)
+
+
+def test_biases_and_layer_norms_do_not_decay():
+    model = tiny.make_model()
+    paths = jax.tree_util.tree_leaves_with_path(model.param_shapes())
+    names = [tuple(key.key for key in path) for path, _ in paths]
+    kept = {name[-1] for name in names if not optimizer.is_decayed(name)}
+    assert kept == {"bias", "scale", "rel_embedding"}
+    assert {name[-1] for name in names} - kept == {"embedding", "kernel", "layer_embedding"}
 
 
 def test_adafactor_is_hugging_faces():
