@@ -1,5 +1,6 @@
 """Every gin file that ships: it parses, stands in its place, and its numbers are right."""
 
+import importlib
 import math
 import pathlib
 import re
@@ -65,7 +66,11 @@ def parse_experiment(name, command="train", **macros):
     for macro, (value, _) in text.macro_values.items():
         if value == required and macro != "MODEL_DIR":
             macros.setdefault(macro, None)
-    return configuration.parse(files, to_bindings(**macros))
+    module = importlib.import_module(cli.COMMANDS[command].module)
+    function = getattr(module, cli.COMMANDS[command].function)
+    return configuration.parse(
+        files, to_bindings(**macros), function=function, are_macros_checked=False
+    )
 
 
 def parse_parts(model, method, optim="adamw_linear", decoding="greedy", **macros):
