@@ -7,11 +7,13 @@ hashing makes of it.
 
 import dataclasses
 import difflib
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import seqio
 import tensorflow as tf
+from absl import logging
 
 MixtureOrTask = str | seqio.Task | seqio.Mixture
 FEATURES = ("inputs", "targets")
@@ -64,7 +66,7 @@ def leaf_tasks(mixture_or_task: MixtureOrTask, split: str | None = None) -> list
 
     Args:
       mixture_or_task: what holds them.
-      split: leaves out the tasks that lack it.
+      split: leaves out the tasks that lack it, with a warning that names them, once.
 
     Raises:
       ValueError: no task has the split, or the data of a task are not there.
@@ -83,7 +85,18 @@ def leaf_tasks(mixture_or_task: MixtureOrTask, split: str | None = None) -> list
             f"{split!r}, and they have {known}.{nearest_name_hint(split, known)} "
             "Set the split to one of those."
         )
+    left_out = tuple(task.name for task in tasks if split not in task.splits)
+    if left_out:
+        _warn_once(provider.name, split, left_out)
     return with_split
+
+
+@functools.cache
+def _warn_once(mixture_name: str, split: str, names: tuple[str, ...]) -> None:
+    logging.warning(
+        "No split %r: %s; left out of %s where that split is read.",
+        split, ", ".join(names), mixture_name,
+    )  # fmt: skip
 
 
 def resolve_task_names(

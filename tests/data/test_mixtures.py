@@ -19,11 +19,15 @@ def test_leaves_of_nested_mixtures_are_sorted_and_share_as_seqio_says(make_task)
     assert mixtures.mixing_rates(outer, leaves) == {"a": 0.0625, "b": 0.1875, "c": 0.75}
 
 
-def test_only_tasks_with_the_split_are_mixed(make_task):
+def test_only_tasks_with_the_split_are_mixed_and_the_others_named_once(make_task, caplog):
     both, one = make_task("both", splits=("train", "test")), make_task("one")
-    mixture = seqio.Mixture("m", [both, one], default_rate=1)
+    mixture = seqio.Mixture("of_two", [both, one], default_rate=1)
     assert list(mixtures.mixing_table(mixture, "test")) == ["both"]
     assert mixtures.mixing_table(mixture, "test")["both"].rate == 1.0
+    assert [record.getMessage() for record in caplog.records] == [
+        "No split 'test': one; left out of of_two where that split is read."
+    ]
+    assert list(mixtures.mixing_table(mixture, "train")) == ["both", "one"]
 
 
 def test_a_split_that_no_task_has_is_an_error(make_task):
