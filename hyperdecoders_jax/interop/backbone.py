@@ -7,7 +7,7 @@ and accounts for every array: each one is loaded, a known copy of another, or an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import ml_dtypes
 import numpy as np
@@ -21,7 +21,9 @@ from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.types import Params
 
 _DTYPES = {"F32": np.float32, "BF16": ml_dtypes.bfloat16, "F16": np.float16, "F64": np.float64}
-# Copies of shared.weight that some Hugging Face checkpoints hold.
+_SHARED = "shared.weight"
+_HEAD = "lm_head.weight"
+# Copies of the shared embedding that some Hugging Face checkpoints hold.
 _ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 # A table that T5 v1.1 checkpoints hold although cross-attention never reads it.
 _UNUSED = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)
@@ -42,14 +44,15 @@ def load(path: str | epath.Path, config: TransformerConfig) -> Params:
     """
     stored = _read(_find_files(epath.Path(path)))
     their_names = names.hugging_face_names(config)
-    if "shared.weight" in stored:
-        wanted = their_names
-        if config.logits_via_embedding:
-            stored.pop("lm_head.weight", None)  # a copy of shared.weight in tied models
-    else:
-        wanted = {name: name for name in their_names}
+    is_theirs = _SHARED in stored
+    wanted = their_names if is_theirs else {name: name for name in their_names}
+    known = set(wanted.values())
+    if is_theirs:
+        copies = [*_ALIASES, _HEAD] if config.logits_via_embedding else _ALIASES
+        _check_copies(path, stored, copies)
+        known |= {*copies, *_UNUSED}
     missing = sorted(set(wanted.values()) - set(stored))
-    unexpected = sorted(set(stored) - set(wanted.values()) - set(_ALIASES) - set(_UNUSED))
+    unexpected = sorted(set(stored) - known)
     if missing or unexpected:
         raise ValueError(
             f"{path} must hold exactly the parameters of the model's T5; missing: "
@@ -57,11 +60,10 @@ def load(path: str | epath.Path, config: TransformerConfig) -> Params:
             "gin_configs/models that fits these weights (v1.0: relu and tied; v1.1: gated and "
             "untied; the numbers of layers)."
         )
-    is_transposed = wanted is their_names
     flat = {}
     for name, stored_name in wanted.items():
         value = stored[stored_name]
-        flat[name] = names.transpose(name, value) if is_transposed else value
+        flat[name] = names.transpose(name, value) if is_theirs else value
     _check_shapes(path, flat, config)
     return names.unflatten(flat)
 
@@ -109,6 +111,11 @@ def _read(files: list[epath.Path]) -> dict[str, np.ndarray]:
         try:
             # Not safetensors.numpy.load, which knows no bfloat16.
             for name, stored in safetensors.deserialize(file.read_bytes()):
+                if stored["dtype"] not in _DTYPES:
+                    raise ValueError(
+                        f"Weights must be of type {', '.join(_DTYPES)}; {name} in {file} is of "
+                        f"type {stored['dtype']}. Save the weights as floats, not quantised."
+                    )
                 array = np.frombuffer(stored["data"], _DTYPES[stored["dtype"]])
                 arrays[name] = array.reshape(stored["shape"])
         except safetensors.SafetensorError as error:
@@ -117,6 +124,20 @@ def _read(files: list[epath.Path]) -> dict[str, np.ndarray]:
                 "Copy or download it again."
             ) from error
     return arrays
+
+
+def _check_copies(path, stored: Mapping[str, np.ndarray], copies: Sequence[str]) -> None:
+    for name in copies:
+        if name in stored and not np.array_equal(stored[name], stored[_SHARED]):
+            raise ValueError(
+                f"{name} must be a copy of {_SHARED}, because the model has one embedding for both;"
+                f" they differ in {path}. "
+                + (
+                    "Set LOGITS_VIA_EMBEDDING = False, as the files of T5 v1.1 do."
+                    if name == _HEAD
+                    else "These weights are of another architecture: choose a T5's."
+                )
+            )
 
 
 def _check_shapes(path, flat: Mapping[str, np.ndarray], config: TransformerConfig) -> None:

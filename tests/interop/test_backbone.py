@@ -48,6 +48,31 @@ def test_a_tied_hugging_face_folder_loads_with_or_without_the_head(tmp_path):
     assert_backbones_equal(backbone.load(tmp_path, config), params)
 
 
+@pytest.mark.parametrize(
+    ("name", "is_tied", "message"),
+    [
+        ("lm_head.weight", True, "Set LOGITS_VIA_EMBEDDING = False"),
+        ("encoder.embed_tokens.weight", False, "another architecture: choose"),
+        ("decoder.embed_tokens.weight", True, "another architecture: choose"),
+    ],
+)
+def test_a_copy_that_differs_is_refused(tmp_path, name, is_tied, message):
+    config, params = make(logits_via_embedding=is_tied)
+    other = params["token_embedder"]["embedding"].copy()
+    other[3, 2] += 1
+    save_hugging_face(tmp_path, params, config, **{name: other})
+    with pytest.raises(ValueError, match=f"{name} must be a copy of shared.weight.*{message}"):
+        backbone.load(tmp_path, config)
+
+
+def test_weights_that_are_no_floats_are_refused(tmp_path):
+    config, params = make()
+    integers = params["token_embedder"]["embedding"].astype(np.int64)
+    save_hugging_face(tmp_path, params, config, **{"shared.weight": integers})
+    with pytest.raises(ValueError, match=r"of type F32, .*; shared.weight in .* I64. Save the w"):
+        backbone.load(tmp_path, config)
+
+
 def test_saving_and_loading_keeps_every_bit_and_type(tmp_path):
     config, params = make()
     params = jax.tree.map(lambda x: x.astype(ml_dtypes.bfloat16), params)
