@@ -26,7 +26,7 @@ class JsonLinesDataSource(seqio.DataSource):
     Args:
       files: from a split's name to its file or files; `gs://` works.
       fields: the fields to keep. Default: those of the first record. All records have them, with
-        strings or numbers as values.
+        strings or numbers as values. Blank lines are skipped.
     """
 
     def __init__(
@@ -78,6 +78,20 @@ class JsonLinesDataSource(seqio.DataSource):
         return tf.data.Dataset.from_tensor_slices(columns)
 
 
+def _check_values(record: Record, first: Record, place: str) -> None:
+    for name, value in record.items():
+        kind = str if isinstance(first[name], str) else int | float
+        if not isinstance(value, kind):
+            wanted = "a string" if kind is str else "a number"
+            if value is first[name]:
+                wanted = "a string or a number"
+            raise ValueError(
+                f"A field must hold {wanted} in every line; {name!r} in {place} is "
+                f"{json.dumps(value)[:80]}. Correct the file, or name the fields to keep with "
+                "fields=(…)."
+            )
+
+
 @functools.cache
 def _read_files(paths: tuple[str, ...], fields: tuple[str, ...] | None) -> tuple[Record, ...]:
     records: list[Record] = []
@@ -91,7 +105,10 @@ def _read_files(paths: tuple[str, ...], fields: tuple[str, ...] | None) -> tuple
             content = file.read()
         if path.endswith(".gz"):
             content = gzip.decompress(content)
-        for number, line in enumerate(content.decode().splitlines(), start=1):
+        # Not splitlines, which also cuts at U+2028 and others that JSON allows inside strings.
+        for number, line in enumerate(content.decode().split("\n"), start=1):
+            if not line.strip():
+                continue
             try:
                 record = json.loads(line)
                 fields = fields or tuple(record)
@@ -102,6 +119,7 @@ def _read_files(paths: tuple[str, ...], fields: tuple[str, ...] | None) -> tuple
                     f"{number} of {path} is {line[:80]!r} ({error!r}). Correct the file, or name "
                     "the fields that all lines have with fields=(…)."
                 ) from error
+            _check_values(records[-1], records[0], f"line {number} of {path}")
     if not records:
         raise ValueError(
             f"A split must hold a record; {', '.join(paths)} hold none. Write them, or leave the "

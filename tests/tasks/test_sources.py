@@ -73,11 +73,34 @@ def test_an_unknown_split_is_named(source):
         source.num_input_examples("dev")
 
 
-@pytest.mark.parametrize("line", ['{"word": "x"', '{"count": 1}', "[1]", ""])
+@pytest.mark.parametrize("line", ['{"word": "x"', '{"count": 1}', "[1]"])
 def test_a_bad_line_is_named(tmp_path, line):
     (tmp_path / "rows.jsonl").write_text(json.dumps(RECORDS[0]) + "\n" + line + "\n")
     source = sources.JsonLinesDataSource({"train": tmp_path / "rows.jsonl"})
     with pytest.raises(ValueError, match=r"line 2 of .*rows\.jsonl is .*Correct the file, or name"):
+        source.get_dataset("train")
+
+
+def test_blank_lines_are_skipped_and_strings_may_hold_other_line_ends(tmp_path):
+    lines = '{"word": "a\u2028b"}\r\n\n  \n{"word": "c\u0085d"}'
+    (tmp_path / "rows.jsonl").write_bytes(lines.encode())
+    source = sources.JsonLinesDataSource({"train": tmp_path / "rows.jsonl"})
+    assert words(source, shuffle=False) == ["a\u2028b", "c\u0085d"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("null", '"x"', "hold a string or a number in every line; 'word' in line 1 of .* is null"),
+        ('"x"', "null", r"hold a string in every line; 'word' in line 2 of .*rows\.jsonl is null"),
+        ('"x"', '["y"]', r"hold a string in every line; 'word' in line 2 of .* is \[\"y\"\]"),
+        ("1.5", '{"y": 2}', "hold a number in every line; 'word' in line 2 of .* is {"),
+    ],
+)
+def test_a_value_that_is_no_string_or_number_is_named(tmp_path, first, second, message):
+    (tmp_path / "rows.jsonl").write_text(f'{{"word": {first}}}\n{{"word": {second}}}\n')
+    source = sources.JsonLinesDataSource({"train": tmp_path / "rows.jsonl"})
+    with pytest.raises(ValueError, match=f"{message}.* Correct the file, or name"):
         source.get_dataset("train")
 
 
