@@ -28,6 +28,15 @@ TASKS_PACKAGE = "hyperdecoders_jax.tasks"
 # Written into the model directory by train; eval and infer read it when no gin file is given.
 SAVED_CONFIG = "config.gin"
 
+# Macros that hold paths of this machine, or of a bucket.
+PATH_MACROS = (
+    "MODEL_DIR",
+    "INITIAL_CHECKPOINT_PATH",
+    "VOCABULARY",
+    "EVAL_OUTPUT_DIR",
+    "INFER_OUTPUT_DIR",
+)
+
 RUN_EPILOG = """\
 gin files are searched in this folder, in --gin_search_paths, and in the package's own gin_configs.
 
@@ -213,7 +222,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     args = make_parser().parse_args(others)
     if gin_flags and args.command not in COMMANDS:
-        print(f"hyperdecoders: error: {args.command} reads no gin flags", file=sys.stderr)
+        print(
+            f"hyperdecoders: error: Gin flags belong to {', '.join(COMMANDS)}; {args.command} got "
+            f"--gin.{gin_flags[0][0]}. Leave it out (hyperdecoders {args.command} --help shows "
+            "what it takes).",
+            file=sys.stderr,
+        )
         return 2
     if args.command == "doctor":
         return _call("hyperdecoders_jax.doctor", "report")
@@ -269,18 +283,25 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     """Configures and calls the command of `args`; returns its exit code."""
     import gin
 
+    args.model_dir, args.vocabulary = at_home(args.model_dir), at_home(args.vocabulary)
+
     from hyperdecoders_jax import configuration
 
     command = COMMANDS[args.command]
-    search_paths = [folder for item in args.gin_search_paths for folder in item.split(",")]
-    bindings = [configuration.to_binding(name, value) for name, value in gin_flags]
+    search_paths = [at_home(part) for item in args.gin_search_paths for part in item.split(",")]
+    bindings = [
+        configuration.to_binding(name, at_home(value) if name in PATH_MACROS else value)
+        for name, value in gin_flags
+    ]
     bindings += args.gin_bindings
     if args.model_dir is not None:
         bindings.append(f"MODEL_DIR = {args.model_dir!r}")
     if args.vocabulary is not None:
         bindings.append(f"VOCABULARY = {args.vocabulary!r}")
     gin_files = with_run_file(
-        args.gin_file or [_saved_config(args)], command.run_file, search_paths
+        [at_home(file) for file in args.gin_file] or [_saved_config(args)],
+        command.run_file,
+        search_paths,
     )
     # Mistakes that the text alone shows are told before anything heavy is imported.
     configuration.check_macros(
@@ -303,6 +324,11 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     call = gin.get_configurable(function)
     options = {"input_path": args.input} if args.command == "infer" else {}
     return call(config_text=text, **options) or 0
+
+
+def at_home(path: str | None) -> str | None:
+    """Replaces a leading `~`, which a shell leaves as it is behind `--flag=`."""
+    return path if path is None else os.path.expanduser(path)
 
 
 def _saved_config(args: argparse.Namespace) -> str:

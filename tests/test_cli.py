@@ -47,6 +47,25 @@ def test_a_gin_flag_without_a_value_is_told(capsys):
     assert "must be --gin.NAME=VALUE; got '--gin.TRAIN_STEPS'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["tasks", "doctor"])
+def test_a_gin_flag_of_a_command_without_configuration_is_told(capsys, command):
+    assert cli.main([command, "--gin.TRAIN_STEPS=3"]) == 2
+    message = f"Gin flags belong to train, eval, infer; {command} got --gin.TRAIN_STEPS. Leave it"
+    assert message in capsys.readouterr().err
+
+
+def test_paths_of_flags_may_begin_at_home(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = tmp_path / "run"
+    run.mkdir()
+    assert cli.main(["eval", "--model_dir=~/run"]) == 2
+    assert f"{run}/config.gin does not exist" in capsys.readouterr().err
+    (run / "config.gin").write_text("include 'experiments/demo_hyperdecoder.gin'\n")
+    weights = "--gin.INITIAL_CHECKPOINT_PATH=~/t5"
+    assert cli.main(["eval", "--model_dir=~/run", weights, "--gin.CHECKPOINT_STEP=None"]) == 2
+    assert f"there is nothing at {tmp_path}/t5" in capsys.readouterr().err
+
+
 def test_a_run_without_configuration_is_told(capsys, tmp_path):
     assert cli.main(["train", f"--model_dir={tmp_path}"]) == 2
     assert "train needs a configuration" in capsys.readouterr().err
