@@ -23,6 +23,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hyperdecoders_jax import nearest
+
 # Task modules that are imported unless --module names others.
 TASKS_PACKAGE = "hyperdecoders_jax.tasks"
 # Written into the model directory by train; eval and infer read it when no gin file is given.
@@ -436,8 +438,6 @@ def import_task_module(name: str) -> None:
     Raises:
       UsageError: there is no such module; names the nearest of the package's own.
     """
-    from hyperdecoders_jax import configuration
-
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -445,7 +445,7 @@ def import_task_module(name: str) -> None:
             raise
         raise UsageError(
             f"--module must name a module that can be imported; got {name!r}, and there is no "
-            f"{error.name!r}.{configuration.nearest(name, task_modules())} Run in the folder that "
+            f"{error.name!r}.{nearest.hint(name, task_modules())} Run in the folder that "
             f"holds it, or add that to PYTHONPATH."
         ) from None
 

@@ -23,12 +23,14 @@ import re
 import tokenize
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gin
 from gin import config as gin_config
 from gin import config_parser
+
+from hyperdecoders_jax import nearest
 
 # Where the gin files of this package are, wherever it is installed.
 PACKAGE_CONFIGS = "hyperdecoders_jax.gin_configs"
@@ -139,22 +141,6 @@ class _Recorder(config_parser.ParserDelegate):
         return MacroRead(macro_name)
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Says which of `names` was probably meant, or nothing.
-
-    >>> nearest("TRAIN_STPES", ["BATCH_SIZE", "TRAIN_STEPS"])
-    " Did you mean 'TRAIN_STEPS'?"
-    >>> nearest("x", ["BATCH_SIZE"])
-    ''
-    """
-    names = list(dict.fromkeys(names))
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if not near:
-        by_lower = {candidate.lower(): candidate for candidate in names}
-        near = [by_lower[key] for key in difflib.get_close_matches(name.lower(), by_lower, n=1)]
-    return f" Did you mean {near[0]!r}?" if near else ""
-
-
 # ---------------------------------------------------------------- where files are
 
 
@@ -187,7 +173,7 @@ def find_file(name: str, folders: Sequence[str], included_by: str | None = None)
     searched = ", ".join(os.path.abspath(os.path.dirname(path) or ".") for path in tried)
     raise ConfigurationError(
         f"A gin file must exist in a searched folder; {name!r}{where} is in none of {searched}."
-        f"{nearest(name, _known_files(name, folders))} `--gin_search_paths` adds folders; "
+        f"{nearest.hint(name, _known_files(name, folders))} `--gin_search_paths` adds folders; "
         f"the package's own files are in {package_config_folder()}."
     )
 
@@ -358,7 +344,7 @@ def check_macros(text: Text) -> None:
     for name, (_, place) in text.macro_values.items():
         if name not in text.macro_reads:
             unset = [read for read in text.macro_reads if read not in text.macro_values]
-            hint = nearest(name, unset) or nearest(name, text.macro_reads)
+            hint = nearest.hint(name, unset) or nearest.hint(name, text.macro_reads)
             raise ConfigurationError(
                 f"Every macro that is set must be read by some gin file; {name} "
                 f"(set in {place}) is read by none of the {len(text.files)} files of this run."
@@ -401,8 +387,8 @@ def _import(statement: config_parser.ImportStatement, place: Place) -> Any:
             siblings = [module.name for module in pkgutil.iter_modules(parent.__path__)]
         raise ConfigurationError(
             f"A gin file must import modules that exist; {place} imports {statement.module!r}, and "
-            f"there is no {error.name!r}.{nearest(child, siblings)} Correct the import, or install "
-            f"or add to PYTHONPATH what holds it."
+            f"there is no {error.name!r}.{nearest.hint(child, siblings)} Correct the import, or "
+            f"install or add to PYTHONPATH what holds it."
         ) from None
 
 
@@ -423,7 +409,7 @@ def _resolve(selector: str, symbols: Mapping[str, Any], place: Place) -> Any:
         raise ConfigurationError(
             f"A name in a gin file must come from an import of that file; {place} names "
             f"{selector!r}, and the file imports {', '.join(symbols) or 'nothing'}."
-            f"{nearest(first, symbols)} Import its module there."
+            f"{nearest.hint(first, symbols)} Import its module there."
         )
     value = symbols[first]
     for depth, name in enumerate(rest):
@@ -432,7 +418,8 @@ def _resolve(selector: str, symbols: Mapping[str, Any], place: Place) -> Any:
             public = [name for name in dir(value) if not name.startswith("_")]
             raise ConfigurationError(
                 f"A gin file must name what a module has; {place} names {selector!r}, and {owner} "
-                f"({getattr(value, '__name__', value)}) has no {name!r}.{nearest(name, public)}"
+                f"({getattr(value, '__name__', value)}) has no {name!r}."
+                f"{nearest.hint(name, public)}"
             )
         value = getattr(value, name)
     if not callable(value):
@@ -448,7 +435,7 @@ def _check_parameter(selector: str, configurable: Any, name: str, place: Place) 
     if names is not None and name not in names:
         raise ConfigurationError(
             f"A gin binding must name a parameter of {selector}; {place} sets {name!r}."
-            f"{nearest(name, names)} Its parameters are {', '.join(names)}."
+            f"{nearest.hint(name, names)} Its parameters are {', '.join(names)}."
         )
 
 
@@ -495,7 +482,7 @@ def _full_name(selector: str, candidates: Mapping[str, Any], place: Place) -> st
         modules = sorted({name.rpartition(".")[0] for name in candidates})
         raise ConfigurationError(
             f"A gin flag must name a class or function of a module that the gin files import; "
-            f"{place} names {selector!r}.{nearest(selector, tails)} "
+            f"{place} names {selector!r}.{nearest.hint(selector, tails)} "
             f"They import {', '.join(modules) or 'nothing'}."
         )
     if len(matches) > 1:
@@ -654,8 +641,8 @@ def check_used(
                 macros = [scope for scope, selector in used if selector == _MACRO]
                 raise ConfigurationError(
                     f"A flag must set what this run uses; {flag.place} sets {flag.macro}, which "
-                    f"only parts of the files read that are not used.{nearest(flag.macro, macros)} "
-                    f"Leave the flag out, or use what reads it."
+                    f"only parts of the files read that are not used."
+                    f"{nearest.hint(flag.macro, macros)} Leave the flag out, or use what reads it."
                 )
             continue
         target = candidates[_full_name(flag.selector, candidates, flag.place)]

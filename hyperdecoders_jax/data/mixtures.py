@@ -6,14 +6,15 @@ hashing makes of it.
 """
 
 import dataclasses
-import difflib
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import seqio
 import tensorflow as tf
 from absl import logging
+
+from hyperdecoders_jax import nearest
 
 MixtureOrTask = str | seqio.Task | seqio.Mixture
 FEATURES = ("inputs", "targets")
@@ -32,16 +33,6 @@ class MixingRow:
     num_examples: int | None
 
 
-def nearest_name_hint(name: str, names: Iterable[str]) -> str:
-    """The end of an error message: the name that was probably meant.
-
-    >>> nearest_name_hint("glue_colla", ["glue_cola", "glue_rte"])
-    " Did you mean 'glue_cola'?"
-    """
-    near = difflib.get_close_matches(name, sorted(names), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
-
-
 def get_mixture_or_task(mixture_or_task: MixtureOrTask) -> seqio.Task | seqio.Mixture:
     """Looks a registered name up; objects pass through.
 
@@ -55,7 +46,7 @@ def get_mixture_or_task(mixture_or_task: MixtureOrTask) -> seqio.Task | seqio.Mi
         raise ValueError(
             f"A mixture or task must be registered before it is used; got {mixture_or_task!r}, "
             f"which is not among the {len(names)} registered names."
-            f"{nearest_name_hint(mixture_or_task, names)} "
+            f"{nearest.hint(mixture_or_task, names)} "
             "Correct the name, or import the module that registers it."
         )
     return seqio.get_mixture_or_task(mixture_or_task)
@@ -82,7 +73,7 @@ def leaf_tasks(mixture_or_task: MixtureOrTask, split: str | None = None) -> list
         known = sorted({name for task in tasks for name in task.splits})
         raise ValueError(
             f"At least one task of {provider.name!r} must have the split that is read; got "
-            f"{split!r}, and they have {known}.{nearest_name_hint(split, known)} "
+            f"{split!r}, and they have {known}.{nearest.hint(split, known)} "
             "Set the split to one of those."
         )
     left_out = tuple(task.name for task in tasks if split not in task.splits)
@@ -129,7 +120,7 @@ def task_number(name: str, task_names: Sequence[str]) -> int:
     if name not in task_names:
         raise ValueError(
             f"task_names must hold every task that is read; got {name!r}, which is not among "
-            f"{list(task_names)}.{nearest_name_hint(name, task_names)} Append it to the end of "
+            f"{list(task_names)}.{nearest.hint(name, task_names)} Append it to the end of "
             "task_names, so that the other tasks keep their numbers."
         )
     return list(task_names).index(name)
