@@ -12,6 +12,7 @@ import pytest
 
 from hyperdecoders_jax import cli, configuration
 from hyperdecoders_jax.data import vocabulary
+from hyperdecoders_jax.tasks import mixtures
 from hyperdecoders_jax.training import trainable
 
 ROOT = pathlib.Path(configuration.package_config_folder())
@@ -145,6 +146,14 @@ def test_a_size_file_holds_macros_alone(name):
     sizes = {"VOCAB_SIZE", "EMB_DIM", "NUM_HEADS", "HEAD_DIM", "MLP_DIM", "NUM_ENCODER_LAYERS"}
     sizes |= {"NUM_DECODER_LAYERS", "MLP_ACTIVATIONS", "LOGITS_VIA_EMBEDDING", "VOCABULARY"}
     assert set(text.macro_values) == sizes
+
+
+def test_a_mixture_file_states_the_lengths_of_its_tasks():
+    stated = {}
+    for path in (ROOT / "mixtures").glob("*.gin"):
+        macros = configuration.read([str(path)], (), FOLDERS).macro_values
+        stated[macros["MIXTURE_OR_TASK_NAME"][0]] = macros["TASK_FEATURE_LENGTHS"][0]
+    assert stated == mixtures.TASK_FEATURE_LENGTHS
 
 
 def test_every_size_has_a_published_count():
