@@ -17,6 +17,8 @@ from hyperdecoders_jax.types import Params
 
 Path = tuple[str, ...]
 
+FROZEN_DTYPES = ("float32", "bfloat16")
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainableConfig:
@@ -140,8 +142,26 @@ def merge(trainable: Params, frozen: Params) -> dict:
     return merged
 
 
+def check_frozen_dtype(dtype: str) -> None:
+    """Checks the type that frozen parameters are cast to.
+
+    Raises:
+        ValueError: it is none of those that a model can compute with.
+    """
+    if dtype not in FROZEN_DTYPES:
+        raise ValueError(
+            f"the type of frozen parameters must be one of {FROZEN_DTYPES}; got {dtype!r}. "
+            "Set FROZEN_DTYPE to one of these; 'bfloat16' halves their memory."
+        )
+
+
 def cast_frozen(frozen: Params, dtype: str) -> dict:
-    """Casts the floating leaves of `frozen`; "bfloat16" halves their memory."""
+    """Casts the floating leaves of `frozen`; "bfloat16" halves their memory.
+
+    Raises:
+        ValueError: see `check_frozen_dtype`.
+    """
+    check_frozen_dtype(dtype)
 
     def cast(leaf):
         return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf

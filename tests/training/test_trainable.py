@@ -110,3 +110,9 @@ def test_casting_leaves_integers_alone():
 def test_parameters_are_counted():
     tree = {"a": jax.ShapeDtypeStruct((3, 5), jnp.float32), "b": jax.ShapeDtypeStruct((2,), int)}
     assert trainable.num_parameters(tree) == 17
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8", "bf16", None])
+def test_an_unknown_type_of_frozen_parameters_is_refused(dtype):
+    with pytest.raises(ValueError, match=r"one of \('float32', 'bfloat16'\); got .* FROZEN_DTYPE"):
+        trainable.cast_frozen({}, dtype)
