@@ -35,6 +35,7 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
+from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.training import trainable as trainable_lib
 from hyperdecoders_jax.training import whole_file
 from hyperdecoders_jax.training.train_state import TrainState
@@ -68,8 +69,7 @@ class Identity:
     vocabulary_fingerprint: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        # Through JSON and back, so that tuples compare equal to what a file gives.
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        return _to_json(dataclasses.asdict(self))
 
 
 UNKNOWN = Identity()
@@ -91,9 +91,41 @@ class Restored:
 
 
 def describe_model(config: Any) -> dict[str, Any]:
-    """Returns a model's configuration as JSON, without what may change within a run."""
+    """Returns what of a model's configuration is not at its default, as JSON.
+
+    So a field that a later version adds, at its default, makes no older checkpoint another model's.
+    What may change within a run is left out too.
+    """
     fields = dataclasses.asdict(config)
-    return {name: value for name, value in fields.items() if name not in FREE_FIELDS}
+    return _not_default({name: x for name, x in fields.items() if name not in FREE_FIELDS})
+
+
+def _not_default(model: Mapping[str, Any]) -> dict[str, Any]:
+    defaults = {
+        field.name: dataclasses.asdict(field.default)
+        if dataclasses.is_dataclass(field.default)
+        else field.default
+        for field in dataclasses.fields(TransformerConfig)
+        if field.default is not dataclasses.MISSING
+    }
+    return _differing(_to_json(model), _to_json(defaults))
+
+
+def _differing(tree: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    differing = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping):
+            value = _differing(value, defaults[name])
+            if value:
+                differing[name] = value
+        elif name not in defaults or value != defaults[name]:
+            differing[name] = value
+    return differing
+
+
+def _to_json(tree: Any) -> Any:
+    """Through JSON and back, so that tuples compare equal to what a file gives."""
+    return json.loads(json.dumps(tree))
 
 
 def fingerprint(tree: Params) -> str:
@@ -170,10 +202,10 @@ def check_same(saved: Identity, here: Identity, where: str) -> None:
     Raises:
         ValueError: it is a checkpoint of another model, task list or vocabulary; says which.
     """
-    saved_fields, fields = _flatten(saved.to_json()), _flatten(here.to_json())
+    saved_fields, fields = _comparable(saved), _comparable(here)
     unknown = {name.split(".")[0] for side in (saved, here) for name in _unknown(side)}
     differences = [
-        f"{name} is {saved_fields.get(name)!r} there and {fields.get(name)!r} here"
+        f"{name} is {_shown(saved_fields, name)} there and {_shown(fields, name)} here"
         for name in sorted({*saved_fields, *fields})
         if name.split(".")[0] not in unknown
         and name != "frozen_source"
@@ -190,6 +222,17 @@ def check_same(saved: Identity, here: Identity, where: str) -> None:
             f"checkpoint of another model, {where}: {'; '.join(differences)}. Give another "
             "--model_dir, or the configuration that the checkpoint was trained with."
         )
+
+
+def _comparable(identity: Identity) -> dict[str, Any]:
+    fields = identity.to_json()
+    if fields["model"] is not None:
+        fields["model"] = _not_default(fields["model"])
+    return _flatten(fields)
+
+
+def _shown(fields: Mapping[str, Any], name: str) -> str:
+    return repr(fields[name]) if name in fields else "the default"
 
 
 def _unknown(identity: Identity) -> list[str]:
@@ -212,6 +255,7 @@ class Checkpoints:
         directory: local or remote (gs://); made at the first save.
         identity: of this run; saved, and compared on restore.
         config_text: the run's configuration as text; saved, not compared.
+        settings: of this run, JSON, that must not change; saved, and compared on restore.
         keep_last: how many of the newest to keep; None keeps all.
         greater_is_better: which of the values given to `record` is the best, kept in any case.
     """
@@ -222,6 +266,7 @@ class Checkpoints:
         identity: Identity = UNKNOWN,
         *,
         config_text: str = "",
+        settings: Mapping[str, Any] | None = None,
         keep_last: int | None = 3,
         greater_is_better: bool = True,
     ):
@@ -232,6 +277,7 @@ class Checkpoints:
         self.directory = epath.Path(directory)
         self._identity = identity
         self._config_text = config_text
+        self._settings = settings
         self._keep_last = keep_last
         self._sign = 1 if greater_is_better else -1
         # step → the manifest that its files were found to agree with
@@ -266,6 +312,7 @@ class Checkpoints:
             "step": step,
             "identity": self._identity.to_json(),
             "config": self._config_text,
+            "settings": self._settings,
             "positions": _gather(position),
             "rng_impl": str(jax.random.key_impl(state.rng)),
         }
@@ -306,7 +353,8 @@ class Checkpoints:
             state: shapes, types and shardings (`jax.ShapeDtypeStruct`) of the state wanted.
 
         Raises:
-            ValueError: the checkpoint is of another model, or all checkpoints are damaged.
+            ValueError: the checkpoint is of another model or of other settings, or all checkpoints
+                are damaged.
         """
         step = self.newest_step()
         if step is None:
@@ -314,6 +362,7 @@ class Checkpoints:
         run = self.read_run(step)
         where = str(self.directory / str(step))
         check_same(identity_of(run), self._identity, where)
+        check_settings(run.get("settings"), self._settings, where)
         if len(run["positions"]) != jax.process_count():
             raise ValueError(
                 "a run must be resumed with as many processes as saved it, each has its own "
@@ -480,8 +529,41 @@ class Checkpoints:
 
 
 def identity_of(run: Mapping[str, Any]) -> Identity:
-    """Returns the identity in the JSON of a checkpoint."""
-    return Identity(**run["identity"])
+    """Returns the identity in the JSON of a checkpoint, without what this version does not know."""
+    names = {field.name for field in dataclasses.fields(Identity)}
+    known = {name: value for name, value in run["identity"].items() if name in names}
+    if unknown := sorted(run["identity"].keys() - known):
+        logging.warning("Ignoring what a checkpoint says of its %s.", ", ".join(unknown))
+    return Identity(**known)
+
+
+def check_settings(
+    saved: Mapping[str, Any] | None, here: Mapping[str, Any] | None, where: str
+) -> None:
+    """Checks that a run continues with the settings that define its data's order and its noise.
+
+    A setting that one side does not know is not compared.
+
+    Args:
+        saved: the checkpoint's.
+        here: this run's.
+        where: the checkpoint, for the message.
+
+    Raises:
+        ValueError: one differs; says which.
+    """
+    saved, here = _flatten(_to_json(saved or {})), _flatten(_to_json(here or {}))
+    differences = [
+        f"{name} is {saved[name]!r} there and {here[name]!r} here"
+        for name in sorted(saved.keys() & here)
+        if saved[name] != here[name]
+    ]
+    if differences:
+        raise ValueError(
+            "a run must be continued with the settings that it was started with, its place in the "
+            f"data means nothing under others; got a checkpoint of other settings, {where}: "
+            f"{'; '.join(differences)}. Set them as they were, or give another --model_dir."
+        )
 
 
 def _named_leaves(state: TrainState) -> dict[str, Any]:

@@ -77,6 +77,21 @@ class BestCheckpointConfig:
     greater_is_better: bool = True
     left_out: Sequence[str] = ()
 
+    def check_tasks(self, task_names: Sequence[str]) -> None:
+        """Checks that the metrics named are of these tasks.
+
+        Raises:
+            ValueError: one is not.
+        """
+        named = [("metric", self.metric)] if self.metric != AVERAGE else []
+        for field, name in [*named, *(("left_out", name) for name in self.left_out)]:
+            if not any(name.startswith(f"{task}/") for task in task_names):
+                raise ValueError(
+                    f"BestCheckpointConfig.{field} must name metrics as TASK/METRIC, of tasks that "
+                    f"are trained; got {name!r}, and the tasks are {sorted(task_names)}. Correct "
+                    "the name, or leave it out."
+                )
+
     def value(self, metrics: Metrics) -> float | None:
         """Returns the number to compare checkpoints by, or None if it is not finite.
 
@@ -169,6 +184,7 @@ def open_checkpoints(
     *,
     config: TrainerConfig | None = None,
     config_text: str = "",
+    settings: Mapping[str, Any] | None = None,
 ) -> checkpoint.Checkpoints:
     """Returns the checkpoints of a model directory; without a config, to read them."""
     best = config.best if config else None
@@ -176,6 +192,7 @@ def open_checkpoints(
         epath.Path(model_dir) / CHECKPOINTS_DIR,
         identity,
         config_text=config_text,
+        settings=settings,
         keep_last=config.keep_last if config else None,
         greater_is_better=best.greater_is_better if best else True,
     )
@@ -195,6 +212,8 @@ def train(
     model_dir: str,
     identity: checkpoint.Identity,
     config_text: str = "",
+    settings: Mapping[str, Any] | None = None,
+    on_accepted: Callable[[], None] | None = None,
     writers: Sequence[WriteMetrics] = (),
     progress: Progress | None = None,
 ) -> TrainResult:
@@ -219,14 +238,18 @@ def train(
         model_dir: local or remote (gs://).
         identity: what checkpoints belong to; compared on restore.
         config_text: stored in checkpoints, for people.
+        settings: seeds, sizes and the like, as JSON, that must stay as they are when a run is
+            continued; stored in checkpoints, and compared on restore.
+        on_accepted: called in process 0 when the directory is found to hold this run or none,
+            before anything is written into it.
         writers: called in process 0 with a step and numbers such as "train/loss" and
             "eval/TASK/METRIC".
         progress: by default on the error stream.
 
     Raises:
-        ValueError: the directory cannot be written, holds a checkpoint of another model, or only
-            damaged ones; a batch does not divide over the devices, or changes its shape; the data
-            end; a loss is not finite.
+        ValueError: the directory cannot be written, holds a checkpoint of another model or of
+            other settings, or only damaged ones; a batch does not divide over the devices, or
+            changes its shape; the data end; a loss is not finite.
         KeyError: `config.best` names a metric that `evaluate` does not give.
     """
     checkpoint.check_writable(model_dir)
@@ -240,7 +263,9 @@ def train(
 
     shapes = jax.eval_shape(create, dict(trainable))
     shardings = partitioner.state_shardings(shapes, tx, placements)
-    checkpoints = open_checkpoints(model_dir, identity, config=config, config_text=config_text)
+    checkpoints = open_checkpoints(
+        model_dir, identity, config=config, config_text=config_text, settings=settings
+    )
     restored = checkpoints.restore(
         jax.tree.map(
             lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
@@ -251,17 +276,23 @@ def train(
     if restored is None:
         placed = partitioner.put_params(trainable, placements)
         state = jax.jit(create, out_shardings=shardings)(placed)
+        del placed
     else:
         state = restored.state
         batches.restore(restored.position)
     step = int(state.step)
     logging.info("Trained from step %d: %s", step, trainable_lib.list_paths(trainable))
     logging.info("Whole on every device: %s", partitioning.list_replicated(placements))
+    frozen_on_devices = partitioner.put_params(frozen, partitioner.param_shardings(frozen, axes))
+    # A caller that hands them over and keeps no reference gets their memory back.
+    del trainable, frozen
 
     is_main = jax.process_index() == 0
     metrics_path = epath.Path(model_dir) / METRICS_FILE
     if is_main:
         metrics_path.parent.mkdir(parents=True, exist_ok=True)
+        if on_accepted is not None:
+            on_accepted()
         is_evaluated = restored is not None and restored.metrics is not None
         metric_lines.drop_after(metrics_path, step, is_evaluated=is_evaluated)
     run = _Run(
@@ -273,7 +304,7 @@ def train(
             num_microbatches=config.num_microbatches,
             state_shardings=shardings,
         ),
-        frozen=partitioner.put_params(frozen, partitioner.param_shardings(frozen, axes)),
+        frozen=frozen_on_devices,
         batches=batches,
         evaluate=evaluate,
         partitioner=partitioner,

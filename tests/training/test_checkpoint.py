@@ -336,6 +336,56 @@ def test_a_models_description_leaves_out_what_may_change():
     assert wet != checkpoint.describe_model(tiny.make_model(bottleneck_dim=3).config)
 
 
+def test_a_models_description_holds_what_is_not_at_its_default():
+    model = checkpoint.describe_model(tiny.make_model().config)
+    assert "relpos_buckets" not in model
+    assert "encoder_adapter" not in model
+    assert model["decoder_adapter"] == {
+        "source": "generated",
+        "bottleneck_dim": 2,
+        "hypernetwork": {"bottleneck_dim": 6},
+    }
+
+
+def test_a_field_that_is_new_at_its_default_is_no_difference():
+    model = checkpoint.describe_model(tiny.make_model().config)
+    older = Identity(model=model)
+    newer = Identity(model={**model, "relpos_buckets": 32, "encoder_adapter": {"source": "none"}})
+    checkpoint.check_same(older, newer, "here")
+    checkpoint.check_same(newer, older, "here")
+    other = Identity(model={**model, "relpos_buckets": 16})
+    with pytest.raises(ValueError, match="relpos_buckets is the default there and 16 here"):
+        checkpoint.check_same(older, other, "here")
+
+
+def test_what_a_later_version_says_of_an_identity_is_ignored(caplog):
+    run = {"identity": {"vocabulary_fingerprint": "cafe", "moon": "full"}}
+    assert checkpoint.identity_of(run) == Identity(vocabulary_fingerprint="cafe")
+    assert "Ignoring what a checkpoint says of its moon" in caplog.text
+
+
+def test_other_settings_are_refused(directory):
+    settings = {"seed": 1, "lengths": {"inputs": 8}}
+    Checkpoints(directory, IDENTITY, settings=settings).save(make_state(), position=None)
+    for same in (settings, {"seed": 1, "new": 2}, None):
+        assert Checkpoints(directory, IDENTITY, settings=same).restore(shapes_of(make_state()))
+    other = Checkpoints(directory, IDENTITY, settings={"seed": 1, "lengths": {"inputs": 9}})
+    with pytest.raises(ValueError, match=r"other settings, .*lengths.inputs is 8 there and 9 here"):
+        other.restore(shapes_of(make_state()))
+
+
+def test_files_that_were_found_whole_are_not_read_again(directory):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    checkpoints.save(make_state(1), position=None)
+    assert checkpoints.newest_step() == 1
+    files = [path for path in (directory / "1" / "trainable").rglob("*") if path.is_file()]
+    file = max(files, key=lambda path: path.stat().st_size)
+    file.write_bytes(bytes(file.stat().st_size))
+    assert checkpoints.newest_step() == 1
+    with pytest.raises(ValueError, match="has other contents than were saved"):
+        Checkpoints(directory, IDENTITY).newest_step()
+
+
 def test_an_unwritable_directory_is_refused(tmp_path):
     file = tmp_path / "file"
     file.write_text("")

@@ -3,6 +3,7 @@ import io
 import json
 import os
 import signal
+import weakref
 
 import jax
 import numpy as np
@@ -23,7 +24,16 @@ from tests.training import tiny
 IDENTITY = checkpoint.Identity(task_names=("a", "b"), vocabulary_fingerprint="cafe")
 
 
-def run(model_dir, batches=None, evaluate=None, identity=IDENTITY, writers=(), **options):
+def run(
+    model_dir,
+    batches=None,
+    evaluate=None,
+    identity=IDENTITY,
+    writers=(),
+    settings=None,
+    on_accepted=None,
+    **options,
+):
     model = tiny.make_model()
     trained, frozen = tiny.make_params(model)
     options = {"num_train_steps": 7, "log_every_steps": 1, "eval_every_steps": 3} | options
@@ -41,6 +51,8 @@ def run(model_dir, batches=None, evaluate=None, identity=IDENTITY, writers=(), *
         model_dir=str(model_dir),
         identity=identity,
         writers=writers,
+        settings=settings or {"seed": 1},
+        on_accepted=on_accepted,
         progress=Progress(0, config.num_train_steps, io.StringIO()),
     )
 
@@ -286,6 +298,62 @@ def test_the_average_counts_every_metric_once_but_those_left_out():
 def test_a_best_metric_that_nobody_computes_is_refused():
     with pytest.raises(KeyError, match=r"got 'cola/f1'. Choose one of \['cola/mcc'\]"):
         BestCheckpointConfig(metric="cola/f1").value({"cola": {"mcc": 10.0}})
+
+
+@pytest.mark.parametrize(
+    ("best", "field"),
+    [
+        (BestCheckpointConfig(metric="coal/mcc"), "metric"),
+        (BestCheckpointConfig(left_out=["cola/mcc", "coal/mcc"]), "left_out"),
+    ],
+)
+def test_a_best_metric_of_another_task_is_refused(best, field):
+    best.check_tasks(["cola", "coal"])
+    with pytest.raises(ValueError, match=rf"Config.{field} must .* got 'coal/mcc', .*\['cola'\]"):
+        best.check_tasks(["cola"])
+
+
+def test_start_parameters_that_are_handed_over_are_not_kept(tmp_path):
+    model, alive = tiny.make_model(), []
+    parts = list(tiny.make_params(model))
+    starts = [weakref.ref(jax.tree.leaves(part)[0]) for part in parts]
+
+    def evaluate(params, step):
+        alive.extend(start() is not None for start in starts)
+        return {}
+
+    trainer.train(
+        model=model,
+        trainable=parts.pop(0),
+        frozen=parts.pop(0),
+        batches=tiny.Batches(),
+        evaluate=evaluate,
+        config=TrainerConfig(num_train_steps=1),
+        optimizer=optimizer.AdamWConfig(),
+        schedule=schedules.ConstantConfig(1e-2),
+        partitioner=partitioning.make_partitioner(devices=jax.devices()[:1]),
+        model_dir=str(tmp_path),
+        identity=IDENTITY,
+        progress=Progress(0, 1, io.StringIO()),
+    )
+    assert alive == [False, False]
+
+
+def test_nothing_is_written_before_a_directory_is_accepted(tmp_path):
+    seen = []
+
+    def look():
+        seen.append(sorted(path.name for path in tmp_path.iterdir()))
+
+    run(tmp_path, num_train_steps=1, on_accepted=look)
+    assert seen == [[]]
+    with pytest.raises(ValueError, match="a checkpoint of another model"):
+        run(tmp_path, identity=checkpoint.Identity(task_names=("c",)), on_accepted=look)
+    with pytest.raises(
+        ValueError, match=r"a checkpoint of other settings, .*seed is 1 there and 2"
+    ):
+        run(tmp_path, settings={"seed": 2}, on_accepted=look)
+    assert seen == [[]]
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
