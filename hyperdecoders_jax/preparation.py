@@ -7,6 +7,7 @@ loading before compiling; nothing here writes a file.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -179,6 +180,39 @@ def identity(
     )
 
 
+def order_settings(
+    data: pipeline.PipelineConfig, report: Mapping[str, pipeline.TaskReport], dropout_seed: int
+) -> dict[str, Any]:
+    """What defines the order of a run's data and its noise; a position holds under these alone."""
+    return {
+        "seed": data.seed,
+        "dropout_seed": dropout_seed,
+        "batch_size": data.batch_size,
+        "task_feature_lengths": {
+            name: data.task_feature_lengths[name] for name in mixtures.FEATURES
+        },
+        "split": data.split,
+        "shuffle": data.shuffle,
+        "shuffle_buffer_size": data.shuffle_buffer_size,
+        "examples_per_turn": data.examples_per_turn,
+        "mixing_rates": {name: task.mixing.rate for name, task in report.items()},
+    }
+
+
+def check_decoding(model: Model, max_len: int) -> None:
+    """Checks that a text of the fewest tokens fits into the targets' length.
+
+    Raises:
+      ValueError: it does not.
+    """
+    if model.decoding.min_len > max_len:
+        raise ValueError(
+            "The fewest tokens of a prediction must fit into the length of targets; got "
+            f"{type(model.decoding).__name__}.min_len={model.decoding.min_len} and targets of "
+            f"{max_len} tokens. Lower min_len, or raise it in TASK_FEATURE_LENGTHS."
+        )
+
+
 class Predictor:
     """The compiled verbs of a model for one length; parameters come with `bind`.
 
@@ -219,15 +253,26 @@ class Predictor:
         return predict_fn, score_fn
 
 
+@functools.lru_cache(maxsize=1)
+def _reader(model_dir: str) -> checkpoint.Checkpoints:
+    """The checkpoints of a directory, to read them; one object, which hashes no file twice."""
+    return trainer.open_checkpoints(model_dir)
+
+
 def check_newest_checkpoint(
-    model_dir: str, model: Model, task_names: Sequence[str], vocabulary_fingerprint: str
+    model_dir: str,
+    model: Model,
+    task_names: Sequence[str],
+    vocabulary_fingerprint: str,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Compares what a model directory holds with this run, before any parameter is loaded.
 
     Raises:
-      ValueError: it holds a run of another model, task list or vocabulary.
+      ValueError: it holds a run of another model, task list or vocabulary, or one of other
+        `order_settings`.
     """
-    checkpoints = trainer.open_checkpoints(model_dir)
+    checkpoints = _reader(model_dir)
     step = checkpoints.newest_step()
     if step is None:
         return
@@ -236,8 +281,9 @@ def check_newest_checkpoint(
         model=checkpoint.describe_model(model.config),
         vocabulary_fingerprint=vocabulary_fingerprint,
     )
-    there = checkpoint.identity_of(checkpoints.read_run(step))
-    checkpoint.check_same(there, here, str(checkpoints.directory / str(step)))
+    run, where = checkpoints.read_run(step), str(checkpoints.directory / str(step))
+    checkpoint.check_same(checkpoint.identity_of(run), here, where)
+    checkpoint.check_settings(run.get("settings"), settings, where)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,7 +333,7 @@ class Trained:
 
 def task_names_of(config: TrainedConfig) -> tuple[str, ...] | None:
     """The ordered list of tasks in a run's newest checkpoint; None where there is none."""
-    checkpoints = trainer.open_checkpoints(config.model_dir)
+    checkpoints = _reader(config.model_dir)
     step = checkpoints.newest_step()
     names = None if step is None else checkpoint.identity_of(checkpoints.read_run(step)).task_names
     return None if names is None else tuple(names)
@@ -310,6 +356,8 @@ def open_trained(config: TrainedConfig, max_len: int, batch_size: int) -> Traine
       ValueError: there is no such checkpoint, it is damaged, it is of another run, or the batch
         does not divide over the devices.
     """
+    trainable_lib.check_frozen_dtype(config.frozen_dtype)
+    check_decoding(config.model, max_len)
     partitioner = partitioning.make_partitioner(config.partitioning)
     partitioner.check_batch_size(batch_size)
     fingerprint = use_vocabulary(config.vocabulary, config.initial_checkpoint_path)
@@ -324,7 +372,7 @@ def open_trained(config: TrainedConfig, max_len: int, batch_size: int) -> Traine
     if step is None:
         trained = partitioner.put_params(start.trainable, placements)
     else:
-        checkpoints = trainer.open_checkpoints(config.model_dir)
+        checkpoints = _reader(config.model_dir)
         there = checkpoint.identity_of(checkpoints.read_run(step))
         here = identity(model, start, names, fingerprint)
         checkpoint.check_same(there, here, str(checkpoints.directory / str(step)))
@@ -347,7 +395,7 @@ def _find_step(config: TrainedConfig) -> int | None:
     which = config.checkpoint_step
     if which is None:
         return None
-    checkpoints = trainer.open_checkpoints(config.model_dir)
+    checkpoints = _reader(config.model_dir)
     step = None
     if which == "best":
         step = checkpoints.best_step()

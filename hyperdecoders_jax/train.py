@@ -76,6 +76,8 @@ def train(
 
     # Checks, the cheapest first.
     feature_converter.TaskIdFeatureConverter(pack=pack)
+    trainable_lib.check_frozen_dtype(frozen_dtype)
+    preparation.check_decoding(model, data.task_feature_lengths["targets"])
     checkpoint.check_writable(model_dir)
     partitioner = partitioning.make_partitioner(partitioning_config)
     partitioner.check_batch_size(data.batch_size, trainer_config.num_microbatches)
@@ -87,6 +89,8 @@ def train(
     batches = pipeline.TrainIterator(data, *partitioner.data_shard())
     evaluate = None
     if eval_split is not None:
+        if trainer_config.best is not None:
+            trainer_config.best.check_tasks(batches.task_names)
         evaluate_tasks = evaluator.Evaluator(
             data.mixture_or_task_name,
             batches.task_names,
@@ -105,7 +109,8 @@ def train(
             predict_fn, score_fn = predictor.bind(params)
             return evaluate_tasks(predict_fn, step, score_fn)
 
-    preparation.check_newest_checkpoint(model_dir, model, batches.task_names, fingerprint)
+    settings = preparation.order_settings(data, report, trainer_config.seed)
+    preparation.check_newest_checkpoint(model_dir, model, batches.task_names, fingerprint, settings)
 
     start = preparation.load_start(model, trainable, initial_checkpoint_path, random_seed)
     is_first_process = jax.process_index() == 0
@@ -113,11 +118,15 @@ def train(
         about = preparation.describe_run(model, start, partitioner, report)
         print(about, file=sys.stderr, flush=True)
     files = RunFiles(model_dir, config_text)
+    identity = preparation.identity(model, start, batches.task_names, fingerprint)
+    # Handed over, not kept: they are on the devices soon, and in float32 only here.
+    start_trainable, start_frozen = [start.trainable], [start.frozen]
+    del start
     with batches:
         result = trainer.train(
             model=model,
-            trainable=start.trainable,
-            frozen=trainable_lib.cast_frozen(start.frozen, frozen_dtype),
+            trainable=start_trainable.pop(),
+            frozen=trainable_lib.cast_frozen(start_frozen.pop(), frozen_dtype),
             batches=batches,
             evaluate=evaluate,
             config=trainer_config,
@@ -125,8 +134,10 @@ def train(
             schedule=schedule,
             partitioner=partitioner,
             model_dir=model_dir,
-            identity=preparation.identity(model, start, batches.task_names, fingerprint),
+            identity=identity,
             config_text=config_text,
+            settings=settings,
+            on_accepted=files.write_config,
             writers=[files.write],
         )
     files.close()
@@ -144,15 +155,24 @@ def train(
 
 
 class RunFiles:
-    """The configuration and the TensorBoard log in a model directory, made at the first write.
+    """The configuration and the TensorBoard log in a model directory.
 
-    Not before: a run that finds another run's checkpoints there must leave them as they are.
+    Neither is made before the trainer asks for it: a run that finds another run's checkpoints there
+    must leave them as they are.
     """
 
     def __init__(self, model_dir: str, config_text: str):
         self._model_dir = model_dir
         self._config_text = config_text
         self._writer = None
+
+    def write_config(self) -> None:
+        """Writes the configuration, for eval and infer; before the first checkpoint stands."""
+        from etils import epath
+
+        from hyperdecoders_jax.training import whole_file
+
+        whole_file.write(epath.Path(self._model_dir) / cli.SAVED_CONFIG, self._config_text)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds scalars of one step to the log, in one process of the run."""
@@ -162,12 +182,8 @@ class RunFiles:
             return
         if self._writer is None:
             from clu import metric_writers
-            from etils import epath
 
-            folder = epath.Path(self._model_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / cli.SAVED_CONFIG).write_text(self._config_text)
-            self._writer = metric_writers.SummaryWriter(str(folder / "tensorboard"))
+            self._writer = metric_writers.SummaryWriter(f"{self._model_dir}/tensorboard")
         self._writer.write_scalars(step, dict(values))
         self._writer.flush()
 

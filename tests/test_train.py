@@ -178,6 +178,15 @@ def tiny_start():
         ({"VOCAB_SIZE": 128}, "must have a row in the model's embedding"),
         ({"EVAL_SPLIT": "validatoin"}, "Did you mean 'validation'?"),
         ({"TRAIN_STEPS": 0}, "num_train_steps must be an integer of at least 1"),
+        ({"FROZEN_DTYPE": "float16"}, "must be one of ('float32', 'bfloat16'); got 'float16'"),
+        ({"MIN_LEN": 5}, "got GreedyConfig.min_len=5 and targets of 4 tokens"),
+        (
+            {
+                "TrainerConfig.best": "@BestCheckpointConfig()",
+                "BestCheckpointConfig.metric": "demo_topik/f1",
+            },
+            "the tasks are ['demo_topic']",
+        ),
         ({"TRAINSTEPS": 3}, "Did you mean 'TRAIN_STEPS'?"),
         ({"TrainerConfig.keep_lsat": 3}, "Did you mean 'keep_last'?"),
     ],
@@ -224,6 +233,11 @@ def test_a_model_directory_of_another_model_is_refused_and_left_alone(trained, c
     assert "a checkpoint of another model" in capsys.readouterr().err
     after = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
     assert after == before
+
+
+def test_a_run_is_not_continued_with_another_order_of_its_data(trained, capsys):
+    assert cli.main(train_arguments(trained, BATCH_SIZE=4, TRAIN_STEPS=6)) == 2
+    assert "batch_size is 8 there and 4 here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
