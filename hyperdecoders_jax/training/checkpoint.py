@@ -279,7 +279,7 @@ class Checkpoints:
         self._config_text = config_text
         self._settings = settings
         self._keep_last = keep_last
-        self._sign = 1 if greater_is_better else -1
+        self._greater_is_better = greater_is_better
         # step → the manifest that its files were found to agree with
         self._verified: dict[int, dict] = {}
         self._checkpointer = ocp.Checkpointer(
@@ -341,8 +341,14 @@ class Checkpoints:
             value: by which the best checkpoint is chosen; None if it has none.
         """
         if jax.process_index() == 0:
-            text = json.dumps({"metrics": metrics, "value": value}, indent=1)
-            whole_file.write(self.directory / str(step) / EVALUATION, text)
+            evaluation = {
+                "metrics": metrics,
+                "value": value,
+                # For whoever reads them later without the run's configuration.
+                "greater_is_better": self._greater_is_better,
+            }
+            path = self.directory / str(step) / EVALUATION
+            whole_file.write(path, json.dumps(evaluation, indent=1))
             self._remove_old(step)
         _wait_for_all(f"recorded {step}")
 
@@ -450,14 +456,18 @@ class Checkpoints:
         return None if step is None else self._evaluation(step)["value"]
 
     def _best_first(self) -> list[int]:
-        values = {step: self._evaluation(step)["value"] for step in self.steps()}
-        values = {step: self._sign * x for step, x in values.items() if x is not None}
+        values = {}
+        for step in self.steps():
+            evaluation = self._evaluation(step)
+            if evaluation["value"] is not None:
+                sign = 1 if evaluation["greater_is_better"] else -1
+                values[step] = sign * evaluation["value"]
         return sorted(values, key=lambda step: (-values[step], step))
 
     def _evaluation(self, step: int) -> dict[str, Any]:
         """Metrics and value of a checkpoint; None for both where it was not evaluated."""
         path = self.directory / str(step) / EVALUATION
-        nothing = {"metrics": None, "value": None}
+        nothing = {"metrics": None, "value": None, "greater_is_better": True}
         if not path.exists():
             return nothing
         try:

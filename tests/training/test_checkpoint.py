@@ -126,6 +126,8 @@ def test_the_best_may_be_the_least(directory):
     for step, value in enumerate([2.0, 1.0, 3.0], start=1):
         save_evaluated(checkpoints, step, value)
     assert checkpoints.steps() == [2, 3]
+    # Who only reads need not be told.
+    assert Checkpoints(directory).best_step() == 2
 
 
 def test_all_are_kept_if_asked(directory):
