@@ -12,7 +12,7 @@ def _forget():
     vocabulary.set_run_vocabulary(None)
 
 
-def test_the_overview_lists_sizes_metrics_and_lengths(capsys):
+def test_the_overview_lists_sizes_metrics_and_lengths(capsys, caplog):
     assert cli.main(["tasks", "--module=hyperdecoders_jax.tasks.mixtures"]) == 0
     lines = capsys.readouterr().out.splitlines()
     topic = next(line for line in lines if line.startswith("demo_topic"))
@@ -22,6 +22,7 @@ def test_the_overview_lists_sizes_metrics_and_lengths(capsys):
     assert "?" in glue
     assert "pearson_corrcoef, spearman_corrcoef" in glue
     assert next(line for line in lines if line.startswith("demo ")).count("demo_") == 6
+    assert "are cut" not in caplog.text
 
 
 def test_three_examples_are_shown_as_text_and_tokens(capsys):

@@ -24,6 +24,7 @@ import inspect
 import numbers
 import queue
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -40,6 +41,8 @@ from hyperdecoders_jax.data import feature_converter, mixtures
 # Rows that cross from TensorFlow to numpy at once.
 _CHUNK_ROWS = 256
 _SHOWN_CHARACTERS = 80
+# Splits with no more examples than this are read as a whole before training.
+_SMALL_SPLIT = 20_000
 # Embeddings are rounded up to a multiple of this, so fewer rows than this may be without an id.
 _VOCABULARY_MULTIPLE = 128
 # SeqIO keeps the seed of random preprocessors in a global while a data set is being built.
@@ -468,8 +471,8 @@ def _read_rows(
     is_empty = True
     for chunk in ds.as_numpy_iterator():
         is_empty = False
-        if not config.truncate_targets:
-            _check_targets_fit(task, chunk, lengths)
+        if not config.truncate_targets and _has_long_target(chunk, lengths):
+            raise _long_target_error(task, chunk, lengths, int(chunk["targets_len"].max()))
         yield chunk
     if is_empty:
         raise ValueError(
@@ -548,11 +551,15 @@ def _cut_before_eos(ids: tf.Tensor, length: int) -> tf.Tensor:
     return tf.concat([kept[:-1], last], axis=0)
 
 
-def _check_targets_fit(task: seqio.Task, rows: _Rows, lengths: Mapping[str, int]) -> None:
-    too_long = np.flatnonzero(rows["targets_len"] > lengths["targets"])
-    if not len(too_long):
-        return
-    row = too_long[0]
+def _has_long_target(rows: _Rows, lengths: Mapping[str, int]) -> bool:
+    return bool(np.any(rows["targets_len"] > lengths["targets"]))
+
+
+def _long_target_error(
+    task: seqio.Task, rows: _Rows, lengths: Mapping[str, int], longest: int
+) -> ValueError:
+    """What to do about the first target in `rows` that is too long."""
+    row = int(np.argmax(rows["targets_len"] > lengths["targets"]))
     shown = {}
     for name in mixtures.FEATURES:
         vocabulary = task.output_features[name].vocabulary
@@ -560,13 +567,12 @@ def _check_targets_fit(task: seqio.Task, rows: _Rows, lengths: Mapping[str, int]
         text = str(vocabulary.decode([int(i) for i in ids]))
         is_whole = len(text) <= _SHOWN_CHARACTERS and rows[f"{name}_len"][row] <= lengths[name]
         shown[name] = text if is_whole else text[:_SHOWN_CHARACTERS] + "…"
-    needed = int(np.max(rows["targets_len"]))
-    raise ValueError(
+    return ValueError(
         f"A target must fit into its length; task {task.name!r} has one of "
         f"{int(rows['targets_len'][row])} tokens for a length of {lengths['targets']}: input "
-        f"{shown['inputs']!r}, target {shown['targets']!r}. Set TASK_FEATURE_LENGTHS = "
-        f"{{'inputs': {lengths['inputs']}, 'targets': {needed}}} or longer, or cut such targets "
-        "with PipelineConfig.truncate_targets = True."
+        f"{shown['inputs']!r}, target {shown['targets']!r}. The longest that was read has "
+        f"{longest} tokens. Set TASK_FEATURE_LENGTHS = {{'inputs': {lengths['inputs']}, 'targets': "
+        f"{longest}}} or longer, or cut such targets with PipelineConfig.truncate_targets = True."
     )
 
 
@@ -644,6 +650,7 @@ def read_examples(
     split: str,
     num_examples: int | None = None,
     seed: int = 0,
+    warns: bool = True,
 ) -> TaskExamples:
     """Reads a split of a task, in the task's own order, into memory.
 
@@ -654,13 +661,14 @@ def read_examples(
       split: one that the task has.
       num_examples: at most these, from the beginning; None: all.
       seed: for tasks that draw at random even in evaluation (few-shot prompts).
+      warns: whether it says how many examples are longer than their length.
     """
     _keep_tensorflow_off_accelerators()
     ds = _task_dataset(task, task_feature_lengths, split, shuffle=False, seed=seed)
     if num_examples is not None:
         ds = ds.take(num_examples)
     examples = list(ds.as_numpy_iterator())
-    for name in mixtures.FEATURES:
+    for name in mixtures.FEATURES if warns else ():
         length = task_feature_lengths[name]
         count = sum(len(example[name]) > length for example in examples)
         if count:
@@ -691,16 +699,21 @@ class TaskReport:
 
 
 def preflight(
-    config: PipelineConfig, vocab_size: int | None = None, num_examples: int = 64
+    config: PipelineConfig,
+    vocab_size: int | None = None,
+    num_examples: int = 64,
+    budget_secs: float = 5.0,
 ) -> dict[str, TaskReport]:
     """Finds, before anything is compiled or written, what would stop a run later.
 
-    Names, data, task numbers, rates, vocabularies, and the lengths of each task's first examples.
+    Names, data, task numbers, rates, vocabularies, and the lengths of examples: of all, where a
+    task has no more than 20,000 and time permits, else of the first.
 
     Args:
       config: what will be read.
       vocab_size: rows of the model's embedding table; None leaves that check out.
-      num_examples: read from each task.
+      num_examples: read from each task in any case.
+      budget_secs: after which no task is read any further; 0 reads the first examples alone.
 
     Returns:
       A report per task, sorted by name.
@@ -715,9 +728,9 @@ def preflight(
     if vocab_size is not None:
         _check_vocabulary(tasks[0], vocab_size, config.is_small_vocabulary_allowed)
     table = mixtures.mixing_table(config.mixture_or_task_name, config.split)
-    first = dataclasses.replace(config, shuffle=False)
+    deadline = time.monotonic() + budget_secs
     return {
-        task.name: _check_first_examples(task, first, table[task.name], num_examples)
+        task.name: _check_examples(task, config, table[task.name], num_examples, deadline)
         for task in tasks
     }
 
@@ -749,15 +762,34 @@ def _check_vocabulary(task: seqio.Task, vocab_size: int, is_small_allowed: bool)
             )
 
 
-def _check_first_examples(
-    task: seqio.Task, config: PipelineConfig, mixing: mixtures.MixingRow, num_examples: int
+def _check_examples(
+    task: seqio.Task,
+    config: PipelineConfig,
+    mixing: mixtures.MixingRow,
+    num_examples: int,
+    deadline: float,
 ) -> TaskReport:
     whole = seqio.ShardInfo(index=0, num_shards=1)
-    rows = _concatenate(list(_read_rows(task, config, whole, turn=0, num_examples=num_examples)))
-    return TaskReport(
-        mixing=mixing,
-        num_checked=len(rows["inputs"]),
-        longest_inputs=int(rows["inputs_len"].max()),
-        longest_targets=int(rows["targets_len"].max()),
-        num_truncated=int(np.sum(rows["inputs_len"] > config.task_feature_lengths["inputs"])),
+    lengths = config.task_feature_lengths
+    is_small = mixing.num_examples is not None and mixing.num_examples <= _SMALL_SPLIT
+    is_all_read = is_small and time.monotonic() < deadline
+    # What is too long is told at the end, with the longest of all.
+    config_of_check = dataclasses.replace(config, shuffle=False, truncate_targets=True)
+    chunks = _read_rows(
+        task, config_of_check, whole, turn=0, num_examples=None if is_all_read else num_examples
     )
+    num_checked = num_truncated = 0
+    longest = dict.fromkeys(mixtures.FEATURES, 0)
+    first_long = None
+    for chunk in chunks:
+        num_checked += len(chunk["inputs"])
+        num_truncated += int(np.sum(chunk["inputs_len"] > lengths["inputs"]))
+        for name in mixtures.FEATURES:
+            longest[name] = max(longest[name], int(chunk[f"{name}_len"].max()))
+        if first_long is None and _has_long_target(chunk, lengths):
+            first_long = chunk
+        if num_checked >= num_examples and time.monotonic() > deadline:
+            break
+    if first_long is not None and not config.truncate_targets:
+        raise _long_target_error(task, first_long, lengths, longest["targets"])
+    return TaskReport(mixing, num_checked, longest["inputs"], longest["targets"], num_truncated)

@@ -386,7 +386,7 @@ def test_evaluation_reads_no_more_than_asked_and_keeps_examples_whole():
 def test_preflight_reports_what_it_saw():
     tasks = [_make_task("b", inputs=["1234567890", "12"]), _make_task("a", 30)]
     mixture = seqio.Mixture("m", tasks, default_rate=seqio.mixing_rate_num_examples)
-    report = pipeline.preflight(config_of(mixture), vocab_size=320, num_examples=16)
+    report = pipeline.preflight(config_of(mixture), 320, num_examples=16, budget_secs=0)
     assert list(report) == ["a", "b"]
     assert report["b"] == pipeline.TaskReport(report["b"].mixing, 2, 11, 2, 1)
     assert report["a"].num_checked == 16
@@ -396,6 +396,23 @@ def test_preflight_reports_what_it_saw():
 def test_preflight_finds_a_long_target():
     with pytest.raises(ValueError, match=r"task 'a' has one of 5 tokens"):
         pipeline.preflight(config_of(_make_task("a", targets=["1", "1234"])))
+
+
+def test_preflight_reads_small_tasks_whole_and_says_how_long_targets_are():
+    targets = ["1"] * 700
+    targets[300], targets[690] = "1234", "1234567"
+    config = config_of(_make_task("a", targets=targets))
+    with pytest.raises(ValueError, match=r"one of 5 tokens.* longest .* 8 tokens.*'targets': 8}"):
+        pipeline.preflight(config)
+    assert pipeline.preflight(config, budget_secs=0)["a"].longest_targets == 2
+    allowed = dataclasses.replace(config, truncate_targets=True)
+    report = pipeline.preflight(allowed)["a"]
+    assert (report.num_checked, report.longest_targets) == (700, 8)
+
+
+def test_preflight_reads_the_first_examples_of_a_task_of_unknown_size():
+    task = _make_task("a", num_examples=90, counts=False)
+    assert pipeline.preflight(config_of(task))["a"].num_checked == 64
 
 
 def test_preflight_refuses_a_vocabulary_that_the_model_cannot_embed():
