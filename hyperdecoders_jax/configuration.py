@@ -736,11 +736,3 @@ def parse(
         check_used(text.flags, candidates, function, are_macros_checked)
         check_types(text, function)
     return gin.config_str()
-
-
-def value_of(macro: str, default: Any = None) -> Any:
-    """The value that a parsed configuration gives to a macro, references left as they are."""
-    try:
-        return gin.query_parameter(f"{macro}/gin.macro.value")
-    except ValueError:
-        return default

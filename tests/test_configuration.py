@@ -68,13 +68,13 @@ def test_the_returned_text_binds_the_same_again(folder):
     text = configuration.parse(["model.gin"], flags("BOTTLENECK_DIM=5"))
     (folder / "again.gin").write_text(text)
     assert configuration.parse(["again.gin"]) == text
-    assert configuration.value_of("BOTTLENECK_DIM") == 5
+    assert bound("BOTTLENECK_DIM/gin.macro.value") == 5
 
 
 def test_a_second_parse_forgets_the_first(folder):
     configuration.parse(["model.gin"], flags("BOTTLENECK_DIM=5"))
     configuration.parse(["model.gin"])
-    assert configuration.value_of("BOTTLENECK_DIM") == 8
+    assert bound("BOTTLENECK_DIM/gin.macro.value") == 8
 
 
 def test_files_are_found_in_this_folder_then_in_given_ones_then_in_the_package(folder):
@@ -113,7 +113,7 @@ def test_a_flag_that_is_no_gin_value_is_a_string(folder, value, expected):
         )
     )
     configuration.parse(["one.gin"], [configuration.to_binding("ANY", value)])
-    assert configuration.value_of("ANY") == expected
+    assert bound("ANY/gin.macro.value") == expected
 
 
 # Mistakes. Each is told in three parts, with the nearest name.

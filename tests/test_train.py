@@ -157,7 +157,8 @@ def tiny_start():
     bindings.append("MODEL_DIR = '/nowhere'")
     configuration.parse(["experiments/demo_hyperdecoder.gin"], bindings)
     model, config = (
-        configuration.value_of(name).scoped_configurable_fn() for name in ("MODEL", "TRAINABLE")
+        gin.query_parameter(f"{name}/gin.macro.value").scoped_configurable_fn()
+        for name in ("MODEL", "TRAINABLE")
     )
     return preparation.load_start(model, config, None, seed=1)
 

@@ -83,7 +83,7 @@ def parse_parts(model, method, optim="adamw_linear", decoding="greedy", **macros
 
 
 def value_of(macro):
-    return configuration.value_of(macro).scoped_configurable_fn()
+    return gin.query_parameter(f"{macro}/gin.macro.value").scoped_configurable_fn()
 
 
 def num_parameters(tree):
