@@ -115,7 +115,9 @@ def compare(output: str, gin_flags: Sequence[str] = ()) -> int:
         # A run that is there already would be continued, and its time would mean nothing.
         shutil.rmtree(model_dir, ignore_errors=True)
         start = time.perf_counter()
-        code = _train(experiment, model_dir, [f"--gin.EVAL_SPLIT={SPLIT!r}", *gin_flags])
+        # Once, at the end: nothing is chosen by what is reported.
+        flags = [f"--gin.EVAL_SPLIT={SPLIT!r}", "--gin.EVAL_PERIOD=None"]
+        code = _train(experiment, model_dir, [*flags, *gin_flags])
         if code:
             return code
         secs = time.perf_counter() - start
@@ -124,7 +126,7 @@ def compare(output: str, gin_flags: Sequence[str] = ()) -> int:
     print(f"\nTest scores in [0, 100], the mean of a task's metrics:\n{format_rows(rows)}\n")
     print(
         f"Predictions: {output}/*/eval/. Ask the Hyperdecoder yourself:\n"
-        '  echo "topic: a large black dog" | hyperdecoders infer --input=- '
+        '  echo "relation: happy | unhappy" | .venv/bin/hyperdecoders infer --input=- '
         f"--model_dir={output}/{EXPERIMENTS['Hyperdecoder']}"
     )
     return 0
