@@ -7,10 +7,11 @@ A `TransformerConfig` is T5's geometry plus what adapts each stack; gin files un
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+
+from hyperdecoders_jax import nearest
 
 # What the adapters of a stack are made from, and on which sides each can stand today.
 SOURCES = ("none", "manual", "generated")
@@ -21,8 +22,7 @@ DTYPES = ("float32", "bfloat16")
 
 def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        near = difflib.get_close_matches(str(value), choices, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else f" Use one of {', '.join(choices)}."
+        hint = nearest.hint(str(value), choices) or f" Use one of {', '.join(choices)}."
         raise ValueError(f"{field} must be one of {choices}; got {value!r}.{hint}")
 
 

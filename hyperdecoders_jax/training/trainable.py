@@ -7,12 +7,12 @@ another's part.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 
+from hyperdecoders_jax import nearest
 from hyperdecoders_jax.types import Params
 
 Path = tuple[str, ...]
@@ -72,11 +72,9 @@ class TrainableConfig:
             is_norm = any(_is_layer_norm(name) for name in path)
             return self.backbone or getattr(self, top) or (self.layer_norms and is_norm)
         known = ("token_embedder", "encoder", "decoder", "encoder_adapters", "decoder_adapters")
-        near = difflib.get_close_matches(top, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise KeyError(
             f"every parameter must be under one of the keys {known}; got {'/'.join(path)!r}."
-            f"{hint} A new key needs a switch in TrainableConfig."
+            f"{nearest.hint(top, known)} A new key needs a switch in TrainableConfig."
         )
 
 
