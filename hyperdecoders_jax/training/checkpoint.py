@@ -274,7 +274,9 @@ class Checkpoints:
             raise ValueError(
                 f"keep_last must be at least 1; got {keep_last}. Give None to keep all checkpoints."
             )
-        self.directory = epath.Path(directory)
+        # Orbax takes absolute paths only; gs:// is one, which `absolute` would spoil.
+        directory = epath.Path(directory)
+        self.directory = directory if "://" in str(directory) else directory.absolute()
         self._identity = identity
         self._config_text = config_text
         self._settings = settings

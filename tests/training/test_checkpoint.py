@@ -95,6 +95,15 @@ def test_nothing_saved_restores_nothing(directory):
     assert Checkpoints(directory, IDENTITY).restore(shapes_of(make_state())) is None
 
 
+def test_a_relative_folder_works_and_a_remote_one_stays_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    state = make_state()
+    Checkpoints("run/checkpoints", IDENTITY).save(state, position=None)
+    restored = Checkpoints(tmp_path / "run/checkpoints", IDENTITY).restore(shapes_of(state))
+    assert_equal(restored.state, state)
+    assert str(Checkpoints("gs://bucket/run", IDENTITY).directory) == "gs://bucket/run"
+
+
 def test_the_newest_is_restored(directory):
     checkpoints = Checkpoints(directory, IDENTITY)
     for step in (9, 10, 100):
