@@ -217,6 +217,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # TensorFlow reads data only; what it says at its start concerns nobody here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Modules in this folder, for --module and for imports of gin files, as under `python -m`. Last,
+    # so that they hide nothing.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         others, gin_flags = split_gin_flags(arguments)
     except UsageError as error:

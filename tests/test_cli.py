@@ -102,6 +102,14 @@ def test_a_data_folder_that_is_not_there_is_told(capsys, tmp_path):
     assert "--tfds_data_dir must be a folder that exists" in capsys.readouterr().err
 
 
+def test_a_task_module_in_this_folder_is_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    (tmp_path / "tasks_of_my_own.py").write_text("print('imported')")
+    cli.main(["tasks", "--module=tasks_of_my_own", "demo_nothing"])
+    assert "imported" in capsys.readouterr().out
+
+
 def test_a_task_module_that_is_not_there_is_told(capsys):
     assert cli.main(["tasks", "--module=hyperdecoders_jax.tasks.gleu"]) == 2
     assert "no 'hyperdecoders_jax.tasks.gleu'" in capsys.readouterr().err
