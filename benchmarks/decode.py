@@ -16,6 +16,7 @@ import time
 import jax
 
 from benchmarks import measurement
+from hyperdecoders_jax import text_table
 
 
 def measure(experiment: measurement.Experiment, devices, num_calls: int):
@@ -64,7 +65,7 @@ def main() -> None:
     ]
     device = (devices or jax.devices())[0].device_kind
     print(f"decoding, batch {examples}, {dict(lengths)}, {experiment.model.decoding}, {device}")
-    print(measurement.format_rows(("", "parameters", *measurement.COST_HEADER), rows))
+    print(text_table.align([("", "parameters", *measurement.COST_HEADER), *rows]))
 
 
 if __name__ == "__main__":

@@ -155,19 +155,6 @@ def num_parameters(shapes: Any) -> int:
     return sum(x.size for x in jax.tree.leaves(shapes))
 
 
-def format_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A plain-text table; the first column to the left, the others to the right."""
-    table = [list(header), *map(list, rows)]
-    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    )
-
-
 def format_cost(found: Cost, baseline: Cost, examples: int, tokens: int) -> list[str]:
     """The cells of one row that both benchmarks share."""
 

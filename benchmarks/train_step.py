@@ -16,6 +16,7 @@ import time
 import jax
 
 from benchmarks import measurement
+from hyperdecoders_jax import text_table
 from hyperdecoders_jax.training import optimizer, train_state, train_step
 from hyperdecoders_jax.training import trainable as trainable_lib
 
@@ -99,7 +100,7 @@ def main() -> None:
     device = (devices or jax.devices())[0].device_kind
     print(f"train step, batch {examples}, {dict(experiment.task_feature_lengths)}, {device}")
     header = ("", "trained", "parameters", *measurement.COST_HEADER)
-    print(measurement.format_rows(header, rows))
+    print(text_table.align([header, *rows]))
 
 
 if __name__ == "__main__":

@@ -117,11 +117,6 @@ class Text:
     macro_reads: dict[str, Place]
     flags: list[Flag]
 
-    @property
-    def file_names(self) -> list[str]:
-        """Names of the files as they were given or included, in order."""
-        return [file.name for file in self.files]
-
 
 class _Recorder(config_parser.ParserDelegate):
     """Notes what values refer to, in place of resolving it."""

@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from hyperdecoders_jax import cli
+from hyperdecoders_jax import cli, text_table
 
 EXPERIMENTS = {
     "single adapter": "demo_single_adapter",
@@ -188,14 +188,7 @@ def format_rows(rows: Mapping[str, Row]) -> str:
     table.append(["trained parameters", *("-" if n is None else f"{n:,}" for n in counts)])
     minutes = (row.secs for row in rows.values())
     table.append(["minutes", *("-" if t is None else f"{t / 60:.1f}" for t in minutes)])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in table
-    )
+    return text_table.align(table)
 
 
 if __name__ == "__main__":

@@ -136,7 +136,9 @@ def load_start(
     if initial_checkpoint_path is None:
         params = dict(model.init(params_rng))
         source = f"{RANDOM_WEIGHTS} of seed {seed}"
-        logging.info("Drew all %d parameters from seed %d.", count(params), seed)
+        logging.info(
+            "Drew all %d parameters from seed %d.", trainable_lib.num_parameters(params), seed
+        )
     else:
         loaded = backbone.load(resolve(initial_checkpoint_path), model.config)
         loaded = jax.tree.map(lambda x: x.astype("float32"), loaded)
@@ -145,9 +147,11 @@ def load_start(
         source = str(initial_checkpoint_path)
         logging.info(
             "Loaded %d parameters from %s: %s",
-            count(loaded), source, trainable_lib.list_paths(loaded),
+            trainable_lib.num_parameters(loaded), source, trainable_lib.list_paths(loaded),
         )  # fmt: skip
-        logging.info("Drew %d new ones: %s", count(new), trainable_lib.list_paths(new))
+        logging.info(
+            "Drew %d new ones: %s", trainable_lib.num_parameters(new), trainable_lib.list_paths(new)
+        )
     trainable, frozen = trainable_lib.split(params, trainable_config)
     return Start(trainable, frozen, source, checkpoint.fingerprint(frozen))
 
@@ -160,11 +164,6 @@ def draw_new(model: Model, params_rng: jax.Array) -> Params:
 
     # Compiled as a whole, so that XLA drops the backbone instead of drawing it.
     return jax.jit(draw)(params_rng)
-
-
-def count(tree: Params) -> int:
-    """Number of parameters in a tree."""
-    return trainable_lib.num_parameters(tree)
 
 
 def identity(
@@ -427,7 +426,10 @@ def describe_run(
                 f"{name}: {task.num_truncated} of its first {task.num_checked} inputs are longer "
                 f"than their length and are cut; the longest has {task.longest_inputs} tokens."
             )
-    trained, total = count(start.trainable), count(model.param_shapes())
+    trained, total = (
+        trainable_lib.num_parameters(start.trainable),
+        trainable_lib.num_parameters(model.param_shapes()),
+    )
     lines.append(
         f"{trained:,} of {total:,} parameters are trained ({trained / total:.2%}); "
         f"the others are from {start.frozen_source}."

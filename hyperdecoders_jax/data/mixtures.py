@@ -14,7 +14,7 @@ import seqio
 import tensorflow as tf
 from absl import logging
 
-from hyperdecoders_jax import nearest
+from hyperdecoders_jax import nearest, text_table
 
 MixtureOrTask = str | seqio.Task | seqio.Mixture
 FEATURES = ("inputs", "targets")
@@ -243,9 +243,8 @@ def format_mixing_table(table: Mapping[str, MixingRow]) -> str:
     cola  75.00%     8,551
     mine  25.00%         ?
     """
-    width = max(len("task"), *(len(name) for name in table))
-    lines = [f"{'task':<{width}}  {'rate':>6}  {'examples':>8}"]
+    rows = [("task", "rate", "examples")]
     for name, row in table.items():
         size = "?" if row.num_examples is None else f"{row.num_examples:,}"
-        lines.append(f"{name:<{width}}  {row.rate:>6.2%}  {size:>8}")
-    return "\n".join(lines)
+        rows.append((name, f"{row.rate:.2%}", size))
+    return text_table.align(rows)
