@@ -24,6 +24,8 @@ from collections.abc import Iterable, Sequence
 import seqio
 import tensorflow as tf
 
+from hyperdecoders_jax.data import tokenizer
+
 BYTES = "bytes"
 PAD_ID = 0
 EOS_ID = 1
@@ -108,13 +110,13 @@ def fingerprint(vocabulary: seqio.Vocabulary) -> str:
         with tf.io.gfile.GFile(vocabulary.sentencepiece_model_file, "rb") as file:
             content = file.read()
     elif isinstance(vocabulary, seqio.ByteVocabulary):
-        content = BYTES.encode()
+        content = tokenizer.BYTES_MODEL
     else:
         raise TypeError(
             "fingerprint needs a SentencePiece or a byte vocabulary; got "
             f"{type(vocabulary).__name__}. Make it with vocabulary.load_vocabulary."
         )
-    return hashlib.sha256(content + b"|extra_ids=%d" % vocabulary.extra_ids).hexdigest()
+    return tokenizer.fingerprint(content, vocabulary.extra_ids)
 
 
 class RunVocabulary(seqio.Vocabulary):
