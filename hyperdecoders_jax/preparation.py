@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ import safetensors
 from absl import logging
 from etils import epath
 
+from hyperdecoders_jax import package_files
 from hyperdecoders_jax.data import mixtures, pipeline
 from hyperdecoders_jax.data import vocabulary as vocabulary_lib
 from hyperdecoders_jax.decoding.decoded import Decoded
@@ -26,8 +26,6 @@ from hyperdecoders_jax.training import checkpoint, partitioning, trainer
 from hyperdecoders_jax.training import trainable as trainable_lib
 from hyperdecoders_jax.types import Batch, Params
 
-# Begins the path of a file that ships with the package, wherever that is installed.
-PACKAGE_SCHEME = "package://"
 # In a .safetensors file's metadata: `vocabulary.fingerprint` of what the weights were trained with.
 VOCABULARY_KEY = "vocabulary_fingerprint"
 RANDOM_WEIGHTS = "random weights"
@@ -52,37 +50,13 @@ class Start:
     frozen_fingerprint: str
 
 
-def resolve(path: str | None) -> str | None:
-    """Turns `package://FOLDER/FILE` into where that file of the package is; others stay.
-
-    >>> resolve("/data/spiece.model")
-    '/data/spiece.model'
-
-    Raises:
-      ValueError: the package has no such file.
-    """
-    if path is None or not path.startswith(PACKAGE_SCHEME):
-        return path
-    folder, _, rest = path.removeprefix(PACKAGE_SCHEME).partition("/")
-    # The folder may lie elsewhere than its parent: setup.py maps it in.
-    spec = importlib.util.find_spec(f"hyperdecoders_jax.{folder}") if folder else None
-    for location in (spec.submodule_search_locations or ()) if spec else ():
-        found = epath.Path(location) / rest
-        if found.exists():
-            return str(found)
-    raise ValueError(
-        f"A path of {PACKAGE_SCHEME} must name a file that ships with the package; there is no "
-        f"{path}. Write {PACKAGE_SCHEME}tasks/demo_data/FILE, or a path of your own."
-    )
-
-
 def use_vocabulary(path: str, initial_checkpoint_path: str | None) -> str:
     """Makes `path` the vocabulary of this run and returns its fingerprint.
 
     Raises:
       ValueError: it cannot be read, or the initial checkpoint says that it belongs to another.
     """
-    vocabulary = vocabulary_lib.load_vocabulary(resolve(path))
+    vocabulary = vocabulary_lib.load_vocabulary(package_files.resolve(path))
     vocabulary_lib.set_run_vocabulary(vocabulary)
     fingerprint = vocabulary_lib.fingerprint(vocabulary)
     wanted = _metadata(initial_checkpoint_path).get(VOCABULARY_KEY)
@@ -97,9 +71,9 @@ def use_vocabulary(path: str, initial_checkpoint_path: str | None) -> str:
 
 def _metadata(path: str | None) -> Mapping[str, str]:
     """What the safetensors files of an initial checkpoint say of themselves."""
-    if path is None or ("://" in path and not path.startswith(PACKAGE_SCHEME)):
+    if path is None or ("://" in path and not path.startswith(package_files.SCHEME)):
         return {}
-    path = epath.Path(resolve(path))
+    path = epath.Path(package_files.resolve(path))
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     found: dict[str, str] = {}
     for file in files:
@@ -140,7 +114,7 @@ def load_start(
             "Drew all %d parameters from seed %d.", trainable_lib.num_parameters(params), seed
         )
     else:
-        loaded = backbone.load(resolve(initial_checkpoint_path), model.config)
+        loaded = backbone.load(package_files.resolve(initial_checkpoint_path), model.config)
         loaded = jax.tree.map(lambda x: x.astype("float32"), loaded)
         new = draw_new(model, params_rng)
         params = {**loaded, **new}

@@ -3,7 +3,6 @@ refused before anything is written."""
 
 import json
 import os
-import pathlib
 import socket
 import subprocess
 import sys
@@ -260,13 +259,6 @@ def test_a_line_that_is_no_text_is_refused(trained, tmp_path, capsys):
     lines.write_text('topic: a pear\n{"input": "topic: a dog"}\n')
     assert cli.main(["infer", f"--model_dir={trained}", f"--input={lines}"]) == 2
     assert 'must be an object with "inputs"' in capsys.readouterr().err
-
-
-def test_a_path_of_the_package_that_is_not_there_is_refused():
-    assert pathlib.Path(preparation.resolve("package://tasks/demo_data/demo.spiece.model")).exists()
-    for path in ("package://tasks/none.model", "package://nothing/at/all", "package://"):
-        with pytest.raises(ValueError, match="must name a file that ships with the package"):
-            preparation.resolve(path)
 
 
 def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
