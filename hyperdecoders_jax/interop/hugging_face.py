@@ -1,0 +1,355 @@
+"""A Hugging Face T5 folder opens as a configuration and arrays; ours become such a folder.
+
+T5 v1.0, v1.1, LM-adapted, FLAN, UL2, mT5 and ByT5 are one architecture with other sizes. `to_ours`
+and `from_ours` rename and transpose, array by array, and account for every one of them.
+
+Source: transformers 4.14 to 5.x, T5Config, MT5Config and their models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from hyperdecoders_jax import model
+from hyperdecoders_jax.interop import names, safetensors_files, torch_files
+from hyperdecoders_jax.interop.arrays import Accounted, Arrays, StoredArray
+from hyperdecoders_jax.modeling.config import AdapterConfig, TransformerConfig
+
+CONFIG_FILE = "config.json"
+
+_SHARED = "shared.weight"
+_HEAD = "lm_head.weight"
+# Copies of the shared embedding; a file may hold any of the three, or several.
+_COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+# Files of v1.0 hold this table, which cross-attention never reads.
+_NEVER_READ = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+
+# What differs where config.json leaves a field out.
+_DEFAULTS = {
+    "t5": {"feed_forward_proj": "relu", "tie_word_embeddings": True},
+    "mt5": {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+}
+# Their field of every size of ours.
+_SIZES = {
+    "vocab_size": "vocab_size",
+    "emb_dim": "d_model",
+    "num_heads": "num_heads",
+    "head_dim": "d_kv",
+    "mlp_dim": "d_ff",
+    "num_encoder_layers": "num_layers",
+}
+# Their feed-forward blocks; "gated-gelu" is the tanh approximation, as `gelu` is here.
+_FEED_FORWARD = {
+    "relu": ("relu",),
+    "gated-gelu": ("gelu", "linear"),
+    "gated-gelu_new": ("gelu", "linear"),
+    "gated-silu": ("silu", "linear"),
+    "gated-relu": ("relu", "linear"),
+}
+_EPSILON = 1e-6
+
+
+def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
+    """The configuration that the fields of a `config.json` describe, without adapters.
+
+    Raises:
+      ValueError: the model is no T5, or a T5 that computes something that ours does not.
+    """
+    model_type = fields.get("model_type")
+    if model_type not in _DEFAULTS:
+        reason = (
+            " umT5 has a table of relative positions in every layer, T5 one in each stack."
+            if model_type == "umt5"
+            else ""
+        )
+        raise ValueError(
+            f"The model_type of config.json must be among {tuple(_DEFAULTS)}; got {model_type!r}."
+            f"{reason} Choose a T5, mT5 or ByT5."
+        )
+    missing = sorted(name for name in _SIZES.values() if name not in fields)
+    if missing:
+        raise ValueError(
+            f"config.json must give every size of the model; it lacks {', '.join(missing)}. Copy "
+            "or download it again."
+        )
+    fields = _DEFAULTS[model_type] | dict(fields)
+    _check(fields, "feed_forward_proj", tuple(_FEED_FORWARD))
+    _check(fields, "layer_norm_epsilon", (_EPSILON,))
+    _check(fields, "quantization_config", (None,))
+    num_decoder_layers = fields.get("num_decoder_layers")
+    if num_decoder_layers is None:
+        num_decoder_layers = fields["num_layers"]
+    return TransformerConfig(
+        **{ours: fields[theirs] for ours, theirs in _SIZES.items()},
+        num_decoder_layers=num_decoder_layers,
+        mlp_activations=_FEED_FORWARD[fields["feed_forward_proj"]],
+        # transformers 5 calls every T5 tied, and keeps here what told v1.0 from v1.1.
+        logits_via_embedding=fields.get("scale_decoder_outputs", fields["tie_word_embeddings"]),
+        dropout_rate=fields.get("dropout_rate", 0.1),
+        relpos_buckets=fields.get("relative_attention_num_buckets", 32),
+        relpos_max_distance=fields.get("relative_attention_max_distance", 128),
+    )
+
+
+def config_to_json(config: TransformerConfig) -> dict[str, Any]:
+    """The fields of a `config.json` for the T5 of `config`; its adapters are left out.
+
+    Raises:
+      ValueError: Hugging Face's T5 has no such feed-forward block.
+    """
+    known = {ours: theirs for theirs, ours in reversed(_FEED_FORWARD.items())}
+    if config.mlp_activations not in known:
+        raise ValueError(
+            f"mlp_activations must be among {tuple(known)} for a Hugging Face T5; got "
+            f"{config.mlp_activations}. Keep this model in another format."
+        )
+    return {
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        **{theirs: getattr(config, ours) for ours, theirs in _SIZES.items()},
+        "num_decoder_layers": config.num_decoder_layers,
+        "feed_forward_proj": known[config.mlp_activations],
+        "tie_word_embeddings": config.logits_via_embedding,
+        "dropout_rate": config.dropout_rate,
+        "relative_attention_num_buckets": config.relpos_buckets,
+        "relative_attention_max_distance": config.relpos_max_distance,
+        "layer_norm_epsilon": _EPSILON,
+        "is_encoder_decoder": True,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "decoder_start_token_id": 0,
+    }
+
+
+def open(folder_or_hub_id: str | os.PathLike) -> tuple[TransformerConfig, dict[str, StoredArray]]:
+    """The configuration and the arrays of a folder, in PyTorch's names and layouts.
+
+    Safetensors come first, then `pytorch_model.bin`; of either, shards too. A string that is no
+    path and looks like a hub id, such as "google/t5-v1_1-base", is downloaded (into Hugging Face's
+    cache, once).
+
+    Raises:
+      FileNotFoundError: there is no such folder, or no config.json, weights or shard in it.
+      ImportError: a hub id needs huggingface_hub, a .bin file PyTorch.
+      ValueError: `config.json` or a file of weights is no good.
+    """
+    folder = _find(folder_or_hub_id)
+    config = config_from_json(read_config(folder))
+    if not any(folder.glob("*.safetensors*")) and torch_files.has_files(folder):
+        return config, torch_files.open(folder)
+    arrays = safetensors_files.open(folder)
+    if safetensors_files.metadata(folder).get("format") == "flax":
+        arrays = dict(_from_flax(name, array) for name, array in arrays.items())
+    return config, arrays
+
+
+def read_config(folder: epath.Path) -> dict[str, Any]:
+    """The fields of a folder's `config.json`.
+
+    Raises:
+      FileNotFoundError: there is none.
+      ValueError: it is not JSON.
+    """
+    file = folder / CONFIG_FILE
+    if not file.exists():
+        raise FileNotFoundError(
+            f"A Hugging Face folder must hold {CONFIG_FILE}, which has the sizes of the model; "
+            f"{folder} has none. Download it to the weights, from the same place."
+        )
+    try:
+        fields = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} must be JSON: {error}. Copy or download it again.") from error
+    if not isinstance(fields, dict):
+        raise ValueError(
+            f"{file} must be a JSON object of fields; got {type(fields).__name__}. Copy or "
+            "download it again."
+        )
+    return fields
+
+
+def write(
+    folder: str | os.PathLike,
+    config: TransformerConfig,
+    arrays: Arrays,
+    max_shard_bytes: int = safetensors_files.MAX_SHARD_BYTES,
+) -> None:
+    """Writes `config.json` and safetensors, which `from_pretrained` of transformers reads.
+
+    Args:
+      folder: made where it is missing.
+      config: of the model.
+      arrays: in PyTorch's names and layouts, as `from_ours` gives them.
+      max_shard_bytes: of a file; transformers' own limit by default.
+    """
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # transformers refuses files that do not say whose layout they have.
+    safetensors_files.write_sharded(folder, arrays, max_shard_bytes, {"format": "pt"})
+    (folder / CONFIG_FILE).write_text(json.dumps(config_to_json(config), indent=2) + "\n")
+
+
+def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
+    """Their arrays under our paths, in our layouts: T5's own parameters.
+
+    Cost: reads the copies of the embedding, to be sure that they are copies; nothing else yet.
+
+    Raises:
+      ValueError: they are not exactly the parameters of `config`, in number and shape.
+    """
+    arrays, left = _without_copies(arrays, config)
+    wanted = names.hugging_face_names(config)
+    missing = sorted(set(wanted.values()) - set(arrays))
+    unexpected = sorted(set(arrays) - set(wanted.values()))
+    if missing or unexpected:
+        raise ValueError(
+            "The weights must be exactly the parameters of the model's T5; missing: "
+            f"{_abridge(missing)}; unexpected: {_abridge(unexpected)}. Compare the configuration "
+            "with these weights: the numbers of layers; one feed-forward input and no lm_head "
+            "(v1.0), or two and an lm_head (v1.1)."
+        )
+    _check_vocabulary(arrays, config)
+    shapes = _shapes(config)
+    found = {}
+    for path, name in wanted.items():
+        array = transposed(path, arrays[name])
+        if array.shape != shapes[path]:
+            raise ValueError(
+                f"The weights must fit the configuration; {name} makes {path} of shape "
+                f"{array.shape}, and the configuration {shapes[path]}. Correct its sizes."
+            )
+        found[path] = array
+    return Accounted(found, left)
+
+
+def from_ours(arrays: Arrays, config: TransformerConfig) -> dict[str, StoredArray]:
+    """Our arrays in PyTorch's names and layouts; the opposite of `to_ours`.
+
+    Raises:
+      ValueError: they are not exactly T5's own parameters.
+    """
+    wanted = names.hugging_face_names(config)
+    missing = sorted(set(wanted) - set(arrays))
+    unexpected = sorted(set(arrays) - set(wanted))
+    if missing or unexpected:
+        raise ValueError(
+            "A Hugging Face T5 holds exactly T5's own parameters; missing: "
+            f"{_abridge(missing)}; it has no place for: {_abridge(unexpected)}. Leave out what "
+            "adapts the T5; a folder of adapters keeps it."
+        )
+    return {name: transposed(path, arrays[path]) for path, name in wanted.items()}
+
+
+def transposed(path: str, array: StoredArray) -> StoredArray:
+    """The array of one of T5's own parameters in the other layout, ours or PyTorch's."""
+    shape = names.transpose(path, np.broadcast_to(0, array.shape)).shape
+    return array.then(lambda value: names.transpose(path, value), shape)
+
+
+def _find(folder_or_hub_id: str | os.PathLike) -> epath.Path:
+    folder = epath.Path(folder_or_hub_id)
+    if folder.is_dir():
+        return folder
+    name = os.fspath(folder_or_hub_id)
+    if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise FileNotFoundError(
+            "A Hugging Face model must be a folder, or a hub id such as google/t5-v1_1-base; got "
+            f"{name}. Correct the path."
+        )
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ImportError(
+            f"There is no folder {name}; downloading that model needs huggingface_hub, which is not"
+            " installed. Install it (pip install huggingface_hub), or download the folder by hand."
+        ) from error
+
+    def download(*patterns):
+        return epath.Path(huggingface_hub.snapshot_download(name, allow_patterns=list(patterns)))
+
+    folder = download(CONFIG_FILE, "*.safetensors", "*.safetensors.index.json")
+    if not any(folder.glob("*.safetensors")):
+        folder = download(CONFIG_FILE, "pytorch_model*.bin", "pytorch_model.bin.index.json")
+    return folder
+
+
+def _check(fields: Mapping[str, Any], name: str, choices: tuple) -> None:
+    if name in fields and fields[name] not in choices:
+        raise ValueError(
+            f"{name} in config.json must be among {choices}; got {fields[name]!r}, which this T5 "
+            "does not compute. Choose another model."
+        )
+
+
+def _from_flax(name: str, array: StoredArray) -> tuple[str, StoredArray]:
+    """Flax's names end with what PyTorch calls `weight`; its kernels are [fan_in, fan_out]."""
+    owner, _, leaf = name.rpartition(".")
+    if leaf == "kernel":
+        array = array.then(np.transpose, array.shape[::-1])
+    return f"{owner}.weight", array
+
+
+def _without_copies(
+    arrays: Arrays, config: TransformerConfig
+) -> tuple[dict[str, StoredArray], dict[str, str]]:
+    """One name for the embedding, and why the others were left."""
+    arrays = dict(arrays)
+    left = {}
+    tables = [name for name in (_SHARED, *_COPIES) if name in arrays]
+    if config.logits_via_embedding and _HEAD in arrays:
+        tables.append(_HEAD)
+    if not tables:
+        return arrays, left
+    table = arrays.pop(tables[0])
+    value = table.read() if len(tables) > 1 else None
+    for name in tables[1:]:
+        if not np.array_equal(arrays.pop(name).read(), value):
+            raise ValueError(
+                f"{name} must be a copy of {tables[0]}, because the model has one embedding for "
+                "both; they differ. "
+                + (
+                    "Set LOGITS_VIA_EMBEDDING = False (tie_word_embeddings in config.json), as "
+                    "T5 v1.1 does."
+                    if name == _HEAD
+                    else "These weights are of another architecture: choose a T5's."
+                )
+            )
+        left[name] = f"a copy of {tables[0]}"
+    if _NEVER_READ in arrays:
+        del arrays[_NEVER_READ]
+        left[_NEVER_READ] = "T5 never reads it"
+    return arrays | {_SHARED: table}, left
+
+
+def _check_vocabulary(arrays: Arrays, config: TransformerConfig) -> None:
+    for name in (_SHARED, _HEAD):
+        if name in arrays and arrays[name].shape[0] != config.vocab_size:
+            raise ValueError(
+                f"{name} must have one row for each of the vocab_size = {config.vocab_size} tokens "
+                f"of the configuration; it has {arrays[name].shape[0]}. Set vocab_size to the "
+                "rows that there are; `hyperdecoders convert --vocab_size=N` makes them more or "
+                "fewer."
+            )
+
+
+def _shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
+    plain = dataclasses.replace(
+        config, encoder_adapter=AdapterConfig(), decoder_adapter=AdapterConfig()
+    )
+    shapes = names.flatten(model.Model(plain).param_shapes())
+    return {path: leaf.shape for path, leaf in shapes.items()}
+
+
+def _abridge(found: list[str]) -> str:
+    if not found:
+        return "none"
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return ", ".join(found[:5]) + more
