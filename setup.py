@@ -39,6 +39,7 @@ REQUIREMENTS = [
     # What clu's metric writers import, and name nowhere.
     "tensorboard>=2.21",
     "tensorflow-datasets>=4.9.10",
+    "tensorstore>=0.1.86",
     "tqdm>=4.70",
 ]
 
