@@ -1,6 +1,8 @@
+import functools
 import json
 import shutil
 
+import jax
 import ml_dtypes
 import numpy as np
 import orbax.checkpoint as ocp
@@ -8,8 +10,10 @@ import pytest
 import tensorstore
 from flax import serialization
 
+from hyperdecoders_jax import model
 from hyperdecoders_jax.interop import arrays as arrays_lib
 from hyperdecoders_jax.interop import names, t5x_checkpoint
+from tests import tiny
 
 KERNEL = "encoder/layers_0/mlp/wo/kernel"
 
@@ -257,3 +261,104 @@ def test_a_checkpoint_is_not_written_over(tmp_path):
 def test_an_unknown_layout_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"must be one of .*'orbx'. Did you mean 'orbax'\?"):
         write(tmp_path, "orbx")
+
+
+class T5X:
+    """T5X's side: its minimal T5 with Adafactor, and its two ways to save and restore."""
+
+    def __init__(self, folder):
+        checkpoints = pytest.importorskip("t5x.checkpoints", reason="T5X is not installed")
+        from t5x import adafactor, partitioning, train_state
+        from t5x.examples.t5 import network
+
+        config = tiny.make_config("none", "none", dropout_rate=0.0)
+        theirs = network.Transformer(
+            network.T5Config(
+                **{
+                    field: getattr(config, field)
+                    for field in network.T5Config.__dataclass_fields__
+                    if hasattr(config, field) and field != "dtype"
+                }
+            )
+        )
+        tokens = np.ones((1, 1), np.int32)
+        variables = jax.eval_shape(
+            lambda: theirs.init(jax.random.key(0), tokens, tokens, tokens, enable_dropout=False)
+        )
+        params = tiny.make_params(model.Model(config))
+        self.params = {k: np.asarray(v) for k, v in names.flatten(params).items()}
+        factors = adafactor.standard_logical_factor_rules()
+        self.state = train_state.FlaxOptimTrainState.create(
+            adafactor.Adafactor(1e-3, logical_factor_rules=factors),
+            {"params": params, "params_axes": variables["params_axes"]},
+        )
+        self.other_state = self.state.replace_params(jax.tree.map(lambda x: -x, params))
+        self.checkpoints, self.folder = checkpoints, folder
+        self.partitioner = partitioning.PjitPartitioner(num_partitions=1)
+
+    def save(self, layout, dtype=np.float32):
+        """Writes `params` as a checkpoint in `folder`."""
+        if layout == "t5x":
+            saver = self.checkpoints.Checkpointer
+            saver(self.state, self.partitioner, str(self.folder), save_dtype=dtype).save(self.state)
+        else:
+            saver = self.checkpoints.OrbaxCheckpointManagerInterface
+            manager = saver(str(self.folder), self.state, self.partitioner)
+            manager.save(self.state)
+            manager.close()
+
+    def restore(self, path, with_orbax):
+        """Starts a training from `path`, as `t5x.train` does; another state is fallen back to."""
+        from t5x import state_utils
+
+        keep_new = (("state/param_states.*", None),)
+        rules = functools.partial(state_utils.apply_assignment_map, assignment_map=keep_new)
+        if with_orbax:
+            manager = self.checkpoints.OrbaxCheckpointManagerInterface
+            restorer = manager(str(self.folder), self.other_state, self.partitioner)
+        else:
+            checkpointer = self.checkpoints.Checkpointer
+            restorer = checkpointer(self.other_state, self.partitioner, str(self.folder))
+        return restorer.restore(
+            path=str(path),
+            fallback_state=self.other_state.state_dict(),
+            state_transformation_fns=[rules],
+        )
+
+
+@pytest.mark.t5x
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("layout", "with_orbax"),
+    [("t5x", False), ("t5x", True), ("orbax", True)],
+    ids=["t5x", "t5x by its Orbax interface", "orbax"],
+)
+def test_t5x_starts_from_what_is_written(tmp_path, layout, with_orbax, dtype):
+    t5x = T5X(tmp_path)
+    expected = {path: value.astype(dtype) for path, value in t5x.params.items()}
+    path = write(tmp_path, layout, expected, step=11)
+    restored = t5x.restore(path, with_orbax)
+    found = names.flatten(jax.tree.map(np.asarray, restored.params))
+    assert_holds(arrays_lib.in_memory(found), expected)
+    assert restored.step == 11
+
+
+@pytest.mark.t5x
+def test_t5x_loads_what_is_written_without_a_model(tmp_path):
+    checkpoints = pytest.importorskip("t5x.checkpoints", reason="T5X is not installed")
+    loaded = checkpoints.load_t5x_checkpoint(str(write(tmp_path, step=11)))
+    assert_holds(arrays_lib.in_memory(names.flatten(loaded["target"])), make_arrays())
+    assert loaded["state"] == {"step": 11}
+
+
+@pytest.mark.t5x
+@pytest.mark.parametrize(
+    ("layout", "dtype"), [("t5x", "float32"), ("t5x", "bfloat16"), ("orbax", "float32")]
+)
+def test_what_t5x_saves_is_read(tmp_path, layout, dtype):
+    t5x = T5X(tmp_path)
+    t5x.save(layout, np.dtype(dtype))
+    found = t5x_checkpoint.account(tmp_path)
+    expected = {path: value.astype(dtype) for path, value in t5x.params.items()}
+    assert_holds(found.arrays, expected)
+    assert len(found.left) == 1 + 4 * len(expected)  # Adafactor has four arrays for a parameter
