@@ -39,6 +39,10 @@ class StoredArray:
         shape = self.shape if shape is None else shape
         return StoredArray(shape, self.dtype, lambda: function(self.read()))
 
+    def cast(self, dtype: np.dtype) -> StoredArray:
+        """The array in another type."""
+        return StoredArray(self.shape, dtype, lambda: self.read().astype(dtype))
+
 
 Arrays = Mapping[str, StoredArray]
 
