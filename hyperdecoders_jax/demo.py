@@ -78,9 +78,8 @@ def write_backbone(model_dir: str, path: str) -> None:
     import ml_dtypes
     import numpy as np
 
-    from hyperdecoders_jax import preparation
     from hyperdecoders_jax.data import vocabulary
-    from hyperdecoders_jax.interop import backbone
+    from hyperdecoders_jax.interop import backbone, conversion
     from hyperdecoders_jax.model import Model
     from hyperdecoders_jax.training import trainer
 
@@ -90,7 +89,7 @@ def write_backbone(model_dir: str, path: str) -> None:
     params = jax.tree.map(lambda x: np.asarray(x).astype(ml_dtypes.bfloat16), params)
     metadata = {
         "made_by": f"gin_configs/experiments/{PRETRAINING}.gin, step {step}",
-        preparation.VOCABULARY_KEY: vocabulary.fingerprint(vocabulary.RUN_VOCABULARY.current),
+        conversion.VOCABULARY_KEY: vocabulary.fingerprint(vocabulary.RUN_VOCABULARY.current),
     }
     backbone.save(path, params, metadata)
 

@@ -6,13 +6,13 @@ loading before compiling; nothing here writes a file.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import safetensors
 from absl import logging
 from etils import epath
 
@@ -20,14 +20,12 @@ from hyperdecoders_jax import package_files
 from hyperdecoders_jax.data import mixtures, pipeline
 from hyperdecoders_jax.data import vocabulary as vocabulary_lib
 from hyperdecoders_jax.decoding.decoded import Decoded
-from hyperdecoders_jax.interop import backbone
+from hyperdecoders_jax.interop import backbone, conversion, safetensors_files
 from hyperdecoders_jax.model import BACKBONE_KEYS, Model
 from hyperdecoders_jax.training import checkpoint, partitioning, trainer
 from hyperdecoders_jax.training import trainable as trainable_lib
 from hyperdecoders_jax.types import Batch, Params
 
-# In a .safetensors file's metadata: `vocabulary.fingerprint` of what the weights were trained with.
-VOCABULARY_KEY = "vocabulary_fingerprint"
 RANDOM_WEIGHTS = "random weights"
 
 PredictFn = Callable[[Batch], Decoded]
@@ -59,7 +57,7 @@ def use_vocabulary(path: str, initial_checkpoint_path: str | None) -> str:
     vocabulary = vocabulary_lib.load_vocabulary(package_files.resolve(path))
     vocabulary_lib.set_run_vocabulary(vocabulary)
     fingerprint = vocabulary_lib.fingerprint(vocabulary)
-    wanted = _metadata(initial_checkpoint_path).get(VOCABULARY_KEY)
+    wanted = _vocabulary_of(initial_checkpoint_path)
     if wanted is not None and wanted != fingerprint:
         raise ValueError(
             f"The vocabulary must be the one that the initial checkpoint was trained with; "
@@ -69,21 +67,20 @@ def use_vocabulary(path: str, initial_checkpoint_path: str | None) -> str:
     return fingerprint
 
 
-def _metadata(path: str | None) -> Mapping[str, str]:
-    """What the safetensors files of an initial checkpoint say of themselves."""
+def _vocabulary_of(initial_checkpoint_path: str | None) -> str | None:
+    """The fingerprint of an initial checkpoint's own vocabulary, if it holds one or says so."""
+    path = initial_checkpoint_path
     if path is None or ("://" in path and not path.startswith(package_files.SCHEME)):
-        return {}
-    path = epath.Path(package_files.resolve(path))
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-    found: dict[str, str] = {}
-    for file in files:
-        if file.suffix == ".safetensors" and file.exists():
-            try:
-                with safetensors.safe_open(str(file), framework="np") as opened:
-                    found |= opened.metadata() or {}
-            except safetensors.SafetensorError:
-                return {}  # Whoever loads it says what is wrong.
-    return found
+        return None
+    place = epath.Path(package_files.resolve(path))
+    # What cannot be read is told by whoever loads it.
+    if place.is_dir():
+        with contextlib.suppress(ValueError):
+            return vocabulary_lib.fingerprint(vocabulary_lib.load_vocabulary(str(place)))
+    if place.suffix == ".safetensors":
+        with contextlib.suppress(ValueError, OSError):
+            return safetensors_files.metadata(place).get(conversion.VOCABULARY_KEY)
+    return None
 
 
 def load_start(
@@ -97,12 +94,13 @@ def load_start(
     Args:
       model: whose parameters are wanted.
       trainable_config: splits them.
-      initial_checkpoint_path: T5's own parameters; None draws these too.
+      initial_checkpoint_path: T5's own parameters, and perhaps others, in any format; None draws
+        all.
       seed: of what is drawn.
 
     Raises:
       FileNotFoundError: nothing is at that path.
-      ValueError: what is there does not fit the model, or nothing is trainable.
+      ValueError: what is there is damaged or does not fit the model, or nothing is trainable.
     """
     params_rng = jax.random.key(seed)
     # Before anything is read or drawn: the answer needs shapes alone.
@@ -114,15 +112,17 @@ def load_start(
             "Drew all %d parameters from seed %d.", trainable_lib.num_parameters(params), seed
         )
     else:
-        loaded = backbone.load(package_files.resolve(initial_checkpoint_path), model.config)
-        loaded = jax.tree.map(lambda x: x.astype("float32"), loaded)
-        new = draw_new(model, params_rng)
-        params = {**loaded, **new}
+        loaded = backbone.load(initial_checkpoint_path, model.config)
+        new = {key: x for key, x in draw_new(model, params_rng).items() if key not in loaded.params}
+        params = {**loaded.params, **new}
         source = str(initial_checkpoint_path)
         logging.info(
             "Loaded %d parameters from %s: %s",
-            trainable_lib.num_parameters(loaded), source, trainable_lib.list_paths(loaded),
-        )  # fmt: skip
+            trainable_lib.num_parameters(loaded.params),
+            source,
+            trainable_lib.list_paths(loaded.params),
+        )
+        logging.info("Left of it: %s", loaded.left or "nothing")
         logging.info(
             "Drew %d new ones: %s", trainable_lib.num_parameters(new), trainable_lib.list_paths(new)
         )

@@ -48,7 +48,8 @@ def train(
       model: what is trained.
       model_dir: gets everything that is written; a run that is in it is continued.
       vocabulary: path, folder, URL or "bytes"; see `vocabulary.load_vocabulary`.
-      initial_checkpoint_path: T5's own parameters as safetensors; None draws random ones.
+      initial_checkpoint_path: T5's own parameters, in any format of `interop.conversion`; None draws
+        random ones.
       data: what is trained on.
       eval_split: what is evaluated on; None for no evaluation.
       eval_batch_size: examples of one prediction step; None: as many as of a training step.

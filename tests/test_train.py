@@ -15,7 +15,7 @@ import safetensors.numpy
 
 from hyperdecoders_jax import cli, preparation
 from hyperdecoders_jax.data import vocabulary
-from hyperdecoders_jax.interop import backbone
+from hyperdecoders_jax.interop import backbone, conversion
 from hyperdecoders_jax.training import trainer
 
 TINY = {
@@ -141,7 +141,7 @@ def test_backbone_weights_of_a_file_are_the_frozen_ones(tmp_path, capsys):
     fingerprint = vocabulary.fingerprint(
         vocabulary.load_vocabulary(vocabulary.DEMO_VOCABULARY_PATH)
     )
-    backbone.save(path, start.frozen, {preparation.VOCABULARY_KEY: fingerprint})
+    backbone.save(path, start.frozen, {conversion.VOCABULARY_KEY: fingerprint})
     assert cli.main(train_arguments(model_dir, INITIAL_CHECKPOINT_PATH=path)) == 0
     assert f"the others are from {path}" in capsys.readouterr().err
     identity = trainer.open_checkpoints(str(model_dir)).read_run(3)["identity"]
@@ -210,9 +210,7 @@ def test_a_model_directory_that_cannot_be_written_is_refused(tmp_path, capsys):
 def test_a_vocabulary_of_other_weights_is_refused(tmp_path, capsys):
     path = tmp_path / "t5.safetensors"
     weights = {"a": np.zeros(2, np.float32)}
-    path.write_bytes(
-        safetensors.numpy.save(weights, {preparation.VOCABULARY_KEY: "0123456789abcd"})
-    )
+    path.write_bytes(safetensors.numpy.save(weights, {conversion.VOCABULARY_KEY: "0123456789abcd"}))
     assert cli.main(train_arguments(tmp_path / "model", INITIAL_CHECKPOINT_PATH=path)) == 2
     assert "with one of fingerprint 0123456789ab" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
