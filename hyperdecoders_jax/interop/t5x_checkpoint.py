@@ -40,8 +40,8 @@ _T5X_INDEX = "checkpoint"
 _ORBAX_INDEX = "state/_METADATA"
 # First bytes of the file `checkpoint` of a TensorFlow checkpoint.
 _TENSORFLOW = b"model_checkpoint_path"
-# 64 MiB of float32: T5X's hosts read parts of an array, and a part is whole chunks.
-_CHUNK_ELEMENTS = 16 * 2**20
+# 16 MiB of float32: chunks are packed in parallel, and each of T5X's hosts reads those it needs.
+_CHUNK_ELEMENTS = 4 * 2**20
 
 
 def is_checkpoint(path: str | epath.Path) -> bool:
