@@ -317,8 +317,57 @@ def data_shard(config: TrainedConfig) -> tuple[int, int]:
     return partitioning.make_partitioner(config.partitioning).data_shard()
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainedParams:
+    """The parameters of a training run.
+
+    Attributes:
+      step: of the checkpoint; None for the parameters before training.
+      task_names: the ordered list that numbers tasks.
+      trainable: of the checkpoint.
+      frozen: float32, as the run started with them.
+    """
+
+    step: int | None
+    task_names: tuple[str, ...] | None
+    trainable: Params
+    frozen: Params
+
+
+def load_trained(config: TrainedConfig, placements: Params | None = None) -> TrainedParams:
+    """Loads a checkpoint and the frozen part that belongs to it.
+
+    Args:
+      config: which.
+      placements: shardings of the trainable parameters; without, they go to the first device.
+
+    Raises:
+      ValueError: there is no such checkpoint, it is damaged, or it is of another run.
+    """
+    fingerprint = use_vocabulary(config.vocabulary, config.initial_checkpoint_path)
+    step = _find_step(config)
+    model, path = config.model, config.initial_checkpoint_path
+    names = task_names_of(config)
+    if step is None:
+        start = load_start(model, config.trainable, path, config.random_seed)
+        return TrainedParams(None, names, start.trainable, start.frozen)
+    check_newest_checkpoint(config.model_dir, model, names, fingerprint)
+    start = load_start(model, config.trainable, path, config.random_seed)
+    checkpoints = _reader(config.model_dir)
+    there = checkpoint.identity_of(checkpoints.read_run(step))
+    here = identity(model, start, names, fingerprint)
+    checkpoint.check_same(there, here, str(checkpoints.directory / str(step)))
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), dict(start.trainable))
+    if placements is not None:
+        # Read to where it shall lie: the devices that saved it need not exist here.
+        shapes = jax.tree.map(
+            lambda x, sharding: x.update(sharding=sharding), shapes, dict(placements)
+        )
+    return TrainedParams(step, names, checkpoints.load_trainable(shapes, step), start.frozen)
+
+
 def open_trained(config: TrainedConfig, max_len: int, batch_size: int) -> Trained:
-    """Loads a checkpoint and the frozen part that belongs to it, and places both on the devices.
+    """Loads a checkpoint as `load_trained` does, and places the model on the devices.
 
     Args:
       config: which.
@@ -326,41 +375,25 @@ def open_trained(config: TrainedConfig, max_len: int, batch_size: int) -> Traine
       batch_size: examples of one prediction step.
 
     Raises:
-      ValueError: there is no such checkpoint, it is damaged, it is of another run, or the batch
-        does not divide over the devices.
+      ValueError: what `load_trained` raises, or the batch does not divide over the devices.
     """
     trainable_lib.check_frozen_dtype(config.frozen_dtype)
     check_decoding(config.model, max_len)
     partitioner = partitioning.make_partitioner(config.partitioning)
     partitioner.check_batch_size(batch_size)
-    fingerprint = use_vocabulary(config.vocabulary, config.initial_checkpoint_path)
-    step = _find_step(config)
-    model, path = config.model, config.initial_checkpoint_path
-    names = task_names_of(config)
-    if step is not None:
-        check_newest_checkpoint(config.model_dir, model, names, fingerprint)
-    start = load_start(model, config.trainable, path, config.random_seed)
+    model = config.model
     axes = model.param_axes()
-    placements = partitioner.param_shardings(start.trainable, axes)
-    if step is None:
-        trained = partitioner.put_params(start.trainable, placements)
-    else:
-        checkpoints = _reader(config.model_dir)
-        there = checkpoint.identity_of(checkpoints.read_run(step))
-        here = identity(model, start, names, fingerprint)
-        checkpoint.check_same(there, here, str(checkpoints.directory / str(step)))
-        # Read to where it shall lie: the devices that saved it need not exist here.
-        shapes = jax.tree.map(
-            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-            dict(start.trainable),
-            placements,
-        )
-        trained = checkpoints.load_trainable(shapes, step)
-    frozen = trainable_lib.cast_frozen(start.frozen, config.frozen_dtype)
+    shapes, _ = trainable_lib.split(model.param_shapes(), config.trainable)
+    placements = partitioner.param_shardings(shapes, axes)
+    loaded = load_trained(config, placements)
+    trained = loaded.trainable
+    if loaded.step is None:
+        trained = partitioner.put_params(trained, placements)
+    frozen = trainable_lib.cast_frozen(loaded.frozen, config.frozen_dtype)
     frozen = partitioner.put_params(frozen, partitioner.param_shardings(frozen, axes))
     params = trainable_lib.merge(trained, frozen)
     predictor = Predictor(model, partitioner, max_len, config.random_seed)
-    return Trained(step or 0, names, *predictor.bind(params))
+    return Trained(loaded.step or 0, loaded.task_names, *predictor.bind(params))
 
 
 def _find_step(config: TrainedConfig) -> int | None:

@@ -48,7 +48,7 @@ def train(
       model: what is trained.
       model_dir: gets everything that is written; a run that is in it is continued.
       vocabulary: path, folder, URL or "bytes"; see `vocabulary.load_vocabulary`.
-      initial_checkpoint_path: T5's own parameters, in any format of `interop.conversion`; None draws
+      initial_checkpoint_path: T5's own parameters, in any format of `conversion`; None draws
         random ones.
       data: what is trained on.
       eval_split: what is evaluated on; None for no evaluation.
