@@ -17,13 +17,14 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import itertools
 import os
 import pkgutil
 import re
 import tokenize
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -63,14 +64,17 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class MacroRead:
-    """`%NAME` in a value."""
+    """`%NAME` in a value; its repr is gin."""
 
     name: str
+
+    def __repr__(self) -> str:
+        return f"%{self.name}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """`@scope/module.function` in a value, with or without a call."""
+    """`@scope/module.function` in a value, with or without a call; its repr is gin."""
 
     scoped_selector: str
     is_called: bool
@@ -79,6 +83,9 @@ class Reference:
     def selector(self) -> str:
         """The name without its scope."""
         return self.scoped_selector.rsplit("/", 1)[-1]
+
+    def __repr__(self) -> str:
+        return f"@{self.scoped_selector}" + "()" * self.is_called
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +101,7 @@ class Flag:
     place: Place
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class SourceFile:
     """One gin file as it was read: its statements, nothing resolved."""
 
@@ -107,6 +114,35 @@ class SourceFile:
     references: list[tuple[str, Place]]
     has_dynamic_registration: bool = False
 
+    def full_name(self, selector: str) -> str:
+        """What the file calls `selector`, with the module that it is imported from."""
+        first, _, rest = selector.partition(".")
+        for statement, _ in self.imports:
+            if statement.bound_name() == first and (statement.is_from or statement.alias):
+                return f"{statement.module}.{rest}"
+        return selector
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Binding:
+    """One binding of a file; of a flag where there is no file."""
+
+    statement: config_parser.BindingStatement
+    file: SourceFile | None
+    place: Place
+
+    def binds(self, name: MacroRead | Reference) -> bool:
+        """Whether this sets a macro, or a parameter of what a reference with a full name means."""
+        if isinstance(name, MacroRead) or not self.statement.arg_name:
+            return not self.statement.arg_name and name == MacroRead(_macro_name(self.statement))
+        # A flag may name the end alone, of what it binds and of what it refers to.
+        here, there = f".{self.full_name(self.statement.selector)}", f".{name.selector}"
+        return here.endswith(there) or there.endswith(here)
+
+    def full_name(self, selector: str) -> str:
+        """See `SourceFile.full_name`."""
+        return selector if self.file is None else self.file.full_name(selector)
+
 
 @dataclasses.dataclass
 class Text:
@@ -116,6 +152,7 @@ class Text:
     macro_values: dict[str, tuple[Any, Place]]
     macro_reads: dict[str, Place]
     flags: list[Flag]
+    bindings: list[Binding]
 
 
 class _Recorder(config_parser.ParserDelegate):
@@ -244,7 +281,7 @@ def read(
     Raises:
       ConfigurationError: a file that does not exist or is no valid gin.
     """
-    text = Text([], {}, {}, [])
+    text = Text([], {}, {}, [], [])
     for name in gin_files:
         _read_file(name, folders, text, included_by=None, open_files=())
     for binding in bindings:
@@ -256,6 +293,7 @@ def read(
                     f"Imports and includes belong into a file."
                 )
             _note_macros(statement, recorder, place, text)
+            text.bindings.append(Binding(statement, None, place))
             is_macro = not statement.arg_name
             text.flags.append(
                 Flag(
@@ -263,7 +301,7 @@ def read(
                     statement.scope,
                     "" if is_macro else statement.selector,
                     statement.arg_name,
-                    "/".join(filter(None, [statement.scope, statement.selector])) * is_macro,
+                    _macro_name(statement) * is_macro,
                     tuple(recorder.references),
                     place,
                 )
@@ -319,15 +357,19 @@ def _read_file(
                 file.references += [(selector, place) for selector in recorder.references]
                 if statement.arg_name:
                     file.parameters.append((statement.selector, statement.arg_name, place))
+                text.bindings.append(Binding(statement, file, place))
     text.files.append(file)
+
+
+def _macro_name(statement: config_parser.BindingStatement) -> str:
+    return "/".join(filter(None, [statement.scope, statement.selector]))
 
 
 def _note_macros(statement, recorder: _Recorder, place: Place, text: Text) -> None:
     for macro in recorder.macros:
         text.macro_reads.setdefault(macro, place)
     if not statement.arg_name:
-        name = f"{statement.scope}/{statement.selector}" if statement.scope else statement.selector
-        text.macro_values[name] = (statement.value, place)
+        text.macro_values[_macro_name(statement)] = (statement.value, place)
 
 
 def check_macros(text: Text) -> None:
@@ -336,6 +378,11 @@ def check_macros(text: Text) -> None:
     Raises:
       ConfigurationError: names the first that is not, where it stands, and the nearest name.
     """
+    _check_macros_are_read(text)
+    _check_macros_are_set(text)
+
+
+def _check_macros_are_read(text: Text) -> None:
     for name, (_, place) in text.macro_values.items():
         if name not in text.macro_reads:
             unset = [read for read in text.macro_reads if read not in text.macro_values]
@@ -345,6 +392,9 @@ def check_macros(text: Text) -> None:
                 f"(set in {place}) is read by none of the {len(text.files)} files of this run."
                 f"{hint or ' Remove it, or include the file that reads it.'}"
             )
+
+
+def _check_macros_are_set(text: Text) -> None:
     for name, place in text.macro_reads.items():
         flag = f", or with --{name.lower()}=…" if name in OWN_FLAGS else ""
         how = f"Set it in a gin file or with --gin.{name}=…{flag}."
@@ -385,6 +435,17 @@ def _import(statement: config_parser.ImportStatement, place: Place) -> Any:
             f"there is no {error.name!r}.{nearest.hint(child, siblings)} Correct the import, or "
             f"install or add to PYTHONPATH what holds it."
         ) from None
+
+
+def import_modules(text: Text) -> None:
+    """Imports what files import, for what these modules register.
+
+    Raises:
+      ConfigurationError: a module does not exist.
+    """
+    for file in text.files:
+        for statement, place in file.imports:
+            _import(statement, place)
 
 
 def _parameter_names(configurable: Any) -> list[str] | None:
@@ -675,6 +736,83 @@ def _likely_targets(
     return same or others
 
 
+# ---------------------------------------------------------------- what a call reads, and no more
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """The values in nested lists, tuples and dicts."""
+    if isinstance(value, Mapping):
+        value = list(value.items())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def only_needed(text: Text, root: str) -> Text:
+    """Leaves out bindings, imports and reads of macros that a call of `root` does not come to.
+
+    Args:
+      text: files and flags.
+      root: full name of a function.
+    """
+    names, found = [Reference(root, is_called=False)], set()
+    needed = set()
+    while names:
+        name = names.pop()
+        if name in found:
+            continue
+        found.add(name)
+        for binding in text.bindings:
+            if binding.binds(name):
+                needed.add(binding)
+                for leaf in _leaves(binding.statement.value):
+                    if isinstance(leaf, MacroRead):
+                        names.append(leaf)
+                    elif isinstance(leaf, Reference):
+                        names.append(Reference(binding.full_name(leaf.selector), is_called=False))
+    bindings = [binding for binding in text.bindings if binding in needed]
+    files = {id(file): _only(file, [b for b in bindings if b.file is file]) for file in text.files}
+    bindings = [dataclasses.replace(b, file=files.get(id(b.file))) for b in bindings]
+    macros = {name.name for name in found if isinstance(name, MacroRead)}
+    return Text(
+        list(files.values()),
+        text.macro_values,
+        {name: place for name, place in text.macro_reads.items() if name in macros},
+        [flag for flag in text.flags if flag.selector or flag.macro in macros],
+        bindings,
+    )
+
+
+def _only(file: SourceFile, bindings: Sequence[Binding]) -> SourceFile:
+    """The file with these of its bindings alone, and with the imports that they need."""
+    parameters, references = [], []
+    for binding in bindings:
+        statement = binding.statement
+        if statement.arg_name:
+            parameters.append((statement.selector, statement.arg_name, binding.place))
+        for leaf in _leaves(statement.value):
+            if isinstance(leaf, Reference):
+                references.append((leaf.selector, binding.place))
+    used = {selector.split(".")[0] for selector, *_ in (*parameters, *references)}
+    imports = [(s, place) for s, place in file.imports if s.bound_name() in used]
+    return dataclasses.replace(
+        file, imports=imports, parameters=parameters, references=references, includes=[]
+    )
+
+
+def _to_gin(file: SourceFile, bindings: Iterable[Binding]) -> str:
+    """Bindings of a file as text again, with the file's imports."""
+    lines = ["from __gin__ import dynamic_registration"] if file.has_dynamic_registration else []
+    lines += [statement.format() for statement, _ in file.imports]
+    for binding in bindings:
+        scope, selector, parameter, value, _ = binding.statement
+        name = "/".join(filter(None, [scope, selector]))
+        lines.append(f"{name}{'.' * bool(parameter)}{parameter or ''} = {value!r}")
+    return "\n".join([*lines, ""])
+
+
 # ---------------------------------------------------------------- both, then gin
 
 
@@ -697,6 +835,7 @@ def parse(
     search_paths: Sequence[str] = (),
     function: Callable[..., Any] | None = None,
     are_macros_checked: bool = True,
+    is_all_bound: bool = True,
 ) -> str:
     """Checks files and flags, hands them to gin, and returns the whole configuration as text.
 
@@ -708,6 +847,8 @@ def parse(
       search_paths: folders that are searched after this one and before the package's.
       function: what will be called; each binding must reach it. None: they need not.
       are_macros_checked: whether macros must reach it, too.
+      is_all_bound: False binds only what a call of `function` reads. What it does not read need not
+        be set, and modules that it does not need, such as those of data, are not imported.
 
     Raises:
       ConfigurationError: a file, import, macro, class or parameter that does not exist, a macro
@@ -716,15 +857,23 @@ def parse(
     """
     folders = search_path(search_paths)
     text = read(gin_files, bindings, folders)
-    check_macros(text)
+    _check_macros_are_read(text)
+    if not is_all_bound:
+        text = only_needed(text, f"{function.__module__}.{function.__qualname__}")
+    _check_macros_are_set(text)
     check_parameters(text)
     named = [flag for flag in text.flags if flag.selector or flag.references]
     candidates = _flag_candidates(text) if named else {}
     flags = _flag_statements(text, candidates)
     gin.clear_config()
     with _gin_search_path(folders):
-        for name in gin_files:
-            gin.parse_config_file(name)
+        if is_all_bound:
+            for name in gin_files:
+                gin.parse_config_file(name)
+        else:
+            of_files = (binding for binding in text.bindings if binding.file is not None)
+            for file, group in itertools.groupby(of_files, lambda binding: binding.file):
+                gin.parse_config(_to_gin(file, group))
         gin.parse_config(flags)
     gin.finalize()
     if function is not None:
