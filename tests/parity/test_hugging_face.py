@@ -1,5 +1,6 @@
-"""Plain T5 against Hugging Face's Flax T5, in the geometries that people have weights for."""
+"""T5s that transformers saves, against its own Flax and PyTorch classes: logits and texts."""
 
+import dataclasses
 import types
 
 import jax
@@ -8,17 +9,132 @@ import numpy as np
 import pytest
 
 from hyperdecoders_jax import model
-from hyperdecoders_jax.interop import names
+from hyperdecoders_jax.decoding import decoded
+from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFaceScoring
+from hyperdecoders_jax.decoding.decode import GreedyConfig, SamplingConfig
+from hyperdecoders_jax.interop import arrays, hugging_face, names
 from tests import tiny
 
 # float32 rounding; logits are of order 1 to 10.
-ATOL = 2e-5
+ATOL = 1e-5
+MAX_LEN = 9
+BATCH = 12
+# Far below the distance of two logits.
+COLD = 1e-6
 
 GEOMETRIES = {
-    "T5 v1.0": (dict(mlp_activations=("relu",), logits_via_embedding=True), "relu", 2),
-    "T5 v1.1, mT5": (dict(), "gated-gelu", 2),
-    "ByT5, more encoder than decoder layers": (dict(num_encoder_layers=4), "gated-gelu", 4),
+    "T5 v1.0": dict(feed_forward_proj="relu", num_layers=2),
+    "T5 v1.1, FLAN, mT5": dict(
+        feed_forward_proj="gated-gelu", tie_word_embeddings=False, num_layers=2
+    ),
+    "ByT5, more encoder than decoder layers": dict(
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+        num_layers=3,
+        num_decoder_layers=1,
+    ),
 }
+
+
+class NewHuggingFaceScoring(HuggingFaceScoring):
+    """As transformers' PyTorch classes score today, 4.57.
+
+    An example is done when no text that lives on would be better than the worst that ended; a text
+    that `max_len` cuts has one token less than with an EOS.
+    """
+
+    def is_done(self, finished, live, best_candidate, length, max_len):
+        return super().is_done(finished, live, live.scores[:, 0], length, max_len)
+
+    def at_max_len(self, finished, live, max_len):
+        cut = live._replace(scores=self.score(live.scores, jnp.float32(max_len)))
+        both = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), finished, cut)
+        return decoded.take_best(both, finished.scores.shape[1])[0]
+
+
+class FlaxScoring(NewHuggingFaceScoring):
+    """As transformers' Flax classes score, 4.57.
+
+    Any candidate may end; all examples go on while one does; a text that `max_len` cuts comes out
+    only where none ended.
+    """
+
+    def num_ending(self, num_beams):
+        return 2 * num_beams
+
+    def is_done(self, finished, live, best_candidate, length, max_len):
+        is_done = super().is_done(finished, live, best_candidate, length, max_len)
+        return jnp.broadcast_to(jnp.all(is_done), is_done.shape)
+
+    def at_max_len(self, finished, live, max_len):
+        has_ended = finished.scores[:, 0] > -jnp.inf
+        pick = lambda x, y: jnp.where(jnp.expand_dims(has_ended, range(1, x.ndim)), x, y)  # noqa: E731
+        return jax.tree.map(pick, finished, live)
+
+
+def ways_to_decode(scoring):
+    """Our configurations, and transformers' arguments for the same."""
+    return [
+        (GreedyConfig(), {}),
+        (BeamSearchConfig(num_beams=4, scoring=scoring), {"num_beams": 4}),
+        (
+            SamplingConfig(temperature=COLD),
+            {"do_sample": True, "temperature": COLD, "top_k": 0},
+        ),
+    ]
+
+
+def their_config(geometry):
+    transformers = pytest.importorskip("transformers")
+    return transformers.T5Config(
+        vocab_size=tiny.VOCAB_SIZE,
+        d_model=8,
+        d_kv=6,
+        d_ff=14,
+        num_heads=2,
+        decoder_start_token_id=0,
+        **GEOMETRIES[geometry],
+    )
+
+
+def make_batch():
+    return tiny.make_batch(seed=1, batch=BATCH, enc_len=7, dec_len=5)
+
+
+def read(folder):
+    """Our model and parameters of a Hugging Face folder."""
+    config, theirs = hugging_face.open(folder)
+    accounted = hugging_face.to_ours(theirs, config)
+    assert all(reason == "a copy of shared.weight" for reason in accounted.left.values())
+    params = names.unflatten({path: array.read() for path, array in accounted.arrays.items()})
+    return model.Model(config), params
+
+
+def write(folder, our_model, params, **kw):
+    flat = arrays.in_memory(names.flatten(params))
+    hugging_face.write(
+        folder, our_model.config, hugging_face.from_ours(flat, our_model.config), **kw
+    )
+
+
+def predict(our_model, params, decoding):
+    decoder = dataclasses.replace(our_model, decoding=decoding)
+    found = decoder.predict(params, make_batch(), jax.random.key(0), max_len=MAX_LEN)
+    return np.asarray(found.tokens[:, 0])
+
+
+def as_ours(sequences):
+    """Their tokens without the start token, padded behind EOS."""
+    tokens = np.asarray(sequences)[:, 1:]
+    is_behind = np.cumsum(tokens == 1, axis=1) - (tokens == 1) > 0
+    return np.pad(np.where(is_behind, 0, tokens), ((0, 0), (0, MAX_LEN - tokens.shape[1])))
+
+
+def assert_same_logits(our_model, params, expected):
+    batch = make_batch()
+    is_real = np.asarray(batch.decoder_loss_weights) > 0
+    found = np.asarray(our_model.logits(params, batch))
+    np.testing.assert_allclose(found[is_real], expected[is_real], atol=ATOL)
 
 
 @pytest.fixture
@@ -28,51 +144,117 @@ def flax_t5(monkeypatch):
     shim = types.SimpleNamespace(**vars(jnp))
     shim.clip = lambda x, a_min=None, a_max=None: jnp.clip(x, a_min, a_max)
     monkeypatch.setattr(modeling, "jnp", shim)
-    return modeling
+    return modeling.FlaxT5ForConditionalGeneration
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_logits_equal_hugging_faces(flax_t5, geometry):
-    ours, feed_forward_proj, num_layers = GEOMETRIES[geometry]
-    config = tiny.make_config("none", "none", dropout_rate=0.0, **ours)
-    our_model = model.Model(config)
-    params = tiny.make_params(our_model)
-    theirs = flax_t5.FlaxT5ForConditionalGeneration(
-        flax_t5.T5Config(
-            vocab_size=config.vocab_size,
-            d_model=config.emb_dim,
-            d_kv=config.head_dim,
-            d_ff=config.mlp_dim,
-            num_layers=num_layers,
-            num_decoder_layers=config.num_decoder_layers,
-            num_heads=config.num_heads,
-            feed_forward_proj=feed_forward_proj,
-            tie_word_embeddings=config.logits_via_embedding,
-            decoder_start_token_id=0,
-        ),
-        _do_init=False,
-    )
-    batch = tiny.make_batch()
-    with jax.default_matmul_precision("highest"):
-        logits = our_model.logits(params, batch)
-        expected = theirs(
+def flax_logits(theirs):
+    batch = make_batch()
+    return np.asarray(
+        theirs(
             batch.encoder_input_tokens,
             attention_mask=batch.encoder_input_tokens > 0,
             decoder_input_ids=batch.decoder_input_tokens,
-            params=_flax_params(params, config),
         ).logits
-    is_real = np.asarray(batch.decoder_loss_weights) > 0
-    np.testing.assert_allclose(logits[is_real], expected[is_real], atol=ATOL)
+    )
 
 
-def _flax_params(params, config):
-    """Hugging Face's Flax tree: PyTorch's names, kernels as ours."""
-    flat = {}
-    found = names.hugging_face_names(config)
-    for path, value in names.flatten(params).items():
-        name = found[path].removesuffix(".weight")
-        leaf = "kernel" if path.endswith("kernel") else "weight"
-        if path.endswith("embedding"):  # tables of tokens and of relative positions
-            leaf, value = "embedding", value.T if "relpos" in path else value
-        flat[f"{name}.{leaf}".replace(".", "/")] = value
-    return names.unflatten(flat)
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_what_flax_saves_gives_its_logits_and_texts(flax_t5, geometry, tmp_path):
+    theirs = flax_t5(their_config(geometry), seed=3)
+    theirs.save_pretrained(tmp_path, safe_serialization=True)
+    ours, params = read(tmp_path)
+    assert_same_logits(ours, params, flax_logits(theirs))
+    inputs = make_batch().encoder_input_tokens
+    for decoding, arguments in ways_to_decode(FlaxScoring()):
+        expected = theirs.generate(
+            inputs,
+            attention_mask=inputs > 0,
+            max_length=MAX_LEN + 1,
+            prng_key=jax.random.key(0),
+            **arguments,
+        ).sequences
+        np.testing.assert_array_equal(predict(ours, params, decoding), as_ours(expected))
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_flax_reads_what_we_write(flax_t5, geometry, tmp_path):
+    flax_t5(their_config(geometry), seed=3).save_pretrained(tmp_path, safe_serialization=True)
+    ours, params = read(tmp_path)
+    write(tmp_path / "written", ours, params)
+    assert_same_logits(ours, params, flax_logits(flax_t5.from_pretrained(tmp_path / "written")))
+
+
+def test_a_sharded_folder_gives_the_same_parameters(flax_t5, tmp_path):
+    flax_t5(their_config("T5 v1.0"), seed=3).save_pretrained(tmp_path, safe_serialization=True)
+    ours, params = read(tmp_path)
+    write(tmp_path / "sharded", ours, params, max_shard_bytes=2000)
+    assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 3
+    jax.tree.map(np.testing.assert_array_equal, read(tmp_path / "sharded")[1], params)
+
+
+@pytest.fixture
+def torch_t5():
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    import transformers
+
+    return transformers.T5ForConditionalGeneration
+
+
+def torch_inputs():
+    import torch
+
+    inputs = torch.tensor(np.asarray(make_batch().encoder_input_tokens), dtype=torch.int64)
+    return {"input_ids": inputs, "attention_mask": (inputs > 0).long()}
+
+
+def torch_logits(theirs):
+    import torch
+
+    tokens = np.asarray(make_batch().decoder_input_tokens)
+    with torch.no_grad():
+        return theirs(
+            **torch_inputs(), decoder_input_ids=torch.tensor(tokens, dtype=torch.int64)
+        ).logits.numpy()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("geometry", "saving"),
+    [
+        ("T5 v1.0", {"max_shard_size": "2KB"}),
+        ("T5 v1.0", {"safe_serialization": False, "max_shard_size": "2KB"}),
+        ("T5 v1.1, FLAN, mT5", {}),
+        ("ByT5, more encoder than decoder layers", {"safe_serialization": False}),
+    ],
+    ids=["v1.0, sharded", "v1.0, sharded .bin", "v1.1, safetensors", "ByT5, .bin"],
+)
+def test_what_pytorch_saves_gives_its_logits_and_texts(torch_t5, geometry, saving, tmp_path):
+    import torch
+
+    torch.manual_seed(1)
+    theirs = torch_t5(their_config(geometry)).eval()
+    theirs.save_pretrained(tmp_path, **saving)
+    assert (len(list(tmp_path.glob("*model*"))) > 3) == ("max_shard_size" in saving)
+    ours, params = read(tmp_path)
+    assert_same_logits(ours, params, torch_logits(theirs))
+    for decoding, arguments in ways_to_decode(NewHuggingFaceScoring()):
+        expected = theirs.generate(**torch_inputs(), max_new_tokens=MAX_LEN, **arguments)
+        np.testing.assert_array_equal(predict(ours, params, decoding), as_ours(expected))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_pytorch_reads_what_we_write_bit_for_bit(torch_t5, geometry, tmp_path):
+    import torch
+
+    torch.manual_seed(1)
+    theirs = torch_t5(their_config(geometry)).eval()
+    theirs.save_pretrained(tmp_path)
+    write(tmp_path / "written", *read(tmp_path), max_shard_bytes=2000)
+    found = torch_t5.from_pretrained(tmp_path / "written")
+    expected = theirs.state_dict()
+    assert set(found.state_dict()) == set(expected)
+    for name, tensor in found.state_dict().items():
+        assert torch.equal(tensor, expected[name])
+    config, expected = (x.config.to_dict() | {"_name_or_path": ""} for x in (found, theirs))
+    assert config == expected
