@@ -21,6 +21,7 @@ Axes, in the order in which they appear in a shape:
 | cond       | features of a condition, what a hypernetwork reads                  |
 | vocab      | entries of the embedding table                                      |
 | tasks      | tasks of the configured, ordered list                               |
+| rank       | features between the kernels of a low-rank change                   |
 | rows, cols | blocks of a weight matrix that one gate scales: fan-in, fan-out     |
 
 Masks are boolean, True = real. Token 0 is padding and starts the decoder; token 1 ends a text.
@@ -37,6 +38,8 @@ from jaxtyping import Array, Bool, Float, Int
 PAD_ID = 0
 EOS_ID = 1
 DECODER_START_ID = PAD_ID
+# In `task_ids`: a task that is not in the ordered list.
+UNSEEN_TASK_ID = -1
 
 PyTree = Any
 # Nested dictionaries of arrays, keyed as in T5X: params["encoder"]["layers_0"]["mlp"]["wo"].
@@ -56,17 +59,41 @@ class Batch:
 
 @flax.struct.dataclass
 class AdapterParams:
-    """Parameters of bottleneck adapters.
+    """Parameters of bottleneck adapters that stand beside a feed-forward block.
 
     Leading axes say what they adapt: `[layers, ...]` when all examples share them,
     `[layers, batch, ...]` when each example has its own, and the same without `layers` once they
-    have reached their layer.
+    have reached their layer. So it is for the two classes below.
     """
 
     down_kernel: Float[Array, "*lead emb bottleneck"]
     down_bias: Float[Array, "*lead bottleneck"]
     up_kernel: Float[Array, "*lead bottleneck emb"]
     up_bias: Float[Array, "*lead emb"]
+
+
+@flax.struct.dataclass
+class SerialAdapterParams:
+    """Parameters of bottleneck adapters that stand behind a sub-layer, and norm what they add."""
+
+    down_kernel: Float[Array, "*lead emb bottleneck"]
+    down_bias: Float[Array, "*lead bottleneck"]
+    up_kernel: Float[Array, "*lead bottleneck emb"]
+    up_bias: Float[Array, "*lead emb"]
+    norm_scale: Float[Array, "*lead emb"]
+    norm_bias: Float[Array, "*lead emb"]
+
+
+@flax.struct.dataclass
+class LoraParams:
+    """Low-rank changes of attention projections."""
+
+    down_kernel: Float[Array, "*lead fan_in rank"]
+    up_kernel: Float[Array, "*lead rank fan_out"]
+
+
+# What adapts a layer, or with a leading axis `layers` a stack, by the name of its target.
+Adapters = Mapping[str, AdapterParams | SerialAdapterParams | LoraParams]
 
 
 @flax.struct.dataclass
@@ -82,7 +109,7 @@ class LayerContext:
 
     cross_keys: Float[Array, "batch enc_len heads head_dim"]
     cross_values: Float[Array, "batch enc_len heads head_dim"]
-    adapter: AdapterParams | None
+    adapters: Adapters
     gates: GridGates | None
 
 

@@ -14,11 +14,18 @@ from hyperdecoders_jax.types import Batch
 VOCAB_SIZE = 31
 
 
-def make_config(encoder="manual", decoder="generated", *, norm_input=False, pooled_mlp=True, **kw):
+NUM_TASKS = 4
+
+
+def make_config(
+    encoder="manual", decoder="generated", *, norm_input=False, pooled_mlp=True, network=None,
+    encoder_targets=("feed_forward",), decoder_targets=("feed_forward",), **kw,
+):  # fmt: skip
     """A config with the given adapter sources; further fields as keywords."""
-    network = config.HypernetworkConfig(
+    network = network or config.HypernetworkConfig(
         bottleneck_dim=11, layer_embedding_dim=10, pooled_mlp=pooled_mlp
     )
+    lora = config.LoraConfig(rank=2, alpha=3.0)
     sizes = dict(
         vocab_size=VOCAB_SIZE,
         emb_dim=8,
@@ -28,8 +35,13 @@ def make_config(encoder="manual", decoder="generated", *, norm_input=False, pool
         num_encoder_layers=2,
         num_decoder_layers=3,
         dropout_rate=0.1,
-        encoder_adapter=config.AdapterConfig(encoder, 5, norm_input, network),
-        decoder_adapter=config.AdapterConfig(decoder, 3, norm_input, network),
+        encoder_adapter=config.AdapterConfig(
+            encoder, 5, norm_input, network, encoder_targets, lora
+        ),
+        decoder_adapter=config.AdapterConfig(
+            decoder, 3, norm_input, network, decoder_targets, lora
+        ),
+        num_tasks=NUM_TASKS,
     )
     return config.TransformerConfig(**(sizes | kw))
 
@@ -51,7 +63,7 @@ def make_batch(seed=0, batch=3, enc_len=7, dec_len=5):
         decoder_input_tokens=jnp.asarray(np.pad(targets, ((0, 0), (1, 0)))[:, :-1]),
         decoder_target_tokens=jnp.asarray(targets),
         decoder_loss_weights=jnp.asarray((targets > 0).astype(np.float32)),
-        task_ids=jnp.asarray(rng.integers(0, 2, batch).astype(np.int32)),
+        task_ids=jnp.asarray(rng.integers(0, NUM_TASKS, batch).astype(np.int32)),
     )
 
 

@@ -1,8 +1,8 @@
 """Parameters of the original PyTorch Hyperdecoders, as ours.
 
-The original's `state_dict` has Hugging Face's names for T5, one manual adapter in each adapted
-block, and one hypernetwork (`param_gen`) a stack. Where it has an array for every layer, ours has
-one with a leading axis `layers`.
+The original's `state_dict` has Hugging Face's names for T5, one adapter in each adapted block, and
+one hypernetwork (`param_gen`) a stack. Where it has an array for every layer, ours has one with a
+leading axis `layers`.
 
 Source: allenai/hyperdecoders.
 """
@@ -14,11 +14,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from hyperdecoders_jax.interop import names
-from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.modeling.config import HypernetworkConfig, TransformerConfig
 from hyperdecoders_jax.types import Params
 
-# Copies of shared.weight in a state_dict.
-_ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+# Copies of shared.weight in a state_dict; the last one where the embedding makes the logits too.
+_ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
 _FEED_FORWARD = {"encoder": 1, "decoder": 2}  # index of the sub-layer within a block
 _HEADS = {
     "down_kernel": "weight_down",
@@ -26,50 +26,109 @@ _HEADS = {
     "up_kernel": "weight_up",
     "up_bias": "bias_up",
 }
+_TARGET = "feed_forward"
 
 
 def state_names(config: TransformerConfig) -> dict[str, tuple[str, ...]]:
     """The names in the original's state of every parameter of ours, by its path.
 
     Several names are the layers of one stacked parameter.
+
+    Raises:
+      ValueError: the original has no such adapters.
     """
     found = {path: (name,) for path, name in names.hugging_face_names(config).items()}
     for side in ("encoder", "decoder"):
-        source = getattr(config, f"{side}_adapter").source
+        adapter = getattr(config, f"{side}_adapter")
         num_layers = getattr(config, f"num_{side}_layers")
-        if source == "manual":
-            found |= _manual_names(side, num_layers)
-        elif source == "generated":
-            found |= _generated_names(side, getattr(config, f"{side}_adapter").hypernetwork)
+        _check_exists_there(side, adapter)
+        if adapter.source == "manual":
+            found |= _manual_names(side, f"{side}_adapters", num_layers, is_bank=False)
+        elif adapter.source == "manual_specific":
+            found |= _manual_names(side, f"{side}_adapters", num_layers, is_bank=True)
+        elif adapter.source == "task":
+            table = f"{side}_adapters/task_embedding"
+            found |= {table: (f"{side}.adapter_task_embedding.weight",)}
+            found |= _hypernetwork_names(side)
+        elif adapter.source == "generated":
+            found |= _hypernetwork_names(side)
+            if adapter.hypernetwork.pooled_mlp:
+                mlp = f"{side}_adapters/pooled_mlp"
+                found |= _dense_names(f"{mlp}/dense_0", f"{side}.mlp.0")
+                found |= _dense_names(f"{mlp}/dense_1", f"{side}.mlp.2")
+            if side == "encoder":
+                found |= _manual_names(side, "encoder_first_pass_adapters", num_layers, False)
     return found
 
 
-def _manual_names(side: str, num_layers: int) -> dict[str, tuple[str, ...]]:
+def _check_exists_there(side: str, adapter) -> None:
+    if adapter.source == "none":
+        return
+    has_network = adapter.source in ("task", "generated")
+    is_there = adapter.targets == (_TARGET,) and adapter.task_embedding_dim is None
+    if not is_there or (has_network and not isinstance(adapter.hypernetwork, HypernetworkConfig)):
+        raise ValueError(
+            "The original adapts feed-forward blocks alone, with one hypernetwork a stack that "
+            f"reads emb_dim features; got {side}_adapter with targets {adapter.targets}, "
+            f"{type(adapter.hypernetwork).__name__} and task_embedding_dim "
+            f"{adapter.task_embedding_dim}. Keep such a model in this package's own formats."
+        )
+
+
+def _manual_names(
+    side: str, key: str, num_layers: int, is_bank: bool
+) -> dict[str, tuple[str, ...]]:
     found = {}
+    separator = "_" if is_bank else "."  # a bank's arrays are parameters, not linear layers
     for half in ("down", "up"):
         for ours, theirs in (("kernel", "weight"), ("bias", "bias")):
-            found[f"{side}_adapters/{half}_{ours}"] = tuple(
+            found[f"{key}/{_TARGET}/{half}_{ours}"] = tuple(
                 f"{side}.block.{layer}.layer.{_FEED_FORWARD[side]}.adapter_layer"
-                f".adapter_{half}_manual.{theirs}"
+                f".adapter_{half}_manual{separator}{theirs}"
                 for layer in range(num_layers)
             )
     return found
 
 
-def _generated_names(side: str, hypernetwork) -> dict[str, tuple[str, ...]]:
-    ours = f"{side}_adapters/hypernetwork"
-    theirs = f"{side}.param_gen"
-    # The original's generator module is itself called `decoder`, in both stacks.
-    dense = {f"{ours}/hidden": f"{theirs}.decoder.linear1"}
-    dense |= {f"{ours}/{head}": f"{theirs}.decoder.{name}" for head, name in _HEADS.items()}
-    if hypernetwork.pooled_mlp:
-        dense[f"{side}_adapters/pooled_mlp/dense_0"] = f"{side}.mlp.0"
-        dense[f"{side}_adapters/pooled_mlp/dense_1"] = f"{side}.mlp.2"
+def _hypernetwork_names(side: str) -> dict[str, tuple[str, ...]]:
+    ours, theirs = f"{side}_adapters/hypernetwork", f"{side}.param_gen"
     found = {f"{ours}/layer_embedding": (f"{theirs}.layer_embed.weight",)}
-    for path, name in dense.items():
-        found[f"{path}/kernel"] = (f"{name}.weight",)
-        found[f"{path}/bias"] = (f"{name}.bias",)
+    # The original's generator module is itself called `decoder`, in both stacks.
+    found |= _dense_names(f"{ours}/hidden", f"{theirs}.decoder.linear1")
+    for head, name in _HEADS.items():
+        found |= _dense_names(f"{ours}/{_TARGET}/{head}", f"{theirs}.decoder.{name}")
     return found
+
+
+def _dense_names(path: str, name: str) -> dict[str, tuple[str, ...]]:
+    return {f"{path}/kernel": (f"{name}.weight",), f"{path}/bias": (f"{name}.bias",)}
+
+
+def is_stacked(path: str) -> bool:
+    """Whether the parameter at `path` holds the arrays of all layers."""
+    return f"_adapters/{_TARGET}/" in path
+
+
+def to_ours(path: str, name: str, value: np.ndarray) -> np.ndarray:
+    """Turns one array of the original's state into our layout.
+
+    Linear layers of PyTorch keep `[fan_out, fan_in]`; a bank of adapters keeps kernels as ours and
+    biases as `[tasks, 1, features]`.
+    """
+    if name.endswith("_manual_weight"):
+        return value
+    if name.endswith("_manual_bias"):
+        return value[:, 0]
+    return names.transpose(path, value)
+
+
+def to_theirs(path: str, name: str, value: np.ndarray) -> np.ndarray:
+    """The opposite of `to_ours`."""
+    if name.endswith("_manual_weight"):
+        return value
+    if name.endswith("_manual_bias"):
+        return value[:, None]
+    return names.transpose(path, value)
 
 
 def from_state(state: Mapping[str, np.ndarray], config: TransformerConfig) -> Params:
@@ -83,7 +142,7 @@ def from_state(state: Mapping[str, np.ndarray], config: TransformerConfig) -> Pa
     wanted = state_names(config)
     used = {name for group in wanted.values() for name in group}
     missing = sorted(used - set(state))
-    left = sorted(name for name in set(state) - used - set(_ALIASES) if not _is_unused(name, used))
+    left = sorted(name for name in set(state) - used - set(_ALIASES) if not is_unused(name, used))
     if missing or left:
         raise ValueError(
             f"The state must hold exactly the parameters of this configuration; missing: "
@@ -92,15 +151,12 @@ def from_state(state: Mapping[str, np.ndarray], config: TransformerConfig) -> Pa
         )
     flat = {}
     for path, group in wanted.items():
-        arrays = [names.transpose(path, np.asarray(state[name])) for name in group]
-        is_stacked = path.startswith(("encoder_adapters/", "decoder_adapters/")) and (
-            path.count("/") == 1
-        )
-        flat[path] = np.stack(arrays) if is_stacked else arrays[0]
+        arrays = [to_ours(path, name, np.asarray(state[name])) for name in group]
+        flat[path] = np.stack(arrays) if is_stacked(path) else arrays[0]
     return names.unflatten(flat)
 
 
-def _is_unused(name: str, used: set[str]) -> bool:
+def is_unused(name: str, used: set[str]) -> bool:
     """Whether `name` is a manual adapter in a stack whose adapters a hypernetwork writes."""
     stack = name.split(".", 1)[0]
     return "_manual." in name and f"{stack}.param_gen.layer_embed.weight" in used

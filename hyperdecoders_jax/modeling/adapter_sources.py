@@ -1,21 +1,34 @@
 """Adapter sources: who makes the adapters of all layers of a stack.
 
-Every source is a module called with a `Condition` that returns `AdapterParams` with leading axis
-`layers`, or `[layers, batch]` where each example has its own. Its parameters are the top-level keys
-`encoder_adapters` and `decoder_adapters`. A new source is one class and one entry of `SOURCES`.
+Every source is a module called with a `Condition` that returns `Adapters` with leading axis
+`layers`, or `[layers, batch]` where each example has its own, for each of the stack's `targets`.
+Its parameters are the top-level keys `encoder_adapters` and `decoder_adapters`. A new source is one
+class and one entry of `SOURCES`.
 
 Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; allenai/hyperdecoders.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import flax.struct
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from hyperdecoders_jax.modeling import hypernetwork, initializers, layers
-from hyperdecoders_jax.modeling.config import TransformerConfig
-from hyperdecoders_jax.types import AdapterParams
+from hyperdecoders_jax.modeling import hyperformer, hypernetwork, initializers, layers, targets
+from hyperdecoders_jax.modeling.config import (
+    HyperFormerConfig,
+    HypernetworkConfig,
+    PerLayerHypernetworkConfig,
+    TransformerConfig,
+)
+from hyperdecoders_jax.modeling.targets import ArraySpec, Target
+from hyperdecoders_jax.types import UNSEEN_TASK_ID, Adapters, PyTree
 
 
 @flax.struct.dataclass
@@ -32,10 +45,14 @@ class AdapterSource(nn.Module):
     Attributes:
       config: the model's.
       side: "encoder" or "decoder".
+      reads_pooled: whether it reads `Condition.pooled`. In the encoder that takes a first pass,
+        with learned adapters of its own (`encoder_first_pass_adapters`).
     """
 
     config: TransformerConfig
     side: str
+
+    reads_pooled: ClassVar[bool] = False
 
     @property
     def adapter_config(self):
@@ -47,57 +64,130 @@ class AdapterSource(nn.Module):
         """Layers of the stack."""
         return getattr(self.config, f"num_{self.side}_layers")
 
-    def __call__(self, condition: Condition) -> AdapterParams:
+    @property
+    def targets(self) -> dict[str, Target]:
+        """Where adapters are wanted, and which arrays each place needs."""
+        return targets.of_side(self.config, self.side)
+
+    def __call__(self, condition: Condition) -> Adapters:
         """Adapters of all layers."""
         raise NotImplementedError
 
+    def learn(self, num_tasks: int | None = None) -> Adapters:
+        """Within a compact method: learned adapters `[layers, ...]` or `[layers, tasks, ...]`."""
+        dtype = self.config.compute_dtype
+        return {
+            name: target.pack(
+                **_Learned(target.specs, self.num_layers, num_tasks, dtype, name=name)()
+            )
+            for name, target in self.targets.items()
+        }
 
-class Manual(AdapterSource):
-    """One learned adapter a layer, shared by all examples."""
+    def write(self, condition: Float[Array, "batch cond"]) -> Adapters:
+        """Within a compact method: what the hypernetwork writes for each row of `condition`."""
+        config = self.adapter_config.hypernetwork
+        written = NETWORKS[type(config)](
+            config, self.targets, self.num_layers, self.config.compute_dtype, name="hypernetwork"
+        )(condition)
+        return {name: target.pack(**written[name]) for name, target in self.targets.items()}
+
+
+class _Learned(nn.Module):
+    """The arrays of one target as parameters."""
+
+    specs: Mapping[str, ArraySpec]
+    num_layers: int
+    num_tasks: int | None
+    dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, condition: Condition) -> AdapterParams:
+    def __call__(self) -> dict[str, Array]:
+        lead, axes = (self.num_layers,), ("layers",)
+        if self.num_tasks is not None:
+            lead, axes = (*lead, self.num_tasks), (*axes, "tasks")
+        return {
+            name: layers.param(
+                name,
+                spec.learned(self.num_tasks),
+                (*lead, *spec.shape),
+                (*axes, *spec.axes),
+                self.dtype,
+            )
+            for name, spec in self.specs.items()
+        }
+
+
+class Manual(AdapterSource):
+    """One learned set of adapters a layer, shared by all examples."""
+
+    @nn.compact
+    def __call__(self, condition: Condition) -> Adapters:
         """Returns leading axis `[layers]`; `condition` is not read."""
-        emb_dim, adapter_dim = self.config.emb_dim, self.adapter_config.bottleneck_dim
-        kernel_init = initializers.adapter_kernel(emb_dim, adapter_dim)
+        return self.learn()
 
-        def param(name, init, **axes):
-            shape = (self.num_layers, *axes.values())
-            return layers.param(name, init, shape, ("layers", *axes), self.config.compute_dtype)
 
-        return AdapterParams(
-            down_kernel=param("down_kernel", kernel_init, embed=emb_dim, bottleneck=adapter_dim),
-            down_bias=param("down_bias", initializers.ZEROS, bottleneck=adapter_dim),
-            up_kernel=param("up_kernel", kernel_init, bottleneck=adapter_dim, embed=emb_dim),
-            up_bias=param("up_bias", initializers.ZEROS, embed=emb_dim),
+class ManualSpecific(AdapterSource):
+    """One learned set of adapters a layer for every task."""
+
+    @nn.compact
+    def __call__(self, condition: Condition) -> Adapters:
+        """Returns leading axes `[layers, batch]`."""
+        config = self.config
+        of_tasks = self.learn(_num_tasks(config))
+        return _take_tasks(of_tasks, condition, self.adapter_config.unseen_tasks, axis=1)
+
+
+class Task(AdapterSource):
+    """A hypernetwork writes the adapters of each task from the task's learned embedding."""
+
+    @nn.compact
+    def __call__(self, condition: Condition) -> Adapters:
+        """Returns leading axes `[layers, batch]`."""
+        config = self.adapter_config
+        num_tasks = _num_tasks(self.config)
+        table = layers.param(
+            "task_embedding",
+            initializers.LEARNED_EMBEDDING,
+            (num_tasks, config.task_embedding_dim or self.config.emb_dim),
+            ("tasks", "hyper_in"),
+            self.config.compute_dtype,
         )
+        # The mean of embeddings, not of what is written from them, is what an unseen task has.
+        if config.unseen_tasks == "mean":
+            table = jnp.concatenate([table, jnp.mean(table, axis=0, keepdims=True)])
+        rows = _task_rows(condition, num_tasks, config.unseen_tasks)
+        if rows.shape[0] < table.shape[0]:
+            return self.write(_take(table, rows, axis=0))
+        # Fewer tasks than examples: write for each task once.
+        return jax.tree.map(lambda x: _take(x, rows, axis=1), self.write(table))
 
 
 class Generated(AdapterSource):
     """A hypernetwork writes the adapters of each example from its pooled encoder output."""
 
+    reads_pooled = True
+
     @nn.compact
-    def __call__(self, condition: Condition) -> AdapterParams:
+    def __call__(self, condition: Condition) -> Adapters:
         """Returns leading axes `[layers, batch]`."""
-        config = self.adapter_config
-        dtype = self.config.compute_dtype
         pooled = condition.pooled
-        if config.hypernetwork.pooled_mlp:
-            pooled = hypernetwork.PooledMLP(dtype, name="pooled_mlp")(pooled)
-        return hypernetwork.Hypernetwork(
-            config.hypernetwork,
-            num_layers=self.num_layers,
-            emb_dim=self.config.emb_dim,
-            adapter_dim=config.bottleneck_dim,
-            dtype=dtype,
-            name="hypernetwork",
-        )(pooled)
+        if self.adapter_config.hypernetwork.pooled_mlp:
+            pooled = hypernetwork.PooledMLP(self.config.compute_dtype, name="pooled_mlp")(pooled)
+        return self.write(pooled)
 
 
 SOURCES: dict[str, type[AdapterSource] | None] = {
     "none": None,
     "manual": Manual,
+    "manual_specific": ManualSpecific,
+    "task": Task,
     "generated": Generated,
+}
+
+NETWORKS: dict[type, type[nn.Module]] = {
+    HypernetworkConfig: hypernetwork.Hypernetwork,
+    PerLayerHypernetworkConfig: hypernetwork.PerLayerHypernetwork,
+    HyperFormerConfig: hyperformer.HyperFormer,
 }
 
 
@@ -105,3 +195,50 @@ def make(config: TransformerConfig, side: str) -> AdapterSource | None:
     """The source of one stack's adapters, or None for a plain stack."""
     source = SOURCES[getattr(config, f"{side}_adapter").source]
     return None if source is None else source(config, side, name=f"{side}_adapters")
+
+
+def make_first_pass(config: TransformerConfig) -> AdapterSource | None:
+    """What adapts the encoder while it makes the states that its own source reads, if it does."""
+    source = SOURCES[config.encoder_adapter.source]
+    if source is None or not source.reads_pooled:
+        return None
+    return Manual(config, "encoder", name="encoder_first_pass_adapters")
+
+
+def _num_tasks(config: TransformerConfig) -> int:
+    if config.num_tasks is None:
+        raise ValueError(
+            "TransformerConfig.num_tasks must be the number of tasks for the sources `task` and "
+            "`manual_specific`; got None. Set NUM_TASKS, or the ordered list TASK_NAMES."
+        )
+    return config.num_tasks
+
+
+def _task_rows(condition: Condition, num_tasks: int, unseen_tasks: str) -> Int[Array, "batch"]:
+    """The row of each example in a table of `num_tasks` rows and, for "mean", one more."""
+    task_ids = condition.task_ids
+    if task_ids is None:
+        raise ValueError(
+            "The sources `task` and `manual_specific` need task_ids; got None. Pass the number of "
+            "each example's task."
+        )
+    # No number of a task may read another's row: out of bounds is NaN, which a trainer tells.
+    rows = jnp.where((task_ids >= 0) & (task_ids < num_tasks), task_ids, num_tasks + 1)
+    is_mean = (task_ids == UNSEEN_TASK_ID) & (unseen_tasks == "mean")
+    return jnp.where(is_mean, num_tasks, rows)
+
+
+def _take(x: Array, rows: Int[Array, "batch"], axis: int) -> Array:
+    return jnp.take(x, rows, axis=axis, mode="fill", fill_value=jnp.nan)
+
+
+def _take_tasks(of_tasks: PyTree, condition: Condition, unseen_tasks: str, axis: int) -> PyTree:
+    """The adapters of each example's task; for "mean", the mean of all where it was not seen."""
+
+    def take(x):
+        num_tasks = x.shape[axis]
+        if unseen_tasks == "mean":
+            x = jnp.concatenate([x, jnp.mean(x, axis=axis, keepdims=True)], axis=axis)
+        return _take(x, _task_rows(condition, num_tasks, unseen_tasks), axis)
+
+    return jax.tree.map(take, of_tasks)

@@ -1,26 +1,35 @@
-"""Bottleneck adapters: what they compute, whoever made their parameters.
+"""What adapters compute, whoever made their parameters.
 
-`AdapterParams` and the states of a feed-forward block's input become what is added to its output:
-`relu(x @ down_kernel + down_bias) @ up_kernel + up_bias`. The adapter stands parallel to the
-feed-forward, without a residual connection, dropout or norm of its own.
+`apply_adapter` is written for one example's states; `apply_adapters` maps it over a batch whose
+examples share the parameters or have their own, and `add` is what a layer calls.
 
-Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; allenai/hyperdecoders.
+Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; Hu et al. 2021 (arXiv:2106.09685),
+section 4.1; Mahabadi et al. 2021 (arXiv:2106.04489), section 2.
 """
 
 from __future__ import annotations
 
+import functools
+
 import jax
+import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
-from hyperdecoders_jax.types import AdapterParams
+from hyperdecoders_jax.types import AdapterParams, Adapters, LoraParams, SerialAdapterParams
+
+# PyTorch's, which HyperFormer's norm has.
+NORM_EPSILON = 1e-5
 
 
-def apply_adapter(
-    adapter: AdapterParams, x: Float[Array, "length emb"]
-) -> Float[Array, "length emb"]:
-    """What one adapter adds to one example's states.
+@functools.singledispatch
+def apply_adapter(adapter: AdapterParams, x: Float[Array, "length emb"]) -> Array:
+    """What one adapter makes of one example's states.
 
-    >>> import jax.numpy as jnp
+    An `AdapterParams` gives what is added beside a feed-forward block, without a residual
+    connection, dropout or norm of its own: `relu(x @ down_kernel + down_bias) @ up_kernel +
+    up_bias`.
+
     >>> eye = jnp.eye(2)
     >>> adapter = AdapterParams(eye, jnp.array([0.0, 1.0]), eye, jnp.array([0.5, 0.0]))
     >>> apply_adapter(adapter, jnp.array([[-1.0, 2.0]]))
@@ -30,9 +39,32 @@ def apply_adapter(
     return hidden @ adapter.up_kernel + adapter.up_bias
 
 
+@apply_adapter.register
+def _(adapter: SerialAdapterParams, x: Float[Array, "length emb"]) -> Array:
+    """What is added to `x`, the output of a sub-layer: a normed bottleneck."""
+    hidden = jax.nn.gelu(x @ adapter.down_kernel + adapter.down_bias)
+    change = (hidden @ adapter.up_kernel + adapter.up_bias).astype(jnp.float32)
+    centred = change - jnp.mean(change, axis=-1, keepdims=True)
+    variance = jnp.mean(lax.square(centred), axis=-1, keepdims=True)
+    normed = (centred * lax.rsqrt(variance + NORM_EPSILON)).astype(x.dtype)
+    return normed * adapter.norm_scale + adapter.norm_bias
+
+
+@apply_adapter.register
+def _(adapter: LoraParams, x: Float[Array, "length fan_in"]) -> Array:
+    """What is added to a projection of `x`.
+
+    >>> ones = jnp.ones((2, 1))
+    >>> apply_adapter(LoraParams(ones, 3 * ones.T), jnp.array([[1.0, 2.0]]))
+    Array([[9., 9.]], dtype=float32)
+    """
+    return (x @ adapter.down_kernel) @ adapter.up_kernel
+
+
 def apply_adapters(
-    adapter: AdapterParams, x: Float[Array, "batch length emb"]
-) -> Float[Array, "batch length emb"]:
+    adapter: AdapterParams | SerialAdapterParams | LoraParams,
+    x: Float[Array, "batch length fan_in"],
+) -> Float[Array, "batch length fan_out"]:
     """`apply_adapter` for a batch whose examples share the adapter or have one each.
 
     `length` counts positions, or hypotheses of one example when decoding.
@@ -40,3 +72,14 @@ def apply_adapters(
     is_per_example = adapter.down_kernel.ndim == 3
     adapter = jax.tree.map(lambda leaf: leaf.astype(x.dtype), adapter)
     return jax.vmap(apply_adapter, in_axes=(0 if is_per_example else None, 0))(adapter, x)
+
+
+def add(
+    layer_adapters: Adapters,
+    target: str,
+    y: Float[Array, "batch length fan_out"],
+    x: Float[Array, "batch length fan_in"],
+) -> Float[Array, "batch length fan_out"]:
+    """`y` plus what the adapter at `target` makes of `x`; `y` itself where there is none."""
+    adapter = layer_adapters.get(target)
+    return y if adapter is None else y + apply_adapters(adapter, x)

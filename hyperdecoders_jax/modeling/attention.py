@@ -19,7 +19,8 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from hyperdecoders_jax.modeling import initializers, layers
+from hyperdecoders_jax.modeling import adapters, initializers, layers
+from hyperdecoders_jax.types import Adapters
 
 
 @flax.struct.dataclass
@@ -31,13 +32,18 @@ class KeyValueCache:
 
 
 class Attention(nn.Module):
-    """Projections to and from heads, and the attention between them."""
+    """Projections to and from heads, and the attention between them.
+
+    `place` begins the names of its targets: `self_attention` or `cross_attention`, the adapters of
+    whose `query`, `key`, `value` and `out` change its projections.
+    """
 
     num_heads: int
     head_dim: int
     dropout_rate: float
     dtype: DTypeLike
     emb_dim: int
+    place: str
 
     def setup(self):
         def to_heads(kernel_init):
@@ -52,18 +58,25 @@ class Attention(nn.Module):
         )
         self.dropout = nn.Dropout(self.dropout_rate)
 
+    def _project(
+        self, name: str, x: Float[Array, "batch length fan_in"], layer_adapters: Adapters
+    ) -> Float[Array, "batch length fan_out"]:
+        projected = getattr(self, name)(x)
+        return adapters.add(layer_adapters, f"{self.place}_{name}", projected, x)
+
     def _split_heads(
         self, x: Float[Array, "batch length joined"]
     ) -> Float[Array, "batch length heads head_dim"]:
         return x.reshape(*x.shape[:-1], self.num_heads, self.head_dim)
 
     def keys_values(
-        self, states: Float[Array, "batch length emb"]
+        self, states: Float[Array, "batch length emb"], layer_adapters: Adapters
     ) -> tuple[
         Float[Array, "batch length heads head_dim"], Float[Array, "batch length heads head_dim"]
     ]:
         """What `states` offer to queries."""
-        return self._split_heads(self.key(states)), self._split_heads(self.value(states))
+        key, value = (self._project(name, states, layer_adapters) for name in ("key", "value"))
+        return self._split_heads(key), self._split_heads(value)
 
     def __call__(
         self,
@@ -71,12 +84,51 @@ class Attention(nn.Module):
         keys: Float[Array, "batch length heads head_dim"],
         values: Float[Array, "batch length heads head_dim"],
         mask: Bool[Array, "#batch #queries length"],
+        layer_adapters: Adapters,
         bias: Float[Array, "heads #queries length"] | None = None,
         *,
         deterministic: bool,
     ) -> Float[Array, "batch queries emb"]:
         """Lets each position of `x` read `values` where `mask` is True."""
-        query = self._split_heads(self.query(x))
+        query = self._split_heads(self._project("query", x, layer_adapters))
+        read = self._read(query, keys, values, mask, bias, deterministic=deterministic)
+        return self._project("out", read, layer_adapters)
+
+    def extend(
+        self,
+        x: Float[Array, "batch beams emb"],
+        cache: KeyValueCache,
+        index: Int[Array, ""],
+        layer_adapters: Adapters,
+        bias: Float[Array, "heads 1 length"],
+    ) -> tuple[Float[Array, "batch beams emb"], KeyValueCache]:
+        """Lets position `index` of each hypothesis read what its own cache holds and itself."""
+        batch, beams, length = cache.keys.shape[:3]
+        query = self._split_heads(self._project("query", x, layer_adapters))
+        key, value = self.keys_values(x, layer_adapters)  # [batch, beams, heads, head_dim]
+        keys = lax.dynamic_update_slice_in_dim(cache.keys, key[:, :, None], index, axis=2)
+        values = lax.dynamic_update_slice_in_dim(cache.values, value[:, :, None], index, axis=2)
+
+        def flat(y):  # every hypothesis attends alone: [batch * beams, ...]
+            return y.reshape(batch * beams, *y.shape[2:])
+
+        mask = (jnp.arange(length) <= index)[None, None]
+        read = self._read(
+            flat(query[:, :, None]), flat(keys), flat(values), mask, bias, deterministic=True
+        )
+        read = read.reshape(batch, beams, -1)
+        return self._project("out", read, layer_adapters), KeyValueCache(keys, values)
+
+    def _read(
+        self,
+        query: Float[Array, "batch queries heads head_dim"],
+        keys: Float[Array, "batch length heads head_dim"],
+        values: Float[Array, "batch length heads head_dim"],
+        mask: Bool[Array, "#batch #queries length"],
+        bias: Float[Array, "heads #queries length"] | None,
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "batch queries joined"]:
         # The softmax is float32 whatever the activations are.
         logits = jnp.einsum("bqhd,bkhd->bhqk", query, keys, preferred_element_type=jnp.float32)
         if bias is not None:
@@ -85,24 +137,4 @@ class Attention(nn.Module):
         weights = jax.nn.softmax(logits).astype(self.dtype)
         weights = self.dropout(weights, deterministic=deterministic)
         read = jnp.einsum("bhqk,bkhd->bqhd", weights, values)
-        return self.out(read.reshape(*read.shape[:-2], -1))
-
-    def extend(
-        self,
-        x: Float[Array, "batch beams emb"],
-        cache: KeyValueCache,
-        index: Int[Array, ""],
-        bias: Float[Array, "heads 1 length"],
-    ) -> tuple[Float[Array, "batch beams emb"], KeyValueCache]:
-        """Lets position `index` of each hypothesis read what its own cache holds and itself."""
-        batch, beams, length = cache.keys.shape[:3]
-        key, value = self.keys_values(x)  # [batch, beams, heads, head_dim]
-        keys = lax.dynamic_update_slice_in_dim(cache.keys, key[:, :, None], index, axis=2)
-        values = lax.dynamic_update_slice_in_dim(cache.values, value[:, :, None], index, axis=2)
-
-        def flat(y):  # every hypothesis attends alone: [batch * beams, ...]
-            return y.reshape(batch * beams, *y.shape[2:])
-
-        mask = (jnp.arange(length) <= index)[None, None]
-        read = self(flat(x[:, :, None]), flat(keys), flat(values), mask, bias, deterministic=True)
-        return read.reshape(x.shape), KeyValueCache(keys, values)
+        return read.reshape(*read.shape[:-2], -1)

@@ -7,15 +7,33 @@ A `TransformerConfig` is T5's geometry plus what adapts each stack; gin files un
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
 from hyperdecoders_jax import nearest
 
-# What the adapters of a stack are made from, and on which sides each can stand today.
-SOURCES = ("none", "manual", "generated")
-SOURCES_OF_SIDE = {"encoder": ("none", "manual"), "decoder": SOURCES}
+# Who makes the adapters of a stack; see `adapter_sources.SOURCES`.
+SOURCES = ("none", "manual", "manual_specific", "task", "generated")
+# Those that need to know how many tasks there are.
+TASK_SOURCES = ("manual_specific", "task")
+PROJECTIONS = ("query", "key", "value", "out")
+SELF_ATTENTION = tuple(f"self_attention_{name}" for name in PROJECTIONS)
+CROSS_ATTENTION = tuple(f"cross_attention_{name}" for name in PROJECTIONS)
+# Where they are applied; see `targets.TARGETS`.
+TARGETS = (
+    "feed_forward",
+    *SELF_ATTENTION,
+    *CROSS_ATTENTION,
+    "after_self_attention",
+    "after_feed_forward",
+)
+TARGETS_OF_SIDE = {
+    "encoder": tuple(name for name in TARGETS if name not in CROSS_ATTENTION),
+    "decoder": TARGETS,
+}
+UNSEEN_TASKS = ("error", "mean")
 ACTIVATIONS = ("relu", "gelu", "silu", "linear")
 DTYPES = ("float32", "bfloat16")
 
@@ -37,13 +55,13 @@ def _check_positive(owner: str, **sizes: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class HypernetworkConfig:
-    """The network that writes adapters.
+    """One network that writes the adapters of all layers, and tells them apart by an embedding.
 
     Attributes:
       bottleneck_dim: hidden features between the condition and the heads.
-      layer_embedding_dim: features of the learned embedding that tells layers apart.
-      pooled_mlp: whether a two-layer MLP reads the pooled states first
-        (`process_encoder_output` of the original).
+      layer_embedding_dim: features of the learned embedding of a layer.
+      pooled_mlp: whether a two-layer MLP reads pooled states first (`process_encoder_output` of the
+        original); a task's embedding is read as it is.
 
     Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; defaults of allenai/hyperdecoders.
     """
@@ -61,26 +79,124 @@ class HypernetworkConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class AdapterConfig:
-    """The adapters of one stack.
+class PerLayerHypernetworkConfig:
+    """A network of its own for every layer, as users of the original asked for (its issue 2).
 
     Attributes:
-      source: who makes them. `none`: nobody, plain T5. `manual`: they are learned, one a layer,
-        shared by all examples. `generated`: a hypernetwork writes them for each example.
-      bottleneck_dim: hidden features of an adapter.
-      norm_input: whether an adapter reads the layer-normed states; by default it reads the
-        residual stream as it is, as the paper's main models do.
-      hypernetwork: read by `generated` alone.
+      bottleneck_dim: hidden features of each network.
+      pooled_mlp: as in `HypernetworkConfig`; one MLP a stack.
+    """
+
+    bottleneck_dim: int = 128
+    pooled_mlp: bool = True
+
+    def __post_init__(self):
+        _check_positive("PerLayerHypernetworkConfig", bottleneck_dim=self.bottleneck_dim)
+
+
+@dataclasses.dataclass(frozen=True)
+class HyperFormerConfig:
+    """HyperFormer++'s network: condition, layer and place become one embedding, read by all heads.
+
+    Attributes:
+      embedding_dim: features of the learned embeddings of layers and of places.
+      hidden_dim: hidden features of the MLP that joins the three.
+      joint_dim: features of what it makes, which is layer-normed.
+
+    Source: Mahabadi et al. 2021 (arXiv:2106.04489), section 2; defaults of rabeehk/hyperformer.
+    """
+
+    embedding_dim: int = 64
+    hidden_dim: int = 128
+    joint_dim: int = 64
+
+    # Its pooled states, where it is given some, go into its own MLP.
+    pooled_mlp: ClassVar[bool] = False
+
+    def __post_init__(self):
+        _check_positive(
+            "HyperFormerConfig",
+            embedding_dim=self.embedding_dim,
+            hidden_dim=self.hidden_dim,
+            joint_dim=self.joint_dim,
+        )
+
+
+AnyHypernetworkConfig = HypernetworkConfig | PerLayerHypernetworkConfig | HyperFormerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank changes of attention projections: `alpha / rank * x @ down_kernel @ up_kernel`.
+
+    Attributes:
+      rank: features between the two kernels.
+      alpha: scale of the change, in units of the rank's reciprocal.
+
+    Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1.
+    """
+
+    rank: int = 8
+    alpha: float = 8.0
+
+    def __post_init__(self):
+        _check_positive("LoraConfig", rank=self.rank)
+        if not self.alpha > 0:
+            raise ValueError(
+                f"LoraConfig.alpha must be above 0; got {self.alpha!r}. Set it to the rank for a "
+                "scale of 1."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class AdapterConfig:
+    """The adapters of one stack: a source makes their parameters, targets are where they go.
+
+    Attributes:
+      source: who makes them. `none`: nobody, plain T5. `manual`: they are learned, one set a
+        layer, shared by all examples. `manual_specific`: learned, one set for each task. `task`: a
+        hypernetwork writes them from a learned embedding of the task. `generated`: a hypernetwork
+        writes them for each example, from its pooled encoder output.
+      targets: where they go, one or several. `feed_forward`: a bottleneck adapter beside the
+        feed-forward block (the paper's). `self_attention_query`, `…_key`, `…_value`, `…_out` and
+        the same of `cross_attention` (in the decoder): a low-rank change of that projection
+        (LoRA). `after_self_attention`, `after_feed_forward`: a bottleneck adapter behind that
+        sub-layer (HyperFormer's).
+      bottleneck_dim: hidden features of bottleneck adapters.
+      norm_input: whether the `feed_forward` adapter reads the layer-normed states; by default it
+        reads the residual stream as it is, as the paper's main models do.
+      lora: of low-rank changes.
+      hypernetwork: read by `task` and `generated` alone.
+      task_embedding_dim: features of a task's embedding, for `task`; None: `emb_dim`.
+      unseen_tasks: what a task that was not trained on gets from `task` and `manual_specific`:
+        "error", or "mean" of what the trained tasks have (`mean_task_embeddings` of the original).
     """
 
     source: str = "none"
     bottleneck_dim: int = 64
     norm_input: bool = False
-    hypernetwork: HypernetworkConfig = HypernetworkConfig()
+    hypernetwork: AnyHypernetworkConfig = HypernetworkConfig()
+    targets: Sequence[str] = ("feed_forward",)
+    lora: LoraConfig = LoraConfig()
+    task_embedding_dim: int | None = None
+    unseen_tasks: str = "error"
 
     def __post_init__(self):
         _check_choice("AdapterConfig.source", self.source, SOURCES)
         _check_positive("AdapterConfig", bottleneck_dim=self.bottleneck_dim)
+        # gin gives lists where a user writes brackets, and a string where one forgets them.
+        targets = (self.targets,) if isinstance(self.targets, str) else tuple(self.targets)
+        object.__setattr__(self, "targets", targets)
+        for target in targets:
+            _check_choice("AdapterConfig.targets", target, TARGETS)
+        if not targets or len(set(targets)) < len(targets):
+            raise ValueError(
+                f"AdapterConfig.targets must name at least one target, and each once; got "
+                f"{targets}. For a stack without adapters set source = 'none'."
+            )
+        if self.task_embedding_dim is not None:
+            _check_positive("AdapterConfig", task_embedding_dim=self.task_embedding_dim)
+        _check_choice("AdapterConfig.unseen_tasks", self.unseen_tasks, UNSEEN_TASKS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +220,8 @@ class TransformerConfig:
       relpos_max_distance: distance in tokens from which on positions share the last bucket.
       encoder_adapter: what adapts the encoder.
       decoder_adapter: what adapts the decoder.
+      num_tasks: length of the ordered list of tasks, for the sources `task` and `manual_specific`;
+        None where none needs it, and in a configuration whose run will count its tasks.
 
     Source: Raffel et al. 2020 (arXiv:1910.10683); t5x/examples/t5/network.py.
     """
@@ -123,6 +241,7 @@ class TransformerConfig:
     relpos_max_distance: int = 128
     encoder_adapter: AdapterConfig = AdapterConfig()
     decoder_adapter: AdapterConfig = AdapterConfig()
+    num_tasks: int | None = None
 
     def __post_init__(self):
         _check_positive(
@@ -148,9 +267,69 @@ class TransformerConfig:
                 "T5 uses 0.1; 0.0 turns dropout off."
             )
         for side, config in (("encoder", self.encoder_adapter), ("decoder", self.decoder_adapter)):
-            _check_choice(f"{side}_adapter.source", config.source, SOURCES_OF_SIDE[side])
+            for target in config.targets:
+                _check_choice(f"{side}_adapter.targets", target, TARGETS_OF_SIDE[side])
+        if self.num_tasks is not None:
+            _check_positive("TransformerConfig", num_tasks=self.num_tasks)
+
+    @property
+    def reads_tasks(self) -> bool:
+        """Whether a source needs `num_tasks`."""
+        adapters = (self.encoder_adapter, self.decoder_adapter)
+        return any(adapter.source in TASK_SOURCES for adapter in adapters)
 
     @property
     def compute_dtype(self) -> jnp.dtype:
         """The type of activations."""
         return jnp.dtype(self.dtype)
+
+
+_HYPERNETWORKS = {
+    config.__name__: config
+    for config in (HypernetworkConfig, PerLayerHypernetworkConfig, HyperFormerConfig)
+}
+
+
+def to_dict(config: TransformerConfig) -> dict[str, Any]:
+    """The fields as plain values, nested; a hypernetwork's class is its field `type`."""
+    fields = dataclasses.asdict(config)
+    for side in ("encoder_adapter", "decoder_adapter"):
+        network = getattr(config, side).hypernetwork
+        fields[side]["hypernetwork"]["type"] = type(network).__name__
+    return fields
+
+
+def from_dict(fields: Mapping[str, Any]) -> TransformerConfig:
+    """The opposite of `to_dict`; fields that are left out are at their defaults.
+
+    Raises:
+      ValueError: a field is unknown, or its value is no good.
+    """
+    fields = dict(fields)
+    for side in ("encoder_adapter", "decoder_adapter"):
+        if side in fields:
+            adapter = dict(fields[side])
+            if "hypernetwork" in adapter:
+                network = dict(adapter["hypernetwork"])
+                name = network.pop("type", HypernetworkConfig.__name__)
+                _check_choice(f"{side}.hypernetwork.type", name, tuple(_HYPERNETWORKS))
+                adapter["hypernetwork"] = _make(_HYPERNETWORKS[name], network)
+            if "lora" in adapter:
+                adapter["lora"] = _make(LoraConfig, adapter["lora"])
+            fields[side] = _make(AdapterConfig, adapter)
+    return _make(TransformerConfig, fields)
+
+
+def _make(config_class: type, fields: Mapping[str, Any]) -> Any:
+    known = {field.name: field for field in dataclasses.fields(config_class)}
+    unknown = sorted(set(fields) - set(known))
+    required = {name for name, field in known.items() if field.default is dataclasses.MISSING}
+    missing = sorted(required - set(fields))
+    if unknown or missing:
+        raise ValueError(
+            f"The fields of a {config_class.__name__} must be among {tuple(known)}, and "
+            f"{tuple(sorted(required))} must be there; unknown: {unknown or 'none'}, missing: "
+            f"{missing or 'none'}. A newer version of this package may have written them: update "
+            "it, or correct the file."
+        )
+    return config_class(**fields)

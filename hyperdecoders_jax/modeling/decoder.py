@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from hyperdecoders_jax.modeling import attention, feed_forward, layers, relative_position
+from hyperdecoders_jax.modeling import adapters, attention, feed_forward, layers, relative_position
 from hyperdecoders_jax.modeling.attention import KeyValueCache
 from hyperdecoders_jax.modeling.config import TransformerConfig
-from hyperdecoders_jax.types import AdapterParams, DecoderContext, GridGates, LayerContext
+from hyperdecoders_jax.types import Adapters, DecoderContext, GridGates, LayerContext
 
 
 class DecoderLayer(nn.Module):
@@ -28,22 +28,28 @@ class DecoderLayer(nn.Module):
         config = self.config
         dtype = config.compute_dtype
 
-        def make_attention():
+        def make_attention(place):
             return attention.Attention(
-                config.num_heads, config.head_dim, config.dropout_rate, dtype, config.emb_dim
+                config.num_heads, config.head_dim, config.dropout_rate, dtype, config.emb_dim, place
             )
 
         self.pre_self_attention_layer_norm = layers.RMSNorm(dtype)
-        self.self_attention = make_attention()
+        self.self_attention = make_attention("self_attention")
         self.pre_cross_attention_layer_norm = layers.RMSNorm(dtype)
-        self.encoder_decoder_attention = make_attention()
+        self.encoder_decoder_attention = make_attention("cross_attention")
         self.pre_mlp_layer_norm = layers.RMSNorm(dtype)
         self.mlp = feed_forward.FeedForward(config, config.decoder_adapter.norm_input)
         self.dropout = nn.Dropout(config.dropout_rate)
 
-    def cross_keys_values(self, encoded: Float[Array, "batch enc_len emb"]):
-        """What this layer's cross-attention reads."""
-        return self.encoder_decoder_attention.keys_values(encoded)
+    def make_context(
+        self,
+        encoded: Float[Array, "batch enc_len emb"],
+        layer_adapters: Adapters,
+        gates: GridGates | None,
+    ) -> LayerContext:
+        """What this layer knows of the inputs."""
+        keys, values = self.encoder_decoder_attention.keys_values(encoded, layer_adapters)
+        return LayerContext(keys, values, layer_adapters, gates)
 
     def __call__(
         self,
@@ -57,8 +63,10 @@ class DecoderLayer(nn.Module):
     ) -> Float[Array, "batch dec_len emb"]:
         """All positions at once."""
         y = self.pre_self_attention_layer_norm(x)
-        keys, values = self.self_attention.keys_values(y)
-        y = self.self_attention(y, keys, values, mask, bias, deterministic=deterministic)
+        adapted = context.adapters
+        keys, values = self.self_attention.keys_values(y, adapted)
+        y = self.self_attention(y, keys, values, mask, adapted, bias, deterministic=deterministic)
+        y = adapters.add(adapted, "after_self_attention", y, y)
         x += self.dropout(y, deterministic=deterministic)
         return self._read_context(x, context, encoder_mask, deterministic=deterministic)
 
@@ -73,7 +81,8 @@ class DecoderLayer(nn.Module):
     ) -> tuple[Float[Array, "batch beams emb"], KeyValueCache]:
         """Position `index` of every hypothesis."""
         y = self.pre_self_attention_layer_norm(x)
-        y, cache = self.self_attention.extend(y, cache, index, bias)
+        y, cache = self.self_attention.extend(y, cache, index, context.adapters, bias)
+        y = adapters.add(context.adapters, "after_self_attention", y, y)
         return self._read_context(x + y, context, encoder_mask, deterministic=True), cache
 
     def _read_context(
@@ -90,11 +99,12 @@ class DecoderLayer(nn.Module):
             context.cross_keys,
             context.cross_values,
             encoder_mask[:, None],
+            context.adapters,
             deterministic=deterministic,
         )
         x += self.dropout(y, deterministic=deterministic)
         y = self.pre_mlp_layer_norm(x)
-        return x + self.mlp(y, x, context.adapter, context.gates, deterministic=deterministic)
+        return x + self.mlp(y, x, context.adapters, context.gates, deterministic=deterministic)
 
 
 class Decoder(nn.Module):
@@ -124,16 +134,15 @@ class Decoder(nn.Module):
         self,
         encoded: Float[Array, "batch enc_len emb"],
         encoder_mask: Bool[Array, "batch enc_len"],
-        adapters: tuple[AdapterParams, ...] | None = None,
+        stack_adapters: tuple[Adapters, ...] | None = None,
         gates: tuple[GridGates, ...] | None = None,
     ) -> DecoderContext:
         """All that does not depend on the decoder's tokens."""
         contexts = []
         for i, layer in enumerate(self.layers):
-            keys, values = layer.cross_keys_values(encoded)
-            adapter = None if adapters is None else adapters[i]
+            layer_adapters = {} if stack_adapters is None else stack_adapters[i]
             layer_gates = None if gates is None else gates[i]
-            contexts.append(LayerContext(keys, values, adapter, layer_gates))
+            contexts.append(layer.make_context(encoded, layer_adapters, layer_gates))
         return DecoderContext(tuple(contexts), encoder_mask)
 
     def make_cache(self, batch: int, beams: int, length: int) -> tuple[KeyValueCache, ...]:

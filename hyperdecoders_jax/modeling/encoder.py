@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
-from hyperdecoders_jax.modeling import attention, feed_forward, layers, relative_position
+from hyperdecoders_jax.modeling import adapters, attention, feed_forward, layers, relative_position
 from hyperdecoders_jax.modeling.config import TransformerConfig
-from hyperdecoders_jax.types import AdapterParams, GridGates
+from hyperdecoders_jax.types import Adapters, GridGates
 
 
 class EncoderLayer(nn.Module):
@@ -28,7 +28,7 @@ class EncoderLayer(nn.Module):
         x: Float[Array, "batch enc_len emb"],
         mask: Bool[Array, "batch 1 enc_len"],
         bias: Float[Array, "heads enc_len enc_len"],
-        adapter: AdapterParams | None,
+        layer_adapters: Adapters,
         gates: GridGates | None,
         *,
         deterministic: bool,
@@ -43,15 +43,17 @@ class EncoderLayer(nn.Module):
             config.dropout_rate,
             dtype,
             config.emb_dim,
+            place="self_attention",
             name="attention",
         )
-        keys, values = self_attention.keys_values(y)
-        y = self_attention(y, keys, values, mask, bias, deterministic=deterministic)
+        keys, values = self_attention.keys_values(y, layer_adapters)
+        y = self_attention(y, keys, values, mask, layer_adapters, bias, deterministic=deterministic)
+        y = adapters.add(layer_adapters, "after_self_attention", y, y)
         x += nn.Dropout(config.dropout_rate)(y, deterministic=deterministic)
 
         y = layers.RMSNorm(dtype, name="pre_mlp_layer_norm")(x)
         mlp = feed_forward.FeedForward(config, config.encoder_adapter.norm_input, name="mlp")
-        return x + mlp(y, x, adapter, gates, deterministic=deterministic)
+        return x + mlp(y, x, layer_adapters, gates, deterministic=deterministic)
 
 
 class Encoder(nn.Module):
@@ -64,7 +66,7 @@ class Encoder(nn.Module):
         self,
         embedded: Float[Array, "batch enc_len emb"],
         mask: Bool[Array, "batch enc_len"],
-        adapters: tuple[AdapterParams, ...] | None = None,
+        stack_adapters: tuple[Adapters, ...] | None = None,
         gates: tuple[GridGates, ...] | None = None,
         *,
         deterministic: bool,
@@ -88,7 +90,7 @@ class Encoder(nn.Module):
                 x,
                 mask[:, None],
                 bias,
-                None if adapters is None else adapters[i],
+                {} if stack_adapters is None else stack_adapters[i],
                 None if gates is None else gates[i],
                 deterministic=deterministic,
             )

@@ -1,8 +1,9 @@
 """The feed-forward block, with the adapter beside it and the gates on its output projection.
 
 What the block adds to the residual stream is
-`dropout(wo(activations(wi(normed)))) + adapter(residual)`: the adapter is parallel to the
-feed-forward and, by default, reads the residual stream as it is, not the normed states.
+`dropout(wo(activations(wi(normed)))) + adapter(residual)`: the paper's adapter is parallel to the
+feed-forward and, by default, reads the residual stream as it is, not the normed states. One at
+`after_feed_forward` reads and changes the output of `wo`.
 
 Source: t5x/examples/t5/layers.py (MlpBlock); Ivison & Peters 2022 (arXiv:2203.08304).
 """
@@ -18,7 +19,7 @@ from jaxtyping import Array, Float
 
 from hyperdecoders_jax.modeling import adapters, hypergrid, layers
 from hyperdecoders_jax.modeling.config import TransformerConfig
-from hyperdecoders_jax.types import AdapterParams, GridGates
+from hyperdecoders_jax.types import Adapters, GridGates
 
 _ACTIVATIONS = {
     "relu": jax.nn.relu,
@@ -39,7 +40,7 @@ class FeedForward(nn.Module):
         self,
         normed: Float[Array, "batch length emb"],
         residual: Float[Array, "batch length emb"],
-        adapter: AdapterParams | None = None,
+        layer_adapters: Adapters,
         gates: GridGates | None = None,
         *,
         deterministic: bool,
@@ -56,7 +57,7 @@ class FeedForward(nn.Module):
         hidden = nn.Dropout(config.dropout_rate)(hidden, deterministic=deterministic)
         wo = hypergrid.GatedDense(config.emb_dim, ("mlp", "embed"), dtype, name="wo")
         y = wo(hidden, None if gates is None else gates.wo)
+        y = adapters.add(layer_adapters, "after_feed_forward", y, y)
         y = nn.Dropout(config.dropout_rate)(y, deterministic=deterministic)
-        if adapter is not None:
-            y += adapters.apply_adapters(adapter, normed if self.adapter_reads_normed else residual)
-        return y
+        adapter_input = normed if self.adapter_reads_normed else residual
+        return adapters.add(layer_adapters, "feed_forward", y, adapter_input)

@@ -1,8 +1,9 @@
-"""The hypernetwork: one condition an example becomes the adapters of all layers.
+"""Hypernetworks: conditions become the adapters of all layers.
 
-A condition and an embedding of the layer give a hidden state, and four linear heads, shared by all
-layers, write the kernels and biases of that layer's adapter. Everything is one batched product
-over layers and examples; nothing here knows where a condition comes from.
+A condition and a layer give a hidden state, and linear heads write the arrays of that layer's
+adapters from it. Everything is one batched product over layers and conditions; nothing here knows
+where a condition comes from. `Hypernetwork` is the paper's, one network for all layers;
+`PerLayerHypernetwork` has one for each.
 
 Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; allenai/hyperdecoders.
 """
@@ -10,15 +11,21 @@ Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; allenai/hyperdecoder
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
+import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from hyperdecoders_jax.modeling import initializers, layers
-from hyperdecoders_jax.modeling.config import HypernetworkConfig
-from hyperdecoders_jax.types import AdapterParams
+from hyperdecoders_jax.modeling.config import HypernetworkConfig, PerLayerHypernetworkConfig
+from hyperdecoders_jax.modeling.targets import ArraySpec, Target
+
+# Arrays with leading axes [layers, batch], by the name of their target and their own.
+Written = dict[str, dict[str, Array]]
 
 
 class PooledMLP(nn.Module):
@@ -38,58 +45,75 @@ class PooledMLP(nn.Module):
 
 
 class Hypernetwork(nn.Module):
-    """Writes the adapters of `num_layers` layers for every example."""
+    """One network for all layers, which a learned embedding tells apart."""
 
     config: HypernetworkConfig
+    targets: Mapping[str, Target]
     num_layers: int
-    emb_dim: int
-    adapter_dim: int
     dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, condition: Float[Array, "batch cond"]) -> AdapterParams:
-        """Returns parameters with leading axes `[layers, batch]`.
+    def __call__(self, condition: Float[Array, "batch cond"]) -> Written:
+        """Writes every array of every target.
 
-        Cost: `layers * batch * 2 * emb * bottleneck` numbers; 12.7 MB an example for T5 large in
-        float32 with a bottleneck of 64.
+        Cost: for `feed_forward` `layers * batch * 2 * emb * bottleneck` numbers; 12.7 MB an example
+        for T5 large in float32 with a bottleneck of 64.
         """
-        hidden = self._hidden(condition)  # [layers, batch, hidden]
-        emb_dim, adapter_dim = self.emb_dim, self.adapter_dim
-        return AdapterParams(
-            down_kernel=self._head("down_kernel", hidden, (emb_dim, adapter_dim), fan_in=emb_dim),
-            down_bias=self._head("down_bias", hidden, (adapter_dim,), fan_in=1),
-            up_kernel=self._head("up_kernel", hidden, (adapter_dim, emb_dim), fan_in=adapter_dim),
-            up_bias=self._head("up_bias", hidden, (emb_dim,), fan_in=1),
-        )
-
-    def _hidden(self, condition: Float[Array, "batch cond"]) -> Float[Array, "layers batch hidden"]:
         embedding = layers.param(
             "layer_embedding",
-            initializers.LAYER_EMBEDDING,
+            initializers.LEARNED_EMBEDDING,
             (self.num_layers, self.config.layer_embedding_dim),
             ("layers", "hyper_in"),
             self.dtype,
         )
-        return _LayerwiseDense(self.config.bottleneck_dim, self.dtype, name="hidden")(
+        hidden = _LayerwiseDense(self.config.bottleneck_dim, self.dtype, name="hidden")(
             condition, embedding
         )
+        return _write(self.targets, hidden, is_per_layer=False, dtype=self.dtype)
 
-    def _head(
-        self,
-        name: str,
-        hidden: Float[Array, "layers batch hidden"],
-        shape: tuple[int, ...],
-        fan_in: int,
-    ) -> Float[Array, "layers batch ..."]:
-        y = layers.Dense(
-            math.prod(shape),
-            ("hyper_hidden", "hyper_out"),
-            self.dtype,
-            initializers.head_kernel(hidden.shape[-1], fan_in),
-            initializers.ZEROS,
-            name=name,
-        )(hidden)
-        return y.reshape(*y.shape[:2], *shape)
+
+class _Heads(nn.Module):
+    """The heads that write the arrays of one target, shared by all layers or one set for each."""
+
+    specs: Mapping[str, ArraySpec]
+    is_per_layer: bool
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, hidden: Float[Array, "layers batch hidden"]) -> dict[str, Array]:
+        written = {}
+        for name, spec in self.specs.items():
+            y = _Dense(
+                math.prod(spec.shape),
+                ("hyper_hidden", "hyper_out"),
+                self.is_per_layer,
+                self.dtype,
+                initializers.head_kernel(hidden.shape[-1], spec.fan_in, spec.head_gain),
+                initializers.ZEROS,
+                name=name,
+            )(hidden)
+            written[name] = y.reshape(*y.shape[:2], *spec.shape)
+        return written
+
+
+class _Dense(nn.Module):
+    """x @ kernel + bias, one of each for all layers or for each layer."""
+
+    features: int
+    axes: tuple[str, str]
+    is_per_layer: bool
+    dtype: DTypeLike
+    kernel_init: Initializer
+    bias_init: Initializer
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "layers batch fan_in"]) -> Float[Array, "layers batch out"]:
+        lead, axis = ((x.shape[0],), ("layers",)) if self.is_per_layer else ((), ())
+        kernel_shape = (*lead, x.shape[-1], self.features)
+        kernel_axes, bias_axes = (*axis, *self.axes), (*axis, self.axes[1])
+        kernel = layers.param("kernel", self.kernel_init, kernel_shape, kernel_axes, self.dtype)
+        bias = layers.param("bias", self.bias_init, (*lead, self.features), bias_axes, self.dtype)
+        return x @ kernel + bias[..., None, :]
 
 
 class _LayerwiseDense(nn.Module):
@@ -113,3 +137,35 @@ class _LayerwiseDense(nn.Module):
         of_condition = condition.astype(self.dtype) @ for_condition  # [batch, hidden]
         of_layer = embedding @ for_layer  # [layers, hidden]
         return nn.relu(of_layer[:, None] + of_condition + bias)
+
+
+class PerLayerHypernetwork(nn.Module):
+    """A network of its own for every layer."""
+
+    config: PerLayerHypernetworkConfig
+    targets: Mapping[str, Target]
+    num_layers: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, condition: Float[Array, "batch cond"]) -> Written:
+        """Writes every array of every target."""
+        init = initializers.linear(condition.shape[-1])
+        hidden = _Dense(
+            self.config.bottleneck_dim, ("hyper_in", "hyper_hidden"), True, self.dtype, init, init,
+            name="hidden",
+        )(jnp.broadcast_to(condition, (self.num_layers, *condition.shape)))  # fmt: skip
+        return _write(self.targets, nn.relu(hidden), is_per_layer=True, dtype=self.dtype)
+
+
+def _write(
+    targets: Mapping[str, Target],
+    hidden: Float[Array, "layers batch hidden"],
+    is_per_layer: bool,
+    dtype: DTypeLike,
+) -> Written:
+    """Within a compact method: every array of every target."""
+    return {
+        name: _Heads(target.specs, is_per_layer, dtype, name=name)(hidden)
+        for name, target in targets.items()
+    }

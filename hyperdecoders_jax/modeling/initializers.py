@@ -25,7 +25,8 @@ ZEROS = nn.initializers.zeros
 # The paper's adapters and heads start near zero, so that step 0 is almost the plain backbone.
 ADAPTER_GAIN = 1e-4
 HYPERNETWORK_GAIN = 1e-3
-LAYER_EMBEDDING = nn.initializers.normal(stddev=1.0)
+LEARNED_EMBEDDING = nn.initializers.normal(stddev=1.0)
+HYPERFORMER_KERNEL = nn.initializers.normal(stddev=1e-2)
 
 
 def uniform(bound: float) -> Initializer:
@@ -46,9 +47,14 @@ def query_kernel(head_dim: int) -> Initializer:
     return init
 
 
-def adapter_kernel(emb_dim: int, bottleneck_dim: int) -> Initializer:
-    """Xavier-uniform with gain 1e-4, for stacked `[layers, fan_in, fan_out]` kernels too."""
-    return uniform(ADAPTER_GAIN * math.sqrt(6.0 / (emb_dim + bottleneck_dim)))
+def adapter_kernel(fan_in: int, fan_out: int, num_tasks: int | None = None) -> Initializer:
+    """Xavier-uniform with gain 1e-4, for stacked `[layers, fan_in, fan_out]` kernels too.
+
+    A bank of `[tasks, fan_in, fan_out]` has the fans that PyTorch sees in three dimensions, as a
+    convolution's: the original starts its banks so.
+    """
+    fans = fan_in + fan_out if num_tasks is None else fan_out * (fan_in + num_tasks)
+    return uniform(ADAPTER_GAIN * math.sqrt(6.0 / fans))
 
 
 def linear(fan_in: int) -> Initializer:
@@ -56,9 +62,9 @@ def linear(fan_in: int) -> Initializer:
     return uniform(1.0 / math.sqrt(fan_in))
 
 
-def head_kernel(hidden_dim: int, adapter_fan_in: int) -> Initializer:
-    """Hyper fan-in, scaled by 1e-3: a head's outputs start small whatever they are used for.
+def head_kernel(hidden_dim: int, written_fan_in: int, gain: float) -> Initializer:
+    """Hyper fan-in: what a head writes starts with the variance `gain`² / `written_fan_in`.
 
-    `adapter_fan_in` is the fan-in of the adapter's kernel that the head writes, 1 for biases.
+    `written_fan_in` is the fan-in of the kernel that the head writes, 1 for biases.
     """
-    return uniform(HYPERNETWORK_GAIN * math.sqrt(3.0 / (hidden_dim * adapter_fan_in)))
+    return uniform(gain * math.sqrt(3.0 / (hidden_dim * written_fan_in)))

@@ -1,6 +1,7 @@
 """The whole model: inputs are encoded once, and a decoder of their own reads them.
 
     inputs ── Encoder(encoder_adapters) ──▶ encoded ── masked mean ──▶ pooled
+    (where the encoder's own adapters read pooled states, it runs twice: first with learned ones)
     pooled ── decoder_adapters (a source) ──▶ AdapterParams of all decoder layers
     encoded + adapters + gates ──▶ DecoderContext;  DecoderContext + tokens ── Decoder ──▶ logits
 
@@ -19,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from hyperdecoders_jax.modeling import adapter_sources, decoder, encoder, layers, pooling
 from hyperdecoders_jax.modeling.attention import KeyValueCache
 from hyperdecoders_jax.modeling.config import TransformerConfig
-from hyperdecoders_jax.types import PAD_ID, AdapterParams, DecoderContext
+from hyperdecoders_jax.types import PAD_ID, Adapters, DecoderContext
 
 
 class Transformer(nn.Module):
@@ -33,6 +34,7 @@ class Transformer(nn.Module):
         self.encoder = encoder.Encoder(config)
         self.decoder = decoder.Decoder(config, self.token_embedder)
         self.encoder_adapters = adapter_sources.make(config, "encoder")
+        self.encoder_first_pass_adapters = adapter_sources.make_first_pass(config)
         self.decoder_adapters = adapter_sources.make(config, "decoder")
 
     def encode(
@@ -43,11 +45,18 @@ class Transformer(nn.Module):
         deterministic: bool = True,
     ) -> Float[Array, "batch enc_len emb"]:
         """Contextual states of the inputs; those at padding mean nothing."""
-        condition = adapter_sources.Condition(pooled=None, task_ids=task_ids)
-        adapters = _adapters_by_layer(self.encoder_adapters, condition)
-        return self.encoder(
-            self.token_embedder(tokens), tokens != PAD_ID, adapters, deterministic=deterministic
-        )
+        mask = tokens != PAD_ID
+        embedded = self.token_embedder(tokens)
+
+        def run(source, pooled=None):
+            condition = adapter_sources.Condition(pooled, task_ids)
+            adapters = _adapters_by_layer(source, condition)
+            return self.encoder(embedded, mask, adapters, deterministic=deterministic)
+
+        pooled = None
+        if self.encoder_first_pass_adapters is not None:
+            pooled = pooling.masked_mean(run(self.encoder_first_pass_adapters), mask)
+        return run(self.encoder_adapters, pooled)
 
     def make_context(
         self,
@@ -101,5 +110,5 @@ class Transformer(nn.Module):
 
 def _adapters_by_layer(
     source: adapter_sources.AdapterSource | None, condition: adapter_sources.Condition
-) -> tuple[AdapterParams, ...] | None:
+) -> tuple[Adapters, ...] | None:
     return None if source is None else layers.unstack(source(condition))

@@ -35,6 +35,7 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
+from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.training import trainable as trainable_lib
 from hyperdecoders_jax.training import whole_file
@@ -96,18 +97,20 @@ def describe_model(config: Any) -> dict[str, Any]:
     So a field that a later version adds, at its default, makes no older checkpoint another model's.
     What may change within a run is left out too.
     """
-    fields = dataclasses.asdict(config)
+    fields = modeling_config.to_dict(config)
     return _not_default({name: x for name, x in fields.items() if name not in FREE_FIELDS})
 
 
 def _not_default(model: Mapping[str, Any]) -> dict[str, Any]:
-    defaults = {
-        field.name: dataclasses.asdict(field.default)
-        if dataclasses.is_dataclass(field.default)
-        else field.default
+    # Sizes have no defaults; those of the smallest model are never compared.
+    sizes = {
+        field.name: 1
         for field in dataclasses.fields(TransformerConfig)
-        if field.default is not dataclasses.MISSING
+        if field.default is dataclasses.MISSING
     }
+    defaults = modeling_config.to_dict(TransformerConfig(**sizes))
+    for name in sizes:
+        del defaults[name]
     return _differing(_to_json(model), _to_json(defaults))
 
 

@@ -37,6 +37,8 @@ LOGICAL_AXIS_RULES: tuple[tuple[str, str | None], ...] = (
     # New parameters: adapters are small and stay whole; the hypernetwork's heads are as wide as
     # an adapter has parameters, and are cut there.
     ("layers", None),
+    ("tasks", None),
+    ("places", None),
     ("bottleneck", None),
     ("hyper_in", None),
     ("hyper_hidden", None),

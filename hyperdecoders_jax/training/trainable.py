@@ -17,6 +17,12 @@ from hyperdecoders_jax.types import Params
 
 Path = tuple[str, ...]
 
+# New top-level keys of parameters, and the switch that each obeys.
+_SWITCH_OF_ADAPTERS = {
+    "encoder_adapters": "encoder_adapters",
+    "encoder_first_pass_adapters": "encoder_adapters",
+    "decoder_adapters": "decoder_adapters",
+}
 FROZEN_DTYPES = ("float32", "bfloat16")
 
 
@@ -36,7 +42,7 @@ class TrainableConfig:
 
     Attributes:
         backbone: all of T5, the embedding and the output layer included.
-        encoder_adapters: the encoder's adapters and what generates them.
+        encoder_adapters: the encoder's adapters, what generates them, and those of its first pass.
         decoder_adapters: the decoder's adapters and what generates them (hypernetwork, pooled MLP).
         encoder: T5's encoder stack, without the embedding it shares with the decoder.
         decoder: T5's decoder stack, without the embedding and without the output layer.
@@ -62,8 +68,8 @@ class TrainableConfig:
         False
         """
         top = path[0]
-        if top in ("encoder_adapters", "decoder_adapters"):
-            return getattr(self, top)
+        if top in _SWITCH_OF_ADAPTERS:
+            return getattr(self, _SWITCH_OF_ADAPTERS[top])
         if top == "token_embedder":
             return self.backbone
         if top in ("encoder", "decoder"):
@@ -71,7 +77,7 @@ class TrainableConfig:
                 return self.backbone
             is_norm = any(_is_layer_norm(name) for name in path)
             return self.backbone or getattr(self, top) or (self.layer_norms and is_norm)
-        known = ("token_embedder", "encoder", "decoder", "encoder_adapters", "decoder_adapters")
+        known = ("token_embedder", "encoder", "decoder", *_SWITCH_OF_ADAPTERS)
         raise KeyError(
             f"every parameter must be under one of the keys {known}; got {'/'.join(path)!r}."
             f"{nearest.hint(top, known)} A new key needs a switch in TrainableConfig."

@@ -1,5 +1,6 @@
-"""What holds for every adapter source on every side where it may stand."""
+"""What holds for every adapter source, on every side, at every target that it may adapt."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,29 +8,62 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperdecoders_jax import model
-from hyperdecoders_jax.modeling import adapter_sources
-from hyperdecoders_jax.modeling.config import SOURCES_OF_SIDE
+from hyperdecoders_jax import model, types
+from hyperdecoders_jax.modeling import adapter_sources, config, targets
+from hyperdecoders_jax.modeling import adapters as adapters_lib
 from tests import tiny
 
-CASES = [(side, source) for side, sources in SOURCES_OF_SIDE.items() for source in sources]
+CASES = [
+    (side, source, target)
+    for side, side_targets in config.TARGETS_OF_SIDE.items()
+    for source in config.SOURCES
+    for target in (side_targets if source != "none" else ["feed_forward"])
+]
+ADAPTED = [case for case in CASES if case[1] != "none"]
+NETWORKS = [
+    config.HypernetworkConfig(bottleneck_dim=11, layer_embedding_dim=10),
+    config.PerLayerHypernetworkConfig(bottleneck_dim=11),
+    config.HyperFormerConfig(embedding_dim=4, hidden_dim=7, joint_dim=6),
+]
+# Adapters start near zero. HyperFormer's are normed, and its heads scale them by 0.1 or less.
+START_ATOL = 2e-2
+HYPERFORMER_START_ATOL = 0.5
+
+
+@pytest.fixture(autouse=True)
+def _quick_compilation():
+    """Most time goes into compiling; nothing here is about speed."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @functools.cache
-def make_model(side, source):
-    sources = {"encoder": "none", "decoder": "none", side: source}
-    return model.Model(tiny.make_config(**sources))
+def make_model(side, source, *side_targets, network=None):
+    return model.Model(
+        tiny.make_config(
+            **{"encoder": "none", "decoder": "none", side: source},
+            **{f"{side}_targets": side_targets},
+            network=network,
+            num_encoder_layers=2,
+            num_decoder_layers=1,
+        )
+    )
 
 
-@pytest.mark.parametrize(("side", "source"), CASES)
-def test_new_parameters_stand_under_a_key_of_their_own(side, source):
-    keys = set(make_model(side, source).param_shapes()) - set(model.BACKBONE_KEYS)
-    assert keys == (set() if source == "none" else {f"{side}_adapters"})
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_new_parameters_stand_under_keys_of_their_own(case):
+    side, source, _ = case
+    keys = set(make_model(*case).param_shapes()) - set(model.BACKBONE_KEYS)
+    expected = set() if source == "none" else {f"{side}_adapters"}
+    if adapter_sources.SOURCES[source] and adapter_sources.SOURCES[source].reads_pooled:
+        expected |= {"encoder_first_pass_adapters"} if side == "encoder" else set()
+    assert keys == expected
 
 
-@pytest.mark.parametrize(("side", "source"), CASES)
-def test_every_parameter_has_an_axis_name_for_each_dimension(side, source):
-    shapes, axes = make_model(side, source).param_shapes(), make_model(side, source).param_axes()
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_every_parameter_has_an_axis_name_for_each_dimension(case):
+    shapes, axes = make_model(*case).param_shapes(), make_model(*case).param_axes()
     jax.tree.map(lambda shape, names: None, shapes, axes, is_leaf=lambda x: isinstance(x, tuple))
     flat_axes = jax.tree.leaves(axes, is_leaf=lambda x: isinstance(x, tuple))
     for shape, names in zip(jax.tree.leaves(shapes), flat_axes, strict=True):
@@ -37,41 +71,108 @@ def test_every_parameter_has_an_axis_name_for_each_dimension(side, source):
         assert all(isinstance(name, str) for name in names)
 
 
-@pytest.mark.parametrize(("side", "source"), [case for case in CASES if case[1] != "none"])
-def test_adapters_come_for_all_layers_and_fit_their_shapes(side, source):
-    config = make_model(side, source).config
-    condition = adapter_sources.Condition(jnp.ones((3, config.emb_dim)), jnp.arange(3))
-    module = adapter_sources.SOURCES[source](config, side)
+@pytest.mark.parametrize("case", ADAPTED, ids="-".join)
+def test_adapters_fit_their_target_and_change_almost_nothing_at_first(case):
+    side, source, target = case
+    tiny_config = make_model(*case).config
+    condition = adapter_sources.Condition(jnp.ones((3, tiny_config.emb_dim)), jnp.arange(3))
+    module = adapter_sources.SOURCES[source](tiny_config, side)
     adapters, _ = module.init_with_output(jax.random.key(0), condition)
-    num_layers = getattr(config, f"num_{side}_layers")
-    bottleneck = getattr(config, f"{side}_adapter").bottleneck_dim
-    lead = adapters.down_kernel.shape[:-2]
-    assert lead in ((num_layers,), (num_layers, 3))
-    assert adapters.down_kernel.shape == (*lead, config.emb_dim, bottleneck)
-    assert adapters.down_bias.shape == (*lead, bottleneck)
-    assert adapters.up_kernel.shape == (*lead, bottleneck, config.emb_dim)
-    assert adapters.up_bias.shape == (*lead, config.emb_dim)
+    assert set(adapters) == {target}
+    num_layers = getattr(tiny_config, f"num_{side}_layers")
+    specs = targets.of_side(tiny_config, side)[target].specs
+    for field in dataclasses.fields(adapters[target]):
+        array = getattr(adapters[target], field.name)
+        shape = specs[field.name].shape
+        assert array.shape[-len(shape) :] == shape
+        assert array.shape[: -len(shape)] in ((num_layers,), (num_layers, 3))
+
+    first_layer = jax.tree.map(lambda x: x[0], adapters)
+    states = jnp.ones((3, 2, specs["down_kernel"].shape[0]))
+    change = adapters_lib.apply_adapters(first_layer[target], states)
+    # What is low-rank starts at zero; what is learned, at 1e-4 of its input; what is written, 1e-3.
+    is_lora = target in (*config.SELF_ATTENTION, *config.CROSS_ATTENTION)
+    np.testing.assert_allclose(change, 0.0, atol=0.0 if is_lora else START_ATOL)
 
 
-@pytest.mark.parametrize(("side", "source"), CASES)
-def test_a_fresh_model_is_almost_plain_t5(side, source):
-    fresh, plain = make_model(side, source), make_model(side, "none")
+@functools.cache
+def compiled(source, network):
+    """A model with this source on both sides and every target; its logits and gradients."""
+    fresh = model.Model(
+        tiny.make_config(
+            source,
+            source,
+            network=network,
+            num_encoder_layers=2,
+            num_decoder_layers=1,
+            **{f"{side}_targets": found for side, found in config.TARGETS_OF_SIDE.items()},
+        )
+    )
+
+    def loss(params, batch):
+        logits = fresh.logits(params, batch)
+        return jnp.sum(logits * jnp.cos(jnp.arange(logits.size)).reshape(logits.shape)), logits
+
+    return fresh, jax.jit(jax.grad(loss, has_aux=True))
+
+
+BATCH = tiny.make_batch(batch=tiny.NUM_TASKS).replace(task_ids=jnp.arange(tiny.NUM_TASKS))
+OF_NETWORKS = [
+    *[(source, NETWORKS[0]) for source in config.SOURCES],
+    *[(source, network) for source in ("task", "generated") for network in NETWORKS[1:]],
+]
+
+
+@pytest.mark.parametrize(("source", "network"), OF_NETWORKS)
+def test_a_fresh_model_is_almost_plain_t5(source, network):
+    fresh, grad_and_logits = compiled(source, network)
     params = fresh.init(jax.random.key(0))
     backbone = {key: params[key] for key in model.BACKBONE_KEYS}
-    batch = tiny.make_batch()
-    # Adapters start at 1e-3 of the residual stream or less.
-    np.testing.assert_allclose(
-        fresh.logits(params, batch), plain.logits(backbone, batch), atol=2e-2
-    )
+    _, plain_grad_and_logits = compiled("none", NETWORKS[0])
+    _, logits = grad_and_logits(params, BATCH)
+    _, expected = plain_grad_and_logits(backbone, BATCH)
+    is_hyperformer = isinstance(network, config.HyperFormerConfig)
+    atol = HYPERFORMER_START_ATOL if is_hyperformer else START_ATOL
+    np.testing.assert_allclose(logits, expected, atol=atol)
 
 
-@pytest.mark.parametrize(("side", "source"), CASES)
-def test_every_parameter_gets_a_gradient(side, source):
-    tiny_model = make_model(side, source)
-    batch = tiny.make_batch()
-    gradients = jax.jit(jax.grad(lambda p: tiny_model.loss(p, batch)[0]))(
-        tiny.make_params(tiny_model)
-    )
+@pytest.mark.parametrize(("source", "network"), OF_NETWORKS)
+def test_every_parameter_of_every_target_gets_a_gradient(source, network):
+    tiny_model, grad_and_logits = compiled(source, network)
+    gradients, _ = grad_and_logits(tiny.make_params(tiny_model), BATCH)
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         assert np.all(np.isfinite(gradient)), path
         assert np.any(gradient != 0), path
+
+
+@pytest.mark.parametrize("source", ["task", "manual_specific"])
+def test_an_unseen_task_gets_the_mean_or_is_an_error(source):
+    adapter = config.AdapterConfig(source, 3, unseen_tasks="mean")
+    mean_model = model.Model(tiny.make_config("none", decoder_adapter=adapter))
+    strict = model.Model(
+        tiny.make_config("none", decoder_adapter=dataclasses.replace(adapter, unseen_tasks="error"))
+    )
+    params, batch = tiny.make_params(strict), tiny.make_batch()
+    unseen = batch.replace(task_ids=jnp.full(3, types.UNSEEN_TASK_ID))
+    # Equal tasks: then the mean is each of them.
+    key = "task_embedding" if source == "task" else "feed_forward"
+    axis = 0 if source == "task" else 1
+    equal = jax.tree.map(
+        lambda x: jnp.repeat(jnp.take(x, jnp.array([1]), axis), tiny.NUM_TASKS, axis),
+        params["decoder_adapters"][key],
+    )
+    params = {**params, "decoder_adapters": {**params["decoder_adapters"], key: equal}}
+    expected = strict.logits(params, batch)
+    np.testing.assert_allclose(mean_model.logits(params, unseen), expected, atol=1e-5)
+    assert np.all(np.isnan(strict.logits(params, unseen)))
+    beyond = batch.replace(task_ids=jnp.full(3, tiny.NUM_TASKS))
+    assert np.all(np.isnan(mean_model.logits(params, beyond)))
+
+
+def test_sources_of_tasks_need_their_number():
+    with pytest.raises(ValueError, match=r"num_tasks must be the number of tasks"):
+        model.Model(tiny.make_config("task", num_tasks=None)).param_shapes()
+    task_model = model.Model(tiny.make_config("task"))
+    batch = tiny.make_batch().replace(task_ids=None)
+    with pytest.raises(ValueError, match=r"need task_ids; got None"):
+        task_model.logits(tiny.make_params(task_model), batch)

@@ -25,13 +25,12 @@ def test_the_adapter_source_of_the_readme_trains(monkeypatch):
     exec(code_block("class Scaled"), names)
     monkeypatch.setitem(adapter_sources.SOURCES, "scaled", names["Scaled"])
     monkeypatch.setattr(config, "SOURCES", (*config.SOURCES, "scaled"))
-    monkeypatch.setitem(config.SOURCES_OF_SIDE, "decoder", config.SOURCES)
-    tiny_model = model.Model(tiny.make_config("manual", "scaled"))
+    tiny_model = model.Model(tiny.make_config("scaled", "scaled"))
     params = tiny.make_params(tiny_model)
     loss, gradients = jax.value_and_grad(lambda p: tiny_model.loss(p, tiny.make_batch())[0])(params)
     assert jnp.isfinite(loss)
-    scale = gradients["decoder_adapters"]["scale"]["kernel"]
-    assert jnp.any(scale != 0)
+    for side in ("encoder", "decoder"):
+        assert jnp.any(gradients[f"{side}_adapters"]["scale"]["kernel"] != 0)
 
 
 def test_the_task_of_the_readme_runs(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
+import json
+
 import pytest
 
-from hyperdecoders_jax.modeling import adapter_sources, config
+from hyperdecoders_jax.modeling import adapter_sources, config, targets
 from tests import tiny
 
 
@@ -11,11 +13,21 @@ def test_a_misspelt_source_is_refused_with_the_nearest_name():
         config.AdapterConfig(source="generate")
 
 
-def test_a_source_on_the_wrong_side_is_refused():
+def test_a_target_on_the_wrong_side_is_refused():
     with pytest.raises(
-        ValueError, match=r"encoder_adapter\.source must be one of \('none', 'manual'\)"
+        ValueError, match=r"encoder_adapter\.targets must be one of .*cross_attention_query"
     ):
-        tiny.make_config(encoder="generated")
+        tiny.make_config(encoder_targets=("cross_attention_query",))
+
+
+@pytest.mark.parametrize("targets", [(), ("feed_forward", "feed_forward")])
+def test_targets_are_named_once_each(targets):
+    with pytest.raises(ValueError, match=r"at least one target, and each once"):
+        config.AdapterConfig(targets=targets)
+
+
+def test_a_single_target_may_be_a_string():
+    assert config.AdapterConfig(targets="feed_forward").targets == ("feed_forward",)
 
 
 @pytest.mark.parametrize("bad", [0, -1, True])
@@ -43,3 +55,30 @@ def test_lists_from_gin_become_tuples():
 
 def test_every_source_of_the_configuration_has_a_class():
     assert tuple(adapter_sources.SOURCES) == config.SOURCES
+
+
+def test_every_target_of_the_configuration_has_its_arrays():
+    assert tuple(targets.TARGETS) == config.TARGETS
+
+
+@pytest.mark.parametrize(
+    "network",
+    [config.HypernetworkConfig, config.PerLayerHypernetworkConfig, config.HyperFormerConfig],
+)
+def test_a_configuration_survives_json(network):
+    tiny_config = tiny.make_config("task", "generated", network=network())
+    fields = json.loads(json.dumps(config.to_dict(tiny_config)))
+    assert config.from_dict(fields) == tiny_config
+
+
+def test_fields_that_nobody_knows_are_refused():
+    fields = config.to_dict(tiny.make_config())
+    with pytest.raises(ValueError, match=r"unknown: \['width'\], missing: \['emb_dim'\]"):
+        config.from_dict({**{k: x for k, x in fields.items() if k != "emb_dim"}, "width": 3})
+
+
+def test_alpha_and_choices_are_checked():
+    with pytest.raises(ValueError, match=r"LoraConfig\.alpha must be above 0"):
+        config.LoraConfig(alpha=0.0)
+    with pytest.raises(ValueError, match=r"AdapterConfig\.unseen_tasks must be one of"):
+        config.AdapterConfig(unseen_tasks="first")

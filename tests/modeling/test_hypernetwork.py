@@ -2,15 +2,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperdecoders_jax.modeling import hypernetwork
-from hyperdecoders_jax.modeling.config import HypernetworkConfig
+from hyperdecoders_jax.modeling import hypernetwork, targets
+from hyperdecoders_jax.modeling.config import HypernetworkConfig, PerLayerHypernetworkConfig
+from tests import tiny
 
-LAYERS, BATCH, EMB, BOTTLENECK, HIDDEN = 4, 3, 8, 5, 11
+LAYERS, BATCH, EMB, BOTTLENECK, HIDDEN = 4, 3, 8, 3, 11
+SHAPES = {
+    "down_kernel": (EMB, BOTTLENECK),
+    "down_bias": (BOTTLENECK,),
+    "up_kernel": (BOTTLENECK, EMB),
+    "up_bias": (EMB,),
+}
 
 
-def make(seed=0):
-    network = hypernetwork.Hypernetwork(
-        HypernetworkConfig(bottleneck_dim=HIDDEN), LAYERS, EMB, BOTTLENECK, jnp.float32
+def make(seed=0, network_class=hypernetwork.Hypernetwork, config_class=HypernetworkConfig):
+    network = network_class(
+        config_class(bottleneck_dim=HIDDEN),
+        targets.of_side(tiny.make_config(), "decoder"),
+        LAYERS,
+        jnp.float32,
     )
     condition = jax.random.normal(jax.random.key(seed), (BATCH, EMB))
     return network, network.init(jax.random.key(1), condition)["params"], condition
@@ -24,14 +34,27 @@ def test_every_layer_and_example_is_the_plain_formula():
         for row in range(BATCH):
             u = np.concatenate([condition[row], params["layer_embedding"][layer]])
             r = np.maximum(u @ params["hidden"]["kernel"] + params["hidden"]["bias"], 0)
-            for name, shape in [
-                ("down_kernel", (EMB, BOTTLENECK)),
-                ("down_bias", (BOTTLENECK,)),
-                ("up_kernel", (BOTTLENECK, EMB)),
-                ("up_bias", (EMB,)),
-            ]:
-                expected = (r @ params[name]["kernel"] + params[name]["bias"]).reshape(shape)
-                np.testing.assert_allclose(getattr(adapters, name)[layer, row], expected, atol=1e-5)
+            for name, shape in SHAPES.items():
+                head = params["feed_forward"][name]
+                expected = (r @ head["kernel"] + head["bias"]).reshape(shape)
+                found = adapters["feed_forward"][name][layer, row]
+                np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_network_per_layer_is_the_plain_formula():
+    network, params, condition = make(
+        network_class=hypernetwork.PerLayerHypernetwork, config_class=PerLayerHypernetworkConfig
+    )
+    params = jax.tree.map(lambda x: x + 0.1, params)
+    adapters = network.apply({"params": params}, condition)
+    for layer in range(LAYERS):
+        own = jax.tree.map(lambda x, layer=layer: x[layer], params)
+        r = np.maximum(condition @ own["hidden"]["kernel"] + own["hidden"]["bias"], 0)
+        for name, shape in SHAPES.items():
+            head = own["feed_forward"][name]
+            expected = (r @ head["kernel"] + head["bias"]).reshape(BATCH, *shape)
+            found = adapters["feed_forward"][name][layer]
+            np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_initial_values_are_the_originals():
@@ -45,11 +68,12 @@ def test_initial_values_are_the_originals():
         ("up_bias", "kernel"): 1e-3 * np.sqrt(3 / HIDDEN),
         ("down_bias", "kernel"): 1e-3 * np.sqrt(3 / HIDDEN),
     }
+    heads = params.pop("feed_forward")
     for (module, name), bound in bounds.items():
-        largest = np.max(np.abs(params[module][name]))
+        largest = np.max(np.abs((params | heads)[module][name]))
         assert 0.7 * bound < largest <= bound, (module, name)
     for head in ("up_kernel", "down_kernel", "up_bias", "down_bias"):
-        np.testing.assert_array_equal(params[head]["bias"], 0.0)
+        np.testing.assert_array_equal(heads[head]["bias"], 0.0)
     assert 0.6 < np.std(params["layer_embedding"]) < 1.4
 
 

@@ -12,13 +12,23 @@ from hypothesis import strategies as st
 from hyperdecoders_jax import model
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig
 from hyperdecoders_jax.decoding.sampling import GreedyConfig
-from hyperdecoders_jax.modeling.config import SOURCES_OF_SIDE
+from hyperdecoders_jax.modeling.config import SOURCES, TARGETS, TARGETS_OF_SIDE
 from tests import tiny
 
 # float32 rounding: batches of other shapes are summed in another order.
 ATOL = 2e-5
 
-PAIRS = [(e, d) for e in SOURCES_OF_SIDE["encoder"] for d in SOURCES_OF_SIDE["decoder"]]
+# Every source on every side.
+PAIRS = [*zip(SOURCES, (*SOURCES[1:], SOURCES[0]), strict=True), ("manual", "generated")]
+ALL_TARGETS = dict(encoder_targets=TARGETS_OF_SIDE["encoder"], decoder_targets=TARGETS)
+
+
+@pytest.fixture(autouse=True)
+def _quick_compilation():
+    """Most time goes into compiling; nothing here is about speed."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @functools.cache
@@ -78,12 +88,11 @@ def test_generated_with_equal_conditions_is_manual_with_those_parameters():
         decoder_target_tokens=batch.decoder_target_tokens,
     )
     layers = generated.context(params, same).layers
-    adapters = jax.tree.map(lambda *xs: jnp.stack(xs)[:, 1], *[x.adapter for x in layers])
+    own = [layer.adapters["feed_forward"] for layer in layers]
+    adapters = jax.tree.map(lambda *xs: jnp.stack(xs)[:, 1], *own)
     manual = {key: params[key] for key in model.BACKBONE_KEYS}
-    manual["decoder_adapters"] = {
-        name: getattr(adapters, name)
-        for name in ("down_kernel", "down_bias", "up_kernel", "up_bias")
-    }
+    names = ("down_kernel", "down_bias", "up_kernel", "up_bias")
+    manual["decoder_adapters"] = {"feed_forward": {name: getattr(adapters, name) for name in names}}
     np.testing.assert_allclose(logits(params, same), manual_logits(manual, same), atol=ATOL)
 
 

@@ -74,6 +74,7 @@ def config_from_meta(meta: dict) -> config.TransformerConfig:
         relpos_buckets=meta["relative_attention_num_buckets"],
         encoder_adapter=adapter("encoder"),
         decoder_adapter=adapter("decoder"),
+        num_tasks=len(meta["tasks"]),
     )
 
 

@@ -29,7 +29,7 @@ def test_every_parameter_has_a_sharding():
     layer = shardings["decoder"]["layers_0"]
     assert layer["mlp"]["wo"]["kernel"].spec == PartitionSpec("model", None)
     assert layer["self_attention"]["query"]["kernel"].spec == PartitionSpec(None, "model")
-    head = shardings["decoder_adapters"]["hypernetwork"]["down_kernel"]
+    head = shardings["decoder_adapters"]["hypernetwork"]["feed_forward"]["down_kernel"]
     assert head["kernel"].spec == PartitionSpec(None, "model")
 
 
@@ -41,8 +41,12 @@ def test_a_backbone_parameter_that_does_not_divide_is_refused():
 def test_a_new_parameter_that_does_not_divide_is_replicated_and_listed():
     shardings = shardings_of(abstract_partitioner(4, 2), tiny.make_model(bottleneck_dim=3))
     replicated = partitioning.list_replicated(shardings)
-    assert "decoder_adapters/hypernetwork/down_bias/bias" in replicated  # 3 over 2 devices
-    assert "decoder_adapters/hypernetwork/down_kernel/kernel" not in replicated  # 24 over 2
+    assert (
+        "decoder_adapters/hypernetwork/feed_forward/down_bias/bias" in replicated
+    )  # 3 over 2 devices
+    assert (
+        "decoder_adapters/hypernetwork/feed_forward/down_kernel/kernel" not in replicated
+    )  # 24 over 2
     assert "decoder/layers_0/pre_mlp_layer_norm/scale" in replicated
     assert "decoder/layers_0/mlp/wo/kernel" not in replicated
 

@@ -1,0 +1,146 @@
+"""Targets: where in a layer adapters go, and which arrays a source must make for them.
+
+A `Target` lists the arrays of one layer; a source makes each of them for all layers, as parameters
+or as what a hypernetwork writes, and `Target.pack` turns them into what the layer applies. A new
+target is one entry of `TARGETS` and the line of a layer that applies it (see `adapters`).
+
+Every array starts so that step 0 is the plain backbone, or almost.
+
+Source: Ivison & Peters 2022 (arXiv:2203.08304) for `feed_forward`; Hu et al. 2021
+(arXiv:2106.09685) for attention projections; Mahabadi et al. 2021 (arXiv:2106.04489) for `after_*`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jax.nn.initializers import Initializer
+from jaxtyping import Array
+
+from hyperdecoders_jax.modeling import initializers
+from hyperdecoders_jax.modeling.config import (
+    CROSS_ATTENTION,
+    SELF_ATTENTION,
+    AdapterConfig,
+    TransformerConfig,
+)
+from hyperdecoders_jax.types import AdapterParams, LoraParams, SerialAdapterParams
+
+
+@dataclasses.dataclass(frozen=True)
+class ArraySpec:
+    """One array of one layer.
+
+    Attributes:
+      shape: `[fan_in, fan_out]` of a kernel, `[features]` of a bias.
+      axes: logical axis of each dimension.
+      learned: how it starts as a parameter, given the number of tasks that have one each, or None.
+      head_gain: how large it starts where a hypernetwork writes it; see `initializers.head_kernel`.
+    """
+
+    shape: tuple[int, ...]
+    axes: tuple[str, ...]
+    learned: Callable[[int | None], Initializer]
+    head_gain: float
+
+    @property
+    def fan_in(self) -> int:
+        """Of the product in which it is a factor; 1 for what is added."""
+        return self.shape[0] if len(self.shape) == 2 else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """One place for adapters.
+
+    Attributes:
+      kind: targets of one kind have arrays of the same shapes.
+      specs: the arrays of one layer, by name.
+      pack: makes what the layer applies from arrays of these names.
+    """
+
+    kind: str
+    specs: Mapping[str, ArraySpec]
+    pack: Callable[..., Any]
+
+
+def _zeros(features: int, axis: str, head_gain: float) -> ArraySpec:
+    return ArraySpec((features,), (axis,), lambda num_tasks: initializers.ZEROS, head_gain)
+
+
+def _bottleneck_specs(config: TransformerConfig, adapter: AdapterConfig) -> dict[str, ArraySpec]:
+    emb_dim, adapter_dim = config.emb_dim, adapter.bottleneck_dim
+    gain = initializers.HYPERNETWORK_GAIN
+
+    def kernel(axes, *shape):
+        return ArraySpec(
+            shape, axes, lambda num_tasks: initializers.adapter_kernel(*shape, num_tasks), gain
+        )
+
+    return {
+        "down_kernel": kernel(("embed", "bottleneck"), emb_dim, adapter_dim),
+        "down_bias": _zeros(adapter_dim, "bottleneck", gain),
+        "up_kernel": kernel(("bottleneck", "embed"), adapter_dim, emb_dim),
+        "up_bias": _zeros(emb_dim, "embed", gain),
+    }
+
+
+def _parallel(config: TransformerConfig, adapter: AdapterConfig) -> Target:
+    return Target("parallel", _bottleneck_specs(config, adapter), AdapterParams)
+
+
+def _serial(config: TransformerConfig, adapter: AdapterConfig) -> Target:
+    # A norm makes its output large however small its input is: scale and bias start at zero.
+    norm = {
+        name: _zeros(config.emb_dim, "embed", initializers.HYPERNETWORK_GAIN)
+        for name in ("norm_scale", "norm_bias")
+    }
+    return Target("serial", {**_bottleneck_specs(config, adapter), **norm}, SerialAdapterParams)
+
+
+def _lora(config: TransformerConfig, adapter: AdapterConfig, projection: str) -> Target:
+    emb, joined = (config.emb_dim, "embed"), (config.num_heads * config.head_dim, "joined_kv")
+    is_out = projection == "out"
+    (fan_in, in_axis), (fan_out, out_axis) = (joined, emb) if is_out else (emb, joined)
+    rank, scale = adapter.lora.rank, adapter.lora.alpha / adapter.lora.rank
+    specs = {
+        "down_kernel": ArraySpec(
+            (fan_in, rank),
+            (in_axis, "bottleneck"),
+            lambda num_tasks: initializers.linear(fan_in),
+            head_gain=1.0,
+        ),
+        # The change starts at exactly zero.
+        "up_kernel": ArraySpec(
+            (rank, fan_out),
+            ("bottleneck", out_axis),
+            lambda num_tasks: initializers.ZEROS,
+            head_gain=0.0,
+        ),
+    }
+
+    def pack(down_kernel: Array, up_kernel: Array) -> LoraParams:
+        return LoraParams(down_kernel, scale * up_kernel)
+
+    return Target("lora_out" if is_out else "lora_in", specs, pack)
+
+
+def _lora_of(name: str) -> Callable[[TransformerConfig, AdapterConfig], Target]:
+    projection = name.rsplit("_", 1)[-1]
+    return lambda config, adapter: _lora(config, adapter, projection)
+
+
+TARGETS: dict[str, Callable[[TransformerConfig, AdapterConfig], Target]] = {
+    "feed_forward": _parallel,
+    **{name: _lora_of(name) for name in (*SELF_ATTENTION, *CROSS_ATTENTION)},
+    "after_self_attention": _serial,
+    "after_feed_forward": _serial,
+}
+
+
+def of_side(config: TransformerConfig, side: str) -> dict[str, Target]:
+    """The targets of one stack by name, in the order of its configuration."""
+    adapter = getattr(config, f"{side}_adapter")
+    return {name: TARGETS[name](config, adapter) for name in adapter.targets}
