@@ -28,7 +28,7 @@ CONFIG_FILE = "config.json"
 _SHARED = "shared.weight"
 _HEAD = "lm_head.weight"
 # Copies of the shared embedding; a file may hold any of the three, or several.
-_COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 # Files of v1.0 hold this table, which cross-attention never reads.
 _NEVER_READ = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 
@@ -142,13 +142,17 @@ def open(folder_or_hub_id: str | os.PathLike) -> tuple[TransformerConfig, dict[s
       ValueError: `config.json` or a file of weights is no good.
     """
     folder = _find(folder_or_hub_id)
-    config = config_from_json(read_config(folder))
+    return config_from_json(read_config(folder)), open_arrays(folder)
+
+
+def open_arrays(folder: epath.Path) -> dict[str, StoredArray]:
+    """The arrays of a folder, in PyTorch's names and layouts; see `open`."""
     if not any(folder.glob("*.safetensors*")) and torch_files.has_files(folder):
-        return config, torch_files.open(folder)
+        return torch_files.open(folder)
     arrays = safetensors_files.open(folder)
     if safetensors_files.metadata(folder).get("format") == "flax":
-        arrays = dict(_from_flax(name, array) for name, array in arrays.items())
-    return config, arrays
+        return dict(_from_flax(name, array) for name, array in arrays.items())
+    return arrays
 
 
 def read_config(folder: epath.Path) -> dict[str, Any]:
@@ -205,7 +209,7 @@ def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
     Raises:
       ValueError: they are not exactly the parameters of `config`, in number and shape.
     """
-    arrays, left = _without_copies(arrays, config)
+    arrays, left = without_copies(arrays, config)
     wanted = names.hugging_face_names(config)
     missing = sorted(set(wanted.values()) - set(arrays))
     unexpected = sorted(set(arrays) - set(wanted.values()))
@@ -216,17 +220,11 @@ def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
             "with these weights: the numbers of layers; one feed-forward input and no lm_head "
             "(v1.0), or two and an lm_head (v1.1)."
         )
-    _check_vocabulary(arrays, config)
-    shapes = _shapes(config)
-    found = {}
-    for path, name in wanted.items():
-        array = transposed(path, arrays[name])
-        if array.shape != shapes[path]:
-            raise ValueError(
-                f"The weights must fit the configuration; {name} makes {path} of shape "
-                f"{array.shape}, and the configuration {shapes[path]}. Correct its sizes."
-            )
-        found[path] = array
+    found = {path: transposed(path, arrays[name]) for path, name in wanted.items()}
+    plain = dataclasses.replace(
+        config, encoder_adapter=AdapterConfig(), decoder_adapter=AdapterConfig()
+    )
+    check_shapes(found, plain)
     return Accounted(found, left)
 
 
@@ -246,6 +244,59 @@ def from_ours(arrays: Arrays, config: TransformerConfig) -> dict[str, StoredArra
             "adapts the T5; a folder of adapters keeps it."
         )
     return {name: transposed(path, arrays[path]) for path, name in wanted.items()}
+
+
+def without_copies(
+    arrays: Arrays, config: TransformerConfig
+) -> tuple[dict[str, StoredArray], dict[str, str]]:
+    """The arrays with one name for the embedding, and why others were left.
+
+    Raises:
+      ValueError: what must be a copy of the embedding is none.
+    """
+    arrays = dict(arrays)
+    left = {}
+    tables = [name for name in (_SHARED, *COPIES) if name in arrays]
+    if config.logits_via_embedding and _HEAD in arrays:
+        tables.append(_HEAD)
+    if not tables:
+        return arrays, left
+    table = arrays.pop(tables[0])
+    value = table.read() if len(tables) > 1 else None
+    for name in tables[1:]:
+        if not np.array_equal(arrays.pop(name).read(), value):
+            raise ValueError(
+                f"{name} must be a copy of {tables[0]}, because the model has one embedding for "
+                "both; they differ. "
+                + (
+                    "Set LOGITS_VIA_EMBEDDING = False (tie_word_embeddings in config.json), as "
+                    "T5 v1.1 does."
+                    if name == _HEAD
+                    else "These weights are of another architecture: choose a T5's."
+                )
+            )
+        left[name] = f"a copy of {tables[0]}"
+    if _NEVER_READ in arrays:
+        del arrays[_NEVER_READ]
+        left[_NEVER_READ] = "T5 never reads it"
+    return arrays | {_SHARED: table}, left
+
+
+def check_shapes(arrays: Arrays, config: TransformerConfig) -> None:
+    """Checks arrays under our paths against the model of `config`.
+
+    Raises:
+      ValueError: one has another shape; says which.
+    """
+    shapes = names.flatten(model.Model(config).param_shapes())
+    for path, array in arrays.items():
+        if array.shape != shapes[path].shape:
+            raise ValueError(
+                f"The weights must fit the configuration; they hold {path} in shape {array.shape}, "
+                f"and the configuration in {shapes[path].shape}. Correct its sizes; where only the "
+                "vocabulary differs, set vocab_size to the rows that there are, and let "
+                "`hyperdecoders convert --vocab_size=N` make them more or fewer."
+            )
 
 
 def transposed(path: str, array: StoredArray) -> StoredArray:
@@ -295,57 +346,6 @@ def _from_flax(name: str, array: StoredArray) -> tuple[str, StoredArray]:
     if leaf == "kernel":
         array = array.then(np.transpose, array.shape[::-1])
     return f"{owner}.weight", array
-
-
-def _without_copies(
-    arrays: Arrays, config: TransformerConfig
-) -> tuple[dict[str, StoredArray], dict[str, str]]:
-    """One name for the embedding, and why the others were left."""
-    arrays = dict(arrays)
-    left = {}
-    tables = [name for name in (_SHARED, *_COPIES) if name in arrays]
-    if config.logits_via_embedding and _HEAD in arrays:
-        tables.append(_HEAD)
-    if not tables:
-        return arrays, left
-    table = arrays.pop(tables[0])
-    value = table.read() if len(tables) > 1 else None
-    for name in tables[1:]:
-        if not np.array_equal(arrays.pop(name).read(), value):
-            raise ValueError(
-                f"{name} must be a copy of {tables[0]}, because the model has one embedding for "
-                "both; they differ. "
-                + (
-                    "Set LOGITS_VIA_EMBEDDING = False (tie_word_embeddings in config.json), as "
-                    "T5 v1.1 does."
-                    if name == _HEAD
-                    else "These weights are of another architecture: choose a T5's."
-                )
-            )
-        left[name] = f"a copy of {tables[0]}"
-    if _NEVER_READ in arrays:
-        del arrays[_NEVER_READ]
-        left[_NEVER_READ] = "T5 never reads it"
-    return arrays | {_SHARED: table}, left
-
-
-def _check_vocabulary(arrays: Arrays, config: TransformerConfig) -> None:
-    for name in (_SHARED, _HEAD):
-        if name in arrays and arrays[name].shape[0] != config.vocab_size:
-            raise ValueError(
-                f"{name} must have one row for each of the vocab_size = {config.vocab_size} tokens "
-                f"of the configuration; it has {arrays[name].shape[0]}. Set vocab_size to the "
-                "rows that there are; `hyperdecoders convert --vocab_size=N` makes them more or "
-                "fewer."
-            )
-
-
-def _shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-    plain = dataclasses.replace(
-        config, encoder_adapter=AdapterConfig(), decoder_adapter=AdapterConfig()
-    )
-    shapes = names.flatten(model.Model(plain).param_shapes())
-    return {path: leaf.shape for path, leaf in shapes.items()}
 
 
 def _abridge(found: list[str]) -> str:
