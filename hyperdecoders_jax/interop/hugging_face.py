@@ -56,6 +56,12 @@ _FEED_FORWARD = {
 }
 _EPSILON = 1e-6
 
+_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+# What a model is downloaded with: its configuration, indices of shards, and tokenizer.
+_SMALL = ["*.json", "spiece.model"]
+_SAFETENSORS = ["*.safetensors"]
+_BIN = ["pytorch_model*.bin"]
+
 
 def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
     """The configuration that the fields of a `config.json` describe, without adapters.
@@ -141,8 +147,44 @@ def open(folder_or_hub_id: str | os.PathLike) -> tuple[TransformerConfig, dict[s
       ImportError: a hub id needs huggingface_hub, a .bin file PyTorch.
       ValueError: `config.json` or a file of weights is no good.
     """
-    folder = _find(folder_or_hub_id)
+    folder = find(folder_or_hub_id)
     return config_from_json(read_config(folder)), open_arrays(folder)
+
+
+def find(folder_or_hub_id: str | os.PathLike) -> epath.Path:
+    """The folder: itself, or where a hub id's files are after they have been downloaded.
+
+    Raises:
+      FileNotFoundError: there is no such folder, here or on the hub.
+      ImportError: a hub id needs huggingface_hub.
+    """
+    folder = epath.Path(folder_or_hub_id)
+    if folder.is_dir():
+        return folder
+    name = os.fspath(folder_or_hub_id)
+    if folder.exists() or not _HUB_ID.fullmatch(name):
+        raise FileNotFoundError(
+            "A Hugging Face model must be a folder, or a hub id such as google/t5-v1_1-base; got "
+            f"{name}. Correct the path."
+        )
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ImportError(
+            f"There is no folder {name}; downloading that model needs huggingface_hub, which is not"
+            " installed. Install it (pip install huggingface_hub), or download the folder by hand."
+        ) from error
+    try:
+        folder = huggingface_hub.snapshot_download(name, allow_patterns=_SMALL + _SAFETENSORS)
+        if not any(epath.Path(folder).glob("*.safetensors")):
+            folder = huggingface_hub.snapshot_download(name, allow_patterns=_SMALL + _BIN)
+    except OSError as error:
+        reason = str(error).partition("\n")[0]
+        raise FileNotFoundError(
+            f"There is no folder {name}, and no model of that name could be downloaded: "
+            f"{reason} Correct the name, or download the folder by hand."
+        ) from error
+    return epath.Path(folder)
 
 
 def open_arrays(folder: epath.Path) -> dict[str, StoredArray]:
@@ -303,33 +345,6 @@ def transposed(path: str, array: StoredArray) -> StoredArray:
     """The array of one of T5's own parameters in the other layout, ours or PyTorch's."""
     shape = names.transpose(path, np.broadcast_to(0, array.shape)).shape
     return array.then(lambda value: names.transpose(path, value), shape)
-
-
-def _find(folder_or_hub_id: str | os.PathLike) -> epath.Path:
-    folder = epath.Path(folder_or_hub_id)
-    if folder.is_dir():
-        return folder
-    name = os.fspath(folder_or_hub_id)
-    if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise FileNotFoundError(
-            "A Hugging Face model must be a folder, or a hub id such as google/t5-v1_1-base; got "
-            f"{name}. Correct the path."
-        )
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise ImportError(
-            f"There is no folder {name}; downloading that model needs huggingface_hub, which is not"
-            " installed. Install it (pip install huggingface_hub), or download the folder by hand."
-        ) from error
-
-    def download(*patterns):
-        return epath.Path(huggingface_hub.snapshot_download(name, allow_patterns=list(patterns)))
-
-    folder = download(CONFIG_FILE, "*.safetensors", "*.safetensors.index.json")
-    if not any(folder.glob("*.safetensors")):
-        folder = download(CONFIG_FILE, "pytorch_model*.bin", "pytorch_model.bin.index.json")
-    return folder
 
 
 def _check(fields: Mapping[str, Any], name: str, choices: tuple) -> None:

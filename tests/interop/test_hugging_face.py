@@ -298,8 +298,33 @@ def test_flaxs_names_and_layouts_are_read(tmp_path):
     assert_read(hugging_face.to_ours(hugging_face.open(tmp_path)[1], config), flat)
 
 
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """The folder of google/tiny in Hugging Face's cache, on a machine without network."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    repository = tmp_path / "models--google--tiny"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    return repository / "snapshots" / ("0" * 40)
+
+
+def test_a_hub_id_opens_as_its_folder_does(hub):
+    config, flat = write(hub)
+    found_config, found = hugging_face.open("google/tiny")
+    assert found_config == config
+    assert_read(hugging_face.to_ours(found, config), flat)
+
+
+def test_a_model_that_cannot_be_downloaded_is_named(hub):
+    with pytest.raises(FileNotFoundError, match=r"google/absent.* could be downloaded: .*by hand"):
+        hugging_face.open("google/absent")
+
+
 def test_what_is_neither_a_folder_nor_a_hub_id_is_refused(tmp_path, monkeypatch):
-    for name in (str(tmp_path / "absent"), "a-name", "a/path/of-three"):
+    for name in (str(tmp_path / "absent"), "a-name", "./absent", "a/path/of-three"):
         with pytest.raises(FileNotFoundError, match=r"a folder, or a hub id such as .* Correct"):
             hugging_face.open(name)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
