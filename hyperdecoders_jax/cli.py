@@ -48,6 +48,18 @@ gin files are searched in this folder, in --gin_search_paths, and in the package
                             what is no gin literal is a string, no inner quotes are needed
 """
 
+CONVERT_EPILOG = """\
+formats:
+  hugging_face     a folder with config.json, safetensors or pytorch_model.bin, or a hub id
+  original         a folder of the original Hyperdecoders: config.json and pytorch_model.bin
+  t5x, t5x_orbax   a folder with checkpoint_<step> in it, T5X's own layout or Orbax's
+  safetensors      parameters in the package's names: FILE.safetensors, or a folder of shards
+  run              to read: the model directory of a training run
+  adapters         a folder of what a run trained, for hyperdecoders_jax.load; to write, from a run
+
+Without FORMAT the files of --from tell it.
+"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Command:
@@ -128,6 +140,15 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"a module that registers tasks; repeatable (default: all of {TASKS_PACKAGE})",
     )
     _add_data_arguments(tasks)
+    _add_convert_arguments(
+        commands.add_parser(
+            "convert",
+            help="convert weights between formats, or export a trained model",
+            description="Converts weights; says what became of every array, or writes nothing.",
+            epilog=CONVERT_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
     commands.add_parser(
         "doctor",
         help="print versions, devices, free memory and disk, known conflicts",
@@ -174,6 +195,36 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="join the other processes as the cluster tells (TPU pods, Slurm)",
     )
     _add_data_arguments(parser)
+
+
+def _add_convert_arguments(parser: argparse.ArgumentParser) -> None:
+    for flag, name, text in (
+        ("--from", "[FORMAT:]PATH", "weights, or a hub id such as google/t5-v1_1-small"),
+        ("--to", "FORMAT:PATH", "where nothing is yet"),
+    ):
+        destination = {"--from": "source", "--to": "target"}[flag]
+        parser.add_argument(flag, dest=destination, metavar=name, required=True, help=text)
+    parser.add_argument(
+        "--vocab_size",
+        type=int,
+        metavar="N",
+        help="rows for tokens (default: as many as there are)",
+    )
+    parser.add_argument("--dtype", help="float32 or bfloat16 (default: as they are)")
+    parser.add_argument("--step", help="of a run: best (the default), last or a number")
+    parser.add_argument(
+        "--backbone", metavar="PATH", help="of adapters: the T5 that they adapt, if it was moved"
+    )
+    for flag, name, text in (
+        (
+            "--gin_file",
+            "FILE",
+            "the model of the weights, where their files do not tell; repeatable",
+        ),
+        ("--gin_search_paths", "FOLDERS", "folders that are searched for gin files; repeatable"),
+    ):
+        parser.add_argument(flag, action="append", default=[], metavar=name, help=text)
+    parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
 
 
 def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -237,6 +288,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if args.command == "doctor":
         return _call("hyperdecoders_jax.doctor", "report")
+    if args.command == "convert":
+        return _guarded(lambda: convert(args), is_traceback_shown=args.traceback)
     if args.command == "tasks":
         return _guarded(lambda: show_tasks(args), is_traceback_shown=args.traceback)
     return _guarded(lambda: run(args, gin_flags), is_traceback_shown=args.traceback)
@@ -254,8 +307,9 @@ def _guarded(call: Callable[[], int], is_traceback_shown: bool) -> int:
     except BrokenPipeError:  # The reader of our output, such as `head`, is gone.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, KeyError, OSError, TypeError) as error:
-        if is_traceback_shown or (isinstance(error, TypeError) and not is_own(error)):
+    except (ValueError, KeyError, OSError, TypeError, ImportError) as error:
+        is_defect = isinstance(error, TypeError | ImportError) and not is_own(error)
+        if is_traceback_shown or is_defect:
             raise
         print(f"hyperdecoders: error: {message_of(error)}", file=sys.stderr)
         frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -460,7 +514,19 @@ def task_modules() -> list[str]:
     return [f"{TASKS_PACKAGE}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
 
 
-# ---------------------------------------------------------------- tasks
+# ---------------------------------------------------------------- convert, tasks
+
+
+def convert(args: argparse.Namespace) -> int:
+    """Converts weights as the flags say."""
+    options = vars(args).copy()
+    for name in ("command", "traceback"):
+        del options[name]
+    gin_files = [at_home(file) for file in options.pop("gin_file")]
+    folders = [at_home(x) for item in options.pop("gin_search_paths") for x in item.split(",")]
+    return _call(
+        "hyperdecoders_jax.convert", "convert", **options, gin_files=gin_files, search_paths=folders
+    )
 
 
 def show_tasks(args: argparse.Namespace) -> int:

@@ -104,19 +104,22 @@ def fingerprint(vocabulary: seqio.Vocabulary) -> str:
     Two copies of one model at different paths have one fingerprint; another number of sentinels
     makes another.
     """
+    return tokenizer.fingerprint(*content(vocabulary))
+
+
+def content(vocabulary: seqio.Vocabulary) -> tuple[bytes, int]:
+    """The bytes of the model, or `tokenizer.BYTES_MODEL`, and the number of sentinels."""
     if isinstance(vocabulary, RunVocabulary):
         vocabulary = vocabulary.current
     if isinstance(vocabulary, seqio.SentencePieceVocabulary):
         with tf.io.gfile.GFile(vocabulary.sentencepiece_model_file, "rb") as file:
-            content = file.read()
-    elif isinstance(vocabulary, seqio.ByteVocabulary):
-        content = tokenizer.BYTES_MODEL
-    else:
-        raise TypeError(
-            "fingerprint needs a SentencePiece or a byte vocabulary; got "
-            f"{type(vocabulary).__name__}. Make it with vocabulary.load_vocabulary."
-        )
-    return tokenizer.fingerprint(content, vocabulary.extra_ids)
+            return file.read(), vocabulary.extra_ids
+    if isinstance(vocabulary, seqio.ByteVocabulary):
+        return tokenizer.BYTES_MODEL, vocabulary.extra_ids
+    raise TypeError(
+        "fingerprint needs a SentencePiece or a byte vocabulary; got "
+        f"{type(vocabulary).__name__}. Make it with vocabulary.load_vocabulary."
+    )
 
 
 class RunVocabulary(seqio.Vocabulary):

@@ -14,7 +14,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -26,6 +27,7 @@ from hyperdecoders_jax.interop import (
     geometry,
     hugging_face,
     names,
+    original_folder,
     safetensors_files,
     t5x_checkpoint,
 )
@@ -53,11 +55,8 @@ _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 # Parameters with one row for each token, and the axis of these rows.
 _VOCABULARY_AXES = {"token_embedder/embedding": 0, "decoder/logits_dense/kernel": 1}
 # Hugging Face's names of the embedding; a file may hold any of them.
-_THEIR_TABLES = (
-    "shared.weight",
-    "encoder.embed_tokens.weight",
-    "decoder.embed_tokens.weight",
-)
+_THEIR_TABLES = ("shared.weight", *hugging_face.COPIES)
+_PROJECTIONS = (*modeling_config.SELF_ATTENTION, *modeling_config.CROSS_ATTENTION)
 # What a configuration may say otherwise than the weights, which stay the same.
 _FREE_FIELDS = ("dropout_rate", "dtype", "num_tasks")
 
@@ -97,11 +96,13 @@ class Format:
         taken from the rows of the embedding if the third argument says so.
       write: makes one, at a path that does not exist yet; returns what it made that `Weights` does
         not hold, and how.
+      has_files: whether it has a place for `Weights.files`.
     """
 
     is_at: Callable[[epath.Path], bool]
     read: Callable[[str, TransformerConfig | None, bool], Weights]
     write: Callable[[epath.Path, Weights], Mapping[str, str]]
+    has_files: bool = False
 
 
 def detect(path: str) -> str:
@@ -214,14 +215,11 @@ def check_config(weights: Weights, config: TransformerConfig, where: str) -> Non
       ValueError: a field differs; says which.
     """
     keys = {path.split("/")[0] for path in weights.arrays}
-    sides = {f"{side}_adapter" for side in ("encoder", "decoder") if f"{side}_adapters" in keys}
-    theirs, ours = (modeling_config.to_dict(x) for x in (weights.config, config))
+    theirs, ours = (_what_counts(x, keys) for x in (weights.config, config))
     differences = [
-        f"{name} is {theirs[name]} there and {ours[name]} in the configuration"
-        for name in theirs
-        if name not in _FREE_FIELDS
-        and (name in sides or not name.endswith("_adapter"))
-        and theirs[name] != ours[name]
+        f"{name} is {theirs.get(name)} there and {ours.get(name)} in the configuration"
+        for name in sorted(theirs | ours)
+        if theirs.get(name) != ours.get(name)
     ]
     if differences:
         raise ValueError(
@@ -231,13 +229,43 @@ def check_config(weights: Weights, config: TransformerConfig, where: str) -> Non
         )
 
 
+def _what_counts(config: TransformerConfig, keys: Collection[str]) -> dict[str, Any]:
+    """What decides on what a model computes; of adapters, what their shapes do not show."""
+    fields = modeling_config.to_dict(config)
+    counting = {
+        name: value
+        for name, value in fields.items()
+        if name not in _FREE_FIELDS and not name.endswith("_adapter")
+    }
+    for side in ("encoder", "decoder"):
+        if f"{side}_adapters" not in keys:
+            continue
+        adapter = getattr(config, f"{side}_adapter")
+        found = {"source": adapter.source, "targets": sorted(adapter.targets)}
+        if "feed_forward" in adapter.targets:
+            found["norm_input"] = adapter.norm_input
+        if any(target in _PROJECTIONS for target in adapter.targets):
+            found["lora.alpha"] = adapter.lora.alpha
+        if adapter.source in ("task", "generated"):
+            found["hypernetwork"] = type(adapter.hypernetwork).__name__
+        counting |= {f"{side}_adapter.{name}": value for name, value in found.items()}
+    return counting
+
+
 def resize_vocabulary(weights: Weights, vocab_size: int) -> Weights:
     """The same weights with so many rows for tokens.
 
     A new row is the mean of all others: then the logit of a token that nobody has seen is the mean
     of all logits, so that it is never the likeliest, as a row of zeros could be. Rows that are too
     many are dropped from the end.
+
+    Raises:
+      ValueError: there would be none.
     """
+    if vocab_size < 1:
+        raise ValueError(
+            f"--vocab_size must be at least 1; got {vocab_size}. T5's published tables have 32128."
+        )
     had = weights.config.vocab_size
     if vocab_size == had:
         return weights
@@ -311,6 +339,24 @@ def _write_hugging_face(path: epath.Path, weights: Weights) -> Mapping[str, str]
     return {}
 
 
+def _read_original(path: str, config: TransformerConfig | None, are_rows_right: bool) -> Weights:
+    del config  # Theirs has one of its own.
+    config, task_names, arrays = original_folder.open(path)
+    if are_rows_right:
+        config = _with_rows(config, arrays, _THEIR_TABLES)
+    accounted = original_folder.to_ours(arrays, config)
+    files = _read_tokenizer(epath.Path(path), config)
+    return Weights(config, accounted.arrays, accounted.left, files=files, task_names=task_names)
+
+
+def _write_original(path: epath.Path, weights: Weights) -> Mapping[str, str]:
+    state = original_folder.to_state(weights.arrays, weights.config)
+    original_folder.write(path, weights.config, state, weights.task_names or ())
+    _write_tokenizer(path, weights)
+    unused = original_folder.unused_names(weights.config)
+    return dict.fromkeys(unused, "zeros; the original makes it beside a hypernetwork, unread")
+
+
 def _read_t5x(path: str, config: TransformerConfig | None, are_rows_right: bool) -> Weights:
     accounted = t5x_checkpoint.account(path)
     new = sorted({name.split("/")[0] for name in accounted.arrays} - set(model.BACKBONE_KEYS))
@@ -324,7 +370,7 @@ def _read_t5x(path: str, config: TransformerConfig | None, are_rows_right: bool)
         config = geometry.infer(accounted.arrays)
     elif are_rows_right:
         config = _with_rows(config, accounted.arrays, _VOCABULARY_AXES)
-    return Weights(config, accounted.arrays, accounted.left)
+    return Weights(_with_tasks(config, accounted.arrays), accounted.arrays, accounted.left)
 
 
 def _write_t5x(layout: str) -> Callable[[epath.Path, Weights], Mapping[str, str]]:
@@ -381,6 +427,20 @@ def _with_rows(
     return dataclasses.replace(config, vocab_size=table.shape[0])
 
 
+def _with_tasks(config: TransformerConfig, arrays: Mapping[str, StoredArray]) -> TransformerConfig:
+    """`config` with as many tasks as the arrays show, where it leaves their number open."""
+    if not config.reads_tasks or config.num_tasks is not None:
+        return config
+    for side in ("encoder", "decoder"):
+        for path, array in arrays.items():
+            source = getattr(config, f"{side}_adapter").source
+            if source == "task" and path == f"{side}_adapters/task_embedding":
+                return dataclasses.replace(config, num_tasks=array.shape[0])
+            if source == "manual_specific" and path.startswith(f"{side}_adapters/"):
+                return dataclasses.replace(config, num_tasks=array.shape[1])
+    return config
+
+
 def _read_tokenizer(folder: epath.Path, config: TransformerConfig) -> dict[str, bytes]:
     """The files of a folder that turn text into tokens.
 
@@ -400,6 +460,11 @@ def _read_tokenizer(folder: epath.Path, config: TransformerConfig) -> dict[str, 
     return files
 
 
+def vocabulary_files(model: bytes) -> dict[str, bytes]:
+    """The files of a vocabulary in a Hugging Face folder, none for one of bytes."""
+    return {} if model == tokenizer.BYTES_MODEL else {_VOCABULARY_FILE: model}
+
+
 def _write_tokenizer(folder: epath.Path, weights: Weights) -> None:
     for name, content in weights.files.items():
         (folder / name).write_bytes(content)
@@ -408,6 +473,9 @@ def _write_tokenizer(folder: epath.Path, weights: Weights) -> None:
 FORMATS = {
     "t5x": Format(t5x_checkpoint.is_checkpoint, _read_t5x, _write_t5x("t5x")),
     "t5x_orbax": Format(lambda path: False, _read_t5x, _write_t5x("orbax")),
-    "hugging_face": Format(_is_hugging_face, _read_hugging_face, _write_hugging_face),
+    "original": Format(original_folder.is_at, _read_original, _write_original, has_files=True),
+    "hugging_face": Format(
+        _is_hugging_face, _read_hugging_face, _write_hugging_face, has_files=True
+    ),
     "safetensors": Format(_is_safetensors, _read_safetensors, _write_safetensors),
 }

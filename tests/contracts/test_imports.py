@@ -54,10 +54,12 @@ def test_the_package_names_no_task_module():
 @pytest.mark.parametrize(
     "module",
     [
+        "hyperdecoders_jax",
         "hyperdecoders_jax.cli",
         "hyperdecoders_jax.train",
         "hyperdecoders_jax.eval",
         "hyperdecoders_jax.infer",
+        "hyperdecoders_jax.convert",
         "hyperdecoders_jax.doctor",
         "hyperdecoders_jax.configuration",
     ],

@@ -92,7 +92,7 @@ def test_weights_of_another_model_are_refused(tmp_path):
 def test_adapters_of_another_model_are_refused(tmp_path):
     config, params = make()
     file = write(tmp_path / "t5.safetensors", "safetensors", params, config)
-    with pytest.raises(ValueError, match=r"encoder_adapter is .* there and "):
+    with pytest.raises(ValueError, match=r"decoder_adapter.norm_input is False there"):
         backbone.load(file, tiny.make_config("manual", "generated", norm_input=True))
 
 

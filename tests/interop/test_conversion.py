@@ -95,6 +95,57 @@ def test_a_safetensors_file_without_a_configuration_shows_its_sizes(tmp_path):
     assert_same(conversion.read(str(path)), weights)
 
 
+# The original.
+
+MODES = [("none", "none"), ("manual", "generated"), ("generated", "manual_specific"),
+         ("task", "task")]  # fmt: skip
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("encoder", "decoder"), MODES)
+def test_a_state_of_the_original_gives_back_every_bit(tmp_path, encoder, decoder):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    weights = make(encoder, decoder)
+    names_of_tasks = tuple(f"task {i}" for i in range(weights.config.num_tasks or 2))
+    weights = dataclasses.replace(weights, task_names=names_of_tasks)
+    path = write(weights, "original", tmp_path)
+    assert conversion.detect(path) == "original"
+    found = conversion.read(path)
+    assert found.task_names == names_of_tasks
+    found_config = dataclasses.replace(found.config, num_tasks=weights.config.num_tasks)
+    assert_same(dataclasses.replace(found, config=found_config), weights)
+    # And through our own file back to the same state.
+    middle = write(found, "safetensors", tmp_path)
+    (tmp_path / "again").mkdir()
+    again = write(
+        dataclasses.replace(conversion.read(middle), task_names=names_of_tasks),
+        "original",
+        tmp_path / "again",
+    )
+    first, second = (conversion.original_folder.open(place)[2] for place in (path, again))
+    assert set(first) == set(second)
+    for name, array in first.items():
+        np.testing.assert_array_equal(array.read(), second[name].read(), err_msg=name)
+
+
+@pytest.mark.torch
+def test_what_the_original_makes_and_never_reads_is_told(tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    new = conversion.FORMATS["original"].write(tmp_path / "state", make("manual", "generated"))
+    assert len(new) == 4 * 3  # half, kernel or bias, layers of the decoder
+    assert set(new.values()) == {"zeros; the original makes it beside a hypernetwork, unread"}
+    left = conversion.read(str(tmp_path / "state")).left
+    assert set(new) <= set(left)
+
+
+def test_the_number_of_tasks_is_seen_in_the_arrays_of_a_checkpoint(tmp_path):
+    for encoder, decoder in (("task", "none"), ("manual", "manual_specific")):
+        weights = make(encoder, decoder)
+        path = write(weights, "t5x", tmp_path / decoder)
+        config = dataclasses.replace(weights.config, num_tasks=None)
+        assert_same(conversion.read(path, config=config), weights)
+
+
 # Vocabulary.
 
 
@@ -128,7 +179,9 @@ def test_rows_that_differ_from_config_json_are_refused_until_a_size_is_asked_for
     path = write(make(), "hugging_face", tmp_path)
     file = pathlib.Path(path, "config.json")
     file.write_text(file.read_text().replace('"vocab_size": 31', '"vocab_size": 36'))
-    with pytest.raises(ValueError, match=r"vocab_size = 36 .* has 31.*convert --vocab_size=N"):
+    with pytest.raises(
+        ValueError, match=r"in shape \(31, 8\), and .*\(36, 8\).*convert --vocab_size=N"
+    ):
         conversion.read(path)
     assert conversion.read(path, vocab_size=36).arrays["token_embedder/embedding"].shape == (36, 8)
 
@@ -197,7 +250,7 @@ def test_a_model_that_computes_something_else_is_refused_though_its_shapes_fit()
     with pytest.raises(ValueError, match=r"mlp_activations is \('gelu', .* and \('relu', "):
         conversion.check_config(weights, other, "X")
     other = tiny.make_config("manual", "generated", norm_input=True)
-    with pytest.raises(ValueError, match=r"encoder_adapter is .*decoder_adapter is "):
+    with pytest.raises(ValueError, match=r"encoder_adapter.norm_input is False there and True in"):
         conversion.check_config(weights, other, "X")
     # Plain weights say nothing of adapters.
     conversion.check_config(make(), other, "X")

@@ -1,0 +1,364 @@
+"""Converts weights: those of any format or of a training run in, another format or adapters out.
+
+    hyperdecoders convert --from=google/t5-v1_1-small --to=t5x:t5_small
+    hyperdecoders convert --from=run:my_run --to=adapters:my_adapters
+
+The formats are those of `interop.conversion`, `run` (a model directory) and `adapters` (an adapter
+folder). What is written is whole, or nothing is: it stands under a hidden name beside its place
+until it is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from hyperdecoders_jax import cli, nearest
+
+if TYPE_CHECKING:
+    from etils import epath
+
+    from hyperdecoders_jax.interop.adapter_folder import Description
+    from hyperdecoders_jax.interop.conversion import Weights
+    from hyperdecoders_jax.model import Model
+    from hyperdecoders_jax.modeling.config import TransformerConfig
+    from hyperdecoders_jax.preparation import TrainedConfig
+
+RUN, ADAPTERS = "run", "adapters"
+RUN_FILE = "runs/embedded/convert.gin"
+# Names in one list of the report.
+MOST_LISTED = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained model.
+
+    Attributes:
+      weights: all parameters.
+      description: of its adapters.
+      own: paths of the parameters that its adapter folder holds.
+    """
+
+    weights: Weights
+    description: Description
+    own: Collection[str]
+
+
+def convert(
+    source: str,
+    target: str,
+    *,
+    vocab_size: int | None = None,
+    dtype: str | None = None,
+    gin_files: Sequence[str] = (),
+    search_paths: Sequence[str] = (),
+    step: str | None = None,
+    backbone: str | None = None,
+) -> int:
+    """Reads weights, writes them, and says what became of every array; returns the exit code.
+
+    Args:
+      source: [FORMAT:]PATH, or a hub id.
+      target: FORMAT:PATH; nothing must be there, or an empty folder.
+      vocab_size: rows for tokens; None: as many as there are.
+      dtype: "float32" or "bfloat16"; None: as they are.
+      gin_files: the configuration of the weights, where their files do not tell.
+      search_paths: folders that are searched for gin files.
+      step: of a run: "best", "last" or a number; None: best.
+      backbone: of an adapter folder; None: where its run had it.
+
+    Raises:
+      ValueError, FileNotFoundError: the weights are not all there, damaged, or do not fit the
+        target. Nothing was written.
+    """
+    # Files are converted on the host; the accelerator may be another process's.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    from etils import epath
+
+    from hyperdecoders_jax.interop import adapter_folder, conversion
+
+    from_format, from_path = split_format("--from", source, (*conversion.FORMATS, RUN, ADAPTERS))
+    to_format, to_path = split_format("--to", target, (*conversion.FORMATS, ADAPTERS))
+    if to_format is None:
+        raise cli.UsageError(
+            f"--to must be FORMAT:PATH, with one of {(*conversion.FORMATS, ADAPTERS)}; got "
+            f"{target!r}. Write for example --to=hugging_face:{target}."
+        )
+    place = epath.Path(to_path)
+    check_free(place)
+    from_format = from_format or detect(from_path)
+    is_changed = vocab_size is not None or dtype is not None
+    _check_options(from_format, to_format, is_changed, step, backbone)
+
+    run = None
+    if from_format == RUN:
+        run = read_run(from_path, step or "best")
+        weights = run.weights
+    elif from_format == ADAPTERS:
+        weights = _read_adapters(from_path, backbone)
+    else:
+        config = read_model_config(gin_files, search_paths) if gin_files else None
+        weights = conversion.read(from_path, from_format, config, vocab_size)
+    if vocab_size is not None:
+        weights = conversion.resize_vocabulary(weights, vocab_size)
+    if dtype is not None:
+        weights = conversion.cast(weights, dtype)
+    conversion.check(weights, from_path)
+
+    with whole(place) as unfinished:
+        if to_format == ADAPTERS:
+            unfinished.mkdir()
+            own = {path: weights.arrays[path] for path in run.own}
+            adapter_folder.write(unfinished, run.description, own)
+            weights = dataclasses.replace(weights, arrays=own)
+            new, left = {}, {}
+        else:
+            known = conversion.FORMATS[to_format]
+            new = known.write(unfinished, weights)
+            names = () if known.has_files else weights.files
+            left = {f"file {name}": f"{to_format} has no place for it" for name in names}
+    print(f"Read {from_format} at {from_path}.")
+    print(report(weights, new, left))
+    print(f"Wrote {to_format} at {to_path}.")
+    return 0
+
+
+def split_format(flag: str, text: str, formats: Sequence[str]) -> tuple[str | None, str]:
+    """Separates FORMAT:PATH; the format is None where there is none.
+
+    >>> split_format("--from", "t5x:gs://bucket/t5", ["t5x", "safetensors"])
+    ('t5x', 'gs://bucket/t5')
+    >>> split_format("--from", "gs://bucket/t5", ["t5x", "safetensors"])
+    (None, 'gs://bucket/t5')
+
+    Raises:
+      UsageError: what stands before the colon is no format.
+    """
+    name, colon, path = text.partition(":")
+    if not colon or path.startswith("//"):
+        return None, os.path.expanduser(text)
+    if name not in formats:
+        raise cli.UsageError(
+            f"{flag} must begin with one of the formats {tuple(formats)}; got {name!r}."
+            f"{nearest.hint(name, formats)}"
+        )
+    return name, os.path.expanduser(path)
+
+
+def detect(path: str) -> str:
+    """The name of the format that is at `path`; see `conversion.detect`."""
+    from hyperdecoders_jax.interop import adapter_folder, conversion
+
+    if adapter_folder.is_adapter_folder(path):
+        return ADAPTERS
+    if os.path.isfile(os.path.join(path, cli.SAVED_CONFIG)):
+        return RUN
+    return conversion.detect(path)
+
+
+def _check_options(
+    from_format: str, to_format: str, is_changed: bool, step: str | None, backbone: str | None
+) -> None:
+    if to_format == ADAPTERS and from_format != RUN:
+        raise cli.UsageError(
+            f"An adapter folder must be made of a training run, which knows its backbone, tasks "
+            f"and vocabulary; got --from={from_format}:…. Name the run's model directory."
+        )
+    if to_format == ADAPTERS and is_changed:
+        raise cli.UsageError(
+            "An adapter folder must hold what was trained, as it was trained; got --vocab_size or "
+            "--dtype. Leave them out."
+        )
+    for flag, value, needed in (("--step", step, RUN), ("--backbone", backbone, ADAPTERS)):
+        if value is not None and from_format != needed:
+            raise cli.UsageError(
+                f"{flag} must go with --from={needed}:…; got {flag}={value} and "
+                f"--from={from_format}:…. Leave it out."
+            )
+
+
+# ---------------------------------------------------------------- what is read
+
+
+def read_run(model_dir: str, step: str) -> Run:
+    """Loads a checkpoint of a training run, as its own configuration says."""
+    saved = os.path.join(model_dir, cli.SAVED_CONFIG)
+    if not os.path.isfile(saved):
+        raise cli.UsageError(
+            f"A training run must have left its {cli.SAVED_CONFIG}; there is no {saved}. Name the "
+            "--model_dir of the run."
+        )
+    which = step if step in ("best", "last") else _to_number(step)
+    bindings = [f"MODEL_DIR = {model_dir!r}", f"CHECKPOINT_STEP = {which!r}"]
+    return _call([os.path.abspath(saved)], bindings, [], open_run)
+
+
+def _to_number(step: str) -> int:
+    if not step.isdecimal():
+        raise cli.UsageError(
+            f"--step must be best, last or the number of a checkpoint's step; got {step!r}."
+        )
+    return int(step)
+
+
+def read_model_config(gin_files: Sequence[str], search_paths: Sequence[str]) -> TransformerConfig:
+    """The model that gin files describe; of what a run sets besides, nothing is needed."""
+    bindings = ["DROPOUT_RATE = 0.1", "DTYPE = 'float32'"]
+    return _call(gin_files, bindings, search_paths, model_config)
+
+
+def _call(gin_files, bindings, search_paths, function):
+    import gin
+
+    from hyperdecoders_jax import configuration
+
+    files = cli.with_run_file(gin_files, RUN_FILE, search_paths)
+    configuration.parse(files, bindings, search_paths, function, False, is_all_bound=False)
+    return gin.get_configurable(function)()
+
+
+def model_config(*, model: Model) -> TransformerConfig:
+    """The configuration of a model; bound by gin_configs/runs/embedded/convert.gin."""
+    return model.config
+
+
+def open_run(*, trained: TrainedConfig, task_feature_lengths: Mapping[str, int]) -> Run:
+    """Loads a run's parameters; bound by gin_configs/runs/embedded/convert.gin.
+
+    Args:
+      trained: which run, and which of its checkpoints.
+      task_feature_lengths: tokens of inputs and targets.
+    """
+    import jax
+    import numpy as np
+
+    from hyperdecoders_jax import preparation
+    from hyperdecoders_jax.data import vocabulary as vocabulary_lib
+    from hyperdecoders_jax.interop import adapter_folder, arrays, conversion, names
+    from hyperdecoders_jax.model import BACKBONE_KEYS
+    from hyperdecoders_jax.training import checkpoint
+    from hyperdecoders_jax.training import trainable as trainable_lib
+
+    loaded = preparation.load_trained(trained)
+    # The rest of the frozen part is drawn, and cast as in the run.
+    given = {key: x for key, x in loaded.frozen.items() if key in BACKBONE_KEYS}
+    drawn = {key: x for key, x in loaded.frozen.items() if key not in BACKBONE_KEYS}
+    has_backbone = bool(given) and trained.initial_checkpoint_path is not None
+    own = trainable_lib.merge(
+        loaded.trainable,
+        trainable_lib.cast_frozen(drawn if has_backbone else loaded.frozen, trained.frozen_dtype),
+    )
+    params = trainable_lib.merge(own, given) if has_backbone else own
+    flat = {path: np.asarray(x) for path, x in names.flatten(jax.device_get(params)).items()}
+    vocabulary = adapter_folder.Vocabulary(
+        *vocabulary_lib.content(vocabulary_lib.RUN_VOCABULARY.current)
+    )
+    description = adapter_folder.Description(
+        model=trained.model.config,
+        decoding=trained.model.decoding,
+        backbone=adapter_folder.Backbone(
+            trained.initial_checkpoint_path, checkpoint.fingerprint(given), trained.frozen_dtype
+        )
+        if has_backbone
+        else None,
+        vocabulary=vocabulary,
+        task_names=loaded.task_names or (),
+        task_feature_lengths=task_feature_lengths,
+        step=loaded.step or 0,
+    )
+    weights = conversion.Weights(
+        trained.model.config,
+        arrays.in_memory(flat),
+        files=conversion.vocabulary_files(vocabulary.model),
+        metadata={conversion.VOCABULARY_KEY: vocabulary.fingerprint},
+        task_names=loaded.task_names,
+        step=loaded.step or 0,
+    )
+    return Run(weights, description, tuple(names.flatten(own)))
+
+
+def _read_adapters(folder: str, backbone: str | None) -> Weights:
+    from hyperdecoders_jax import text_model
+    from hyperdecoders_jax.interop import adapter_folder, arrays, conversion, names
+
+    description, stored = adapter_folder.read(folder)
+    params = text_model.load_params(folder, description, stored, backbone)
+    return conversion.Weights(
+        description.model,
+        arrays.in_memory(names.flatten(params)),
+        files=conversion.vocabulary_files(description.vocabulary.model),
+        metadata={conversion.VOCABULARY_KEY: description.vocabulary.fingerprint},
+        task_names=description.task_names,
+        step=description.step,
+    )
+
+
+# ---------------------------------------------------------------- what is written
+
+
+def check_free(place: epath.Path) -> None:
+    """Checks that nothing would be overwritten.
+
+    Raises:
+      UsageError: there is a file, or a folder that is not empty.
+    """
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise cli.UsageError(
+            f"--to must name a place where nothing is; there is something at {place}. Name another "
+            "one, or remove it first."
+        )
+
+
+@contextlib.contextmanager
+def whole(place: epath.Path) -> Iterator[epath.Path]:
+    """A path to write to, which becomes `place` when all is written, and is removed otherwise."""
+    is_local = "://" not in os.fspath(place)
+    made = [parent for parent in place.parents if is_local and not parent.exists()]
+    unfinished = place.parent / f".unfinished-{os.getpid()}-{place.name}"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        if place.exists():
+            place.rmdir()  # Empty, as `check_free` found.
+        unfinished.rename(place)
+    except BaseException:
+        if unfinished.is_dir():
+            unfinished.rmtree()
+        unfinished.unlink(missing_ok=True)
+        for parent in made:  # deepest first
+            if parent.exists():
+                parent.rmdir()
+        raise
+
+
+def report(weights: Weights, new: Mapping[str, str], left: Mapping[str, str]) -> str:
+    """What was loaded, what is new, and what was left, also by the target."""
+    import math
+
+    arrays = weights.arrays
+    count = sum(math.prod(array.shape) for array in arrays.values())
+    dtypes = ", ".join(sorted({str(array.dtype) for array in arrays.values()}))
+    head = f"loaded {len(arrays)} arrays, {count:,} parameters of {dtypes}:"
+    lines = _listed(head, sorted(arrays))
+    for what, found in (("new", {**weights.new, **new}), ("left", {**weights.left, **left})):
+        lines += _listed(
+            f"{what} {len(found) or 'nothing'}" + ":" * bool(found),
+            [f"{name}: {why}" for name, why in sorted(found.items())],
+        )
+    return "\n".join(lines)
+
+
+def _listed(head: str, names: Sequence[str]) -> list[str]:
+    lines = [head, *(f"  {name}" for name in names[:MOST_LISTED])]
+    if len(names) > MOST_LISTED:
+        lines.append(f"  … and {len(names) - MOST_LISTED} more")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(["convert", *sys.argv[1:]]))

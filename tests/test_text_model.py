@@ -1,0 +1,222 @@
+"""A folder of adapters predicts what the run that made it predicts, from the same parameters."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+
+import gin
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hyperdecoders_jax
+from hyperdecoders_jax import cli, types
+from hyperdecoders_jax.data import tokenizer, vocabulary
+from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig
+from hyperdecoders_jax.interop import adapter_folder, arrays, backbone, names, safetensors_files
+from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.training import trainable, trainer
+from tests import test_train, tiny
+
+TEXTS = ["topic: a pear", "topic: " + "a long one " * 9, "topic: dog", ""]
+
+
+def make_run(folder, **macros):
+    """A run of two steps and its adapter folder."""
+    start = test_train.tiny_start()
+    t5 = folder / "t5.safetensors"
+    backbone.save(t5, trainable.merge(start.trainable, start.frozen), {})
+    macros = {"TRAIN_STEPS": 2, "EVAL_SPLIT": None, "INITIAL_CHECKPOINT_PATH": t5, **macros}
+    assert cli.main(test_train.train_arguments(folder / "model", **macros)) == 0
+    arguments = [f"--from=run:{folder}/model", f"--to=adapters:{folder}/adapters"]
+    assert cli.main(["convert", *arguments]) == 0
+    gin.clear_config()
+    vocabulary.set_run_vocabulary(None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Of adapters on a frozen T5 in bfloat16."""
+    return make_run(tmp_path_factory.mktemp("run"), FROZEN_DTYPE="bfloat16")
+
+
+@pytest.fixture(scope="module")
+def fine_tuned(tmp_path_factory):
+    """Of all parameters."""
+    macros = {"TrainableConfig.backbone": True, "INITIAL_CHECKPOINT_PATH": None}
+    return make_run(tmp_path_factory.mktemp("fine_tuned"), **macros)
+
+
+def trained_params(folder, model, config):
+    """The parameters of the trainer's checkpoint, in the trainer's types."""
+    shapes, frozen = trainable.split(model.param_shapes(), config)
+    trained = trainer.open_checkpoints(str(folder / "model")).load_trainable(shapes, 2)
+    if not frozen:
+        return trained
+    start = backbone.load(str(folder / "t5.safetensors"), model.config).params
+    return trainable.merge(trained, trainable.cast_frozen(start, "bfloat16"))
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("run", trainable.TrainableConfig()),
+        ("fine_tuned", trainable.TrainableConfig(backbone=True)),
+    ],
+)
+def test_parameters_and_logits_are_those_of_the_trainer(request, name, config):
+    folder = request.getfixturevalue(name)
+    loaded = hyperdecoders_jax.load(folder / "adapters")
+    expected = trained_params(folder, loaded.model, config)
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, expected)
+    dtypes = [jax.tree.map(lambda x: x.dtype, tree) for tree in (loaded.params, expected)]
+    assert dtypes[0] == dtypes[1]
+    batch = tiny.make_batch()
+    logits = jax.jit(loaded.model.logits)
+    np.testing.assert_array_equal(logits(loaded.params, batch), logits(expected, batch))
+
+
+@pytest.mark.parametrize("name", ["run", "fine_tuned"])
+def test_predictions_are_those_of_infer(request, name, tmp_path, capsys):
+    folder = request.getfixturevalue(name)
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text("\n".join(json.dumps({"inputs": text}) for text in TEXTS))
+    capsys.readouterr()
+    assert cli.main(["infer", f"--model_dir={folder}/model", f"--input={lines}"]) == 0
+    gin.clear_config()
+    vocabulary.set_run_vocabulary(None)
+    expected = [json.loads(line)["prediction"] for line in capsys.readouterr().out.splitlines()]
+    model = hyperdecoders_jax.load(folder / "adapters")
+    assert len(expected) == len(TEXTS)
+    assert model.predict(TEXTS) == expected
+    assert model.predict(TEXTS, batch_size=3, task="demo_topic") == expected
+    assert model.predict([]) == []
+
+
+def test_only_a_few_programs_are_compiled(run):
+    model = hyperdecoders_jax.load(run / "adapters")
+    for length in (1, 2, 3, 20, 21, 22):
+        model.predict(["a" * length, "b"])
+    assert model._predict._cache_size() <= 2
+
+
+def test_what_a_folder_holds_is_what_the_backbone_does_not(run, fine_tuned):
+    stored = safetensors_files.open(run / "adapters" / "adapters.safetensors")
+    assert {path.split("/")[0] for path in stored} == {"encoder_adapters", "decoder_adapters"}
+    fields = json.loads((run / "adapters" / "config.json").read_text())
+    assert fields["backbone"]["source"] == str(run / "t5.safetensors")
+    assert fields["task_names"] == ["demo_topic"]
+    assert fields["task_feature_lengths"] == {"inputs": 48, "targets": 4}
+    fields = json.loads((fine_tuned / "adapters" / "config.json").read_text())
+    assert fields["backbone"] is None
+
+
+def test_a_backbone_that_was_moved_is_named_and_another_one_refused(run, tmp_path):
+    folder = shutil.copytree(run / "adapters", tmp_path / "adapters")
+    config = folder / "config.json"
+    fields = json.loads(config.read_text())
+    fields["backbone"]["source"] = "/gone/t5.safetensors"
+    config.write_text(json.dumps(fields))
+    message = r"need the T5 .*, /gone/t5.safetensors: .*nothing at.*Pass its place here as backbone"
+    with pytest.raises(FileNotFoundError, match=message):
+        hyperdecoders_jax.load(folder)
+    t5 = str(run / "t5.safetensors")
+    assert hyperdecoders_jax.load(folder, backbone=t5).predict(TEXTS[:1])
+    other = tmp_path / "other.safetensors"
+    loaded = hyperdecoders_jax.load(folder, backbone=t5)
+    backbone.save(other, jax.tree.map(lambda x: np.asarray(x) * 2, loaded.params), {})
+    with pytest.raises(
+        ValueError, match=r"must be the one .*/gone.* of fingerprint \w{12}; .*other"
+    ):
+        hyperdecoders_jax.load(folder, backbone=str(other))
+
+
+def test_a_folder_that_lacks_a_parameter_is_refused(run, tmp_path):
+    folder = shutil.copytree(run / "adapters", tmp_path / "adapters")
+    file = folder / "adapters.safetensors"
+    arrays = dict(safetensors_files.open(file))
+    name = next(iter(arrays))
+    arrays["encoder_adapters/more"] = arrays.pop(name)
+    safetensors_files.write_file(tmp_path / "new.safetensors", arrays)
+    (tmp_path / "new.safetensors").rename(file)
+    with pytest.raises(ValueError, match=r"these are missing, unexpected .*encoder_adapters/more"):
+        hyperdecoders_jax.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"texts": "topic: a pear"}, r"must be a list of texts; got the text 'topic: a pear'"),
+        ({"texts": TEXTS, "batch_size": 0}, r"batch_size must be at least 1; got 0"),
+        ({"texts": TEXTS, "task": "demo_topik"}, r"\('demo_topic',\); got 'demo_topik'. Did"),
+    ],
+)  # fmt: skip
+def test_a_call_that_cannot_be_meant_is_refused(run, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        hyperdecoders_jax.load(run / "adapters").predict(**arguments)
+
+
+def write_folder(folder, encoder, decoder, unseen_tasks="error"):
+    """An adapter folder of all parameters of a model with the vocabulary of bytes."""
+    config = tiny.make_config(encoder, decoder, vocab_size=259)
+    adapters = {
+        side: dataclasses.replace(getattr(config, side), unseen_tasks=unseen_tasks)
+        for side in ("encoder_adapter", "decoder_adapter")
+    }
+    config = dataclasses.replace(config, num_tasks=2, **adapters)
+    params = tiny.make_params(Model(config))
+    description = adapter_folder.Description(
+        model=config,
+        decoding=BeamSearchConfig(num_beams=2),
+        backbone=None,
+        vocabulary=adapter_folder.Vocabulary(tokenizer.BYTES_MODEL, 0),
+        task_names=("cola", "sst2"),
+        task_feature_lengths={"inputs": 13, "targets": 6},
+        step=3,
+    )
+    adapter_folder.write(folder, description, arrays.in_memory(names.flatten(params)))
+    return params
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder"), [("task", "generated"), ("none", "manual_specific")]
+)
+def test_a_model_with_parameters_for_each_task_needs_to_know_the_task(tmp_path, encoder, decoder):
+    params = write_folder(tmp_path, encoder, decoder)
+    loaded = hyperdecoders_jax.load(tmp_path)
+    for task in (None, "sst3"):
+        with pytest.raises(
+            ValueError, match=r"\('cola', 'sst2'\); got .* parameters for each task"
+        ):
+            loaded.predict(["abc"], task=task)
+    inputs = jnp.array([[*(ord(letter) + 3 for letter in "abc"), 1, 0, 0, 0, 0]])
+    nothing = jnp.zeros((1, 1), jnp.int32)
+    for task_id, task in enumerate(("cola", "sst2")):
+        batch = types.Batch(inputs, nothing, nothing, nothing, jnp.array([task_id]))
+        tokens = loaded.model.predict(params, batch, max_len=6).tokens[0, 0]
+        assert loaded.predict(["abc"], task=task) == [loaded.tokenizer.decode(tokens)]
+
+
+def test_an_unseen_task_may_have_the_mean_of_all(tmp_path):
+    write_folder(tmp_path, "task", "task", unseen_tasks="mean")
+    loaded = hyperdecoders_jax.load(tmp_path)
+    assert len(loaded.predict(["abc", "de"], task="another")) == 2
+    with pytest.raises(ValueError, match="got None"):
+        loaded.predict(["abc"])
+
+
+def test_loading_imports_neither_tensorflow_nor_seqio(run):
+    code = (
+        "import sys, hyperdecoders_jax; "
+        "assert 'jax' not in sys.modules; "
+        f"model = hyperdecoders_jax.load({str(run / 'adapters')!r}); "
+        "print(model.predict(['topic: a pear'])); "
+        "sys.exit(str({'tensorflow', 'seqio', 'gin'} & set(sys.modules) or ''))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
+    assert result.stderr.strip() == ""
+    assert result.stdout.startswith("['")
