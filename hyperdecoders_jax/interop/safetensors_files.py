@@ -199,7 +199,8 @@ def _open_file(file: epath.Path) -> dict[str, StoredArray]:
 def _handle(file: epath.Path) -> safetensors.safe_open:
     try:
         with local_copy(file) as path:
-            return safetensors.safe_open(path, framework="np")
+            # Not mapped: pages of a mapped file count as memory until somebody needs them.
+            return safetensors.safe_open(path, framework="np", backend="pread")
     except safetensors.SafetensorError as error:
         raise ValueError(
             f"Weights must be whole safetensors files; {file} is not: {error}. Copy or download "
