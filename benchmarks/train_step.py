@@ -1,7 +1,7 @@
 """Times a train step of any experiment against full fine-tuning of plain T5, in one process.
 
     python -m benchmarks.train_step --gin_file=experiments/demo_hyperdecoder.gin
-    python -m benchmarks.train_step --gin_file=experiments/glue_hyperdecoder_large.gin \
+    python -m benchmarks.train_step --gin_file=experiments/glue/glue_manual_generated.gin \
         --topology=v5e:4x4
 
 Tokens are input and target positions, padding included. Weights and batches are random.

@@ -1,4 +1,4 @@
-"""The command line: arguments in, an exit code out; train, eval, infer, tasks and doctor.
+"""The command line: arguments in, a command run, an exit code out.
 
 `hyperdecoders train …` and `python -m hyperdecoders_jax.train …` are the same. Flags are T5X's
 (`--gin_file`, `--gin.NAME=VALUE`, `--gin_bindings`, `--gin_search_paths`, `--tfds_data_dir`), and
@@ -94,6 +94,12 @@ COMMANDS = {
         "infer",
         "runs/embedded/infer.gin",
         "predict for a mixture's split, or for texts of a file or of standard input",
+    ),
+    "params": Command(
+        "hyperdecoders_jax.params",
+        "report",
+        "runs/embedded/params.gin",
+        "count trained and frozen parameters and a checkpoint's bytes, without making them",
     ),
 }
 
@@ -363,6 +369,8 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
         command.run_file,
         search_paths,
     )
+    if args.command == "params":
+        return count_parameters(args, gin_files, bindings, search_paths)
     # Mistakes that the text alone shows are told before anything heavy is imported.
     configuration.check_macros(
         configuration.read(gin_files, bindings, configuration.search_path(search_paths))
@@ -384,6 +392,38 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     call = gin.get_configurable(function)
     options = {"input_path": args.input} if args.command == "infer" else {}
     return call(config_text=text, **options) or 0
+
+
+def count_parameters(
+    args: argparse.Namespace,
+    gin_files: Sequence[str],
+    bindings: Sequence[str],
+    search_paths: Sequence[str],
+) -> int:
+    """Configures and calls `params`, without what trains and reads data.
+
+    TensorFlow and the modules of tasks are imported only if tasks must be counted.
+    """
+    # Shapes need no device, and the accelerator may be another process's.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    import gin
+
+    from hyperdecoders_jax import configuration
+
+    command = COMMANDS["params"]
+    function = getattr(importlib.import_module(command.module), command.function)
+    configuration.parse(
+        gin_files, bindings, search_paths, function, are_macros_checked=False, is_all_bound=False
+    )
+
+    def register_tasks():
+        start_tensorflow()
+        folders = configuration.search_path(search_paths)
+        configuration.import_modules(configuration.read(gin_files, (), folders))
+        for name in args.module:
+            import_task_module(name)
+
+    return gin.get_configurable(function)(register_tasks=register_tasks)
 
 
 def at_home(path: str | None) -> str | None:

@@ -22,11 +22,11 @@ def test_help_comes_at_once():
     result = run("--help")
     assert result.returncode == 0
     assert time.monotonic() - start < 2.0
-    for command in ("train", "eval", "infer", "tasks", "doctor"):
+    for command in ("train", "eval", "infer", "params", "tasks", "doctor"):
         assert command in result.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "infer"])
+@pytest.mark.parametrize("command", ["train", "eval", "infer", "params"])
 def test_each_run_command_takes_the_flags_of_t5x(command):
     args = cli.make_parser().parse_args(
         [command, "--gin_file=a.gin", "--gin_file=b.gin", "--gin_search_paths=x,y",
@@ -50,7 +50,7 @@ def test_a_gin_flag_without_a_value_is_told(capsys):
 @pytest.mark.parametrize("command", ["tasks", "doctor"])
 def test_a_gin_flag_of_a_command_without_configuration_is_told(capsys, command):
     assert cli.main([command, "--gin.TRAIN_STEPS=3"]) == 2
-    message = f"Gin flags belong to train, eval, infer; {command} got --gin.TRAIN_STEPS. Leave it"
+    message = f"Gin flags belong to train, eval, infer, params; {command} got --gin.TRAIN_STEPS."
     assert message in capsys.readouterr().err
 
 
@@ -76,12 +76,11 @@ def test_a_run_without_configuration_is_told(capsys, tmp_path):
 def test_a_missing_gin_file_is_told_and_nothing_is_written(capsys, tmp_path):
     model_dir = tmp_path / "run"
     start = time.monotonic()
-    code = cli.main(
-        ["train", "--gin_file=experiments/glue_hyperdecoder_larg.gin", f"--model_dir={model_dir}"]
-    )
+    experiment = "--gin_file=experiments/glue/glue_manual_generatd.gin"
+    code = cli.main(["train", experiment, f"--model_dir={model_dir}"])
     assert code == 2
     assert time.monotonic() - start < 15
-    assert "Did you mean 'experiments/glue_hyperdecoder_large.gin'?" in capsys.readouterr().err
+    assert "Did you mean 'experiments/glue/glue_manual_generated.gin'?" in capsys.readouterr().err
     assert not model_dir.exists()
 
 

@@ -59,6 +59,7 @@ def test_the_package_names_no_task_module():
         "hyperdecoders_jax.train",
         "hyperdecoders_jax.eval",
         "hyperdecoders_jax.infer",
+        "hyperdecoders_jax.params",
         "hyperdecoders_jax.convert",
         "hyperdecoders_jax.doctor",
         "hyperdecoders_jax.configuration",

@@ -66,7 +66,7 @@ def test_an_unpacked_wheel_finds_its_gin_files_and_tasks(wheel, tmp_path):
         "import sys; sys.path.insert(0, sys.argv[1]); sys.meta_path = [f for f in sys.meta_path "
         "if 'editable' not in getattr(f, '__module__', '')]; "
         "from hyperdecoders_jax import configuration as c; "
-        "print(c.find_file('experiments/glue_hyperdecoder_large.gin', c.search_path()))"
+        "print(c.find_file('experiments/glue/glue_manual_generated.gin', c.search_path()))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "site")],
