@@ -105,3 +105,10 @@ def test_quantised_arrays_are_refused(tmp_path):
     safetensors_numpy.save_file({"q": np.zeros((2, 3), np.int8)}, tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match=r"of type F32, .*; q in .* of type I8\. Save the w"):
         safetensors_files.open(tmp_path)
+
+
+def test_an_open_file_reads_on_when_its_name_is_gone(tmp_path):
+    safetensors_files.write_file(tmp_path / "a.safetensors", arrays.in_memory(make()))
+    found = safetensors_files.open(tmp_path / "a.safetensors")
+    (tmp_path / "a.safetensors").unlink()
+    assert_equal(found, make())

@@ -140,3 +140,10 @@ def test_missing_files_and_a_missing_torch_are_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=r"need PyTorch, which is not installed\. Install it"):
         torch_files.open(tmp_path / "a.bin")
+
+
+def test_an_open_file_reads_on_when_its_name_is_gone(torch, tmp_path):
+    torch_files.write(tmp_path / "a.bin", arrays.in_memory(make()))
+    found = torch_files.open(tmp_path / "a.bin")
+    (tmp_path / "a.bin").unlink()
+    assert_equal(found, make())
