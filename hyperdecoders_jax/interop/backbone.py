@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
+from absl import logging
 from etils import epath
 
 from hyperdecoders_jax import model, package_files
@@ -47,6 +48,12 @@ def load(path: str, config: TransformerConfig) -> Loaded:
     weights = conversion.read(package_files.resolve(str(path)), config=config)
     conversion.check_config(weights, config, str(path))
     conversion.check_arrays(weights, config, str(path))
+    if weights.task_names and config.reads_tasks:
+        logging.warning(
+            "%s has parameters for each of these tasks, in this order, which must be the run's: %s",
+            path,
+            ", ".join(weights.task_names),
+        )
     flat = {
         name: array.read().astype(np.float32, copy=False) for name, array in weights.arrays.items()
     }

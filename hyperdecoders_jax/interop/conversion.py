@@ -39,6 +39,8 @@ from hyperdecoders_jax.modeling.config import TransformerConfig
 MODEL_KEY = "model"
 # In the same: `tokenizer.fingerprint` of what the weights were trained with.
 VOCABULARY_KEY = "vocabulary_fingerprint"
+# In the same: the ordered list that numbers tasks, as JSON.
+TASKS_KEY = "task_names"
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 _SAFETENSORS = ".safetensors"
@@ -395,12 +397,15 @@ def _read_safetensors(path: str, config: TransformerConfig | None, are_rows_righ
         config = geometry.infer(arrays)
     if are_rows_right:
         config = _with_rows(config, arrays, _VOCABULARY_AXES)
-    return Weights(config, arrays, metadata=metadata)
+    tasks = json.loads(metadata.get(TASKS_KEY, "null"))
+    return Weights(config, arrays, metadata=metadata, task_names=tasks and tuple(tasks))
 
 
 def _write_safetensors(path: epath.Path, weights: Weights) -> Mapping[str, str]:
     fields = modeling_config.to_dict(weights.config)
     metadata = {**weights.metadata, MODEL_KEY: json.dumps(fields)}
+    if weights.task_names:
+        metadata[TASKS_KEY] = json.dumps(weights.task_names)
     if path.suffix == _SAFETENSORS:
         safetensors_files.write_file(path, weights.arrays, metadata)
     else:

@@ -49,6 +49,15 @@ def test_a_run_starts_from_adapters_where_there_are_some(tmp_path, name):
     assert_equal(backbone.load(path, config).params, params)
 
 
+def test_the_order_of_tasks_that_weights_know_is_told(tmp_path, caplog):
+    config, params = make("none", "manual_specific")
+    flat = arrays.in_memory(names.flatten(params))
+    weights = conversion.Weights(config, flat, task_names=("cola", "sst2", "mrpc", "rte"))
+    conversion.FORMATS["safetensors"].write(tmp_path / "t5.safetensors", weights)
+    assert_equal(backbone.load(str(tmp_path / "t5.safetensors"), config).params, params)
+    assert "which must be the run's: cola, sst2, mrpc, rte" in caplog.text
+
+
 def test_bfloat16_becomes_float32(tmp_path):
     config, params = make("none", "none")
     stored = jax.tree.map(lambda x: x.astype(ml_dtypes.bfloat16), params)
