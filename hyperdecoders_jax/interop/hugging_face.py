@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from hyperdecoders_jax import model
+from hyperdecoders_jax import model, types
 from hyperdecoders_jax.interop import names, safetensors_files, torch_files
 from hyperdecoders_jax.interop.arrays import Accounted, Arrays, StoredArray
 from hyperdecoders_jax.modeling.config import AdapterConfig, TransformerConfig
@@ -90,6 +90,9 @@ def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
     _check(fields, "feed_forward_proj", tuple(_FEED_FORWARD))
     _check(fields, "layer_norm_epsilon", (_EPSILON,))
     _check(fields, "quantization_config", (None,))
+    _check(fields, "pad_token_id", (types.PAD_ID, None))
+    _check(fields, "eos_token_id", (types.EOS_ID, None))
+    _check(fields, "decoder_start_token_id", (types.DECODER_START_ID, None))
     num_decoder_layers = fields.get("num_decoder_layers")
     if num_decoder_layers is None:
         num_decoder_layers = fields["num_layers"]
@@ -129,9 +132,9 @@ def config_to_json(config: TransformerConfig) -> dict[str, Any]:
         "relative_attention_max_distance": config.relpos_max_distance,
         "layer_norm_epsilon": _EPSILON,
         "is_encoder_decoder": True,
-        "pad_token_id": 0,
-        "eos_token_id": 1,
-        "decoder_start_token_id": 0,
+        "pad_token_id": types.PAD_ID,
+        "eos_token_id": types.EOS_ID,
+        "decoder_start_token_id": types.DECODER_START_ID,
     }
 
 

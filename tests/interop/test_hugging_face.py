@@ -140,6 +140,7 @@ def test_configurations_round_trip(geometry):
         (dict(model_type="bart"), r"model_type .* among \('t5', 'mt5'\); got 'bart'\. Choose"),
         (dict(feed_forward_proj="gelu"), r"feed_forward_proj .* got 'gelu', which .* Choose"),
         (dict(layer_norm_epsilon=1e-5), r"layer_norm_epsilon .* got 1e-05, .* Choose"),
+        (dict(eos_token_id=2), r"eos_token_id .* got 2, which .* Choose"),
         (dict(quantization_config={"bits": 8}), r"quantization_config .*'bits': 8.* Choose"),
     ],
 )
