@@ -49,6 +49,16 @@ def test_a_run_starts_from_adapters_where_there_are_some(tmp_path, name):
     assert_equal(backbone.load(path, config).params, params)
 
 
+@pytest.mark.torch
+def test_a_run_starts_from_a_trained_state_of_the_original(tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    config, params = make("generated", "manual")
+    path = write(tmp_path / "state", "original", params, config)
+    loaded = backbone.load(path, config)
+    assert_equal(loaded.params, params)
+    assert set(loaded.left) == {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}
+
+
 def test_the_order_of_tasks_that_weights_know_is_told(tmp_path, caplog):
     config, params = make("none", "manual_specific")
     flat = arrays.in_memory(names.flatten(params))
