@@ -70,6 +70,7 @@ def evaluate(
         num_examples=num_examples,
         output_dir=output_dir,
         shard=preparation.data_shard(trained),
+        accepts_unseen_tasks=trained.model.config.accepts_unseen_tasks,
     )
     model = preparation.open_trained(trained, task_feature_lengths["targets"], batch_size)
     metrics = evaluate_tasks(model.predict, model.step, model.score)

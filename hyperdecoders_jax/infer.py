@@ -94,6 +94,7 @@ def infer(
         batch_size=batch_size,
         num_examples=num_examples,
         shard=preparation.data_shard(trained),
+        accepts_unseen_tasks=trained.model.config.accepts_unseen_tasks,
     )
     model = preparation.open_trained(trained, lengths["targets"], batch_size)
     for task, predicted in tasks.predict(model.predict).items():
@@ -237,7 +238,15 @@ def _make_batch(
         tokens = tokens[: max_input_len - 1]
         inputs[row, : len(tokens) + 1] = [*tokens, types.EOS_ID]
         if "task" in record and model.task_names is not None:
-            task_ids[row] = mixtures.task_number(record["task"], model.task_names)
+            task_ids[row] = mixtures.task_number(
+                record["task"], model.task_names, model.config.accepts_unseen_tasks
+            )
+        elif model.config.reads_tasks:
+            raise ValueError(
+                "Every record must name its task, because the adapters of this model depend on it; "
+                f'got {str(record)[:80]}. Write {{"inputs": "…", "task": "NAME"}} with one of '
+                f"{model.task_names}."
+            )
     targets = np.zeros((batch_size, 1), np.int32)
     return feature_converter.task_batch(inputs, targets, task_ids), num_cut
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import flax.core
 import jax
@@ -42,6 +43,26 @@ class Model:
     config: TransformerConfig
     loss_config: LossConfig = LossConfig()
     decoding: DecodingConfig = GreedyConfig()
+
+    def for_tasks(self, task_names: Sequence[str] | None) -> Model:
+        """This model with as many tasks as the list has, where its adapters depend on them.
+
+        A number that is configured may be larger: then later tasks can be appended.
+
+        Raises:
+          ValueError: it is smaller.
+        """
+        config = self.config
+        if not config.reads_tasks or task_names is None:
+            return self
+        num_tasks = config.num_tasks or len(task_names)
+        if num_tasks < len(task_names):
+            raise ValueError(
+                f"TransformerConfig.num_tasks must be at least the number of tasks; got "
+                f"{num_tasks} and the {len(task_names)} tasks {tuple(task_names)}. Set NUM_TASKS "
+                "to that, or to None to have them counted."
+            )
+        return dataclasses.replace(self, config=dataclasses.replace(config, num_tasks=num_tasks))
 
     @functools.cached_property
     def module(self) -> transformer.Transformer:

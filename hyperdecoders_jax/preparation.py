@@ -22,6 +22,7 @@ from hyperdecoders_jax.data import vocabulary as vocabulary_lib
 from hyperdecoders_jax.decoding.decoded import Decoded
 from hyperdecoders_jax.interop import backbone, conversion, safetensors_files
 from hyperdecoders_jax.model import BACKBONE_KEYS, Model
+from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.training import checkpoint, partitioning, trainer
 from hyperdecoders_jax.training import trainable as trainable_lib
 from hyperdecoders_jax.types import Batch, Params
@@ -294,12 +295,14 @@ class Trained:
     Attributes:
       step: of the checkpoint.
       task_names: the ordered list that numbers tasks.
+      config: the model's.
       predict: takes this process's rows of a batch.
       score: gives the log-likelihood of each target token.
     """
 
     step: int
     task_names: tuple[str, ...] | None
+    config: TransformerConfig
     predict: PredictFn
     score: Callable[[Batch], Any]
 
@@ -346,8 +349,8 @@ def load_trained(config: TrainedConfig, placements: Params | None = None) -> Tra
     """
     fingerprint = use_vocabulary(config.vocabulary, config.initial_checkpoint_path)
     step = _find_step(config)
-    model, path = config.model, config.initial_checkpoint_path
-    names = task_names_of(config)
+    path, names = config.initial_checkpoint_path, task_names_of(config)
+    model = config.model.for_tasks(names)
     if step is None:
         start = load_start(model, config.trainable, path, config.random_seed)
         return TrainedParams(None, names, start.trainable, start.frozen)
@@ -381,7 +384,7 @@ def open_trained(config: TrainedConfig, max_len: int, batch_size: int) -> Traine
     check_decoding(config.model, max_len)
     partitioner = partitioning.make_partitioner(config.partitioning)
     partitioner.check_batch_size(batch_size)
-    model = config.model
+    model = config.model.for_tasks(task_names_of(config))
     axes = model.param_axes()
     shapes, _ = trainable_lib.split(model.param_shapes(), config.trainable)
     placements = partitioner.param_shardings(shapes, axes)
@@ -393,7 +396,7 @@ def open_trained(config: TrainedConfig, max_len: int, batch_size: int) -> Traine
     frozen = partitioner.put_params(frozen, partitioner.param_shardings(frozen, axes))
     params = trainable_lib.merge(trained, frozen)
     predictor = Predictor(model, partitioner, max_len, config.random_seed)
-    return Trained(loaded.step or 0, loaded.task_names, *predictor.bind(params))
+    return Trained(loaded.step or 0, loaded.task_names, model.config, *predictor.bind(params))
 
 
 def _find_step(config: TrainedConfig) -> int | None:

@@ -70,7 +70,7 @@ def train(
     import jax
 
     from hyperdecoders_jax import preparation
-    from hyperdecoders_jax.data import feature_converter, pipeline
+    from hyperdecoders_jax.data import feature_converter, mixtures, pipeline
     from hyperdecoders_jax.evaluation import evaluator
     from hyperdecoders_jax.training import checkpoint, partitioning, trainer
     from hyperdecoders_jax.training import trainable as trainable_lib
@@ -84,6 +84,8 @@ def train(
     partitioner.check_batch_size(data.batch_size, trainer_config.num_microbatches)
     eval_batch_size = eval_batch_size or data.batch_size
     partitioner.check_batch_size(eval_batch_size)
+    task_names = mixtures.resolve_task_names(data.mixture_or_task_name, data.task_names)
+    model = model.for_tasks(task_names)
     trainable_lib.split(model.param_shapes(), trainable)
     fingerprint = preparation.use_vocabulary(vocabulary, initial_checkpoint_path)
     report = pipeline.preflight(data, vocab_size=model.config.vocab_size)

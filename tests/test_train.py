@@ -345,3 +345,34 @@ def test_two_processes_train_evaluate_and_continue(tmp_path):
 def test_a_part_of_the_flags_of_several_processes_is_refused(tmp_path, capsys):
     assert cli.main([*train_arguments(tmp_path / "model"), "--process_count=2"]) == 2
     assert "got 1 of the three" in capsys.readouterr().err
+
+
+def test_adapters_that_depend_on_the_task_ask_for_it(tmp_path, capsys):
+    model_dir = tmp_path / "model"
+    flags = [
+        "--gin.decoder/AdapterConfig.source=task",
+        "--gin.TASK_NAMES=('demo_find', 'demo_topic')",
+    ]
+    assert cli.main([*train_arguments(model_dir), *flags]) == 0
+    checkpoints = trainer.open_checkpoints(str(model_dir))
+    assert checkpoints.read_run(3)["identity"]["model"]["num_tasks"] == 2
+    lines = tmp_path / "lines.jsonl"
+    infer = ["infer", f"--model_dir={model_dir}", f"--input={lines}"]
+    lines.write_text('{"inputs": "topic: a red fruit", "task": "demo_topic"}\n')
+    assert cli.main(infer) == 0
+    assert '"prediction"' in capsys.readouterr().out
+    lines.write_text("topic: a red fruit\n")
+    assert cli.main(infer) == 2
+    assert "Every record must name its task" in capsys.readouterr().err
+    evaluate = ["eval", f"--model_dir={model_dir}", "--gin.MIXTURE_OR_TASK_NAME=demo_inflect"]
+    assert cli.main(evaluate) == 2
+    assert "task_names must hold every task that is read" in capsys.readouterr().err
+
+
+def test_an_unseen_task_is_evaluated_with_the_mean_where_that_is_chosen(tmp_path, capsys):
+    model_dir = tmp_path / "model"
+    train = train_arguments(model_dir)
+    assert cli.main([*train, "--gin.decoder/AdapterConfig.source=task"]) == 0
+    evaluate = ["eval", f"--model_dir={model_dir}", "--gin.MIXTURE_OR_TASK_NAME=demo_inflect"]
+    assert cli.main([*evaluate, "--gin.decoder/AdapterConfig.unseen_tasks=mean"]) == 0
+    assert "demo_inflect  accuracy" in capsys.readouterr().out

@@ -14,7 +14,7 @@ import seqio
 import tensorflow as tf
 from absl import logging
 
-from hyperdecoders_jax import nearest, text_table
+from hyperdecoders_jax import nearest, text_table, types
 
 MixtureOrTask = str | seqio.Task | seqio.Mixture
 FEATURES = ("inputs", "targets")
@@ -91,37 +91,45 @@ def _warn_once(mixture_name: str, split: str, names: tuple[str, ...]) -> None:
 
 
 def resolve_task_names(
-    mixture_or_task: MixtureOrTask, task_names: Sequence[str] | None = None
+    mixture_or_task: MixtureOrTask,
+    task_names: Sequence[str] | None = None,
+    accepts_unseen: bool = False,
 ) -> tuple[str, ...]:
     """The ordered list that numbers tasks: the given one, or the mixture's leaves sorted by name.
 
     Raises:
-      ValueError: the given list names a task twice or lacks one of the mixture's.
+      ValueError: the given list names a task twice, or lacks one of the mixture's and unseen tasks
+        are not accepted.
     """
     leaves = [task.name for task in leaf_tasks(mixture_or_task)]
     if task_names is None:
         return tuple(leaves)
     for name in leaves:
-        task_number(name, task_names)
+        task_number(name, task_names, accepts_unseen)
     return tuple(task_names)
 
 
-def task_number(name: str, task_names: Sequence[str]) -> int:
+def task_number(name: str, task_names: Sequence[str], accepts_unseen: bool = False) -> int:
     """The number of a task: its place in the ordered list.
 
     >>> task_number("rte", ["cola", "rte"])
     1
+    >>> task_number("wic", ["cola", "rte"], accepts_unseen=True)
+    -1
     """
     if len(set(task_names)) != len(task_names):
         twice = sorted({name for name in task_names if list(task_names).count(name) > 1})
         raise ValueError(
             f"task_names must name each task once; got {twice} more than once. Remove the repeats."
         )
+    if name not in task_names and accepts_unseen:
+        return types.UNSEEN_TASK_ID
     if name not in task_names:
         raise ValueError(
             f"task_names must hold every task that is read; got {name!r}, which is not among "
             f"{list(task_names)}.{nearest.hint(name, task_names)} Append it to the end of "
-            "task_names, so that the other tasks keep their numbers."
+            "task_names, so that the other tasks keep their numbers. Where it is evaluated only, "
+            "adapters that depend on tasks need AdapterConfig.unseen_tasks = 'mean'."
         )
     return list(task_names).index(name)
 

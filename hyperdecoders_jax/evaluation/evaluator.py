@@ -75,6 +75,8 @@ class Evaluator:
       seed: for tasks that draw at random even in evaluation.
       shard: (index, count) of the part of each batch that this process predicts, as
         `Partitioner.data_shard` gives it; processes may share one. None: one for each process.
+      accepts_unseen_tasks: whether tasks that `task_names` lacks are evaluated, with the number
+        `UNSEEN_TASK_ID`; see `TransformerConfig.accepts_unseen_tasks`.
 
     Raises:
       ValueError: a name, a number, a length, a split or data are missing.
@@ -91,6 +93,7 @@ class Evaluator:
         output_dir: str | os.PathLike[str] | None = None,
         seed: int = 0,
         shard: tuple[int, int] | None = None,
+        accepts_unseen_tasks: bool = False,
     ):
         self._shard = shard or (jax.process_index(), jax.process_count())
         if batch_size % self._shard[1]:
@@ -101,7 +104,10 @@ class Evaluator:
         mixtures.check_lengths(task_feature_lengths)
         self._tasks = mixtures.leaf_tasks(mixture_or_task_name, split)
         mixtures.check_features_agree(self._tasks)
-        self._task_names = mixtures.resolve_task_names(mixture_or_task_name, task_names)
+        self._accepts_unseen_tasks = accepts_unseen_tasks
+        self._task_names = mixtures.resolve_task_names(
+            mixture_or_task_name, task_names, accepts_unseen_tasks
+        )
         self._lengths = {name: task_feature_lengths[name] for name in mixtures.FEATURES}
         self._split = split
         self._batch_size = batch_size
@@ -153,7 +159,7 @@ class Evaluator:
         if task.name not in self._states:
             examples = pipeline.read_examples(
                 task,
-                mixtures.task_number(task.name, self._task_names),
+                mixtures.task_number(task.name, self._task_names, self._accepts_unseen_tasks),
                 self._lengths,
                 self._split,
                 self._num_examples,

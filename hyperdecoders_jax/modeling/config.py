@@ -279,6 +279,14 @@ class TransformerConfig:
         return any(adapter.source in TASK_SOURCES for adapter in adapters)
 
     @property
+    def accepts_unseen_tasks(self) -> bool:
+        """Whether a task that was not trained on can be evaluated."""
+        adapters = (self.encoder_adapter, self.decoder_adapter)
+        return all(
+            adapter.unseen_tasks == "mean" for adapter in adapters if adapter.source in TASK_SOURCES
+        )
+
+    @property
     def compute_dtype(self) -> jnp.dtype:
         """The type of activations."""
         return jnp.dtype(self.dtype)

@@ -98,6 +98,8 @@ def describe_model(config: Any) -> dict[str, Any]:
     What may change within a run is left out too.
     """
     fields = modeling_config.to_dict(config)
+    for side in ("encoder_adapter", "decoder_adapter"):
+        del fields[side]["unseen_tasks"]  # It concerns evaluation alone.
     return _not_default({name: x for name, x in fields.items() if name not in FREE_FIELDS})
 
 
