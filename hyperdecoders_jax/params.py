@@ -6,7 +6,6 @@ parameter is allocated, no data are read, and neither weights nor a vocabulary n
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -45,8 +44,12 @@ def report(
     """
     from hyperdecoders_jax.training import trainable as trainable_lib
 
-    model = _with_num_tasks(model, mixture_or_task_name, task_names, register_tasks)
-    shapes = model.param_shapes()
+    if model.config.reads_tasks and model.config.num_tasks is None and task_names is None:
+        register_tasks()
+        from hyperdecoders_jax.data import mixtures
+
+        task_names = mixtures.resolve_task_names(mixture_or_task_name)
+    shapes = model.for_tasks(task_names).param_shapes()
     trained, frozen = trainable_lib.split(shapes, trainable)
     print(format_counts(trained, frozen))
     params_bytes, state_bytes = checkpoint_bytes(trained, optimizer)
@@ -56,23 +59,6 @@ def report(
         f"({type(optimizer).__name__.removesuffix('Config')})."
     )
     return 0
-
-
-def _with_num_tasks(
-    model: Model,
-    mixture_or_task_name: str,
-    task_names: Sequence[str] | None,
-    register_tasks: Callable[[], None],
-) -> Model:
-    if not model.config.reads_tasks or model.config.num_tasks is not None:
-        return model
-    if task_names is None:
-        register_tasks()
-        from hyperdecoders_jax.data import mixtures
-
-        task_names = mixtures.resolve_task_names(mixture_or_task_name)
-    config = dataclasses.replace(model.config, num_tasks=len(task_names))
-    return dataclasses.replace(model, config=config)
 
 
 def format_counts(trained: Params, frozen: Params) -> str:
