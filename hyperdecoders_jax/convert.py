@@ -245,6 +245,7 @@ def open_run(*, trained: TrainedConfig, task_feature_lengths: Mapping[str, int])
     from hyperdecoders_jax.training import trainable as trainable_lib
 
     loaded = preparation.load_trained(trained)
+    model = trained.model.for_tasks(loaded.task_names)
     # The rest of the frozen part is drawn, and cast as in the run.
     given = {key: x for key, x in loaded.frozen.items() if key in BACKBONE_KEYS}
     drawn = {key: x for key, x in loaded.frozen.items() if key not in BACKBONE_KEYS}
@@ -259,8 +260,8 @@ def open_run(*, trained: TrainedConfig, task_feature_lengths: Mapping[str, int])
         *vocabulary_lib.content(vocabulary_lib.RUN_VOCABULARY.current)
     )
     description = adapter_folder.Description(
-        model=trained.model.config,
-        decoding=trained.model.decoding,
+        model=model.config,
+        decoding=model.decoding,
         backbone=adapter_folder.Backbone(
             trained.initial_checkpoint_path, checkpoint.fingerprint(given), trained.frozen_dtype
         )
@@ -272,7 +273,7 @@ def open_run(*, trained: TrainedConfig, task_feature_lengths: Mapping[str, int])
         step=loaded.step or 0,
     )
     weights = conversion.Weights(
-        trained.model.config,
+        model.config,
         arrays.in_memory(flat),
         files=conversion.vocabulary_files(vocabulary.model),
         metadata={conversion.VOCABULARY_KEY: vocabulary.fingerprint},

@@ -28,7 +28,7 @@ from hyperdecoders_jax.interop import backbone as backbone_lib
 from hyperdecoders_jax.interop.adapter_folder import Description
 from hyperdecoders_jax.interop.arrays import Arrays
 from hyperdecoders_jax.model import BACKBONE_KEYS, Model
-from hyperdecoders_jax.modeling.config import TASK_SOURCES, TransformerConfig
+from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.training import checkpoint, trainable
 from hyperdecoders_jax.types import Batch, Params
 
@@ -66,7 +66,8 @@ class TextModel:
           seed: of decoding by sampling.
 
         Raises:
-          ValueError: the task is missing or unknown, or the batch size is no good.
+          ValueError: the task is missing or unknown and the model depends on it, or the batch size
+            is no good.
 
         Cost: compiles once for each power of two of lengths and of batch sizes.
         """
@@ -108,17 +109,11 @@ class TextModel:
             return self.task_names.index(task)
         if task is None and not config.reads_tasks:
             return 0
-        adapters = (config.encoder_adapter, config.decoder_adapter)
-        has_mean = config.reads_tasks and all(
-            adapter.unseen_tasks == "mean" for adapter in adapters if adapter.source in TASK_SOURCES
-        )
-        if task is not None and has_mean:
+        if task is not None and config.accepts_unseen_tasks:
             return types.UNSEEN_TASK_ID
         raise ValueError(
-            f"task must be one of those that the model was trained on, {self.task_names}; got "
-            f"{task!r}.{nearest.hint(task or '', self.task_names)}"
-            + " This model has parameters for each task."
-            * config.reads_tasks
+            "This model has parameters for each task, so task must be one of "
+            f"{self.task_names}; got {task!r}.{nearest.hint(task or '', self.task_names)}"
         )
 
     def _make_batch(self, rows: Sequence[Sequence[int]], task_id: int, batch_size: int) -> Batch:

@@ -152,7 +152,6 @@ def test_a_folder_that_lacks_a_parameter_is_refused(run, tmp_path):
     [
         ({"texts": "topic: a pear"}, r"must be a list of texts; got the text 'topic: a pear'"),
         ({"texts": TEXTS, "batch_size": 0}, r"batch_size must be at least 1; got 0"),
-        ({"texts": TEXTS, "task": "demo_topik"}, r"\('demo_topic',\); got 'demo_topik'. Did"),
     ],
 )  # fmt: skip
 def test_a_call_that_cannot_be_meant_is_refused(run, arguments, message):
@@ -188,10 +187,8 @@ def write_folder(folder, encoder, decoder, unseen_tasks="error"):
 def test_a_model_with_parameters_for_each_task_needs_to_know_the_task(tmp_path, encoder, decoder):
     params = write_folder(tmp_path, encoder, decoder)
     loaded = hyperdecoders_jax.load(tmp_path)
-    for task in (None, "sst3"):
-        with pytest.raises(
-            ValueError, match=r"\('cola', 'sst2'\); got .* parameters for each task"
-        ):
+    for task, got in ((None, "got None"), ("sst3", "got 'sst3'. Did you mean 'sst2'")):
+        with pytest.raises(ValueError, match=rf"must be one of \('cola', 'sst2'\); {got}"):
             loaded.predict(["abc"], task=task)
     inputs = jnp.array([[*(ord(letter) + 3 for letter in "abc"), 1, 0, 0, 0, 0]])
     nothing = jnp.zeros((1, 1), jnp.int32)
