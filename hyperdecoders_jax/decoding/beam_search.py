@@ -3,7 +3,8 @@
 Every step extends each live hypothesis by every token and keeps the best `2 * num_beams` of these
 candidates; at most `num_beams` of them end with EOS, so `num_beams` can always live on. How a text
 is scored, which candidates may end and when an example is done is a class of its own, because
-Hugging Face and T5X answer differently: `HuggingFaceScoring`, `T5XScoring`.
+Hugging Face, then and now, and T5X answer differently: `HuggingFaceScoring`,
+`HuggingFace457Scoring`, `T5XScoring`.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class HuggingFaceScoring(Scoring):
             might still be better).
 
     Source: transformers v4.14.1, generation_beam_search.py. There the length counts the start token
-    and leaves out EOS, which is the same number. Later releases leave out both.
+    and leaves out EOS, which is the same number.
     """
 
     length_penalty: float = 1.0
@@ -92,8 +93,29 @@ class HuggingFaceScoring(Scoring):
         return (worst > -jnp.inf) & (worst >= self.score(best_candidate, length))
 
     def at_max_len(self, finished, live, max_len):
-        cut = live._replace(scores=self.score(live.scores, jnp.float32(max_len + 1)))
+        return self._join_cut(finished, live, jnp.float32(max_len + 1))
+
+    def _join_cut(self, finished, live, length):
+        cut = live._replace(scores=self.score(live.scores, length))
         return decoded.take_best(_join(finished, cut), finished.scores.shape[1])[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class HuggingFace457Scoring(HuggingFaceScoring):
+    """Beam search as in the PyTorch classes of Hugging Face transformers 4.57.
+
+    It differs from that of 4.14.1 in two places: an example is done when no text that lives on,
+    were it to end now, is better than the worst that ended; and a text that `max_len` cuts counts
+    without an EOS. Four texts in a hundred differ.
+
+    Source: transformers v4.57, generation/utils.py, _beam_search.
+    """
+
+    def is_done(self, finished, live, best_candidate, length, max_len):
+        return super().is_done(finished, live, live.scores[:, 0], length, max_len)
+
+    def at_max_len(self, finished, live, max_len):
+        return self._join_cut(finished, live, jnp.float32(max_len))
 
 
 @dataclasses.dataclass(frozen=True)

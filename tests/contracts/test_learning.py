@@ -1,4 +1,4 @@
-"""Every way to adapt learns: the loss on the demo's mixture falls, on top of the demo's frozen T5."""
+"""Every way to adapt learns: the loss on the demo's tasks falls, on top of its frozen T5."""
 
 import dataclasses
 import itertools

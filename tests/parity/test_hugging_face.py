@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from hyperdecoders_jax import model
-from hyperdecoders_jax.decoding import decoded
-from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFaceScoring
+from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFace457Scoring
 from hyperdecoders_jax.decoding.decode import GreedyConfig, SamplingConfig
 from hyperdecoders_jax.interop import arrays, hugging_face, names
 from tests import tiny
@@ -36,23 +35,7 @@ GEOMETRIES = {
 }
 
 
-class NewHuggingFaceScoring(HuggingFaceScoring):
-    """As transformers' PyTorch classes score today, 4.57.
-
-    An example is done when no text that lives on would be better than the worst that ended; a text
-    that `max_len` cuts has one token less than with an EOS.
-    """
-
-    def is_done(self, finished, live, best_candidate, length, max_len):
-        return super().is_done(finished, live, live.scores[:, 0], length, max_len)
-
-    def at_max_len(self, finished, live, max_len):
-        cut = live._replace(scores=self.score(live.scores, jnp.float32(max_len)))
-        both = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), finished, cut)
-        return decoded.take_best(both, finished.scores.shape[1])[0]
-
-
-class FlaxScoring(NewHuggingFaceScoring):
+class FlaxScoring(HuggingFace457Scoring):
     """As transformers' Flax classes score, 4.57.
 
     Any candidate may end; all examples go on while one does; a text that `max_len` cuts comes out
@@ -237,7 +220,7 @@ def test_what_pytorch_saves_gives_its_logits_and_texts(torch_t5, geometry, savin
     assert (len(list(tmp_path.glob("*model*"))) > 3) == ("max_shard_size" in saving)
     ours, params = read(tmp_path)
     assert_same_logits(ours, params, torch_logits(theirs))
-    for decoding, arguments in ways_to_decode(NewHuggingFaceScoring()):
+    for decoding, arguments in ways_to_decode(HuggingFace457Scoring()):
         expected = theirs.generate(**torch_inputs(), max_new_tokens=MAX_LEN, **arguments)
         np.testing.assert_array_equal(predict(ours, params, decoding), as_ours(expected))
 
