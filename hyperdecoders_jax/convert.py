@@ -17,7 +17,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hyperdecoders_jax import cli, nearest
+from hyperdecoders_jax import cli, nearest, package_files
 
 if TYPE_CHECKING:
     from etils import epath
@@ -80,7 +80,7 @@ def convert(
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from etils import epath
 
-    from hyperdecoders_jax.interop import adapter_folder, conversion
+    from hyperdecoders_jax.interop import conversion
 
     from_format, from_path = split_format("--from", source, (*conversion.FORMATS, RUN, ADAPTERS))
     to_format, to_path = split_format("--to", target, (*conversion.FORMATS, ADAPTERS))
@@ -91,6 +91,7 @@ def convert(
         )
     place = epath.Path(to_path)
     check_free(place)
+    from_path = package_files.resolve(from_path)
     from_format = from_format or detect(from_path)
     is_changed = vocab_size is not None or dtype is not None
     _check_options(from_format, to_format, is_changed, step, backbone)
@@ -112,11 +113,7 @@ def convert(
 
     with whole(place) as unfinished:
         if to_format == ADAPTERS:
-            unfinished.mkdir()
-            own = {path: weights.arrays[path] for path in run.own}
-            adapter_folder.write(unfinished, run.description, own)
-            weights = dataclasses.replace(weights, arrays=own)
-            new, left = {}, {}
+            new, left = {}, _write_adapters(unfinished, run)
         else:
             known = conversion.FORMATS[to_format]
             new = known.write(unfinished, weights)
@@ -194,6 +191,7 @@ def read_run(model_dir: str, step: str) -> Run:
             "--model_dir of the run."
         )
     which = step if step in ("best", "last") else _to_number(step)
+    cli.start_tensorflow()  # The run's vocabulary needs it.
     bindings = [f"MODEL_DIR = {model_dir!r}", f"CHECKPOINT_STEP = {which!r}"]
     return _call([os.path.abspath(saved)], bindings, [], open_run)
 
@@ -337,6 +335,17 @@ def whole(place: epath.Path) -> Iterator[epath.Path]:
         raise
 
 
+def _write_adapters(folder: epath.Path, run: Run) -> dict[str, str]:
+    """Writes an adapter folder; returns the parameters that it lacks, and why."""
+    from hyperdecoders_jax.interop import adapter_folder
+
+    folder.mkdir()
+    arrays = run.weights.arrays
+    adapter_folder.write(folder, run.description, {path: arrays[path] for path in run.own})
+    lacking = [path for path in arrays if path not in run.own]
+    return dict.fromkeys(lacking, "the backbone has them")
+
+
 def report(weights: Weights, new: Mapping[str, str], left: Mapping[str, str]) -> str:
     """What was loaded, what is new, and what was left, also by the target."""
     import math
@@ -344,18 +353,18 @@ def report(weights: Weights, new: Mapping[str, str], left: Mapping[str, str]) ->
     arrays = weights.arrays
     count = sum(math.prod(array.shape) for array in arrays.values())
     dtypes = ", ".join(sorted({str(array.dtype) for array in arrays.values()}))
-    head = f"loaded {len(arrays)} arrays, {count:,} parameters of {dtypes}:"
-    lines = _listed(head, sorted(arrays))
+    lines = _listed(f"loaded {len(arrays)} arrays, {count:,} parameters of {dtypes}", arrays)
     for what, found in (("new", {**weights.new, **new}), ("left", {**weights.left, **left})):
-        lines += _listed(
-            f"{what} {len(found) or 'nothing'}" + ":" * bool(found),
-            [f"{name}: {why}" for name, why in sorted(found.items())],
-        )
+        for why in sorted(set(found.values())):
+            names = [name for name in found if found[name] == why]
+            lines += _listed(f"{what} {len(names)}, {why}", names)
+        if not found:
+            lines.append(f"{what} nothing")
     return "\n".join(lines)
 
 
-def _listed(head: str, names: Sequence[str]) -> list[str]:
-    lines = [head, *(f"  {name}" for name in names[:MOST_LISTED])]
+def _listed(head: str, names: Collection[str]) -> list[str]:
+    lines = [f"{head}:", *(f"  {name}" for name in sorted(names)[:MOST_LISTED])]
     if len(names) > MOST_LISTED:
         lines.append(f"  … and {len(names) - MOST_LISTED} more")
     return lines

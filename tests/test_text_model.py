@@ -115,6 +115,14 @@ def test_what_a_folder_holds_is_what_the_backbone_does_not(run, fine_tuned):
     assert fields["backbone"] is None
 
 
+def test_the_report_tells_what_the_backbone_has(run, tmp_path, capsys):
+    arguments = [f"--from={run}/model", f"--to=adapters:{tmp_path}/adapters"]
+    assert cli.main(["convert", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert f"Read run at {run}/model.\nloaded 48 arrays, " in out
+    assert "left 29, the backbone has them:\n  decoder/decoder_norm/scale" in out
+
+
 def test_a_backbone_that_was_moved_is_named_and_another_one_refused(run, tmp_path):
     folder = shutil.copytree(run / "adapters", tmp_path / "adapters")
     config = folder / "config.json"

@@ -356,7 +356,9 @@ def _write_original(path: epath.Path, weights: Weights) -> Mapping[str, str]:
     original_folder.write(path, weights.config, state, weights.task_names or ())
     _write_tokenizer(path, weights)
     unused = original_folder.unused_names(weights.config)
-    return dict.fromkeys(unused, "zeros; the original makes it beside a hypernetwork, unread")
+    return dict.fromkeys(
+        unused, "zeros, for the original makes them beside a hypernetwork and never reads them"
+    )
 
 
 def _read_t5x(path: str, config: TransformerConfig | None, are_rows_right: bool) -> Weights:
@@ -378,7 +380,7 @@ def _read_t5x(path: str, config: TransformerConfig | None, are_rows_right: bool)
 def _write_t5x(layout: str) -> Callable[[epath.Path, Weights], Mapping[str, str]]:
     def write(path: epath.Path, weights: Weights) -> Mapping[str, str]:
         t5x_checkpoint.write(path, weights.arrays, weights.step, layout)
-        return {"state/step": str(weights.step)}
+        return {"state/step": f"the count of steps, {weights.step}"}
 
     return write
 
