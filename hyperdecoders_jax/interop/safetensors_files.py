@@ -117,8 +117,12 @@ def write_file(
     held = {name: np.asarray(array.read(), order="C") for name, array in arrays.items()}
     if _is_remote(path):
         epath.Path(path).write_bytes(safetensors_numpy.save(held, dict(metadata or {})))
-    else:
-        safetensors_numpy.save_file(held, os.fspath(path), dict(metadata or {}))
+        return
+    epath.Path(path).write_bytes(b"")
+    mode = os.stat(path).st_mode
+    safetensors_numpy.save_file(held, os.fspath(path), dict(metadata or {}))
+    # What it writes only the owner may read, whatever other files here are like.
+    os.chmod(path, mode)
 
 
 def write_sharded(

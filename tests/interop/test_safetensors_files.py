@@ -112,3 +112,10 @@ def test_an_open_file_reads_on_when_its_name_is_gone(tmp_path):
     found = safetensors_files.open(tmp_path / "a.safetensors")
     (tmp_path / "a.safetensors").unlink()
     assert_equal(found, make())
+
+
+def test_a_file_may_be_read_by_whom_other_files_may(tmp_path):
+    safetensors_files.write_file(tmp_path / "a.safetensors", arrays.in_memory(make()))
+    (tmp_path / "b.txt").write_text("")
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
