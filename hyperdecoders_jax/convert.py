@@ -15,7 +15,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hyperdecoders_jax import cli, nearest, package_files
 
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from hyperdecoders_jax.preparation import TrainedConfig
 
 RUN, ADAPTERS = "run", "adapters"
+# Flags that mean something for some formats of --from alone.
+FORMATS_OF_FLAG = {
+    "--step": (RUN,),
+    "--backbone": (ADAPTERS,),
+    "--gin_file": ("t5x", "t5x_orbax", "safetensors"),
+}
 RUN_FILE = "runs/embedded/convert.gin"
 # Names in one list of the report.
 MOST_LISTED = 20
@@ -94,7 +100,8 @@ def convert(
     from_path = package_files.resolve(from_path)
     from_format = from_format or detect(from_path)
     is_changed = vocab_size is not None or dtype is not None
-    _check_options(from_format, to_format, is_changed, step, backbone)
+    flags = {"--step": step, "--backbone": backbone, "--gin_file": gin_files or None}
+    _check_options(from_format, to_format, is_changed, flags)
 
     run = None
     if from_format == RUN:
@@ -105,6 +112,9 @@ def convert(
     else:
         config = read_model_config(gin_files, search_paths) if gin_files else None
         weights = conversion.read(from_path, from_format, config, vocab_size)
+        if config is not None:
+            config = dataclasses.replace(config, vocab_size=vocab_size or config.vocab_size)
+            conversion.check_config(weights, config, from_path)
     if vocab_size is not None:
         weights = conversion.resize_vocabulary(weights, vocab_size)
     if dtype is not None:
@@ -159,7 +169,7 @@ def detect(path: str) -> str:
 
 
 def _check_options(
-    from_format: str, to_format: str, is_changed: bool, step: str | None, backbone: str | None
+    from_format: str, to_format: str, is_changed: bool, flags: Mapping[str, Any]
 ) -> None:
     if to_format == ADAPTERS and from_format != RUN:
         raise cli.UsageError(
@@ -171,10 +181,10 @@ def _check_options(
             "An adapter folder must hold what was trained, as it was trained; got --vocab_size or "
             "--dtype. Leave them out."
         )
-    for flag, value, needed in (("--step", step, RUN), ("--backbone", backbone, ADAPTERS)):
-        if value is not None and from_format != needed:
+    for flag, formats in FORMATS_OF_FLAG.items():
+        if flags[flag] is not None and from_format not in formats:
             raise cli.UsageError(
-                f"{flag} must go with --from={needed}:…; got {flag}={value} and "
+                f"{flag} must go with --from={' or '.join(formats)}; got {flag} and "
                 f"--from={from_format}:…. Leave it out."
             )
 

@@ -256,8 +256,14 @@ def test_a_failure_in_the_middle_of_writing_leaves_nothing(t5, tmp_path, capsys)
         ("t5x:{t5}", "t5x:{new}", [], "checkpoint"),
         ("run:{t5}", "adapters:{new}", [], "must have left its config.gin"),
         ("{t5}", "adapters:{new}", [], "must be made of a training run"),
-        ("{t5}", "t5x:{new}", ["--step=best"], "--step must go with --from=run:"),
-        ("{t5}", "t5x:{new}", ["--backbone=a"], "--backbone must go with --from=adapters:"),
+        (
+            "{t5}",
+            "t5x:{new}",
+            ["--step=best"],
+            "--step must go with --from=run; got --step and --from=hug",
+        ),
+        ("{t5}", "t5x:{new}", ["--backbone=a"], "--backbone must go with --from=adapters;"),
+        ("{t5}", "t5x:{new}", ["--gin_file=a.gin"], "must go with --from=t5x or t5x_orbax or saf"),
         ("{t5}", "t5x:{new}", ["--dtype=float16"], "must be one of ('float32', 'bfloat16')"),
         ("{t5}", "t5x:{new}", ["--vocab_size=0"], "--vocab_size must be at least 1; got 0"),
         ("run:{t5}", "adapters:{new}", ["--dtype=bfloat16"], "as it was trained; got --vocab_size"),
@@ -272,6 +278,15 @@ def test_a_command_that_cannot_be_meant_is_refused(
     assert message in capsys.readouterr().err
     assert files_under(t5) == before
     assert not list(tmp_path.iterdir())
+
+
+def test_a_configuration_must_be_that_of_the_weights(t5, tmp_path, capsys):
+    assert run_convert(t5, f"t5x:{tmp_path}/t5x") == 0
+    target = f"safetensors:{tmp_path}/new.safetensors"
+    assert run_convert(f"{tmp_path}/t5x", target, "--gin_file=models/t5_small.gin") == 2
+    assert "new.safetensors" not in [path.name for path in tmp_path.iterdir()]
+    message = capsys.readouterr().err
+    assert "must hold exactly the parameters of the model; missing: " in message
 
 
 def test_a_file_of_the_package_is_found(tmp_path, capsys):

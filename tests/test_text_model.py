@@ -133,7 +133,12 @@ def test_a_backbone_that_was_moved_is_named_and_another_one_refused(run, tmp_pat
     with pytest.raises(FileNotFoundError, match=message):
         hyperdecoders_jax.load(folder)
     t5 = str(run / "t5.safetensors")
-    assert hyperdecoders_jax.load(folder, backbone=t5).predict(TEXTS[:1])
+    expected = hyperdecoders_jax.load(run / "adapters").predict(TEXTS[:1])
+    assert hyperdecoders_jax.load(folder, backbone=t5).predict(TEXTS[:1]) == expected
+    # In whichever format it is now.
+    assert cli.main(["convert", f"--from={t5}", f"--to=t5x:{tmp_path}/t5x"]) == 0
+    moved = hyperdecoders_jax.load(folder, backbone=str(tmp_path / "t5x"))
+    assert moved.predict(TEXTS[:1]) == expected
     other = tmp_path / "other.safetensors"
     loaded = hyperdecoders_jax.load(folder, backbone=t5)
     backbone.save(other, jax.tree.map(lambda x: np.asarray(x) * 2, loaded.params), {})
