@@ -59,6 +59,8 @@ _VOCABULARY_AXES = {"token_embedder/embedding": 0, "decoder/logits_dense/kernel"
 # Hugging Face's names of the embedding; a file may hold any of them.
 _THEIR_TABLES = ("shared.weight", *hugging_face.COPIES)
 _PROJECTIONS = (*modeling_config.SELF_ATTENTION, *modeling_config.CROSS_ATTENTION)
+# Begins the names of `Weights.unread` in our own files.
+_UNREAD = "unread/"
 # What a configuration may say otherwise than the weights, which stay the same.
 _FREE_FIELDS = ("dropout_rate", "dtype", "num_tasks")
 
@@ -76,6 +78,8 @@ class Weights:
       metadata: what a safetensors file says of itself.
       task_names: the ordered list that numbers tasks, if known.
       step: of training, if known.
+      unread: what the original makes and never reads, by its own names: kept, so that its state
+        can be written again bit for bit.
     """
 
     config: TransformerConfig
@@ -86,6 +90,7 @@ class Weights:
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     task_names: tuple[str, ...] | None = None
     step: int = 0
+    unread: Mapping[str, StoredArray] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -331,7 +336,7 @@ def _read_hugging_face(
     if are_rows_right:
         config = _with_rows(config, arrays, _THEIR_TABLES)
     accounted = hugging_face.to_ours(arrays, config)
-    files = _read_tokenizer(epath.Path(path), config)
+    files = _read_tokenizer(hugging_face.find(path), config)
     return Weights(config, accounted.arrays, accounted.left, files=files)
 
 
@@ -348,16 +353,24 @@ def _read_original(path: str, config: TransformerConfig | None, are_rows_right: 
         config = _with_rows(config, arrays, _THEIR_TABLES)
     accounted = original_folder.to_ours(arrays, config)
     files = _read_tokenizer(epath.Path(path), config)
-    return Weights(config, accounted.arrays, accounted.left, files=files, task_names=task_names)
+    unread = set(original_folder.unused_names(config)) & set(arrays)
+    return Weights(
+        config,
+        accounted.arrays,
+        accounted.left,
+        files=files,
+        task_names=task_names,
+        unread={name: arrays[name] for name in sorted(unread)},
+    )
 
 
 def _write_original(path: epath.Path, weights: Weights) -> Mapping[str, str]:
-    state = original_folder.to_state(weights.arrays, weights.config)
+    state = original_folder.to_state(weights.arrays, weights.config, weights.unread)
     original_folder.write(path, weights.config, state, weights.task_names or ())
     _write_tokenizer(path, weights)
-    unused = original_folder.unused_names(weights.config)
+    made = set(original_folder.unused_names(weights.config)) - set(weights.unread)
     return dict.fromkeys(
-        unused, "zeros, for the original makes them beside a hypernetwork and never reads them"
+        made, "zeros, for the original makes them beside a hypernetwork and never reads them"
     )
 
 
@@ -386,7 +399,12 @@ def _write_t5x(layout: str) -> Callable[[epath.Path, Weights], Mapping[str, str]
 
 
 def _read_safetensors(path: str, config: TransformerConfig | None, are_rows_right: bool) -> Weights:
-    arrays = safetensors_files.open(path)
+    arrays = dict(safetensors_files.open(path))
+    unread = {
+        name.removeprefix(_UNREAD): arrays.pop(name)
+        for name in list(arrays)
+        if name.startswith(_UNREAD)
+    }
     if any(name in arrays for name in _THEIR_TABLES):
         raise ValueError(
             "Hugging Face's weights must come with their config.json; got the names of "
@@ -400,7 +418,10 @@ def _read_safetensors(path: str, config: TransformerConfig | None, are_rows_righ
     if are_rows_right:
         config = _with_rows(config, arrays, _VOCABULARY_AXES)
     tasks = json.loads(metadata.get(TASKS_KEY, "null"))
-    return Weights(config, arrays, metadata=metadata, task_names=tasks and tuple(tasks))
+    left = {f"{_UNREAD}{name}": "of the original, which never reads it" for name in unread}
+    return Weights(
+        config, arrays, left, metadata=metadata, task_names=tasks and tuple(tasks), unread=unread
+    )
 
 
 def _write_safetensors(path: epath.Path, weights: Weights) -> Mapping[str, str]:
@@ -408,11 +429,13 @@ def _write_safetensors(path: epath.Path, weights: Weights) -> Mapping[str, str]:
     metadata = {**weights.metadata, MODEL_KEY: json.dumps(fields)}
     if weights.task_names:
         metadata[TASKS_KEY] = json.dumps(weights.task_names)
+    unread = {f"{_UNREAD}{name}": array for name, array in weights.unread.items()}
+    arrays = {**weights.arrays, **unread}
     if path.suffix == _SAFETENSORS:
-        safetensors_files.write_file(path, weights.arrays, metadata)
+        safetensors_files.write_file(path, arrays, metadata)
     else:
         path.mkdir()
-        safetensors_files.write_sharded(path, weights.arrays, metadata=metadata)
+        safetensors_files.write_sharded(path, arrays, metadata=metadata)
     return {}
 
 

@@ -112,6 +112,13 @@ def test_a_state_of_the_original_gives_back_every_bit(tmp_path, encoder, decoder
     assert conversion.detect(path) == "original"
     found = conversion.read(path)
     assert found.task_names == names_of_tasks
+    never_read = {
+        name: np.full(array.shape, 7, array.dtype) for name, array in found.unread.items()
+    }
+    assert set(never_read) <= set(found.left)
+    found = dataclasses.replace(found, unread=arrays.in_memory(never_read))
+    (tmp_path / "trained").mkdir()
+    path = write(found, "original", tmp_path / "trained")
     found_config = dataclasses.replace(found.config, num_tasks=weights.config.num_tasks)
     assert_same(dataclasses.replace(found, config=found_config), weights)
     # And through our own file back to the same state.
