@@ -3,7 +3,9 @@
     python -m tests.parity.check FILE.npz …
 
 A file holds a configuration, weights, a batch, and what the original computed from them
-(tests/goldens/README.md). Exits with 1 if anything differs by more than its tolerance.
+(tests/goldens/README.md). Exits with 1 if anything differs by more than its tolerance: a fixed one,
+or, for a model that amplifies rounding, a few times what changing every weight by its last bit does.
+Where the second decides, the line says `rounding`; a mistake is larger by orders of magnitude.
 """
 
 from __future__ import annotations
@@ -29,20 +31,33 @@ OUTPUT_ATOL = 1e-5
 LOSS_ATOL = 1e-6
 # Relative to the largest entry of each gradient.
 GRADIENT_RTOL = 1e-5
+# In units of what one rounding of the weights changes. Both implementations round after every
+# operation; over models of all 25 pairs of modes, up to six layers deep, the largest ratio of a
+# deviation beyond the tolerances above was 2.9. (In float64 they agree to 5e-13.)
+NUM_ROUNDINGS = 10
+NUM_PERTURBATIONS = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Deviation:
-    """One compared quantity: how far off it is, and how far off it may be."""
+    """One compared quantity: how far off it is, how far off it may be, and what rounding does."""
 
     name: str
     value: float
     tolerance: float
+    rounding: float = 0.0
 
     @property
     def is_within(self) -> bool:
         """Whether it passes; NaN does not."""
-        return self.value <= self.tolerance
+        return self.value <= max(self.tolerance, NUM_ROUNDINGS * self.rounding)
+
+    @property
+    def verdict(self) -> str:
+        """In a word."""
+        if self.value <= self.tolerance:
+            return "ok"
+        return f"rounding ({self.rounding:.0e})" if self.is_within else "BEYOND TOLERANCE"
 
 
 def config_from_meta(meta: dict) -> config.TransformerConfig:
@@ -67,15 +82,20 @@ def config_from_meta(meta: dict) -> config.TransformerConfig:
         head_dim=meta["d_kv"],
         mlp_dim=meta["d_ff"],
         num_encoder_layers=meta["num_layers"],
-        num_decoder_layers=meta.get("num_decoder_layers", meta["num_layers"]),
+        num_decoder_layers=meta.get("num_decoder_layers") or meta["num_layers"],
         mlp_activations=("gelu", "linear") if is_gated else (meta["feed_forward_proj"],),
         logits_via_embedding=meta["tie_word_embeddings"],
         dropout_rate=meta["dropout_rate"],
         relpos_buckets=meta["relative_attention_num_buckets"],
         encoder_adapter=adapter("encoder"),
         decoder_adapter=adapter("decoder"),
-        num_tasks=len(meta["tasks"]),
+        num_tasks=len(meta["tasks"]) or None,
     )
+
+
+def _task_ids(tasks: list[str], meta: dict) -> list[int]:
+    """The numbers of tasks; 0 where the model has no list of them."""
+    return [meta["tasks"].index(task) if meta["tasks"] else 0 for task in tasks]
 
 
 def batch_from_golden(golden, meta: dict) -> Batch:
@@ -84,7 +104,7 @@ def batch_from_golden(golden, meta: dict) -> Batch:
     weights = (labels != -100).astype(np.float32)
     targets = np.where(labels == -100, 0, labels)
     inputs = np.where(golden["in.attention_mask"] == 1, golden["in.input_ids"], 0)
-    task_ids = [meta["tasks"].index(task) for task in meta["example_tasks"]]
+    task_ids = _task_ids(meta["example_tasks"], meta)
     return Batch(
         encoder_input_tokens=jnp.asarray(inputs, jnp.int32),
         decoder_input_tokens=jnp.asarray(np.pad(targets, ((0, 0), (1, 0)))[:, :-1], jnp.int32),
@@ -94,8 +114,48 @@ def batch_from_golden(golden, meta: dict) -> Batch:
     )
 
 
-def _largest_difference(ours, theirs) -> float:
-    return float(np.max(np.abs(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64))))
+def _differences(ours, theirs) -> dict[str, float]:
+    """The largest difference of each quantity; of gradients, relative to their largest entry."""
+    found = {}
+    for name, x in ours.items():
+        y = np.asarray(theirs[name], np.float64)
+        largest = float(np.max(np.abs(np.asarray(x, np.float64) - y)))
+        is_gradient = name.startswith("gradient")
+        found[name] = largest / max(np.max(np.abs(y)), 1e-30) if is_gradient else largest
+    return found
+
+
+def _make_compute(golden_model: model.Model, batch: Batch):
+    """A function of parameters: the quantities that are compared, by name."""
+    is_real = np.asarray(batch.encoder_input_tokens) != 0
+
+    @jax.jit
+    def compute(params):
+        encoded = golden_model.module.apply(
+            {"params": params}, batch.encoder_input_tokens, batch.task_ids, method="encode"
+        )
+        logits = golden_model.logits(params, batch)
+        (loss, _), gradients = jax.value_and_grad(golden_model.loss, has_aux=True)(params, batch)
+        return encoded, logits, loss, gradients
+
+    def quantities(params):
+        encoded, logits, loss, gradients = compute(params)
+        found = {"encoder output": encoded[is_real], "logits": logits, "loss": loss}
+        flat = sorted(names.flatten(gradients).items())
+        return found | {f"gradient of {name}": gradient for name, gradient in flat}
+
+    return quantities
+
+
+def _perturb(params, seed: int):
+    """Changes every weight by at most its last bit."""
+    rng = np.random.default_rng(seed)
+
+    def change(x):
+        factor = 1 + np.finfo(np.float32).eps * rng.uniform(-1, 1, x.shape)
+        return jnp.asarray(np.asarray(x, np.float64) * factor, jnp.float32)
+
+    return jax.tree.map(change, params)
 
 
 def compare(path: str | pathlib.Path) -> list[Deviation]:
@@ -111,43 +171,48 @@ def compare(path: str | pathlib.Path) -> list[Deviation]:
     params = jax.tree.map(jnp.asarray, original.from_state(part("w."), model_config))
     # The original's loss is the mean over real labels.
     golden_model = model.Model(model_config, losses.LossConfig(reduction="mean"))
+    is_real = golden["in.attention_mask"] == 1
+    theirs = {
+        "encoder output": golden["out.encoder_last_hidden_state"][is_real],
+        "logits": golden["out.logits"],
+        "loss": golden["out.loss"],
+    }
+    gradients = names.flatten(original.from_state(part("g."), model_config))
+    theirs |= {f"gradient of {name}": gradient for name, gradient in gradients.items()}
+    tolerances = {"loss": LOSS_ATOL, "encoder output": OUTPUT_ATOL, "logits": OUTPUT_ATOL}
     with jax.default_matmul_precision("highest"):
-        encoded = golden_model.module.apply(
-            {"params": params}, batch.encoder_input_tokens, batch.task_ids, method="encode"
-        )
-        logits = golden_model.logits(params, batch)
-        (loss, _), gradients = jax.value_and_grad(golden_model.loss, has_aux=True)(params, batch)
-        is_real = np.asarray(batch.encoder_input_tokens) != 0
+        quantities = _make_compute(golden_model, batch)
+        ours = quantities(params)
+        values = _differences(ours, theirs)
+        perturbed = [
+            _differences(quantities(_perturb(params, seed)), ours)
+            for seed in range(NUM_PERTURBATIONS)
+        ]
         deviations = [
             Deviation(
-                "encoder output",
-                _largest_difference(
-                    encoded[is_real], golden["out.encoder_last_hidden_state"][is_real]
-                ),
-                OUTPUT_ATOL,
-            ),
-            Deviation("logits", _largest_difference(logits, golden["out.logits"]), OUTPUT_ATOL),
-            Deviation("loss", _largest_difference(loss, golden["out.loss"]), LOSS_ATOL),
+                name,
+                value,
+                tolerances.get(name, GRADIENT_RTOL),
+                max(changes[name] for changes in perturbed),
+            )
+            for name, value in values.items()
         ]
-        theirs = names.flatten(original.from_state(part("g."), model_config))
-        for name, gradient in sorted(names.flatten(gradients).items()):
-            scale = np.max(np.abs(theirs[name]))
-            off = _largest_difference(gradient, theirs[name]) / max(scale, 1e-30)
-            deviations.append(Deviation(f"gradient of {name}", off, GRADIENT_RTOL))
+        deviations += _compare_texts(golden, meta, golden_model, params, batch)
+    return deviations
 
-        generate_id = meta["tasks"].index(meta["generate_task"])
-        batch = batch.replace(task_ids=jnp.full_like(batch.task_ids, generate_id))
-        for key, method in (
-            ("greedy", GreedyConfig()),
-            ("beam4", BeamSearchConfig(num_beams=4)),
-        ):
-            stored = golden[f"out.{key}"]
-            decoder = dataclasses.replace(golden_model, decoding=method)
-            # Stored tokens begin with the start token.
-            tokens = decoder.predict(params, batch, max_len=7).tokens[:, 0]
-            tokens = np.asarray(tokens)[:, : stored.shape[1] - 1]
-            differing = int(np.sum(tokens != stored[:, 1:]))
-            deviations.append(Deviation(f"{key} tokens that differ", differing, 0))
+
+def _compare_texts(golden, meta, golden_model, params, batch) -> list[Deviation]:
+    generate_id = _task_ids([meta["generate_task"]], meta)[0]
+    batch = batch.replace(task_ids=jnp.full_like(batch.task_ids, generate_id))
+    deviations = []
+    for key, method in (("greedy", GreedyConfig()), ("beam4", BeamSearchConfig(num_beams=4))):
+        stored = golden[f"out.{key}"]
+        decoder = dataclasses.replace(golden_model, decoding=method)
+        # Stored tokens begin with the start token.
+        predict = jax.jit(lambda p, b, decoder=decoder: decoder.predict(p, b, max_len=7).tokens)
+        tokens = np.asarray(predict(params, batch))[:, 0, : stored.shape[1] - 1]
+        differing = int(np.sum(tokens != stored[:, 1:]))
+        deviations.append(Deviation(f"{key} tokens that differ", differing, 0))
     return deviations
 
 
@@ -160,12 +225,12 @@ def main(paths: list[str]) -> int:
     for path in paths:
         print(path)
         for deviation in compare(path):
-            verdict = "ok" if deviation.is_within else "BEYOND TOLERANCE"
             print(
                 f"  {deviation.name:<64} {deviation.value:10.3e}  "
-                f"(<= {deviation.tolerance:.0e})  {verdict}"
+                f"(<= {deviation.tolerance:.0e})  {deviation.verdict}"
             )
             failures += not deviation.is_within
+        jax.clear_caches()  # No two files share a compiled function.
     print(f"{failures} beyond tolerance" if failures else "all within tolerance")
     return 1 if failures else 0
 
