@@ -237,15 +237,16 @@ def _make_batch(
         num_cut += len(tokens) >= max_input_len
         tokens = tokens[: max_input_len - 1]
         inputs[row, : len(tokens) + 1] = [*tokens, types.EOS_ID]
-        if "task" in record and model.task_names is not None:
-            task_ids[row] = mixtures.task_number(
-                record["task"], model.task_names, model.config.accepts_unseen_tasks
-            )
-        elif model.config.reads_tasks:
+        accepts_unseen = model.config.accepts_unseen_tasks
+        if model.task_names is not None and "task" in record:
+            task_ids[row] = mixtures.task_number(record["task"], model.task_names, accepts_unseen)
+        elif accepts_unseen:
+            task_ids[row] = types.UNSEEN_TASK_ID
+        else:
             raise ValueError(
                 "Every record must name its task, because the adapters of this model depend on it; "
                 f'got {str(record)[:80]}. Write {{"inputs": "…", "task": "NAME"}} with one of '
-                f"{model.task_names}."
+                f"{model.task_names or 'a training run'}."
             )
     targets = np.zeros((batch_size, 1), np.int32)
     return feature_converter.task_batch(inputs, targets, task_ids), num_cut

@@ -62,7 +62,8 @@ class Model:
                 f"{num_tasks} and the {len(task_names)} tasks {tuple(task_names)}. Set NUM_TASKS "
                 "to that, or to None to have them counted."
             )
-        return dataclasses.replace(self, config=dataclasses.replace(config, num_tasks=num_tasks))
+        tasks = {"num_tasks": num_tasks, "num_trained_tasks": len(task_names)}
+        return dataclasses.replace(self, config=dataclasses.replace(config, **tasks))
 
     @functools.cached_property
     def module(self) -> transformer.Transformer:

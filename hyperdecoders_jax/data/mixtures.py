@@ -127,9 +127,10 @@ def task_number(name: str, task_names: Sequence[str], accepts_unseen: bool = Fal
     if name not in task_names:
         raise ValueError(
             f"task_names must hold every task that is read; got {name!r}, which is not among "
-            f"{list(task_names)}.{nearest.hint(name, task_names)} Append it to the end of "
-            "task_names, so that the other tasks keep their numbers. Where it is evaluated only, "
-            "adapters that depend on tasks need AdapterConfig.unseen_tasks = 'mean'."
+            f"{list(task_names)}.{nearest.hint(name, task_names)} To train on it, append it "
+            "to the end of task_names, so that the other tasks keep their numbers; to evaluate "
+            "adapters that depend on tasks on one that they were not trained on, set "
+            "AdapterConfig.unseen_tasks = 'mean'."
         )
     return list(task_names).index(name)
 

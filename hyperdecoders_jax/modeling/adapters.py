@@ -12,10 +12,9 @@ from __future__ import annotations
 import functools
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
+from hyperdecoders_jax.modeling import layers
 from hyperdecoders_jax.types import AdapterParams, Adapters, LoraParams, SerialAdapterParams
 
 # PyTorch's, which HyperFormer's norm has.
@@ -30,6 +29,7 @@ def apply_adapter(adapter: AdapterParams, x: Float[Array, "length emb"]) -> Arra
     connection, dropout or norm of its own: `relu(x @ down_kernel + down_bias) @ up_kernel +
     up_bias`.
 
+    >>> import jax.numpy as jnp
     >>> eye = jnp.eye(2)
     >>> adapter = AdapterParams(eye, jnp.array([0.0, 1.0]), eye, jnp.array([0.5, 0.0]))
     >>> apply_adapter(adapter, jnp.array([[-1.0, 2.0]]))
@@ -43,10 +43,7 @@ def apply_adapter(adapter: AdapterParams, x: Float[Array, "length emb"]) -> Arra
 def _(adapter: SerialAdapterParams, x: Float[Array, "length emb"]) -> Array:
     """What is added to `x`, the output of a sub-layer: a normed bottleneck."""
     hidden = jax.nn.gelu(x @ adapter.down_kernel + adapter.down_bias)
-    change = (hidden @ adapter.up_kernel + adapter.up_bias).astype(jnp.float32)
-    centred = change - jnp.mean(change, axis=-1, keepdims=True)
-    variance = jnp.mean(lax.square(centred), axis=-1, keepdims=True)
-    normed = (centred * lax.rsqrt(variance + NORM_EPSILON)).astype(x.dtype)
+    normed = layers.standardize(hidden @ adapter.up_kernel + adapter.up_bias, NORM_EPSILON)
     return normed * adapter.norm_scale + adapter.norm_bias
 
 
@@ -54,6 +51,7 @@ def _(adapter: SerialAdapterParams, x: Float[Array, "length emb"]) -> Array:
 def _(adapter: LoraParams, x: Float[Array, "length fan_in"]) -> Array:
     """What is added to a projection of `x`.
 
+    >>> import jax.numpy as jnp
     >>> ones = jnp.ones((2, 1))
     >>> apply_adapter(LoraParams(ones, 3 * ones.T), jnp.array([[1.0, 2.0]]))
     Array([[9., 9.]], dtype=float32)

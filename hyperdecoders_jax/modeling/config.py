@@ -7,6 +7,7 @@ A `TransformerConfig` is T5's geometry plus what adapts each stack; gin files un
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -141,10 +142,11 @@ class LoraConfig:
 
     def __post_init__(self):
         _check_positive("LoraConfig", rank=self.rank)
-        if not self.alpha > 0:
+        is_number = isinstance(self.alpha, int | float) and not isinstance(self.alpha, bool)
+        if not (is_number and 0 < self.alpha < math.inf):
             raise ValueError(
-                f"LoraConfig.alpha must be above 0; got {self.alpha!r}. Set it to the rank for a "
-                "scale of 1."
+                f"LoraConfig.alpha must be a number above 0; got {self.alpha!r}. Set it to the "
+                "rank for a scale of 1."
             )
 
 
@@ -185,8 +187,7 @@ class AdapterConfig:
         _check_choice("AdapterConfig.source", self.source, SOURCES)
         _check_positive("AdapterConfig", bottleneck_dim=self.bottleneck_dim)
         # gin gives lists where a user writes brackets, and a string where one forgets them.
-        targets = (self.targets,) if isinstance(self.targets, str) else tuple(self.targets)
-        object.__setattr__(self, "targets", targets)
+        targets = (self.targets,) if isinstance(self.targets, str) else tuple(self.targets or ())
         for target in targets:
             _check_choice("AdapterConfig.targets", target, TARGETS)
         if not targets or len(set(targets)) < len(targets):
@@ -194,6 +195,14 @@ class AdapterConfig:
                 f"AdapterConfig.targets must name at least one target, and each once; got "
                 f"{targets}. For a stack without adapters set source = 'none'."
             )
+        # In one order: two ways to write the same model are the same model.
+        object.__setattr__(self, "targets", tuple(sorted(targets, key=TARGETS.index)))
+        for field, kind in (("hypernetwork", AnyHypernetworkConfig), ("lora", LoraConfig)):
+            if not isinstance(getattr(self, field), kind):
+                raise TypeError(
+                    f"AdapterConfig.{field} must be a {kind}; got {getattr(self, field)!r}. In gin "
+                    f"bind it with @, for example hypernetwork = @config.HypernetworkConfig()."
+                )
         if self.task_embedding_dim is not None:
             _check_positive("AdapterConfig", task_embedding_dim=self.task_embedding_dim)
         _check_choice("AdapterConfig.unseen_tasks", self.unseen_tasks, UNSEEN_TASKS)
@@ -222,6 +231,8 @@ class TransformerConfig:
       decoder_adapter: what adapts the decoder.
       num_tasks: length of the ordered list of tasks, for the sources `task` and `manual_specific`;
         None where none needs it, and in a configuration whose run will count its tasks.
+      num_trained_tasks: how many of them have a name so far, the first ones; None: all. Unseen
+        tasks get the mean of these.
 
     Source: Raffel et al. 2020 (arXiv:1910.10683); t5x/examples/t5/network.py.
     """
@@ -242,6 +253,7 @@ class TransformerConfig:
     encoder_adapter: AdapterConfig = AdapterConfig()
     decoder_adapter: AdapterConfig = AdapterConfig()
     num_tasks: int | None = None
+    num_trained_tasks: int | None = None
 
     def __post_init__(self):
         _check_positive(
@@ -269,8 +281,9 @@ class TransformerConfig:
         for side, config in (("encoder", self.encoder_adapter), ("decoder", self.decoder_adapter)):
             for target in config.targets:
                 _check_choice(f"{side}_adapter.targets", target, TARGETS_OF_SIDE[side])
-        if self.num_tasks is not None:
-            _check_positive("TransformerConfig", num_tasks=self.num_tasks)
+        for field in ("num_tasks", "num_trained_tasks"):
+            if getattr(self, field) is not None:
+                _check_positive("TransformerConfig", **{field: getattr(self, field)})
 
     @property
     def reads_tasks(self) -> bool:

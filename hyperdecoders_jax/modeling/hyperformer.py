@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -43,7 +44,12 @@ class HyperFormer(nn.Module):
         for kind, members in of_kind.items():
             hidden = joint[jnp.array([place for place, _, _ in members])]
             for array, spec in members[0][2].specs.items():
-                head = self._dense(f"{kind}_{array}", math.prod(spec.shape), "hyper_out")
+                init = initializers.HYPERFORMER_KERNEL
+                if kind != "serial":  # What is not normed must itself start near zero.
+                    init = initializers.head_kernel(
+                        self.config.joint_dim, spec.fan_in, spec.head_gain
+                    )
+                head = self._dense(f"{kind}_{array}", math.prod(spec.shape), "hyper_out", init)
                 y = head(hidden)
                 y = y.reshape(*y.shape[:3], *spec.shape)
                 for i, (_, name, _) in enumerate(members):
@@ -79,14 +85,20 @@ class HyperFormer(nn.Module):
         bias = layers.param(
             "norm_bias", initializers.ZEROS, x.shape[-1:], ("hyper_hidden",), self.dtype
         )
-        return nn.standardize(x, epsilon=1e-6) * scale + bias
+        return layers.standardize(x, epsilon=1e-6) * scale + bias
 
-    def _dense(self, name: str, features: int, axis: str) -> layers.Dense:
+    def _dense(
+        self,
+        name: str,
+        features: int,
+        axis: str,
+        kernel_init: Initializer = initializers.HYPERFORMER_KERNEL,
+    ) -> layers.Dense:
         return layers.Dense(
             features,
             ("hyper_in", axis),
             self.dtype,
-            initializers.HYPERFORMER_KERNEL,
+            kernel_init,
             initializers.ZEROS,
             name=name,
         )

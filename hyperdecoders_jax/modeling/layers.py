@@ -65,6 +65,18 @@ class RMSNorm(nn.Module):
         return normed * param("scale", initializers.ONES, x.shape[-1:], ("embed",), self.dtype)
 
 
+def standardize(x: Float[Array, "*lead emb"], epsilon: float) -> Float[Array, "*lead emb"]:
+    """`x` with mean 0 and variance 1 over its features; statistics in float32.
+
+    >>> standardize(jnp.array([1.0, 3.0]), epsilon=0.0)
+    Array([-1.,  1.], dtype=float32)
+    """
+    centred = x.astype(jnp.float32)
+    centred -= jnp.mean(centred, axis=-1, keepdims=True)
+    variance = jnp.mean(lax.square(centred), axis=-1, keepdims=True)
+    return (centred * lax.rsqrt(variance + epsilon)).astype(x.dtype)
+
+
 class Embed(nn.Module):
     """Token embeddings; `attend` uses the same table for the logits of tied models."""
 

@@ -70,14 +70,16 @@ def _zeros(features: int, axis: str, head_gain: float) -> ArraySpec:
     return ArraySpec((features,), (axis,), lambda num_tasks: initializers.ZEROS, head_gain)
 
 
-def _bottleneck_specs(config: TransformerConfig, adapter: AdapterConfig) -> dict[str, ArraySpec]:
+def _bottleneck_specs(
+    config: TransformerConfig,
+    adapter: AdapterConfig,
+    learned_kernel: Callable[[int, int, int | None], Initializer],
+) -> dict[str, ArraySpec]:
     emb_dim, adapter_dim = config.emb_dim, adapter.bottleneck_dim
     gain = initializers.HYPERNETWORK_GAIN
 
     def kernel(axes, *shape):
-        return ArraySpec(
-            shape, axes, lambda num_tasks: initializers.adapter_kernel(*shape, num_tasks), gain
-        )
+        return ArraySpec(shape, axes, lambda num_tasks: learned_kernel(*shape, num_tasks), gain)
 
     return {
         "down_kernel": kernel(("embed", "bottleneck"), emb_dim, adapter_dim),
@@ -88,16 +90,19 @@ def _bottleneck_specs(config: TransformerConfig, adapter: AdapterConfig) -> dict
 
 
 def _parallel(config: TransformerConfig, adapter: AdapterConfig) -> Target:
-    return Target("parallel", _bottleneck_specs(config, adapter), AdapterParams)
+    specs = _bottleneck_specs(config, adapter, initializers.adapter_kernel)
+    return Target("parallel", specs, AdapterParams)
 
 
 def _serial(config: TransformerConfig, adapter: AdapterConfig) -> Target:
-    # A norm makes its output large however small its input is: scale and bias start at zero.
+    # Scale and bias of the norm start at zero, so its input need not: as HyperFormer's, it must be
+    # large enough beside the norm's epsilon to have a gradient.
+    specs = _bottleneck_specs(config, adapter, lambda *shape: initializers.HYPERFORMER_KERNEL)
     norm = {
         name: _zeros(config.emb_dim, "embed", initializers.HYPERNETWORK_GAIN)
         for name in ("norm_scale", "norm_bias")
     }
-    return Target("serial", {**_bottleneck_specs(config, adapter), **norm}, SerialAdapterParams)
+    return Target("serial", {**specs, **norm}, SerialAdapterParams)
 
 
 def _lora(config: TransformerConfig, adapter: AdapterConfig, projection: str) -> Target:

@@ -100,6 +100,9 @@ def describe_model(config: Any) -> dict[str, Any]:
     fields = modeling_config.to_dict(config)
     for side in ("encoder_adapter", "decoder_adapter"):
         del fields[side]["unseen_tasks"]  # It concerns evaluation alone.
+    del fields["num_trained_tasks"]  # The list of their names is compared.
+    if not config.reads_tasks:
+        del fields["num_tasks"]
     return _not_default({name: x for name, x in fields.items() if name not in FREE_FIELDS})
 
 

@@ -11,6 +11,7 @@ import pytest
 from hyperdecoders_jax import model, types
 from hyperdecoders_jax.modeling import adapter_sources, config, targets
 from hyperdecoders_jax.modeling import adapters as adapters_lib
+from hyperdecoders_jax.training import partitioning
 from tests import tiny
 
 CASES = [
@@ -25,9 +26,9 @@ NETWORKS = [
     config.PerLayerHypernetworkConfig(bottleneck_dim=11),
     config.HyperFormerConfig(embedding_dim=4, hidden_dim=7, joint_dim=6),
 ]
-# Adapters start near zero. HyperFormer's are normed, and its heads scale them by 0.1 or less.
-START_ATOL = 2e-2
-HYPERFORMER_START_ATOL = 0.5
+# What a fresh adapter adds to states of ones, at most: LoRA nothing; learned ones 1e-4 squared;
+# written ones a few times 1e-3; HyperFormer's serial ones are normed, and scaled by about 0.1.
+LEARNED_START, WRITTEN_START, HYPERFORMER_START = 1e-5, 1e-2, 0.5
 
 
 @pytest.fixture(autouse=True)
@@ -71,10 +72,23 @@ def test_every_parameter_has_an_axis_name_for_each_dimension(case):
         assert all(isinstance(name, str) for name in names)
 
 
+def start_of(source, target, network):
+    """The most that a fresh adapter adds."""
+    if target in (*config.SELF_ATTENTION, *config.CROSS_ATTENTION):
+        return 0.0
+    if source not in ("task", "generated"):
+        return LEARNED_START
+    is_hyperformer = isinstance(network, config.HyperFormerConfig)
+    return HYPERFORMER_START if is_hyperformer and "after" in target else WRITTEN_START
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: type(network).__name__)
 @pytest.mark.parametrize("case", ADAPTED, ids="-".join)
-def test_adapters_fit_their_target_and_change_almost_nothing_at_first(case):
+def test_adapters_fit_their_target_and_change_almost_nothing_at_first(case, network):
     side, source, target = case
-    tiny_config = make_model(*case).config
+    if source not in ("task", "generated") and network is not NETWORKS[0]:
+        return  # It has no hypernetwork.
+    tiny_config = make_model(*case, network=network).config
     condition = adapter_sources.Condition(jnp.ones((3, tiny_config.emb_dim)), jnp.arange(3))
     module = adapter_sources.SOURCES[source](tiny_config, side)
     adapters, _ = module.init_with_output(jax.random.key(0), condition)
@@ -90,9 +104,7 @@ def test_adapters_fit_their_target_and_change_almost_nothing_at_first(case):
     first_layer = jax.tree.map(lambda x: x[0], adapters)
     states = jnp.ones((3, 2, specs["down_kernel"].shape[0]))
     change = adapters_lib.apply_adapters(first_layer[target], states)
-    # What is low-rank starts at zero; what is learned, at 1e-4 of its input; what is written, 1e-3.
-    is_lora = target in (*config.SELF_ATTENTION, *config.CROSS_ATTENTION)
-    np.testing.assert_allclose(change, 0.0, atol=0.0 if is_lora else START_ATOL)
+    np.testing.assert_allclose(change, 0.0, atol=start_of(source, target, network))
 
 
 @functools.cache
@@ -131,9 +143,8 @@ def test_a_fresh_model_is_almost_plain_t5(source, network):
     _, plain_grad_and_logits = compiled("none", NETWORKS[0])
     _, logits = grad_and_logits(params, BATCH)
     _, expected = plain_grad_and_logits(backbone, BATCH)
-    is_hyperformer = isinstance(network, config.HyperFormerConfig)
-    atol = HYPERFORMER_START_ATOL if is_hyperformer else START_ATOL
-    np.testing.assert_allclose(logits, expected, atol=atol)
+    atol = max(start_of(source, target, network) for target in config.TARGETS)
+    np.testing.assert_allclose(logits, expected, atol=2 * atol)
 
 
 @pytest.mark.parametrize(("source", "network"), OF_NETWORKS)
@@ -167,6 +178,40 @@ def test_an_unseen_task_gets_the_mean_or_is_an_error(source):
     assert np.all(np.isnan(strict.logits(params, unseen)))
     beyond = batch.replace(task_ids=jnp.full(3, tiny.NUM_TASKS))
     assert np.all(np.isnan(mean_model.logits(params, beyond)))
+
+
+def test_rows_of_tasks_to_come_are_not_in_the_mean():
+    adapter = config.AdapterConfig("manual_specific", 3, unseen_tasks="mean")
+    mean_model = model.Model(tiny.make_config("none", decoder_adapter=adapter))
+    params, batch = tiny.make_params(mean_model), tiny.make_batch()
+    unseen = batch.replace(task_ids=jnp.full(3, types.UNSEEN_TASK_ID))
+    changed = {
+        **params,
+        "decoder_adapters": jax.tree.map(lambda x: x.at[:, -1].add(5), params["decoder_adapters"]),
+    }
+    named = mean_model.for_tasks(["a", "b", "c"])
+    assert named.config.num_tasks == tiny.NUM_TASKS
+    np.testing.assert_array_equal(named.logits(params, unseen), named.logits(changed, unseen))
+    assert np.any(mean_model.logits(params, unseen) != mean_model.logits(changed, unseen))
+
+
+def test_more_tasks_than_there_are_rows_are_refused():
+    with pytest.raises(ValueError, match=r"num_tasks must be at least the number of tasks; got 4"):
+        model.Model(tiny.make_config("task")).for_tasks(["a", "b", "c", "d", "e"])
+
+
+@pytest.mark.parametrize("model_parallel", [2, 4])
+@pytest.mark.parametrize(("source", "network"), OF_NETWORKS)
+def test_every_parameter_finds_its_place_on_many_devices(source, network, model_parallel):
+    adapted, _ = compiled(source, network)
+    sizes = dataclasses.replace(adapted.config, vocab_size=32, num_heads=4, head_dim=6, mlp_dim=12)
+    adapted = model.Model(sizes)
+    mesh = jax.sharding.AbstractMesh((4, model_parallel), ("data", "model"))
+    partitioner = partitioning.Partitioner(mesh, partitioning.PartitioningConfig(model_parallel))
+    shapes = adapted.param_shapes()
+    shardings = partitioner.param_shardings(shapes, adapted.param_axes())
+    for shape, sharding in zip(jax.tree.leaves(shapes), jax.tree.leaves(shardings), strict=True):
+        sharding.shard_shape(shape.shape)  # raises where it does not divide
 
 
 def test_sources_of_tasks_need_their_number():

@@ -1,6 +1,5 @@
 """Every way to adapt learns: the loss on the demo's tasks falls, on top of its frozen T5."""
 
-import dataclasses
 import itertools
 
 import jax
@@ -9,7 +8,7 @@ import pytest
 
 from hyperdecoders_jax import model, preparation
 from hyperdecoders_jax.data import pipeline, vocabulary
-from hyperdecoders_jax.modeling import config
+from hyperdecoders_jax.modeling import adapter_sources, config, targets
 from hyperdecoders_jax.tasks import mixtures
 from hyperdecoders_jax.training import optimizer, schedules, train_state, train_step, trainable
 
@@ -18,7 +17,7 @@ SIZES = dict(
     vocab_size=4224, emb_dim=128, num_heads=4, head_dim=32, mlp_dim=256, num_encoder_layers=3,
     num_decoder_layers=3, dropout_rate=0.0, num_tasks=6,
 )  # fmt: skip
-LORA = ("self_attention_query", "self_attention_value")
+LORA = ("self_attention_query", "cross_attention_out")
 SERIAL = ("after_self_attention", "after_feed_forward")
 SMALL = config.HypernetworkConfig(bottleneck_dim=24)
 # What each side is adapted by: every source, target kind and network is among them.
@@ -29,10 +28,13 @@ METHODS = {
     "manual_specific_task": ({"source": "manual_specific"}, {"source": "task"}),
     "none_generated_lora": ({"source": "none"}, {"source": "generated", "targets": LORA}),
     "manual_generated_per_layer": (
-        {"source": "manual", "targets": ("feed_forward", *LORA)},
+        {"source": "manual", "targets": ("feed_forward", *SERIAL)},
         {"source": "generated", "hypernetwork": config.PerLayerHypernetworkConfig(24)},
     ),
-    "hyperformer": ({"source": "task", "targets": SERIAL, "task_embedding_dim": 64},) * 2,
+    "hyperformer": (
+        {"source": "task", "targets": SERIAL, "hypernetwork": config.HyperFormerConfig()},
+    )
+    * 2,
 }
 
 
@@ -49,11 +51,10 @@ def batches():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_loss_falls(name, batches):
-    def adapter(fields):
-        network = config.HyperFormerConfig() if name == "hyperformer" else SMALL
-        return config.AdapterConfig(**{"bottleneck_dim": 24, "hypernetwork": network, **fields})
-
-    encoder, decoder = map(adapter, METHODS[name])
+    encoder, decoder = (
+        config.AdapterConfig(**{"bottleneck_dim": 24, "hypernetwork": SMALL, **fields})
+        for fields in METHODS[name]
+    )
     adapted = model.Model(
         config.TransformerConfig(**SIZES, encoder_adapter=encoder, decoder_adapter=decoder)
     )
@@ -77,6 +78,13 @@ def test_the_loss_falls(name, batches):
 
 
 def test_every_source_target_kind_and_network_is_tried():
-    fields = [config.AdapterConfig(**side) for sides in METHODS.values() for side in sides]
-    assert {adapter.source for adapter in fields} == set(config.SOURCES)
-    assert {dataclasses.asdict(a)["targets"][0] for a in fields} >= {"feed_forward", *LORA[:1]}
+    plain = config.TransformerConfig(**SIZES)
+    methods = [config.AdapterConfig(**side) for sides in METHODS.values() for side in sides]
+    assert {method.source for method in methods} == set(config.SOURCES)
+    tried, known = (
+        {targets.TARGETS[name](plain, config.AdapterConfig()).kind for name in names}
+        for names in ([name for method in methods for name in method.targets], config.TARGETS)
+    )
+    assert tried == known
+    networks = {type(method.hypernetwork) for method in methods}
+    assert networks == set(adapter_sources.NETWORKS)

@@ -1,5 +1,6 @@
 import json
 
+import jaxtyping
 import pytest
 
 from hyperdecoders_jax.modeling import adapter_sources, config, targets
@@ -78,7 +79,21 @@ def test_fields_that_nobody_knows_are_refused():
 
 
 def test_alpha_and_choices_are_checked():
-    with pytest.raises(ValueError, match=r"LoraConfig\.alpha must be above 0"):
-        config.LoraConfig(alpha=0.0)
+    for alpha in (0.0, float("inf")):
+        with pytest.raises(ValueError, match=r"LoraConfig\.alpha must be a number above 0"):
+            config.LoraConfig(alpha=alpha)
     with pytest.raises(ValueError, match=r"AdapterConfig\.unseen_tasks must be one of"):
         config.AdapterConfig(unseen_tasks="first")
+
+
+def test_targets_have_one_order():
+    two = ("self_attention_value", "feed_forward")
+    assert config.AdapterConfig(targets=two) == config.AdapterConfig(targets=two[::-1])
+
+
+@pytest.mark.parametrize("field", ["hypernetwork", "lora"])
+def test_a_part_of_the_wrong_class_is_refused(monkeypatch, field):
+    # Outside tests nothing else checks types.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(TypeError, match=rf"AdapterConfig.{field} must be a .*; got 3"):
+        config.AdapterConfig(**{field: 3})

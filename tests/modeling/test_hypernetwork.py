@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperdecoders_jax.modeling import hypernetwork, targets
+from hyperdecoders_jax.modeling import hypernetwork, initializers, targets
 from hyperdecoders_jax.modeling.config import HypernetworkConfig, PerLayerHypernetworkConfig
 from tests import tiny
 
@@ -84,3 +84,11 @@ def test_a_condition_writes_its_own_adapters_alone():
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x[:, 1], y[:, 0], atol=1e-6), together, alone
     )
+
+
+def test_learned_adapters_start_as_the_originals():
+    key = jax.random.key(0)
+    for num_tasks, shape, fans in ((None, (2, 40, 7), 40 + 7), (5, (2, 5, 40, 7), 7 * (40 + 5))):
+        kernel = initializers.adapter_kernel(40, 7, num_tasks)(key, shape)
+        bound = 1e-4 * np.sqrt(6 / fans)
+        assert 0.98 * bound < np.max(np.abs(kernel)) <= bound

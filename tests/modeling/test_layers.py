@@ -49,3 +49,12 @@ def test_parameters_stay_float32_under_bfloat16_compute():
     variables = dense.init(jax.random.key(0), x)
     assert variables["params"]["kernel"].dtype == jnp.float32
     assert dense.apply(variables, x).dtype == jnp.bfloat16
+
+
+def test_standardized_features_ignore_a_shift_in_bfloat16_too():
+    x = jax.random.normal(jax.random.key(0), (3, 64)).astype(jnp.bfloat16)
+    shifted = (x.astype(jnp.float32) + 8).astype(jnp.bfloat16)
+    expected = layers.standardize(shifted.astype(jnp.float32) - 8, 1e-6)
+    found = layers.standardize(shifted, 1e-6)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=2e-2)

@@ -3,9 +3,10 @@
     python -m tests.parity.check FILE.npz …
 
 A file holds a configuration, weights, a batch, and what the original computed from them
-(tests/goldens/README.md). Exits with 1 if anything differs by more than its tolerance: a fixed one,
-or, for a model that amplifies rounding, a few times what changing every weight by its last bit does.
-Where the second decides, the line says `rounding`; a mistake is larger by orders of magnitude.
+(tests/goldens/README.md). Exits with 1 if anything differs by more than its tolerance: a fixed
+one, or, for a model that amplifies rounding, a few times what changing every weight by its last bit
+does. Where the second decides, the line says `rounding`; a mistake is larger by orders of
+magnitude.
 """
 
 from __future__ import annotations
