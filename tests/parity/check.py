@@ -172,7 +172,7 @@ def compare(path: str | pathlib.Path) -> list[Deviation]:
     params = jax.tree.map(jnp.asarray, original.from_state(part("w."), model_config))
     # The original's loss is the mean over real labels.
     golden_model = model.Model(model_config, losses.LossConfig(reduction="mean"))
-    is_real = golden["in.attention_mask"] == 1
+    is_real = np.asarray(batch.encoder_input_tokens) != 0
     theirs = {
         "encoder output": golden["out.encoder_last_hidden_state"][is_real],
         "logits": golden["out.logits"],
