@@ -70,7 +70,7 @@ def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
       ValueError: the model is no T5, or a T5 that computes something that ours does not.
     """
     model_type = fields.get("model_type")
-    if model_type not in _DEFAULTS:
+    if not isinstance(model_type, str) or model_type not in _DEFAULTS:
         reason = (
             " umT5 has a table of relative positions in every layer, T5 one in each stack."
             if model_type == "umt5"
@@ -96,13 +96,20 @@ def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
     num_decoder_layers = fields.get("num_decoder_layers")
     if num_decoder_layers is None:
         num_decoder_layers = fields["num_layers"]
+    dropout_rate = fields.get("dropout_rate", 0.1)
+    if not isinstance(dropout_rate, int | float):
+        raise ValueError(
+            f"dropout_rate in config.json must be a number; got {dropout_rate!r}. T5's is 0.1."
+        )
     return TransformerConfig(
         **{ours: fields[theirs] for ours, theirs in _SIZES.items()},
         num_decoder_layers=num_decoder_layers,
         mlp_activations=_FEED_FORWARD[fields["feed_forward_proj"]],
         # transformers 5 calls every T5 tied, and keeps here what told v1.0 from v1.1.
-        logits_via_embedding=fields.get("scale_decoder_outputs", fields["tie_word_embeddings"]),
-        dropout_rate=fields.get("dropout_rate", 0.1),
+        logits_via_embedding=bool(
+            fields.get("scale_decoder_outputs", fields["tie_word_embeddings"])
+        ),
+        dropout_rate=dropout_rate,
         relpos_buckets=fields.get("relative_attention_num_buckets", 32),
         relpos_max_distance=fields.get("relative_attention_max_distance", 128),
     )
@@ -192,7 +199,8 @@ def find(folder_or_hub_id: str | os.PathLike) -> epath.Path:
 
 def open_arrays(folder: epath.Path) -> dict[str, StoredArray]:
     """The arrays of a folder, in PyTorch's names and layouts; see `open`."""
-    if not any(folder.glob("*.safetensors*")) and torch_files.has_files(folder):
+    is_safe = safetensors_files.visible(folder) or (folder / safetensors_files.INDEX_FILE).exists()
+    if not is_safe and torch_files.has_files(folder):
         return torch_files.open(folder)
     arrays = safetensors_files.open(folder)
     if safetensors_files.metadata(folder).get("format") == "flax":

@@ -76,4 +76,5 @@ def transpose(path: str, value: np.ndarray) -> np.ndarray:
     PyTorch keeps dense kernels as [fan_out, fan_in] and relative positions as [buckets, heads].
     """
     name = path.rsplit("/", 1)[-1]
-    return np.swapaxes(value, -1, -2) if name.endswith(("kernel", "rel_embedding")) else value
+    is_matrix = name.endswith(("kernel", "rel_embedding")) and value.ndim > 1
+    return np.swapaxes(value, -1, -2) if is_matrix else value

@@ -63,7 +63,13 @@ def task_names(fields: Mapping[str, Any]) -> tuple[str, ...]:
 
     The original orders them by chance, anew for each process that trains.
     """
-    return tuple(fields.get("tasks", ()))
+    tasks = fields.get("tasks") or ()
+    if not isinstance(tasks, list | tuple):
+        raise ValueError(
+            f"tasks in config.json must be a list of names; got {tasks!r}. Copy the one that "
+            "training saved."
+        )
+    return tuple(tasks)
 
 
 def config_to_json(config: TransformerConfig, task_names: Sequence[str] = ()) -> dict[str, Any]:
@@ -158,10 +164,16 @@ def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
             f"{missing or 'none'}; unexpected: {unexpected or 'none'}. Copy the config.json that "
             "was saved with these weights."
         )
-    found = {
-        path: _stack(path, [arrays[name] for name in group], group)
-        for path, group in groups.items()
-    }
+    found = {}
+    for path, group in groups.items():
+        layers = [arrays[name] for name in group]
+        odd = [i for i, array in enumerate(layers) if array.shape != layers[0].shape]
+        if odd:
+            raise ValueError(
+                f"The layers of an array must have one shape; {group[odd[0]]} has "
+                f"{layers[odd[0]].shape} and {group[0]} {layers[0].shape}. Copy the state again."
+            )
+        found[path] = _stack(path, layers, group)
     hugging_face.check_shapes(found, config)
     return Accounted(found, left | dict.fromkeys(sorted(unused), _NEVER_READ))
 

@@ -73,7 +73,7 @@ def files(path: epath.Path) -> list[epath.Path]:
         return [path / SINGLE_FILE]
     if (path / INDEX_FILE).exists():
         return shards(path / INDEX_FILE)
-    found = sorted(path.glob("*.safetensors"))
+    found = visible(path)
     if not found:
         held = ", ".join(sorted(child.name for child in path.iterdir())[:8]) or "nothing"
         raise FileNotFoundError(
@@ -81,6 +81,11 @@ def files(path: epath.Path) -> list[epath.Path]:
             " with safetensors (save_pretrained does), or name another folder."
         )
     return found
+
+
+def visible(folder: epath.Path) -> list[epath.Path]:
+    """The safetensors files of a folder, in order; hidden ones are those of unfinished writers."""
+    return sorted(x for x in folder.glob("*.safetensors") if not x.name.startswith("."))
 
 
 def shards(index: epath.Path) -> list[epath.Path]:
@@ -92,12 +97,14 @@ def shards(index: epath.Path) -> list[epath.Path]:
     """
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        if not names or any(os.path.basename(name) != name for name in names):
+            raise ValueError("it names no file, or one of another folder")
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(
-            f"An index of shards must be JSON with a weight_map; {index} is not: {error!r}. "
-            "Copy or download it again."
+            f"An index of shards must be JSON with a weight_map to files beside it; {index} is "
+            f"not: {error!r}. Copy or download it again."
         ) from error
-    missing = [name for name in names if not (index.parent / name).exists()]
+    missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         raise FileNotFoundError(
             f"All {len(names)} shards that {index} names must be beside it; missing: "

@@ -116,7 +116,7 @@ def _open_file(file: epath.Path) -> dict[str, StoredArray]:
             f"Weights must be whole .bin files; {file} is not: {_first_line(error)}. Copy or "
             "download it again."
         ) from error
-    if not isinstance(state, dict):
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise ValueError(
             f"A .bin file of weights must hold tensors by their names; {file} holds a "
             f"{type(state).__name__}. Save model.state_dict() instead."
@@ -135,11 +135,16 @@ def _to_array(name: str, value: object, file: epath.Path, torch) -> StoredArray:
         torch.float16: np.float16,
         torch.float64: np.float64,
     }
-    if not isinstance(value, torch.Tensor) or value.dtype not in dtypes:
-        kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
+    is_tensor = isinstance(value, torch.Tensor)
+    # A sparse tensor is not laid out as an array, one on the device "meta" has no values.
+    is_array = is_tensor and value.layout == torch.strided and value.device.type == "cpu"
+    if not is_array or value.dtype not in dtypes:
+        kind = type(value).__name__
+        if is_tensor:
+            kind = f"{value.layout} on {value.device}" if value.dtype in dtypes else value.dtype
         raise ValueError(
-            f"Weights must be tensors of type {', '.join(str(dtype) for dtype in dtypes)}; {name} "
-            f"in {file} is {kind}. Save model.state_dict() as floats, not quantised."
+            f"Weights must be dense tensors of type {', '.join(map(str, dtypes))}; {name} in "
+            f"{file} is {kind}. Save model.state_dict() as floats, not quantised."
         )
     dtype = np.dtype(dtypes[value.dtype])
 

@@ -137,6 +137,8 @@ def test_configurations_round_trip(geometry):
     ("fields", "message"),
     [
         (dict(model_type="umt5"), r"got 'umt5'\. umT5 has a table .* in every layer"),
+        (dict(model_type=["t5"]), r"model_type .* got \['t5'\]\. Choose"),
+        (dict(dropout_rate=None), r"dropout_rate .* must be a number; got None\. T5's"),
         (dict(model_type="bart"), r"model_type .* among \('t5', 'mt5'\); got 'bart'\. Choose"),
         (dict(feed_forward_proj="gelu"), r"feed_forward_proj .* got 'gelu', which .* Choose"),
         (dict(layer_norm_epsilon=1e-5), r"layer_norm_epsilon .* got 1e-05, .* Choose"),
@@ -226,6 +228,9 @@ def test_weights_of_another_model_are_refused():
     wider = dataclasses.replace(config, mlp_dim=15)
     with pytest.raises(ValueError, match=r"wi_0/kernel in shape \(8, 14\), .* \(8, 15\)\. Correct"):
         hugging_face.to_ours(theirs, wider)
+    flat_kernel = arrays.in_memory({"lm_head.weight": np.zeros(9, np.float32)})
+    with pytest.raises(ValueError, match=r"logits_dense/kernel in shape \(9,\), .*\. Correct"):
+        hugging_face.to_ours(theirs | flat_kernel, config)
     more = theirs | arrays.in_memory({"encoder.mlp.0.weight": np.zeros((8, 8), np.float32)})
     with pytest.raises(ValueError, match=r"missing: none; unexpected: encoder\.mlp\.0\.weight"):
         hugging_face.to_ours(more, config)

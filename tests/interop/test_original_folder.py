@@ -151,6 +151,22 @@ def test_states_of_another_configuration_are_refused():
         original_folder.to_ours(state, dataclasses.replace(config, encoder_adapter=wider))
 
 
+def test_layers_of_several_shapes_are_refused():
+    config = make()
+    state = original_folder.to_state(make_arrays(config), config)
+    name = "encoder.block.1.layer.1.adapter_layer.adapter_up_manual.bias"
+    state |= arrays.in_memory({name: np.zeros(9, np.float32)})
+    with pytest.raises(ValueError, match=rf"one shape; {name} has \(9,\) and .* \(8,\)\. Copy"):
+        original_folder.to_ours(state, config)
+
+
+def test_tasks_must_be_a_list():
+    fields = original_folder.config_to_json(make())
+    assert original_folder.task_names(fields | {"tasks": None}) == ()
+    with pytest.raises(ValueError, match=r"tasks in config.json must be a list .*; got 3\. Copy"):
+        original_folder.task_names(fields | {"tasks": 3})
+
+
 def test_parameters_of_another_configuration_are_refused():
     config = make()
     held = make_arrays(config) | arrays.in_memory({"encoder_hypergrid/gate": np.zeros(3)})

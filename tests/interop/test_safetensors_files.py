@@ -70,6 +70,12 @@ def test_a_folder_of_files_without_an_index_opens(tmp_path):
         safetensors_files.open(tmp_path)
 
 
+def test_a_file_that_somebody_still_writes_is_not_read(tmp_path):
+    safetensors_files.write_file(tmp_path / "a.safetensors", arrays.in_memory(make()))
+    (tmp_path / ".unfinished-7-b.safetensors").write_bytes(b"half")
+    assert_equal(safetensors_files.open(tmp_path), make())
+
+
 def test_missing_files_folders_and_shards_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing at .*absent\. Correct the path"):
         safetensors_files.open(tmp_path / "absent")
@@ -84,10 +90,23 @@ def test_missing_files_folders_and_shards_are_named(tmp_path):
         safetensors_files.open(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"metadata": {}}', '{"weight_map": 3}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"metadata": {}}',
+        '{"weight_map": 3}',
+        '{"weight_map": {}}',
+        '{"weight_map": {"a": 1}}',
+        '{"weight_map": {"a": "../other/model.safetensors"}}',
+    ],
+)
 def test_an_index_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "model.safetensors.index.json").write_text(text)
-    with pytest.raises(ValueError, match=r"JSON with a weight_map; .*index\.json is not.*again"):
+    with pytest.raises(
+        ValueError, match=r"JSON with a weight_map to files beside it; .*index\.json is not.*again"
+    ):
         safetensors_files.open(tmp_path)
 
 

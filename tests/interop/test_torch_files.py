@@ -118,9 +118,17 @@ def test_what_is_no_float_tensor_is_refused(torch, tmp_path):
     torch.save({"state_dict": {"a": torch.zeros(2)}}, path)
     with pytest.raises(ValueError, match=r"state_dict in .* is dict\. Save model\.state_dict"):
         torch_files.open(path)
-    torch.save([torch.zeros(2)], path)
-    with pytest.raises(ValueError, match=r"by their names; .* holds a list\. Save model"):
-        torch_files.open(path)
+    for state, kind in (([torch.zeros(2)], "list"), ({1: torch.zeros(2)}, "dict")):
+        torch.save(state, path)
+        with pytest.raises(ValueError, match=rf"by their names; .* holds a {kind}\. Save model"):
+            torch_files.open(path)
+    for tensor, kind in (
+        (torch.zeros(2).to_sparse(), "torch.sparse_coo on cpu"),
+        (torch.zeros(2, device="meta"), "torch.strided on meta"),
+    ):
+        torch.save({"q": tensor}, path)
+        with pytest.raises(ValueError, match=rf"must be dense .*; q in .* is {kind}\. Save"):
+            torch_files.open(path)
 
 
 def test_a_torch_that_is_not_safe_is_refused(torch, tmp_path, monkeypatch):
