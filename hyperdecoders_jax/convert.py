@@ -84,8 +84,6 @@ def convert(
     """
     # Files are converted on the host; the accelerator may be another process's.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    from etils import epath
-
     from hyperdecoders_jax.interop import conversion
 
     from_format, from_path = split_format("--from", source, (*conversion.FORMATS, RUN, ADAPTERS))
@@ -95,9 +93,11 @@ def convert(
             f"--to must be FORMAT:PATH, with one of {(*conversion.FORMATS, ADAPTERS)}; got "
             f"{target!r}. Write for example --to=hugging_face:{target}."
         )
-    place = epath.Path(to_path)
+    # Where links lead: what is whole is moved there.
+    place = conversion.to_place(to_path if "://" in to_path else os.path.realpath(to_path))
     check_free(place)
     from_path = package_files.resolve(from_path)
+    conversion.to_place(from_path)
     from_format = from_format or detect(from_path)
     is_changed = vocab_size is not None or dtype is not None
     flags = {"--step": step, "--backbone": backbone, "--gin_file": gin_files or None}
@@ -144,9 +144,13 @@ def split_format(flag: str, text: str, formats: Sequence[str]) -> tuple[str | No
     (None, 'gs://bucket/t5')
 
     Raises:
-      UsageError: what stands before the colon is no format.
+      UsageError: what stands before the colon is no format, or there is no path.
     """
     name, colon, path = text.partition(":")
+    if not (path if colon else text):
+        raise cli.UsageError(
+            f"{flag} must name a path; got {text!r}. Write the folder, or . for the one you are in."
+        )
     if not colon or path.startswith("//"):
         return None, os.path.expanduser(text)
     if name not in formats:
@@ -314,8 +318,13 @@ def check_free(place: epath.Path) -> None:
     """Checks that nothing would be overwritten.
 
     Raises:
-      UsageError: there is a file, or a folder that is not empty.
+      UsageError: there is a file, or a folder that is not empty or cannot be replaced.
     """
+    if os.path.ismount(place) or os.fspath(place) == os.getcwd():
+        raise cli.UsageError(
+            f"--to must name a place that can be replaced; {place} is the folder you are in, or a "
+            f"disk of its own, as a container's folders are. Name a new folder in it."
+        )
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise cli.UsageError(
             f"--to must name a place where nothing is; there is something at {place}. Name another "
@@ -325,7 +334,15 @@ def check_free(place: epath.Path) -> None:
 
 @contextlib.contextmanager
 def whole(place: epath.Path) -> Iterator[epath.Path]:
-    """A path to write to, which becomes `place` when all is written, and is removed otherwise."""
+    """A path to write to, which becomes `place` when all is written, and is removed otherwise.
+
+    A process that is killed leaves `.unfinished-…` behind, which nothing here takes for weights.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    from safetensors import SafetensorError
+
     is_local = "://" not in os.fspath(place)
     made = [parent for parent in place.parents if is_local and not parent.exists()]
     unfinished = place.parent / f".unfinished-{os.getpid()}-{place.name}"
@@ -335,14 +352,22 @@ def whole(place: epath.Path) -> Iterator[epath.Path]:
         if place.exists():
             place.rmdir()  # Empty, as `check_free` found.
         unfinished.rename(place)
-    except BaseException:
+    except BaseException as error:
         if unfinished.is_dir():
             unfinished.rmtree()
         unfinished.unlink(missing_ok=True)
         for parent in made:  # deepest first
-            if parent.exists():
+            # Another process may have put something there.
+            with contextlib.suppress(OSError, ValueError):
                 parent.rmdir()
-        raise
+        # What disks and libraries say when there is no room, or no right, to write.
+        is_refusal = isinstance(error, OSError | ValueError | RuntimeError | SafetensorError)
+        if not is_refusal or cli.is_own(error):
+            raise
+        raise OSError(
+            f"Everything must be written; {place} could not be made: {cli.message_of(error)}. Make "
+            "room there, mend its rights, or name another place; nothing was left."
+        ) from error
 
 
 def _write_adapters(folder: epath.Path, run: Run) -> dict[str, str]:

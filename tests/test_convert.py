@@ -9,6 +9,8 @@ import shutil
 import gin
 import numpy as np
 import pytest
+import safetensors
+from safetensors import numpy as safetensors_numpy
 
 from hyperdecoders_jax import cli, convert
 from hyperdecoders_jax.data import vocabulary
@@ -245,6 +247,29 @@ def test_a_failure_in_the_middle_of_writing_leaves_nothing(t5, tmp_path, capsys)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "t5x"]
 
 
+@pytest.mark.parametrize("name", ["safetensors", "hugging_face"])
+def test_a_full_disk_leaves_nothing(t5, tmp_path, capsys, monkeypatch, name):
+    def refuse(*_):
+        raise safetensors.SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors_numpy, "save_file", refuse)
+    assert run_convert(t5, f"{name}:{tmp_path}/new/t5") == 2
+    message = "new/t5 could not be made: No space left on device (os error 28). Make room there"
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_link_is_followed_and_the_folder_one_is_in_stays(t5, tmp_path, monkeypatch, capsys):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    monkeypatch.chdir(tmp_path / "here")
+    assert run_convert(t5, "hugging_face:.") == 2
+    assert "here is the folder you are in, or a disk" in capsys.readouterr().err
+    assert run_convert(t5, "hugging_face:../link") == 0
+    assert files_under(tmp_path / "there")["spiece.model"] == DEMO_VOCABULARY.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "link", "there"]
+
+
 @pytest.mark.parametrize(
     ("source", "target", "flags", "message"),
     [
@@ -253,6 +278,12 @@ def test_a_failure_in_the_middle_of_writing_leaves_nothing(t5, tmp_path, capsys)
         ("{t5}", "{new}", [], "--to must be FORMAT:PATH"),
         ("{t5}", "t5x:{t5}", [], "--to must name a place where nothing is"),
         ("{new}", "t5x:{new}2", [], "there is nothing at"),
+        ("", "t5x:{new}", [], "--from must name a path; got ''. Write the folder"),
+        ("{t5}", "t5x:", [], "--to must name a path; got 't5x:'. Write the folder"),
+        ("https://a.b/t5", "t5x:{new}", [], "or in a bucket (gs://…); got https://a.b/t5. Name a"),
+        ("{t5}", "t5x:https://{new}", [], "or in a bucket (gs://…); got https://"),
+        ("{t5}", "t5x:/proc", [], "/proc is the folder you are in, or a disk of its own, as"),
+        ("{t5}", "t5x:/proc/no", [], "Everything must be written; /proc/no could not be made: ["),
         ("t5x:{t5}", "t5x:{new}", [], "checkpoint"),
         ("run:{t5}", "adapters:{new}", [], "must have left its config.gin"),
         ("{t5}", "adapters:{new}", [], "must be made of a training run"),

@@ -112,6 +112,22 @@ class Format:
     has_files: bool = False
 
 
+def to_place(path: str) -> epath.Path:
+    """The path of a file or folder, on this machine or in a bucket.
+
+    Raises:
+      ValueError: it is an address of another kind.
+    """
+    try:
+        return epath.Path(path)
+    except KeyError as error:  # What etils says of such addresses.
+        raise ValueError(
+            f"Weights must be at a path of this machine, or in a bucket (gs://…); got {path}. Name "
+            "a model of Hugging Face by its id alone, such as google/t5-v1_1-base, and download "
+            "others first."
+        ) from error
+
+
 def detect(path: str) -> str:
     """The name of the format that is at `path`.
 
@@ -119,7 +135,7 @@ def detect(path: str) -> str:
       FileNotFoundError: nothing is there.
       ValueError: none of the formats.
     """
-    place = epath.Path(path)
+    place = to_place(path)
     for name, known in FORMATS.items():
         if known.is_at(place):
             return name
@@ -411,17 +427,22 @@ def _read_safetensors(path: str, config: TransformerConfig | None, are_rows_righ
             f"Hugging Face in {path}, and no config.json. Name the folder that holds both."
         )
     metadata = safetensors_files.metadata(path)
-    if MODEL_KEY in metadata:
-        config = modeling_config.from_dict(json.loads(metadata[MODEL_KEY]))
-    elif config is None:
+    try:
+        tasks = tuple(json.loads(metadata.get(TASKS_KEY, "[]"))) or None
+        described = json.loads(metadata.get(MODEL_KEY, "null"))
+        if described is not None:
+            config = modeling_config.from_dict(described)
+    except (AttributeError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"What a file of weights says of its model must be JSON, as it was written; in {path} "
+            f"it is not: {error}. Convert the weights again."
+        ) from error
+    if config is None:
         config = geometry.infer(arrays)
     if are_rows_right:
         config = _with_rows(config, arrays, _VOCABULARY_AXES)
-    tasks = json.loads(metadata.get(TASKS_KEY, "null"))
     left = {f"{_UNREAD}{name}": "of the original, which never reads it" for name in unread}
-    return Weights(
-        config, arrays, left, metadata=metadata, task_names=tasks and tuple(tasks), unread=unread
-    )
+    return Weights(config, arrays, left, metadata=metadata, task_names=tasks, unread=unread)
 
 
 def _write_safetensors(path: epath.Path, weights: Weights) -> Mapping[str, str]:
@@ -442,7 +463,8 @@ def _write_safetensors(path: epath.Path, weights: Weights) -> Mapping[str, str]:
 def _is_safetensors(path: epath.Path) -> bool:
     if not path.is_dir():
         return path.suffix == _SAFETENSORS and path.exists()
-    return any(path.glob(f"*{_SAFETENSORS}")) and not (path / hugging_face.CONFIG_FILE).exists()
+    is_theirs = (path / hugging_face.CONFIG_FILE).exists()
+    return bool(safetensors_files.visible(path)) and not is_theirs
 
 
 def _is_hugging_face(path: epath.Path) -> bool:

@@ -95,6 +95,16 @@ def test_a_safetensors_file_without_a_configuration_shows_its_sizes(tmp_path):
     assert_same(conversion.read(str(path)), weights)
 
 
+@pytest.mark.parametrize(
+    "metadata", [{"model": "{"}, {"model": "3"}, {"task_names": "3"}, {"task_names": "["}]
+)
+def test_what_a_safetensors_file_says_of_its_model_must_be_json(tmp_path, metadata):
+    path = tmp_path / "t5.safetensors"
+    safetensors_files.write_file(path, make().arrays, metadata)
+    with pytest.raises(ValueError, match=r"(?s)must be JSON, as it was .* Convert the"):
+        conversion.read(str(path))
+
+
 # The original.
 
 MODES = [("none", "none"), ("manual", "generated"), ("generated", "manual_specific"),
@@ -269,6 +279,8 @@ def test_what_is_no_format_is_told(tmp_path):
         conversion.read(str(tmp_path))
     with pytest.raises(ValueError, match=r"must be one of .*Did you mean 'hugging_face'"):
         conversion.read(str(tmp_path), "huggingface")
+    with pytest.raises(ValueError, match=r"in a bucket .*; got https://a.b/t5\. Name a model of"):
+        conversion.read("https://a.b/t5")
 
 
 def test_a_hub_id_is_told_from_a_path(tmp_path, monkeypatch):
