@@ -62,12 +62,12 @@ class TextModel:
         Args:
           texts: as the tasks of training write their inputs.
           task: the name of their task; models that are adapted by task need it.
-          batch_size: texts that are predicted together; does not change predictions.
+          batch_size: texts that are predicted together; changes what is sampled, nothing else.
           seed: of decoding by sampling.
 
         Raises:
-          ValueError: the task is missing or unknown and the model depends on it, or the batch size
-            is no good.
+          ValueError: the task is missing or unknown and the model depends on it, what is given are
+            no texts, or the batch size is no good.
 
         Cost: compiles once for each power of two of lengths and of batch sizes.
         """
@@ -75,6 +75,13 @@ class TextModel:
             raise ValueError(
                 f"texts must be a list of texts; got the text {texts[:40]!r}. Put it in brackets."
             )
+        texts = list(texts)
+        for text in texts:
+            if not isinstance(text, str):
+                raise ValueError(
+                    f"Every text must be a string; got {text!r:.40} of type "
+                    f"{type(text).__name__}. Decode bytes, and leave out what is missing."
+                )
         if batch_size < 1:
             raise ValueError(
                 f"batch_size must be at least 1; got {batch_size}. Leave it out for 32."

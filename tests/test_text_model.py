@@ -164,6 +164,7 @@ def test_a_folder_that_lacks_a_parameter_is_refused(run, tmp_path):
     ("arguments", "message"),
     [
         ({"texts": "topic: a pear"}, r"must be a list of texts; got the text 'topic: a pear'"),
+        ({"texts": ["a", None]}, r"must be a string; got None of type NoneType\. Decode bytes"),
         ({"texts": TEXTS, "batch_size": 0}, r"batch_size must be at least 1; got 0"),
     ],
 )  # fmt: skip

@@ -146,6 +146,7 @@ def read(folder: epath.PathLike) -> tuple[Description, Arrays]:
     """Opens an adapter folder.
 
     Raises:
+      FileNotFoundError: a file of it is missing.
       ValueError: it is none, or of a later version, or damaged.
     """
     folder = epath.Path(folder)
@@ -165,16 +166,28 @@ def read(folder: epath.PathLike) -> tuple[Description, Arrays]:
             task_feature_lengths=fields["task_feature_lengths"],
             step=fields["step"],
         )
+        fingerprint = description.vocabulary.fingerprint
+        lengths = [description.task_feature_lengths[name] for name in ("inputs", "targets")]
+        if not all(isinstance(length, int) and length > 0 for length in lengths):
+            raise TypeError(f"task_feature_lengths of {lengths}")
+        model, num_names = description.model, len(description.task_names)
+        if model.reads_tasks and num_names != model.num_tasks:
+            raise TypeError(f"{num_names} task_names and num_tasks of {model.num_tasks}")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"An adapter folder must hold {VOCABULARY_FILE}; there is none in {folder}. Copy the "
+            "folder again."
+        ) from error
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{folder / CONFIG_FILE} must say what an adapter folder holds; it does not: "
             f"{type(error).__name__} {error}. Write the folder again with hyperdecoders convert."
         ) from error
-    if description.vocabulary.fingerprint != vocabulary["fingerprint"]:
+    if fingerprint != vocabulary["fingerprint"]:
         raise ValueError(
             f"{folder / VOCABULARY_FILE} must be the vocabulary that the adapters were trained "
-            f"with, of fingerprint {vocabulary['fingerprint'][:12]}; it has "
-            f"{description.vocabulary.fingerprint[:12]}. Copy the folder again."
+            f"with, of fingerprint {str(vocabulary['fingerprint'])[:12]}; it has "
+            f"{fingerprint[:12]}. Copy the folder again."
         )
     return description, safetensors_files.open(folder / ARRAYS_FILE)
 

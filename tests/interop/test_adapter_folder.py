@@ -76,6 +76,8 @@ def edit(folder, **fields):
         ({"format": "another"}, r"must say format 'hyperdecoders_jax adapters'; it belongs to"),
         ({"version": 2}, r"must be of version 1; .*config.json is of 2, made by hyper.*Update"),
         ({"task_names": None}, r"must say what an adapter folder holds; .*TypeError.*again"),
+        ({"task_names": ["cola"]}, r"1 task_names and num_tasks of 4\. Write the folder again"),
+        ({"task_feature_lengths": {"inputs": 0, "targets": 5}}, r"feature_lengths of \[0, 5\]"),
         ({"decoding": {"type": "Greedyconfig"}}, r"one of .*Did you mean 'GreedyConfig'\? A later"),
         ({"model": {"sizes": 3}}, r"The fields of a TransformerConfig must be among .*'sizes'"),
         (
@@ -85,7 +87,7 @@ def edit(folder, **fields):
     ],
 )  # fmt: skip
 def test_a_config_that_does_not_fit_is_refused(tmp_path, fields, message):
-    write(tmp_path)
+    write(tmp_path, model=tiny.make_config("task", "generated"), task_names=tuple("abcd"))
     edit(tmp_path, **fields)
     with pytest.raises(ValueError, match=message):
         adapter_folder.read(tmp_path)
@@ -103,6 +105,10 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     file.write_bytes(file.read_bytes()[:-5])
     with pytest.raises(ValueError, match=r"adapters.safetensors is not: "):
         adapter_folder.read(tmp_path)
+    (tmp_path / "spiece.model").rename(tmp_path / "kept")
+    with pytest.raises(FileNotFoundError, match=r"must hold spiece.model; there is none in .*agai"):
+        adapter_folder.read(tmp_path)
+    (tmp_path / "kept").rename(tmp_path / "spiece.model")
     file.unlink()
     with pytest.raises(FileNotFoundError, match=r"there is nothing at .*adapters.safetensors"):
         adapter_folder.read(tmp_path)
