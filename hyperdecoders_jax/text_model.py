@@ -23,7 +23,7 @@ from etils import epath
 from hyperdecoders_jax import nearest, types
 from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.data.tokenizer import Tokenizer
-from hyperdecoders_jax.interop import adapter_folder, conversion, names
+from hyperdecoders_jax.interop import adapter_folder, names
 from hyperdecoders_jax.interop import backbone as backbone_lib
 from hyperdecoders_jax.interop.adapter_folder import Description
 from hyperdecoders_jax.interop.arrays import Arrays
@@ -184,7 +184,7 @@ def load_params(
         raise ValueError(
             f"An adapter folder must hold every parameter but the backbone's; in "
             f"{epath.Path(folder) / adapter_folder.ARRAYS_FILE} these are missing, unexpected or "
-            f"of another shape: {conversion.abridge(sorted(misfits))}. Copy the folder again."
+            f"of another shape: {names.abridge(sorted(misfits))}. Copy the folder again."
         )
     params = {path: array.read() for path, array in stored.items()}
     if lacking:

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import ml_dtypes
@@ -53,7 +52,6 @@ _TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 # Parameters with one row for each token, and the axis of these rows.
 _VOCABULARY_AXES = {"token_embedder/embedding": 0, "decoder/logits_dense/kernel": 1}
 # Hugging Face's names of the embedding; a file may hold any of them.
@@ -139,7 +137,7 @@ def detect(path: str) -> str:
     for name, known in FORMATS.items():
         if known.is_at(place):
             return name
-    if not place.exists() and _HUB_ID.fullmatch(path):
+    if not place.exists() and hugging_face.HUB_ID.fullmatch(path):
         return "hugging_face"
     if not place.exists():
         raise FileNotFoundError(
@@ -214,10 +212,10 @@ def check_arrays(weights: Weights, config: TransformerConfig, where: str) -> Non
     missing, unexpected = sorted(wanted - set(weights.arrays)), sorted(set(weights.arrays) - wanted)
     if missing or unexpected:
         raise ValueError(
-            f"{where} must hold exactly the parameters of the model; missing: {abridge(missing)}; "
-            f"unexpected: {abridge(unexpected)}. Choose the files of gin_configs/models and "
-            "gin_configs/adapters that fit these weights (v1.0: relu and tied; v1.1: gated and "
-            "untied; the numbers of layers)."
+            f"{where} must hold exactly the parameters of the model; missing: "
+            f"{names.abridge(missing)}; unexpected: {names.abridge(unexpected)}. Choose the "
+            "files of gin_configs/models and gin_configs/adapters that fit these weights "
+            "(v1.0: relu and tied; v1.1: gated and untied; the numbers of layers)."
         )
     for path in sorted(wanted):
         if tuple(weights.arrays[path].shape) != shapes[path].shape:
@@ -327,18 +325,6 @@ def cast(weights: Weights, dtype: str) -> Weights:
         )
     arrays = {path: array.cast(DTYPES[dtype]) for path, array in weights.arrays.items()}
     return dataclasses.replace(weights, arrays=arrays)
-
-
-def abridge(found: Sequence[str], most: int = 5) -> str:
-    """The first few, and how many more there are.
-
-    >>> abridge(["a", "b", "c"], most=2)
-    'a, b and 1 more'
-    """
-    if not found:
-        return "none"
-    more = f" and {len(found) - most} more" if len(found) > most else ""
-    return ", ".join(found[:most]) + more
 
 
 # ---------------------------------------------------------------- formats

@@ -56,7 +56,7 @@ _FEED_FORWARD = {
 }
 _EPSILON = 1e-6
 
-_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 # What a model is downloaded with: its configuration, indices of shards, and tokenizer.
 _SMALL = ["*.json", "spiece.model"]
 _SAFETENSORS = ["*.safetensors"]
@@ -172,7 +172,7 @@ def find(folder_or_hub_id: str | os.PathLike) -> epath.Path:
     if folder.is_dir():
         return folder
     name = os.fspath(folder_or_hub_id)
-    if folder.exists() or not _HUB_ID.fullmatch(name):
+    if folder.exists() or not HUB_ID.fullmatch(name):
         raise FileNotFoundError(
             "A Hugging Face model must be a folder, or a hub id such as google/t5-v1_1-base; got "
             f"{name}. Correct the path."
@@ -269,9 +269,9 @@ def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
     if missing or unexpected:
         raise ValueError(
             "The weights must be exactly the parameters of the model's T5; missing: "
-            f"{_abridge(missing)}; unexpected: {_abridge(unexpected)}. Compare the configuration "
-            "with these weights: the numbers of layers; one feed-forward input and no lm_head "
-            "(v1.0), or two and an lm_head (v1.1)."
+            f"{names.abridge(missing)}; unexpected: {names.abridge(unexpected)}. Compare the "
+            "configuration with these weights: the numbers of layers; one feed-forward input and "
+            "no lm_head (v1.0), or two and an lm_head (v1.1)."
         )
     found = {path: transposed(path, arrays[name]) for path, name in wanted.items()}
     plain = dataclasses.replace(
@@ -293,8 +293,8 @@ def from_ours(arrays: Arrays, config: TransformerConfig) -> dict[str, StoredArra
     if missing or unexpected:
         raise ValueError(
             "A Hugging Face T5 holds exactly T5's own parameters; missing: "
-            f"{_abridge(missing)}; it has no place for: {_abridge(unexpected)}. Leave out what "
-            "adapts the T5; a folder of adapters keeps it."
+            f"{names.abridge(missing)}; it has no place for: {names.abridge(unexpected)}. Leave "
+            "out what adapts the T5; a folder of adapters keeps it."
         )
     return {name: transposed(path, arrays[path]) for path, name in wanted.items()}
 
@@ -372,10 +372,3 @@ def _from_flax(name: str, array: StoredArray) -> tuple[str, StoredArray]:
     if leaf == "kernel":
         array = array.then(np.transpose, array.shape[::-1])
     return f"{owner}.weight", array
-
-
-def _abridge(found: list[str]) -> str:
-    if not found:
-        return "none"
-    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    return ", ".join(found[:5]) + more

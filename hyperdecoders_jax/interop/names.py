@@ -9,6 +9,8 @@ Source: transformers' T5; t5x/examples/t5/network.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from flax import traverse_util
 
@@ -36,6 +38,18 @@ def flatten(params: Params) -> dict[str, np.ndarray]:
 def unflatten(flat: dict[str, np.ndarray]) -> Params:
     """{"a/b": x} -> {"a": {"b": x}}"""
     return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def abridge(found: Sequence[str], most: int = 5) -> str:
+    """The first few names, and how many more there are.
+
+    >>> abridge(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    if not found:
+        return "none"
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more
 
 
 def hugging_face_names(config: TransformerConfig) -> dict[str, str]:

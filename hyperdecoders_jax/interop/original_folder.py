@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from hyperdecoders_jax.interop import hugging_face, original, torch_files
+from hyperdecoders_jax.interop import hugging_face, names, original, torch_files
 from hyperdecoders_jax.interop.arrays import Accounted, Arrays, StoredArray
 from hyperdecoders_jax.modeling.config import (
     TASK_SOURCES,
@@ -161,8 +161,8 @@ def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
     if missing or unexpected:
         raise ValueError(
             "The state must hold exactly the parameters of its config.json; missing: "
-            f"{missing or 'none'}; unexpected: {unexpected or 'none'}. Copy the config.json that "
-            "was saved with these weights."
+            f"{names.abridge(missing)}; unexpected: {names.abridge(unexpected)}. Copy the "
+            "config.json that was saved with these weights."
         )
     found = {}
     for path, group in groups.items():
@@ -195,7 +195,7 @@ def to_state(
     if missing or unexpected:
         raise ValueError(
             "A state of the original holds exactly the parameters of the model; missing: "
-            f"{missing or 'none'}; it has no place for: {unexpected or 'none'}. Give all "
+            f"{names.abridge(missing)}; it has no place for: {names.abridge(unexpected)}. Give all "
             "parameters, the T5's and its adapters'."
         )
     state = {}
