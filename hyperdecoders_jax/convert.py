@@ -275,7 +275,9 @@ def open_run(*, trained: TrainedConfig, task_feature_lengths: Mapping[str, int])
         model=model.config,
         decoding=model.decoding,
         backbone=adapter_folder.Backbone(
-            trained.initial_checkpoint_path, checkpoint.fingerprint(given), trained.frozen_dtype
+            _from_anywhere(trained.initial_checkpoint_path),
+            checkpoint.fingerprint(given),
+            trained.frozen_dtype,
         )
         if has_backbone
         else None,
@@ -293,6 +295,11 @@ def open_run(*, trained: TrainedConfig, task_feature_lengths: Mapping[str, int])
         step=loaded.step or 0,
     )
     return Run(weights, description, tuple(names.flatten(own)))
+
+
+def _from_anywhere(path: str) -> str:
+    """A path of this folder that means the same in others; hub ids and URLs do already."""
+    return os.path.abspath(path) if os.path.exists(path) else path
 
 
 def _read_adapters(folder: str, backbone: str | None) -> Weights:

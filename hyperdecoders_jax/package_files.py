@@ -22,7 +22,8 @@ def resolve(path: str | None) -> str | None:
         return path
     folder, _, rest = path.removeprefix(SCHEME).partition("/")
     # The folder may lie elsewhere than its parent: setup.py maps it in.
-    spec = importlib.util.find_spec(f"hyperdecoders_jax.{folder}") if folder else None
+    is_name = folder.isidentifier()
+    spec = importlib.util.find_spec(f"hyperdecoders_jax.{folder}") if is_name else None
     for location in (spec.submodule_search_locations or ()) if spec else ():
         found = os.path.join(location, rest)
         if os.path.exists(found):

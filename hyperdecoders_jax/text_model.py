@@ -154,6 +154,7 @@ def load(folder: str | os.PathLike, backbone: str | None = None) -> TextModel:
       FileNotFoundError: the backbone is not there.
       ValueError: there is no adapter folder, it is damaged, or the backbone is another.
     """
+    folder = os.path.expanduser(folder)
     description, stored = adapter_folder.read(folder)
     return TextModel(
         model=Model(description.model, decoding=description.decoding),

@@ -296,7 +296,12 @@ def test_a_link_is_followed_and_the_folder_one_is_in_stays(t5, tmp_path, monkeyp
         ("{t5}", "t5x:{new}", ["--backbone=a"], "--backbone must go with --from=adapters;"),
         ("{t5}", "t5x:{new}", ["--gin_file=a.gin"], "must go with --from=t5x or t5x_orbax or saf"),
         ("{t5}", "t5x:{new}", ["--dtype=float16"], "must be one of ('float32', 'bfloat16')"),
-        ("{t5}", "t5x:{new}", ["--vocab_size=0"], "--vocab_size must be at least 1; got 0"),
+        (
+            "{t5}",
+            "t5x:{new}",
+            ["--vocab_size=0"],
+            "--vocab_size must be from 1 to 10,000,000; got 0",
+        ),
         ("run:{t5}", "adapters:{new}", ["--dtype=bfloat16"], "as it was trained; got --vocab_size"),
     ],
 )

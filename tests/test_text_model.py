@@ -154,7 +154,8 @@ def test_a_folder_that_lacks_a_parameter_is_refused(run, tmp_path):
     arrays = dict(safetensors_files.open(file))
     name = next(iter(arrays))
     arrays["encoder_adapters/more"] = arrays.pop(name)
-    safetensors_files.write_file(tmp_path / "new.safetensors", arrays)
+    metadata = safetensors_files.metadata(file)
+    safetensors_files.write_file(tmp_path / "new.safetensors", arrays, metadata)
     (tmp_path / "new.safetensors").rename(file)
     with pytest.raises(ValueError, match=r"these are missing, unexpected .*encoder_adapters/more"):
         hyperdecoders_jax.load(folder)

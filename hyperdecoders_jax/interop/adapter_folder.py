@@ -29,6 +29,8 @@ from hyperdecoders_jax.modeling.config import TransformerConfig
 
 CONFIG_FILE = "config.json"
 ARRAYS_FILE = "adapters.safetensors"
+# In its metadata: the model as JSON, which `config.json` must repeat.
+_MODEL_KEY = "model"
 VOCABULARY_FILE = "spiece.model"
 FORMAT = "hyperdecoders_jax adapters"
 VERSION = 1
@@ -122,7 +124,9 @@ def write(folder: epath.PathLike, description: Description, arrays: Arrays) -> N
     is_bytes = description.vocabulary.model == tokenizer.BYTES_MODEL
     if not is_bytes:
         (folder / VOCABULARY_FILE).write_bytes(description.vocabulary.model)
-    safetensors_files.write_file(folder / ARRAYS_FILE, arrays, {"format": FORMAT})
+    model = modeling_config.to_dict(description.model)
+    metadata = {"format": FORMAT, _MODEL_KEY: json.dumps(model)}
+    safetensors_files.write_file(folder / ARRAYS_FILE, arrays, metadata)
     fields = {
         "format": FORMAT,
         "version": VERSION,
@@ -137,7 +141,7 @@ def write(folder: epath.PathLike, description: Description, arrays: Arrays) -> N
         "task_names": list(description.task_names),
         "task_feature_lengths": dict(description.task_feature_lengths),
         "decoding": _decoding_to_dict(description.decoding),
-        "model": modeling_config.to_dict(description.model),
+        "model": model,
     }
     (folder / CONFIG_FILE).write_text(json.dumps(fields, indent=1) + "\n")
 
@@ -171,7 +175,7 @@ def read(folder: epath.PathLike) -> tuple[Description, Arrays]:
         if not all(isinstance(length, int) and length > 0 for length in lengths):
             raise TypeError(f"task_feature_lengths of {lengths}")
         model, num_names = description.model, len(description.task_names)
-        if model.reads_tasks and num_names != model.num_tasks:
+        if model.reads_tasks and num_names > model.num_tasks:
             raise TypeError(f"{num_names} task_names and num_tasks of {model.num_tasks}")
     except FileNotFoundError as error:
         raise FileNotFoundError(
@@ -189,7 +193,18 @@ def read(folder: epath.PathLike) -> tuple[Description, Arrays]:
             f"with, of fingerprint {str(vocabulary['fingerprint'])[:12]}; it has "
             f"{fingerprint[:12]}. Copy the folder again."
         )
-    return description, safetensors_files.open(folder / ARRAYS_FILE)
+    arrays = safetensors_files.open(folder / ARRAYS_FILE)
+    trained = json.loads(safetensors_files.metadata(folder / ARRAYS_FILE).get(_MODEL_KEY, "null"))
+    if trained != fields["model"]:
+        differing = [
+            name for name in fields["model"] if (trained or {}).get(name) != fields["model"][name]
+        ]
+        raise ValueError(
+            f"The model in {folder / CONFIG_FILE} must be the one that {ARRAYS_FILE} was trained "
+            f"as; these fields differ: {', '.join(differing) or 'some are missing'}. Undo the "
+            "edit, or copy the folder again."
+        )
+    return description, arrays
 
 
 def _read_config(file: epath.Path) -> dict[str, Any]:

@@ -57,6 +57,7 @@ _VOCABULARY_AXES = {"token_embedder/embedding": 0, "decoder/logits_dense/kernel"
 # Hugging Face's names of the embedding; a file may hold any of them.
 _THEIR_TABLES = ("shared.weight", *hugging_face.COPIES)
 _PROJECTIONS = (*modeling_config.SELF_ATTENTION, *modeling_config.CROSS_ATTENTION)
+_MOST_TOKENS = 10_000_000
 # Begins the names of `Weights.unread` in our own files.
 _UNREAD = "unread/"
 # What a configuration may say otherwise than the weights, which stay the same.
@@ -281,11 +282,12 @@ def resize_vocabulary(weights: Weights, vocab_size: int) -> Weights:
     many are dropped from the end.
 
     Raises:
-      ValueError: there would be none.
+      ValueError: there would be none, or more than any vocabulary has.
     """
-    if vocab_size < 1:
+    if not 1 <= vocab_size <= _MOST_TOKENS:
         raise ValueError(
-            f"--vocab_size must be at least 1; got {vocab_size}. T5's published tables have 32128."
+            f"--vocab_size must be from 1 to {_MOST_TOKENS:,}; got {vocab_size}. T5's published "
+            "tables have 32128."
         )
     had = weights.config.vocab_size
     if vocab_size == had:

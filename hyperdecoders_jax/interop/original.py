@@ -1,4 +1,4 @@
-"""Parameters of the original PyTorch Hyperdecoders, as ours.
+"""Names and layouts of the original PyTorch Hyperdecoders' parameters, for each of ours.
 
 The original's `state_dict` has Hugging Face's names for T5, one adapter in each adapted block, and
 one hypernetwork (`param_gen`) a stack. Where it has an array for every layer, ours has one with a
@@ -9,16 +9,11 @@ Source: allenai/hyperdecoders.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from hyperdecoders_jax.interop import names
 from hyperdecoders_jax.modeling.config import HypernetworkConfig, TransformerConfig
-from hyperdecoders_jax.types import Params
 
-# Copies of shared.weight in a state_dict; the last one where the embedding makes the logits too.
-_ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
 _FEED_FORWARD = {"encoder": 1, "decoder": 2}  # index of the sub-layer within a block
 _HEADS = {
     "down_kernel": "weight_down",
@@ -129,31 +124,6 @@ def to_theirs(path: str, name: str, value: np.ndarray) -> np.ndarray:
     if name.endswith("_manual_bias"):
         return value[:, None]
     return names.transpose(path, value)
-
-
-def from_state(state: Mapping[str, np.ndarray], config: TransformerConfig) -> Params:
-    """Our parameters from the original's state, or our gradients from its gradients.
-
-    Manual adapters that the original makes beside a hypernetwork, and never reads, are left.
-
-    Raises:
-      ValueError: an array is missing, or one is left that has no place in this configuration.
-    """
-    wanted = state_names(config)
-    used = {name for group in wanted.values() for name in group}
-    missing = sorted(used - set(state))
-    left = sorted(name for name in set(state) - used - set(_ALIASES) if not is_unused(name, used))
-    if missing or left:
-        raise ValueError(
-            f"The state must hold exactly the parameters of this configuration; missing: "
-            f"{missing or 'none'}; unexpected: {left or 'none'}. Compare encoder_adapter and "
-            "decoder_adapter with the configuration that the state was trained with."
-        )
-    flat = {}
-    for path, group in wanted.items():
-        arrays = [to_ours(path, name, np.asarray(state[name])) for name in group]
-        flat[path] = np.stack(arrays) if is_stacked(path) else arrays[0]
-    return names.unflatten(flat)
 
 
 def is_unused(name: str, used: set[str]) -> bool:

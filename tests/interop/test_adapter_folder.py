@@ -76,7 +76,7 @@ def edit(folder, **fields):
         ({"format": "another"}, r"must say format 'hyperdecoders_jax adapters'; it belongs to"),
         ({"version": 2}, r"must be of version 1; .*config.json is of 2, made by hyper.*Update"),
         ({"task_names": None}, r"must say what an adapter folder holds; .*TypeError.*again"),
-        ({"task_names": ["cola"]}, r"1 task_names and num_tasks of 4\. Write the folder again"),
+        ({"task_names": [*"abcde"]}, r"5 task_names and num_tasks of 4\. Write the folder again"),
         ({"task_feature_lengths": {"inputs": 0, "targets": 5}}, r"feature_lengths of \[0, 5\]"),
         ({"decoding": {"type": "Greedyconfig"}}, r"one of .*Did you mean 'GreedyConfig'\? A later"),
         ({"model": {"sizes": 3}}, r"The fields of a TransformerConfig must be among .*'sizes'"),
@@ -111,4 +111,14 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     (tmp_path / "kept").rename(tmp_path / "spiece.model")
     file.unlink()
     with pytest.raises(FileNotFoundError, match=r"there is nothing at .*adapters.safetensors"):
+        adapter_folder.read(tmp_path)
+
+
+def test_an_edited_model_is_refused(tmp_path):
+    """Its arrays would fit, and its predictions would be others."""
+    write(tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text())["model"]
+    fields["encoder_adapter"]["norm_input"] = True
+    edit(tmp_path, model=fields)
+    with pytest.raises(ValueError, match=r"these fields differ: encoder_adapter\. Undo the edit"):
         adapter_folder.read(tmp_path)

@@ -4,7 +4,6 @@ import pathlib
 import numpy as np
 import pytest
 
-from hyperdecoders_jax.interop import original
 from tests.parity import check
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
@@ -33,4 +32,4 @@ def test_a_state_of_another_configuration_is_refused():
     del state["decoder.param_gen.decoder.linear1.bias"]
     state["decoder.mlp.0.weight"] = np.zeros((16, 16))
     with pytest.raises(ValueError, match=r"missing: .*linear1\.bias.*unexpected: .*mlp\.0"):
-        original.from_state(state, config)
+        check.params_from_state(state, config)
