@@ -1,0 +1,1 @@
+"""What adapts the encoder: one source a file."""
