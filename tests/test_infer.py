@@ -5,9 +5,10 @@ import os
 import numpy as np
 import pytest
 
-from hyperdecoders_jax import infer, preparation
+from hyperdecoders_jax import infer, preparation, types
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.decoding.decoded import Decoded
+from tests import tiny
 
 
 def test_a_file_is_read_in_groups_and_blank_lines_are_left_out(tmp_path):
@@ -51,7 +52,7 @@ def test_inputs_that_are_cut_are_counted_and_keep_their_eos():
         batches.append(batch)
         return Decoded(np.zeros((4, 1, 2), int), np.zeros((4, 1)), np.zeros((4, 1)))
 
-    model = preparation.Trained(0, ("a", "b"), predict, None)
+    model = preparation.Trained(0, ("a", "b"), tiny.make_config(), predict, None)
     group = [{"inputs": "1234"}, {"inputs": "12345", "task": "b"}, {"inputs": "123456"}]
     vocabulary.set_run_vocabulary(vocabulary.load_vocabulary("bytes"))
     try:
@@ -63,4 +64,4 @@ def test_inputs_that_are_cut_are_counted_and_keep_their_eos():
     inputs = batches[0].encoder_input_tokens
     assert inputs.shape == (4, 6)
     assert list(inputs[:, -1]) == [0, 1, 1, 0]
-    assert list(batches[0].task_ids) == [0, 1, 0, 0]
+    assert list(batches[0].task_ids) == [types.UNSEEN_TASK_ID, 1, types.UNSEEN_TASK_ID, 0]

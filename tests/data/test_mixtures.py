@@ -64,7 +64,7 @@ def test_task_names_default_to_the_leaves_and_may_hold_more(make_task):
 
 
 def test_a_task_that_is_not_in_the_list_is_an_error_with_the_nearest_name(make_task):
-    with pytest.raises(ValueError, match=r"'topic'.*Did you mean 'topics'.*Append"):
+    with pytest.raises(ValueError, match=r"'topic'.*Did you mean 'topics'.*append"):
         mixtures.resolve_task_names(make_task("topic"), ["words", "topics"])
 
 
