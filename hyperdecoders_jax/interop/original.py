@@ -124,9 +124,3 @@ def to_theirs(path: str, name: str, value: np.ndarray) -> np.ndarray:
     if name.endswith("_manual_bias"):
         return value[:, None]
     return names.transpose(path, value)
-
-
-def is_unused(name: str, used: set[str]) -> bool:
-    """Whether `name` is a manual adapter in a stack whose adapters a hypernetwork writes."""
-    stack = name.split(".", 1)[0]
-    return "_manual." in name and f"{stack}.param_gen.layer_embed.weight" in used

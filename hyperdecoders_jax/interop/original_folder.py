@@ -155,7 +155,7 @@ def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
     arrays, left = hugging_face.without_copies(arrays, config)
     groups = original.state_names(config)
     used = {name for group in groups.values() for name in group}
-    unused = {name for name in set(arrays) - used if original.is_unused(name, used)}
+    unused = set(arrays) & set(unused_names(config))
     missing = sorted(used - set(arrays))
     unexpected = sorted(set(arrays) - used - unused)
     if missing or unexpected:

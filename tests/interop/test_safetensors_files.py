@@ -1,30 +1,11 @@
 import json
 
-import ml_dtypes
 import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
 
 from hyperdecoders_jax.interop import arrays, safetensors_files
-
-
-def make():
-    rng = np.random.default_rng(0)
-    return {
-        "a": rng.normal(size=(3, 2)).astype(np.float32),
-        "b": rng.normal(size=(5,)).astype(ml_dtypes.bfloat16),
-        "c": rng.normal(size=(2, 1, 4)).astype(np.float16),
-        "d": np.array(1.5, np.float32),
-    }
-
-
-def assert_equal(found, expected):
-    assert set(found) == set(expected)
-    for name, array in found.items():
-        value = array.read()
-        assert (array.shape, array.dtype) == (value.shape, value.dtype)
-        assert value.dtype == expected[name].dtype
-        np.testing.assert_array_equal(value, expected[name])
+from tests.interop.stored import assert_equal, make
 
 
 def test_a_file_gives_back_every_bit_shape_and_type(tmp_path):

@@ -3,11 +3,10 @@ import pathlib
 import sys
 import zipfile
 
-import ml_dtypes
-import numpy as np
 import pytest
 
 from hyperdecoders_jax.interop import arrays, torch_files
+from tests.interop.stored import assert_equal, make
 
 pytestmark = pytest.mark.torch
 
@@ -15,25 +14,6 @@ pytestmark = pytest.mark.torch
 @pytest.fixture
 def torch():
     return pytest.importorskip("torch", reason="PyTorch is not installed")
-
-
-def make():
-    rng = np.random.default_rng(0)
-    return {
-        "a": rng.normal(size=(3, 2)).astype(np.float32),
-        "b": rng.normal(size=(5,)).astype(ml_dtypes.bfloat16),
-        "c": rng.normal(size=(2, 1, 4)).astype(np.float16),
-        "d": np.array(1.5, np.float32),
-    }
-
-
-def assert_equal(found, expected):
-    assert set(found) == set(expected)
-    for name, array in found.items():
-        value = array.read()
-        assert (array.shape, array.dtype) == (value.shape, value.dtype)
-        assert value.dtype == expected[name].dtype
-        np.testing.assert_array_equal(value, expected[name])
 
 
 def test_a_file_gives_back_every_bit_shape_and_type(torch, tmp_path):

@@ -21,7 +21,9 @@ from hyperdecoders_jax.modeling.config import (
 from tests import tiny
 
 # float32 rounding: batches of other shapes are summed in another order.
-ATOL = 5e-5
+ATOL = 2e-5
+# Every target at once: three times as many products, of weights far from their initial values.
+ALL_TARGETS_ATOL = 5e-5
 
 # Every source on every side.
 PAIRS = [*zip(SOURCES, (*SOURCES[1:], SOURCES[0]), strict=True), ("manual", "generated")]
@@ -158,10 +160,10 @@ def test_step_by_step_logits_equal_teacher_forced(pair):
 
 @pytest.mark.parametrize("source", ["manual", "generated"])
 def test_step_by_step_logits_equal_teacher_forced_with_every_target(source):
-    check_step_by_step(*make_model("none", source, **ALL_TARGETS))
+    check_step_by_step(*make_model("none", source, **ALL_TARGETS), atol=ALL_TARGETS_ATOL)
 
 
-def check_step_by_step(tiny_model, params, logits):
+def check_step_by_step(tiny_model, params, logits, atol=ATOL):
     batch = tiny.make_batch()
     context = tiny_model.context(params, batch)
     module, variables = tiny_model.module, {"params": params}
@@ -176,9 +178,9 @@ def check_step_by_step(tiny_model, params, logits):
         )
         steps.append(step)
     steps = jnp.stack(steps, axis=2)  # [batch, beams, dec_len, vocab]
-    np.testing.assert_allclose(steps[:, 0], logits(params, batch), atol=ATOL)
+    np.testing.assert_allclose(steps[:, 0], logits(params, batch), atol=atol)
     other = logits(params, batch.replace(decoder_input_tokens=tokens[:, 1]))
-    np.testing.assert_allclose(steps[:, 1], other, atol=ATOL)
+    np.testing.assert_allclose(steps[:, 1], other, atol=atol)
 
 
 def test_beam_of_one_is_greedy():
