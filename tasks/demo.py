@@ -159,6 +159,7 @@ add_task(
     ),
     preprocessors=[
         render_text,
+        seqio.CacheDatasetPlaceholder(),
         seqio.preprocessors.tokenize,
         functools.partial(corrupt_spans, noise_density=0.3, targets="text"),
         seqio.preprocessors.append_eos,

@@ -11,7 +11,12 @@ import seqio
 import tensorflow as tf
 
 # Text to ids that end in EOS; what is too long loses its end but not its EOS, as in the original.
-TOKENIZE = (seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim)
+# A cache holds what comes before: text, which serves every vocabulary and every length.
+TOKENIZE = (
+    seqio.CacheDatasetPlaceholder(),
+    seqio.preprocessors.tokenize,
+    seqio.preprocessors.append_eos_after_trim,
+)
 
 
 def join_fields(prefix: str, example: Mapping[str, tf.Tensor], *names: str) -> tf.Tensor:

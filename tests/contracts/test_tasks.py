@@ -49,10 +49,8 @@ def to_dataset(record):
 
 def preprocess(name, record, sequence_length=None):
     task = seqio.TaskRegistry.get(name)
-    with seqio.map_seed_manager(0):
-        dataset = task._preprocess_dataset(
-            to_dataset(record), task.preprocessors, sequence_length=sequence_length
-        )
+    dataset = task.preprocess_precache(to_dataset(record), seed=0)
+    dataset = task.preprocess_postcache(dataset, sequence_length, seed=0)
     return list(dataset.as_numpy_iterator())
 
 

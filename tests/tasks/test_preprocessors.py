@@ -152,7 +152,7 @@ def test_fields_are_joined_with_their_names():
 def test_what_is_too_long_keeps_its_eos(length):
     dataset = tf.data.Dataset.from_tensors({"inputs": "a long text", "targets": "b"})
     features = dict.fromkeys(FEATURES, seqio.Feature(seqio.ByteVocabulary(), add_eos=True))
-    tokenize, append_eos = preprocessors.TOKENIZE
+    _, tokenize, append_eos = preprocessors.TOKENIZE
     dataset = append_eos(tokenize(dataset, features), features, {"inputs": length, "targets": 4})
     [example] = dataset.as_numpy_iterator()
     assert len(example["inputs"]) == length
