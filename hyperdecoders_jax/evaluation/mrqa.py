@@ -1,0 +1,68 @@
+"""Predictions of windows in; the answers of questions out, as two files of JSON.
+
+The windows of a question (`hyperdecoders_jax.data.windows`) share their "qid". One file holds what
+each of them gave, with the original Hyperdecoders' score; the other one answer for each question.
+`python -m hyperdecoders_jax.tasks.mrqa_scorer` scores both.
+
+Source: allenai/hyperdecoders, `t5_trainer.py`; the MRQA 2019 shared task.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from hyperdecoders_jax.data import windows
+
+
+def write_answers(
+    folder: str | os.PathLike[str],
+    step: int,
+    examples: Sequence[Mapping[str, Any]],
+    texts: Sequence[str],
+    log_likelihoods: Sequence[float],
+    num_tokens: Sequence[int],
+    batch_num_tokens: Sequence[int],
+) -> None:
+    """Writes `<step>-predicted_answers.json` and `<step>-answers.json`, each as a whole.
+
+    The first is {qid: [[text, score], …]}, a pair for each window in the order of the data; the
+    score is the original's, the negative log-likelihood over `batch_num_tokens`, and so depends on
+    the rest of the batch. The second is the shared task's {qid: text}: the best window's answer by
+    the negative log-likelihood over the answer's own `num_tokens`.
+
+    Args:
+      folder: of the task's predictions; made if it is not there.
+      step: names the files.
+      examples: the windows, each with its question's "qid".
+      texts: what was generated for each, not stripped.
+      log_likelihoods: of each text, EOS included.
+      num_tokens: of each text, EOS included.
+      batch_num_tokens: the most of those in the batch that the text was generated in.
+
+    Raises:
+      ValueError: there is not one of everything for each window.
+    """
+    columns = (texts, log_likelihoods, num_tokens, batch_num_tokens)
+    if any(len(column) != len(examples) for column in columns):
+        raise ValueError(
+            "Each window must have a text, a log-likelihood and two counts of tokens; got "
+            f"{[len(column) for column in columns]} of them for {len(examples)} windows. Pass what "
+            "was predicted for these windows, all of it."
+        )
+    scored, own = {}, {}
+    for example, text, log_likelihood, num, batch_num in zip(examples, *columns, strict=True):
+        qid = example["qid"]
+        qid = qid.decode() if isinstance(qid, bytes) else str(qid)
+        scored.setdefault(qid, []).append((text, -float(log_likelihood) / int(batch_num)))
+        own.setdefault(qid, []).append((text, -float(log_likelihood) / int(num)))
+    answers = {qid: windows.best_answer(candidates) for qid, candidates in own.items()}
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (("predicted_answers", scored), ("answers", answers)):
+        path = folder / f"{step}-{name}.json"
+        unfinished = folder / f".{path.name}.unfinished"
+        unfinished.write_text(json.dumps(content, ensure_ascii=False))
+        unfinished.replace(path)

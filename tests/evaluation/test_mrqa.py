@@ -1,0 +1,53 @@
+import json
+
+import numpy as np
+import pytest
+
+from hyperdecoders_jax.evaluation import mrqa
+
+# Two questions; the first has three windows, in two batches.
+EXAMPLES = [{"qid": b"q1"}, {"qid": b"q1"}, {"qid": b"q\xc3\xa4"}, {"qid": b"q1"}]
+TEXTS = [" Rome", "", "Köln ", "in Rome"]
+LOG_LIKELIHOODS = np.array([-2.0, -0.1, -3.0, -3.0], np.float32)
+NUM_TOKENS = np.array([2, 1, 3, 4])
+BATCH_NUM_TOKENS = np.array([8, 8, 4, 4])
+
+
+def write(folder, **changed):
+    arguments = {
+        "examples": EXAMPLES,
+        "texts": TEXTS,
+        "log_likelihoods": LOG_LIKELIHOODS,
+        "num_tokens": NUM_TOKENS,
+        "batch_num_tokens": BATCH_NUM_TOKENS,
+    }
+    mrqa.write_answers(folder, 70, **(arguments | changed))
+
+
+def test_windows_are_written_by_question_with_the_originals_scores(tmp_path):
+    write(tmp_path / "new")
+    content = json.loads((tmp_path / "new" / "70-predicted_answers.json").read_text())
+    assert list(content) == ["q1", "qä"]
+    assert content["q1"] == [[" Rome", 0.25], ["", pytest.approx(0.0125)], ["in Rome", 0.75]]
+    assert content["qä"] == [["Köln ", 0.75]]
+
+
+def test_a_question_gets_the_likeliest_answer_per_token_of_its_own(tmp_path):
+    write(tmp_path)
+    # 2 / 2 against 3 / 4, though the batches' lengths would make it 2 / 8 against 3 / 4.
+    content = json.loads((tmp_path / "70-answers.json").read_text())
+    assert content == {"q1": "in Rome", "qä": "Köln "}
+
+
+def test_files_are_replaced_as_a_whole_and_nothing_else_is_left(tmp_path):
+    write(tmp_path)
+    write(tmp_path, texts=["Bonn"] * 4)
+    assert json.loads((tmp_path / "70-answers.json").read_text())["q1"] == "Bonn"
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["70-answers.json", "70-predicted_answers.json"]
+
+
+def test_predictions_of_other_windows_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"must have a text.*got \[3, 4, 4, 4\].*for 4 windows"):
+        write(tmp_path, texts=TEXTS[:3])
+    assert not list(tmp_path.iterdir())
