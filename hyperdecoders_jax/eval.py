@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hyperdecoders_jax import cli
 
 if TYPE_CHECKING:
-    from hyperdecoders_jax.preparation import TrainedConfig
+    from hyperdecoders_jax.preparation import Generation, TrainedConfig
 
 
 def evaluate(
@@ -25,6 +25,8 @@ def evaluate(
     batch_size: int,
     eval_batch_size: int | None,
     num_examples: int | None,
+    generation: Generation | None,
+    left_out_metrics: Sequence[str],
     output_dir: str | None,
     config_text: str = "",
 ) -> int:
@@ -38,6 +40,8 @@ def evaluate(
       batch_size: examples of one training step.
       eval_batch_size: examples of one step here; None: as many as of a training step.
       num_examples: of each task, from the beginning; None: all.
+      generation: of tasks whose texts are decoded otherwise: (most tokens, beams).
+      left_out_metrics: "TASK/METRIC" pairs that `average_metrics` leaves out.
       output_dir: gets TASK/STEP.jsonl with the predictions, and metrics-STEP.json; None:
         eval_SPLIT in the run's model directory.
       config_text: the whole configuration; printed nowhere, since the run has stored its own.
@@ -72,14 +76,16 @@ def evaluate(
         shard=preparation.data_shard(trained),
         accepts_unseen_tasks=trained.model.config.accepts_unseen_tasks,
     )
-    model = preparation.open_trained(trained, task_feature_lengths["targets"], batch_size)
+    model = preparation.open_trained(
+        trained, task_feature_lengths["targets"], batch_size, generation
+    )
     metrics = evaluate_tasks(model.predict, model.step, model.score)
     if jax.process_index() == 0:
         path = epath.Path(output_dir) / f"metrics-{model.step}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(metrics, indent=1) + "\n")
         print(f"Step {model.step} on {split}; predictions are in {output_dir}.", file=sys.stderr)
-        print(evaluator.format_table(metrics))
+        print(evaluator.format_table(metrics, left_out_metrics))
     return 0
 
 

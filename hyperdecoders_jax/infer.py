@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from hyperdecoders_jax import cli
 
 if TYPE_CHECKING:
-    from hyperdecoders_jax.preparation import Trained, TrainedConfig
+    from hyperdecoders_jax.preparation import Generation, Trained, TrainedConfig
     from hyperdecoders_jax.types import Batch
 
 STANDARD_INPUT = "-"
@@ -33,6 +33,7 @@ def infer(
     batch_size: int,
     eval_batch_size: int | None,
     num_examples: int | None,
+    generation: Generation | None,
     output_dir: str | None,
     input_path: str | None = None,
     config_text: str = "",
@@ -47,6 +48,7 @@ def infer(
       batch_size: examples of one training step.
       eval_batch_size: examples of one step here; None: as many as of a training step.
       num_examples: of each task, from the beginning; None: all.
+      generation: of tasks whose texts are decoded otherwise: (most tokens, beams).
       output_dir: gets TASK-SPLIT-STEP.jsonl; None: infer in the run's model directory.
       input_path: predict for the lines of this file, "-" for standard input, and print; nothing
         else is read or written then.
@@ -96,7 +98,7 @@ def infer(
         shard=preparation.data_shard(trained),
         accepts_unseen_tasks=trained.model.config.accepts_unseen_tasks,
     )
-    model = preparation.open_trained(trained, lengths["targets"], batch_size)
+    model = preparation.open_trained(trained, lengths["targets"], batch_size, generation)
     for task, predicted in tasks.predict(model.predict).items():
         if jax.process_index():
             continue

@@ -19,6 +19,8 @@ from etils import epath
 from hyperdecoders_jax import package_files
 from hyperdecoders_jax.data import mixtures, pipeline
 from hyperdecoders_jax.data import vocabulary as vocabulary_lib
+from hyperdecoders_jax.decoding import decode
+from hyperdecoders_jax.decoding.decode import DecodingConfig
 from hyperdecoders_jax.decoding.decoded import Decoded
 from hyperdecoders_jax.interop import backbone, conversion, safetensors_files
 from hyperdecoders_jax.model import BACKBONE_KEYS, Model
@@ -29,7 +31,10 @@ from hyperdecoders_jax.types import Batch, Params
 
 RANDOM_WEIGHTS = "random weights"
 
-PredictFn = Callable[[Batch], Decoded]
+# (batch, the task's name if all rows are of one) -> texts
+PredictFn = Callable[..., Decoded]
+# Task → (most tokens of a text, beams), where that differs from the run's way of decoding.
+Generation = Mapping[str, tuple[int, int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,52 +178,81 @@ def order_settings(
     }
 
 
-def check_decoding(model: Model, max_len: int) -> None:
-    """Checks that a text of the fewest tokens fits into the targets' length.
+def check_decoding(model: Model, max_len: int, generation: Generation | None = None) -> None:
+    """Checks that a text of the fewest tokens fits into the length of generated texts.
 
     Raises:
-      ValueError: it does not.
+      ValueError: it does not, or a task's length or number of beams is below one.
     """
-    if model.decoding.min_len > max_len:
+    min_len, way = model.decoding.min_len, type(model.decoding).__name__
+    if min_len > max_len:
         raise ValueError(
             "The fewest tokens of a prediction must fit into the length of targets; got "
-            f"{type(model.decoding).__name__}.min_len={model.decoding.min_len} and targets of "
-            f"{max_len} tokens. Lower min_len, or raise it in TASK_FEATURE_LENGTHS."
+            f"{way}.min_len={min_len} and targets of {max_len} tokens. Lower min_len, or raise it "
+            "in TASK_FEATURE_LENGTHS."
         )
+    for task, (task_max_len, num_beams) in (generation or {}).items():
+        if task_max_len < max(min_len, 1) or num_beams < 1:
+            raise ValueError(
+                "GENERATION must give a task (most tokens of a text, beams), at least one of "
+                f"each and no less than min_len; got {task_max_len} and {num_beams} for {task!r} "
+                f"with {way}.min_len={min_len}. Correct them."
+            )
 
 
 class Predictor:
-    """The compiled verbs of a model for one length; parameters come with `bind`.
+    """The compiled verbs of a model; parameters come with `bind`.
 
     Args:
       model: whose `predict` and `score` are called.
       partitioner: how batches lie on the devices.
       max_len: most tokens of a prediction, EOS included.
       seed: of sampling; the n-th batch after each `bind` always has the same key.
+      generation: of tasks whose texts are decoded otherwise.
     """
 
     def __init__(
-        self, model: Model, partitioner: partitioning.Partitioner, max_len: int, seed: int = 0
+        self,
+        model: Model,
+        partitioner: partitioning.Partitioner,
+        max_len: int,
+        seed: int = 0,
+        generation: Generation | None = None,
     ):
+        self._model = model
         self._partitioner = partitioner
+        self._max_len = max_len
         self._seed = seed
+        self._generation = dict(generation or {})
+        # One program for each way of decoding; tasks that are decoded alike share it.
+        self._compiled = functools.cache(self._compile)
+        self._score = jax.jit(model.score, out_shardings=partitioner.batch_sharding)
+
+    def _compile(self, decoding: DecodingConfig, max_len: int) -> Callable[..., Decoded]:
+        model = dataclasses.replace(self._model, decoding=decoding)
 
         def predict(params, batch, sample_rng):
             return model.predict(params, batch, sample_rng, max_len=max_len)
 
-        rows = partitioner.batch_sharding
-        self._predict = jax.jit(predict, out_shardings=rows)
-        self._score = jax.jit(model.score, out_shardings=rows)
+        return jax.jit(predict, out_shardings=self._partitioner.batch_sharding)
+
+    def _program(self, task_name: str | None) -> Callable[..., Decoded]:
+        decoding, max_len = self._model.decoding, self._max_len
+        if task_name in self._generation:
+            max_len, num_beams = self._generation[task_name]
+            decoding = decode.with_num_beams(decoding, num_beams)
+        return self._compiled(decoding, max_len)
 
     def bind(self, params: Params) -> tuple[PredictFn, Callable[[Batch], Any]]:
         """Predict and score functions of these parameters, for this process's rows of a batch."""
         calls = iter(range(1 << 62))
         key = jax.random.key(self._seed)
 
-        def predict_fn(batch: Batch) -> Decoded:
+        def predict_fn(batch: Batch, task_name: str | None = None) -> Decoded:
             sample_rng = jax.random.fold_in(key, next(calls))
             batch = self._partitioner.put_batch(batch)
-            return self._partitioner.take_rows(self._predict(params, batch, sample_rng))
+            predict = self._program(task_name)
+            return self._partitioner.take_rows(predict(params, batch, sample_rng))
 
         def score_fn(batch: Batch):
             batch = self._partitioner.put_batch(batch)
@@ -369,19 +403,22 @@ def load_trained(config: TrainedConfig, placements: Params | None = None) -> Tra
     return TrainedParams(step, names, checkpoints.load_trainable(shapes, step), start.frozen)
 
 
-def open_trained(config: TrainedConfig, max_len: int, batch_size: int) -> Trained:
+def open_trained(
+    config: TrainedConfig, max_len: int, batch_size: int, generation: Generation | None = None
+) -> Trained:
     """Loads a checkpoint as `load_trained` does, and places the model on the devices.
 
     Args:
       config: which.
       max_len: most tokens of a prediction, EOS included.
       batch_size: examples of one prediction step.
+      generation: of tasks whose texts are decoded otherwise.
 
     Raises:
       ValueError: what `load_trained` raises, or the batch does not divide over the devices.
     """
     trainable_lib.check_frozen_dtype(config.frozen_dtype)
-    check_decoding(config.model, max_len)
+    check_decoding(config.model, max_len, generation)
     partitioner = partitioning.make_partitioner(config.partitioning)
     partitioner.check_batch_size(batch_size)
     model = config.model.for_tasks(task_names_of(config))
@@ -395,7 +432,7 @@ def open_trained(config: TrainedConfig, max_len: int, batch_size: int) -> Traine
     frozen = trainable_lib.cast_frozen(loaded.frozen, config.frozen_dtype)
     frozen = partitioner.put_params(frozen, partitioner.param_shardings(frozen, axes))
     params = trainable_lib.merge(trained, frozen)
-    predictor = Predictor(model, partitioner, max_len, config.random_seed)
+    predictor = Predictor(model, partitioner, max_len, config.random_seed, generation)
     return Trained(loaded.step or 0, loaded.task_names, model.config, *predictor.bind(params))
 
 

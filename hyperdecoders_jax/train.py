@@ -15,6 +15,7 @@ from hyperdecoders_jax import cli
 if TYPE_CHECKING:
     from hyperdecoders_jax.data.pipeline import PipelineConfig
     from hyperdecoders_jax.model import Model
+    from hyperdecoders_jax.preparation import Generation
     from hyperdecoders_jax.training.optimizer import OptimizerConfig
     from hyperdecoders_jax.training.partitioning import PartitioningConfig
     from hyperdecoders_jax.training.schedules import ScheduleConfig
@@ -32,6 +33,7 @@ def train(
     eval_split: str | None,
     eval_batch_size: int | None,
     eval_examples: int | None,
+    generation: Generation | None,
     pack: bool,
     trainable: TrainableConfig,
     frozen_dtype: str,
@@ -54,6 +56,7 @@ def train(
       eval_split: what is evaluated on; None for no evaluation.
       eval_batch_size: examples of one prediction step; None: as many as of a training step.
       eval_examples: of each task, from the beginning; None: all.
+      generation: of tasks whose texts are decoded otherwise: (most tokens, beams).
       pack: must be False; each example has its own adapters.
       trainable: which parameters are trained.
       frozen_dtype: of the others, "float32" or "bfloat16".
@@ -78,7 +81,7 @@ def train(
     # Checks, the cheapest first.
     feature_converter.TaskIdFeatureConverter(pack=pack)
     trainable_lib.check_frozen_dtype(frozen_dtype)
-    preparation.check_decoding(model, data.task_feature_lengths["targets"])
+    preparation.check_decoding(model, data.task_feature_lengths["targets"], generation)
     checkpoint.check_writable(model_dir)
     partitioner = partitioning.make_partitioner(partitioning_config)
     partitioner.check_batch_size(data.batch_size, trainer_config.num_microbatches)
@@ -105,7 +108,7 @@ def train(
             shard=partitioner.data_shard(),
         )
         predictor = preparation.Predictor(
-            model, partitioner, data.task_feature_lengths["targets"], random_seed
+            model, partitioner, data.task_feature_lengths["targets"], random_seed, generation
         )
 
         def evaluate(params, step):
@@ -151,7 +154,8 @@ def train(
         print(f"Stopped after step {step}, saved. The same command continues.", file=sys.stderr)
         return 0
     if result.metrics:
-        print(evaluator.format_table(result.metrics))
+        left_out = trainer_config.best.left_out if trainer_config.best else ()
+        print(evaluator.format_table(result.metrics, left_out))
     if result.best_step is not None:
         print(f"Best checkpoint: step {result.best_step}, in {model_dir}/checkpoints.")
     return 0

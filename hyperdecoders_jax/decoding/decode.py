@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from jaxtyping import Array, PRNGKeyArray, UInt32
 
 from hyperdecoders_jax.decoding import beam_search, sampling
@@ -30,6 +32,26 @@ def num_hypotheses(config: DecodingConfig) -> int:
         "The way of decoding must be a GreedyConfig, SamplingConfig or BeamSearchConfig; got "
         f"{config!r}. Bind Model.decoding in a file of gin_configs/decoding."
     )
+
+
+def with_num_beams(config: DecodingConfig, num_beams: int) -> DecodingConfig:
+    """The same way of decoding with another number of beams; one beam is greedy.
+
+    >>> with_num_beams(GreedyConfig(min_len=2), 6).num_beams
+    6
+    >>> with_num_beams(BeamSearchConfig(num_beams=4, min_len=2), 1)
+    GreedyConfig(min_len=2)
+
+    Sampling has no beams, and stays as it is.
+    """
+    match config:
+        case SamplingConfig():
+            return config
+        case _ if num_beams == 1:
+            return GreedyConfig(min_len=config.min_len)
+        case BeamSearchConfig():
+            return dataclasses.replace(config, num_beams=num_beams, num_return=1)
+    return BeamSearchConfig(num_beams=num_beams, min_len=config.min_len)
 
 
 def decode(

@@ -22,7 +22,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from jaxtyping import Float, Int, Shaped
 
-from hyperdecoders_jax import types
+from hyperdecoders_jax import averages, types
 from hyperdecoders_jax.data import mixtures, pipeline
 from hyperdecoders_jax.evaluation import predictions
 
@@ -40,7 +40,8 @@ class Predicted(Protocol):
     log_likelihoods: Float[np.ndarray, "batch beams"]
 
 
-PredictFn = Callable[[types.Batch], Predicted]
+# (batch, the task that all its rows are of) -> texts
+PredictFn = Callable[[types.Batch, str], Predicted]
 
 
 @dataclasses.dataclass
@@ -57,6 +58,23 @@ class _Generated:
 
     tokens: Int[np.ndarray, "examples length"]
     log_likelihoods: Float[np.ndarray, "examples"]
+    batch_size: int
+
+    @property
+    def aux(self) -> dict[str, np.ndarray]:
+        """What metrics may know beside the tokens: `aux_values`, a value per example.
+
+        `scores` (T5X's name) are log-likelihoods, EOS included; `num_tokens` counts the tokens that
+        were generated, EOS included; `batch_num_tokens` is the most of these in its batch.
+        """
+        num_tokens = (self.tokens != types.PAD_ID).sum(axis=1)
+        starts = np.arange(0, len(num_tokens), self.batch_size)
+        most = np.maximum.reduceat(num_tokens, starts)
+        return {
+            "scores": self.log_likelihoods,
+            "num_tokens": num_tokens,
+            "batch_num_tokens": np.repeat(most, self.batch_size)[: len(num_tokens)],
+        }
 
 
 class Evaluator:
@@ -127,7 +145,8 @@ class Evaluator:
         """Computes the metrics of every task that has some, and writes its predictions.
 
         Args:
-          predict_fn: takes this process's share of a batch, always of the same size.
+          predict_fn: takes this process's share of a batch, always of the same size, and the name
+            of its task.
           step: names the files.
           score_fn: gives the log-likelihood of each target token; needed by score metrics only.
 
@@ -186,9 +205,7 @@ class Evaluator:
         if needed & set(_GENERATED):
             generated = self._generate(state, predict_fn)
             outputs[_TYPES.PREDICTION] = generated.tokens
-            # T5X's name for the log-likelihood of a prediction.
-            aux = {"scores": generated.log_likelihoods}
-            outputs[_TYPES.PREDICTION_WITH_AUX] = (generated.tokens, aux)
+            outputs[_TYPES.PREDICTION_WITH_AUX] = (generated.tokens, generated.aux)
         if _TYPES.SCORE in needed:
             outputs[_TYPES.SCORE] = self._score(state, score_fn)
         metrics = _compute_metrics(task, state, outputs)
@@ -204,11 +221,13 @@ class Evaluator:
     def _generate(self, state: _TaskState, predict_fn: PredictFn) -> _Generated:
         tokens, log_likelihoods = [], []
         for batch in self._batches(state):
-            predicted = predict_fn(batch)
+            predicted = predict_fn(batch, state.examples.task.name)
             tokens.append(np.asarray(predicted.tokens)[:, 0])
             log_likelihoods.append(np.asarray(predicted.log_likelihoods)[:, 0])
         count = len(state.examples.examples)
-        return _Generated(self._gather(tokens, count), self._gather(log_likelihoods, count))
+        return _Generated(
+            self._gather(tokens, count), self._gather(log_likelihoods, count), self._batch_size
+        )
 
     def _score(self, state: _TaskState, score_fn: ScoreFn) -> Float[np.ndarray, "examples"]:
         scores = [np.asarray(score_fn(batch)).sum(axis=1) for batch in self._batches(state)]
@@ -321,34 +340,35 @@ def _text(example: Mapping[str, Any], name: str, vocabulary: seqio.Vocabulary) -
     return vocabulary.decode([int(i) for i in example[name]])
 
 
-def average(metrics: Metrics) -> float:
-    """The mean over tasks of the mean of a task's metrics.
+def format_table(metrics: Metrics, left_out: Sequence[str] = ()) -> str:
+    """Lays results out as text, a metric a line, and both averages; see `averages`.
 
-    >>> average({"mrpc": {"accuracy": 80.0, "f1": 90.0}, "rte": {"accuracy": 75.0}})
-    80.0
-    """
-    return float(np.mean([np.mean(list(values.values())) for values in metrics.values()]))
-
-
-def format_table(metrics: Metrics) -> str:
-    """Lays results out as text, a metric a line, and their average.
-
-    >>> print(format_table({"mrpc": {"accuracy": 80.0, "f1": 90.0}, "rte": {"accuracy": 75.0}}))
-    task  metric     value
-    mrpc  accuracy   80.00
-    mrpc  f1         90.00
-    rte   accuracy   75.00
-    average          80.00  (mean over tasks of the mean of a task's metrics)
+    >>> print(format_table({"mrpc": {"accuracy": 80.0, "f1": 90.0}, "rte": {"accuracy": 70.0}}))
+    task             metric     value
+    mrpc             accuracy   80.00
+    mrpc             f1         90.00
+    rte              accuracy   70.00
+    task_average                77.50  (mean over tasks of the mean of a task's metrics)
+    average_metrics             80.00  (mean of all metrics)
     """
     rows = [
         (task, name, value) for task, values in metrics.items() for name, value in values.items()
     ]
     if not rows:
         return "No task has metrics."
-    task_width = max(len("task"), *(len(task) for task, _, _ in rows))
-    name_width = max(len("metric"), *(len(name) for _, name, _ in rows))
-    lines = [f"{'task':<{task_width}}  {'metric':<{name_width}}  {'value':>6}"]
-    lines += [f"{task:<{task_width}}  {name:<{name_width}}  {v:>6.2f}" for task, name, v in rows]
-    label = f"{'average':<{task_width + 2 + name_width}}"
-    note = "(mean over tasks of the mean of a task's metrics)"
-    return "\n".join([*lines, f"{label}  {average(metrics):>6.2f}  {note}"])
+    but = f" but {', '.join(left_out)}" if left_out else ""
+    notes = {
+        "task_average": "mean over tasks of the mean of a task's metrics",
+        "average_metrics": f"mean of all metrics{but}",
+    }
+    task_width = max(map(len, ("task", *notes, *(task for task, _, _ in rows))))
+    name_width = max(map(len, ("metric", *(name for _, name, _ in rows))))
+
+    def line(task: str, name: str, value: str) -> str:
+        return f"{task:<{task_width}}  {name:<{name_width}}  {value:>6}"
+
+    lines = [line("task", "metric", "value")]
+    lines += [line(task, name, f"{value:.2f}") for task, name, value in rows]
+    values = averages.compute(metrics, left_out)
+    lines += [f"{line(name, '', f'{values[name]:.2f}')}  ({note})" for name, note in notes.items()]
+    return "\n".join(lines)

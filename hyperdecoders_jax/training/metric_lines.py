@@ -1,9 +1,10 @@
 """Metrics as JSON lines: a step and numbers in, a line at the end of a file out.
 
 A line is `{"step": 100, "kind": "train", "loss": 1.5, …}` or
-`{"step": 100, "kind": "eval", "task": "cola", "accuracy": 70.0, …}`; a number that is not finite is
-null. A run that resumes from step 80 first drops the lines of later steps, since it will write them
-again.
+`{"step": 100, "kind": "eval", "task": "cola", "accuracy": 70.0, …}`, and after the tasks of an
+evaluation `{"step": 100, "kind": "average", "average_metrics": 70.0, …}`; a number that is not
+finite is null. A run that resumes from step 80 first drops the lines of later steps, since it will
+write them again.
 """
 
 import json
@@ -16,6 +17,8 @@ from etils import epath
 from hyperdecoders_jax.training import whole_file
 
 Value = float | str
+# Kinds of lines that an evaluation writes.
+OF_EVALUATION = ("eval", "average")
 
 
 def append(path: str | os.PathLike, step: int, kind: str, values: Mapping[str, Value]) -> None:
@@ -47,7 +50,7 @@ def _is_kept(line: str, last: int, is_evaluated: bool) -> bool:
         return False
     if not isinstance(record, dict) or "step" not in record:
         return True  # Somebody else's.
-    is_made_up = record["step"] == last and record.get("kind") == "eval" and not is_evaluated
+    is_made_up = record["step"] == last and record.get("kind") in OF_EVALUATION and not is_evaluated
     return record["step"] <= last and not is_made_up
 
 

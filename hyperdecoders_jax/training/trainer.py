@@ -23,6 +23,7 @@ import jax
 from absl import logging
 from etils import epath
 
+from hyperdecoders_jax import averages
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.training import checkpoint, metric_lines, partitioning, train_state
 from hyperdecoders_jax.training import optimizer as optimizer_lib
@@ -37,11 +38,10 @@ from hyperdecoders_jax.types import Batch, Params
 
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS_DIR = "checkpoints"
-AVERAGE = "average"
 # Steps that may be under way on the devices before the host waits for the oldest.
 MAX_STEPS_IN_FLIGHT = 2
 
-Metrics = Mapping[str, Mapping[str, float]]
+Metrics = averages.Metrics
 Evaluate = Callable[[Params, int], Metrics]
 WriteMetrics = Callable[[int, Mapping[str, float]], None]
 
@@ -66,14 +66,14 @@ class BestCheckpointConfig:
     """Which checkpoint is the best.
 
     Attributes:
-        metric: "average" of all metrics of all tasks, each counting the same, as in the original;
-            or "TASK/METRIC".
+        metric: "average_metrics" of all metrics, as in the original; "task_average", the mean over
+            tasks (see `averages`); or "TASK/METRIC".
         greater_is_better: whether more of it is better.
-        left_out: "TASK/METRIC" pairs that the average leaves out (the original: ROUGE-1 and -L of
-            XSum).
+        left_out: "TASK/METRIC" pairs that "average_metrics" leaves out (the original: ROUGE-1, -L
+            and -Lsum of XSum).
     """
 
-    metric: str = AVERAGE
+    metric: str = "average_metrics"
     greater_is_better: bool = True
     left_out: Sequence[str] = ()
 
@@ -83,7 +83,7 @@ class BestCheckpointConfig:
         Raises:
             ValueError: one is not.
         """
-        named = [("metric", self.metric)] if self.metric != AVERAGE else []
+        named = [("metric", self.metric)] if self.metric not in averages.NAMES else []
         for field, name in [*named, *(("left_out", name) for name in self.left_out)]:
             if not any(name.startswith(f"{task}/") for task in task_names):
                 raise ValueError(
@@ -102,17 +102,13 @@ class BestCheckpointConfig:
         Raises:
             KeyError: the metric is not among those computed.
         """
-        flat = flatten(metrics)
-        if self.metric == AVERAGE:
-            values = [value for name, value in flat.items() if name not in self.left_out]
-            value = sum(values) / len(values) if values else math.nan
-        elif self.metric in flat:
-            value = flat[self.metric]
-        else:
+        values = averages.compute(metrics, self.left_out) | averages.flatten(metrics)
+        if self.metric not in values:
             raise KeyError(
-                f"BestCheckpointConfig.metric must be {AVERAGE!r} or a metric of a task; got "
-                f"{self.metric!r}. Choose one of {sorted(flat)}."
+                f"BestCheckpointConfig.metric must be one of {averages.NAMES} or a metric of a "
+                f"task; got {self.metric!r}. Choose one of {sorted(averages.flatten(metrics))}."
             )
+        value = values[self.metric]
         return value if math.isfinite(value) else None
 
 
@@ -171,11 +167,6 @@ class TrainResult:
     metrics: Metrics
     best_step: int | None
     is_finished: bool
-
-
-def flatten(metrics: Metrics) -> dict[str, float]:
-    """Returns {"task/metric": value}."""
-    return {f"{task}/{name}": v for task, row in metrics.items() for name, v in row.items()}
 
 
 def open_checkpoints(
@@ -491,8 +482,13 @@ class _Run:
         }
         for task, row in self.metrics.items():
             self._write("eval", row, task=task)
+        if self.metrics:
+            left_out = self.config.best.left_out if self.config.best else ()
+            self._write("average", averages.compute(self.metrics, left_out))
         secs = time.perf_counter() - start
-        shown = "  ".join(f"{name} {value:.2f}" for name, value in flatten(self.metrics).items())
+        shown = "  ".join(
+            f"{name} {value:.2f}" for name, value in averages.flatten(self.metrics).items()
+        )
         self.progress.say(f"step {self.step}  evaluated in {secs:.1f} s  {shown}".rstrip())
         value = self._value()
         if value is not None and self._is_best(value):

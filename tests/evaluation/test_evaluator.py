@@ -24,7 +24,7 @@ def accuracy(targets, predictions):
     return {"accuracy": 100 * np.mean(hits)}
 
 
-def answer_yes(batch):
+def answer_yes(batch, task_name):
     """Two results per example, the better first: yes, then no."""
     size = len(batch.task_ids)
     rows = [[*VOCABULARY.encode(text), 1, 0, 0][:4] for text in ("yes", "no")]
@@ -47,16 +47,56 @@ def test_metrics_are_those_computed_by_hand():
     mixture = seqio.Mixture("m", tasks, default_rate=1)
     metrics = evaluator_of(mixture)(answer_yes, 1)
     assert metrics == {"a": {"accuracy": pytest.approx(100 / 3)}, "b": {"accuracy": 60.0}}
-    assert evaluator.average(metrics) == pytest.approx((100 / 3 + 60) / 2)
+
+
+def test_the_table_names_both_averages_and_what_was_left_out():
+    metrics = {"a": {"f1": 10.0, "accuracy": 50.0}, "b": {"accuracy": 60.0}}
+    table = evaluator.format_table(metrics, left_out=("a/f1",)).splitlines()
+    assert table[-2].split()[:2] == ["task_average", "45.00"]
+    assert table[-1].split()[:2] == ["average_metrics", "55.00"]
+    assert table[-1].endswith("(mean of all metrics but a/f1)")
+
+
+def test_metrics_may_know_how_many_tokens_were_generated():
+    lengths = iter([3, 1, 2, 2, 1])
+
+    def predict(batch, task_name):
+        tokens = np.zeros((2, 1, 3), int)
+        for row in tokens[:, 0]:
+            row[: next(lengths, 3)] = 5  # rows that fill a batch up have the most, and do not count
+        return Predicted(tokens, np.zeros((2, 1)))
+
+    seen = {}
+
+    def note(targets, predictions, aux_values):
+        seen.update(aux_values)
+        return {"seen": 1.0}
+
+    task = task_of("a", ["yes"] * 5, metric_fns=[note])
+    evaluator_of(task, batch_size=2).evaluate(predict, 0)
+    assert list(seen["num_tokens"]) == [3, 1, 2, 2, 1]
+    assert list(seen["batch_num_tokens"]) == [3, 3, 2, 2, 1]
+
+
+def test_a_predict_function_is_told_the_task():
+    seen = set()
+
+    def predict(batch, task_name):
+        seen.add((task_name, VOCABULARY.decode(batch.encoder_input_tokens[0].tolist())))
+        return answer_yes(batch, task_name)
+
+    tasks = [task_of("a", ["yes"]), task_of("b", ["no"])]
+    evaluator_of(seqio.Mixture("m", tasks, default_rate=1)).predict(predict)
+    assert seen == {("a", "a 0"), ("b", "b 0")}
 
 
 def test_every_example_is_predicted_once_in_batches_of_one_size():
     seen = []
 
-    def predict(batch):
+    def predict(batch, task_name):
         assert batch.encoder_input_tokens.shape == (4, 8)
         seen.extend(batch.encoder_input_tokens[batch.decoder_loss_weights.any(axis=1)].tolist())
-        return answer_yes(batch)
+        return answer_yes(batch, task_name)
 
     evaluator_of(task_of("a", ["yes"] * 10)).evaluate(predict, 0)
     assert [VOCABULARY.decode(ids) for ids in seen] == [f"a {i}" for i in range(10)]
@@ -66,9 +106,9 @@ def test_task_ids_follow_the_given_list():
     tasks = [task_of("a", ["yes"]), task_of("b", ["no"])]
     seen = {}
 
-    def predict(batch):
+    def predict(batch, task_name):
         seen[VOCABULARY.decode(batch.encoder_input_tokens[0].tolist())] = set(batch.task_ids)
-        return answer_yes(batch)
+        return answer_yes(batch, task_name)
 
     mixture = seqio.Mixture("m", tasks, default_rate=1)
     evaluator.Evaluator(mixture, ["b", "x", "a"], LENGTHS, batch_size=3).evaluate(predict, 0)
@@ -134,7 +174,7 @@ def mean_score(targets, scores):
     return {"mean_score": seqio.metrics.Scalar(np.mean(scores))}
 
 
-def no_predictions(batch):
+def no_predictions(batch, task_name):
     raise AssertionError("A task with score metrics only needs no predictions.")
 
 

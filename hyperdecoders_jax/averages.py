@@ -1,0 +1,59 @@
+"""The metrics of tasks in, one number out, to compare models and checkpoints by.
+
+Two averages are in use, and differ. `task_average` is that of published tables: every task counts
+the same. `average_metrics` is the one by which the original Hyperdecoders chooses its checkpoint:
+every metric counts the same, so a task with two counts twice, and the lengths of summaries count
+too, unless they are left out.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+
+Metrics = Mapping[str, Mapping[str, float]]
+
+NAMES = ("average_metrics", "task_average")
+
+
+def flatten(metrics: Metrics) -> dict[str, float]:
+    """Returns {"task/metric": value}."""
+    return {f"{task}/{name}": v for task, row in metrics.items() for name, v in row.items()}
+
+
+def task_average(metrics: Metrics) -> float:
+    """The mean over tasks of the mean of a task's metrics; NaN where there are none.
+
+    >>> task_average({"mrpc": {"accuracy": 80.0, "f1": 90.0}, "rte": {"accuracy": 75.0}})
+    80.0
+
+    Source: Wang et al. 2019 (arXiv:1804.07461), the average of GLUE's table.
+    """
+    return _mean([_mean(row.values()) for row in metrics.values() if row])
+
+
+def average_metrics(metrics: Metrics, left_out: Collection[str] = ()) -> float:
+    """The mean over all metrics of all tasks; NaN where there are none.
+
+    >>> average_metrics({"mrpc": {"accuracy": 80.0, "f1": 90.0}, "rte": {"accuracy": 70.0}})
+    80.0
+    >>> average_metrics({"xsum": {"rouge1": 90.0, "rouge2": 30.0}}, left_out=["xsum/rouge1"])
+    30.0
+
+    Args:
+      metrics: task → metric → value.
+      left_out: "TASK/METRIC" pairs that do not count.
+
+    Source: allenai/hyperdecoders, `average_metrics` and `ignore_metric_keys`.
+    """
+    return _mean([value for name, value in flatten(metrics).items() if name not in left_out])
+
+
+def compute(metrics: Metrics, left_out: Collection[str] = ()) -> dict[str, float]:
+    """Both averages under their names."""
+    return {
+        "average_metrics": average_metrics(metrics, left_out),
+        "task_average": task_average(metrics),
+    }
+
+
+def _mean(values: Collection[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
