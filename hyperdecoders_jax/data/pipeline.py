@@ -18,6 +18,7 @@ teaches something else.
 """
 
 import collections
+import copy
 import dataclasses
 import hashlib
 import inspect
@@ -540,7 +541,10 @@ class _SeededFunction(seqio.FunctionDataSource):
 
 def _seeded(source: seqio.DataSource) -> seqio.DataSource:
     if type(source) is seqio.FunctionDataSource:
-        return _SeededFunction(source._dataset_fn, splits=source.splits)
+        return _SeededFunction(source._dataset_fn, source.splits, source._num_input_examples)
+    if inner := getattr(source, "sources", ()):
+        source = copy.copy(source)
+        source.sources = tuple(_seeded(one) for one in inner)
     return source
 
 

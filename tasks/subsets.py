@@ -1,0 +1,135 @@
+"""A task and a `SplitConfig` in, a task with those splits out: it filters records as they are read.
+
+An example is chosen by its place in the order of the original's files. TFDS stores records in
+another order, but those of GLUE and SuperGLUE carry their line number, `idx`, so the very examples
+of the original are chosen; records without one are counted in the order of their source.
+"""
+
+import functools
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from hyperdecoders_jax.tasks import splits
+from hyperdecoders_jax.tasks.splits import SplitConfig
+
+_LINE_NUMBER = "idx"
+_ROWS_AT_ONCE = 8192
+
+
+def resplit(task: seqio.Task, config: SplitConfig) -> seqio.Task:
+    """The task with the splits that `config` makes: same name, not registered; itself if unchanged.
+
+    Nothing is read before data or sizes are asked for. The copy cannot be read from SeqIO's cache,
+    which holds the splits of the registered task.
+    """
+    if not any(config.changes(task.name, split) for split in task.splits):
+        return task
+    return task.replace(
+        source=SubsetSource(task.source, task.name, config),
+        preprocessors=[
+            step
+            for step in task.preprocessors
+            if not isinstance(step, seqio.CacheDatasetPlaceholder)
+        ],
+    )
+
+
+class SubsetSource(seqio.DataSource):
+    """The records of a source that a `SplitConfig` gives to each split, in the source's order.
+
+    A split that the configuration leaves alone is read as the source gives it. One that it changes
+    is read in order, so that every process counts alike: its files are not shuffled, and each
+    process reads all of it and keeps its share.
+
+    Args:
+      source: where the records are.
+      task_name: whose rules hold.
+      config: the rules.
+    """
+
+    def __init__(self, source: seqio.DataSource, task_name: str, config: SplitConfig):
+        super().__init__(splits=(), caching_permitted=False)
+        self.sources = (source,)
+        self._task_name = task_name
+        self._config = config
+
+    @property
+    def splits(self):
+        return self.sources[0].splits
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return False
+
+    def list_shards(self, split: str):
+        return self.sources[0].list_shards(self._origin(split))
+
+    def num_input_examples(self, split: str) -> int | None:
+        if not self._config.changes(self._task_name, split):
+            return self.sources[0].num_input_examples(split)
+        return len(self._places(split))
+
+    def get_dataset(
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        **unused,
+    ) -> tf.data.Dataset:
+        (source,) = self.sources
+        if not self._config.changes(self._task_name, split):
+            return source.get_dataset(split, shuffle=shuffle, seed=seed, shard_info=shard_info)
+        is_kept = tf.constant(self._is_kept(split))
+        ds = source.get_dataset(self._origin(split), shuffle=False).enumerate()
+        ds = ds.filter(lambda place, record: tf.gather(is_kept, place))
+        ds = ds.map(lambda place, record: record, num_parallel_calls=tf.data.AUTOTUNE)
+        return ds.shard(shard_info.num_shards, shard_info.index) if shard_info else ds
+
+    def _origin(self, split: str) -> str:
+        return self._config.origin(self._task_name, split)
+
+    def _places(self, split: str) -> range:
+        num_examples = _num_examples(self.sources[0], self._origin(split))
+        return self._config.places(self._task_name, split, num_examples)
+
+    def _is_kept(self, split: str) -> np.ndarray:
+        """For each record of the origin, in the order of the source."""
+        source, origin = self.sources[0], self._origin(split)
+        num_examples = _num_examples(source, origin)
+        places = self._places(split)
+        order = splits.permutation(num_examples, self._config.seed)
+        is_kept = np.zeros(num_examples, bool)
+        is_kept[order[places.start : places.stop]] = True
+        return is_kept[_original_places(source, origin, num_examples)]
+
+
+@functools.lru_cache(maxsize=256)
+def _counted(source: seqio.DataSource, split: str) -> int:
+    """The number of records, by reading them."""
+    ds = source.get_dataset(split, shuffle=False)
+    return int(ds.reduce(np.int64(0), lambda count, record: count + 1))
+
+
+def _num_examples(source: seqio.DataSource, split: str) -> int:
+    count = source.num_input_examples(split)
+    return _counted(source, split) if count is None else count
+
+
+@functools.lru_cache(maxsize=256)
+def _original_places(source: seqio.DataSource, split: str, num_examples: int) -> np.ndarray:
+    """The place of each record of a source in the order of the original's files.
+
+    Cost: reads the split once, where records carry their line number; other numbers may be missing.
+    """
+    ds = source.get_dataset(split, shuffle=False)
+    spec = ds.element_spec.get(_LINE_NUMBER)
+    if not (isinstance(spec, tf.TensorSpec) and spec.dtype.is_integer and spec.shape.rank == 0):
+        return np.arange(num_examples)
+    numbers = ds.map(lambda record: record[_LINE_NUMBER]).batch(_ROWS_AT_ONCE)
+    order = np.argsort(np.concatenate(list(numbers.as_numpy_iterator())), kind="stable")
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order))
+    return places
