@@ -1,20 +1,29 @@
-"""Where records come from when they are not a TensorFlow data set: files of JSON lines.
+"""Where records come from when TFDS does not have them: JSON lines, or several sources as one.
 
-Paths go in, a `seqio.DataSource` comes out. No file is opened before its records are asked for, so
-registering a task is cheap. (For TFDS and TFRecords there are SeqIO's own sources.)
+Paths or sources go in, a `seqio.DataSource` comes out. No file is opened before its records are
+asked for, so registering a task is cheap. (For TFDS and TFRecords there are SeqIO's own sources.)
 """
 
 import functools
 import gzip
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import seqio
 import tensorflow as tf
 
 Record = dict[str, str | int | float]
+
+DATA_DIR_VARIABLE = "HYPERDECODERS_DATA_DIR"
+DEFAULT_DATA_DIR = "~/hyperdecoders_data"
+
+
+def data_dir() -> str:
+    """The folder that `JsonLinesFolder` looks in: `$HYPERDECODERS_DATA_DIR`, or the default."""
+    return os.environ.get(DATA_DIR_VARIABLE) or os.path.expanduser(DEFAULT_DATA_DIR)
 
 
 class JsonLinesDataSource(seqio.DataSource):
@@ -58,7 +67,7 @@ class JsonLinesDataSource(seqio.DataSource):
                 f"A split must be one of {', '.join(self._files)}; got {split!r}. Choose one, or "
                 "name its file where the task is registered."
             )
-        return _read_files(self._files[split], self._fields)
+        return _read_files(tuple(self.list_shards(split)), self._fields)
 
     def get_dataset(
         self,
@@ -76,6 +85,163 @@ class JsonLinesDataSource(seqio.DataSource):
             order = order[shard_info.index :: shard_info.num_shards]
         columns = {name: [records[i][name] for i in order] for name in records[0]}
         return tf.data.Dataset.from_tensor_slices(columns)
+
+
+class JsonLinesFolder(JsonLinesDataSource):
+    """Records from `<data_dir>/<task>/<split>.jsonl` or `<split>.jsonl.gz`.
+
+    Where `data_dir` is says the function of that name when data are asked for, not before.
+
+    Args:
+      task: the folder's name.
+      splits: from a split's name to its file's, without its ending.
+      fields: the fields to keep; others may be in the files.
+      hub: a folder that holds `<split>/*.parquet` for each of those files: the Hugging Face hub has
+        one for every public data set and configuration,
+        "hf://datasets/<owner>/<name>@refs/convert/parquet/<configuration>". None: nowhere.
+      from_hub: makes our record of one of the hub's, where the fields differ.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        splits: Mapping[str, str],
+        fields: Sequence[str],
+        hub: str | None = None,
+        from_hub: Callable[[dict[str, Any]], Record] | None = None,
+    ):
+        super().__init__(splits, fields)
+        self._task = task
+        self._stems = dict(splits)
+        self._hub = hub
+        self._from_hub = from_hub
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        plain = os.path.join(data_dir(), self._task, f"{self._stems[split]}.jsonl")
+        packed = f"{plain}.gz"
+        is_packed = tf.io.gfile.exists(packed) and not tf.io.gfile.exists(plain)
+        return [packed if is_packed else plain]
+
+    def missing(self, split: str) -> str | None:
+        """What is missing and where it was looked for, in a sentence; None if nothing is."""
+        [path] = self.list_shards(split)
+        if tf.io.gfile.exists(path):
+            return None
+        folder, name = os.path.split(os.path.abspath(path))
+        origin = f"${DATA_DIR_VARIABLE}" if os.environ.get(DATA_DIR_VARIABLE) else DEFAULT_DATA_DIR
+        return f"There is no {name} or {name}.gz in {folder} (the folder of data is {origin})."
+
+    def records(self, split: str) -> Sequence[Record]:
+        if split in self._stems and (missing := self.missing(split)):
+            raise ValueError(
+                f"The data of a task must be there before they are read. {missing} Prepare them "
+                "with `hyperdecoders tasks --prepare NAME`, name their folder with "
+                f"--data_dir=FOLDER, or write the file: {self._layout()}."
+            )
+        return super().records(split)
+
+    def prepare(self) -> None:
+        """Downloads the files that are not there, each as a whole or not at all.
+
+        Raises:
+          ValueError: there is nothing to download from, or it cannot be read.
+          ImportError: the hub needs huggingface_hub.
+        """
+        for split in {stem: split for split, stem in self._stems.items()}.values():
+            if self.missing(split):
+                self._prepare(split)
+
+    def _prepare(self, split: str) -> None:
+        [path] = self.list_shards(split)
+        unfinished = f"{path}.unfinished"
+        try:
+            records = self._read_hub(self._stems[split])
+            tf.io.gfile.makedirs(os.path.dirname(path))
+            with tf.io.gfile.GFile(unfinished, "w") as file:
+                for record in records:
+                    record = self._from_hub(record) if self._from_hub else record
+                    kept = {name: record[name] for name in self._fields}
+                    file.write(json.dumps(kept, ensure_ascii=False) + "\n")
+        except ImportError as error:
+            raise ImportError(
+                f"Downloading {self._hub} needs huggingface_hub, which is not installed. Install "
+                f"it (pip install huggingface_hub), or write {path}: {self._layout()}."
+            ) from error
+        except Exception as error:  # A client of the hub raises what its HTTP library does.
+            raise ValueError(
+                f"The data of a task must be where they are downloaded from; {self._hub} gave "
+                f"{error!r}. Try again where there is a network, or write {path}: {self._layout()}."
+            ) from error
+        tf.io.gfile.rename(unfinished, path, overwrite=True)
+
+    def _read_hub(self, stem: str) -> Iterator[dict[str, Any]]:
+        import fsspec
+        import pyarrow.parquet
+
+        if self._hub is None:
+            raise FileNotFoundError("no place to download from is known")
+        system, folder = fsspec.url_to_fs(self._hub)
+        paths = sorted(system.glob(f"{folder}/{stem}/*.parquet"))
+        if not paths:
+            raise FileNotFoundError(f"no {stem}/*.parquet")
+        for path in paths:
+            with system.open(path, "rb") as file:
+                yield from pyarrow.parquet.read_table(file).to_pylist()
+
+    def _layout(self) -> str:
+        return f"one JSON object a line with the fields {', '.join(self._fields)}"
+
+
+class ConcatenatedSource(seqio.DataSource):
+    """The examples of several sources, one source after the other; shuffled, they are mixed.
+
+    Args:
+      *sources: have the same splits, named when they were made, and the same fields.
+    """
+
+    def __init__(self, *sources: seqio.DataSource):
+        splits = {tuple(sorted(source.splits)) for source in sources}
+        if len(splits) != 1:
+            raise ValueError(
+                "Sources that make one must be some, and have the same splits; got "
+                f"{[sorted(source.splits) for source in sources]}. Map the splits of each to those "
+                "of the task."
+            )
+        super().__init__(splits=sources[0].splits)
+        self.sources = sources
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return True
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        return [shard for source in self.sources for shard in source.list_shards(split)]
+
+    def num_input_examples(self, split: str) -> int | None:
+        sizes = [source.num_input_examples(split) for source in self.sources]
+        return None if None in sizes else sum(sizes)
+
+    def get_dataset(
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        **unused,
+    ) -> tf.data.Dataset:
+        datasets = [source.get_dataset(split, shuffle, seed) for source in self.sources]
+        total = self.num_input_examples(split)
+        if shuffle and total:
+            # In proportion: a shuffle buffer would never bring the first and the last together.
+            shares = [source.num_input_examples(split) / total for source in self.sources]
+            dataset = tf.data.Dataset.sample_from_datasets(
+                datasets, shares, seed, stop_on_empty_dataset=False
+            )
+        else:
+            dataset = functools.reduce(tf.data.Dataset.concatenate, datasets)
+        if shard_info:
+            dataset = dataset.shard(shard_info.num_shards, shard_info.index)
+        return dataset
 
 
 def _check_values(record: Record, first: Record, place: str) -> None:

@@ -1,11 +1,15 @@
-"""JSON lines: order, shuffling, sharding, sizes, and what is said about a bad file."""
+"""Order, shuffling, sharding, sizes; folders and downloads; what is said about a bad file."""
 
 import gzip
 import itertools
 import json
+import sys
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import seqio
+import tensorflow as tf
 
 from hyperdecoders_jax.tasks import sources
 
@@ -108,3 +112,170 @@ def test_a_split_without_records_is_refused(tmp_path):
     source = sources.JsonLinesDataSource({"train": write(tmp_path / "none.jsonl", [])})
     with pytest.raises(ValueError, match=r"must hold a record; .*none\.jsonl hold none\. Write"):
         source.num_input_examples("train")
+
+
+SPLITS = {"train": "train", "validation": "dev", "test": "dev"}
+
+
+@pytest.fixture
+def data_dir(tmp_path, monkeypatch):
+    monkeypatch.setenv(sources.DATA_DIR_VARIABLE, str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def make_hub(folder, **splits):
+    """A folder of Parquet files as the hub has them: two for each split."""
+    for split, records in splits.items():
+        (folder / split).mkdir(parents=True)
+        for number, part in enumerate((records[:2], records[2:])):
+            table = pyarrow.Table.from_pylist(part)
+            pyarrow.parquet.write_table(table, folder / split / f"000{number}.parquet")
+    return str(folder)
+
+
+def files_in(folder):
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("name", ["dev.jsonl", "dev.jsonl.gz"])
+def test_a_folder_maps_splits_to_files(data_dir, name):
+    source = sources.JsonLinesFolder("fruit", SPLITS, fields=["word"])
+    (data_dir / "fruit").mkdir(parents=True)
+    write(data_dir / "fruit" / name, RECORDS[:3])
+    assert source.splits == ("train", "validation", "test")
+    for split in ("validation", "test"):
+        assert source.missing(split) is None
+        assert source.records(split) == tuple({"word": f"w{i}"} for i in range(3))
+    assert source.num_input_examples("test") == 3
+
+
+def test_a_folder_is_looked_for_when_data_are_asked_for(tmp_path, monkeypatch):
+    source = sources.JsonLinesFolder("fruit", SPLITS, fields=["word"])
+    for words_in_it, folder in ((["w0"], tmp_path / "one"), (["w0", "w1"], tmp_path / "two")):
+        (folder / "fruit").mkdir(parents=True)
+        write(folder / "fruit" / "train.jsonl", RECORDS[: len(words_in_it)])
+        monkeypatch.setenv(sources.DATA_DIR_VARIABLE, str(folder))
+        assert words(source, shuffle=False) == words_in_it
+
+
+def test_without_the_variable_a_folder_is_at_home(monkeypatch):
+    monkeypatch.delenv(sources.DATA_DIR_VARIABLE, raising=False)
+    monkeypatch.setenv("HOME", "/home/ann")
+    source = sources.JsonLinesFolder("fruit", SPLITS, fields=["word"])
+    assert source.missing("validation") == (
+        "There is no dev.jsonl or dev.jsonl.gz in /home/ann/hyperdecoders_data/fruit (the folder "
+        "of data is ~/hyperdecoders_data)."
+    )
+
+
+def test_a_missing_file_is_named_with_all_ways_to_get_it(data_dir):
+    source = sources.JsonLinesFolder("fruit", SPLITS, fields=["word", "count"])
+    with pytest.raises(
+        ValueError,
+        match=rf"There is no dev\.jsonl or dev\.jsonl\.gz in {data_dir}/fruit \(the folder of data "
+        r"is \$HYPERDECODERS_DATA_DIR\)\. Prepare them .*--data_dir=FOLDER, or write the file: one "
+        r"JSON object a line with the fields word, count\.",
+    ):
+        source.get_dataset("test")
+
+
+def test_a_folder_is_prepared_from_parquet_files(data_dir, tmp_path):
+    rows = [{"text": {"en": f"w{i}", "nl": "é"}, "more": i} for i in range(5)]
+    hub = make_hub(tmp_path / "hub", train=rows, dev=rows[:3])
+    source = sources.JsonLinesFolder(
+        "fruit", SPLITS, fields=["en", "nl"], hub=hub, from_hub=lambda record: record["text"]
+    )
+    source.prepare()
+    assert files_in(data_dir) == ["dev.jsonl", "train.jsonl"]
+    assert (data_dir / "fruit" / "dev.jsonl").read_text(encoding="utf-8") == "".join(
+        f'{{"en": "w{i}", "nl": "é"}}\n' for i in range(3)
+    )
+    assert [record["en"] for record in source.records("train")] == ["w0", "w1", "w2", "w3", "w4"]
+
+
+def test_files_that_are_there_are_not_prepared_again(data_dir, tmp_path):
+    (data_dir / "fruit").mkdir(parents=True)
+    write(data_dir / "fruit" / "dev.jsonl.gz", RECORDS[:1])
+    hub = make_hub(tmp_path / "hub", train=RECORDS)
+    sources.JsonLinesFolder("fruit", SPLITS, fields=["word"], hub=hub).prepare()
+    assert files_in(data_dir) == ["dev.jsonl.gz", "train.jsonl"]
+
+
+def test_a_failed_download_leaves_no_file(data_dir, tmp_path):
+    hub = make_hub(tmp_path / "hub", train=[*RECORDS[:3], {"count": 3}], dev=RECORDS)
+    source = sources.JsonLinesFolder("fruit", SPLITS, fields=["word", "size"], hub=hub)
+    with pytest.raises(ValueError, match=r"hub gave KeyError\('size'\)\. Try again .*, or write"):
+        source.prepare()
+    assert not any(name.endswith((".jsonl", ".gz")) for name in files_in(data_dir))
+
+
+@pytest.mark.parametrize(
+    ("hub", "reason"), [("/nowhere", r"/nowhere gave .*no train/\*\.parquet"), (None, "no place")]
+)
+def test_what_cannot_be_downloaded_is_to_be_written(data_dir, hub, reason):
+    source = sources.JsonLinesFolder("fruit", SPLITS, fields=["word"], hub=hub)
+    with pytest.raises(
+        ValueError, match=rf"{reason}.* or write {data_dir}/fruit/train\.jsonl: one JSON object a"
+    ):
+        source.prepare()
+
+
+def test_the_hub_needs_its_library(data_dir, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    hub = "hf://datasets/ann/fruit@refs/convert/parquet/red"
+    source = sources.JsonLinesFolder("fruit", SPLITS, fields=["word"], hub=hub)
+    with pytest.raises(
+        ImportError, match=r"needs huggingface_hub, .* \(pip install huggingface_hub"
+    ):
+        source.prepare()
+
+
+@pytest.fixture
+def joined(tmp_path):
+    """Three sources of unequal sizes as one: w0, w1 | w2 | w3, w4, w5, w6."""
+    parts = (RECORDS[:2], RECORDS[2:3], RECORDS[3:])
+    files = [write(tmp_path / f"{i}.jsonl", part) for i, part in enumerate(parts)]
+    parts = [sources.JsonLinesDataSource({"train": file, "test": file}) for file in files]
+    return sources.ConcatenatedSource(*parts)
+
+
+def test_joined_sources_follow_one_another(joined):
+    assert words(joined, shuffle=False) == [f"w{i}" for i in range(7)]
+    assert joined.num_input_examples("train") == 7
+    assert joined.splits == ("train", "test")
+    assert len(joined.list_shards("train")) == 3
+
+
+def test_joined_sources_are_mixed_by_a_seed(joined):
+    orders = [words(joined, shuffle=True, seed=seed) for seed in range(4)]
+    assert orders == [words(joined, shuffle=True, seed=seed) for seed in range(4)]
+    assert all(sorted(order) == [f"w{i}" for i in range(7)] for order in orders)
+    # The last source is not always last.
+    assert {order[0] for order in orders} & {"w3", "w4", "w5", "w6"}
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_joined_sources_are_divided_over_processes(joined, shuffle):
+    shards = [
+        words(joined, shuffle=shuffle, seed=5, shard_info=seqio.ShardInfo(index, 3))
+        for index in range(3)
+    ]
+    assert list(map(len, shards)) == [3, 2, 2]
+    assert sorted(itertools.chain(*shards)) == [f"w{i}" for i in range(7)]
+
+
+def test_joined_sources_of_unknown_size_are_joined(joined):
+    def read(split, shuffle_files):
+        return tf.data.Dataset.from_tensors(
+            {name: tf.constant(v) for name, v in RECORDS[0].items()}
+        )
+
+    endless = seqio.FunctionDataSource(read, splits=["train", "test"])
+    both = sources.ConcatenatedSource(joined, endless)
+    assert both.num_input_examples("train") is None
+    assert sorted(words(both, shuffle=True)) == sorted([*words(joined, shuffle=False), "w0"])
+
+
+def test_joined_sources_have_the_same_splits(joined, source):
+    with pytest.raises(ValueError, match=r"\['test', 'train'\], \['train'\]\]\. Map the splits"):
+        sources.ConcatenatedSource(joined, source)
