@@ -25,7 +25,7 @@ def accuracy(targets: Sequence, predictions: Sequence) -> dict[str, float]:
     >>> accuracy(["walked", "ran"], ["walked", "runned"])
     {'accuracy': 50.0}
     """
-    _check_lengths(targets, predictions)
+    check_lengths(targets, predictions)
     hits = [target == prediction for target, prediction in zip(targets, predictions, strict=True)]
     return {"accuracy": 100.0 * float(np.mean(hits))}
 
@@ -38,7 +38,7 @@ def f1_score_with_invalid(targets: Sequence[int], predictions: Sequence[int]) ->
     """
     import sklearn.metrics
 
-    _check_lengths(targets, predictions)
+    check_lengths(targets, predictions)
     targets, predictions = np.asarray(targets), np.asarray(predictions)
     predictions = np.where(np.isin(predictions, (0, 1)), predictions, 1 - targets)
     return {"f1": 100.0 * float(sklearn.metrics.f1_score(targets, predictions, zero_division=0))}
@@ -52,7 +52,7 @@ def matthews_corrcoef(targets: Sequence[int], predictions: Sequence[int]) -> dic
     """
     import sklearn.metrics
 
-    _check_lengths(targets, predictions)
+    check_lengths(targets, predictions)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "A single label was found", UserWarning)
         value = sklearn.metrics.matthews_corrcoef(targets, predictions)
@@ -85,7 +85,7 @@ def squad(targets: Sequence[str | Sequence[str]], predictions: Sequence[str]) ->
 
     Source: SQuAD v1.1's evaluation script.
     """
-    _check_lengths(targets, predictions)
+    check_lengths(targets, predictions)
     matches, scores = [], []
     for target, prediction in zip(targets, predictions, strict=True):
         prediction = normalize_answer(prediction)
@@ -126,7 +126,7 @@ def rouge(targets: Sequence[str | Sequence[str]], predictions: Sequence[str]) ->
     """
     from rouge_score import rouge_scorer, scoring
 
-    _check_lengths(targets, predictions)
+    check_lengths(targets, predictions)
     scorer = rouge_scorer.RougeScorer(ROUGE_TYPES, use_stemmer=True)
     aggregator = scoring.BootstrapAggregator()
     for target, prediction in zip(targets, predictions, strict=True):
@@ -186,7 +186,7 @@ def bleu(targets: Sequence[str | Sequence[str]], predictions: Sequence[str]) -> 
     """
     import sacrebleu
 
-    _check_lengths(targets, predictions)
+    check_lengths(targets, predictions)
     # One stream for every example's first reference, one for the second; None where there is none.
     streams = itertools.zip_longest(*(_references(target) for target in targets))
     return {"bleu": sacrebleu.corpus_bleu(predictions, [list(stream) for stream in streams]).score}
@@ -203,10 +203,24 @@ def gen_len(
     No score: it is not in [0, 100]. Nothing where the model does not count its tokens
     (`aux_values` lacks "num_tokens"), as T5X's own models.
     """
-    _check_lengths(targets, predictions)
+    check_lengths(targets, predictions)
     if "num_tokens" not in aux_values:
         return {}
     return {"gen_len": round(float(np.mean(aux_values["num_tokens"])), 1)}
+
+
+def check_lengths(targets: Sequence, predictions: Sequence) -> None:
+    """Checks what every metric needs.
+
+    Raises:
+      ValueError: the numbers of targets and of predictions differ, or are zero.
+    """
+    if len(targets) != len(predictions) or not len(targets):
+        raise ValueError(
+            "A metric needs one prediction for each target, and at least one; got "
+            f"{len(targets)} targets and {len(predictions)} predictions. Check the split and the "
+            "evaluation's batches."
+        )
 
 
 def _references(target: str | Sequence[str]) -> list[str]:
@@ -256,19 +270,10 @@ def _token_f1(target: list[str], prediction: list[str]) -> float:
 def _correlation(name: str, targets: Sequence[float], predictions: Sequence[float]) -> float:
     import scipy.stats
 
-    _check_lengths(targets, predictions)
+    check_lengths(targets, predictions)
     if len(targets) < 2:
         return 0.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", scipy.stats.ConstantInputWarning)
         value = float(getattr(scipy.stats, name)(targets, predictions)[0])
     return 0.0 if np.isnan(value) else 100.0 * value
-
-
-def _check_lengths(targets: Sequence, predictions: Sequence) -> None:
-    if len(targets) != len(predictions) or not len(targets):
-        raise ValueError(
-            "A metric needs one prediction for each target, and at least one; got "
-            f"{len(targets)} targets and {len(predictions)} predictions. Check the split and the "
-            "evaluation's batches."
-        )
