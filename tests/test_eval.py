@@ -27,5 +27,7 @@ def test_an_evaluation_without_a_split_is_refused():
             batch_size=4,
             eval_batch_size=None,
             num_examples=None,
+            generation=None,
+            left_out_metrics=(),
             output_dir=None,
         )
