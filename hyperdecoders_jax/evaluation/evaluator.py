@@ -24,7 +24,7 @@ from jaxtyping import Float, Int, Shaped
 
 from hyperdecoders_jax import averages, types
 from hyperdecoders_jax.data import mixtures, pipeline
-from hyperdecoders_jax.evaluation import predictions
+from hyperdecoders_jax.evaluation import mrqa, predictions
 
 Metrics = dict[str, dict[str, float]]
 ScoreFn = Callable[[types.Batch], Float[np.ndarray, "batch dec_len"]]
@@ -89,7 +89,8 @@ class Evaluator:
       split: read from every task that has it.
       batch_size: examples of one call of the predict function, over all processes.
       num_examples: of each task, from the beginning; None: all.
-      output_dir: gets `TASK/STEP.jsonl` with the predictions; None: nothing is written.
+      output_dir: gets `TASK/STEP.jsonl` with the predictions, and for windows of questions what
+        `mrqa.write_answers` writes; None: nothing is written.
       seed: for tasks that draw at random even in evaluation.
       shard: (index, count) of the part of each batch that this process predicts, as
         `Partitioner.data_shard` gives it; processes may share one. None: one for each process.
@@ -210,13 +211,33 @@ class Evaluator:
             outputs[_TYPES.SCORE] = self._score(state, score_fn)
         metrics = _compute_metrics(task, state, outputs)
         if generated is not None and self._output_dir is not None and jax.process_index() == 0:
-            path = self._output_dir / task.name / f"{step}.jsonl"
-            predictions.write(path, _describe(state.examples, generated))
+            self._write(self._output_dir / task.name, step, state.examples, generated)
         logging.info(
             "Evaluated %d examples of %s in %.1f s: %s",
             len(state.examples.examples), task.name, time.monotonic() - start, metrics,
         )  # fmt: skip
         return metrics
+
+    def _write(
+        self,
+        folder: epath.Path,
+        step: int,
+        examples: pipeline.TaskExamples,
+        generated: _Generated,
+    ) -> None:
+        described = _describe(examples, generated)
+        predictions.write(folder / f"{step}.jsonl", described)
+        if mrqa.QUESTION in examples.examples[0]:
+            aux = generated.aux
+            mrqa.write_answers(
+                folder,
+                step,
+                examples.examples,
+                texts=[prediction.prediction for prediction in described],
+                log_likelihoods=aux["scores"],
+                num_tokens=aux["num_tokens"],
+                batch_num_tokens=aux["batch_num_tokens"],
+            )
 
     def _generate(self, state: _TaskState, predict_fn: PredictFn) -> _Generated:
         tokens, log_likelihoods = [], []

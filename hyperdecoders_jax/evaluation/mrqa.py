@@ -16,6 +16,9 @@ from etils import epath
 
 from hyperdecoders_jax.data import windows
 
+# The feature that a question's windows share, by which the evaluator knows them.
+QUESTION = "qid"
+
 
 def write_answers(
     folder: str | os.PathLike[str],
@@ -54,7 +57,7 @@ def write_answers(
         )
     scored, own = {}, {}
     for example, text, log_likelihood, num, batch_num in zip(examples, *columns, strict=True):
-        qid = example["qid"]
+        qid = example[QUESTION]
         qid = qid.decode() if isinstance(qid, bytes) else str(qid)
         scored.setdefault(qid, []).append((text, -float(log_likelihood) / int(batch_num)))
         own.setdefault(qid, []).append((text, -float(log_likelihood) / int(num)))

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import jax.numpy as jnp
 import numpy as np
@@ -122,6 +123,18 @@ def test_predictions_are_written_with_their_texts(tmp_path):
         predictions.Prediction("first", "yes", "yes", -1.0, "a"),
         predictions.Prediction("a question longer than that", "a long answer", "yes", -2.0, "a"),
     ]
+
+
+def test_windows_of_questions_leave_their_answers(tmp_path):
+    def name_question(ds):
+        return ds.map(lambda example: {**example, "qid": "one"})
+
+    task = task_of("a", ["yes", "no"])
+    task = task.replace(preprocessors=[*task.preprocessors, name_question])
+    evaluator_of(task, output_dir=tmp_path).evaluate(answer_yes, 7)
+    assert json.loads((tmp_path / "a" / "7-answers.json").read_text()) == {"one": "yes"}
+    scored = json.loads((tmp_path / "a" / "7-predicted_answers.json").read_text())
+    assert scored == {"one": [["yes", 0.25], ["yes", 0.5]]}
 
 
 def test_texts_are_decoded_where_tasks_keep_none():
