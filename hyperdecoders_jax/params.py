@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from hyperdecoders_jax import cli, text_table
 
 if TYPE_CHECKING:
+    from hyperdecoders_jax.data.mixtures import MixtureOrTask
     from hyperdecoders_jax.model import Model
     from hyperdecoders_jax.training.optimizer import OptimizerConfig
     from hyperdecoders_jax.training.trainable import TrainableConfig
@@ -24,8 +25,8 @@ def report(
     model: Model,
     trainable: TrainableConfig,
     optimizer: OptimizerConfig,
-    mixture_or_task_name: str,
     task_names: Sequence[str] | None,
+    mixture_tasks: Callable[[], Sequence[str]],
     register_tasks: Callable[[], None],
 ) -> int:
     """Prints the table and the bytes of a checkpoint; returns the exit code.
@@ -34,10 +35,10 @@ def report(
       model: whose parameters are counted.
       trainable: which of them are trained.
       optimizer: whose state a checkpoint holds.
-      mixture_or_task_name: whose tasks are counted where the model has parameters for each task
-        and neither it nor `task_names` says how many there are.
       task_names: the ordered list that numbers tasks, or None.
-      register_tasks: imports what registers tasks; called only if they must be counted.
+      mixture_tasks: gives the tasks to count where the model has parameters for each task and
+        neither it nor `task_names` says how many there are.
+      register_tasks: imports what registers tasks; called before `mixture_tasks` alone.
 
     Raises:
       ValueError: nothing is trained, or the tasks that are to be counted are not registered.
@@ -46,9 +47,7 @@ def report(
 
     if model.config.reads_tasks and model.config.num_tasks is None and task_names is None:
         register_tasks()
-        from hyperdecoders_jax.data import mixtures
-
-        task_names = mixtures.resolve_task_names(mixture_or_task_name)
+        task_names = mixture_tasks()
     shapes = model.for_tasks(task_names).param_shapes()
     trained, frozen = trainable_lib.split(shapes, trainable)
     print(format_counts(trained, frozen))
@@ -59,6 +58,13 @@ def report(
         f"({type(optimizer).__name__.removesuffix('Config')})."
     )
     return 0
+
+
+def mixture_tasks(mixture_or_task_name: MixtureOrTask) -> tuple[str, ...]:
+    """The tasks of a mixture; a function of its own, so that gin makes the mixture only for it."""
+    from hyperdecoders_jax.data import mixtures
+
+    return mixtures.resolve_task_names(mixture_or_task_name)
 
 
 def format_counts(trained: Params, frozen: Params) -> str:

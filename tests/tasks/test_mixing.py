@@ -1,5 +1,6 @@
 """Mixtures that a configuration makes: rates by hand, and every command's way to them."""
 
+import pathlib
 import subprocess
 import sys
 
@@ -192,3 +193,49 @@ def test_a_configuration_is_read_without_seqio():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.split() == ["False", "False"], result.stderr
+
+
+# Those of the original's configurations that set split_validation_test to false.
+UNDIVIDED = {
+    "glue_generated_none",
+    "glue_generated_task",
+    "glue_manual_none",
+    "glue_none_generated",
+    "glue_none_manual",
+    "glue_none_task",
+    "glue_task_none",
+}
+EXPERIMENTS = pathlib.Path(configuration.package_config_folder()) / "experiments"
+
+
+def split_config(name):
+    """What an experiment binds of its splits, macros replaced."""
+    text = configuration.read([f"experiments/{name}.gin"], (), configuration.search_path())
+    bound = {}
+    for binding in text.bindings:
+        if binding.statement.selector == "splits.SplitConfig":
+            value = binding.statement.value
+            if isinstance(value, configuration.MacroRead):
+                value, _ = text.macro_values[value.name]
+            bound[binding.statement.arg_name] = value
+    return SplitConfig(**bound)
+
+
+@pytest.mark.parametrize("folder", ["glue", "nli", "summarization", "summarization_nli"])
+def test_experiments_divide_data_as_the_original_s(folder):
+    limit = None if folder == "glue" else 1600
+    for path in (EXPERIMENTS / folder).glob("*.gin"):
+        is_divided = folder in ("glue", "summarization_nli") and path.stem not in UNDIVIDED
+        expected = SplitConfig(split_validation_test=is_divided, num_validation=limit)
+        assert split_config(f"{folder}/{path.stem}") == expected
+
+
+def test_an_experiment_evaluates_what_it_did_not_train_on():
+    files = ["experiments/glue/glue_manual_generated.gin"]
+    macros = {"MODEL_DIR": "/nowhere", "INITIAL_CHECKPOINT_PATH": None}
+    configuration.parse(files, [f"{name} = {value!r}" for name, value in macros.items()])
+    provider = gin.query_parameter("MIXTURE_OR_TASK_NAME/gin.macro.value").scoped_configurable_fn()
+    tasks = {task.name: task for task in mixtures.leaf_tasks(provider)}
+    assert len(tasks) == 8
+    registered = {name for name in tasks if seqio.TaskRegistry.get(name) is tasks[name]}
+    assert registered == {"glue_mnli_v200"}
