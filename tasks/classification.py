@@ -1,0 +1,105 @@
+"""Classification of one or two texts: IMDB, Yelp, TREC and PAWS, as the original writes them.
+
+A record of TFDS comes in, `<task> <field>: <text> …` and the label's number go out; IMDB's text has
+no field's name before it. Numbers of labels are those of the original, which are TFDS's.
+
+IMDB, Yelp and TREC have no validation split: `validation` and `test` are both their test split.
+
+Source: allenai/hyperdecoders, `tasks.py`; Maas et al. 2011, Zhang et al. 2015 (arXiv:1509.01626),
+Li and Roth 2002, Zhang et al. 2019 (arXiv:1904.01130).
+"""
+
+import seqio
+import tensorflow as tf
+
+from hyperdecoders_jax.tasks import metrics, postprocessors
+from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
+from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, join_fields
+from hyperdecoders_jax.tasks.registration import add_task
+
+SPLITS = {"train": "train", "validation": "test", "test": "test"}
+PAWS_SPLITS = {"train": "train", "validation": "validation", "test": "test"}
+
+Example = dict[str, tf.Tensor]
+
+
+@seqio.map_over_dataset
+def render_imdb(example: Example) -> Example:
+    """{"text": "So dull.", "label": 0} -> {"inputs": "imdb So dull.", "targets": "0"}"""
+    return {
+        "inputs": tf.strings.join(["imdb", example["text"]], separator=" "),
+        "targets": tf.strings.as_string(example["label"]),
+    }
+
+
+@seqio.map_over_dataset
+def render_yelp_polarity(example: Example) -> Example:
+    """{"text": "Best rolls in town.", "label": 1} ->
+    {"inputs": "yelp_polarity sentence: Best rolls in town.", "targets": "1"}
+    """
+    return {
+        "inputs": join_fields("yelp_polarity", {"sentence": example["text"]}, "sentence"),
+        "targets": tf.strings.as_string(example["label"]),
+    }
+
+
+@seqio.map_over_dataset
+def render_trec(example: Example) -> Example:
+    """{"text": "Who wrote Emma ?", "label-coarse": 3, "label-fine": 28} ->
+    {"inputs": "trec sentence: Who wrote Emma ?", "targets": "3"}
+
+    The labels are description, entity, abbreviation, human, number and location. (The Hugging Face
+    hub has ordered them otherwise since the original was written.)
+    """
+    return {
+        "inputs": join_fields("trec", {"sentence": example["text"]}, "sentence"),
+        "targets": tf.strings.as_string(example["label-coarse"]),
+    }
+
+
+@seqio.map_over_dataset
+def render_paws(example: Example) -> Example:
+    """{"sentence1": "From A to B .", "sentence2": "From B to A .", "label": 0} ->
+    {"inputs": "paws sentence1: From A to B . sentence2: From B to A .", "targets": "0"}
+    """
+    return {
+        "inputs": join_fields("paws", example, "sentence1", "sentence2"),
+        "targets": tf.strings.as_string(example["label"]),
+    }
+
+
+add_task(
+    "imdb_v100",
+    source=seqio.TfdsDataSource("imdb_reviews/plain_text:1.0.0", splits=SPLITS),
+    preprocessors=[render_imdb, *TOKENIZE],
+    postprocess_fn=postprocessors.to_text,
+    metric_fns=[metrics.accuracy],
+    output_features=OUTPUT_FEATURES,
+)
+
+add_task(
+    "yelp_polarity_v020",
+    source=seqio.TfdsDataSource("yelp_polarity_reviews:0.2.0", splits=SPLITS),
+    preprocessors=[render_yelp_polarity, *TOKENIZE],
+    postprocess_fn=postprocessors.to_text,
+    metric_fns=[metrics.accuracy],
+    output_features=OUTPUT_FEATURES,
+)
+
+add_task(
+    "trec_v100",
+    source=seqio.TfdsDataSource("trec:1.0.0", splits=SPLITS),
+    preprocessors=[render_trec, *TOKENIZE],
+    postprocess_fn=postprocessors.to_text,
+    metric_fns=[metrics.accuracy],
+    output_features=OUTPUT_FEATURES,
+)
+
+add_task(
+    "paws_v110",
+    source=seqio.TfdsDataSource("paws_wiki/labeled_final_tokenized:1.1.0", splits=PAWS_SPLITS),
+    preprocessors=[render_paws, *TOKENIZE],
+    postprocess_fn=postprocessors.to_text,
+    metric_fns=[metrics.accuracy],
+    output_features=OUTPUT_FEATURES,
+)
