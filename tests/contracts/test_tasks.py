@@ -1,8 +1,15 @@
-"""What every task of the package promises, whatever it is about."""
+"""What every task of the package promises, whatever it is about.
+
+Each is read through SeqIO from a folder in TFDS's form that holds a few hand-written records
+(`records.py`), and compared with texts that are written out (`rendered.py`).
+"""
 
 import ast
-import doctest
+import contextlib
+import functools
 import importlib
+import json
+import pathlib
 import pkgutil
 
 import numpy as np
@@ -11,17 +18,74 @@ import seqio
 import tensorflow as tf
 
 from hyperdecoders_jax import tasks
-from hyperdecoders_jax.data import vocabulary
-from hyperdecoders_jax.tasks import demo, glue, mixtures
+from hyperdecoders_jax.data import mixtures as data_mixtures
+from hyperdecoders_jax.data import pipeline, vocabulary
+from hyperdecoders_jax.evaluation import evaluator
+from hyperdecoders_jax.tasks import mixtures, sources
+from tests.contracts import records, rendered, tfds_folders
 
-MODULES = [
-    importlib.import_module(name)
-    for _, name, _ in pkgutil.walk_packages(tasks.__path__, "hyperdecoders_jax.tasks.")
-]
-# "glue_cola_v200" and "demo_topic" name the file that registers them.
-NAMES = sorted(name for name in seqio.TaskRegistry.names() if name.startswith(("glue_", "demo_")))
-PRETRAINING = "demo_pretrain"
-SUPERVISED = [name for name in NAMES if name != PRETRAINING]
+# They name tasks that other files register.
+LISTS_OF_NAMES = {"generation", "mixing", "mixtures", "splits"}
+
+
+def names_in(module):
+    """The registered tasks whose names stand in a module's code, each once."""
+    tree = ast.parse(pathlib.Path(module.__file__).read_text(encoding="utf-8"))
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    return sorted(texts & set(seqio.TaskRegistry.names()))
+
+
+FAMILIES = {
+    name: names_in(importlib.import_module(f"{tasks.__name__}.{name}"))
+    for _, name, _ in pkgutil.iter_modules(tasks.__path__)
+    if name not in LISTS_OF_NAMES
+}
+FAMILIES = {family: names for family, names in FAMILIES.items() if names}
+NAMES = sorted(name for names in FAMILIES.values() for name in names)
+# Their records come with the package; what they make of them is shown in their docstrings.
+PACKAGED = set(FAMILIES["demo"])
+
+
+def kind(name):
+    """All that makes a task's text and metrics, but the configuration of its data set."""
+    task = seqio.TaskRegistry.get(name)
+    steps = [s for s in task.preprocessors if not isinstance(s, seqio.CacheDatasetPlaceholder)]
+    first = next(leaf_sources(task.source))
+    is_tfds = isinstance(first, seqio.TfdsDataSource)
+    data_set = first.tfds_dataset.name.partition("/")[0] if is_tfds else name
+    return data_set, *steps, *task.metric_fns
+
+
+def leaf_sources(source):
+    """The sources that a source is made of."""
+    for part in getattr(source, "sources", ()):
+        yield from leaf_sources(part)
+    if not hasattr(source, "sources"):
+        yield source
+
+
+# The first of each kind: reading all of MRQA's sets, which differ in nothing else, takes long.
+READ = sorted({kind(name): name for name in reversed(NAMES)}.values())
+
+# Trained on, not evaluated.
+WITHOUT_METRICS = {"demo_pretrain", "t5_dpr_v110"}
+SCORED = [name for name in READ if name not in WITHOUT_METRICS]
+
+# Tasks that no mixture holds, by choice, and the lengths to read them with.
+NOT_MIXED = {
+    *FAMILIES.get("classification", ()),
+    *FAMILIES.get("multiple_choice", ()),
+    *FAMILIES.get("super_glue", ()),
+    *FAMILIES.get("translation", ()),
+    "glue_wnli_v200",
+    "scitail_v100",
+    "sick",
+    "snli_v110",
+    *(name for name in NAMES if name.startswith("mrqa_reg_")),
+}
+UNMIXED_LENGTHS = {"inputs": 512, "targets": 128}
+
+GARBAGE = ["", " ", "\x00", "-1", "1e999", "yes yes", "घर बड़ा है।", "{}\n[", "very long " * 500]
 
 
 @pytest.fixture(autouse=True)
@@ -32,92 +96,244 @@ def run_vocabulary():
     vocabulary.set_run_vocabulary(None)
 
 
+def tfds_loaders(task):
+    return [
+        source.tfds_dataset
+        for source in leaf_sources(task.source)
+        if isinstance(source, seqio.TfdsDataSource)
+    ]
+
+
+def stored_splits(source, split):
+    """The data sets that hold a split of a source, and what they call it."""
+    for leaf in leaf_sources(source):
+        if isinstance(leaf, seqio.TfdsDataSource):
+            yield leaf.tfds_dataset.name.partition(":")[0], leaf.tfds_dataset._map_split(split)
+        else:
+            path = pathlib.Path(*leaf.list_shards(split))
+            yield path.parent.name, path.stem
+
+
+def write_lines(source):
+    """Writes the files of JSON lines that a source reads, if they are not there."""
+    for split in source.splits:
+        path = pathlib.Path(*source.list_shards(split))
+        path.parent.mkdir(exist_ok=True)
+        rows = tfds_folders.part(path.stem, records.RECORDS[path.parent.name])
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def at_hand(folder, monkeypatch):
+    """A context in which the data of a task are where it looks for them."""
+    monkeypatch.setenv(sources.DATA_DIR_VARIABLE, str(folder))
+
+    @contextlib.contextmanager
+    def provide(task):
+        loaders = tfds_loaders(task)
+        for loader in loaders:
+            tfds_folders.write(loader.name, folder)
+            loader.override_data_dir(str(folder))
+        for source in leaf_sources(task.source):
+            if isinstance(source, sources.JsonLinesFolder):
+                write_lines(source)
+        yield
+        for loader in loaders:  # SeqIO keeps the folder with the task, which other tests share.
+            loader.override_data_dir(None)
+
+    return provide
+
+
+@pytest.fixture(scope="module")
+def read_examples():
+    @functools.cache
+    def read(name, split):
+        task = seqio.TaskRegistry.get(name)
+        return pipeline.read_examples(task, 0, lengths(name), split, num_examples=5).examples
+
+    return read
+
+
+@pytest.fixture
+def read(at_hand, read_examples):
+    """A function that gives a task's first validation examples, as SeqIO makes them."""
+
+    def read_at_hand(name, split=None):
+        task = seqio.TaskRegistry.get(name)
+        with at_hand(task):
+            return read_examples(name, split or evaluated_split(task))
+
+    return read_at_hand
+
+
+def evaluated_split(task):
+    return "validation" if "validation" in task.splits else task.splits[0]
+
+
+def tasks_of(mixture):
+    return {task.name for task in seqio.get_subtasks(seqio.get_mixture_or_task(mixture))}
+
+
+def mixtures_of(name):
+    return [mixture for mixture in mixtures.TASK_FEATURE_LENGTHS if name in tasks_of(mixture)]
+
+
+def lengths(name):
+    """What examples of a task must fit, in every mixture that holds it."""
+    stated = [mixtures.TASK_FEATURE_LENGTHS[mixture] for mixture in mixtures_of(name)]
+    return min(stated or [UNMIXED_LENGTHS], key=lambda tokens: tokens["inputs"])
+
+
+def right_text(example):
+    """What a perfect model answers: the target, or anything else if that is the wrong one (WSC)."""
+    is_wrong = "label" in example and not example["label"]
+    return "something else" if is_wrong else example["targets_pretokenized"].decode()
+
+
+def scores_of(task, examples, texts):
+    """All metrics of a task for given predictions of its examples."""
+    targets = [
+        task.postprocess_fn(
+            example["targets_pretokenized"].decode(), example=example, is_target=True
+        )
+        for example in examples
+    ]
+    predictions = [
+        task.postprocess_fn(text, example=example, is_target=False)
+        for text, example in zip(texts, examples, strict=True)
+    ]
+    aux = dict.fromkeys(("scores", "num_tokens", "batch_num_tokens"), [1.0] * len(examples))
+    results = {}
+    for function in task.predict_metric_fns:
+        results |= function(targets, predictions)
+    for function in task.predict_with_aux_metric_fns:
+        results |= function(targets, predictions, aux)
+    return {name: value for name, value in results.items() if name != "gen_len"}
+
+
 def shown_example(name):
     """The record and the rendering that the docstring of a task's first step shows."""
     step = seqio.TaskRegistry.get(name).preprocessors[0]
-    record, rendered = step.__doc__.split("\n\n")[0].split("->")
-    return ast.literal_eval(record.strip()), ast.literal_eval(rendered.strip())
+    record, text = step.__doc__.split("\n\n")[0].split("->")
+    return ast.literal_eval(record.strip()), ast.literal_eval(text.strip())
 
 
-def to_dataset(record):
-    tensors = {
-        name: tf.constant(value, tf.float32) if isinstance(value, float) else tf.constant(value)
-        for name, value in record.items()
-    }
-    return tf.data.Dataset.from_tensors(tensors)
+def test_every_task_is_named_in_the_one_file_that_registers_it():
+    assert len(NAMES) == len(set(NAMES))
+    for mixture in mixtures.TASK_FEATURE_LENGTHS:
+        assert tasks_of(mixture) <= set(NAMES)
 
 
-def preprocess(name, record, sequence_length=None):
-    task = seqio.TaskRegistry.get(name)
-    dataset = task.preprocess_precache(to_dataset(record), seed=0)
-    dataset = task.preprocess_postcache(dataset, sequence_length, seed=0)
-    return list(dataset.as_numpy_iterator())
-
-
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
-def test_the_examples_in_docstrings_run(module):
-    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
-
-
-def test_all_tasks_are_known():
-    assert len(NAMES) == 8 + 6 + 1
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted({*FAMILIES["demo"], *FAMILIES["glue"]}))
 def test_a_task_shows_an_example_that_is_true(name):
-    record, rendered = shown_example(name)
+    record, text = shown_example(name)
+    tensors = {
+        field: tf.constant(value, tf.float32 if isinstance(value, float) else None)
+        for field, value in record.items()
+    }
     first_step = seqio.TaskRegistry.get(name).preprocessors[0]
-    [example] = first_step(to_dataset(record)).as_numpy_iterator()
-    assert {key: text.decode() for key, text in example.items()} == rendered
-
-
-@pytest.mark.parametrize("name", SUPERVISED)
-def test_an_example_becomes_tokens_that_end_in_eos_and_decode_to_the_text(name, run_vocabulary):
-    record, rendered = shown_example(name)
-    [example] = preprocess(name, record)
-    for feature, text in rendered.items():
-        ids = example[feature]
-        assert ids.dtype == np.int32
-        assert ids[-1] == 1
-        assert 0 not in ids
-        assert run_vocabulary.decode(ids.tolist()) == text.strip()
-        assert example[f"{feature}_pretokenized"].decode() == text
-
-
-@pytest.mark.parametrize("name", SUPERVISED)
-def test_a_perfect_prediction_scores_a_hundred(name):
-    task = seqio.TaskRegistry.get(name)
-    texts = ["0", "1", "1", "0", "1"] if name.startswith("glue_") else ["word", "words", "worded"]
-    values = [task.postprocess_fn(text, is_target=True, example={}) for text in texts]
-    assert task.metric_fns == task.predict_metric_fns
-    scores = [score for metric_fn in task.metric_fns for score in metric_fn(values, values).items()]
-    assert scores
-    for key, score in scores:
-        assert score == pytest.approx(100), key
-
-
-@pytest.mark.parametrize("name", SUPERVISED)
-def test_a_task_is_in_a_mixture_that_states_its_lengths(name):
-    mixture = name.partition("_")[0]
-    assert name in {task.name for task in seqio.MixtureRegistry.get(mixture).tasks}
-    [example] = preprocess(name, shown_example(name)[0])
-    for feature, length in mixtures.TASK_FEATURE_LENGTHS[mixture].items():
-        assert len(example[feature]) <= length
+    [example] = first_step(tf.data.Dataset.from_tensors(tensors)).as_numpy_iterator()
+    assert {key: value.decode() for key, value in example.items()} == text
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_task_has_the_features_and_splits_that_runs_rely_on(name):
+def test_a_task_has_the_features_that_runs_rely_on(name):
     task = seqio.TaskRegistry.get(name)
     for feature in ("inputs", "targets"):
         assert task.output_features[feature].vocabulary is vocabulary.RUN_VOCABULARY
         assert task.output_features[feature].add_eos
-    assert set(task.splits) >= {"train", "validation"}
 
 
-@pytest.mark.parametrize("module", [demo, glue])
-def test_a_task_is_registered_by_its_literal_name(module):
-    with open(module.__file__, encoding="utf-8") as file:
-        source = file.read()
-    family = module.__name__.rpartition(".")[2]
-    for name in NAMES:
-        assert (f'"{name}"' in source) == name.startswith(f"{family}_")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cache_holds_the_text_of_a_task(name):
+    steps = seqio.TaskRegistry.get(name).preprocessors
+    [place] = [
+        place for place, step in enumerate(steps) if isinstance(step, seqio.CacheDatasetPlaceholder)
+    ]
+    assert 0 < place < len(steps)
+
+
+@pytest.mark.parametrize("name", sorted({*FAMILIES["demo"], *FAMILIES["glue"]}))
+def test_a_task_is_in_a_mixture_that_states_its_lengths_or_listed_as_in_none(name):
+    assert mixtures_of(name) or name in NOT_MIXED
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - PACKAGED))
+def test_every_split_of_a_task_is_a_split_of_its_data_set(name, at_hand):
+    task = seqio.TaskRegistry.get(name)
+    with at_hand(task):
+        for split in task.splits:
+            data_mixtures.check_data_are_there(task, split)
+            parts = [
+                tfds_folders.part(kept, records.RECORDS[data_set])
+                for data_set, kept in stored_splits(task.source, split)
+            ]
+            assert parts
+            assert task.num_input_examples(split) == sum(map(len, parts))
+
+
+def test_every_task_has_its_texts_written_out():
+    assert set(rendered.RENDERED) >= set(READ) - PACKAGED
+
+
+@pytest.mark.parametrize("name", sorted(set(READ) - PACKAGED))
+def test_the_first_record_reads_as_it_is_written_out(name, read):
+    first = read(name)[0]
+    texts = tuple(first[f"{feature}_pretokenized"].decode() for feature in ("inputs", "targets"))
+    assert texts == rendered.RENDERED[name]
+
+
+@pytest.mark.parametrize("name", READ)
+def test_examples_are_tokens_that_end_in_eos_and_fit_their_lengths(name, read, run_vocabulary):
+    for example in read(name):
+        for feature, length in lengths(name).items():
+            ids = example[feature]
+            assert ids.dtype == np.int32
+            assert ids[-1] == 1
+            assert ids.min() > 0
+            assert ids.max() < run_vocabulary.vocab_size
+            assert len(ids) <= length
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_the_targets_score_a_hundred_and_garbage_does_not(name, read):
+    task = seqio.TaskRegistry.get(name)
+    examples = read(name)
+    perfect = scores_of(task, examples, [right_text(example) for example in examples])
+    worthless = scores_of(task, examples, ["घर\x00"] * len(examples))
+    assert perfect
+    assert perfect == pytest.approx(dict.fromkeys(perfect, 100))
+    assert perfect.keys() == worthless.keys()
+    assert max(worthless.values()) < 50
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_any_text_can_be_a_prediction(name, read):
+    task = seqio.TaskRegistry.get(name)
+    example = read(name)[0]
+    for text in GARBAGE:
+        assert np.isfinite(list(scores_of(task, [example], [text]).values())).all()
+
+
+@pytest.mark.parametrize("name", [min(set(names) & set(SCORED)) for names in FAMILIES.values()])
+def test_the_evaluator_scores_the_targets_a_hundred(name, at_hand, tmp_path):
+    class Perfect:
+        def __init__(self, batch, task_name):
+            assert task_name == name
+            self.tokens = np.asarray(batch.decoder_target_tokens)[:, None]
+            self.log_likelihoods = np.zeros(self.tokens.shape[:2])
+
+    task = seqio.TaskRegistry.get(name)
+    with at_hand(task):
+        evaluate = evaluator.Evaluator(
+            name, None, lengths(name), evaluated_split(task), 4, num_examples=5, output_dir=tmp_path
+        )
+        scores = evaluate(Perfect, step=3)[name]
+    scores.pop("gen_len", None)
+    assert scores == pytest.approx(dict.fromkeys(scores, 100))
+    assert (tmp_path / name / "3.jsonl").exists()
