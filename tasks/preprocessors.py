@@ -5,7 +5,7 @@ more, T5's span corruption.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import seqio
 import tensorflow as tf
@@ -17,6 +17,9 @@ TOKENIZE = (
     seqio.preprocessors.tokenize,
     seqio.preprocessors.append_eos_after_trim,
 )
+
+# What T5 writes for a target that it does not know: the secret labels of a test split.
+UNKNOWN = "<unk>"
 
 
 def join_fields(prefix: str, example: Mapping[str, tf.Tensor], *names: str) -> tf.Tensor:
@@ -30,6 +33,15 @@ def join_fields(prefix: str, example: Mapping[str, tf.Tensor], *names: str) -> t
     for name in names:
         pieces += [f"{name}:", example[name]]
     return tf.strings.join(pieces, separator=" ")
+
+
+def label_name(labels: Sequence[str], number: tf.Tensor) -> tf.Tensor:
+    """A label in words; "<unk>" for -1, which stands for a label that is secret.
+
+    >>> label_name(("no", "yes"), 1).numpy(), label_name(("no", "yes"), -1).numpy()
+    (b'yes', b'<unk>')
+    """
+    return tf.gather([UNKNOWN, *labels], number + 1)
 
 
 def corrupt_spans(

@@ -21,3 +21,28 @@ def test_to_int_marks_what_is_no_number(text, label):
 )
 def test_to_float_marks_what_is_no_finite_number(text, score):
     assert postprocessors.to_float(text, example={}, is_target=False) == score
+
+
+@pytest.mark.parametrize(
+    ("text", "candidate", "answer"),
+    [
+        ("the boy", "The boy", 1),
+        ("bunny", "the fuzzy bunny", 1),
+        ("Their fuzzy bunny", "a Bunny", 1),
+        ("Bob", "Bob's hat", 0),
+        ("Bob's", "Bob's hat", 1),
+        ("fuzzy cat", "fuzzy bunny", 0),
+        ("bunny fuzzy", "fuzzy bunny", 1),
+        ("घर", "fuzzy bunny", 0),
+        ("", "Bob", -1),
+        ("the  his", "Bob", -1),
+    ],
+)
+def test_wsc_compares_words_without_determiners(text, candidate, answer):
+    example = {"targets_pretokenized": candidate.encode(), "label": 0}
+    assert postprocessors.wsc(text, example=example, is_target=False) == answer
+
+
+def test_a_target_that_is_scored_is_a_label():
+    with pytest.raises(ValueError, match=r"must be one of \('no', 'yes'\); got '<unk>'\. The lab"):
+        postprocessors.to_label("<unk>", labels=("no", "yes"), is_target=True)
