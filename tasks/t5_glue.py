@@ -1,0 +1,204 @@
+"""GLUE's eight tasks in T5's text format, whose labels are words; HyperGrid trains on them.
+
+A record of TFDS comes in, its fields as in `tasks/glue.py` and the label's name go out, such as
+"cola sentence: It is raining." and "acceptable". Scored are the labels' numbers; other text is -1.
+
+`validation` is the official one, for MNLI of matched genres; it has `validation_mismatched` too.
+`test` (and MNLI's `test_mismatched`) can be predicted but not scored: its labels are secret, and
+its targets read "<unk>".
+
+Source: google-research/text-to-text-transfer-transformer, `t5/data/glue_utils.py`; Raffel et al.
+2020 (arXiv:1910.10683), appendix D.
+"""
+
+import functools
+
+import seqio
+import tensorflow as tf
+
+from hyperdecoders_jax.tasks import metrics, postprocessors
+from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
+from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, join_fields, label_name
+from hyperdecoders_jax.tasks.registration import add_task
+
+SPLITS = {"train": "train", "validation": "validation", "test": "test"}
+MNLI_SPLITS = {
+    "train": "train",
+    "validation": "validation_matched",
+    "validation_mismatched": "validation_mismatched",
+    "test": "test_matched",
+    "test_mismatched": "test_mismatched",
+}
+
+COLA_LABELS = ("unacceptable", "acceptable")
+SST2_LABELS = ("negative", "positive")
+MRPC_LABELS = ("not_equivalent", "equivalent")
+QQP_LABELS = ("not_duplicate", "duplicate")
+MNLI_LABELS = ("entailment", "neutral", "contradiction")
+QNLI_LABELS = ("entailment", "not_entailment")
+RTE_LABELS = ("entailment", "not_entailment")
+
+Example = dict[str, tf.Tensor]
+
+
+@seqio.map_over_dataset
+def render_cola(example: Example) -> Example:
+    """{"sentence": "It rains.", "label": 1} ->
+    {"inputs": "cola sentence: It rains.", "targets": "acceptable"}
+    """
+    return {
+        "inputs": join_fields("cola", example, "sentence"),
+        "targets": label_name(COLA_LABELS, example["label"]),
+    }
+
+
+@seqio.map_over_dataset
+def render_sst2(example: Example) -> Example:
+    """{"sentence": "so dull ", "label": 0} ->
+    {"inputs": "sst2 sentence: so dull ", "targets": "negative"}
+    """
+    return {
+        "inputs": join_fields("sst2", example, "sentence"),
+        "targets": label_name(SST2_LABELS, example["label"]),
+    }
+
+
+@seqio.map_over_dataset
+def render_mrpc(example: Example) -> Example:
+    """{"sentence1": "It rains.", "sentence2": "It pours.", "label": 1} ->
+    {"inputs": "mrpc sentence1: It rains. sentence2: It pours.", "targets": "equivalent"}
+    """
+    return {
+        "inputs": join_fields("mrpc", example, "sentence1", "sentence2"),
+        "targets": label_name(MRPC_LABELS, example["label"]),
+    }
+
+
+@seqio.map_over_dataset
+def render_stsb(example: Example) -> Example:
+    """{"sentence1": "It rains.", "sentence2": "It pours.", "label": 3.75} ->
+    {"inputs": "stsb sentence1: It rains. sentence2: It pours.", "targets": "3.8"}
+
+    The score is rounded to 0.2, half to even.
+    """
+    return {
+        "inputs": join_fields("stsb", example, "sentence1", "sentence2"),
+        "targets": tf.strings.as_string(tf.round(example["label"] * 5) / 5, precision=1),
+    }
+
+
+@seqio.map_over_dataset
+def render_qqp(example: Example) -> Example:
+    """{"question1": "Does it rain?", "question2": "Is it raining?", "label": 1} ->
+    {"inputs": "qqp question1: Does it rain? question2: Is it raining?", "targets": "duplicate"}
+    """
+    return {
+        "inputs": join_fields("qqp", example, "question1", "question2"),
+        "targets": label_name(QQP_LABELS, example["label"]),
+    }
+
+
+@seqio.map_over_dataset
+def render_mnli(example: Example) -> Example:
+    """{"premise": "It rains.", "hypothesis": "It is dry.", "label": 2} ->
+    {"inputs": "mnli hypothesis: It is dry. premise: It rains.", "targets": "contradiction"}
+    """
+    return {
+        "inputs": join_fields("mnli", example, "hypothesis", "premise"),
+        "targets": label_name(MNLI_LABELS, example["label"]),
+    }
+
+
+@seqio.map_over_dataset
+def render_qnli(example: Example) -> Example:
+    """{"question": "Does it rain?", "sentence": "It pours.", "label": 0} ->
+    {"inputs": "qnli question: Does it rain? sentence: It pours.", "targets": "entailment"}
+    """
+    return {
+        "inputs": join_fields("qnli", example, "question", "sentence"),
+        "targets": label_name(QNLI_LABELS, example["label"]),
+    }
+
+
+@seqio.map_over_dataset
+def render_rte(example: Example) -> Example:
+    """{"sentence1": "It pours.", "sentence2": "It rains.", "label": 0} ->
+    {"inputs": "rte sentence1: It pours. sentence2: It rains.", "targets": "entailment"}
+    """
+    return {
+        "inputs": join_fields("rte", example, "sentence1", "sentence2"),
+        "targets": label_name(RTE_LABELS, example["label"]),
+    }
+
+
+add_task(
+    "t5_glue_cola_v200",
+    source=seqio.TfdsDataSource("glue/cola:2.0.0", splits=SPLITS),
+    preprocessors=[render_cola, *TOKENIZE],
+    postprocess_fn=functools.partial(postprocessors.to_label, labels=COLA_LABELS),
+    metric_fns=[metrics.matthews_corrcoef],
+    output_features=OUTPUT_FEATURES,
+)
+
+add_task(
+    "t5_glue_sst2_v200",
+    source=seqio.TfdsDataSource("glue/sst2:2.0.0", splits=SPLITS),
+    preprocessors=[render_sst2, *TOKENIZE],
+    postprocess_fn=functools.partial(postprocessors.to_label, labels=SST2_LABELS),
+    metric_fns=[metrics.accuracy],
+    output_features=OUTPUT_FEATURES,
+)
+
+add_task(
+    "t5_glue_mrpc_v200",
+    source=seqio.TfdsDataSource("glue/mrpc:2.0.0", splits=SPLITS),
+    preprocessors=[render_mrpc, *TOKENIZE],
+    postprocess_fn=functools.partial(postprocessors.to_label, labels=MRPC_LABELS),
+    metric_fns=[metrics.f1_score_with_invalid, metrics.accuracy],
+    output_features=OUTPUT_FEATURES,
+)
+
+add_task(
+    "t5_glue_stsb_v200",
+    source=seqio.TfdsDataSource("glue/stsb:2.0.0", splits=SPLITS),
+    preprocessors=[render_stsb, *TOKENIZE],
+    postprocess_fn=postprocessors.to_float,
+    metric_fns=[metrics.pearson_corrcoef, metrics.spearman_corrcoef],
+    output_features=OUTPUT_FEATURES,
+)
+
+add_task(
+    "t5_glue_qqp_v200",
+    source=seqio.TfdsDataSource("glue/qqp:2.0.0", splits=SPLITS),
+    preprocessors=[render_qqp, *TOKENIZE],
+    postprocess_fn=functools.partial(postprocessors.to_label, labels=QQP_LABELS),
+    metric_fns=[metrics.f1_score_with_invalid, metrics.accuracy],
+    output_features=OUTPUT_FEATURES,
+)
+
+add_task(
+    "t5_glue_mnli_v200",
+    source=seqio.TfdsDataSource("glue/mnli:2.0.0", splits=MNLI_SPLITS),
+    preprocessors=[render_mnli, *TOKENIZE],
+    postprocess_fn=functools.partial(postprocessors.to_label, labels=MNLI_LABELS),
+    metric_fns=[metrics.accuracy],
+    output_features=OUTPUT_FEATURES,
+)
+
+add_task(
+    "t5_glue_qnli_v200",
+    source=seqio.TfdsDataSource("glue/qnli:2.0.0", splits=SPLITS),
+    preprocessors=[render_qnli, *TOKENIZE],
+    postprocess_fn=functools.partial(postprocessors.to_label, labels=QNLI_LABELS),
+    metric_fns=[metrics.accuracy],
+    output_features=OUTPUT_FEATURES,
+)
+
+add_task(
+    "t5_glue_rte_v200",
+    source=seqio.TfdsDataSource("glue/rte:2.0.0", splits=SPLITS),
+    preprocessors=[render_rte, *TOKENIZE],
+    postprocess_fn=functools.partial(postprocessors.to_label, labels=RTE_LABELS),
+    metric_fns=[metrics.accuracy],
+    output_features=OUTPUT_FEATURES,
+)
