@@ -11,10 +11,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 import seqio
-import tensorflow as tf
 from absl import logging
 
 from hyperdecoders_jax import nearest, text_table, types
+from hyperdecoders_jax.data import cache, offline
 
 MixtureOrTask = str | seqio.Task | seqio.Mixture
 FEATURES = ("inputs", "targets")
@@ -52,12 +52,15 @@ def get_mixture_or_task(mixture_or_task: MixtureOrTask) -> seqio.Task | seqio.Mi
     return seqio.get_mixture_or_task(mixture_or_task)
 
 
-def leaf_tasks(mixture_or_task: MixtureOrTask, split: str | None = None) -> list[seqio.Task]:
+def leaf_tasks(
+    mixture_or_task: MixtureOrTask, split: str | None = None, use_cached: bool = False
+) -> list[seqio.Task]:
     """All tasks of a mixture and of the mixtures in it, sorted by name.
 
     Args:
       mixture_or_task: what holds them.
       split: leaves out the tasks that lack it, with a warning that names them, once.
+      use_cached: whether the split is read from SeqIO's caches, so that these must be there.
 
     Raises:
       ValueError: no task has the split, or the data of a task are not there.
@@ -67,7 +70,7 @@ def leaf_tasks(mixture_or_task: MixtureOrTask, split: str | None = None) -> list
     if split is None:
         return tasks
     for task in tasks:
-        check_data_are_there(task, split)
+        check_data_are_there(task, split, use_cached)
     with_split = [task for task in tasks if split in task.splits]
     if not with_split:
         known = sorted({name for task in tasks for name in task.splits})
@@ -135,40 +138,15 @@ def task_number(name: str, task_names: Sequence[str], accepts_unseen: bool = Fal
     return list(task_names).index(name)
 
 
-def check_data_are_there(task: seqio.Task, split: str) -> None:
-    """Raises, with what to run and where it looked, if the files of a task are missing.
+def check_data_are_there(task: seqio.Task, split: str, use_cached: bool = False) -> None:
+    """Raises, with where it looked and what to run, if what a task reads is not on this machine.
 
     SeqIO would start a download instead, in the middle of a run and on every host.
     """
-    source = task.source
-    if isinstance(source, seqio.TfdsDataSource) and not source.tfds_dataset.tfds_splits:
-        name = source.tfds_dataset.name
-        try:
-            builder = source.tfds_dataset.builder
-        except (AssertionError, ImportError, ValueError) as error:
-            reason = str(error).partition("\n")[0].rstrip(".")  # The rest lists all of TFDS.
-            raise ValueError(
-                f"The data of task {task.name!r} must be a data set that TFDS knows; got {name!r} "
-                f"({reason}). Correct the name and version in the task, or install a TFDS that has "
-                "them."
-            ) from error
-        if not builder.is_prepared():
-            root = source.tfds_dataset.data_dir or builder.data_dir_root
-            raise ValueError(
-                f"The data of task {task.name!r} must be on disk before they are read; there is no "
-                f'{name} in {builder.data_dir} (looked under {root}). Run `python -c "import '
-                f"tensorflow_datasets as tfds; tfds.load('{name}', data_dir='{root}')\"` where "
-                "there is a network, or name the folder that holds it with --tfds_data_dir=FOLDER."
-            )
-    elif isinstance(source, seqio.FileDataSource) and split in source.splits:
-        pattern = source._split_to_filepattern[split]
-        files = source.list_shards(split)
-        if not files or not tf.io.gfile.exists(files[0]):
-            raise ValueError(
-                f"The data of task {task.name!r} must be on disk before they are read; no file "
-                f"matches {pattern} for split {split!r}. Put the files there, or correct the "
-                "task's file pattern."
-            )
+    if use_cached:
+        cache.check(task, split)
+    else:
+        offline.check(task, split)
 
 
 def check_lengths(task_feature_lengths: Mapping[str, int]) -> None:
@@ -232,13 +210,18 @@ def mixing_rates(mixture_or_task: MixtureOrTask, tasks: Sequence[seqio.Task]) ->
     return {name: rate / total for name, rate in rates.items()}
 
 
-def mixing_table(mixture_or_task: MixtureOrTask, split: str) -> dict[str, MixingRow]:
+def mixing_table(
+    mixture_or_task: MixtureOrTask, split: str, use_cached: bool = False
+) -> dict[str, MixingRow]:
     """What each task contributes to a split of the mixture, keyed by task, sorted by name."""
-    tasks = leaf_tasks(mixture_or_task, split)
+    tasks = leaf_tasks(mixture_or_task, split, use_cached)
     rates = mixing_rates(mixture_or_task, tasks)
     table = {}
     for task in tasks:
-        size = task.num_input_examples(split)
+        if use_cached:
+            size = task.get_cached_stats(split)["examples"]
+        else:
+            size = task.num_input_examples(split)
         known = size is not None and math.isfinite(size)
         table[task.name] = MixingRow(rates[task.name], int(size) if known else None)
     return table

@@ -72,6 +72,7 @@ class PipelineConfig:
       task_names: the ordered list that numbers tasks; None: the mixture's tasks sorted by name.
       is_small_vocabulary_allowed: accepts a vocabulary that leaves 128 or more rows of the model's
         embedding unused, which otherwise counts as another model's.
+      use_cached: reads text from SeqIO's caches (`seqio.add_global_cache_dirs`), not from the data.
     """
 
     mixture_or_task_name: mixtures.MixtureOrTask
@@ -85,6 +86,7 @@ class PipelineConfig:
     truncate_targets: bool = False
     task_names: Sequence[str] | None = None
     is_small_vocabulary_allowed: bool = False
+    use_cached: bool = False
 
     def __post_init__(self):
         mixtures.check_lengths(self.task_feature_lengths)
@@ -257,7 +259,7 @@ class _Mixer:
                 f"batch_size={config.batch_size} for {process_count} processes. "
                 f"Set BATCH_SIZE to a multiple of {process_count}."
             )
-        tasks = mixtures.leaf_tasks(config.mixture_or_task_name, config.split)
+        tasks = mixtures.leaf_tasks(config.mixture_or_task_name, config.split, config.use_cached)
         mixtures.check_features_agree(tasks)
         self.task_names = mixtures.resolve_task_names(
             config.mixture_or_task_name, config.task_names
@@ -459,7 +461,15 @@ def _read_rows(
             row[f"{name}_len"] = tf.shape(ids)[0]
         return row
 
-    ds = _task_dataset(task, config.task_feature_lengths, config.split, config.shuffle, seed, shard)
+    ds = _task_dataset(
+        task,
+        config.task_feature_lengths,
+        config.split,
+        config.shuffle,
+        seed,
+        shard,
+        config.use_cached,
+    )
     if num_examples is not None:
         ds = ds.take(num_examples)
     ds = ds.map(fit, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -490,6 +500,7 @@ def _task_dataset(
     shuffle: bool,
     seed: int,
     shard: seqio.ShardInfo | None = None,
+    use_cached: bool = False,
 ) -> tf.data.Dataset:
     """One epoch of a task as SeqIO gives it, nothing cut, the same each time for the same seed."""
     task = task.replace(
@@ -506,6 +517,7 @@ def _task_dataset(
         ds = task.get_dataset(
             sequence_length=task_feature_lengths,
             split=split,
+            use_cached=use_cached,
             shuffle=shuffle,
             shuffle_buffer_size=1,
             seed=seed,
@@ -655,6 +667,7 @@ def read_examples(
     num_examples: int | None = None,
     seed: int = 0,
     warns: bool = True,
+    use_cached: bool = False,
 ) -> TaskExamples:
     """Reads a split of a task, in the task's own order, into memory.
 
@@ -666,9 +679,12 @@ def read_examples(
       num_examples: at most these, from the beginning; None: all.
       seed: for tasks that draw at random even in evaluation (few-shot prompts).
       warns: whether it says how many examples are longer than their length.
+      use_cached: reads text from SeqIO's caches, not from the data.
     """
     _keep_tensorflow_off_accelerators()
-    ds = _task_dataset(task, task_feature_lengths, split, shuffle=False, seed=seed)
+    ds = _task_dataset(
+        task, task_feature_lengths, split, shuffle=False, seed=seed, use_cached=use_cached
+    )
     if num_examples is not None:
         ds = ds.take(num_examples)
     examples = list(ds.as_numpy_iterator())
@@ -726,12 +742,12 @@ def preflight(
       ValueError: the first problem found, and what to do about it.
     """
     _keep_tensorflow_off_accelerators()
-    tasks = mixtures.leaf_tasks(config.mixture_or_task_name, config.split)
+    tasks = mixtures.leaf_tasks(config.mixture_or_task_name, config.split, config.use_cached)
     mixtures.check_features_agree(tasks)
     mixtures.resolve_task_names(config.mixture_or_task_name, config.task_names)
     if vocab_size is not None:
         _check_vocabulary(tasks[0], vocab_size, config.is_small_vocabulary_allowed)
-    table = mixtures.mixing_table(config.mixture_or_task_name, config.split)
+    table = mixtures.mixing_table(config.mixture_or_task_name, config.split, config.use_cached)
     deadline = time.monotonic() + budget_secs
     return {
         task.name: _check_examples(task, config, table[task.name], num_examples, deadline)

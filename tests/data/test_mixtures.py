@@ -95,7 +95,8 @@ def test_missing_tfds_data_say_where_they_were_looked_for_and_what_to_run(make_t
     with pytest.raises(ValueError, match=r"no glue/rte:2.0.0 in") as error:
         mixtures.leaf_tasks(task, "train")
     assert str(tmp_path) in str(error.value)
-    assert "tfds.load('glue/rte:2.0.0'" in str(error.value)
+    command = f"`hyperdecoders tasks --prepare rte --tfds_data_dir={tmp_path}`"
+    assert command in str(error.value)
     assert "--tfds_data_dir" in str(error.value)
     assert not list(tmp_path.iterdir())
 

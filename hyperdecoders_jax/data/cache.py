@@ -1,0 +1,168 @@
+"""A task in; its text as a SeqIO cache on disk, out.
+
+SeqIO reads such a folder with `use_cached=True`, here and under T5X. It holds what the steps before
+`seqio.CacheDatasetPlaceholder` make: text, which serves every vocabulary and every length. SeqIO's
+own `seqio_cache_tasks` writes the same files on many machines, but shuffles the examples, wants a
+vocabulary, and needs Apache Beam, which today cannot be installed beside SentencePiece (each wants
+another protobuf). Here a cache gives the very examples that the data give, in their order.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator
+
+import seqio
+import tensorflow as tf
+
+from hyperdecoders_jax.data import offline
+
+# SeqIO takes a folder for a cache once this is in it.
+_COMPLETED = "COMPLETED"
+# SeqIO's reader takes this many examples from each of this many files in turn.
+_BLOCK_LEN = _MAX_SHARDS = 16
+# What SeqIO restores from a tf.train.Example.
+_DTYPES = ("string", "int64", "int32", "bool", "float32")
+
+
+def check(task: seqio.Task, split: str) -> None:
+    """Checks that a task's split is in a cache where SeqIO looks for it.
+
+    Raises:
+      ValueError: it is not; says where it was looked for and which command writes it.
+    """
+    _check_supports_caching(task)
+    registered = task.name in seqio.TaskRegistry.names()
+    if registered and seqio.TaskRegistry.get(task.name).source is not task.source:
+        raise ValueError(
+            f"A cache holds the splits that a task was registered with; {task.name!r} is read from "
+            "others, which this run makes of them. Set USE_CACHED_TASKS = False."
+        )
+    folders = seqio.get_global_cache_dirs()
+    command = f"`hyperdecoders tasks --cache {task.name} --cache_dir=FOLDER`"
+    if task.cache_dir is None:
+        raise ValueError(
+            f"A task must be in a cache to be read with USE_CACHED_TASKS; {task.name!r} is in none "
+            f"of {list(folders)}. Write it with {command} and name it with "
+            "--seqio_additional_cache_dirs=FOLDER, or set USE_CACHED_TASKS = False."
+        )
+    info = seqio.get_cached_info_path(task.cache_dir, split)
+    if split in task.splits and not tf.io.gfile.exists(info):
+        raise ValueError(
+            f"The cache of a task must hold the split that is read; {task.cache_dir} has no "
+            f"{split!r}. Delete it and write it again, where the data of that split are, with "
+            f"{command}, or set USE_CACHED_TASKS = False."
+        )
+
+
+def _check_supports_caching(task: seqio.Task) -> None:
+    if not task.supports_caching:
+        raise ValueError(
+            "A task that is cached must have a seqio.CacheDatasetPlaceholder() among its "
+            f"preprocessors, before it tokenises; {task.name!r} has none. Put it there, or set "
+            "USE_CACHED_TASKS = False."
+        )
+
+
+def write(tasks: Iterable[seqio.Task], cache_dir: str) -> Iterator[offline.Outcome]:
+    """Caches tasks, each whole or not at all; goes on where one fails.
+
+    Nothing is done before the next outcome is asked for.
+    """
+    for task in tasks:
+        folder = os.path.join(cache_dir, seqio.get_task_dir_from_name(task.name))
+        if tf.io.gfile.exists(os.path.join(folder, _COMPLETED)):
+            yield offline.Outcome(task.name, offline.WAS_THERE, folder)
+            continue
+        try:
+            counts = write_task(task, folder)
+        except (ValueError, OSError, tf.errors.OpError) as error:
+            yield offline.Outcome(task.name, offline.FAILED, str(error))
+            continue
+        sizes = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+        rest = ", ".join(split for split in task.splits if split not in counts)
+        without = f" (without {rest}, whose data are not there)" if rest else ""
+        yield offline.Outcome(task.name, offline.DONE, f"{sizes}{without} in {folder}")
+
+
+def write_task(task: seqio.Task, folder: str) -> dict[str, int]:
+    """Caches the splits of a task whose data are there; returns the examples of each.
+
+    Args:
+      task: what is cached.
+      folder: what is in it is deleted.
+
+    Raises:
+      ValueError: the task has no placeholder, the data of no split are there, or a split has no
+        examples or some that SeqIO cannot read back.
+    """
+    _check_supports_caching(task)
+    splits, error = [], None
+    for split in task.splits:
+        try:
+            offline.check(task, split)
+            splits.append(split)
+        except ValueError as missing:
+            error = missing
+    if not splits:
+        raise error
+    if tf.io.gfile.exists(folder):
+        tf.io.gfile.rmtree(folder)
+    tf.io.gfile.makedirs(folder)
+    counts = {split: _write_split(task, split, folder) for split in splits}
+    _write_text(os.path.join(folder, _COMPLETED), "")
+    return counts
+
+
+def _write_split(task: seqio.Task, split: str, folder: str) -> int:
+    ds = task.source.get_dataset(split=split, shuffle=False)
+    ds = task.preprocess_precache(ds, seed=0)
+    features = {name: _describe(task, name, spec) for name, spec in ds.element_spec.items()}
+    examples = iter(ds)
+    first = list(itertools.islice(examples, _BLOCK_LEN * _MAX_SHARDS))
+    if not first:
+        raise ValueError(
+            f"A split that is cached must have examples; {task.name!r} has none in {split!r}. "
+            "Check its source and its filters."
+        )
+    num_shards = -(-len(first) // _BLOCK_LEN)
+    prefix = seqio.get_cached_tfrecord_prefix(folder, split)
+    paths = [f"{prefix}-{number:05}-of-{num_shards:05}" for number in range(num_shards)]
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(tf.io.TFRecordWriter(path)) for path in paths]
+        for number, example in enumerate(itertools.chain(first, examples)):
+            record = seqio.dict_to_tfexample(_without_booleans(example))
+            writers[number // _BLOCK_LEN % num_shards].write(record.SerializeToString())
+    info = {"num_shards": num_shards, "features": features, "seqio_version": seqio.__version__}
+    _write_text(seqio.get_cached_info_path(folder, split), json.dumps(info, indent=2))
+    stats = {"examples": number + 1}
+    _write_text(seqio.get_cached_stats_path(folder, split), json.dumps(stats))
+    return number + 1
+
+
+def _without_booleans(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    # SeqIO stores them as integers too, but trips over today's protobuf.
+    return {
+        name: tf.cast(value, tf.int64) if value.dtype == tf.bool else value
+        for name, value in example.items()
+    }
+
+
+def _describe(task: seqio.Task, name: str, spec: tf.TypeSpec) -> dict:
+    is_ragged = isinstance(spec, tf.RaggedTensorSpec)
+    is_known = is_ragged or (isinstance(spec, tf.TensorSpec) and spec.shape.rank is not None)
+    shape = spec.shape.as_list() if is_known else None
+    if not is_known or spec.dtype.name not in _DTYPES or (None in shape[1:] and not is_ragged):
+        raise ValueError(
+            f"A field that is cached must be a tensor of {', '.join(_DTYPES)} that differs in its "
+            f"first axis only, or ragged; {name!r} of {task.name!r} is {spec}. Change it, or leave "
+            "it out, before the placeholder."
+        )
+    # As SeqIO's own: the first axis may always differ.
+    return {"dtype": spec.dtype.name, "shape": [None, *shape[1:]] if shape else []}
+
+
+def _write_text(path: str, text: str) -> None:
+    with tf.io.gfile.GFile(path, "w") as file:
+        file.write(text)

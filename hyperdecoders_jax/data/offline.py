@@ -1,0 +1,211 @@
+"""Tasks in; what their data lack on this machine, or the data themselves, out.
+
+SeqIO downloads a TFDS data set at its first read: in the middle of a run, and on every host. Here
+nothing is downloaded unless `prepare` is called, and `check` comes before what reads.
+
+A data source takes part with any of these: `sources`, those that it wraps; `missing(split)`, None
+or one sentence that says what is not there and where it was looked for; `prepare()`, which brings
+everything there. So does a metric function with an attribute `prepare`.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Hashable, Iterable, Iterator
+
+import seqio
+import tensorflow as tf
+
+# Where data are that TFDS does not have; --data_dir sets it.
+DATA_DIR_VARIABLE = "HYPERDECODERS_DATA_DIR"
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """Some data that a task reads.
+
+    Attributes:
+      name: what they are called.
+      key: the same for two objects that are the same data.
+      missing: gives one sentence on what is not there, or None.
+      remedy: what to do if something is missing, in sentences.
+      prepare: brings them there; None where nothing can.
+    """
+
+    name: str
+    key: Hashable
+    missing: Callable[[], str | None]
+    remedy: str
+    prepare: Callable[[], None] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one thing that was to be done: its name, how it went, and what to know."""
+
+    name: str
+    status: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (self.name, self.status, self.detail)))
+
+
+WAS_THERE, DONE, FAILED = "is there already", "done", "FAILED"
+
+
+def check(task: seqio.Task, split: str) -> None:
+    """Checks that what a task reads for a split is on this machine.
+
+    Raises:
+      ValueError: it is not; says where it was looked for and which command prepares it.
+    """
+    for data in data_sets(task, split):
+        sentence = data.missing()
+        if sentence is not None:
+            raise ValueError(
+                f"The data of task {task.name!r} must be on disk before they are read. {sentence} "
+                f"{data.remedy}"
+            )
+
+
+def prepare(tasks: Iterable[seqio.Task]) -> Iterator[Outcome]:
+    """Downloads and writes what `tasks` read, each data set once; goes on where one fails.
+
+    Nothing is done before the next outcome is asked for.
+    """
+    seen = set()
+    for task in tasks:
+        try:
+            found = list(data_sets(task))
+        except ValueError as error:
+            yield Outcome(task.name, FAILED, str(error))
+            continue
+        for data in found:
+            if data.key not in seen:
+                seen.add(data.key)
+                yield _prepare(data)
+        for metric_fn in task.metric_fns:
+            call = getattr(metric_fn, "prepare", None)
+            if call is not None and call not in seen:
+                seen.add(call)
+                yield _attempt(f"metric {metric_fn.__name__}", call)
+
+
+def _prepare(data: DataSet) -> Outcome:
+    missing = data.missing()
+    if missing is None:
+        return Outcome(data.name, WAS_THERE)
+    if data.prepare is None:
+        return Outcome(data.name, FAILED, f"{missing} {data.remedy}")
+    outcome = _attempt(data.name, data.prepare, data.remedy)
+    missing = data.missing()
+    if outcome.status == DONE and missing is not None:
+        return Outcome(data.name, FAILED, f"afterwards still: {missing}")
+    return outcome
+
+
+def _attempt(name: str, call: Callable[[], None], remedy: str = "") -> Outcome:
+    try:
+        call()
+    except Exception as error:  # Networks, servers and formats fail in every way there is.
+        return Outcome(name, FAILED, f"{type(error).__name__}: {error} {remedy}".strip())
+    return Outcome(name, DONE)
+
+
+def data_sets(task: seqio.Task, split: str | None = None) -> Iterator[DataSet]:
+    """What a task reads for a split, or, with None, for all of them.
+
+    Raises:
+      ValueError: the task names a data set that TFDS does not know.
+    """
+    yield from _source_data(task, task.source, split)
+
+
+def _source_data(
+    task: seqio.Task, source: seqio.DataSource, split: str | None
+) -> Iterator[DataSet]:
+    if isinstance(source, seqio.TfdsDataSource):
+        yield from _tfds_data(task, source, split)
+    elif hasattr(source, "missing"):
+        yield _own_data(task, source, split)
+    elif isinstance(source, seqio.FileDataSource):
+        yield _file_data(source, split)
+    else:
+        for inner in getattr(source, "sources", ()):
+            # Only the wrapper knows of which of their splits it makes one: all must be there.
+            yield from _source_data(task, inner, None)
+
+
+def _splits(source: seqio.DataSource, split: str | None) -> list[str]:
+    return [name for name in source.splits if split in (None, name)]
+
+
+def _tfds_data(
+    task: seqio.Task, source: seqio.TfdsDataSource, split: str | None
+) -> Iterator[DataSet]:
+    loader = source.tfds_dataset
+    # Each split may be of another data set.
+    for name in _splits(source, split) if loader.tfds_splits else [None]:
+        yield _tfds_set(task, loader, name)
+
+
+def _tfds_set(task: seqio.Task, loader, split: str | None) -> DataSet:
+    name, data_dir = loader.get_split_params(split)
+    try:
+        builder = loader._get_builder(split)
+    except (AssertionError, ImportError, ValueError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")  # The rest lists all of TFDS.
+        raise ValueError(
+            f"The data of task {task.name!r} must be a data set that TFDS knows; got {name!r} "
+            f"({reason}). Correct the name and version in the task, or install a TFDS that has "
+            "them."
+        ) from error
+    name = name or builder.info.full_name
+    root = data_dir or builder.data_dir_root
+    remedy = (
+        f"Run `hyperdecoders tasks --prepare {task.name} --tfds_data_dir={root}` where there is a "
+        "network, or name the folder that holds it with --tfds_data_dir=FOLDER."
+    )
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        remedy += (
+            " TFDS may not be able to download all of it, and then looks for the rest in "
+            f"{root}/downloads/manual: {' '.join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())}"
+        )
+    sentence = f"There is no {name} in {builder.data_dir} (looked under {root})."
+    return DataSet(
+        name,
+        ("tfds", os.fspath(builder.data_dir)),
+        lambda: None if builder.is_prepared() else sentence,
+        remedy,
+        builder.download_and_prepare,
+    )
+
+
+def _file_data(source: seqio.FileDataSource, split: str | None) -> DataSet:
+    def missing() -> str | None:
+        for name in _splits(source, split):
+            files = source.list_shards(name)
+            if not files or not tf.io.gfile.exists(files[0]):
+                pattern = source._split_to_filepattern[name]
+                return f"Of its files, no file matches {pattern} for split {name!r}."
+        return None
+
+    patterns = source._split_to_filepattern
+    remedy = "Put the files there, or correct the task's file pattern."
+    return DataSet(str(list(patterns.values())), ("files", str(patterns)), missing, remedy, None)
+
+
+def _own_data(task: seqio.Task, source: seqio.DataSource, split: str | None) -> DataSet:
+    def missing() -> str | None:
+        sentences = (source.missing(name) for name in _splits(source, split))
+        return next(filter(None, sentences), None)
+
+    remedy, prepare = "Put them there.", getattr(source, "prepare", None)
+    if prepare is not None:
+        folder = os.environ.get(DATA_DIR_VARIABLE)
+        flag = f" --data_dir={folder}" if folder else ""
+        remedy = (
+            f"Run `hyperdecoders tasks --prepare {task.name}{flag}` where there is a network, or "
+            "put them there."
+        )
+    return DataSet(task.name, id(source), missing, remedy, prepare)
