@@ -3,19 +3,20 @@
 import pathlib
 import re
 
+import gin
 import jax
 import jax.numpy as jnp
 import pytest
 
-from hyperdecoders_jax import model
+from hyperdecoders_jax import configuration, model
 from hyperdecoders_jax.modeling import adapter_sources, config
 from tests import tiny
 
 README = pathlib.Path(__file__).parents[2] / "README.md"
 
 
-def code_block(holding):
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+def code_block(holding, language="python"):
+    blocks = re.findall(rf"```{language}\n(.*?)```", README.read_text(), flags=re.DOTALL)
     (block,) = [block for block in blocks if holding in block]
     return block
 
@@ -48,3 +49,23 @@ def test_the_task_of_the_readme_runs(tmp_path, monkeypatch):
         assert example["targets_pretokenized"].numpy() == b"spam"
     finally:
         seqio.TaskRegistry.remove("mail")
+
+
+def test_the_mixture_of_the_readme_is_made(tmp_path):
+    seqio = pytest.importorskip("seqio")
+    from hyperdecoders_jax.data import mixtures
+    from hyperdecoders_jax.tasks import glue  # noqa: F401 (it registers the tasks)
+
+    path = tmp_path / "my_mixture.gin"
+    path.write_text(code_block("mixing.mixture:", "gin"))
+    files = ["experiments/glue/glue_manual_generated.gin", str(path)]
+    flags = ["MODEL_DIR = '/nowhere'", "INITIAL_CHECKPOINT_PATH = None"]
+    try:
+        configuration.parse(files, flags)
+        macro = gin.query_parameter("MIXTURE_OR_TASK_NAME/gin.macro.value")
+        mixture = macro.scoped_configurable_fn()
+    finally:
+        gin.clear_config()
+    names = ("glue_cola_v200", "glue_qnli_v200", "glue_rte_v200")
+    assert mixtures.resolve_task_names(mixture) == names
+    assert not any(task is seqio.TaskRegistry.get(task.name) for task in mixture.tasks)
