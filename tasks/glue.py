@@ -1,4 +1,4 @@
-"""GLUE's eight tasks: text, labels, splits and metrics of the original Hyperdecoders.
+"""GLUE's nine tasks: text, labels, splits and metrics of the original Hyperdecoders.
 
 A record of TFDS comes in, `<task> <field>: <value> …` and the label's number go out, such as
 "cola sentence: It is raining." and "1". A task's name ends in the version of its data set (v200 is
@@ -103,6 +103,16 @@ def render_rte(example: Example) -> Example:
     return _with_label(join_fields("rte", example, "sentence1", "sentence2"), example)
 
 
+@seqio.map_over_dataset
+def render_wnli(example: Example) -> Example:
+    """{"sentence1": "The ball broke the box as it was big.", "sentence2": "The ball was big.",
+    "label": 1} ->
+    {"inputs": "wnli sentence1: The ball broke the box as it was big. sentence2: The ball was big.",
+    "targets": "1"}
+    """
+    return _with_label(join_fields("wnli", example, "sentence1", "sentence2"), example)
+
+
 add_task(
     "glue_cola_v200",
     source=seqio.TfdsDataSource("glue/cola:2.0.0", splits=SPLITS),
@@ -170,6 +180,16 @@ add_task(
     "glue_rte_v200",
     source=seqio.TfdsDataSource("glue/rte:2.0.0", splits=SPLITS),
     preprocessors=[render_rte, *TOKENIZE],
+    postprocess_fn=postprocessors.to_text,
+    metric_fns=[metrics.accuracy],
+    output_features=OUTPUT_FEATURES,
+)
+
+# Papers leave it out, and so does the mixture.
+add_task(
+    "glue_wnli_v200",
+    source=seqio.TfdsDataSource("glue/wnli:2.0.0", splits=SPLITS),
+    preprocessors=[render_wnli, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
     output_features=OUTPUT_FEATURES,

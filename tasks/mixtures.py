@@ -2,10 +2,20 @@
 
 Task names are written out, so that a search for one finds where it is used. `TASK_FEATURE_LENGTHS`
 holds, for each mixture, lengths in T5 tokens (for the demo: in pieces of its own vocabulary) that
-its examples fit; GLUE's inputs are the original's and cut a few long ones.
+its examples fit; GLUE's inputs and summaries' lengths are the original's, and cut long ones.
 """
 
-from hyperdecoders_jax.tasks import demo, glue  # noqa: F401 (they register their tasks)
+# They register their tasks.
+from hyperdecoders_jax.tasks import (  # noqa: F401
+    classification,
+    demo,
+    glue,
+    multiple_choice,
+    nli,
+    summarization,
+    super_glue,
+    translation,
+)
 from hyperdecoders_jax.tasks.registration import add_mixture
 
 TASK_FEATURE_LENGTHS = {
@@ -13,6 +23,9 @@ TASK_FEATURE_LENGTHS = {
     "demo_pretrain": {"inputs": 32, "targets": 40},
     "glue": {"inputs": 128, "targets": 8},
     "glue_cola_sst2_mrpc": {"inputs": 128, "targets": 8},
+    "nli": {"inputs": 512, "targets": 8},
+    "summarization": {"inputs": 512, "targets": 128},
+    "summarization_nli": {"inputs": 512, "targets": 128},
 }
 
 # Every task alike, whatever its size.
@@ -53,3 +66,18 @@ add_mixture(
         ("glue_mrpc_v200", 3_668),
     ],
 )
+
+# In proportion to size, too: TFDS's and the Hugging Face hub's numbers of training examples.
+NLI = [
+    ("anli_v010", 16_946 + 45_460 + 100_459),
+    ("art", 169_654),
+    ("glue_mnli_v200", 392_702),
+]
+SUMMARIZATION = [
+    ("xsum", 204_045),
+    ("cnn_dailymail_v340", 287_113),
+    ("wiki_lingua_english_en_v110", 99_020),
+]
+add_mixture("nli", NLI)
+add_mixture("summarization", SUMMARIZATION)
+add_mixture("summarization_nli", SUMMARIZATION + NLI)

@@ -154,9 +154,9 @@ def test_a_number_of_tasks_comes_from_a_flag_a_list_or_the_mixture(capsys):
 
 
 def test_a_mixture_that_is_not_registered_is_told(capsys):
-    flags = ["--gin_file=experiments/nli/nli_task.gin", "--gin.NUM_TASKS=None"]
+    flags = ["--gin_file=experiments/nli/nli_task.gin", "--gin.MIXTURE_OR_TASK_NAME='nlu'"]
     assert cli.main(["params", *flags]) == 2
-    assert "must be registered before it is used; got 'nli'" in capsys.readouterr().err
+    assert "must be registered before it is used; got 'nlu'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,6 @@ UNPUBLISHED = {"tiny", "demo"}
 # Mixtures whose tasks are not registered yet; `hyperdecoders params` alone can use their files.
 NOT_REGISTERED = {
     "mrqa": {"inputs": 512, "targets": 64},
-    "nli": {"inputs": 512, "targets": 8},
-    "summarization": {"inputs": 512, "targets": 128},
-    "summarization_nli": {"inputs": 512, "targets": 128},
 }
 
 

@@ -6,14 +6,9 @@ import seqio
 import tensorflow as tf
 
 from hyperdecoders_jax.tasks import glue, mixtures
+from tests.tasks.rendering import render
 
-NAMES = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte")
-
-
-def render(function, **record):
-    rows = {name: tf.constant([value]) for name, value in record.items()}
-    [example] = function(tf.data.Dataset.from_tensor_slices(rows)).as_numpy_iterator()
-    return example["inputs"].decode(), example["targets"].decode()
+NAMES = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
 
 def test_cola_is_one_sentence():
@@ -72,6 +67,14 @@ def test_rte_is_two_sentences():
     )
 
 
+def test_wnli_is_two_sentences():
+    record = {"sentence1": "Ann met Bo as she ran.", "sentence2": "Ann ran.", "label": 1}
+    assert render(glue.render_wnli, **record) == (
+        "wnli sentence1: Ann met Bo as she ran. sentence2: Ann ran.",
+        "1",
+    )
+
+
 @pytest.mark.parametrize(
     ("score", "text"),
     [
@@ -126,6 +129,7 @@ def test_splits_are_the_originals(name):
         ("mnli", ["2", "0"], ["2", "1"], {"accuracy": 50.0}),
         ("qnli", ["1", "0"], ["1", "0"], {"accuracy": 100.0}),
         ("rte", ["1", "0"], ["0", "1"], {"accuracy": 0.0}),
+        ("wnli", ["1", "0"], ["1", "1"], {"accuracy": 50.0}),
         (
             "stsb",
             ["1.0", "2.0", "3.0"],
