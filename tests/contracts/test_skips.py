@@ -21,7 +21,14 @@ def run_with_skip(folder, reason):
 
 
 @pytest.mark.parametrize(
-    "reason", ["needs T5X", "needs PyTorch", "could not import 'torch': No module", "needs a GPU"]
+    "reason",
+    [
+        "needs T5X",
+        "needs PyTorch",
+        "could not import 'torch': No module",
+        "needs a GPU",
+        "GLUE's data are not here",
+    ],
 )
 def test_a_skip_for_what_a_machine_cannot_have_passes(tmp_path, reason):
     assert run_with_skip(tmp_path, reason).returncode == 0
