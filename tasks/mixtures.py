@@ -10,10 +10,14 @@ from hyperdecoders_jax.tasks import (  # noqa: F401
     classification,
     demo,
     glue,
+    mrqa,
     multiple_choice,
     nli,
+    squad,
     summarization,
     super_glue,
+    t5_glue,
+    t5_super_glue,
     translation,
 )
 from hyperdecoders_jax.tasks.registration import add_mixture
@@ -26,6 +30,12 @@ TASK_FEATURE_LENGTHS = {
     "nli": {"inputs": 512, "targets": 8},
     "summarization": {"inputs": 512, "targets": 128},
     "summarization_nli": {"inputs": 512, "targets": 128},
+    "t5_glue": {"inputs": 512, "targets": 84},
+    "super_glue": {"inputs": 512, "targets": 62},
+    "glue_super_glue": {"inputs": 512, "targets": 84},
+    "squad": {"inputs": 512, "targets": 64},
+    "mrqa": {"inputs": 512, "targets": 64},
+    "mrqa_out_of_domain": {"inputs": 512, "targets": 64},
 }
 
 # Every task alike, whatever its size.
@@ -81,3 +91,61 @@ SUMMARIZATION = [
 add_mixture("nli", NLI)
 add_mixture("summarization", SUMMARIZATION)
 add_mixture("summarization_nli", SUMMARIZATION + NLI)
+
+# GLUE and SuperGLUE in T5's format with the rates that T5 registers, numbers of training examples.
+T5_GLUE = [
+    ("t5_glue_cola_v200", 8_551),
+    ("t5_glue_sst2_v200", 67_349),
+    ("t5_glue_mrpc_v200", 3_668),
+    ("t5_glue_stsb_v200", 5_749),
+    ("t5_glue_qqp_v200", 363_849),
+    ("t5_glue_mnli_v200", 392_702),
+    ("t5_glue_qnli_v200", 104_743),
+    ("t5_glue_rte_v200", 2_490),
+]
+SUPER_GLUE = [
+    ("t5_super_glue_boolq_v102", 9_427),
+    ("t5_super_glue_cb_v102", 250),
+    ("t5_super_glue_copa_v102", 400),
+    ("t5_super_glue_multirc_v102", 27_243),
+    # Examples, one per right answer.
+    ("t5_super_glue_record_v102", 138_854),
+    ("t5_super_glue_rte_v102", 2_490),
+    ("t5_super_glue_wic_v102", 5_428),
+    # Of 554, the pairs of a pronoun and its referent.
+    ("t5_super_glue_wsc_v102", 259),
+    ("t5_dpr_v110", 1_322),
+]
+add_mixture("t5_glue", T5_GLUE)
+add_mixture("super_glue", SUPER_GLUE)
+add_mixture("glue_super_glue", T5_GLUE + SUPER_GLUE)
+
+add_mixture("squad", [("squad_v300", 87_599)])
+
+# In proportion to the numbers of training questions. The original's shares are those of windows, so
+# sets of long contexts have larger ones there (see experiments/mrqa/recipe.gin).
+add_mixture(
+    "mrqa",
+    [
+        ("mrqa_squad_v100", 86_588),
+        ("mrqa_news_qa_v100", 74_160),
+        ("mrqa_trivia_qa_v100", 61_688),
+        ("mrqa_search_qa_v100", 117_384),
+        ("mrqa_hotpot_qa_v100", 72_928),
+        ("mrqa_natural_questions_v100", 104_071),
+    ],
+)
+
+# For tests alone: none has a training split.
+add_mixture(
+    "mrqa_out_of_domain",
+    [
+        "mrqa_bio_asq_v100",
+        "mrqa_drop_v100",
+        "mrqa_duo_rc_v100",
+        "mrqa_race_v100",
+        "mrqa_relation_extraction_v100",
+        "mrqa_textbook_qa_v100",
+    ],
+    default_rate=1.0,
+)

@@ -4,10 +4,187 @@ A context that does not fit beside its question is cut into windows that overlap
 example of its own: the model answers from each, or says nothing, and the answer that it finds
 likeliest is the question's.
 
+    question, "context:" and the context's tokens   0 1 2 3 4 5 6 7 8 9
+    the first window                                0 1 2 3 4
+    the second, which shares two with it                  3 4 5 6 7
+    the last                                                    6 7 8 9
+
+All but `best_answer` is TensorFlow, so that it runs inside a `tf.data` pipeline.
+
 Source: allenai/hyperdecoders, `mrqa_preprocess.py` and `mrqa_eval/eval.py`.
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple
+
+import seqio
+import tensorflow as tf
+
+WINDOW_LEN = 512
+OVERLAP_LEN = 128
+
+
+class Tokens(NamedTuple):
+    """Ids of a text, with the places of its characters: `text[start:end]` became the token.
+
+    A SentencePiece token's characters include the space before it.
+    """
+
+    ids: tf.Tensor  # int32 [length]
+    starts: tf.Tensor  # int32 [length]
+    ends: tf.Tensor  # int32 [length]
+
+
+def tokenize(text: tf.Tensor, vocabulary: seqio.Vocabulary) -> Tokens:
+    """Encodes a text and tells which characters each token stands for.
+
+    >>> tokens = tokenize(tf.constant("né"), seqio.ByteVocabulary())
+    >>> [values.numpy().tolist() for values in tokens]
+    [[113, 198, 172], [0, 1, 1], [1, 2, 2]]
+
+    Raises:
+      TypeError: the vocabulary is neither of SentencePiece nor of bytes.
+    """
+    vocabulary = _current(vocabulary)
+    if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+        ids, starts, ends = vocabulary.tf_tokenizer.tokenize_with_offsets(text)
+    elif isinstance(vocabulary, seqio.ByteVocabulary):
+        ids = vocabulary.encode_tf(text)
+        starts = tf.range(tf.size(ids))
+        ends = starts + 1
+    else:
+        raise TypeError(
+            "Windows need a vocabulary that tells where in a text its tokens are, of SentencePiece "
+            f"or of bytes; got {type(vocabulary).__name__}. Make it with vocabulary."
+            "load_vocabulary."
+        )
+    # Both count bytes, data sets count characters.
+    characters = tf.strings.unicode_decode_with_offsets(text, "UTF-8")[1]
+    starts = tf.searchsorted(characters, tf.cast(starts, tf.int64), side="right") - 1
+    ends = tf.searchsorted(characters, tf.cast(ends, tf.int64), side="left")
+    return Tokens(ids, starts, ends)
+
+
+def encode_with_last_space(text: tf.Tensor, vocabulary: seqio.Vocabulary) -> tf.Tensor:
+    """Ids of a text that ends in a space; SentencePiece drops it, and here gets it back.
+
+    The original's tokeniser keeps it, as a piece of its own: T5's id 3. A SentencePiece model
+    without such a piece stays without.
+    """
+    vocabulary = _current(vocabulary)
+    ids = vocabulary.encode_tf(text)
+    if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+        space = vocabulary.tokenizer.PieceToId("▁")
+        if space != vocabulary.unk_id:
+            return tf.concat([ids, [space]], 0)
+    return ids
+
+
+def fit_prefix(
+    head: tf.Tensor,
+    tail: tf.Tensor,
+    num_tokens: tf.Tensor,
+    name: tf.Tensor,
+    length: int = WINDOW_LEN,
+    overlap: int = OVERLAP_LEN,
+    is_cut_allowed: bool = False,
+) -> tf.Tensor:
+    """What every window begins with: `head` and `tail`, if they leave enough room.
+
+    Without more room than the overlap no window would get beyond the one before. (The original
+    then makes windows for ever.)
+
+    Args:
+      head: ids, of a question.
+      tail: ids that follow it.
+      num_tokens: of the context.
+      name: of the question, for the message.
+      length: of a window, with this prefix and EOS.
+      overlap: tokens of the context that neighbouring windows share.
+      is_cut_allowed: cuts the end of a head that is too long, so that each window has `overlap`
+        tokens of its own, instead of raising.
+
+    Raises:
+      tf.errors.InvalidArgumentError: when run, if it is too long.
+    """
+    room = length - 1 - tf.size(head) - tf.size(tail)
+    is_too_long = (room <= overlap) & (num_tokens > room)
+    if is_cut_allowed:
+        most = length - 1 - 2 * overlap - tf.size(tail)
+        head = head[: tf.where(is_too_long, most, tf.size(head))]
+    else:
+        message = (
+            f"A question must leave windows of {length} tokens more than the {overlap} that they "
+            "share; the question ", name, " leaves ", tf.strings.as_string(room), " for ",
+            tf.strings.as_string(num_tokens), " of its context. Shorten it, read longer inputs, or "
+            "cut such questions (see `windows.fit_prefix`).",
+        )  # fmt: skip
+        # What follows fails on too long a prefix, and less helpfully.
+        with tf.control_dependencies(
+            [tf.debugging.Assert(~is_too_long, [tf.strings.join(message)])]
+        ):
+            head = tf.identity(head)
+    return tf.concat([head, tail], 0)
+
+
+def bounds(num_tokens: tf.Tensor, room: tf.Tensor, overlap: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where windows begin and end in a context, counted in tokens.
+
+    >>> begins, ends = bounds(10, room=5, overlap=2)
+    >>> begins.numpy().tolist(), ends.numpy().tolist()
+    ([0, 3, 6], [5, 8, 10])
+
+    A context without tokens has one window, which is empty: its question is still asked.
+
+    Args:
+      num_tokens: of the context.
+      room: most tokens of a window; more than `overlap`, or not fewer than the context has.
+      overlap: tokens that a window shares with the one before.
+    """
+    step = tf.maximum(room - overlap, 1)
+    num_more = tf.maximum(-((room - num_tokens) // step), 0)  # Rounded up.
+    begins = tf.range(1 + num_more) * step
+    return begins, tf.minimum(begins + room, num_tokens)
+
+
+def characters(context: Tokens, begins: tf.Tensor, ends: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where windows begin and end in a context, counted in characters.
+
+    >>> context = tokenize(tf.constant("née"), seqio.ByteVocabulary())  # Four bytes.
+    >>> starts, ends = characters(context, begins=[0, 3], ends=[3, 4])
+    >>> starts.numpy().tolist(), ends.numpy().tolist()
+    ([0, 2], [2, 3])
+    """
+    # For the window of an empty context.
+    starts = tf.gather(tf.concat([context.starts, [0]], 0), begins)
+    return starts, tf.gather(tf.concat([[0], context.ends], 0), ends)
+
+
+def first_held(
+    window_starts: tf.Tensor, window_ends: tf.Tensor, starts: tf.Tensor, lasts: tf.Tensor
+) -> tf.Tensor:
+    """For each window the first of some places that it holds whole; their number if none.
+
+    >>> first_held([0, 9], [5, 20], starts=[10, 3], lasts=[12, 3]).numpy().tolist()
+    [1, 0]
+    >>> first_held([0, 9], [5, 20], starts=[3, 7], lasts=[5, 9]).numpy().tolist()
+    [0, 2]
+
+    In the second example the first window ends before character 5, the last of the first place, and
+    yet holds it: the original takes the last character for the one after it.
+
+    Args:
+      window_starts: first character of each window.
+      window_ends: the one after its last.
+      starts: first character of each place, in the order of preference.
+      lasts: last character of each.
+    """
+    window_starts, window_ends = (
+        tf.convert_to_tensor(window_starts),
+        tf.convert_to_tensor(window_ends),
+    )
+    is_held = (starts >= window_starts[:, None]) & (lasts <= window_ends[:, None])
+    return tf.argmax(tf.pad(is_held, [[0, 0], [0, 1]], constant_values=True), axis=1)
 
 
 def best_answer(candidates: Iterable[tuple[str, float]]) -> str:
@@ -28,3 +205,8 @@ def best_answer(candidates: Iterable[tuple[str, float]]) -> str:
         key=lambda candidate: candidate[1],
         default=("", 0.0),
     )[0]
+
+
+def _current(vocabulary: seqio.Vocabulary) -> seqio.Vocabulary:
+    """The vocabulary that the run's stands for."""
+    return getattr(vocabulary, "current", vocabulary)

@@ -1,0 +1,239 @@
+"""MRQA 2019: extractive question answering on twelve sets, in windows and without.
+
+    question: Who ran? context: On Monday Ann ran.   ->   Ann
+
+`mrqa_<set>_v100` cuts each context into windows that fill the inputs' length (512 tokens) and
+share a quarter (128) with the one before. A window without an answer has the empty target and is
+trained on. In evaluation the likeliest answer of a question's windows counts; empty ones do not
+compete. `mrqa_reg_<set>_v100` has one example a question, begins with "mrqa", and loses the end of
+a context that is too long. Six sets are for training; on six others models are tested without.
+
+Where windows end depends on the vocabulary, so a SeqIO cache holds the records before.
+
+Source: allenai/hyperdecoders, `tasks.py` and `mrqa_preprocess.py`; Fisch et al. 2019
+(arXiv:1910.09753).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import seqio
+import tensorflow as tf
+
+from hyperdecoders_jax.data import windows
+from hyperdecoders_jax.tasks import metrics, squad
+from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
+from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, join_fields
+from hyperdecoders_jax.tasks.registration import add_task
+
+# A set's name at TFDS is in the names of its two tasks.
+IN_DOMAIN = {
+    "squad": ("mrqa_squad_v100", "mrqa_reg_squad_v100"),
+    "news_qa": ("mrqa_news_qa_v100", "mrqa_reg_news_qa_v100"),
+    "trivia_qa": ("mrqa_trivia_qa_v100", "mrqa_reg_trivia_qa_v100"),
+    "search_qa": ("mrqa_search_qa_v100", "mrqa_reg_search_qa_v100"),
+    "hotpot_qa": ("mrqa_hotpot_qa_v100", "mrqa_reg_hotpot_qa_v100"),
+    "natural_questions": ("mrqa_natural_questions_v100", "mrqa_reg_natural_questions_v100"),
+}
+OUT_OF_DOMAIN = {
+    "bio_asq": ("mrqa_bio_asq_v100", "mrqa_reg_bio_asq_v100"),
+    "drop": ("mrqa_drop_v100", "mrqa_reg_drop_v100"),
+    "duo_rc": ("mrqa_duo_rc_v100", "mrqa_reg_duo_rc_v100"),
+    "race": ("mrqa_race_v100", "mrqa_reg_race_v100"),
+    "relation_extraction": ("mrqa_relation_extraction_v100", "mrqa_reg_relation_extraction_v100"),
+    "textbook_qa": ("mrqa_textbook_qa_v100", "mrqa_reg_textbook_qa_v100"),
+}
+
+Example = dict[str, Any]
+
+
+@seqio.map_over_dataset
+def render_mrqa(example: Example) -> dict[str, tf.Tensor]:
+    """{"question": "Who ran?", "context": "Ann ran.", "answers": ["Ann", "Ann ran"], …} ->
+    {"inputs": "mrqa question: Who ran? context: Ann ran.", "targets": "Ann",
+    "qid": "5a", "answers": ["Ann", "Ann ran"], "subset": "NewsQA"}
+    """
+    return {
+        "inputs": join_fields("mrqa", example, "question", "context"),
+        "targets": example["answers"][0],
+        "qid": example["qid"],
+        "answers": example["answers"],
+        "subset": example["subset"],
+    }
+
+
+@seqio.map_over_dataset
+def list_places(example: Example) -> dict[str, tf.Tensor]:
+    """A record's question, context and answers, and every place of the context that is one.
+
+    The record knows where the context holds "detected answers". As in the original the i-th of them
+    stands for the i-th gold answer, though it may be spelt like another; past these for itself.
+    """
+    detected = example["detected_answers"]
+    places = detected["char_spans"]
+    answers = example["answers"]
+    texts = tf.concat([answers, detected["text"][tf.size(answers) :]], 0)
+    return {
+        "question": example["question"],
+        "context": example["context"],
+        "qid": example["qid"],
+        "answers": answers,
+        "subset": example["subset"],
+        "place_starts": places["start"].flat_values,
+        "place_lasts": places["end"].flat_values,
+        "place_answers": tf.gather(texts, places["start"].value_rowids()),
+    }
+
+
+def cut_windows(
+    dataset: tf.data.Dataset,
+    sequence_length: Mapping[str, int] | None,
+    output_features: Mapping[str, seqio.Feature],
+    is_cut_allowed: bool = False,
+) -> tf.data.Dataset:
+    """Turns each question into its windows, in the order of the context, as ids without EOS.
+
+    The target of a window is the answer of the first place that it holds, or the empty text.
+
+    Args:
+      dataset: what `list_places` gives.
+      sequence_length: inputs' tokens, EOS included, which the windows of a long context fill; None
+        takes 512 as the original.
+      output_features: names the vocabulary.
+      is_cut_allowed: shortens a question that leaves its context too little room, instead of
+        raising `tf.errors.InvalidArgumentError`.
+    """
+    length = (sequence_length or {}).get("inputs") or windows.WINDOW_LEN
+    overlap = length * windows.OVERLAP_LEN // windows.WINDOW_LEN
+    vocabulary = output_features["inputs"].vocabulary
+
+    def cut(example: Example) -> dict[str, tf.Tensor]:
+        question, context = (example[name] for name in ("question", "context"))
+        tokens = windows.tokenize(context, vocabulary)
+        prefix = windows.fit_prefix(
+            vocabulary.encode_tf(tf.strings.join(["question: ", question])),
+            windows.encode_with_last_space(tf.constant(" context: "), vocabulary),
+            tf.size(tokens.ids), example["qid"], length, overlap, is_cut_allowed,
+        )  # fmt: skip
+        room = length - 1 - tf.size(prefix)
+        begins, ends = windows.bounds(tf.size(tokens.ids), room, overlap)
+        starts, stops = windows.characters(tokens, begins, ends)
+        held = windows.first_held(starts, stops, example["place_starts"], example["place_lasts"])
+        texts = tf.strings.substr(context, starts, stops - starts, unit="UTF8_CHAR")
+
+        def repeat(value: tf.Tensor) -> tf.Tensor:
+            return tf.repeat(value[None], tf.size(begins), axis=0)
+
+        ids = tf.gather(tokens.ids, tf.ragged.range(begins, ends))  # [windows, (length)]
+        start = tf.strings.join(["question: ", question, " context: "])
+        return {
+            "inputs": tf.concat([repeat(prefix), ids], 1),
+            "inputs_pretokenized": tf.strings.join([start, tf.strings.strip(texts)]),
+            "targets_pretokenized": tf.gather(tf.concat([example["place_answers"], [""]], 0), held),
+            **{name: repeat(example[name]) for name in ("qid", "answers", "subset")},
+        }
+
+    def encode_target(window: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        targets = output_features["targets"].vocabulary.encode_tf(window["targets_pretokenized"])
+        return {**window, "targets": targets}
+
+    dataset = dataset.map(cut, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
+    return dataset.map(encode_target, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def question_and_answers(
+    text: str,
+    example: Mapping[str, Any] | None = None,
+    is_target: bool = False,
+    **unused,
+) -> str | tuple[str, list[str]]:
+    """The question's id and all its gold answers for the target of a window; else the text."""
+    if not is_target:
+        return text
+    return tf.compat.as_text(example["qid"]), squad.all_answers(text, example, is_target)
+
+
+def squad_of_windows(
+    targets: Sequence[tuple[str, list[str]]],
+    predictions: Sequence[str],
+    aux_values: Mapping[str, Sequence[float]],
+) -> dict[str, float]:
+    """SQuAD's metrics of each question's best window, by log-likelihood per generated token.
+
+    >>> targets = [("q1", ["Ann"]), ("q1", ["Ann"]), ("q2", ["Rome"])]
+    >>> aux = {"scores": [-0.6, -0.8, -0.1], "num_tokens": [2, 4, 1]}
+    >>> squad_of_windows(targets, ["Bob", "Ann", ""], aux)
+    {'em': 50.0, 'f1': 50.0}
+
+    Unlike the original's score, that of `squad_of_windows_by_batch`, it is the same whatever else
+    is in the batch. A model that does not count its tokens, such as T5X's own, is compared by the
+    whole text's log-likelihood.
+
+    Args:
+      targets: the question's id and gold answers, for each window.
+      predictions: for each window; the empty text for none.
+      aux_values: "scores", log-likelihoods with EOS, and "num_tokens".
+    """
+    return _best_of_windows(targets, predictions, aux_values, "num_tokens")
+
+
+def squad_of_windows_by_batch(
+    targets: Sequence[tuple[str, list[str]]],
+    predictions: Sequence[str],
+    aux_values: Mapping[str, Sequence[float]],
+) -> dict[str, float]:
+    """As `squad_of_windows`, by log-likelihood per token of the longest text in the batch.
+
+    It is what the original reports, and what `<step>-predicted_answers.json` holds.
+    """
+    return _best_of_windows(targets, predictions, aux_values, "batch_num_tokens")
+
+
+def _best_of_windows(
+    targets: Sequence[tuple[str, list[str]]],
+    predictions: Sequence[str],
+    aux_values: Mapping[str, Sequence[float]],
+    count: str,
+) -> dict[str, float]:
+    counts = aux_values.get(count, [1] * len(predictions))
+    golds, candidates = {}, {}
+    for (qid, answers), text, log_likelihood, num in zip(
+        targets, predictions, aux_values["scores"], counts, strict=True
+    ):
+        golds[qid] = answers
+        candidates.setdefault(qid, []).append((text, -log_likelihood / max(num, 1)))
+    best = [windows.best_answer(of_question) for of_question in candidates.values()]
+    return metrics.squad(list(golds.values()), best)
+
+
+def _add_tasks(set_name: str, names: tuple[str, str], splits: Sequence[str]) -> None:
+    in_windows, whole = names
+    arguments = {
+        "source": seqio.TfdsDataSource(f"mrqa/{set_name}:1.0.0", splits=splits),
+        "output_features": OUTPUT_FEATURES,
+    }
+    add_task(
+        in_windows,
+        preprocessors=[
+            list_places,
+            seqio.CacheDatasetPlaceholder(),
+            cut_windows,
+            seqio.preprocessors.append_eos_after_trim,
+        ],
+        postprocess_fn=question_and_answers,
+        metric_fns=[squad_of_windows],
+        **arguments,
+    )
+    add_task(
+        whole,
+        preprocessors=[render_mrqa, *TOKENIZE],
+        postprocess_fn=squad.all_answers,
+        metric_fns=[metrics.squad],
+        **arguments,
+    )
+
+
+for _set_name, _names in IN_DOMAIN.items():
+    _add_tasks(_set_name, _names, ["train", "validation"])
+for _set_name, _names in OUT_OF_DOMAIN.items():
+    _add_tasks(_set_name, _names, ["test"])

@@ -1,0 +1,218 @@
+"""MRQA's questions become the original's windows, and windows' answers its questions' scores."""
+
+import functools
+import itertools
+
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+
+from hyperdecoders_jax.data import vocabulary
+from hyperdecoders_jax.tasks import mixtures, mrqa
+
+BYTES = seqio.ByteVocabulary()
+CONTEXT = "Ann ran on Monday. Bob sat on a mat. On Friday Ann ran again."  # 61 characters
+
+
+@pytest.fixture(autouse=True)
+def _vocabulary_of_bytes():
+    vocabulary.set_run_vocabulary(BYTES)
+    yield
+    vocabulary.set_run_vocabulary(None)
+
+
+def record(question="Who sat?", context=CONTEXT, answers=("Bob",), detected=None, qid="q1"):
+    """As TFDS gives it; every place of an answer in the context is marked, ends included."""
+    detected = answers if detected is None else detected
+    starts = [
+        [i for i in range(len(context)) if context.startswith(answer, i)] for answer in detected
+    ]
+    ends = [[i + len(a) - 1 for i in s] for a, s in zip(detected, starts, strict=True)]
+    spans = {
+        name: tf.RaggedTensor.from_row_lengths(
+            tf.constant([*itertools.chain(*rows)], tf.int32),
+            tf.constant([*map(len, rows)], tf.int64),
+        )
+        for name, rows in (("start", starts), ("end", ends))
+    }
+    return {
+        "question": question,
+        "context": context,
+        "qid": qid,
+        "subset": "NewsQA",
+        "answers": tf.constant(answers, tf.string),
+        "detected_answers": {"text": tf.constant(detected, tf.string), "char_spans": spans},
+    }
+
+
+def read(*records, name="mrqa_news_qa_v100", inputs_len=64, **options):
+    """The examples that a task makes of records, with options of `cut_windows`."""
+    task = seqio.TaskRegistry.get(name)
+
+    def dataset(split, shuffle_files, seed=None):
+        first, *others = map(tf.data.Dataset.from_tensors, records)
+        return functools.reduce(tf.data.Dataset.concatenate, others, first)
+
+    steps = [
+        functools.partial(step, **options) if step is mrqa.cut_windows and options else step
+        for step in task.preprocessors
+    ]
+    source = seqio.FunctionDataSource(dataset, splits=["validation"])
+    examples = task.replace(source=source, preprocessors=steps).get_dataset(
+        {"inputs": inputs_len, "targets": 9}, "validation", shuffle=False
+    )
+    return list(examples.as_numpy_iterator())
+
+
+def to_text(ids):
+    """What bytes without EOS say."""
+    assert ids[-1] == 1
+    return bytes(ids[:-1].astype(np.uint8) - 3).decode()
+
+
+def targets_of(examples):
+    return [example["targets_pretokenized"].decode() for example in examples]
+
+
+def test_a_question_becomes_windows_that_overlap_by_a_quarter():
+    examples = read(record())
+    start = "question: Who sat? context: "
+    parts = [CONTEXT[:35], CONTEXT[19:54], CONTEXT[38:]]
+    assert [to_text(example["inputs"]) for example in examples] == [start + p for p in parts]
+    texts = [example["inputs_pretokenized"].decode() for example in examples]
+    assert texts == [start + part.strip() for part in parts]
+    assert [len(example["inputs"]) for example in examples] == [64, 64, 52]
+
+
+def test_a_window_with_an_answer_has_it_as_target_and_one_without_a_lone_eos():
+    examples = read(record())
+    assert targets_of(examples) == ["Bob", "Bob", ""]
+    assert [to_text(example["targets"]) for example in examples] == ["Bob", "Bob", ""]
+    assert examples[2]["targets"].tolist() == [1]
+
+
+def test_the_first_detected_answer_that_a_window_holds_is_its_target():
+    assert targets_of(read(record(answers=("again", "Friday", "Ann")))) == [
+        "Ann",
+        "Friday",
+        "again",
+    ]
+
+
+def test_a_detected_answer_stands_for_the_gold_answer_of_its_place_in_the_list():
+    examples = read(record(answers=("Robert", "Monday"), detected=("Bob", "Cy", "Ann")))
+    # The first window holds Bob before Ann; for Ann there is no gold answer.
+    assert targets_of(examples) == ["Robert", "Robert", "Ann"]
+
+
+def test_a_question_without_detected_answers_keeps_its_windows():
+    assert targets_of(read(record(answers=("Cy",), detected=()))) == ["", "", ""]
+
+
+def test_an_empty_context_keeps_its_question():
+    [example] = read(record(context="", detected=()))
+    assert to_text(example["inputs"]) == "question: Who sat? context: "
+    assert example["targets"].tolist() == [1]
+
+
+def test_windows_keep_the_order_of_the_data_and_what_the_metric_needs():
+    second = record(qid="q2", context="Bob sat.", answers=("Bob", "Bob S."))
+    examples = read(record(), second)
+    assert [example["qid"] for example in examples] == [b"q1"] * 3 + [b"q2"]
+    assert examples[0]["answers"].tolist() == [b"Bob"]
+    assert examples[3]["answers"].tolist() == [b"Bob", b"Bob S."]
+    assert {example["subset"] for example in examples} == {b"NewsQA"}
+
+
+def test_a_long_question_is_an_error_that_names_it_or_is_cut():
+    long = record(question="Why" + "?" * 700, qid="the_long_one")
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"the_long_one leaves -.*cut such"):
+        read(long)
+    examples = read(long, is_cut_allowed=True)
+    texts = [to_text(example["inputs"]) for example in examples]
+    assert all(text.startswith("question: Why?") and " context: " in text for text in texts)
+    assert max(len(example["inputs"]) for example in examples) <= 64
+    assert texts[-1].endswith("again.")
+
+
+def test_pieces_get_the_space_after_the_prefix_that_the_original_has():
+    pieces = vocabulary.load_vocabulary(vocabulary.DEMO_VOCABULARY_PATH)
+    vocabulary.set_run_vocabulary(pieces)
+    [example] = read(record(), inputs_len=128)
+    space = pieces.tokenizer.PieceToId("▁")
+    assert example["inputs"].tolist() == [
+        *pieces.encode("question: Who sat? context:"),
+        space,
+        *pieces.encode(CONTEXT),
+        1,
+    ]
+
+
+def test_without_windows_a_question_is_one_example():
+    [example] = read(record(answers=("Bob", "B.")), name="mrqa_reg_news_qa_v100", inputs_len=200)
+    assert to_text(example["inputs"]) == f"mrqa question: Who sat? context: {CONTEXT}"
+    assert to_text(example["targets"]) == "Bob"
+    assert example["answers"].tolist() == [b"Bob", b"B."]
+    assert (example["qid"], example["subset"]) == (b"q1", b"NewsQA")
+
+
+TARGETS = [("q1", ["Ann"]), ("q2", ["a mat", "the old mat"]), ("q1", ["Ann"])]
+PREDICTIONS = ["Bob", "old mat", "Ann"]
+AUX = {"scores": [-3.0, -9.0, -1.9], "num_tokens": [4, 3, 2], "batch_num_tokens": [5, 3, 2]}
+
+
+def test_the_likeliest_window_per_token_answers_and_all_gold_answers_count():
+    # 3 / 4 for Bob and 1.9 / 2 for Ann.
+    assert mrqa.squad_of_windows(TARGETS, PREDICTIONS, AUX) == {"em": 50.0, "f1": 50.0}
+    likelier = AUX | {"scores": [-3.0, -9.0, -1.4]}
+    assert mrqa.squad_of_windows(TARGETS, PREDICTIONS, likelier) == {"em": 100.0, "f1": 100.0}
+
+
+def test_the_originals_score_depends_on_the_batch():
+    same = AUX | {"batch_num_tokens": [4, 4, 4]}
+    assert mrqa.squad_of_windows_by_batch(TARGETS, PREDICTIONS, AUX)["em"] == 50.0
+    assert mrqa.squad_of_windows_by_batch(TARGETS, PREDICTIONS, same)["em"] == 100.0
+
+
+def test_without_counts_whole_texts_are_compared():
+    scores = mrqa.squad_of_windows(TARGETS, PREDICTIONS, {"scores": AUX["scores"]})
+    assert scores == {"em": 100.0, "f1": 100.0}
+
+
+def test_a_window_without_an_answer_does_not_compete():
+    likely = AUX | {"scores": [-0.1, -9.0, -1.4]}
+    assert mrqa.squad_of_windows(TARGETS, ["", "old mat", "Ann"], likely)["em"] == 100.0
+    assert mrqa.squad_of_windows(TARGETS, ["", "old mat", ""], likely)["em"] == 50.0
+
+
+def test_a_metric_is_given_the_question_of_each_window():
+    task = seqio.TaskRegistry.get("mrqa_drop_v100")
+    example = {"qid": b"q\xc3\xa4", "answers": np.array([b"Bob", b"B\xc3\xb6b"], object)}
+    target = task.postprocess_fn("Bob", example=example, is_target=True)
+    assert target == ("qä", ["Bob", "Böb"])
+    assert task.postprocess_fn(" Bob", example=example, is_target=False) == " Bob"
+    assert [metric.__name__ for metric in task.predict_with_aux_metric_fns] == ["squad_of_windows"]
+
+
+@pytest.mark.parametrize(
+    ("sets", "splits"),
+    [(mrqa.IN_DOMAIN, {"train", "validation"}), (mrqa.OUT_OF_DOMAIN, {"test"})],
+)
+def test_six_sets_are_for_training_and_six_for_tests_alone(sets, splits):
+    assert len(sets) == 6
+    for set_name, names in sets.items():
+        assert names == (f"mrqa_{set_name}_v100", f"mrqa_reg_{set_name}_v100")
+        for name in names:
+            task = seqio.TaskRegistry.get(name)
+            assert task.source.tfds_dataset.name == f"mrqa/{set_name}:1.0.0"
+            assert set(task.splits) == splits
+
+
+def test_the_mixture_is_in_proportion_to_the_numbers_of_questions():
+    mixture = seqio.MixtureRegistry.get("mrqa")
+    assert {task.name for task in mixture.tasks} == {names[0] for names in mrqa.IN_DOMAIN.values()}
+    assert sum(mixture.get_rate(task) for task in mixture.tasks) == 516_819
+    unseen = seqio.MixtureRegistry.get("mrqa_out_of_domain")
+    assert {task.name for task in unseen.tasks} == {n[0] for n in mrqa.OUT_OF_DOMAIN.values()}
+    assert mixtures.TASK_FEATURE_LENGTHS["mrqa"] == {"inputs": 512, "targets": 64}
