@@ -39,6 +39,19 @@ PATH_MACROS = (
     "INFER_OUTPUT_DIR",
 )
 
+# Flags of own data, repeatable, and the macros that they set; this file reads these macros.
+OWN_DATA_FILE = "mixtures/own_data.gin"
+OWN_FILE_FLAGS = {
+    "train_file": "TRAIN_FILES",
+    "validation_file": "VALIDATION_FILES",
+    "test_file": "TEST_FILES",
+}
+OWN_TEXT_FLAGS = {
+    "inputs_template": "INPUTS_TEMPLATES",
+    "targets_template": "TARGETS_TEMPLATES",
+    "metric": "METRICS",
+}
+
 RUN_EPILOG = """\
 gin files are searched in this folder, in --gin_search_paths, and in the package's own gin_configs.
 
@@ -188,6 +201,7 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a module that registers tasks, imported first; repeatable",
     )
+    _add_own_data_arguments(parser)
     for name, text in (
         ("coordinator_address", "HOST:PORT of process 0, for a run of several processes"),
         ("process_count", "how many processes run"),
@@ -201,6 +215,24 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="join the other processes as the cluster tells (TPU pods, Slurm)",
     )
     _add_data_arguments(parser)
+
+
+def _add_own_data_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "own data",
+        "Each --train_file is a task; the other flags are given once for all tasks, or once for "
+        "each, in the same order. eval and infer know those of a run.",
+    )
+    file = "JSON lines, CSV or TSV, plain or .gz; NAME= names the task (default: as its file)"
+    for flag, name, text in (
+        ("train_file", "[NAME=]FILE", file),
+        ("validation_file", "[NAME=]FILE", "likewise; without, nothing is evaluated"),
+        ("test_file", "[NAME=]FILE", "likewise; what eval and infer read where they are given it"),
+        ("inputs_template", "TEXT", "how a row is read: 'find {word} in: {text}' ({inputs})"),
+        ("targets_template", "TEXT", "what is to be answered: '{label}' ({targets})"),
+        ("metric", "NAMES", "functions of tasks/metrics.py, separated by commas (accuracy)"),
+    ):
+        group.add_argument(f"--{flag}", action="append", default=[], metavar=name, help=text)
 
 
 def _add_convert_arguments(parser: argparse.ArgumentParser) -> None:
@@ -355,7 +387,9 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
 
     command = COMMANDS[args.command]
     search_paths = [at_home(part) for item in args.gin_search_paths for part in item.split(",")]
-    bindings = [
+    gin_files = [at_home(file) for file in args.gin_file] or [_saved_config(args)]
+    gin_files, bindings = add_own_data(args, gin_files, search_paths)
+    bindings += [
         configuration.to_binding(name, at_home(value) if name in PATH_MACROS else value)
         for name, value in gin_flags
     ]
@@ -364,11 +398,7 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
         bindings.append(f"MODEL_DIR = {args.model_dir!r}")
     if args.vocabulary is not None:
         bindings.append(f"VOCABULARY = {args.vocabulary!r}")
-    gin_files = with_run_file(
-        [at_home(file) for file in args.gin_file] or [_saved_config(args)],
-        command.run_file,
-        search_paths,
-    )
+    gin_files = with_run_file(gin_files, command.run_file, search_paths)
     if args.command == "params":
         return count_parameters(args, gin_files, bindings, search_paths)
     # Mistakes that the text alone shows are told before anything heavy is imported.
@@ -442,6 +472,41 @@ def _saved_config(args: argparse.Namespace) -> str:
             + ("." if args.command == "train" else ", or the --model_dir of a training run.")
         )
     return os.path.abspath(saved)
+
+
+def add_own_data(
+    args: argparse.Namespace, gin_files: Sequence[str], search_paths: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """The gin files, with that of own data where flags need it, and what these flags bind."""
+    from hyperdecoders_jax import configuration
+
+    values = {macro: getattr(args, flag) for flag, macro in OWN_TEXT_FLAGS.items()}
+    for flag, macro in OWN_FILE_FLAGS.items():
+        values[macro] = [own_file(file) for file in getattr(args, flag)]
+    bindings = [f"{macro} = {tuple(value)!r}" for macro, value in values.items() if value]
+    text = configuration.read(gin_files, (), configuration.search_path(search_paths))
+    is_included = "TRAIN_FILES" in text.macro_values
+    if not bindings and not is_included:
+        return list(gin_files), []
+    if args.command == "train" and not is_included and not args.validation_file:
+        bindings.append("EVAL_SPLIT = None")
+    if args.command == "eval" and (args.validation_file or args.test_file):
+        bindings.append(f"EVAL_SPLIT = {'validation' if args.validation_file else 'test'!r}")
+    if args.command == "infer":
+        if args.validation_file or args.test_file:
+            bindings.append(f"INFER_SPLIT = {'test' if args.test_file else 'validation'!r}")
+        bindings.append("ARE_TARGETS_REQUIRED = False")
+    return [*gin_files, *([] if is_included else [OWN_DATA_FILE])], bindings
+
+
+def own_file(file: str) -> str:
+    """A path from any folder, which keeps its name.
+
+    >>> own_file("mail=/data/x.jsonl"), own_file("gs://bucket/a=b.csv")
+    ('mail=/data/x.jsonl', 'gs://bucket/a=b.csv')
+    """
+    name, path = re.fullmatch(r"([\w.]+=)?(.*)", file, re.DOTALL).groups(default="")
+    return name + (path if "://" in path else os.path.abspath(at_home(path)))
 
 
 def with_run_file(

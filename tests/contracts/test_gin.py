@@ -59,6 +59,9 @@ NOT_REGISTERED = {
     "mrqa": {"inputs": 512, "targets": 64},
 }
 
+# Anybody's files: nobody knows their lengths, and those of the experiment hold.
+OWN_DATA = "own_data"
+
 
 @pytest.fixture(autouse=True)
 def _forget_configuration():
@@ -167,6 +170,8 @@ def test_a_size_file_holds_macros_alone(name):
 def test_a_mixture_file_states_the_lengths_of_its_tasks():
     stated = {}
     for path in (ROOT / "mixtures").glob("*.gin"):
+        if path.stem == OWN_DATA:
+            continue
         macros = configuration.read([str(path)], (), FOLDERS).macro_values
         stated[macros["MIXTURE_OR_TASK_NAME"][0]] = macros["TASK_FEATURE_LENGTHS"][0]
     assert stated == mixtures.TASK_FEATURE_LENGTHS | NOT_REGISTERED

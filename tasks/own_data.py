@@ -1,0 +1,418 @@
+"""Anyone's own files in; a mixture with one task a file out, without any Python.
+
+Which files, which columns and which metric are said by flags (`hyperdecoders train --train_file=…`)
+or in a gin file that includes gin_configs/mixtures/own_data.gin; `row_files` says what is read.
+
+A template makes the text of a row from its columns: "nli premise: {premise} hypothesis:
+{hypothesis}". Between braces stands a column's name and nothing else; `{{` and `}}` are braces.
+Numbers, true and false appear as the file writes them. Where the template of the targets is one
+column alone, and that holds a list of texts, these are several right answers: the first is trained
+on, and metrics that take several get all.
+
+Every row of every file is checked before anything is compiled, loaded or written.
+"""
+
+import dataclasses
+import difflib
+import functools
+import json
+import math
+import os
+import re
+import string
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import seqio
+
+from hyperdecoders_jax.tasks import metrics, mixing, postprocessors, row_files, sources
+from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
+from hyperdecoders_jax.tasks.preprocessors import TOKENIZE
+from hyperdecoders_jax.tasks.registration import add_mixture, add_task
+
+MIXTURE = "own_data"
+SPLITS = ("train", "validation", "test")
+_BY_SIZE = mixing.Proportional()
+_NAMED_FILE = re.compile(r"(?:([\w.]+)=)?(.+)")
+
+
+# ---------------------------------------------------------------- what metrics compare
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a metric makes of a text.
+
+    Attributes:
+      words: what the text of a target must be.
+      fits: whether it is.
+      read: turns targets and predictions into what is compared.
+    """
+
+    words: str
+    fits: Callable[[str], bool]
+    read: Callable[[str], object]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+TEXT = Answer("a text", bool, postprocessors.to_text)
+NUMBER = Answer("a number", _is_number, postprocessors.to_float)
+LABEL = Answer("a whole number from 0", str.isdecimal, postprocessors.to_int)
+ZERO_OR_ONE = Answer("0 or 1", ("0", "1").__contains__, postprocessors.to_int)
+
+# Functions of `metrics`, by name.
+ANSWERS = {
+    "accuracy": TEXT,
+    "bleu": TEXT,
+    "f1_score_with_invalid": ZERO_OR_ONE,
+    "gen_len": TEXT,
+    "matthews_corrcoef": LABEL,
+    "pearson_corrcoef": NUMBER,
+    "rouge": TEXT,
+    "spearman_corrcoef": NUMBER,
+    "squad": TEXT,
+}
+# Those that take several right answers; the others get the first.
+TAKES_SEVERAL = ("bleu", "rouge", "squad")
+
+
+def metric_fn(name: str) -> Callable[..., dict[str, float]]:
+    """The metric of that name, for targets that are sequences of right answers, all of them texts.
+
+    >>> metric_fn("f1_score_with_invalid")([("1",), ("0",)], ["1", "zero"])
+    {'f1': 66.66...}
+    """
+    metric, read = getattr(metrics, name), ANSWERS[name].read
+
+    @functools.wraps(metric)  # SeqIO tells by its arguments' names what a metric takes.
+    def compare(targets, predictions, **others):
+        answers = [[read(text) for text in texts] for texts in targets]
+        if name not in TAKES_SEVERAL:
+            answers = [first for first, *_ in answers]
+        return metric(answers, [read(text) for text in predictions], **others)
+
+    return compare
+
+
+def to_answers(text: str, *, is_target: bool = False, example=None, **unused) -> object:
+    """A prediction's text as it is; of a target all right answers."""
+    return tuple(json.loads(example["answers"])) if is_target else text
+
+
+# ---------------------------------------------------------------- a row becomes an example
+
+
+@dataclasses.dataclass(frozen=True)
+class Rendering:
+    """How the rows of a task become examples.
+
+    Attributes:
+      inputs: template of what is read.
+      targets: template of what is to be answered.
+      metric_names: what the answers are compared by.
+      are_targets_required: False lets rows lack what the targets are made of.
+
+    Raises:
+      ValueError: a template names no column, or there is no such metric.
+    """
+
+    inputs: str
+    targets: str
+    metric_names: tuple[str, ...]
+    are_targets_required: bool
+
+    def __post_init__(self):
+        _parts(self.inputs), _parts(self.targets)
+        for name in self.metric_names:
+            if name not in ANSWERS:
+                raise ValueError(
+                    f"A metric must be one of {', '.join(ANSWERS)}; got {name!r}."
+                    f"{_hint(name, ANSWERS)} Choose one with --metric=…, or several with commas "
+                    "between them."
+                )
+
+    def render(self, row: row_files.Row, place: str) -> sources.Record:
+        """The example of a row; `answers` is a JSON list, so that examples have one shape.
+
+        >>> rendering = Rendering("{word}, {count}", "{right}", ("squad",), True)
+        >>> row = {"word": "eggs", "count": "3", "right": ["three", "3"]}
+        >>> rendering.render(row, "line 1 of shop.jsonl")
+        {'inputs': 'eggs, 3', 'targets': 'three', 'answers': '["three", "3"]'}
+
+        Raises:
+          ValueError: a column is missing or no text, a text is empty, or a metric cannot read it.
+        """
+        inputs = _fill(self.inputs, row, place)
+        answers = self._answers(row, place)
+        if not inputs.strip():
+            raise _empty("inputs", place)
+        return {"inputs": inputs, "targets": answers[0], "answers": json.dumps(answers)}
+
+    def _answers(self, row: row_files.Row, place: str) -> list[str]:
+        columns = [column for _, column in _parts(self.targets) if column is not None]
+        if not self.are_targets_required and not all(map(row.get, columns)):
+            return [""]
+        value = row.get(columns[0])
+        if self.targets == f"{{{columns[0]}}}" and isinstance(value, list):
+            answers = [_fill(self.targets, {columns[0]: item}, place) for item in value]
+        else:
+            answers = [_fill(self.targets, row, place)]
+        if not answers or not all(map(str.strip, answers)):
+            raise _empty("targets", place)
+        for name in self.metric_names:
+            for answer in answers:
+                if not ANSWERS[name].fits(answer.strip()):
+                    raise ValueError(
+                        f"The metric {name} needs targets that are {ANSWERS[name].words}; the "
+                        f"target in {place} is {answer[:80]!r}. Correct it, or choose another "
+                        "metric with --metric=…."
+                    )
+        return answers
+
+
+@functools.cache
+def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
+    """Texts, and the column that follows each.
+
+    >>> _parts("find {word} in: {text} {{1}}")
+    (('find ', 'word'), (' in: ', 'text'), (' {', None), ('1}', None))
+    """
+    how = "Write a column's name between braces, as in 'find {word} in: {text}', and {{ for a {."
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(
+            f"The braces of a template must close; {template!r} is none ({error}). {how}"
+        ) from None
+    for _, column, form, conversion in parts:
+        if column == "" or form or conversion:
+            raise ValueError(
+                f"Between the braces of a template must stand a column's name alone; got "
+                f"{template!r}. {how}"
+            )
+    if all(column is None for _, column, _, _ in parts):
+        raise ValueError(
+            f"A template must name a column, or all examples are alike; got {template!r}. {how}"
+        )
+    return tuple((text, column) for text, column, _, _ in parts)
+
+
+def _fill(template: str, row: row_files.Row, place: str) -> str:
+    texts = []
+    for text, column in _parts(template):
+        texts.append(text)
+        if column is None:
+            continue
+        if column not in row:
+            raise ValueError(
+                f"Each row must have the columns of the template {template!r}; {place} has no "
+                f"{column!r}. Its columns are {', '.join(map(repr, row)) or 'none'}."
+                f"{_hint(column, row)} Correct the row, or say how its text is made with "
+                "--inputs_template='… {column} …' and --targets_template='{column}'."
+            )
+        value = row[column]
+        if isinstance(value, bool):
+            value = json.dumps(value)
+        if not isinstance(value, str):
+            raise ValueError(
+                f"A column of a template must hold a text, a number, true or false (and, alone in "
+                f"the targets, a list of texts); {column!r} in {place} is "
+                f"{json.dumps(value)[:80]}. Correct the row, or leave it out."
+            )
+        texts.append(value)
+    return "".join(texts)
+
+
+def _empty(feature: str, place: str) -> ValueError:
+    return ValueError(
+        f"An example's inputs and targets must hold text; the {feature} of {place} are empty. "
+        "Leave the row out, or write what the model shall read and answer there."
+    )
+
+
+def _hint(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+class OwnFiles(sources.JsonLinesDataSource):
+    """The examples of one task, from a file a split.
+
+    Args:
+      files: from a split's name to its file.
+      rendering: makes examples of rows.
+    """
+
+    def __init__(self, files: Mapping[str, str], rendering: Rendering):
+        super().__init__(files)
+        self._rendering = rendering
+
+    def records(self, split: str) -> Sequence[sources.Record]:
+        """All examples of a split in the file's order, with `inputs`, `targets` and `answers`."""
+        (path,) = self.list_shards(split)
+        return _examples(path, self._rendering)
+
+    def missing(self, split: str) -> None:
+        """Reads what a run with this split will read; training asks for all files at its start.
+
+        Raises:
+          ValueError: a file is not there, or one of its rows is not as it must be.
+        """
+        for name in self.splits:
+            if split in ("train", name):
+                self.records(name)
+
+
+@functools.cache
+def _examples(path: str, rendering: Rendering) -> tuple[sources.Record, ...]:
+    return tuple(
+        rendering.render(row, f"line {number} of {path}") for number, row in row_files.read(path)
+    )
+
+
+# ---------------------------------------------------------------- files become tasks
+
+
+def mixture(
+    train_files: Sequence[str] = (),
+    validation_files: Sequence[str] = (),
+    test_files: Sequence[str] = (),
+    inputs_templates: Sequence[str] = ("{inputs}",),
+    targets_templates: Sequence[str] = ("{targets}",),
+    metric_names: Sequence[str] = ("accuracy",),
+    rates: Callable[[seqio.Task], float] = _BY_SIZE,
+    are_targets_required: bool = True,
+) -> str:
+    """Registers a task for each training file, and their mixture; returns its name.
+
+    Opens no file. Calling it again replaces what it registered before.
+
+    Args:
+      train_files: paths, or NAME=PATH; without a name a task is called as its file. Where there are
+        none, the files of the next split make the tasks.
+      validation_files: one for each task in their order, or any with NAME=PATH, or none.
+      test_files: likewise.
+      inputs_templates: one for all tasks, or one for each.
+      targets_templates: likewise.
+      metric_names: likewise; several of one task are separated by commas.
+      rates: how tasks are mixed; a class of `mixing`.
+      are_targets_required: False lets rows lack what the targets are made of, to predict for them.
+
+    Raises:
+      ValueError: files, names, templates and metrics do not go together.
+    """
+    files = dict(zip(SPLITS, (train_files, validation_files, test_files), strict=True))
+    tasks = pair_files(files)
+    count = len(tasks)
+    renderings = zip(
+        _one_for_each(inputs_templates, count, "inputs_template"),
+        _one_for_each(targets_templates, count, "targets_template"),
+        _one_for_each(metric_names, count, "metric"),
+        strict=True,
+    )
+    for (name, paths), (inputs, targets, names) in zip(tasks.items(), renderings, strict=True):
+        names = tuple(filter(None, map(str.strip, names.split(","))))
+        _check_is_free(name)
+        add_task(
+            name,
+            source=OwnFiles(paths, Rendering(inputs, targets, names, are_targets_required)),
+            preprocessors=TOKENIZE,
+            postprocess_fn=to_answers,
+            metric_fns=[metric_fn(name) for name in names],
+            output_features=OUTPUT_FEATURES,
+        )
+    add_mixture(MIXTURE, list(tasks), default_rate=rates)
+    return MIXTURE
+
+
+def pair_files(files: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+    """The files of each task, by split.
+
+    >>> pair_files({"train": ["a.csv", "b=c.csv"], "validation": [], "test": ["b=d.csv"]})
+    {'a': {'train': 'a.csv'}, 'b': {'train': 'c.csv', 'test': 'd.csv'}}
+
+    Raises:
+      ValueError: there is no file, a file has an unknown ending, two tasks have one name, or a
+        file's task cannot be told.
+    """
+    named = {split: [_NAMED_FILE.fullmatch(file).groups() for file in files[split]]
+             for split in SPLITS}  # fmt: skip
+    first = next((split for split in SPLITS if named[split]), None)
+    if first is None:
+        raise ValueError(
+            "Own data must be in a file; got none. Name it with --train_file=x.jsonl, or with "
+            "--test_file=x.jsonl to predict for it."
+        )
+    tasks: dict[str, dict[str, str]] = {}
+    for name, path in named[first]:
+        name = name or _stem(path)
+        if name in tasks:
+            raise ValueError(
+                f"Each --{first}_file must make a task of another name; {tasks[name][first]} and "
+                f"{path} are both {name!r}. Write --{first}_file=NAME={path}."
+            )
+        tasks[name] = {first: path}
+    for split in SPLITS[SPLITS.index(first) + 1 :]:
+        for name, path in _name_by_order(named[split], list(tasks), split):
+            if name not in tasks or split in tasks[name]:
+                raise ValueError(
+                    f"The name of each --{split}_file must be another one of the tasks "
+                    f"{list(tasks)}; got {name}={path}.{_hint(name, tasks)} Correct the name."
+                )
+            tasks[name][split] = path
+    for paths in tasks.values():
+        for path in paths.values():
+            row_files.ending(path)
+    return tasks
+
+
+def _name_by_order(
+    pairs: Sequence[tuple[str | None, str]], tasks: Sequence[str], split: str
+) -> Iterable[tuple[str, str]]:
+    num_named = sum(name is not None for name, _ in pairs)
+    if num_named == len(pairs):
+        return pairs
+    if num_named or len(pairs) != len(tasks):
+        raise ValueError(
+            f"There must be one --{split}_file for each of the {len(tasks)} tasks {list(tasks)}, "
+            f"in their order, or none; got {[path for _, path in pairs]}. Or write "
+            f"--{split}_file=NAME=PATH for each, which leaves out the tasks that have none."
+        )
+    return zip(tasks, (path for _, path in pairs), strict=True)
+
+
+def _stem(path: str) -> str:
+    """What a task is called that nobody named.
+
+    >>> _stem("data/my-mail.v2.jsonl.gz")
+    'my_mail.v2'
+    """
+    name = os.path.basename(path)
+    name = name[: len(name) - len(".gz") * name.lower().endswith(".gz")]
+    return re.sub(r"[^\w.]", "_", os.path.splitext(name)[0])
+
+
+def _one_for_each(values: Sequence[str], count: int, flag: str) -> Sequence[str]:
+    if len(values) not in (1, count):
+        raise ValueError(
+            f"There must be one --{flag} for all tasks, or one for each; got {len(values)} "
+            f"({', '.join(map(repr, values))}) and {count} {'task' if count == 1 else 'tasks'}. "
+            "Give one, or as many as there are tasks; metrics of one task are separated by commas."
+        )
+    return values if len(values) == count else list(values) * count
+
+
+def _check_is_free(name: str) -> None:
+    registered = name in seqio.TaskRegistry.names() and not isinstance(
+        seqio.TaskRegistry.get(name).source, OwnFiles
+    )
+    if registered or name in seqio.MixtureRegistry.names() or name == MIXTURE:
+        raise ValueError(
+            f"A task of own data must not hide one that is registered; {name!r} is. Name it by "
+            "--train_file=NAME=PATH."
+        )
