@@ -32,13 +32,13 @@ def check(task: seqio.Task, split: str) -> None:
     Raises:
       ValueError: it is not; says where it was looked for and which command writes it.
     """
-    _check_supports_caching(task)
     registered = task.name in seqio.TaskRegistry.names()
     if registered and seqio.TaskRegistry.get(task.name).source is not task.source:
         raise ValueError(
             f"A cache holds the splits that a task was registered with; {task.name!r} is read from "
             "others, which this run makes of them. Set USE_CACHED_TASKS = False."
         )
+    _check_supports_caching(task)
     folders = seqio.get_global_cache_dirs()
     command = f"`hyperdecoders tasks --cache {task.name} --cache_dir=FOLDER`"
     if task.cache_dir is None:

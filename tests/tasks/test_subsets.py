@@ -9,7 +9,15 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from hyperdecoders_jax.data import mixtures, pipeline
-from hyperdecoders_jax.tasks import splits, subsets
+from hyperdecoders_jax.tasks import (  # noqa: F401 (some only register their tasks)
+    classification,
+    glue,
+    multiple_choice,
+    nli,
+    splits,
+    subsets,
+    super_glue,
+)
 from hyperdecoders_jax.tasks.sources import JsonLinesDataSource
 
 FEATURES = {name: seqio.Feature(seqio.ByteVocabulary()) for name in ("inputs", "targets")}
@@ -107,9 +115,18 @@ def test_a_task_that_nothing_changes_is_itself():
 
 
 def test_a_copy_is_not_read_from_the_cache_of_the_registered_task():
-    task = make_task()
+    task = seqio.TaskRegistry.get("glue_rte_v200")
     assert task.supports_caching
-    assert not subsets.resplit(task, DIVIDED).supports_caching
+    copy = subsets.resplit(task, DIVIDED)
+    assert not copy.supports_caching
+    with pytest.raises(
+        ValueError, match=r"A cache holds the splits that .* registered with; 'glue"
+    ):
+        mixtures.check_data_are_there(copy, "test", use_cached=True)
+
+
+def test_every_task_that_has_a_rule_is_registered():
+    assert set(seqio.TaskRegistry.names()) >= splits.HALVED | splits.CARVED
 
 
 @pytest.mark.parametrize("num_shards", [2, 3])
