@@ -74,6 +74,20 @@ def test_the_command_line_loads_neither_jax_nor_tensorflow(module):
     assert run_python(code).stderr == ""
 
 
+def test_tasks_load_little_more_than_seqio_and_need_no_network():
+    code = (
+        "import seqio, socket, sys; "
+        "loaded = {name.partition('.')[0] for name in sys.modules}; "
+        "socket.socket.connect = None; "
+        "import hyperdecoders_jax.tasks.mixtures; "
+        "loaded |= {'hyperdecoders_jax', 'jaxtyping', *sys.stdlib_module_names}; "
+        "more = {name.partition('.')[0] for name in sys.modules} - loaded; "
+        "sys.exit(f'{more}' if more else 0)"
+    )
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize("package", ["modeling", "decoding", "training"])
 def test_modelling_loads_neither_tensorflow_nor_seqio_nor_gin(package):
     code = (
