@@ -32,7 +32,7 @@ from hyperdecoders_jax.tasks.registration import add_mixture, add_task
 MIXTURE = "own_data"
 SPLITS = ("train", "validation", "test")
 _BY_SIZE = mixing.Proportional()
-_NAMED_FILE = re.compile(r"(?:([\w.]+)=)?(.+)")
+_NAMED_FILE = re.compile(r"(?:([\w.]+)=)?(.*)", re.DOTALL)
 
 
 # ---------------------------------------------------------------- what metrics compare
@@ -155,7 +155,7 @@ class Rendering:
 
     def _answers(self, row: row_files.Row, place: str) -> list[str]:
         columns = [column for _, column in _parts(self.targets) if column is not None]
-        if not self.are_targets_required and not all(map(row.get, columns)):
+        if not self.are_targets_required and any(row.get(x) in (None, "", []) for x in columns):
             return [""]
         value = row.get(columns[0])
         if self.targets == f"{{{columns[0]}}}" and isinstance(value, list):
@@ -164,7 +164,7 @@ class Rendering:
             answers = [_fill(self.targets, row, place)]
         if not answers or not all(map(str.strip, answers)):
             raise _empty("targets", place)
-        for name in self.metric_names:
+        for name in self.metric_names if self.are_targets_required else ():
             for answer in answers:
                 if not ANSWERS[name].fits(answer.strip()):
                     raise ValueError(

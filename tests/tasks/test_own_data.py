@@ -6,7 +6,7 @@ import pytest
 import seqio
 
 from hyperdecoders_jax.data import mixtures, vocabulary
-from hyperdecoders_jax.tasks import mixing, own_data, registration
+from hyperdecoders_jax.tasks import demo, mixing, own_data, registration
 from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
 
 ROW = {"word": "go", "text": "she goes", "answer": "goes", "n": "3.80", "yes": True, "none": None}
@@ -134,6 +134,13 @@ def test_a_list_is_the_whole_of_the_targets():
 def test_to_predict_no_targets_are_needed(row):
     example = render(row, metric="f1_score_with_invalid", are_targets_required=False)
     assert example == {"inputs": "a", "targets": "", "answers": '[""]'}
+
+
+@pytest.mark.parametrize(("value", "text"), [("unknown", "unknown"), (False, "false")])
+def test_to_predict_targets_that_are_there_are_kept(value, text):
+    row = ROW | {"answer": value}
+    example = render(row, metric="f1_score_with_invalid", are_targets_required=False)
+    assert example["targets"] == text
 
 
 @pytest.mark.parametrize(
@@ -276,6 +283,18 @@ def test_files_become_tasks_of_a_mixture_by_size(tmp_path):
     assert example["targets"][-1] == 1
     functions = seqio.TaskRegistry.get("b").metric_fns
     assert [function.__name__ for function in functions] == ["squad", "rouge"]
+
+
+def test_own_files_make_the_examples_that_a_task_in_python_makes():
+    own_data.mixture(
+        test_files=[f"own={demo.FOLDER}/inflect/test.jsonl.gz"],
+        inputs_templates=("inflect {form}: {word}",),
+        targets_templates=("{answer}",),
+    )
+    ours, theirs = read("own", "test"), read("demo_inflect", "test")
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert all(one[name].tolist() == other[name].tolist() for name in ("inputs", "targets"))
 
 
 def test_a_mixture_may_have_other_rates(tmp_path):
