@@ -15,9 +15,11 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from hyperdecoders_jax.data import offline
+
 Record = dict[str, str | int | float]
 
-DATA_DIR_VARIABLE = "HYPERDECODERS_DATA_DIR"
+DATA_DIR_VARIABLE = offline.DATA_DIR_VARIABLE
 DEFAULT_DATA_DIR = "~/hyperdecoders_data"
 
 
@@ -127,16 +129,19 @@ class JsonLinesFolder(JsonLinesDataSource):
         [path] = self.list_shards(split)
         if tf.io.gfile.exists(path):
             return None
-        folder, name = os.path.split(os.path.abspath(path))
+        folder, name = os.path.split(path)
         origin = f"${DATA_DIR_VARIABLE}" if os.environ.get(DATA_DIR_VARIABLE) else DEFAULT_DATA_DIR
-        return f"There is no {name} or {name}.gz in {folder} (the folder of data is {origin})."
+        return (
+            f"There is no {name} or {name}.gz, {self._layout()}, in {folder}; the folder of data "
+            f"is {origin}."
+        )
 
     def records(self, split: str) -> Sequence[Record]:
         if split in self._stems and (missing := self.missing(split)):
             raise ValueError(
                 f"The data of a task must be there before they are read. {missing} Prepare them "
-                "with `hyperdecoders tasks --prepare NAME`, name their folder with "
-                f"--data_dir=FOLDER, or write the file: {self._layout()}."
+                f"with `hyperdecoders tasks --prepare {self._task}`, name the folder of data with "
+                "--data_dir=FOLDER, or write the file."
             )
         return super().records(split)
 
@@ -147,18 +152,18 @@ class JsonLinesFolder(JsonLinesDataSource):
           ValueError: there is nothing to download from, or it cannot be read.
           ImportError: the hub needs huggingface_hub.
         """
-        for split in {stem: split for split, stem in self._stems.items()}.values():
+        one_split_a_file = {stem: split for split, stem in self._stems.items()}
+        for stem, split in one_split_a_file.items():
             if self.missing(split):
-                self._prepare(split)
+                [path] = self.list_shards(split)
+                self._download(stem, path)
 
-    def _prepare(self, split: str) -> None:
-        [path] = self.list_shards(split)
+    def _download(self, stem: str, path: str) -> None:
         unfinished = f"{path}.unfinished"
         try:
-            records = self._read_hub(self._stems[split])
             tf.io.gfile.makedirs(os.path.dirname(path))
             with tf.io.gfile.GFile(unfinished, "w") as file:
-                for record in records:
+                for record in self._read_hub(stem):
                     record = self._from_hub(record) if self._from_hub else record
                     kept = {name: record[name] for name in self._fields}
                     file.write(json.dumps(kept, ensure_ascii=False) + "\n")
@@ -186,7 +191,8 @@ class JsonLinesFolder(JsonLinesDataSource):
             raise FileNotFoundError(f"no {stem}/*.parquet")
         for path in paths:
             with system.open(path, "rb") as file:
-                yield from pyarrow.parquet.read_table(file).to_pylist()
+                for batch in pyarrow.parquet.ParquetFile(file).iter_batches():
+                    yield from batch.to_pylist()
 
     def _layout(self) -> str:
         return f"one JSON object a line with the fields {', '.join(self._fields)}"

@@ -163,8 +163,8 @@ def test_without_the_variable_a_folder_is_at_home(monkeypatch):
     monkeypatch.setenv("HOME", "/home/ann")
     source = sources.JsonLinesFolder("fruit", SPLITS, fields=["word"])
     assert source.missing("validation") == (
-        "There is no dev.jsonl or dev.jsonl.gz in /home/ann/hyperdecoders_data/fruit (the folder "
-        "of data is ~/hyperdecoders_data)."
+        "There is no dev.jsonl or dev.jsonl.gz, one JSON object a line with the fields word, in "
+        "/home/ann/hyperdecoders_data/fruit; the folder of data is ~/hyperdecoders_data."
     )
 
 
@@ -172,9 +172,9 @@ def test_a_missing_file_is_named_with_all_ways_to_get_it(data_dir):
     source = sources.JsonLinesFolder("fruit", SPLITS, fields=["word", "count"])
     with pytest.raises(
         ValueError,
-        match=rf"There is no dev\.jsonl or dev\.jsonl\.gz in {data_dir}/fruit \(the folder of data "
-        r"is \$HYPERDECODERS_DATA_DIR\)\. Prepare them .*--data_dir=FOLDER, or write the file: one "
-        r"JSON object a line with the fields word, count\.",
+        match=r"There is no dev\.jsonl or dev\.jsonl\.gz, one JSON object a line with the fields "
+        rf"word, count, in {data_dir}/fruit; the folder of data is \$HYPERDECODERS_DATA_DIR\. "
+        r"Prepare them with .* --prepare fruit`, .*--data_dir=FOLDER, or write the file\.",
     ):
         source.get_dataset("test")
 
