@@ -20,7 +20,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from hyperdecoders_jax.data import windows
+from hyperdecoders_jax.data import mixtures, windows
 from hyperdecoders_jax.tasks import metrics, squad
 from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
 from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, join_fields
@@ -139,6 +139,22 @@ def cut_windows(
 
     dataset = dataset.map(cut, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
     return dataset.map(encode_target, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def count_windows(
+    name: str = "mrqa", split: str = "train", inputs_len: int = windows.WINDOW_LEN
+) -> dict[str, int]:
+    """How many windows the tasks of a mixture have, in the run's vocabulary.
+
+    With these numbers as rates a mixture has the original's shares, and their sum is an epoch.
+
+    Cost: reads and tokenises all data, for "mrqa" half a million contexts.
+    """
+    counts = {}
+    for task in mixtures.leaf_tasks(name, split):
+        dataset = task.get_dataset({"inputs": inputs_len}, split, shuffle=False)
+        counts[task.name] = int(dataset.reduce(0, lambda count, _: count + 1))
+    return counts
 
 
 def question_and_answers(

@@ -54,11 +54,6 @@ PUBLISHED = {
 }
 UNPUBLISHED = {"tiny", "demo"}
 
-# Mixtures whose tasks are not registered yet; `hyperdecoders params` alone can use their files.
-NOT_REGISTERED = {
-    "mrqa": {"inputs": 512, "targets": 64},
-}
-
 # Anybody's files: nobody knows their lengths, and those of the experiment hold.
 OWN_DATA = "own_data"
 
@@ -174,8 +169,7 @@ def test_a_mixture_file_states_the_lengths_of_its_tasks():
             continue
         macros = configuration.read([str(path)], (), FOLDERS).macro_values
         stated[macros["MIXTURE_OR_TASK_NAME"][0]] = macros["TASK_FEATURE_LENGTHS"][0]
-    assert stated == mixtures.TASK_FEATURE_LENGTHS | NOT_REGISTERED
-    assert not mixtures.TASK_FEATURE_LENGTHS.keys() & NOT_REGISTERED
+    assert stated == mixtures.TASK_FEATURE_LENGTHS
 
 
 def test_every_size_has_a_published_count():

@@ -46,8 +46,8 @@ def record(question="Who sat?", context=CONTEXT, answers=("Bob",), detected=None
     }
 
 
-def read(*records, name="mrqa_news_qa_v100", inputs_len=64, **options):
-    """The examples that a task makes of records, with options of `cut_windows`."""
+def task_of(*records, name="mrqa_news_qa_v100", **options):
+    """A task of the name with other records, and with options of `cut_windows`."""
     task = seqio.TaskRegistry.get(name)
 
     def dataset(split, shuffle_files, seed=None):
@@ -59,9 +59,13 @@ def read(*records, name="mrqa_news_qa_v100", inputs_len=64, **options):
         for step in task.preprocessors
     ]
     source = seqio.FunctionDataSource(dataset, splits=["validation"])
-    examples = task.replace(source=source, preprocessors=steps).get_dataset(
-        {"inputs": inputs_len, "targets": 9}, "validation", shuffle=False
-    )
+    return task.replace(source=source, preprocessors=steps)
+
+
+def read(*records, inputs_len=64, **kwargs):
+    """The examples that a task makes of records."""
+    lengths = {"inputs": inputs_len, "targets": 9}
+    examples = task_of(*records, **kwargs).get_dataset(lengths, "validation", shuffle=False)
     return list(examples.as_numpy_iterator())
 
 
@@ -134,6 +138,11 @@ def test_a_long_question_is_an_error_that_names_it_or_is_cut():
     assert all(text.startswith("question: Why?") and " context: " in text for text in texts)
     assert max(len(example["inputs"]) for example in examples) <= 64
     assert texts[-1].endswith("again.")
+
+
+def test_windows_are_counted():
+    task = task_of(record(), record(context="Bob sat."))
+    assert mrqa.count_windows(task, "validation", inputs_len=64) == {"mrqa_news_qa_v100": 4}
 
 
 def test_pieces_get_the_space_after_the_prefix_that_the_original_has():
