@@ -20,7 +20,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from hyperdecoders_jax.data import mixtures, windows
+from hyperdecoders_jax.data import best_window, mixtures, windows
 from hyperdecoders_jax.tasks import metrics, squad
 from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
 from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, join_fields
@@ -218,7 +218,7 @@ def _best_of_windows(
     ):
         golds[qid] = answers
         candidates.setdefault(qid, []).append((text, -log_likelihood / max(num, 1)))
-    best = [windows.best_answer(of_question) for of_question in candidates.values()]
+    best = [best_window.answer(of_question) for of_question in candidates.values()]
     return metrics.squad(list(golds.values()), best)
 
 

@@ -1,20 +1,18 @@
-"""A long text in; windows of its tokens, what each holds, and the best of their answers out.
+"""A long text in; windows of its tokens and what each of them holds out.
 
 A context that does not fit beside its question is cut into windows that overlap. Each window is an
-example of its own: the model answers from each, or says nothing, and the answer that it finds
-likeliest is the question's.
+example of its own: the model answers from each, or says nothing, and `best_window` picks one.
 
     question, "context:" and the context's tokens   0 1 2 3 4 5 6 7 8 9
     the first window                                0 1 2 3 4
     the second, which shares two with it                  3 4 5 6 7
     the last                                                    6 7 8 9
 
-All but `best_answer` is TensorFlow, so that it runs inside a `tf.data` pipeline.
+All is TensorFlow, so that it runs inside a `tf.data` pipeline.
 
-Source: allenai/hyperdecoders, `mrqa_preprocess.py` and `mrqa_eval/eval.py`.
+Source: allenai/hyperdecoders, `mrqa_preprocess.py`.
 """
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import seqio
@@ -185,26 +183,6 @@ def first_held(
     )
     is_held = (starts >= window_starts[:, None]) & (lasts <= window_ends[:, None])
     return tf.argmax(tf.pad(is_held, [[0, 0], [0, 1]], constant_values=True), axis=1)
-
-
-def best_answer(candidates: Iterable[tuple[str, float]]) -> str:
-    """The text with the smallest score, of a question's windows; the first of equals.
-
-    >>> best_answer([("", 0.1), ("in Rome", 0.7), ("Rome", 0.5), ("Paris", 0.5)])
-    'Rome'
-    >>> best_answer([("", 0.1)])
-    ''
-
-    A window that gives exactly the empty text has no answer and does not compete.
-
-    Args:
-      candidates: each window's text, as generated, and its score: the lower, the likelier.
-    """
-    return min(
-        ((text, score) for text, score in candidates if text),
-        key=lambda candidate: candidate[1],
-        default=("", 0.0),
-    )[0]
 
 
 def _current(vocabulary: seqio.Vocabulary) -> seqio.Vocabulary:

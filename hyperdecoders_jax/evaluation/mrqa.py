@@ -14,7 +14,7 @@ from typing import Any
 
 from etils import epath
 
-from hyperdecoders_jax.data import windows
+from hyperdecoders_jax.data import best_window
 
 # The feature that a question's windows share, by which the evaluator knows them.
 QUESTION = "qid"
@@ -59,9 +59,10 @@ def write_answers(
     for example, text, log_likelihood, num, batch_num in zip(examples, *columns, strict=True):
         qid = example[QUESTION]
         qid = qid.decode() if isinstance(qid, bytes) else str(qid)
-        scored.setdefault(qid, []).append((text, -float(log_likelihood) / int(batch_num)))
-        own.setdefault(qid, []).append((text, -float(log_likelihood) / int(num)))
-    answers = {qid: windows.best_answer(candidates) for qid, candidates in own.items()}
+        # Padding alone, which a model may generate, counts as no token.
+        scored.setdefault(qid, []).append((text, -float(log_likelihood) / max(int(batch_num), 1)))
+        own.setdefault(qid, []).append((text, -float(log_likelihood) / max(int(num), 1)))
+    answers = {qid: best_window.answer(candidates) for qid, candidates in own.items()}
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in (("predicted_answers", scored), ("answers", answers)):

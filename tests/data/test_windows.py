@@ -139,13 +139,3 @@ def test_a_long_question_is_cut_if_that_is_allowed(head):
     assert prefix.numpy().tolist() == [0, 1, 2, 77, 88]  # Leaves 6 tokens, 3 of them new.
     short = fit(5, 2000, length=12, overlap=3, is_cut_allowed=True)
     assert len(short) == 7
-
-
-def test_the_smallest_score_wins_and_the_first_of_equals():
-    assert windows.best_answer([("b", 0.5), ("a", 0.25), ("c", 0.25)]) == "a"
-
-
-def test_exactly_empty_texts_do_not_compete():
-    assert windows.best_answer([("", 0.1), (" ", 0.2), ("a", 0.3)]) == " "
-    assert windows.best_answer([("", 0.1), ("", 0.2)]) == ""
-    assert windows.best_answer([]) == ""
