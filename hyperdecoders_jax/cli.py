@@ -220,17 +220,17 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_own_data_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "own data",
-        "Each --train_file is a task; the other flags are given once for all tasks, or once for "
-        "each, in the same order. eval and infer know those of a run.",
+        "Each --train_file is a task. The others are given for each task in the same order; one\n"
+        "template or metric may serve all. eval and infer know those of a run. All are repeatable.",
     )
-    file = "JSON lines, CSV or TSV, plain or .gz; NAME= names the task (default: as its file)"
+    file = "a .jsonl, .csv or .tsv, or one of them with .gz; NAME= names the task"
     for flag, name, text in (
         ("train_file", "[NAME=]FILE", file),
         ("validation_file", "[NAME=]FILE", "likewise; without, nothing is evaluated"),
-        ("test_file", "[NAME=]FILE", "likewise; what eval and infer read where they are given it"),
-        ("inputs_template", "TEXT", "how a row is read: 'find {word} in: {text}' ({inputs})"),
-        ("targets_template", "TEXT", "what is to be answered: '{label}' ({targets})"),
-        ("metric", "NAMES", "functions of tasks/metrics.py, separated by commas (accuracy)"),
+        ("test_file", "[NAME=]FILE", "likewise; for eval and infer, which then read it"),
+        ("inputs_template", "TEXT", "what is read of a row: 'mail: {text}' (default: '{inputs}')"),
+        ("targets_template", "TEXT", "what is to be answered: '{label}' (default: '{targets}')"),
+        ("metric", "NAMES", "of tasks/metrics.py, separated by commas (default: accuracy)"),
     ):
         group.add_argument(f"--{flag}", action="append", default=[], metavar=name, help=text)
 

@@ -2,14 +2,19 @@
 
 import csv
 import json
+import pathlib
+import shlex
 
 import gin
 import pytest
 import seqio
 
 from hyperdecoders_jax import cli, configuration
-from hyperdecoders_jax.data import vocabulary
+from hyperdecoders_jax.data import mixtures, vocabulary
+from hyperdecoders_jax.tasks import own_data
 from tests import test_train
+
+README = pathlib.Path(__file__).parents[1] / "README.md"
 
 TINY = {name: value for name, value in test_train.TINY.items() if name != "MIXTURE_OR_TASK_NAME"}
 EXPERIMENT = "--gin_file=experiments/demo_hyperdecoder.gin"
@@ -53,7 +58,7 @@ def _forget():
     gin.clear_config()
     vocabulary.set_run_vocabulary(None)
     seqio.MixtureRegistry.remove("own_data")
-    for name in ("past", "plural", "other"):
+    for name in ("past", "plural", "inflect", "find"):
         seqio.TaskRegistry.remove(name)
 
 
@@ -208,3 +213,35 @@ def test_the_files_of_a_configuration_stay_where_flags_name_none(tmp_path):
     assert macros["METRICS"] == ("squad",)
     assert macros["ARE_TARGETS_REQUIRED"] is False
     assert bound("eval", files=[str(saved)])["ARE_TARGETS_REQUIRED"] is True
+
+
+def test_the_files_of_the_readme_are_there_and_fit_its_templates(monkeypatch):
+    block = README.read_text().split("## Your own data in one flag")[1].split("```")[1]
+    monkeypatch.chdir(README.parent)
+    lines = block.removeprefix("sh\n").replace("\\\n", " ").splitlines()
+    macros = []
+    for program, command, *arguments in map(shlex.split, lines):
+        assert program == "hyperdecoders"
+        flags, _ = cli.split_gin_flags(arguments)
+        macros.append(bound(command, *flags))
+    train, evaluate = macros
+    own_data.mixture(
+        train["TRAIN_FILES"],
+        test_files=evaluate["TEST_FILES"],
+        inputs_templates=train["INPUTS_TEMPLATES"],
+        targets_templates=train["TARGETS_TEMPLATES"],
+        metric_names=train["METRICS"],
+    )
+    tasks = mixtures.leaf_tasks(own_data.MIXTURE, "train")
+    assert [task.num_input_examples("train") for task in tasks] == [3969, 5000]
+
+
+def test_a_flag_sets_the_rates(tmp_path):
+    file = write_csv(tmp_path / "plural.csv", 10)
+    args = cli.make_parser().parse_args(["train", f"--train_file={file}"])
+    files, bindings = cli.add_own_data(args, ["experiments/demo_hyperdecoder.gin"], [])
+    rates = "own_data.mixture.rates = @mixing.Equal()"
+    configuration.parse(files, [*bindings, rates, "MODEL_DIR = '/nowhere'"])
+    macro = gin.query_parameter("MIXTURE_OR_TASK_NAME/gin.macro.value")
+    assert macro.scoped_configurable_fn() == own_data.MIXTURE
+    assert seqio.MixtureRegistry.get(own_data.MIXTURE).total_rate == 1.0
