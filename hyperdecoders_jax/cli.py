@@ -1,9 +1,10 @@
 """The command line: arguments in, a command run, an exit code out.
 
 `hyperdecoders train …` and `python -m hyperdecoders_jax.train …` are the same. Flags are T5X's
-(`--gin_file`, `--gin.NAME=VALUE`, `--gin_bindings`, `--gin_search_paths`, `--tfds_data_dir`), and
-two that save quotes: `--model_dir` and `--vocabulary`. Everything heavy is imported by the command
-that needs it, so `--help` costs neither jax nor TensorFlow.
+(`--gin_file`, `--gin.NAME=VALUE`, `--gin_bindings`, `--gin_search_paths`, `--tfds_data_dir`,
+`--seqio_additional_cache_dirs`), and two that save quotes: `--model_dir` and `--vocabulary`.
+Everything heavy is imported by the command that needs it, so `--help` costs neither jax nor
+TensorFlow.
 
 Exit codes: 0 done, also after SIGTERM; 1 doctor found a conflict, or an unexpected error; 2 the
 command line, the configuration, the data or the training cannot go on, and the message says why.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import itertools
 import os
 import pkgutil
 import re
@@ -145,10 +147,18 @@ def make_parser() -> argparse.ArgumentParser:
             )
     tasks = commands.add_parser(
         "tasks",
-        help="list tasks and mixtures; show examples of one",
-        description="Lists the registered tasks and mixtures, or shows three examples of one.",
+        help="list tasks and mixtures; show examples of one; prepare or cache its data",
+        description="Lists the registered tasks and mixtures, shows three examples of one, or "
+        "brings its data here: nothing else downloads any.",
     )
-    tasks.add_argument("name", nargs="?", help="a task or mixture")
+    tasks.add_argument("name", nargs="?", help="a task or mixture, of which examples are shown")
+    tasks.add_argument(
+        "--prepare", metavar="NAME", help="download and write all that a task or mixture reads"
+    )
+    tasks.add_argument(
+        "--cache", metavar="NAME", help="write the text of a task or mixture as SeqIO's cache"
+    )
+    tasks.add_argument("--cache_dir", metavar="FOLDER", help="where --cache writes")
     tasks.add_argument(
         "--split", help="where examples are taken from (default: the first there is)"
     )
@@ -273,6 +283,18 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tfds_data_dir", metavar="FOLDER", help="where TensorFlow Datasets keeps its data"
+    )
+    parser.add_argument(
+        "--data_dir",
+        metavar="FOLDER",
+        help="where data are that TFDS does not have: FOLDER/TASK/SPLIT.jsonl",
+    )
+    parser.add_argument(
+        "--seqio_additional_cache_dirs",
+        action="append",
+        default=[],
+        metavar="FOLDERS",
+        help="where USE_CACHED_TASKS looks for caches, separated by commas; repeatable",
     )
     parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
 
@@ -416,7 +438,7 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
         # What a training run was started with may be said again to eval and infer.
         are_macros_checked=args.command == "train",
     )
-    set_tfds_data_dir(args.tfds_data_dir)
+    set_data_folders(args)
     for name in args.module:
         import_task_module(name)
     call = gin.get_configurable(function)
@@ -506,7 +528,7 @@ def own_file(file: str) -> str:
     ('mail=/data/x.jsonl', 'gs://bucket/a=b.csv')
     """
     name, path = re.fullmatch(r"([\w.]+=)?(.*)", file, re.DOTALL).groups(default="")
-    return name + (path if "://" in path else os.path.abspath(at_home(path)))
+    return name + absolute(path)
 
 
 def with_run_file(
@@ -575,6 +597,28 @@ def start_tensorflow() -> None:
             os.close(kept)
 
 
+def set_data_folders(args: argparse.Namespace) -> None:
+    """Says to all that reads data where the flags want it to look.
+
+    Raises:
+      UsageError: there is no such folder.
+    """
+    import seqio
+
+    from hyperdecoders_jax.data import offline
+
+    set_tfds_data_dir(args.tfds_data_dir)
+    if args.data_dir is not None:
+        os.environ[offline.DATA_DIR_VARIABLE] = absolute(args.data_dir)
+    folders = [item for flag in args.seqio_additional_cache_dirs for item in flag.split(",")]
+    seqio.add_global_cache_dirs([absolute(folder) for folder in folders])
+
+
+def absolute(path: str) -> str:
+    """A local path from the root; a URL stays as it is."""
+    return path if "://" in path else os.path.abspath(at_home(path))
+
+
 def set_tfds_data_dir(folder: str | None) -> None:
     """Makes `folder` the place of all TFDS data; None leaves things as they are.
 
@@ -583,13 +627,12 @@ def set_tfds_data_dir(folder: str | None) -> None:
     """
     if folder is None:
         return
-    if "://" not in folder:
-        folder = os.path.abspath(os.path.expanduser(folder))
-        if not os.path.isdir(folder):
-            raise UsageError(
-                f"--tfds_data_dir must be a folder that exists; got {folder}. Name the folder that "
-                f"holds data sets as FOLDER/glue/cola/2.0.0."
-            )
+    folder = absolute(folder)
+    if "://" not in folder and not os.path.isdir(folder):
+        raise UsageError(
+            f"--tfds_data_dir must be a folder that exists; got {folder}. Name the folder that "
+            f"holds data sets as FOLDER/glue/cola/2.0.0."
+        )
     import seqio
 
     seqio.set_tfds_data_dir_override(folder)
@@ -635,18 +678,47 @@ def convert(args: argparse.Namespace) -> int:
 
 
 def show_tasks(args: argparse.Namespace) -> int:
-    """Lists tasks and mixtures, or shows examples of one."""
+    """Lists tasks and mixtures, shows examples of one, or prepares or caches its data."""
+    if args.cache is not None and args.cache_dir is None:
+        raise UsageError(
+            f"--cache needs a folder to write to; got --cache={args.cache} alone. Name it with "
+            "--cache_dir=FOLDER."
+        )
     start_tensorflow()
     from hyperdecoders_jax import task_listing
 
-    set_tfds_data_dir(args.tfds_data_dir)
+    if args.prepare is not None and args.tfds_data_dir is not None:
+        import tensorflow as tf
+
+        tf.io.gfile.makedirs(absolute(args.tfds_data_dir))
+    set_data_folders(args)
     for name in args.module or task_modules():
         import_task_module(name)
+    if args.prepare is not None or args.cache is not None:
+        return bring_here(args)
     if args.name is None:
         print(task_listing.overview(args.vocabulary))
     else:
         print(task_listing.examples(args.name, args.vocabulary, args.split))
     return 0
+
+
+def bring_here(args: argparse.Namespace) -> int:
+    """Prepares data, writes a cache, or both; prints what became of each; 2 if anything failed."""
+    from hyperdecoders_jax.data import cache, mixtures, offline
+
+    outcomes = []
+    if args.prepare is not None:
+        outcomes.append(offline.prepare(mixtures.leaf_tasks(args.prepare)))
+    if args.cache is not None:
+        outcomes.append(cache.write(mixtures.leaf_tasks(args.cache), absolute(args.cache_dir)))
+    num_failed = 0
+    for outcome in itertools.chain(*outcomes):
+        print(outcome, flush=True)
+        num_failed += outcome.status == offline.FAILED
+    if num_failed:
+        print(f"hyperdecoders: error: {num_failed} of the above failed.", file=sys.stderr)
+    return 2 if num_failed else 0
 
 
 if __name__ == "__main__":

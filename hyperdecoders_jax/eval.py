@@ -28,6 +28,7 @@ def evaluate(
     generation: Generation | None,
     left_out_metrics: Sequence[str],
     output_dir: str | None,
+    use_cached: bool = False,
     config_text: str = "",
 ) -> int:
     """Evaluates a checkpoint on every task of a mixture that has the split; returns the exit code.
@@ -44,6 +45,7 @@ def evaluate(
       left_out_metrics: "TASK/METRIC" pairs that `average_metrics` leaves out.
       output_dir: gets TASK/STEP.jsonl with the predictions, and metrics-STEP.json; None:
         eval_SPLIT in the run's model directory.
+      use_cached: reads text from SeqIO's caches, not from the data.
       config_text: the whole configuration; printed nowhere, since the run has stored its own.
 
     Raises:
@@ -75,6 +77,7 @@ def evaluate(
         output_dir=output_dir,
         shard=preparation.data_shard(trained),
         accepts_unseen_tasks=trained.model.config.accepts_unseen_tasks,
+        use_cached=use_cached,
     )
     model = preparation.open_trained(
         trained, task_feature_lengths["targets"], batch_size, generation

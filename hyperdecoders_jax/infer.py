@@ -35,6 +35,7 @@ def infer(
     num_examples: int | None,
     generation: Generation | None,
     output_dir: str | None,
+    use_cached: bool = False,
     input_path: str | None = None,
     config_text: str = "",
 ) -> int:
@@ -50,6 +51,7 @@ def infer(
       num_examples: of each task, from the beginning; None: all.
       generation: of tasks whose texts are decoded otherwise: (most tokens, beams).
       output_dir: gets TASK-SPLIT-STEP.jsonl; None: infer in the run's model directory.
+      use_cached: reads text from SeqIO's caches, not from the data.
       input_path: predict for the lines of this file, "-" for standard input, and print; nothing
         else is read or written then.
       config_text: the whole configuration; not needed here.
@@ -97,6 +99,7 @@ def infer(
         num_examples=num_examples,
         shard=preparation.data_shard(trained),
         accepts_unseen_tasks=trained.model.config.accepts_unseen_tasks,
+        use_cached=use_cached,
     )
     model = preparation.open_trained(trained, lengths["targets"], batch_size, generation)
     for task, predicted in tasks.predict(model.predict).items():

@@ -171,10 +171,12 @@ def order_settings(
             name: data.task_feature_lengths[name] for name in mixtures.FEATURES
         },
         "split": data.split,
+        "use_cached": data.use_cached,
         "shuffle": data.shuffle,
         "shuffle_buffer_size": data.shuffle_buffer_size,
         "examples_per_turn": data.examples_per_turn,
         "mixing_rates": {name: task.mixing.rate for name, task in report.items()},
+        "num_examples": {name: task.mixing.num_examples for name, task in report.items()},
     }
 
 

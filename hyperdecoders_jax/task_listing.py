@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import seqio
 
-from hyperdecoders_jax.data import mixtures, pipeline, vocabulary
+from hyperdecoders_jax.data import mixtures, offline, pipeline, vocabulary
 
 # Examples that are read of each task for its lengths.
 NUM_MEASURED = 64
@@ -45,9 +45,8 @@ def task_row(name: str) -> TaskRow:
     task = seqio.TaskRegistry.get(name)
     metrics = sorted(function.__name__ for function in task.metric_fns)
     try:
-        splits = list(task.splits)
+        splits = offline.splits_that_are_there(task)
         sizes = {split: _size(task, split) for split in splits}
-        mixtures.check_data_are_there(task, splits[0])
         examples = _first_examples(task, splits[0], NUM_MEASURED)
     except Exception:  # Whatever a source does without its data: the rest is still worth telling.
         return TaskRow(name, {}, tuple(metrics), None)
@@ -79,8 +78,8 @@ def overview(vocabulary_path: str | None = None) -> str:
     ]
     if unread:
         notes.append(
-            f"{UNKNOWN}: the data of {unread} tasks are not here; --tfds_data_dir=FOLDER names the "
-            "folder that holds them."
+            f"{UNKNOWN}: the data of {unread} tasks are not here. --tfds_data_dir=FOLDER and "
+            "--data_dir=FOLDER name where they are, --prepare=NAME downloads them."
         )
     return "\n".join([_table(tasks), "", _table(kinds), "", *notes])
 

@@ -106,6 +106,7 @@ def train(
             num_examples=eval_examples,
             output_dir=f"{model_dir}/eval",
             shard=partitioner.data_shard(),
+            use_cached=data.use_cached,
         )
         predictor = preparation.Predictor(
             model, partitioner, data.task_feature_lengths["targets"], random_seed, generation

@@ -98,15 +98,7 @@ def write_task(task: seqio.Task, folder: str) -> dict[str, int]:
         examples or some that SeqIO cannot read back.
     """
     _check_supports_caching(task)
-    splits, error = [], None
-    for split in task.splits:
-        try:
-            offline.check(task, split)
-            splits.append(split)
-        except ValueError as missing:
-            error = missing
-    if not splits:
-        raise error
+    splits = offline.splits_that_are_there(task)
     if tf.io.gfile.exists(folder):
         tf.io.gfile.rmtree(folder)
     tf.io.gfile.makedirs(folder)

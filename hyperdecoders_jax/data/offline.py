@@ -68,6 +68,24 @@ def check(task: seqio.Task, split: str) -> None:
             )
 
 
+def splits_that_are_there(task: seqio.Task) -> list[str]:
+    """The splits of a task that can be read on this machine.
+
+    Raises:
+      ValueError: there is none; says what is missing.
+    """
+    there, missing = [], None
+    for split in task.splits:
+        try:
+            check(task, split)
+            there.append(split)
+        except ValueError as error:
+            missing = error
+    if not there:
+        raise missing
+    return there
+
+
 def prepare(tasks: Iterable[seqio.Task]) -> Iterator[Outcome]:
     """Downloads and writes what `tasks` read, each data set once; goes on where one fails.
 

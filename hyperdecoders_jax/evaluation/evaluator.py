@@ -96,6 +96,7 @@ class Evaluator:
         `Partitioner.data_shard` gives it; processes may share one. None: one for each process.
       accepts_unseen_tasks: whether tasks that `task_names` lacks are evaluated, with the number
         `UNSEEN_TASK_ID`; see `TransformerConfig.accepts_unseen_tasks`.
+      use_cached: reads text from SeqIO's caches, not from the data.
 
     Raises:
       ValueError: a name, a number, a length, a split or data are missing.
@@ -113,6 +114,7 @@ class Evaluator:
         seed: int = 0,
         shard: tuple[int, int] | None = None,
         accepts_unseen_tasks: bool = False,
+        use_cached: bool = False,
     ):
         self._shard = shard or (jax.process_index(), jax.process_count())
         if batch_size % self._shard[1]:
@@ -121,7 +123,7 @@ class Evaluator:
                 f"{batch_size} for {self._shard[1]} shards. Set it to a multiple of that."
             )
         mixtures.check_lengths(task_feature_lengths)
-        self._tasks = mixtures.leaf_tasks(mixture_or_task_name, split)
+        self._tasks = mixtures.leaf_tasks(mixture_or_task_name, split, use_cached)
         mixtures.check_features_agree(self._tasks)
         self._accepts_unseen_tasks = accepts_unseen_tasks
         self._task_names = mixtures.resolve_task_names(
@@ -133,6 +135,7 @@ class Evaluator:
         self._num_examples = num_examples
         self._output_dir = None if output_dir is None else epath.Path(output_dir)
         self._seed = seed
+        self._use_cached = use_cached
         self._states: dict[str, _TaskState] = {}
 
     def __call__(
@@ -184,6 +187,7 @@ class Evaluator:
                 self._split,
                 self._num_examples,
                 self._seed,
+                use_cached=self._use_cached,
             )
             if not examples.examples:
                 raise ValueError(
