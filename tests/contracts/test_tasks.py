@@ -4,84 +4,37 @@ Each is read through SeqIO from a folder in TFDS's form that holds a few hand-wr
 (`records.py`), and compared with texts that are written out (`rendered.py`).
 """
 
-import ast
 import contextlib
 import functools
-import importlib
 import json
 import pathlib
-import pkgutil
 
 import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
 
-from hyperdecoders_jax import tasks
 from hyperdecoders_jax.data import mixtures as data_mixtures
 from hyperdecoders_jax.data import pipeline, vocabulary
 from hyperdecoders_jax.evaluation import evaluator
 from hyperdecoders_jax.tasks import mixtures, sources
-from tests.contracts import records, rendered, tfds_folders
-
-# They name tasks that other files register.
-LISTS_OF_NAMES = {"generation", "mixing", "mixtures", "splits"}
-
-
-def names_in(module):
-    """The registered tasks whose names stand in a module's code, each once."""
-    tree = ast.parse(pathlib.Path(module.__file__).read_text(encoding="utf-8"))
-    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    return sorted(texts & set(seqio.TaskRegistry.names()))
-
-
-FAMILIES = {
-    name: names_in(importlib.import_module(f"{tasks.__name__}.{name}"))
-    for _, name, _ in pkgutil.iter_modules(tasks.__path__)
-    if name not in LISTS_OF_NAMES
-}
-FAMILIES = {family: names for family, names in FAMILIES.items() if names}
-NAMES = sorted(name for names in FAMILIES.values() for name in names)
-# Their records come with the package; what they make of them is shown in their docstrings.
-PACKAGED = set(FAMILIES["demo"])
-
-
-def kind(name):
-    """All that makes a task's text and metrics, but the configuration of its data set."""
-    task = seqio.TaskRegistry.get(name)
-    steps = [s for s in task.preprocessors if not isinstance(s, seqio.CacheDatasetPlaceholder)]
-    first = next(leaf_sources(task.source))
-    is_tfds = isinstance(first, seqio.TfdsDataSource)
-    data_set = first.tfds_dataset.name.partition("/")[0] if is_tfds else name
-    return data_set, *steps, *task.metric_fns
-
-
-def leaf_sources(source):
-    """The sources that a source is made of."""
-    for part in getattr(source, "sources", ()):
-        yield from leaf_sources(part)
-    if not hasattr(source, "sources"):
-        yield source
-
-
-# The first of each kind: reading all of MRQA's sets, which differ in nothing else, takes long.
-READ = sorted({kind(name): name for name in reversed(NAMES)}.values())
+from tests.contracts import records, registered, rendered, tfds_folders
 
 # Trained on, not evaluated.
 WITHOUT_METRICS = {"demo_pretrain", "t5_dpr_v110"}
-SCORED = [name for name in READ if name not in WITHOUT_METRICS]
+SCORED = [name for name in registered.READ if name not in WITHOUT_METRICS]
 
 # Tasks that no mixture holds, by choice, and the lengths to read them with.
 NOT_MIXED = {
-    *FAMILIES["classification"],
-    *FAMILIES["multiple_choice"],
-    *FAMILIES["super_glue"],
-    *FAMILIES["translation"],
+    *registered.FAMILIES["classification"],
+    *registered.FAMILIES["multiple_choice"],
+    *registered.FAMILIES["super_glue"],
+    *registered.FAMILIES["translation"],
     "glue_wnli_v200",
     "scitail_v100",
     "sick",
     "snli_v110",
-    *(name for name in FAMILIES["mrqa"] if name.startswith("mrqa_reg_")),
+    *(name for name in registered.FAMILIES["mrqa"] if name.startswith("mrqa_reg_")),
 }
 UNMIXED_LENGTHS = {"inputs": 512, "targets": 128}
 
@@ -94,24 +47,6 @@ def run_vocabulary():
     vocabulary.set_run_vocabulary(loaded)
     yield loaded
     vocabulary.set_run_vocabulary(None)
-
-
-def tfds_loaders(task):
-    return [
-        source.tfds_dataset
-        for source in leaf_sources(task.source)
-        if isinstance(source, seqio.TfdsDataSource)
-    ]
-
-
-def stored_splits(source, split):
-    """The data sets that hold a split of a source, and what they call it."""
-    for leaf in leaf_sources(source):
-        if isinstance(leaf, seqio.TfdsDataSource):
-            yield leaf.tfds_dataset.name.partition(":")[0], leaf.tfds_dataset._map_split(split)
-        else:
-            path = pathlib.Path(*leaf.list_shards(split))
-            yield path.parent.name, path.stem
 
 
 def write_lines(source):
@@ -135,11 +70,11 @@ def at_hand(folder, monkeypatch):
 
     @contextlib.contextmanager
     def provide(task):
-        loaders = tfds_loaders(task)
+        loaders = registered.tfds_loaders(task)
         for loader in loaders:
             tfds_folders.write(loader.name, folder)
             loader.override_data_dir(str(folder))
-        for source in leaf_sources(task.source):
+        for source in registered.leaf_sources(task.source):
             if isinstance(source, sources.JsonLinesFolder):
                 write_lines(source)
         yield
@@ -175,17 +110,9 @@ def evaluated_split(task):
     return "validation" if "validation" in task.splits else task.splits[0]
 
 
-def tasks_of(mixture):
-    return {task.name for task in seqio.get_subtasks(seqio.get_mixture_or_task(mixture))}
-
-
-def mixtures_of(name):
-    return [mixture for mixture in mixtures.TASK_FEATURE_LENGTHS if name in tasks_of(mixture)]
-
-
 def lengths(name):
     """What examples of a task must fit, in every mixture that holds it."""
-    stated = [mixtures.TASK_FEATURE_LENGTHS[mixture] for mixture in mixtures_of(name)]
+    stated = [mixtures.TASK_FEATURE_LENGTHS[mixture] for mixture in registered.mixtures_of(name)]
     return min(stated or [UNMIXED_LENGTHS], key=lambda tokens: tokens["inputs"])
 
 
@@ -216,22 +143,17 @@ def scores_of(task, examples, texts):
     return {name: value for name, value in results.items() if name != "gen_len"}
 
 
-def shown_example(name):
-    """The record and the rendering that the docstring of a task's first step shows."""
-    step = seqio.TaskRegistry.get(name).preprocessors[0]
-    record, text = step.__doc__.split("\n\n")[0].split("->")
-    return ast.literal_eval(record.strip()), ast.literal_eval(text.strip())
-
-
 def test_every_task_is_named_in_the_one_file_that_registers_it():
-    assert len(NAMES) == len(set(NAMES))
+    assert len(registered.NAMES) == len(set(registered.NAMES))
     for mixture in mixtures.TASK_FEATURE_LENGTHS:
-        assert tasks_of(mixture) <= set(NAMES)
+        assert registered.tasks_of(mixture) <= set(registered.NAMES)
 
 
-@pytest.mark.parametrize("name", sorted({*FAMILIES["demo"], *FAMILIES["glue"]}))
+@pytest.mark.parametrize(
+    "name", sorted({*registered.FAMILIES["demo"], *registered.FAMILIES["glue"]})
+)
 def test_a_task_shows_an_example_that_is_true(name):
-    record, text = shown_example(name)
+    record, text = registered.shown_example(name)
     tensors = {
         field: tf.constant(value, tf.float32 if isinstance(value, float) else None)
         for field, value in record.items()
@@ -241,7 +163,7 @@ def test_a_task_shows_an_example_that_is_true(name):
     assert {key: value.decode() for key, value in example.items()} == text
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", registered.NAMES)
 def test_a_task_has_the_features_that_runs_rely_on(name):
     task = seqio.TaskRegistry.get(name)
     for feature in ("inputs", "targets"):
@@ -249,7 +171,7 @@ def test_a_task_has_the_features_that_runs_rely_on(name):
         assert task.output_features[feature].add_eos
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", registered.NAMES)
 def test_a_cache_holds_the_text_of_a_task(name):
     steps = seqio.TaskRegistry.get(name).preprocessors
     [place] = [
@@ -258,12 +180,12 @@ def test_a_cache_holds_the_text_of_a_task(name):
     assert 0 < place < len(steps)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", registered.NAMES)
 def test_a_task_is_in_a_mixture_that_states_its_lengths_or_listed_as_in_none(name):
-    assert bool(mixtures_of(name)) != (name in NOT_MIXED)
+    assert bool(registered.mixtures_of(name)) != (name in NOT_MIXED)
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - PACKAGED))
+@pytest.mark.parametrize("name", sorted(set(registered.NAMES) - registered.PACKAGED))
 def test_every_split_of_a_task_is_a_split_of_its_data_set(name, at_hand):
     task = seqio.TaskRegistry.get(name)
     with at_hand(task):
@@ -271,24 +193,24 @@ def test_every_split_of_a_task_is_a_split_of_its_data_set(name, at_hand):
             data_mixtures.check_data_are_there(task, split)
             parts = [
                 tfds_folders.part(kept, records.RECORDS[data_set])
-                for data_set, kept in stored_splits(task.source, split)
+                for data_set, kept in registered.stored_splits(task.source, split)
             ]
             assert parts
             assert task.num_input_examples(split) == sum(map(len, parts))
 
 
 def test_every_task_has_its_texts_written_out():
-    assert set(rendered.RENDERED) == set(READ) - PACKAGED
+    assert set(rendered.RENDERED) == set(registered.READ) - registered.PACKAGED
 
 
-@pytest.mark.parametrize("name", sorted(set(READ) - PACKAGED))
+@pytest.mark.parametrize("name", sorted(set(registered.READ) - registered.PACKAGED))
 def test_the_first_record_reads_as_it_is_written_out(name, read):
     first = read(name)[0]
     texts = tuple(first[f"{feature}_pretokenized"].decode() for feature in ("inputs", "targets"))
     assert texts == rendered.RENDERED[name]
 
 
-@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("name", registered.READ)
 def test_examples_are_tokens_that_end_in_eos_and_fit_their_lengths(name, read, run_vocabulary):
     for example in read(name):
         for feature, length in lengths(name).items():
@@ -320,7 +242,9 @@ def test_any_text_can_be_a_prediction(name, read):
         assert np.isfinite(list(scores_of(task, [example], [text]).values())).all()
 
 
-@pytest.mark.parametrize("name", [min(set(names) & set(SCORED)) for names in FAMILIES.values()])
+@pytest.mark.parametrize(
+    "name", [min(set(names) & set(SCORED)) for names in registered.FAMILIES.values()]
+)
 def test_the_evaluator_scores_the_targets_a_hundred(name, at_hand, tmp_path):
     class Perfect:
         def __init__(self, batch, task_name):
