@@ -40,6 +40,11 @@ def tokenize(text: tf.Tensor, vocabulary: seqio.Vocabulary) -> Tokens:
     >>> [values.numpy().tolist() for values in tokens]
     [[113, 198, 172], [0, 1, 1], [1, 2, 2]]
 
+    SentencePiece's ids and places are those of the fast tokeniser that the original uses, but for
+    these: spaces at either end of a text and names of special tokens such as "</s>" are no tokens of
+    their own; of pieces equally likely ("x xx", "xx x") it may choose others; all of several spaces
+    belong to the next word, and one character that becomes several pieces ("½") to the last.
+
     Raises:
       TypeError: the vocabulary is neither of SentencePiece nor of bytes.
     """
