@@ -38,7 +38,7 @@ NOT_MIXED = {
 }
 UNMIXED_LENGTHS = {"inputs": 512, "targets": 128}
 
-GARBAGE = ["", " ", "\x00", "-1", "1e999", "yes yes", "घर बड़ा है।", "{}\n[", "very long " * 500]
+GARBAGE = ["", " ", "\x00", "-1", "1e999", "yes yes", "घर बड़ा है।", "{}\n[", "very long " * 200]
 
 
 @pytest.fixture(autouse=True)
@@ -77,9 +77,11 @@ def at_hand(folder, monkeypatch):
         for source in registered.leaf_sources(task.source):
             if isinstance(source, sources.JsonLinesFolder):
                 write_lines(source)
-        yield
-        for loader in loaders:  # SeqIO keeps the folder with the task, which other tests share.
-            loader.override_data_dir(None)
+        try:
+            yield
+        finally:
+            for loader in loaders:  # SeqIO keeps the folder with the task, which tests share.
+                loader.override_data_dir(None)
 
     return provide
 
