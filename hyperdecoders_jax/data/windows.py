@@ -41,8 +41,8 @@ def tokenize(text: tf.Tensor, vocabulary: seqio.Vocabulary) -> Tokens:
     [[113, 198, 172], [0, 1, 1], [1, 2, 2]]
 
     SentencePiece's ids and places are those of the fast tokeniser that the original uses, but for
-    these: spaces at either end of a text and names of special tokens such as "</s>" are no tokens of
-    their own; of pieces equally likely ("x xx", "xx x") it may choose others; all of several spaces
+    these: spaces at either end of a text and special tokens such as "</s>" are no tokens of their
+    own; of pieces equally likely ("x xx", "xx x") it may choose others; all of several spaces
     belong to the next word, and one character that becomes several pieces ("½") to the last.
 
     Raises:
@@ -120,7 +120,7 @@ def fit_prefix(
             f"A question must leave windows of {length} tokens more than the {overlap} that they "
             "share; the question ", name, " leaves ", tf.strings.as_string(room), " for ",
             tf.strings.as_string(num_tokens), " of its context. Shorten it, read longer inputs, or "
-            "cut such questions (see `windows.fit_prefix`).",
+            "let such questions be cut (is_cut_allowed=True where the task is registered).",
         )  # fmt: skip
         # What follows fails on too long a prefix, and less helpfully.
         with tf.control_dependencies(
