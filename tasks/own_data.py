@@ -79,6 +79,8 @@ ANSWERS = {
 }
 # Those that take several right answers; the others get the first.
 TAKES_SEVERAL = ("bleu", "rouge", "squad")
+# Both call their result "f1", so a task cannot have both.
+_GIVE_F1 = {"f1_score_with_invalid", "squad"}
 
 
 def metric_fn(name: str) -> Callable[..., dict[str, float]]:
@@ -118,7 +120,7 @@ class Rendering:
       are_targets_required: False lets rows lack what the targets are made of.
 
     Raises:
-      ValueError: a template names no column, or there is no such metric.
+      ValueError: a template names no column, there is no such metric, or none, or two of one name.
     """
 
     inputs: str
@@ -135,6 +137,14 @@ class Rendering:
                     f"{_hint(name, ANSWERS)} Choose one with --metric=…, or several with commas "
                     "between them."
                 )
+        names = set(self.metric_names)
+        if len(names) < max(1, len(self.metric_names)) or names >= _GIVE_F1:
+            raise ValueError(
+                "A task must have a metric, and no two whose results have one name (squad and "
+                "f1_score_with_invalid both give f1); got "
+                f"{', '.join(self.metric_names) or 'none'}. Leave one out of --metric=…, or name "
+                "one."
+            )
 
     def render(self, row: row_files.Row, place: str) -> sources.Record:
         """The example of a row; `answers` is a JSON list, so that examples have one shape.

@@ -1,5 +1,6 @@
 """Own files as tasks: templates, several answers, metrics, pairing, and what is refused."""
 
+import itertools
 import json
 
 import pytest
@@ -187,6 +188,20 @@ PERFECT = {
     "spearman_corrcoef": {"spearman_corrcoef": 100.0},
     "squad": {"em": 100.0, "f1": 100.0},
 }
+
+
+@pytest.mark.parametrize("names", itertools.combinations_with_replacement(PERFECT, 2), ids=",".join)
+def test_metrics_of_a_task_have_results_of_different_names(names):
+    if PERFECT[names[0]].keys().isdisjoint(PERFECT[names[1]]):
+        rendering(metric=",".join(names))
+        return
+    with pytest.raises(ValueError, match=rf"one name .*; got {', '.join(names)}\. Leave one out"):
+        rendering(metric=",".join(names))
+
+
+def test_a_task_has_a_metric():
+    with pytest.raises(ValueError, match=r"must have a metric, .*; got none\. .* or name one"):
+        own_data.mixture(["a.csv"], metric_names=[" , "])
 
 
 @pytest.mark.parametrize("name", own_data.ANSWERS)
