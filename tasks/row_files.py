@@ -101,8 +101,11 @@ def _json_rows(text: str, path: str) -> Iterator[tuple[int, Row]]:
         try:
             row = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
             problem = "" if isinstance(row, dict) else f"a JSON {type(row).__name__}"
+            json.dumps(row, ensure_ascii=False).encode()
         except json.JSONDecodeError as error:
             problem = str(error)
+        except UnicodeEncodeError:
+            problem = "an escape such as \\ud83d is half a character, without its other half"
         if problem:
             raise ValueError(
                 f"Each line must be one JSON object; line {number} of {path} is {line[:80]!r} "

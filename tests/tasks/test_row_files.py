@@ -60,6 +60,7 @@ def test_a_field_may_be_a_long_document(tmp_path):
         ("x.txt", "a", r"must end in \.jsonl, \.json, \.csv, \.tsv, .*x\.txt'\. Rename it"),
         ("x.jsonl", '{"a": 1}\n{"a": 2', r"line 2 of .*x\.jsonl is '\{\"a\": 2' \(.*Write \{"),
         ("x.jsonl", '[{"a": 1}]', r"line 1 of .* \(a JSON list\)\. Write .* all on one line"),
+        ("x.jsonl", r'{"a": "hi \ud83d"}', r"line 1 of .* \(an escape .* is half a character"),
         ("x.jsonl", " \n", r"must hold a row; .*x\.jsonl holds none\. Write some, or leave"),
         ("x.csv", "a,b\n", r"must hold a row; .*x\.csv holds none"),
         ("x.csv", "a,a\n1,2\n", r"name each column once; that of .* is \['a', 'a'\]\. Rename"),
