@@ -14,6 +14,7 @@ Source: allenai/hyperdecoders, `tasks.py` and `mrqa_preprocess.py`; Fisch et al.
 (arXiv:1910.09753).
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -220,6 +221,55 @@ def _best_of_windows(
         candidates.setdefault(qid, []).append((text, -log_likelihood / max(num, 1)))
     best = [best_window.answer(of_question) for of_question in candidates.values()]
     return metrics.squad(list(golds.values()), best)
+
+
+_METRICS = {"answer": squad_of_windows, "batch": squad_of_windows_by_batch}
+
+
+def mixture(
+    tasks: mixtures.MixtureOrTask = "mrqa",
+    cut_long_questions: bool = False,
+    score_per: str = "answer",
+) -> seqio.Mixture:
+    """A mixture with other options of its windows; nothing is registered, and no data are read.
+
+        MIXTURE_OR_TASK_NAME = @mrqa.mixture()
+        mrqa.mixture.cut_long_questions = True
+
+    Its tasks have the names, the rates and all else that they have in `tasks`.
+
+    Args:
+      tasks: a mixture or task, or the name of one. What has no windows stays as it is.
+      cut_long_questions: shortens a question that leaves its context too little room, so that its
+        windows have as many tokens of their own as they share; else it is an error when it is read.
+      score_per: what a window's log-likelihood is divided by: the tokens of its own "answer", or of
+        the longest in its "batch", as the original does.
+
+    Raises:
+      ValueError: there is no such score, or nothing is registered under the name.
+    """
+    if score_per not in _METRICS:
+        raise ValueError(
+            f"mrqa.mixture.score_per must be one of {list(_METRICS)}; got {score_per!r}. Take "
+            "'answer', or 'batch' to repeat the original."
+        )
+    provider = mixtures.get_mixture_or_task(tasks)
+    originals = {task.name: task for task in mixtures.leaf_tasks(provider)}
+    cut = functools.partial(cut_windows, is_cut_allowed=cut_long_questions)
+
+    def with_options(task: seqio.Task) -> seqio.Task:
+        if cut_windows not in task.preprocessors:
+            return task
+        steps = [cut if step is cut_windows else step for step in task.preprocessors]
+        return task.replace(preprocessors=steps, metric_fns=[_METRICS[score_per]])
+
+    def rate(task: seqio.Task) -> float:
+        is_mixture = isinstance(provider, seqio.Mixture)
+        return provider.get_rate(originals[task.name]) if is_mixture else 1.0
+
+    return seqio.Mixture(
+        provider.name, [with_options(task) for task in originals.values()], default_rate=rate
+    )
 
 
 def _add_tasks(set_name: str, names: tuple[str, str], splits: Sequence[str]) -> None:

@@ -120,7 +120,8 @@ def fit_prefix(
             f"A question must leave windows of {length} tokens more than the {overlap} that they "
             "share; the question ", name, " leaves ", tf.strings.as_string(room), " for ",
             tf.strings.as_string(num_tokens), " of its context. Shorten it, read longer inputs, or "
-            "let such questions be cut (is_cut_allowed=True where the task is registered).",
+            "let such questions be cut: MIXTURE_OR_TASK_NAME = @mrqa.mixture(), "
+            "mrqa.mixture.cut_long_questions = True.",
         )  # fmt: skip
         # What follows fails on too long a prefix, and less helpfully.
         with tf.control_dependencies(

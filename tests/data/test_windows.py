@@ -127,7 +127,7 @@ def test_a_long_prefix_does_no_harm_where_the_whole_context_fits():
 def test_a_question_that_leaves_too_little_room_is_named(head, num_tokens, room):
     message = (
         rf"windows of 12 tokens more than the 3 .*the question q7 leaves {room} for {num_tokens} "
-        r"of its context\. Shorten it, .*be cut"
+        r"of its context\. Shorten it, .*be cut: MIXTURE_OR_TASK_NAME = @mrqa.mixture\(\), mrqa"
     )
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         fit(head, num_tokens, length=12, overlap=3)

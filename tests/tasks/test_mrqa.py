@@ -3,11 +3,14 @@
 import functools
 import itertools
 
+import gin
 import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
 
+from hyperdecoders_jax import configuration
+from hyperdecoders_jax.data import mixtures as data_mixtures
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.tasks import mixtures, mrqa
 
@@ -47,19 +50,15 @@ def record(question="Who sat?", context=CONTEXT, answers=("Bob",), detected=None
 
 
 def task_of(*records, name="mrqa_news_qa_v100", **options):
-    """A task of the name with other records, and with options of `cut_windows`."""
-    task = seqio.TaskRegistry.get(name)
+    """A task of the name with other records, and with options of `mrqa.mixture`."""
 
     def dataset(split, shuffle_files, seed=None):
         first, *others = map(tf.data.Dataset.from_tensors, records)
         return functools.reduce(tf.data.Dataset.concatenate, others, first)
 
-    steps = [
-        functools.partial(step, **options) if step is mrqa.cut_windows and options else step
-        for step in task.preprocessors
-    ]
     source = seqio.FunctionDataSource(dataset, splits=["validation"])
-    return task.replace(source=source, preprocessors=steps)
+    task = seqio.TaskRegistry.get(name).replace(source=source)
+    return mrqa.mixture(task, **options).tasks[0] if options else task
 
 
 def read(*records, inputs_len=64, **kwargs):
@@ -131,9 +130,11 @@ def test_windows_keep_the_order_of_the_data_and_what_the_metric_needs():
 
 def test_a_long_question_is_an_error_that_names_it_or_is_cut():
     long = record(question="Why" + "?" * 700, qid="the_long_one")
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"the_long_one leaves -.*be cut"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"the_long_one leaves -.*be cut: MIXTURE_OR_"
+    ):
         read(long)
-    examples = read(long, is_cut_allowed=True)
+    examples = read(long, cut_long_questions=True)
     texts = [to_text(example["inputs"]) for example in examples]
     assert all(text.startswith("question: Why?") and " context: " in text for text in texts)
     assert max(len(example["inputs"]) for example in examples) <= 64
@@ -225,3 +226,58 @@ def test_the_mixture_is_in_proportion_to_the_numbers_of_questions():
     unseen = seqio.MixtureRegistry.get("mrqa_out_of_domain")
     assert {task.name for task in unseen.tasks} == {n[0] for n in mrqa.OUT_OF_DOMAIN.values()}
     assert mixtures.TASK_FEATURE_LENGTHS["mrqa"] == {"inputs": 512, "targets": 64}
+
+
+def metrics_of(task):
+    return [metric.__name__ for metric in task.predict_with_aux_metric_fns]
+
+
+def test_a_mixture_with_options_has_the_same_tasks_and_rates():
+    ours, registered = mrqa.mixture(score_per="batch"), seqio.MixtureRegistry.get("mrqa")
+    ours_tasks, theirs = map(data_mixtures.leaf_tasks, (ours, registered))
+    assert [task.name for task in ours_tasks] == [task.name for task in theirs]
+    rates = [
+        data_mixtures.mixing_rates(*pair) for pair in ((ours, ours_tasks), (registered, theirs))
+    ]
+    assert rates[0] == rates[1]
+    assert {name for task in ours_tasks for name in metrics_of(task)} == {
+        "squad_of_windows_by_batch"
+    }
+    assert {name for task in theirs for name in metrics_of(task)} == {"squad_of_windows"}
+
+
+def test_what_has_no_windows_stays_as_it_is():
+    nested = seqio.Mixture("both", [("mrqa", 3.0), ("squad", 1.0)])
+    ours = mrqa.mixture(nested, cut_long_questions=True)
+    tasks = data_mixtures.leaf_tasks(ours)
+    same = [task.name for task in tasks if task is seqio.TaskRegistry.get(task.name)]
+    assert same == ["squad_v300"]
+    assert data_mixtures.mixing_rates(ours, tasks)["squad_v300"] == 0.25
+
+
+def test_a_score_that_does_not_exist_is_told():
+    with pytest.raises(ValueError, match=r"one of \['answer', 'batch'\]; got 'window'. Take"):
+        mrqa.mixture(score_per="window")
+
+
+def test_a_configuration_chooses_options_by_flags_and_keeps_them(tmp_path):
+    flags = [
+        "MIXTURE_OR_TASK_NAME = @mrqa.mixture()",
+        "mrqa.mixture.cut_long_questions = True",
+        "mrqa.mixture.score_per = 'batch'",
+        "MODEL_DIR = '/nowhere'",
+        "INITIAL_CHECKPOINT_PATH = None",
+        "TRAIN_STEPS = 1",
+    ]
+    name = "MIXTURE_OR_TASK_NAME/gin.macro.value"
+    saved = configuration.parse(["experiments/mrqa/adamw_adapter_gen.gin"], flags)
+    # A run's own configuration, as eval and infer read it.
+    (tmp_path / "saved.gin").write_text(saved)
+    configuration.parse([str(tmp_path / "saved.gin")])
+    provider = gin.query_parameter(name).scoped_configurable_fn()
+    gin.clear_config()
+    assert provider.name == "mrqa"
+    for task in provider.tasks:
+        [cut] = [step for step in task.preprocessors if isinstance(step, functools.partial)]
+        assert (cut.func, cut.keywords) == (mrqa.cut_windows, {"is_cut_allowed": True})
+        assert metrics_of(task) == ["squad_of_windows_by_batch"]
