@@ -13,6 +13,8 @@ command line, the configuration, the data or the training cannot go on, and the 
 from __future__ import annotations
 
 import argparse
+import ast
+import contextlib
 import dataclasses
 import importlib
 import itertools
@@ -391,9 +393,11 @@ def message_of(error: Exception) -> str:
     >>> message_of(KeyError("task 'a' must exist"))
     "task 'a' must exist"
     """
-    is_plain_key = type(error) is KeyError and len(error.args) == 1
-    text = str(error.args[0]) if is_plain_key else str(error)
-    return re.split(r"\n\s*In call to configurable ", text)[0].strip()
+    text = re.split(r"\n\s*In call to configurable ", str(error))[0].strip()
+    if isinstance(error, KeyError):  # Its text is a Python literal.
+        with contextlib.suppress(ValueError, SyntaxError):
+            text = str(ast.literal_eval(text))
+    return text
 
 
 # ---------------------------------------------------------------- train, eval, infer

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import gin
 import pytest
 
 from hyperdecoders_jax import cli, doctor
@@ -153,3 +154,10 @@ def test_doctor_knows_each_conflict_and_what_to_do(versions, message):
 def test_one_build_of_tensorflow_is_no_conflict():
     assert doctor.find_conflicts({"tensorflow-cpu": "2.21.0", "tensorflow-text": "2.21.1"}) == []
     assert "tensorflow" not in doctor.missing_packages({"tensorflow-cpu": "2.21.0"})
+
+
+def test_an_error_is_told_without_quotes_and_without_what_gin_adds():
+    error = KeyError("task 'a' must exist.\nNames: ['b']")
+    with pytest.raises(KeyError) as caught:
+        gin.utils.augment_exception_message_and_reraise(error, "\n  In call to configurable 'f'")
+    assert cli.message_of(caught.value) == "task 'a' must exist.\nNames: ['b']"
