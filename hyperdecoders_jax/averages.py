@@ -1,9 +1,9 @@
 """The metrics of tasks in, one number out, to compare models and checkpoints by.
 
 Two averages are in use, and differ. `task_average` is that of published tables: every task counts
-the same. `average_metrics` is the one by which the original Hyperdecoders chooses its checkpoint:
-every metric counts the same, so a task with two counts twice, and the lengths of summaries count
-too, unless they are left out.
+the same, and lengths of texts do not count. `average_metrics` is the one by which the original
+Hyperdecoders chooses its checkpoint: every metric counts the same, so a task with two counts twice,
+and the lengths of summaries count too, unless they are left out.
 """
 
 import math
@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping
 Metrics = Mapping[str, Mapping[str, float]]
 
 NAMES = ("average_metrics", "task_average")
+# The mean length of generated texts, in tokens: longer is not better.
+LENGTH = "gen_len"
 
 
 def flatten(metrics: Metrics) -> dict[str, float]:
@@ -20,14 +22,17 @@ def flatten(metrics: Metrics) -> dict[str, float]:
 
 
 def task_average(metrics: Metrics) -> float:
-    """The mean over tasks of the mean of a task's metrics; NaN where there are none.
+    """The mean over tasks of the mean of a task's metrics but lengths; NaN where there are none.
 
     >>> task_average({"mrpc": {"accuracy": 80.0, "f1": 90.0}, "rte": {"accuracy": 75.0}})
     80.0
+    >>> task_average({"wmt": {"bleu": 27.5, "gen_len": 31.0}})
+    27.5
 
     Source: Wang et al. 2019 (arXiv:1804.07461), the average of GLUE's table.
     """
-    return _mean([_mean(row.values()) for row in metrics.values() if row])
+    scores = [[v for name, v in row.items() if name != LENGTH] for row in metrics.values()]
+    return _mean([_mean(row) for row in scores if row])
 
 
 def average_metrics(metrics: Metrics, left_out: Collection[str] = ()) -> float:

@@ -32,6 +32,12 @@ def test_average_metrics_counts_lengths_and_all_that_is_not_left_out():
     assert averages.average_metrics(summaries, left_out) == (20 + 30 + 42 + 19 + 59) / 5
 
 
+def test_the_task_average_does_not_count_lengths():
+    summaries = {"xsum": {"rouge1": 40.0, "rouge2": 20.0, "gen_len": 59.0}, "rte": {"f1": 50.0}}
+    assert averages.task_average(summaries) == 40.0
+    assert math.isnan(averages.task_average({"xsum": {"gen_len": 59.0}}))
+
+
 def test_no_metrics_have_no_average():
     assert all(math.isnan(value) for value in averages.compute({}).values())
     assert averages.task_average({"silent": {}, "rte": {"accuracy": 50.0}}) == 50.0

@@ -213,9 +213,10 @@ class Evaluator:
             outputs[_TYPES.PREDICTION_WITH_AUX] = (generated.tokens, generated.aux)
         if _TYPES.SCORE in needed:
             outputs[_TYPES.SCORE] = self._score(state, score_fn)
-        metrics = _compute_metrics(task, state, outputs)
+        # Before the metrics: what was predicted for hours shall outlive one that fails.
         if generated is not None and self._output_dir is not None and jax.process_index() == 0:
             self._write(self._output_dir / task.name, step, state.examples, generated)
+        metrics = _compute_metrics(task, state, outputs)
         logging.info(
             "Evaluated %d examples of %s in %.1f s: %s",
             len(state.examples.examples), task.name, time.monotonic() - start, metrics,
@@ -388,8 +389,10 @@ def format_table(metrics: Metrics, left_out: Sequence[str] = ()) -> str:
     lines = [f"{'task':<{task_width}}  {'metric':<{name_width}}  {'value':>6}"]
     lines += [f"{task:<{task_width}}  {name:<{name_width}}  {v:>6.2f}" for task, name, v in rows]
     but = f" but {', '.join(left_out)}" if left_out else ""
+    has_lengths = any(name == averages.LENGTH for _, name, _ in rows)
     notes = {
-        "task_average": "mean over tasks of the mean of a task's metrics",
+        "task_average": "mean over tasks of the mean of a task's metrics"
+        + f" but {averages.LENGTH}" * has_lengths,
         "average_metrics": f"mean of all metrics{but}",
     }
     values = averages.compute(metrics, left_out)

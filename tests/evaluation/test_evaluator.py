@@ -56,6 +56,10 @@ def test_the_table_names_both_averages_and_what_was_left_out():
     assert table[-2].split()[:2] == ["task_average", "45.00"]
     assert table[-1].split()[:2] == ["average_metrics", "55.00"]
     assert table[-1].endswith("(mean of all metrics but a/f1)")
+    table = evaluator.format_table({"a": {"bleu": 10.0, "gen_len": 50.0}}).splitlines()
+    assert table[-2].endswith(
+        "10.00  (mean over tasks of the mean of a task's metrics but gen_len)"
+    )
 
 
 def test_metrics_may_know_how_many_tokens_were_generated():
@@ -123,6 +127,16 @@ def test_predictions_are_written_with_their_texts(tmp_path):
         predictions.Prediction("first", "yes", "yes", -1.0, "a"),
         predictions.Prediction("a question longer than that", "a long answer", "yes", -2.0, "a"),
     ]
+
+
+def test_predictions_outlive_a_metric_that_fails(tmp_path):
+    def fail(targets, predictions):
+        raise ValueError("No score for these.")
+
+    with pytest.raises(ValueError, match="No score for these"):
+        evaluator_of(task_of("a", ["no"], metric_fns=[fail]), output_dir=tmp_path)(answer_yes, 3)
+    (row,) = predictions.read(tmp_path / "a" / "3.jsonl")
+    assert (row.target, row.prediction) == ("no", "yes")
 
 
 def test_windows_of_questions_leave_their_answers(tmp_path):
