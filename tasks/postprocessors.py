@@ -34,28 +34,37 @@ def to_text(text: str, **unused) -> str:
 
 
 def to_int(text: str, **unused) -> int:
-    """The label, or -1 for text that is no whole number.
+    """The label, or -1 for text that is no whole number of at most 63 bits.
 
-    >>> to_int(" 1"), to_int("yes")
-    (1, -1)
+    >>> to_int(" 1"), to_int("yes"), to_int("9" * 20)
+    (1, -1, -1)
     """
     try:
-        return int(text)
+        value = int(text)
     except ValueError:
         return INVALID
+    # Metrics put labels into arrays; a larger one would make floats or objects of them all.
+    return value if value.bit_length() < 64 else INVALID
 
 
-def to_float(text: str, **unused) -> float:
+def to_float(text: str, is_target: bool = False, **unused) -> float:
     """The score, or -1.0 for text that is no finite number.
 
     >>> to_float("3.8"), to_float("3.8.8"), to_float("nan")
     (3.8, -1.0, -1.0)
+
+    Raises:
+      ValueError: a target is no finite number.
     """
     try:
         value = float(text)
     except ValueError:
-        return float(INVALID)
-    return value if math.isfinite(value) else float(INVALID)
+        value = math.nan
+    if math.isfinite(value):
+        return value
+    if is_target:
+        raise _unknown_target(text, "a finite number")
+    return float(INVALID)
 
 
 def to_label(text: str, labels: Sequence[str], is_target: bool = False, **unused) -> int:

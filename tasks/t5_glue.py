@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from hyperdecoders_jax.tasks import metrics, postprocessors
 from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
-from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, join_fields, label_name
+from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, UNKNOWN, join_fields, label_name
 from hyperdecoders_jax.tasks.registration import add_task
 
 SPLITS = {"train": "train", "validation": "validation", "test": "test"}
@@ -79,11 +79,12 @@ def render_stsb(example: Example) -> Example:
     """{"sentence1": "It rains.", "sentence2": "It pours.", "label": 3.75} ->
     {"inputs": "stsb sentence1: It rains. sentence2: It pours.", "targets": "3.8"}
 
-    The score is rounded to 0.2, half to even.
+    The score is rounded to 0.2, half to even. A secret one is -1.
     """
+    score = tf.strings.as_string(tf.round(example["label"] * 5) / 5, precision=1)
     return {
         "inputs": join_fields("stsb", example, "sentence1", "sentence2"),
-        "targets": tf.strings.as_string(tf.round(example["label"] * 5) / 5, precision=1),
+        "targets": tf.where(example["label"] < 0, UNKNOWN, score),
     }
 
 

@@ -38,7 +38,18 @@ NOT_MIXED = {
 }
 UNMIXED_LENGTHS = {"inputs": 512, "targets": 128}
 
-GARBAGE = ["", " ", "\x00", "-1", "1e999", "yes yes", "घर बड़ा है।", "{}\n[", "very long " * 200]
+GARBAGE = [
+    "",
+    " ",
+    "\x00",
+    "-1",
+    "9" * 30,
+    "1e999",
+    "yes yes",
+    "घर बड़ा है।",
+    "{}\n[",
+    "very long " * 200,
+]
 
 
 @pytest.fixture(autouse=True)

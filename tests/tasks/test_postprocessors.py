@@ -10,7 +10,18 @@ def test_to_text_removes_outer_spaces_only():
 
 
 @pytest.mark.parametrize(
-    ("text", "label"), [("1", 1), (" 0 ", 0), ("", -1), ("one", -1), ("1.0", -1), ("0 1", -1)]
+    ("text", "label"),
+    [
+        ("1", 1),
+        (" 0 ", 0),
+        ("", -1),
+        ("one", -1),
+        ("1.0", -1),
+        ("0 1", -1),
+        (str(2**63 - 1), 2**63 - 1),
+        (str(2**63), -1),
+        ("-" + "9" * 30, -1),
+    ],
 )
 def test_to_int_marks_what_is_no_number(text, label):
     assert postprocessors.to_int(text, example={}, is_target=False) == label
@@ -46,3 +57,7 @@ def test_wsc_compares_words_without_determiners(text, candidate, answer):
 def test_a_target_that_is_scored_is_a_label():
     with pytest.raises(ValueError, match=r"must be one of \('no', 'yes'\); got '<unk>'\. The lab"):
         postprocessors.to_label("<unk>", labels=("no", "yes"), is_target=True)
+    with pytest.raises(
+        ValueError, match=r"must be a finite number; got '<unk>'\. The labels of GL"
+    ):
+        postprocessors.to_float("<unk>", is_target=True)

@@ -90,6 +90,8 @@ def test_rte_is_two_sentences():
 
 def test_a_secret_label_is_unknown():
     assert render(t5_glue.render_cola, sentence="It rains.", label=-1)[1] == "<unk>"
+    record = {"sentence1": "a", "sentence2": "b", "label": np.float32(-1)}
+    assert render(t5_glue.render_stsb, **record)[1] == "<unk>"
 
 
 @pytest.mark.parametrize(
@@ -190,9 +192,10 @@ def test_labels_are_in_the_order_of_the_data_set(name, order):
     assert task.postprocess_fn(f" {order[0]}", is_target=False, example={}) == -1
 
 
-def test_a_secret_label_cannot_be_scored():
+@pytest.mark.parametrize(("name", "prediction"), [("rte", "entailment"), ("stsb", "3.8")])
+def test_a_secret_label_cannot_be_scored(name, prediction):
     with pytest.raises(ValueError, match=r"labels of GLUE's .* are secret: evaluate .* validation"):
-        score("rte", ["<unk>"], ["entailment"])
+        score(name, ["<unk>"], [prediction])
 
 
 def test_the_mixtures_have_the_rates_of_t5():
