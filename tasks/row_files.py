@@ -53,7 +53,7 @@ def read(path: str) -> Iterator[tuple[int, Row]]:
       ValueError: the file is not there, is no UTF-8 text of its kind, or has no rows.
     """
     kind = ending(path)
-    text = _read_text(path)
+    text = read_text(path)
     rows = _json_rows(text, path) if kind in JSON_ENDINGS else _table_rows(text, path, kind)
     is_empty = True
     for row in rows:
@@ -66,7 +66,12 @@ def read(path: str) -> Iterator[tuple[int, Row]]:
         )
 
 
-def _read_text(path: str) -> str:
+def read_text(path: str) -> str:
+    """The text of a file in UTF-8, plain or gzipped (`.gz`).
+
+    Raises:
+      ValueError: it is not there, or no such text.
+    """
     if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
         raise ValueError(
             f"A file of examples must exist; there is no file {path} (seen from {os.getcwd()}). "

@@ -5,7 +5,6 @@ asked for, so registering a task is cheap. (For TFDS and TFRecords there are Seq
 """
 
 import functools
-import gzip
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,8 +15,10 @@ import seqio
 import tensorflow as tf
 
 from hyperdecoders_jax.data import offline
+from hyperdecoders_jax.tasks import row_files
 
 Record = dict[str, str | int | float]
+_Labels = tuple[tuple[str, tuple[str, ...]], ...]
 
 DATA_DIR_VARIABLE = offline.DATA_DIR_VARIABLE
 DEFAULT_DATA_DIR = "~/hyperdecoders_data"
@@ -51,6 +52,7 @@ class JsonLinesDataSource(seqio.DataSource):
             for split, paths in files.items()
         }
         self._fields = tuple(fields) if fields is not None else None
+        self._labels: _Labels = ()
 
     @property
     def supports_arbitrary_sharding(self) -> bool:
@@ -69,7 +71,7 @@ class JsonLinesDataSource(seqio.DataSource):
                 f"A split must be one of {', '.join(self._files)}; got {split!r}. Choose one, or "
                 "name its file where the task is registered."
             )
-        return _read_files(tuple(self.list_shards(split)), self._fields)
+        return _read_files(tuple(self.list_shards(split)), self._fields, self._labels)
 
     def get_dataset(
         self,
@@ -98,6 +100,7 @@ class JsonLinesFolder(JsonLinesDataSource):
       task: the folder's name.
       splits: from a split's name to its file's, without its ending.
       fields: the fields to keep; others may be in the files.
+      labels: from a field to all that it may hold, as text: what else is in a file is no label.
       hub: a folder that holds `<split>/*.parquet` for each of those files: the Hugging Face hub has
         one for every public data set and configuration,
         "hf://datasets/<owner>/<name>@refs/convert/parquet/<configuration>". None: nowhere.
@@ -109,12 +112,14 @@ class JsonLinesFolder(JsonLinesDataSource):
         task: str,
         splits: Mapping[str, str],
         fields: Sequence[str],
+        labels: Mapping[str, Sequence[str]] | None = None,
         hub: str | None = None,
         from_hub: Callable[[dict[str, Any]], Record] | None = None,
     ):
         super().__init__(splits, fields)
         self._task = task
         self._stems = dict(splits)
+        self._labels = tuple((name, tuple(texts)) for name, texts in (labels or {}).items())
         self._hub = hub
         self._from_hub = from_hub
 
@@ -264,8 +269,19 @@ def _check_values(record: Record, first: Record, place: str) -> None:
             )
 
 
+def _check_labels(record: Record, labels: _Labels, place: str) -> None:
+    for name, texts in labels:
+        if str(record[name]).strip() not in texts:
+            raise ValueError(
+                f"A label must be one of {', '.join(texts)}; {name!r} in {place} is "
+                f"{json.dumps(record[name])[:80]}. Correct the file."
+            )
+
+
 @functools.cache
-def _read_files(paths: tuple[str, ...], fields: tuple[str, ...] | None) -> tuple[Record, ...]:
+def _read_files(
+    paths: tuple[str, ...], fields: tuple[str, ...] | None, labels: _Labels
+) -> tuple[Record, ...]:
     records: list[Record] = []
     for path in paths:
         if not tf.io.gfile.exists(path):
@@ -273,25 +289,22 @@ def _read_files(paths: tuple[str, ...], fields: tuple[str, ...] | None) -> tuple
                 f"A file of JSON lines must exist; nothing is at {os.path.abspath(path)}. Check "
                 "the path where the task is registered."
             )
-        with tf.io.gfile.GFile(path, "rb") as file:
-            content = file.read()
-        if path.endswith(".gz"):
-            content = gzip.decompress(content)
         # Not splitlines, which also cuts at U+2028 and others that JSON allows inside strings.
-        for number, line in enumerate(content.decode().split("\n"), start=1):
+        for number, line in enumerate(row_files.read_text(path).split("\n"), start=1):
             if not line.strip():
                 continue
             try:
                 record = json.loads(line)
                 fields = fields or tuple(record)
                 records.append({name: record[name] for name in fields})
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, LookupError) as error:
                 raise ValueError(
                     f"Each line must be a JSON object with the fields {fields or '…'}; line "
                     f"{number} of {path} is {line[:80]!r} ({error!r}). Correct the file, or name "
                     "the fields that all lines have with fields=(…)."
                 ) from error
             _check_values(records[-1], records[0], f"line {number} of {path}")
+            _check_labels(records[-1], labels, f"line {number} of {path}")
     if not records:
         raise ValueError(
             f"A split must hold a record; {', '.join(paths)} hold none. Write them, or leave the "

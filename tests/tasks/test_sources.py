@@ -77,12 +77,44 @@ def test_an_unknown_split_is_named(source):
         source.num_input_examples("dev")
 
 
-@pytest.mark.parametrize("line", ['{"word": "x"', '{"count": 1}', "[1]"])
-def test_a_bad_line_is_named(tmp_path, line):
-    (tmp_path / "rows.jsonl").write_text(json.dumps(RECORDS[0]) + "\n" + line + "\n")
-    source = sources.JsonLinesDataSource({"train": tmp_path / "rows.jsonl"})
-    with pytest.raises(ValueError, match=r"line 2 of .*rows\.jsonl is .*Correct the file, or name"):
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("line", ['{"word": "x"', '{"size": 1}', "[1]"])
+def test_a_bad_line_is_named(tmp_path, line, number):
+    lines = [json.dumps(RECORDS[0])] * 2
+    lines[number - 1] = line
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    source = sources.JsonLinesDataSource({"train": tmp_path / "rows.jsonl"}, fields=["word"])
+    with pytest.raises(
+        ValueError, match=rf"line {number} of .*rows\.jsonl is .*Correct the file, or name"
+    ):
         source.get_dataset("train")
+
+
+def test_without_fields_the_first_line_is_an_object(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("[1]\n")
+    source = sources.JsonLinesDataSource({"train": tmp_path / "rows.jsonl"})
+    with pytest.raises(ValueError, match=r"must be a JSON object .* line 1 of .* is '\[1\]'"):
+        source.get_dataset("train")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.jsonl", '{"word": "é"}'.encode("latin-1"), "must be UTF-8; line 1 of .* 0xe9"),
+        ("rows.jsonl.gz", b'{"word": "w0"}', r"must be gzip, and whole; .*rows\.jsonl\.gz is not"),
+    ],
+)
+def test_a_file_that_is_no_text_is_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    source = sources.JsonLinesDataSource({"train": tmp_path / name})
+    with pytest.raises(ValueError, match=message):
+        source.get_dataset("train")
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes(b'\xef\xbb\xbf{"word": "w0"}')
+    source = sources.JsonLinesDataSource({"train": tmp_path / "rows.jsonl"})
+    assert words(source) == ["w0"]
 
 
 def test_blank_lines_are_skipped_and_strings_may_hold_other_line_ends(tmp_path):
@@ -147,6 +179,30 @@ def test_a_folder_maps_splits_to_files(data_dir, name):
         assert source.missing(split) is None
         assert source.records(split) == tuple({"word": f"w{i}"} for i in range(3))
     assert source.num_input_examples("test") == 3
+
+
+@pytest.mark.parametrize(("label", "shown"), [("NEUTRAL", '"NEUTRAL"'), (1.0, "1.0"), (7, "7")])
+def test_what_is_no_label_is_named(data_dir, label, shown):
+    labels = {"label": ("0", "1")}
+    source = sources.JsonLinesFolder("fruit", SPLITS, fields=["label"], labels=labels)
+    (data_dir / "fruit").mkdir(parents=True)
+    write(data_dir / "fruit" / "train.jsonl", [{"label": 1}, {"label": 0}])
+    write(data_dir / "fruit" / "dev.jsonl", [{"label": label}])
+    assert source.num_input_examples("train") == 2
+    with pytest.raises(
+        ValueError,
+        match=rf"must be one of 0, 1; 'label' in line 1 of .*dev\.jsonl is {shown}\. Correct the",
+    ):
+        source.get_dataset("test")
+
+
+def test_a_label_may_be_a_text_with_spaces_around_it(data_dir):
+    source = sources.JsonLinesFolder(
+        "fruit", SPLITS, fields=["label"], labels={"label": ("A", "B")}
+    )
+    (data_dir / "fruit").mkdir(parents=True)
+    write(data_dir / "fruit" / "train.jsonl", [{"label": "B\n"}])
+    assert source.num_input_examples("train") == 1
 
 
 def test_a_folder_is_looked_for_when_data_are_asked_for(tmp_path, monkeypatch):
