@@ -108,26 +108,29 @@ def fit_prefix(
         tokens of its own, instead of raising.
 
     Raises:
-      tf.errors.InvalidArgumentError: when run, if it is too long.
+      tf.errors.InvalidArgumentError: when run, if it is too long, or windows too short for any.
     """
+
+    def is_too_long(room: tf.Tensor) -> tf.Tensor:
+        return (room <= overlap) & (num_tokens > room)
+
     room = length - 1 - tf.size(head) - tf.size(tail)
-    is_too_long = (room <= overlap) & (num_tokens > room)
     if is_cut_allowed:
-        most = length - 1 - 2 * overlap - tf.size(tail)
-        head = head[: tf.where(is_too_long, most, tf.size(head))]
-    else:
-        message = (
-            f"A question must leave windows of {length} tokens more than the {overlap} that they "
-            "share; the question ", name, " leaves ", tf.strings.as_string(room), " for ",
-            tf.strings.as_string(num_tokens), " of its context. Shorten it, read longer inputs, or "
-            "let such questions be cut: MIXTURE_OR_TASK_NAME = @mrqa.mixture(), "
-            "mrqa.mixture.cut_long_questions = True.",
-        )  # fmt: skip
-        # What follows fails on too long a prefix, and less helpfully.
-        with tf.control_dependencies(
-            [tf.debugging.Assert(~is_too_long, [tf.strings.join(message)])]
-        ):
-            head = tf.identity(head)
+        most = tf.maximum(length - 1 - tf.size(tail) - 2 * overlap, 0)
+        head = head[: tf.where(is_too_long(room), most, tf.size(head))]
+        room = length - 1 - tf.size(head) - tf.size(tail)
+    message = (
+        f"A question must leave windows of {length} tokens more than the {overlap} that they "
+        "share; the question ", name, " leaves ", tf.strings.as_string(room), " for ",
+        tf.strings.as_string(num_tokens), " of its context. Shorten it, read longer inputs, or "
+        "let such questions be cut: MIXTURE_OR_TASK_NAME = @mrqa.mixture(), "
+        "mrqa.mixture.cut_long_questions = True.",
+    )  # fmt: skip
+    # What follows fails on too long a prefix, and less helpfully.
+    with tf.control_dependencies(
+        [tf.debugging.Assert(~is_too_long(room), [tf.strings.join(message)])]
+    ):
+        head = tf.identity(head)
     return tf.concat([head, tail], 0)
 
 

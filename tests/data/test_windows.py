@@ -139,3 +139,10 @@ def test_a_long_question_is_cut_if_that_is_allowed(head):
     assert prefix.numpy().tolist() == [0, 1, 2, 77, 88]  # Leaves 6 tokens, 3 of them new.
     short = fit(5, 2000, length=12, overlap=3, is_cut_allowed=True)
     assert len(short) == 7
+
+
+def test_windows_that_are_too_short_for_any_question_are_told():
+    # Shorter ones hold less than the two tokens after the question, EOS, and a token of their own.
+    assert fit(9, 50, length=7, overlap=3, is_cut_allowed=True).numpy().tolist() == [77, 88]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"of 6 .* q7 leaves 3 for 50"):
+        fit(9, 50, length=6, overlap=3, is_cut_allowed=True)
