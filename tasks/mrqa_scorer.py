@@ -13,9 +13,10 @@ Source: allenai/hyperdecoders, `mrqa_eval/eval.py`.
 import argparse
 import gzip
 import json
-import pathlib
 import sys
 from collections.abc import Mapping, Sequence
+
+from etils import epath
 
 from hyperdecoders_jax.data import best_window
 from hyperdecoders_jax.tasks import metrics
@@ -27,7 +28,7 @@ def read_answers(path: str) -> dict[str, list[str]]:
     Raises:
       ValueError: a line is no context with questions.
     """
-    content = pathlib.Path(path).read_bytes()
+    content = epath.Path(path).read_bytes()
     if path.endswith(".gz"):
         content = gzip.decompress(content)
     answers = {}
@@ -54,7 +55,7 @@ def read_predictions(path: str) -> dict[str, str]:
       ValueError: it is neither.
     """
     try:
-        predictions = json.loads(pathlib.Path(path).read_bytes())
+        predictions = json.loads(epath.Path(path).read_bytes())
         return {
             qid: answer if isinstance(answer, str) else best_window.answer(answer)
             for qid, answer in predictions.items()
