@@ -147,7 +147,7 @@ def count_windows(
 ) -> dict[str, int]:
     """How many windows the tasks of a mixture have, in the run's vocabulary.
 
-    With these numbers as rates a mixture has the original's shares, and their sum is an epoch.
+    With these numbers as `mixture`'s rates tasks have the original's shares; their sum is an epoch.
 
     Cost: reads and tokenises all data, for "mrqa" half a million contexts.
     """
@@ -230,13 +230,14 @@ def mixture(
     tasks: mixtures.MixtureOrTask = "mrqa",
     cut_long_questions: bool = False,
     score_per: str = "answer",
+    rates: Mapping[str, float] | None = None,
 ) -> seqio.Mixture:
     """A mixture with other options of its windows; nothing is registered, and no data are read.
 
         MIXTURE_OR_TASK_NAME = @mrqa.mixture()
         mrqa.mixture.cut_long_questions = True
 
-    Its tasks have the names, the rates and all else that they have in `tasks`.
+    Its tasks have the names and all else that they have in `tasks`.
 
     Args:
       tasks: a mixture or task, or the name of one. What has no windows stays as it is.
@@ -244,9 +245,12 @@ def mixture(
         windows have as many tokens of their own as they share; else it is an error when it is read.
       score_per: what a window's log-likelihood is divided by: the tokens of its own "answer", or of
         the longest in its "batch", as the original does.
+      rates: for each task; the original's are the numbers of windows, see `count_windows`. None:
+        those of `tasks`.
 
     Raises:
-      ValueError: there is no such score, or nothing is registered under the name.
+      ValueError: there is no such score, nothing is registered under the name, no task has windows,
+        or rates are of other tasks.
     """
     if score_per not in _METRICS:
         raise ValueError(
@@ -255,6 +259,16 @@ def mixture(
         )
     provider = mixtures.get_mixture_or_task(tasks)
     originals = {task.name: task for task in mixtures.leaf_tasks(provider)}
+    if not any(cut_windows in task.preprocessors for task in originals.values()):
+        raise ValueError(
+            f"mrqa.mixture must have a task with windows; got {sorted(originals)}. Name tasks "
+            "such as 'mrqa_squad_v100', or set MIXTURE_OR_TASK_NAME to these without @mrqa.mixture()."
+        )
+    if rates is not None and rates.keys() != originals.keys():
+        raise ValueError(
+            f"mrqa.mixture.rates must be those of {sorted(originals)}; got {dict(rates)}. Give "
+            "each task one, as mrqa.count_windows does, or None."
+        )
     cut = functools.partial(cut_windows, is_cut_allowed=cut_long_questions)
 
     def with_options(task: seqio.Task) -> seqio.Task:
@@ -264,6 +278,8 @@ def mixture(
         return task.replace(preprocessors=steps, metric_fns=[_METRICS[score_per]])
 
     def rate(task: seqio.Task) -> float:
+        if rates is not None:
+            return rates[task.name]
         is_mixture = isinstance(provider, seqio.Mixture)
         return provider.get_rate(originals[task.name]) if is_mixture else 1.0
 

@@ -255,6 +255,19 @@ def test_what_has_no_windows_stays_as_it_is():
     assert data_mixtures.mixing_rates(ours, tasks)["squad_v300"] == 0.25
 
 
+def test_numbers_of_windows_are_rates():
+    rates = {name: 10.0 + place for place, (name, _) in enumerate(mrqa.OUT_OF_DOMAIN.values())}
+    ours = mrqa.mixture("mrqa_out_of_domain", rates=rates)
+    assert {task.name: ours.get_rate(task) for task in ours.tasks} == rates
+    with pytest.raises(ValueError, match=r"be those of \['mrqa_hot.*; got \{'mrqa_bio.*count_wind"):
+        mrqa.mixture(rates=rates)
+
+
+def test_options_of_windows_where_there_are_none_are_refused():
+    with pytest.raises(ValueError, match=r"task with windows; got \['mrqa_reg_drop_v100'\].*Name"):
+        mrqa.mixture("mrqa_reg_drop_v100", cut_long_questions=True)
+
+
 def test_a_score_that_does_not_exist_is_told():
     with pytest.raises(ValueError, match=r"one of \['answer', 'batch'\]; got 'window'. Take"):
         mrqa.mixture(score_per="window")
