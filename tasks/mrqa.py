@@ -262,7 +262,7 @@ def mixture(
     if not any(cut_windows in task.preprocessors for task in originals.values()):
         raise ValueError(
             f"mrqa.mixture must have a task with windows; got {sorted(originals)}. Name tasks "
-            "such as 'mrqa_squad_v100', or set MIXTURE_OR_TASK_NAME to these without @mrqa.mixture()."
+            "such as 'mrqa_squad_v100', or set MIXTURE_OR_TASK_NAME to these themselves."
         )
     if rates is not None and rates.keys() != originals.keys():
         raise ValueError(
