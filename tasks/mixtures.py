@@ -3,6 +3,7 @@
 Task names are written out, so that a search for one finds where it is used. `TASK_FEATURE_LENGTHS`
 holds, for each mixture, lengths in T5 tokens (for the demo: in pieces of its own vocabulary) that
 its examples fit; GLUE's inputs and summaries' lengths are the original's, and cut long ones.
+Those of SQuAD and of T5's format are T5's.
 """
 
 # They register their tasks.
@@ -33,7 +34,7 @@ TASK_FEATURE_LENGTHS = {
     "t5_glue": {"inputs": 512, "targets": 84},
     "super_glue": {"inputs": 512, "targets": 62},
     "glue_super_glue": {"inputs": 512, "targets": 84},
-    "squad": {"inputs": 512, "targets": 64},
+    "squad": {"inputs": 512, "targets": 97},
     "mrqa": {"inputs": 512, "targets": 64},
     "mrqa_out_of_domain": {"inputs": 512, "targets": 64},
 }

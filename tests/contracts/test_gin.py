@@ -172,6 +172,12 @@ def test_a_mixture_file_states_the_lengths_of_its_tasks():
     assert stated == mixtures.TASK_FEATURE_LENGTHS
 
 
+@pytest.mark.parametrize("name", ["summarization", "summarization_nli"])
+def test_long_summaries_are_cut_in_every_run_that_reads_them(name):
+    files = ["runs/embedded/train.gin", f"mixtures/{name}.gin"]
+    assert configuration.read(files, (), FOLDERS).macro_values["TRUNCATE_TARGETS"][0] is True
+
+
 def test_every_size_has_a_published_count():
     assert set(MODELS) == set(PUBLISHED) | UNPUBLISHED
 
