@@ -72,13 +72,19 @@ def read_text(path: str) -> str:
     Raises:
       ValueError: it is not there, or no such text.
     """
-    if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
+    try:
+        is_there = tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
+        content = tf.io.gfile.GFile(path, "rb").read() if is_there else None
+    except tf.errors.OpError as error:
+        raise ValueError(
+            f"A file of examples must be where this machine can read; {path} gave: {error.message}."
+            " Correct the path, or copy the file here."
+        ) from error
+    if content is None:
         raise ValueError(
             f"A file of examples must exist; there is no file {path} (seen from {os.getcwd()}). "
             "Correct the path."
         )
-    with tf.io.gfile.GFile(path, "rb") as file:
-        content = file.read()
     if path.lower().endswith(".gz"):
         try:
             content = gzip.decompress(content)
