@@ -55,7 +55,8 @@ def evaluate(
     if split is None:
         raise ValueError(
             "An evaluation needs a split; got EVAL_SPLIT = None, with which the run was trained "
-            "without one. Name it with --gin.EVAL_SPLIT=validation."
+            "without one. Name it with --gin.EVAL_SPLIT=validation, or files of your own with "
+            "--validation_file=FILE or --test_file=FILE."
         )
     import jax
     from etils import epath

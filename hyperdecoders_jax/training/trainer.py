@@ -100,14 +100,22 @@ class BestCheckpointConfig:
         50.0
 
         Raises:
-            KeyError: the metric is not among those computed.
+            KeyError: the metric, or one that is left out of a task, is not among those computed.
         """
-        values = averages.compute(metrics, self.left_out) | averages.flatten(metrics)
+        flat = averages.flatten(metrics)
+        values = averages.compute(metrics, self.left_out) | flat
         if self.metric not in values:
             raise KeyError(
                 f"BestCheckpointConfig.metric must be one of {averages.NAMES} or a metric of a "
-                f"task; got {self.metric!r}. Choose one of {sorted(averages.flatten(metrics))}."
+                f"task; got {self.metric!r}. Choose one of {sorted(flat)}."
             )
+        for name in self.left_out:
+            # A task without this split has none.
+            if name not in flat and name.split("/")[0] in metrics:
+                raise KeyError(
+                    f"BestCheckpointConfig.left_out must name metrics that are computed; got "
+                    f"{name!r}. Choose from {sorted(flat)}."
+                )
         value = values[self.metric]
         return value if math.isfinite(value) else None
 

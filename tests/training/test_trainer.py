@@ -298,6 +298,9 @@ def test_the_average_counts_every_metric_once_but_those_left_out():
 def test_a_best_metric_that_nobody_computes_is_refused():
     with pytest.raises(KeyError, match=r"got 'cola/f1'. Choose one of \['cola/mcc'\]"):
         BestCheckpointConfig(metric="cola/f1").value({"cola": {"mcc": 10.0}})
+    with pytest.raises(KeyError, match=r"left_out .* got 'cola/f1'. Choose from \['cola/mcc'\]"):
+        BestCheckpointConfig(left_out=["cola/f1"]).value({"cola": {"mcc": 10.0}})
+    assert BestCheckpointConfig(left_out=["rte/f1"]).value({"cola": {"mcc": 10.0}}) == 10.0
 
 
 @pytest.mark.parametrize(
