@@ -184,7 +184,7 @@ def check_decoding(model: Model, max_len: int, generation: Generation | None = N
     """Checks that a text of the fewest tokens fits into the length of generated texts.
 
     Raises:
-      ValueError: it does not, or a task's length or number of beams is below one.
+      ValueError: it does not, or a task has no length and number of beams, or one below one.
     """
     min_len, way = model.decoding.min_len, type(model.decoding).__name__
     if min_len > max_len:
@@ -193,13 +193,15 @@ def check_decoding(model: Model, max_len: int, generation: Generation | None = N
             f"{way}.min_len={min_len} and targets of {max_len} tokens. Lower min_len, or raise it "
             "in TASK_FEATURE_LENGTHS."
         )
-    for task, (task_max_len, num_beams) in (generation or {}).items():
-        if task_max_len < max(min_len, 1) or num_beams < 1:
-            raise ValueError(
-                "GENERATION must give a task (most tokens of a text, beams), at least one of "
-                f"each and no less than min_len; got {task_max_len} and {num_beams} for {task!r} "
-                f"with {way}.min_len={min_len}. Correct them."
-            )
+    for task, given in (generation or {}).items():
+        match given:
+            case (int(most), int(num_beams)) if most >= max(min_len, 1) and num_beams >= 1:
+                continue
+        raise ValueError(
+            "GENERATION must give a task (most tokens of a text, beams), at least one of each and "
+            f"no less than min_len; got {given} for {task!r} with {way}.min_len={min_len}. Correct "
+            "them."
+        )
 
 
 class Predictor:
