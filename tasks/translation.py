@@ -103,6 +103,7 @@ add_task(
     output_features=OUTPUT_FEATURES,
 )
 
+# The original reads the hub's copy, which leaves CzEng out; TFDS insists on it.
 add_task(
     "wmt16_en_cs_v100",
     source=seqio.TfdsDataSource("wmt16_translate/cs-en:1.0.0", splits=SPLITS),
@@ -121,6 +122,7 @@ add_task(
     output_features=OUTPUT_FEATURES,
 )
 
+# The original reads the hub's copy, which leaves HindEnCorp out; TFDS insists on it.
 add_task(
     "wmt14_hi_en_v100",
     source=seqio.TfdsDataSource("wmt14_translate/hi-en:1.0.0", splits=SPLITS),
