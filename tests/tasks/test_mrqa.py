@@ -273,6 +273,12 @@ def test_a_score_that_does_not_exist_is_told():
         mrqa.mixture(score_per="window")
 
 
+def test_long_answers_are_cut_in_every_run_that_trains_on_them():
+    files = ["runs/embedded/train.gin", "mixtures/mrqa.gin"]
+    macros = configuration.read(files, (), configuration.search_path()).macro_values
+    assert macros["TRUNCATE_TARGETS"][0] is True
+
+
 def test_a_configuration_chooses_options_by_flags_and_keeps_them(tmp_path):
     flags = [
         "MIXTURE_OR_TASK_NAME = @mrqa.mixture()",
