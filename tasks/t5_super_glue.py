@@ -191,6 +191,11 @@ class TruePairsForTraining(seqio.TfdsDataSource):
         dataset = super().get_dataset(split, **arguments)
         return dataset.filter(lambda record: record["label"] == 1) if split == "train" else dataset
 
+    def num_input_examples(self, split: str) -> int:
+        if split != "train":
+            return super().num_input_examples(split)
+        return sum(1 for _ in self.get_dataset(split, shuffle=False))  # TFDS counts all: 554.
+
 
 add_task(
     "t5_super_glue_boolq_v102",

@@ -211,6 +211,10 @@ def test_only_true_pairs_are_for_training(tmp_path):
         for split in source.splits
     }
     assert labels == {"train": [1, 1], "validation": [0, 1, 1]}
+    assert {split: source.num_input_examples(split) for split in labels} == {
+        "train": 2,
+        "validation": 3,
+    }
     wsc = seqio.TaskRegistry.get("t5_super_glue_wsc_v102").source
     assert isinstance(wsc, t5_super_glue.TruePairsForTraining)
 
