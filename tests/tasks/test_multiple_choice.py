@@ -94,3 +94,11 @@ def test_of_a_folder_too(name, monkeypatch):
 )
 def test_choices_are_compared_as_text(name):
     assert rendering.score(name, ["1", "2"], ["1", "2."]) == {"accuracy": 50.0}
+
+
+def test_folders_hold_the_labels_of_the_original():
+    social, common = (
+        seqio.TaskRegistry.get(name).source for name in ("social_i_qa", "commonsense_qa")
+    )
+    assert social._labels == (("label", ("1", "2", "3")),)
+    assert common._labels == (("answerKey", ("A", "B", "C", "D", "E")),)

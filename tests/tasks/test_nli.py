@@ -91,6 +91,12 @@ def test_folders_have_the_splits_of_the_original(monkeypatch):
     ]
 
 
+def test_folders_hold_the_labels_of_the_original():
+    art, sick = (seqio.TaskRegistry.get(name).source for name in ("art", "sick"))
+    assert art._labels == (("label", ("1", "2")),)
+    assert sick._labels == (("label", ("0", "1", "2")),)
+
+
 @pytest.mark.parametrize("name", ["anli_v010", "art", "snli_v110", "scitail_v100", "sick"])
 def test_labels_are_compared_as_text(name):
     assert rendering.score(name, ["2", "0"], [" 2", "1"]) == {"accuracy": 50.0}
