@@ -290,12 +290,12 @@ def test_a_run_on_four_devices_is_evaluated_on_one(tmp_path, capsys):
     assert "demo_topic  accuracy" in capsys.readouterr().out
 
 
-def run_two_processes(model_dir, **macros):
+def run_two_processes(model_dir, *more_flags, **macros):
     """Output and messages of each."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    flags = ["--process_count=2", f"--coordinator_address={address}"]
+    flags = ["--process_count=2", f"--coordinator_address={address}", *more_flags]
     command = [sys.executable, "-m", "hyperdecoders_jax.cli",
                *train_arguments(model_dir, **macros), *flags]  # fmt: skip
     processes = [
@@ -329,17 +329,46 @@ def test_two_processes_that_share_one_copy_predict_as_one_process(tmp_path):
     )
 
 
-def test_two_processes_train_evaluate_and_continue(tmp_path):
-    def run(num_steps):
-        return run_two_processes(tmp_path / "model", TRAIN_STEPS=num_steps, EVAL_PERIOD=2)
+TWO_MINDS = """
+import jax
+import seqio
+from hyperdecoders_jax.tasks import demo, registration
 
-    (table, about), (other, _) = run(2)
+num_calls = 0
+
+def opinion(targets, predictions):
+    global num_calls
+    num_calls += 1
+    return {"opinion": float(-num_calls if jax.process_index() else num_calls)}
+
+topic = seqio.TaskRegistry.get("demo_topic")
+metric_fns = [*topic.metric_fns, opinion]
+registration.add_task(
+    "demo_topic", source=topic.source, preprocessors=topic.preprocessors,
+    output_features=topic.output_features, metric_fns=metric_fns,
+)
+"""
+
+
+def test_two_processes_train_evaluate_and_continue(tmp_path, monkeypatch):
+    # The second process's metric finds each step worse than the one before; the first decides.
+    (tmp_path / "two_minds.py").write_text(TWO_MINDS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def run(num_steps):
+        return run_two_processes(
+            tmp_path / "model", "--module=two_minds", "--gin.BEST_METRIC=demo_topic/opinion",
+            TRAIN_STEPS=num_steps, EVAL_PERIOD=1, CHECKPOINT_PERIOD=None,
+        )  # fmt: skip
+
+    (table, about), (other, _) = run(3)
     assert "Devices: 2 data x 1 model" in about
     assert "demo_topic  accuracy" in table
+    assert "Best checkpoint: step 3" in table
     assert "demo_topic" not in other
-    (_, about), _ = run(3)
-    assert "continuing from step 2" in about
-    assert sorted(losses(tmp_path / "model")) == [1, 2, 3]
+    (_, about), _ = run(4)
+    assert "continuing from step 3" in about
+    assert sorted(losses(tmp_path / "model")) == [1, 2, 3, 4]
 
 
 def test_a_part_of_the_flags_of_several_processes_is_refused(tmp_path, capsys):

@@ -315,7 +315,7 @@ class Checkpoints:
             is_whole = self._why_not_usable(step) is None
             if not is_whole and (self.directory / str(step)).exists():
                 (self.directory / str(step)).rmtree()
-        if _agree(int(is_whole)):
+        if agree(int(is_whole)):
             logging.info("Checkpoint %s stands already.", self.directory / str(step))
             return
         run = {
@@ -444,10 +444,10 @@ class Checkpoints:
             logging.warning("Skipping checkpoint %s: %s", self.directory / str(step), reason)
             if self._manifest(step) is not None:
                 damaged.append(f"{step} ({reason})")
-        found = _agree(-1 if found is None else found)
+        found = agree(-1 if found is None else found)
         if found >= 0:
             return found
-        if _agree(len(damaged)):
+        if agree(len(damaged)):
             raise ValueError(
                 f"one checkpoint at least must be whole; got damaged ones in {self.directory}: "
                 f"{'; '.join(damaged) or 'see process 0'}. Restore them from a copy, or remove "
@@ -661,8 +661,8 @@ def _wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def _agree(value: int) -> int:
-    """Process 0's value, in every process."""
+def agree(value: int) -> int:
+    """Process 0's value, in every process; all must ask."""
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))

@@ -499,7 +499,8 @@ class _Run:
         )
         self.progress.say(f"step {self.step}  evaluated in {secs:.1f} s  {shown}".rstrip())
         value = self._value()
-        if value is not None and self._is_best(value):
+        # Hosts whose libraries or data differ may disagree, and a checkpoint needs all of them.
+        if checkpoint.agree(value is not None and self._is_best(value)):
             self.best_value = value
             self._save()
         if self.saved_step == self.step:
