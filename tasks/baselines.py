@@ -4,6 +4,8 @@ import collections
 
 import seqio
 
+from hyperdecoders_jax.data import mixtures
+
 
 def majority_baseline(task_name: str, split: str = "validation") -> dict[str, float]:
     """The task's own metrics if every prediction is the most frequent target of `train`.
@@ -24,5 +26,6 @@ def majority_baseline(task_name: str, split: str = "validation") -> dict[str, fl
 
 
 def _targets(task: seqio.Task, split: str) -> list[str]:
+    mixtures.check_data_are_there(task, split)
     dataset = task.get_dataset(sequence_length=None, split=split, shuffle=False)
     return [example["targets_pretokenized"].decode() for example in dataset.as_numpy_iterator()]

@@ -42,9 +42,12 @@ def check(task: seqio.Task, split: str) -> None:
     folders = seqio.get_global_cache_dirs()
     command = f"`hyperdecoders tasks --cache {task.name} --cache_dir=FOLDER`"
     if task.cache_dir is None:
+        where = f"{task.name!r} is in none of {list(folders)}"
+        if not folders:
+            where = f"{task.name!r} is looked for nowhere, since no folder of caches is named"
         raise ValueError(
-            f"A task must be in a cache to be read with USE_CACHED_TASKS; {task.name!r} is in none "
-            f"of {list(folders)}. Write it with {command} and name it with "
+            f"A task must be in a cache to be read with USE_CACHED_TASKS; {where}. Write it with "
+            f"{command} (the name of a mixture caches all of its tasks) and name the folder with "
             "--seqio_additional_cache_dirs=FOLDER, or set USE_CACHED_TASKS = False."
         )
     info = seqio.get_cached_info_path(task.cache_dir, split)

@@ -182,7 +182,8 @@ def _tfds_set(task: seqio.Task, loader, split: str | None) -> DataSet:
     root = data_dir or builder.data_dir_root
     remedy = (
         f"Run `hyperdecoders tasks --prepare {task.name} --tfds_data_dir={root}` where there is a "
-        "network, or name the folder that holds it with --tfds_data_dir=FOLDER."
+        "network (the name of a mixture prepares all of its tasks), or name the folder that holds "
+        "it with --tfds_data_dir=FOLDER."
     )
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         remedy += (
@@ -223,7 +224,7 @@ def _own_data(task: seqio.Task, source: seqio.DataSource, split: str | None) -> 
         folder = os.environ.get(DATA_DIR_VARIABLE)
         flag = f" --data_dir={folder}" if folder else ""
         remedy = (
-            f"Run `hyperdecoders tasks --prepare {task.name}{flag}` where there is a network, or "
-            "put them there."
+            f"Run `hyperdecoders tasks --prepare {task.name}{flag}` where there is a network (the "
+            "name of a mixture prepares all of its tasks), or put them there."
         )
     return DataSet(task.name, id(source), missing, remedy, prepare)
