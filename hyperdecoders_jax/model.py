@@ -70,17 +70,18 @@ class Model:
         """The Flax module; its methods take `{"params": params}`."""
         return transformer.Transformer(self.config)
 
-    def _init_variables(self, params_rng: PRNGKeyArray) -> dict:
+    def init_variables(self, params_rng: PRNGKeyArray) -> dict:
+        """Random `params`, and their logical axes as Flax keeps them: `params_axes`."""
         token = jnp.zeros((1, 1), jnp.int32)
         return self.module.init(params_rng, token, token, task_ids=token[0])
 
     def init(self, params_rng: PRNGKeyArray) -> Params:
         """Random parameters, float32."""
-        return jax.jit(lambda rng: self._init_variables(rng)["params"])(params_rng)
+        return jax.jit(lambda rng: self.init_variables(rng)["params"])(params_rng)
 
     @functools.cached_property
     def _abstract_variables(self) -> dict:
-        return jax.eval_shape(self._init_variables, jax.random.key(0))
+        return jax.eval_shape(self.init_variables, jax.random.key(0))
 
     def param_shapes(self) -> Params:
         """Shapes and types of the parameters, without making them."""

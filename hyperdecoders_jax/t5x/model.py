@@ -1,0 +1,153 @@
+"""Our model as T5X sees one: T5X's batches and parameters in, its losses, metrics and texts out.
+
+A shell over the three verbs of `hyperdecoders_jax.model.Model`, which our own runner calls too.
+What T5X's models take as arguments is configured where our runner has it: label smoothing, z-loss
+and the reduction in `LossConfig`, beams and all else of decoding in `Model.decoding`. So an example
+is encoded once and its adapters are written once, whoever decodes.
+
+Source: specified by t5x/models.py, BaseTransformerModel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import flax.core
+import jax
+import jax.numpy as jnp
+import seqio
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+from t5x import metrics as t5x_metrics
+from t5x import models, optimizers
+
+from hyperdecoders_jax import losses, types
+from hyperdecoders_jax.data import feature_converter
+from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.types import Batch, Params
+
+# A batch as T5X passes it: the fields of a `Batch`, by their names.
+Features = Mapping[str, Array]
+
+
+class HyperdecoderModel(models.BaseTransformerModel):
+    """A `Model` behind T5X's interface.
+
+    T5X adds up the gradients of micro-batches. That is right for `LossConfig.reduction = 'sum'`;
+    under 'mean' the gradient is as many times that of the batch as there are micro-batches, which
+    clipping by a norm feels and Adafactor and Adam do not.
+
+    Args:
+      model: what is trained.
+      input_vocabulary: T5X compares it with that of the data.
+      output_vocabulary: the same for targets.
+      optimizer_def: T5X's definition of an optimiser.
+      task_names: the ordered list that numbers tasks, for methods that tell tasks apart; see
+        `Model.for_tasks`. The data must be numbered by the same list: `tasks.register_task_ids`.
+    """
+
+    FEATURE_CONVERTER_CLS = feature_converter.TaskIdFeatureConverter
+
+    def __init__(
+        self,
+        model: Model,
+        input_vocabulary: seqio.Vocabulary,
+        output_vocabulary: seqio.Vocabulary,
+        optimizer_def: optimizers.OptimizerDefType,
+        task_names: Sequence[str] | None = None,
+    ):
+        self.model = model.for_tasks(task_names)
+        super().__init__(
+            self.model.module, input_vocabulary, output_vocabulary, optimizer_def=optimizer_def
+        )
+
+    def get_initial_variables(
+        self,
+        rng: PRNGKeyArray,
+        input_shapes: Mapping[str, Sequence[int]],
+        input_types: Mapping[str, jnp.dtype] | None = None,
+    ) -> flax.core.FrozenDict:
+        """Random `params` and their `params_axes`; they do not depend on the inputs."""
+        return flax.core.freeze(self.model.init_variables(rng))
+
+    def loss_fn(
+        self, params: Params, batch: Features, dropout_rng: PRNGKeyArray | None
+    ) -> tuple[Float[Array, ""], models.MetricsMap]:
+        """The loss of our own runner and T5X's metrics; no dropout without a `dropout_rng`.
+
+        The metric `loss` is what is minimised; those of a token count the sum over all tokens.
+        """
+        logits = self._compute_logits(params, batch, dropout_rng)
+        targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+        loss, sums = losses.cross_entropy(logits, targets, weights, self.model.loss_config)
+        is_real = {
+            name: batch[name] != types.PAD_ID
+            for name in ("encoder_input_tokens", "decoder_target_tokens")
+        }
+        metrics = self._compute_metrics(
+            logits=logits,
+            targets=targets,
+            mask=weights,
+            loss=sums["loss_sum"],
+            z_loss=sums["z_loss_sum"],
+            segment_ids=is_real,
+        )
+        return loss, {**metrics, "loss": t5x_metrics.AveragePerStep(total=loss)}
+
+    def predict_batch_with_aux(
+        self,
+        params: Params,
+        batch: Features,
+        rng: PRNGKeyArray | None = None,
+        decoder_params: Mapping[str, object] | None = None,
+        return_all_decodes: bool = False,
+        num_decodes: int | None = None,
+    ) -> tuple[Int[Array, "batch *n dec_len"], dict[str, Float[Array, "batch *n"]]]:
+        """Decodes as many tokens at most as the batch's targets have positions.
+
+        Args:
+          params: of the model.
+          batch: of which only the inputs, the task ids and the targets' length are read.
+          rng: for sampling alone.
+          decoder_params: must be empty, see below.
+          return_all_decodes: whether all texts that `Model.decoding` returns come out, the best one
+            last as T5X has it, or the best alone.
+          num_decodes: must be None, see below.
+
+        Returns:
+          Tokens, and what metrics may know beside them: `scores` (log-likelihoods, EOS included),
+          `num_tokens` (generated, EOS included) and `batch_num_tokens` (the most in the batch).
+
+        Raises:
+          ValueError: decoding shall be changed where it is not configured.
+        """
+        changed = {"decoder_params": decoder_params, "num_decodes": num_decodes}
+        changed = {name: value for name, value in changed.items() if value}
+        if changed:
+            raise ValueError(
+                f"HyperdecoderModel decodes as its Model.decoding says; got {changed}. Set it by "
+                "a file of gin_configs/decoding and its macros, such as decoding/beam4.gin and "
+                "NUM_BEAMS."
+            )
+        max_len = batch["decoder_input_tokens"].shape[1]
+        decoded = self.model.predict(params, _batch(batch), rng, max_len=max_len)
+        decoded = jax.tree.map(lambda x: x[:, ::-1] if return_all_decodes else x[:, 0], decoded)
+        num_tokens = jnp.sum(decoded.tokens != types.PAD_ID, axis=-1)
+        return decoded.tokens, {
+            "scores": decoded.log_likelihoods,
+            "num_tokens": num_tokens,
+            "batch_num_tokens": jnp.full_like(num_tokens, jnp.max(num_tokens)),
+        }
+
+    def score_batch(self, params: Params, batch: Features) -> Float[Array, " batch"]:
+        """Log-likelihoods of the targets."""
+        return jnp.sum(self.model.score(params, _batch(batch)), axis=1)
+
+    def _compute_logits(
+        self, params: Params, batch: Features, dropout_rng: PRNGKeyArray | None = None
+    ) -> Float[Array, "batch dec_len vocab"]:
+        return self.model.logits(params, _batch(batch), dropout_rng)
+
+
+def _batch(features: Features) -> Batch:
+    return Batch(**{field.name: features[field.name] for field in dataclasses.fields(Batch)})
