@@ -80,6 +80,8 @@ def evaluate(
         accepts_unseen_tasks=trained.model.config.accepts_unseen_tasks,
         use_cached=use_cached,
     )
+    preparation.use_vocabulary(trained.vocabulary, trained.initial_checkpoint_path)
+    evaluate_tasks.rehearse()
     model = preparation.open_trained(
         trained, task_feature_lengths["targets"], batch_size, generation
     )

@@ -467,8 +467,9 @@ def describe_run(
     start: Start,
     partitioner: partitioning.Partitioner,
     report: Mapping[str, pipeline.TaskReport],
+    generation: Generation | None = None,
 ) -> str:
-    """A few lines on what is about to run: data, parameters, devices."""
+    """A few lines on what is about to run: data, ways of decoding, parameters, devices."""
     table = {name: task.mixing for name, task in report.items()}
     lines = [mixtures.format_mixing_table(table)]
     for name, task in report.items():
@@ -477,6 +478,9 @@ def describe_run(
                 f"{name}: {task.num_truncated} of its first {task.num_checked} inputs are longer "
                 f"than their length and are cut; the longest has {task.longest_inputs} tokens."
             )
+    for name in sorted(report.keys() & (generation or {})):
+        max_len, num_beams = generation[name]
+        lines.append(f"{name}: texts of at most {max_len} tokens, beams: {num_beams}.")
     trained, total = (
         trainable_lib.num_parameters(start.trainable),
         trainable_lib.num_parameters(model.param_shapes()),

@@ -108,6 +108,9 @@ def train(
             shard=partitioner.data_shard(),
             use_cached=data.use_cached,
         )
+        rehearsed = evaluate_tasks.rehearse()
+        if trainer_config.best is not None:
+            trainer_config.best.value(rehearsed)
         predictor = preparation.Predictor(
             model, partitioner, data.task_feature_lengths["targets"], random_seed, generation
         )
@@ -122,7 +125,7 @@ def train(
     start = preparation.load_start(model, trainable, initial_checkpoint_path, random_seed)
     is_first_process = jax.process_index() == 0
     if is_first_process:
-        about = preparation.describe_run(model, start, partitioner, report)
+        about = preparation.describe_run(model, start, partitioner, report, generation)
         print(about, file=sys.stderr, flush=True)
     files = RunFiles(model_dir, config_text)
     identity = preparation.identity(model, start, batches.task_names, fingerprint)

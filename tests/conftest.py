@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import sys
 import tempfile
+
+import pytest
 
 # Before any test imports jax: CPU unless the caller says otherwise, and full precision, so that
 # tolerances mean the same on every machine.
@@ -57,6 +60,15 @@ def pytest_sessionfinish(session, exitstatus):
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     if reporter and exitstatus == 0 and forbidden_skips(reporter.stats.get("skipped", [])):
         session.exitstatus = 1
+
+
+@pytest.fixture(autouse=True, scope="module")
+def unset_run_vocabulary():
+    """What a module's tests set is not there for the next module's in the same process."""
+    yield
+    vocabulary = sys.modules.get("hyperdecoders_jax.data.vocabulary")
+    if vocabulary is not None:
+        vocabulary.set_run_vocabulary(None)
 
 
 def pytest_unconfigure():

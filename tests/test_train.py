@@ -187,6 +187,7 @@ def tiny_start():
             },
             "the tasks are ['demo_topic']",
         ),
+        ({"BEST_METRIC": "demo_topic/f1"}, "Choose one of ['demo_topic/accuracy']"),
         ({"TRAINSTEPS": 3}, "Did you mean 'TRAIN_STEPS'?"),
         ({"TrainerConfig.keep_lsat": 3}, "Did you mean 'keep_last'?"),
     ],

@@ -39,8 +39,14 @@ def get_mixture_or_task(mixture_or_task: MixtureOrTask) -> seqio.Task | seqio.Mi
     Raises:
       ValueError: nothing is registered under that name; names the nearest.
     """
-    if not isinstance(mixture_or_task, str):
+    if isinstance(mixture_or_task, seqio.Task | seqio.Mixture):
         return mixture_or_task
+    if not isinstance(mixture_or_task, str):
+        raise TypeError(
+            "MIXTURE_OR_TASK_NAME must be a registered name, or a mixture that a function makes; "
+            f"got {mixture_or_task!r}. To call a function in gin, write () after its name: "
+            "@mixing.mixture()."
+        )
     names = {*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()}
     if mixture_or_task not in names:
         raise ValueError(

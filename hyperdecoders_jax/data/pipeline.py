@@ -24,6 +24,7 @@ import hashlib
 import inspect
 import numbers
 import queue
+import re
 import threading
 import time
 import weakref
@@ -480,7 +481,7 @@ def _read_rows(
         shapes |= {name: [length], f"{name}_len": []}
     ds = ds.padded_batch(_CHUNK_ROWS, padded_shapes=shapes).prefetch(tf.data.AUTOTUNE)
     is_empty = True
-    for chunk in ds.as_numpy_iterator():
+    for chunk in _read(ds, task):
         is_empty = False
         if not config.truncate_targets and _has_long_target(chunk, lengths):
             raise _long_target_error(task, chunk, lengths, int(chunk["targets_len"].max()))
@@ -529,6 +530,21 @@ def _task_dataset(
     options = tf.data.Options()
     options.deterministic = True
     return ds.with_options(options)
+
+
+def _read(ds: tf.data.Dataset, task: seqio.Task) -> Iterator[dict[str, Any]]:
+    """The examples as numpy; what a step of the task asserts is told in its own words alone.
+
+    Raises:
+      ValueError: an assertion failed.
+    """
+    try:
+        yield from ds.as_numpy_iterator()
+    except tf.errors.InvalidArgumentError as error:
+        asserted = re.search(r"assertion failed: \[(.*?)\]\n", error.message, re.DOTALL)
+        if asserted is None:
+            raise
+        raise ValueError(f"{asserted[1]} (Task {task.name!r}.)") from error
 
 
 class _SeededFunction(seqio.FunctionDataSource):
@@ -687,7 +703,7 @@ def read_examples(
     )
     if num_examples is not None:
         ds = ds.take(num_examples)
-    examples = list(ds.as_numpy_iterator())
+    examples = list(_read(ds, task))
     for name in mixtures.FEATURES if warns else ():
         length = task_feature_lengths[name]
         count = sum(len(example[name]) > length for example in examples)

@@ -31,6 +31,8 @@ ScoreFn = Callable[[types.Batch], Float[np.ndarray, "batch dec_len"]]
 
 _TYPES = seqio.metrics.ModelOutputType
 _GENERATED = (_TYPES.PREDICTION, _TYPES.PREDICTION_WITH_AUX)
+# Examples of each task that a rehearsal computes metrics of.
+_NUM_REHEARSED = 64
 
 
 class Predicted(Protocol):
@@ -168,6 +170,39 @@ class Evaluator:
                 continue
             results[task.name] = self._evaluate_task(task, predict_fn, step, score_fn)
         return results
+
+    def rehearse(self) -> Metrics:
+        """The metrics of the first targets as their own predictions, without any model.
+
+        Called before a run, it shows what would stop its first evaluation: examples that cannot be
+        read, targets that are secret, metrics that fail or share a name. What it reads is kept.
+
+        Raises:
+          Exception: what the data raise, or a metric of the whole split.
+        """
+        return {task.name: self._rehearse(task) for task in self._tasks if task.metric_objs}
+
+    def _rehearse(self, task: seqio.Task) -> dict[str, float]:
+        whole = self._state(task).examples
+        first = dataclasses.replace(whole, examples=whole.examples[:_NUM_REHEARSED])
+        try:
+            return self._metrics_of_targets(task, first)
+        except Exception:  # A metric may need more than so few examples give it.
+            return self._metrics_of_targets(task, whole)
+
+    def _metrics_of_targets(
+        self, task: seqio.Task, examples: pipeline.TaskExamples
+    ) -> dict[str, float]:
+        count = len(examples.examples)
+        batches = [item.batch for item in examples.batches(self._batch_size)]
+        tokens = np.concatenate([batch.decoder_target_tokens for batch in batches])[:count]
+        generated = _Generated(tokens, np.zeros(count), self._batch_size)
+        outputs = {
+            _TYPES.PREDICTION: generated.tokens,
+            _TYPES.PREDICTION_WITH_AUX: (generated.tokens, generated.aux),
+            _TYPES.SCORE: generated.log_likelihoods,
+        }
+        return _compute_metrics(task, _TaskState(examples), outputs)
 
     def predict(self, predict_fn: PredictFn) -> dict[str, list[predictions.Prediction]]:
         """Predictions for every example of every task, with metrics or without."""

@@ -114,3 +114,8 @@ def test_missing_files_are_an_error(make_task, tmp_path, pattern):
     task = make_task("lines").replace(source=source)
     with pytest.raises(ValueError, match=r"no file matches .*txt for split 'train'. Put"):
         mixtures.leaf_tasks(task, "train")
+
+
+def test_a_function_that_is_not_called_is_no_mixture():
+    with pytest.raises(TypeError, match=r"got <function .*write \(\) after its name"):
+        mixtures.get_mixture_or_task(mixtures.leaf_tasks)

@@ -443,3 +443,22 @@ def test_preflight_finds_a_task_without_examples_and_an_unknown_name():
         pipeline.preflight(config_of(empty))
     with pytest.raises(ValueError, match=r"got 'unheard_of'"):
         pipeline.preflight(config_of("unheard_of"))
+
+
+def test_what_a_preprocessor_asserts_is_told_in_its_own_words():
+    def refuse(ds):
+        def check(example):
+            tf.debugging.Assert(example["number"] < 3, ["Numbers must be below 3."])
+            return example
+
+        return ds.map(check, num_parallel_calls=2)
+
+    task = _make_task("a", preprocessors=[refuse])
+    message = r"^Numbers must be below 3\. \(Task 'a'\.\)$"
+    with pytest.raises(ValueError, match=message):
+        pipeline.read_examples(task, 0, LENGTHS, "train")
+    with (
+        pytest.raises(ValueError, match=message),
+        pipeline.TrainIterator(config_of(task)) as reader,
+    ):
+        next(reader)

@@ -83,6 +83,34 @@ def test_metrics_may_know_how_many_tokens_were_generated():
     assert list(seen["batch_num_tokens"]) == [3, 3, 2, 2, 1]
 
 
+def test_a_rehearsal_computes_the_metrics_of_targets_without_a_model():
+    reads = []
+
+    def count(ds):
+        reads.append(1)
+        return ds
+
+    task = task_of("a", ["yes", "no", "yes"], preprocessors=[count])
+    one = evaluator_of(task, batch_size=2)
+    assert one.rehearse() == {"a": {"accuracy": 100.0}}
+    one.evaluate(answer_yes, 0)
+    assert len(reads) == 1
+
+
+def test_a_rehearsal_asks_the_whole_split_of_a_metric_that_needs_it(monkeypatch):
+    def both_classes(targets, predictions):
+        if len(set(targets)) < 2:
+            raise ValueError("only one class")
+        return {"auc": 50.0}
+
+    monkeypatch.setattr(evaluator, "_NUM_REHEARSED", 2)
+    enough = task_of("a", ["yes", "yes", "no"], metric_fns=[both_classes])
+    assert evaluator_of(enough).rehearse() == {"a": {"auc": 50.0}}
+    too_few = task_of("b", ["yes", "yes", "yes"], metric_fns=[both_classes])
+    with pytest.raises(ValueError, match="only one class"):
+        evaluator_of(too_few).rehearse()
+
+
 def test_a_predict_function_is_told_the_task():
     seen = set()
 
