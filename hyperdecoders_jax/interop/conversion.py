@@ -200,17 +200,26 @@ def check(weights: Weights, where: str) -> None:
 
 
 def check_arrays(weights: Weights, config: TransformerConfig, where: str) -> None:
-    """Checks that the arrays are parameters of `config`, with whole parts of the model missing.
+    """Checks that the arrays are parameters of `config`; see `check_shapes`."""
+    check_shapes(weights.arrays, names.flatten(model.Model(config).param_shapes()), where)
+
+
+def check_shapes(arrays: Mapping[str, StoredArray], shapes: Mapping[str, Any], where: str) -> None:
+    """Checks that arrays are parameters of a model, with whole parts of it missing.
 
     A part is a key on top of the tree; T5's own three must be there.
+
+    Args:
+      arrays: under our paths.
+      shapes: arrays or shapes of the model, under the same paths.
+      where: the arrays are.
 
     Raises:
       ValueError: one is missing, unexpected or of another shape; says which.
     """
-    shapes = names.flatten(model.Model(config).param_shapes())
-    parts = {path.split("/")[0] for path in weights.arrays} | set(model.BACKBONE_KEYS)
+    parts = {path.split("/")[0] for path in arrays} | set(model.BACKBONE_KEYS)
     wanted = {path for path in shapes if path.split("/")[0] in parts}
-    missing, unexpected = sorted(wanted - set(weights.arrays)), sorted(set(weights.arrays) - wanted)
+    missing, unexpected = sorted(wanted - set(arrays)), sorted(set(arrays) - wanted)
     if missing or unexpected:
         raise ValueError(
             f"{where} must hold exactly the parameters of the model; missing: "
@@ -219,9 +228,9 @@ def check_arrays(weights: Weights, config: TransformerConfig, where: str) -> Non
             "(v1.0: relu and tied; v1.1: gated and untied; the numbers of layers)."
         )
     for path in sorted(wanted):
-        if tuple(weights.arrays[path].shape) != shapes[path].shape:
+        if tuple(arrays[path].shape) != tuple(shapes[path].shape):
             raise ValueError(
-                f"{where} must fit the model; {path} has shape {weights.arrays[path].shape} there "
+                f"{where} must fit the model; {path} has shape {arrays[path].shape} there "
                 f"and {shapes[path].shape} in the configuration. Choose the file of "
                 "gin_configs/models that fits these weights; if it is the rows of the vocabulary "
                 "that differ, hyperdecoders convert --vocab_size=N changes them."
