@@ -1,0 +1,115 @@
+"""A tiny run under T5X: its model, where its train state lies, and its compiled step."""
+
+import functools
+import pathlib
+
+import jax
+import numpy as np
+import seqio
+from t5x import partitioning, trainer, utils
+
+from hyperdecoders_jax.t5x import partitioning as rules
+from hyperdecoders_jax.t5x.model import HyperdecoderModel
+from tests.training import tiny
+
+VOCABULARY = seqio.ByteVocabulary()
+
+
+class Run:
+    """What `t5x.train` makes of a model and an optimiser.
+
+    Args:
+      optimizer_def: the optimiser.
+      model: a `Model`; None: the tiny one.
+      num_model: devices that share the parameters.
+      num_microbatches: or None.
+    """
+
+    def __init__(self, optimizer_def, model=None, num_model=1, num_microbatches=None):
+        model = model or tiny.make_model(dropout_rate=0.0)
+        self.model = HyperdecoderModel(model, VOCABULARY, VOCABULARY, optimizer_def)
+        # On a CPU T5X has no other way to say how many of its devices share the parameters.
+        self.partitioner = partitioning.PjitPartitioner(
+            model_parallel_submesh=(1, num_model), logical_axis_rules=rules.logical_axis_rules()
+        )
+        self.initializer = utils.TrainStateInitializer(
+            optimizer_def,
+            self.model.get_initial_variables,
+            {name: x.shape for name, x in make_features().items()},
+            self.partitioner,
+        )
+        axes = self.initializer.train_state_axes
+        self.step = self.partitioner.partition(
+            functools.partial(
+                trainer.train_with_lr,
+                learning_rate=1e-2,
+                dropout_rng=jax.random.PRNGKey(1),
+                model=self.model,
+                num_microbatches=num_microbatches,
+            ),
+            in_axis_resources=(axes, self.partitioner.data_partition_spec),
+            out_axis_resources=(axes, None),
+        )
+
+    @property
+    def shapes(self):
+        """The train state's."""
+        return self.initializer.global_train_state_shape
+
+    def from_scratch(self, seed=0):
+        return self.initializer.from_scratch(jax.random.PRNGKey(seed))
+
+    def train(self, state, steps):
+        """The state after the steps of the numbers in `steps`, each with a batch of its own."""
+        for number in steps:
+            state, _ = self.step(state, make_features(number))
+        return state
+
+    def manager(self, folder):
+        """Orbax's manager of the checkpoints in `folder`, which T5X makes before."""
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+        return utils.create_orbax_checkpoint_manager(
+            save_cfg=utils.SaveCheckpointConfig(dtype=None),
+            restore_cfg=None,
+            train_state=self.shapes,
+            partitioner=self.partitioner,
+            model_dir=str(folder),
+        )
+
+    def save(self, folder, state):
+        """Writes a checkpoint, and returns its folder."""
+        manager = self.manager(folder)
+        manager.save(state)
+        manager.close()
+        return f"{folder}/checkpoint_{int(state.step)}"
+
+    def start(self, folder, restore):
+        """What `t5x.train` starts from, given `CheckpointConfig.restore` and an empty folder."""
+        state, manager = utils.create_checkpoint_manager_and_restore(
+            self.initializer,
+            self.partitioner,
+            restore,
+            restore.path,
+            jax.random.PRNGKey(0),
+            save_checkpoint_cfg=utils.SaveCheckpointConfig(dtype=None),
+            model_dir=str(folder),
+            use_orbax=True,
+        )
+        manager.close()
+        return state
+
+    def resume(self, path, restore):
+        """What `t5x.train` continues with from a checkpoint of its own."""
+        manager = self.manager(path.rsplit("/", 1)[0])
+        functions = [
+            functools.partial(function, is_resuming=True)
+            for function in restore.state_transformation_fns
+        ]
+        state = manager.restore(path=path, state_transformation_fns=functions)
+        manager.close()
+        return state
+
+
+def make_features(seed=0, **sizes):
+    """A batch as T5X passes it."""
+    return {name: np.asarray(x) for name, x in vars(tiny.make_batch(seed, **sizes)).items()}
