@@ -19,7 +19,7 @@ class Run:
     """What `t5x.train` makes of a model and an optimiser.
 
     Args:
-      optimizer_def: the optimiser.
+      optimizer_def: the optimiser; None: the state of an evaluation.
       model: a `Model`; None: the tiny one.
       num_model: devices that share the parameters.
       num_microbatches: or None.

@@ -49,7 +49,7 @@ def mesh_axes(axes):
     return flax_partitioning.logical_to_mesh_axes(axes, partitioning.logical_axis_rules())
 
 
-def test_new_parameters_that_are_replicated_at_xxl_are_small():
+def test_the_new_parameters_that_are_replicated_at_xxl_are_these():
     made = make_xxl()
     shapes, axes = new_parameters(made.param_shapes()), new_parameters(made.param_axes())
     replicated = {path for path in shapes if not any(mesh_axes(axes[path]))}
