@@ -116,7 +116,8 @@ class HyperdecoderModel(models.BaseTransformerModel):
 
         Returns:
           Tokens, and what metrics may know beside them: `scores` (log-likelihoods, EOS included),
-          `num_tokens` (generated, EOS included) and `batch_num_tokens` (the most in the batch).
+          `num_tokens` (generated, EOS included) and `batch_num_tokens` (the most in the batch, with
+          the copies of the first example that T5X fills a task's last batch up with).
 
         Raises:
           ValueError: decoding shall be changed where it is not configured.

@@ -13,7 +13,7 @@ from flax.core import unfreeze
 
 pytest.importorskip("t5x", reason="T5X is not installed")
 
-from t5x import models
+from t5x import models, train_state, trainer
 from t5x.decoding import DecodingState
 from t5x.examples.t5 import network
 
@@ -29,6 +29,8 @@ pytestmark = pytest.mark.t5x
 ATOL = 1e-6
 # Sums of up to 9 log-probabilities.
 SCORE_ATOL = 1e-5
+# Gradients add rounding over the examples.
+GRADIENT_ATOL = 1e-5
 
 VOCABULARY = seqio.ByteVocabulary()
 SIZES = (
@@ -191,16 +193,37 @@ def test_loss_is_that_of_our_runner():
 
     @jax.jit
     def run(key):
-        return wrapped.loss_fn(params, features(), key), wrapped.model.loss(params, batch, key)
+        trained = wrapped.loss_fn(params, features(), key)
+        return trained, wrapped.model.loss(params, batch, key), wrapped.eval_fn(params, features())
 
-    (loss, metrics), (expected, sums) = run(key)
+    (loss, metrics), (expected, sums), (without_dropout, _) = run(key)
     assert loss == metrics["loss"].compute()
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     per_token = metrics["loss_per_nonpadding_target_token"].compute()
     np.testing.assert_allclose(per_token, sums["loss_sum"] / sums["num_tokens"], rtol=1e-6)
-    # The key is what turns dropout on.
-    assert wrapped.eval_fn(params, features())[0] == wrapped.loss_fn(params, features(), None)[0]
-    assert abs(wrapped.eval_fn(params, features())[0] - loss) > 1e-3
+    assert abs(without_dropout - loss) > 1e-3
+
+
+def test_t5x_adds_up_the_gradients_of_microbatches():
+    config = tiny.make_config(num_encoder_layers=1, num_decoder_layers=1, dropout_rate=0.0)
+    loss_config = losses.LossConfig(reduction="mean")
+    wrapped, params = hyperdecoder(config, loss_config=loss_config)
+    # Two equal halves, so that the mean of each is that of both.
+    batch = jax.tree.map(lambda x: jnp.concatenate([x, x]), features())
+    state = train_state.InferenceState(step=jnp.int32(0), params=params)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def gradients(num_microbatches):
+        return trainer.accumulate_grads_microbatched(
+            wrapped, state, batch, jax.random.key(0), num_microbatches
+        )[:2]
+
+    (whole, metrics), (halves, half_metrics) = gradients(1), gradients(2)
+    for found, once in zip(jax.tree.leaves(halves), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(found, 2 * once, atol=GRADIENT_ATOL)
+    for name in ("accuracy", "loss_per_nonpadding_target_token"):
+        values = half_metrics[name].compute(), metrics[name].compute()
+        np.testing.assert_allclose(*values, rtol=1e-6, err_msg=name)
 
 
 def test_a_plain_models_beams_are_t5xs():
