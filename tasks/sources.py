@@ -221,6 +221,10 @@ class ConcatenatedSource(seqio.DataSource):
         super().__init__(splits=sources[0].splits)
         self.sources = sources
 
+    def origin(self, split: str) -> str:
+        """The split of each source that this one is made of."""
+        return split
+
     @property
     def supports_arbitrary_sharding(self) -> bool:
         return True

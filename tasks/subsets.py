@@ -64,7 +64,7 @@ class SubsetSource(seqio.DataSource):
         return False
 
     def list_shards(self, split: str):
-        return self.sources[0].list_shards(self._origin(split))
+        return self.sources[0].list_shards(self.origin(split))
 
     def num_input_examples(self, split: str) -> int | None:
         if not self._config.changes(self._task_name, split):
@@ -83,21 +83,22 @@ class SubsetSource(seqio.DataSource):
         if not self._config.changes(self._task_name, split):
             return source.get_dataset(split, shuffle=shuffle, seed=seed, shard_info=shard_info)
         is_kept = tf.constant(self._is_kept(split))
-        ds = source.get_dataset(self._origin(split), shuffle=False).enumerate()
+        ds = source.get_dataset(self.origin(split), shuffle=False).enumerate()
         ds = ds.filter(lambda place, record: tf.gather(is_kept, place))
         ds = ds.map(lambda place, record: record, num_parallel_calls=tf.data.AUTOTUNE)
         return ds.shard(shard_info.num_shards, shard_info.index) if shard_info else ds
 
-    def _origin(self, split: str) -> str:
+    def origin(self, split: str) -> str:
+        """The split of the source that this one is taken from."""
         return self._config.origin(self._task_name, split)
 
     def _places(self, split: str) -> range:
-        num_examples = _num_examples(self.sources[0], self._origin(split))
+        num_examples = _num_examples(self.sources[0], self.origin(split))
         return self._config.places(self._task_name, split, num_examples)
 
     def _is_kept(self, split: str) -> np.ndarray:
         """For each record of the origin, in the order of the source."""
-        source, origin = self.sources[0], self._origin(split)
+        source, origin = self.sources[0], self.origin(split)
         num_examples = _num_examples(source, origin)
         places = self._places(split)
         order = splits.permutation(num_examples, self._config.seed)

@@ -3,17 +3,20 @@
 SeqIO downloads a TFDS data set at its first read: in the middle of a run, and on every host. Here
 nothing is downloaded unless `prepare` is called, and `check` comes before what reads.
 
-A data source takes part with any of these: `sources`, those that it wraps; `missing(split)`, None
-or one sentence that says what is not there and where it was looked for; `prepare()`, which brings
-everything there. So does a metric function with an attribute `prepare`.
+A data source takes part with any of these: `sources`, those that it wraps, and `origin(split)`, the
+split of theirs that it takes one of its own from; `missing(split)`, None or one sentence that says
+what is not there and where it was looked for; `prepare()`, which brings everything there. So does a
+metric function with an attribute `prepare`.
 """
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator
 
 import seqio
 import tensorflow as tf
+from absl import logging
 
 # Where data are that TFDS does not have; --data_dir sets it.
 DATA_DIR_VARIABLE = "HYPERDECODERS_DATA_DIR"
@@ -149,9 +152,10 @@ def _source_data(
     elif isinstance(source, seqio.FileDataSource):
         yield _file_data(source, split)
     else:
+        # Of a wrapper that does not tell which of their splits it reads, all must be there.
+        origin = getattr(source, "origin", lambda split: None)
         for inner in getattr(source, "sources", ()):
-            # Only the wrapper knows of which of their splits it makes one: all must be there.
-            yield from _source_data(task, inner, None)
+            yield from _source_data(task, inner, split and origin(split))
 
 
 def _splits(source: seqio.DataSource, split: str | None) -> list[str]:
@@ -170,7 +174,8 @@ def _tfds_data(
 def _tfds_set(task: seqio.Task, loader, split: str | None) -> DataSet:
     name, data_dir = loader.get_split_params(split)
     try:
-        builder = loader._get_builder(split)
+        with _quiet():
+            builder = loader._get_builder(split)
     except (AssertionError, ImportError, ValueError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")  # The rest lists all of TFDS.
         raise ValueError(
@@ -191,13 +196,24 @@ def _tfds_set(task: seqio.Task, loader, split: str | None) -> DataSet:
             f"{root}/downloads/manual: {' '.join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())}"
         )
     sentence = f"There is no {name} in {builder.data_dir} (looked under {root})."
-    return DataSet(
-        name,
-        ("tfds", os.fspath(builder.data_dir)),
-        lambda: None if builder.is_prepared() else sentence,
-        remedy,
-        builder.download_and_prepare,
-    )
+
+    def missing() -> str | None:
+        with _quiet():
+            return None if builder.is_prepared() else sentence
+
+    key = ("tfds", os.fspath(builder.data_dir))
+    return DataSet(name, key, missing, remedy, builder.download_and_prepare)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """TFDS warns of each folder that is not there; here that is an answer."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _file_data(source: seqio.FileDataSource, split: str | None) -> DataSet:

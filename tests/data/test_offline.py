@@ -152,6 +152,16 @@ def test_all_that_a_source_wraps_must_be_there(task_of, tmp_path):
     offline.check(task_of(Wrapper(Folder(lacks=()))), "validation")
 
 
+def test_a_wrapper_that_tells_where_its_splits_are_from_needs_those_alone(task_of):
+    class Halved(Wrapper):
+        def origin(self, split):
+            return {"validation": "test"}[split]
+
+    offline.check(task_of(Halved(Folder(lacks=["train"]))), "validation")
+    with pytest.raises(ValueError, match=r"no test\.jsonl"):
+        offline.check(task_of(Halved(Folder(lacks=["test"]))), "validation")
+
+
 def test_files_can_only_be_put_there(task_of, tmp_path):
     source = seqio.TextLineDataSource({"train": str(tmp_path / "*.txt")})
     (failed,) = offline.prepare([task_of(source)])
