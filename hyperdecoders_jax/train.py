@@ -181,7 +181,7 @@ class RunFiles:
         """Writes the configuration, for eval and infer; before the first checkpoint stands."""
         from etils import epath
 
-        from hyperdecoders_jax.training import whole_file
+        from hyperdecoders_jax import whole_file
 
         whole_file.write(epath.Path(self._model_dir) / cli.SAVED_CONFIG, self._config_text)
 

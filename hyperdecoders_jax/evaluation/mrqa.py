@@ -14,6 +14,7 @@ from typing import Any
 
 from etils import epath
 
+from hyperdecoders_jax import whole_file
 from hyperdecoders_jax.data import best_window
 
 # The feature that a question's windows share, by which the evaluator knows them.
@@ -67,6 +68,4 @@ def write_answers(
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in (("predicted_answers", scored), ("answers", answers)):
         path = folder / f"{step}-{name}.json"
-        unfinished = folder / f".{path.name}.unfinished"
-        unfinished.write_text(json.dumps(content, ensure_ascii=False))
-        unfinished.replace(path)
+        whole_file.write(path, json.dumps(content, ensure_ascii=False))

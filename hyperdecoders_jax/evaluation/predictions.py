@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from etils import epath
 
+from hyperdecoders_jax import whole_file
+
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
@@ -32,9 +34,7 @@ def write(path: str | os.PathLike[str], predictions: Iterable[Prediction]) -> No
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(dataclasses.asdict(p), ensure_ascii=False) + "\n" for p in predictions]
-    unfinished = path.parent / f".{path.name}.unfinished"
-    unfinished.write_text("".join(lines))
-    unfinished.replace(path)
+    whole_file.write(path, "".join(lines))
 
 
 def read(path: str | os.PathLike[str]) -> list[Prediction]:

@@ -35,10 +35,10 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
+from hyperdecoders_jax import whole_file
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.training import trainable as trainable_lib
-from hyperdecoders_jax.training import whole_file
 from hyperdecoders_jax.training.train_state import TrainState
 from hyperdecoders_jax.types import Params, PyTree
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from etils import epath
 
-from hyperdecoders_jax.training import whole_file
+from hyperdecoders_jax import whole_file
 
 Value = float | str
 # Kinds of lines that an evaluation writes.

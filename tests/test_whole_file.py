@@ -1,7 +1,7 @@
 import pytest
 from etils import epath
 
-from hyperdecoders_jax.training import whole_file
+from hyperdecoders_jax import whole_file
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path):
