@@ -181,6 +181,12 @@ def make_parser() -> argparse.ArgumentParser:
         )
     )
     commands.add_parser(
+        "gin-path",
+        help="print the folder of the package's gin files",
+        description="Prints the folder of the package's gin files, for T5X: "
+        "python -m t5x.train --gin_search_paths=$(hyperdecoders gin-path) …",
+    )
+    commands.add_parser(
         "doctor",
         help="print versions, devices, free memory and disk, known conflicts",
         description="Prints the state of the installation; exits with 1 if a conflict is found.",
@@ -348,6 +354,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    if args.command == "gin-path":
+        from hyperdecoders_jax import configuration
+
+        print(configuration.package_config_folder())
+        return 0
     if args.command == "doctor":
         return _call("hyperdecoders_jax.doctor", "report")
     if args.command == "convert":

@@ -1,5 +1,6 @@
 """The command line without a model: help, flags, the state of an installation."""
 
+import pathlib
 import subprocess
 import sys
 import time
@@ -48,7 +49,7 @@ def test_a_gin_flag_without_a_value_is_told(capsys):
     assert "must be --gin.NAME=VALUE; got '--gin.TRAIN_STEPS'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["tasks", "doctor"])
+@pytest.mark.parametrize("command", ["tasks", "doctor", "gin-path"])
 def test_a_gin_flag_of_a_command_without_configuration_is_told(capsys, command):
     assert cli.main([command, "--gin.TRAIN_STEPS=3"]) == 2
     message = f"Gin flags belong to train, eval, infer, params; {command} got --gin.TRAIN_STEPS."
@@ -95,6 +96,16 @@ def test_a_type_error_is_told_if_it_is_ours_and_raised_if_not(capsys):
         cli._guarded(ours, is_traceback_shown=True)
     with pytest.raises(TypeError, match="not supported"):
         cli._guarded(lambda: 1 < "a", is_traceback_shown=False)
+
+
+def test_the_folder_of_the_gin_files_comes_at_once_and_alone(tmp_path):
+    start = time.monotonic()
+    result = run("gin-path", cwd=tmp_path)
+    assert result.returncode == 0
+    assert time.monotonic() - start < 2.0
+    (folder,) = result.stdout.splitlines()
+    assert pathlib.Path(folder).is_absolute()
+    assert pathlib.Path(folder, "experiments/demo_hyperdecoder.gin").is_file()
 
 
 def test_a_data_folder_that_is_not_there_is_told(capsys, tmp_path):
