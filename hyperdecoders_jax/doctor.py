@@ -7,12 +7,13 @@ from the installed packages' metadata, so that a broken package is listed as wel
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+
+from hyperdecoders_jax import t5x_install
 
 # What is listed, in order; the second half is optional.
 REQUIRED_PACKAGES = (
@@ -32,8 +33,6 @@ REQUIRED_PACKAGES = (
     "sentencepiece",
 )
 OPTIONAL_PACKAGES = ("transformers", "safetensors", "torch", "matplotlib", "libtpu")
-# Importable, but with no distribution of a registry.
-OPTIONAL_MODULES = ("t5x",)
 
 # Folders that two distributions write into, one over the other's files.
 SHARED_FOLDERS = {
@@ -164,10 +163,8 @@ def _version_lines(versions: Mapping[str, str]) -> Iterable[str]:
         yield f"{name:22} {versions.get(normalised(name), 'not installed')}"
     for name in OPTIONAL_PACKAGES:
         yield f"{name:22} {versions.get(normalised(name), 'not installed (optional)')}"
-    for name in OPTIONAL_MODULES:
-        spec = importlib.util.find_spec(name)
-        where = f"in {os.path.dirname(spec.origin or '')}" if spec else "not installed (optional)"
-        yield f"{name:22} {where}"
+    for name, status in t5x_install.status_lines():
+        yield f"{name:22} {status}"
 
 
 def report(folders: Sequence[str] = (".",)) -> int:
@@ -181,7 +178,7 @@ def report(folders: Sequence[str] = (".",)) -> int:
     for line in _version_lines(versions):
         print(f"  {line}")
 
-    problems = find_conflicts(versions)
+    problems = find_conflicts(versions) + t5x_install.problems()
     problems += [
         f"{name} must be installed. Run: pip install {name}" for name in missing_packages(versions)
     ]
