@@ -1,18 +1,31 @@
-"""Rules for logical axes, in T5X's terms: where our parameters lie, and how Adafactor factors them.
+"""A run's devices and logical axes in T5X's terms: who shares a model, and where its arrays lie.
 
-Both go by the names that parameters give their axes. The rules of T5 are T5X's, and those of new
-parameters the ones of our own runner.
+`PjitPartitioner` cuts a run's devices into copies of the model, and arrays by the names of their
+axes. Everywhere `MODEL_PARALLEL` is how many devices share one copy of the model:
 
-    mesh                  T5X's PjitPartitioner
-    v2, v3, v4            num_partitions = 1, 2, 4, …
-    v5e, v5p, v6e         num_partitions = None and model_parallel_submesh = (x, y, z, cores), such
-                          as (2, 1, 1, 1): T5X knows no default mesh of these
+    PjitPartitioner.num_partitions = %MODEL_PARALLEL
+    PjitPartitioner.model_parallel_submesh = @partitioning.model_parallel_submesh()
+
+    devices               what T5X makes of `num_partitions` alone
+    TPU v2, v3, v4        a mesh, for 1, 2, 4, 8 or 16
+    TPU v5e, v5p, v6e     an error, "No default mesh": it wants the submesh (x, y, z, cores)
+    CPU                   all devices of a process share a model, whatever the number
+    GPU                   a mesh
+
+A user's own submesh, such as (4, 1, 1, 1), counts in place of ours, and None leaves the mesh to
+T5X. It logs that at most one of the two arguments should be set, and takes the submesh.
+
+The rules of T5's parameters are T5X's, and those of new parameters the ones of our own runner.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 
+import jax
+import numpy as np
 from t5x import adafactor
 from t5x import partitioning as base
 
@@ -25,6 +38,67 @@ _BATCHES = ("layers", "tasks", "places")
 # So that the two large kernels are factored, an adapter's and the one of a hypernetwork's head.
 _ROWS = ("hyper_in", "hyper_hidden")
 _COLUMNS = ("bottleneck", "hyper_out")
+
+
+def model_parallel_submesh(
+    num_partitions: int, devices: Sequence[jax.Device] | None = None
+) -> base.TpuMesh | None:
+    """Returns the tile of devices that share one copy of the model, for `PjitPartitioner`.
+
+    The one on the fewest hosts, then the one with all cores of its chips, then the most compact.
+
+    >>> from types import SimpleNamespace as Chip  # A v5e:2x2, as libtpu describes it.
+    >>> at = dict(platform="tpu", process_index=0, core_on_chip=0)
+    >>> chips = [Chip(coords=(x, y, 0), **at) for y in range(2) for x in range(2)]
+    >>> model_parallel_submesh(1, chips), model_parallel_submesh(2, chips)
+    ((1, 1, 1, 1), (2, 1, 1, 1))
+
+    Args:
+        num_partitions: devices that share a copy, the macro MODEL_PARALLEL.
+        devices: of one slice; None: all of the run.
+
+    Returns:
+        (x, y, z, cores); on CPUs (processes, devices of a process, 1, 1). On GPUs None: there T5X
+        takes `num_partitions` alone.
+
+    Raises:
+        ValueError: such tiles do not fill the slice.
+    """
+    devices = jax.devices() if devices is None else devices
+    if devices[0].platform == "gpu":
+        return None  # T5X looks for three coordinates of a device that has any, and these have one.
+    whole = _bounds(devices)
+    # T5X lays out the devices of all processes as it does those of the first.
+    host = _bounds([device for device in devices if device.process_index == 0])
+    tiles = [
+        tile
+        for tile in itertools.product(*map(_divisors, whole))
+        if all(n % of_host == 0 or of_host % n == 0 for n, of_host in zip(tile, host, strict=True))
+    ]
+    possible = [tile for tile in tiles if math.prod(tile) == num_partitions]
+    if not possible:
+        raise ValueError(
+            f"MODEL_PARALLEL must be the size of a tile that fills the slice; got {num_partitions} "
+            f"for {whole} devices, {host} of them on a host, along (x, y, z, cores). Use one of "
+            f"{sorted({math.prod(tile) for tile in tiles})}."
+        )
+
+    def spread(tile):
+        num_hosts = math.prod(-(-n // of_host) for n, of_host in zip(tile, host, strict=True))
+        return num_hosts, -tile[3], sum(tile)
+
+    return min(possible, key=spread)
+
+
+def _bounds(devices: Sequence[jax.Device]) -> base.TpuMesh:
+    """How many devices lie along each axis; T5X gives those of CPUs two coordinates."""
+    last = np.max([base.get_coords(device) for device in devices], axis=0)
+    return tuple(int(n) + 1 for n in (*last, 0, 0)[:4])
+
+
+def _divisors(n: int) -> list[int]:
+    """From the largest, so that of equal tiles the one along x is first."""
+    return [i for i in range(n, 0, -1) if n % i == 0]
 
 
 def logical_axis_rules(

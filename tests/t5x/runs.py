@@ -28,9 +28,10 @@ class Run:
     def __init__(self, optimizer_def, model=None, num_model=1, num_microbatches=None):
         model = model or tiny.make_model(dropout_rate=0.0)
         self.model = HyperdecoderModel(model, VOCABULARY, VOCABULARY, optimizer_def)
-        # On a CPU T5X has no other way to say how many of its devices share the parameters.
         self.partitioner = partitioning.PjitPartitioner(
-            model_parallel_submesh=(1, num_model), logical_axis_rules=rules.logical_axis_rules()
+            num_model,
+            rules.model_parallel_submesh(num_model),
+            logical_axis_rules=rules.logical_axis_rules(),
         )
         self.initializer = utils.TrainStateInitializer(
             optimizer_def,

@@ -1,12 +1,18 @@
-"""T5X lays our parameters out as our own runner does, and factors them as it should."""
+"""Any slice is cut into copies of the model; parameters lie in one as under our own runner."""
+
+import dataclasses
+import itertools
+import math
 
 import jax
+import numpy as np
 import pytest
 from flax.linen import partitioning as flax_partitioning
 
 pytest.importorskip("t5x", reason="T5X is not installed")
 
 from t5x import adafactor
+from t5x import partitioning as base
 
 from hyperdecoders_jax import model
 from hyperdecoders_jax.interop import names
@@ -27,6 +33,88 @@ XXL = dict(
     num_decoder_layers=24,
 )
 NUM_MODEL = 8
+
+# Bounds of a slice and of a host in it, along (x, y, z, cores), as libtpu describes them.
+SLICES = {
+    "v5e:2x2": ((2, 2, 1, 1), (2, 2, 1, 1)),
+    "v5e:4x8": ((4, 8, 1, 1), (2, 2, 1, 1)),
+    "v6e:2x4": ((2, 4, 1, 1), (2, 2, 1, 1)),
+    "v5p:4x4x4": ((4, 4, 4, 1), (2, 2, 1, 1)),
+    "v5p:2x2x4": ((2, 2, 4, 1), (2, 2, 1, 1)),
+    "v4:2x2x4, cores apart": ((2, 2, 4, 2), (2, 2, 1, 2)),
+    "v3:4x4": ((4, 4, 1, 2), (2, 2, 1, 2)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What the layout reads of a device."""
+
+    process_index: int
+    coords: tuple[int, int, int]
+    core_on_chip: int
+    platform: str = "tpu"
+
+
+def make_slice(name):
+    bounds, of_host = SLICES[name]
+    hosts = tuple(n // h for n, h in zip(bounds, of_host, strict=True))
+    chips = []
+    for place in itertools.product(*map(range, bounds)):
+        host = tuple(i // h for i, h in zip(place, of_host, strict=True))
+        chips.append(Chip(int(np.ravel_multi_index(host, hosts)), place[:3], place[3]))
+    return chips
+
+
+def t5x_mesh(tile, chips):
+    return base.get_mesh(tile, chips, [chip for chip in chips if chip.process_index == 0])
+
+
+def is_block(places):
+    return math.prod(np.ptp(places, axis=0) + 1) == len(places)
+
+
+@pytest.mark.parametrize("name", SLICES)
+def test_every_power_of_two_up_to_the_slice_can_share_a_model(name):
+    chips = make_slice(name)
+    for num_model in 2 ** np.arange(int(math.log2(len(chips))) + 1):
+        mesh = t5x_mesh(partitioning.model_parallel_submesh(num_model, chips), chips)
+        assert dict(mesh.shape) == {"data": len(chips) // num_model, "model": num_model}
+        assert set(mesh.devices.flat) == set(chips)
+        # Or T5X could not tell which part of an array a process holds.
+        process = np.vectorize(lambda chip: chip.process_index)(mesh.devices)
+        assert all(is_block(np.argwhere(process == i)) for i in np.unique(process))
+
+
+@pytest.mark.parametrize(
+    ("name", "num_model", "tile"),
+    [
+        ("v5e:4x8", 2, (2, 1, 1, 1)),
+        ("v5e:4x8", 4, (2, 2, 1, 1)),
+        ("v5e:4x8", 8, (4, 2, 1, 1)),
+        ("v5p:4x4x4", 8, (2, 2, 2, 1)),
+        ("v5p:2x2x4", 16, (2, 2, 4, 1)),
+        # These are T5X's own.
+        ("v3:4x4", 2, (1, 1, 1, 2)),
+        ("v3:4x4", 4, (2, 1, 1, 2)),
+        ("v3:4x4", 8, (2, 2, 1, 2)),
+        ("v3:4x4", 16, (4, 2, 1, 2)),
+    ],
+)
+def test_those_that_share_a_model_are_near_each_other(name, num_model, tile):
+    assert partitioning.model_parallel_submesh(num_model, make_slice(name)) == tile
+
+
+def test_gpus_are_left_to_t5x():
+    gpu = Chip(0, (0,), 0, platform="gpu")
+    assert partitioning.model_parallel_submesh(4, [gpu]) is None
+
+
+@pytest.mark.parametrize("num_model", [0, 3, 64])
+def test_a_number_that_does_not_fill_the_slice_is_refused(num_model):
+    wanted = rf"got {num_model} for \(4, 8, 1, 1\) devices, .* one of \[1, 2, 4, 8, 16, 32\]"
+    with pytest.raises(ValueError, match=wanted):
+        partitioning.model_parallel_submesh(num_model, make_slice("v5e:4x8"))
 
 
 def make_xxl():
