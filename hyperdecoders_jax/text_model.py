@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from etils import epath
 
 from hyperdecoders_jax import nearest, types
 from hyperdecoders_jax.data import tokenizer
@@ -27,7 +26,7 @@ from hyperdecoders_jax.interop import adapter_folder, names
 from hyperdecoders_jax.interop import backbone as backbone_lib
 from hyperdecoders_jax.interop.adapter_folder import Description
 from hyperdecoders_jax.interop.arrays import Arrays
-from hyperdecoders_jax.model import BACKBONE_KEYS, Model
+from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.training import checkpoint, trainable
 from hyperdecoders_jax.types import Batch, Params
@@ -176,17 +175,7 @@ def load_params(
       FileNotFoundError: the backbone is not there.
       ValueError: the folder is damaged, or the backbone is another.
     """
-    shapes = names.flatten(Model(description.model).param_shapes())
-    lacking = [path for path in shapes if path not in stored]
-    misfits = [p for p in stored if p not in shapes or stored[p].shape != shapes[p].shape]
-    has_backbone = description.backbone is not None
-    misfits += [p for p in lacking if not (has_backbone and p.split("/")[0] in BACKBONE_KEYS)]
-    if misfits:
-        raise ValueError(
-            f"An adapter folder must hold every parameter but the backbone's; in "
-            f"{epath.Path(folder) / adapter_folder.ARRAYS_FILE} these are missing, unexpected or "
-            f"of another shape: {names.abridge(sorted(misfits))}. Copy the folder again."
-        )
+    lacking = adapter_folder.check_arrays(folder, description, stored)
     params = {path: array.read() for path, array in stored.items()}
     if lacking:
         params |= _load_frozen(description.backbone, description.model, lacking, backbone)
@@ -208,11 +197,6 @@ def _load_frozen(
             "Pass its place here as backbone=…."
         ) from error
     frozen = names.unflatten({path: loaded[path] for path in paths})
-    found = checkpoint.fingerprint(frozen)
-    if found != wanted.fingerprint:
-        raise ValueError(
-            "The backbone must be the one that the adapters were trained with, "
-            f"{wanted.source} of fingerprint {wanted.fingerprint[:12]}; {where} has {found[:12]}. "
-            "Pass the place of the right one as backbone=…."
-        )
+    how = "Pass the place of the right one as backbone=…."
+    adapter_folder.check_backbone(wanted, checkpoint.fingerprint(frozen), where, how)
     return names.flatten(trainable.cast_frozen(frozen, wanted.dtype))

@@ -22,8 +22,9 @@ from hyperdecoders_jax import nearest
 from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.decoding import beam_search, sampling
 from hyperdecoders_jax.decoding.decode import DecodingConfig
-from hyperdecoders_jax.interop import safetensors_files
+from hyperdecoders_jax.interop import names, safetensors_files
 from hyperdecoders_jax.interop.arrays import Arrays
+from hyperdecoders_jax.model import BACKBONE_KEYS, Model
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.modeling.config import TransformerConfig
 
@@ -205,6 +206,46 @@ def read(folder: epath.PathLike) -> tuple[Description, Arrays]:
             "edit, or copy the folder again."
         )
     return description, arrays
+
+
+def check_arrays(folder: epath.PathLike, description: Description, arrays: Arrays) -> list[str]:
+    """Lists the parameters that the backbone must give, having checked all others.
+
+    Raises:
+      ValueError: one is missing, unexpected or of another shape.
+    """
+    shapes = names.flatten(Model(description.model).param_shapes())
+    lacking = [path for path in shapes if path not in arrays]
+    misfits = [p for p in arrays if p not in shapes or arrays[p].shape != shapes[p].shape]
+    has_backbone = description.backbone is not None
+    misfits += [p for p in lacking if not (has_backbone and p.split("/")[0] in BACKBONE_KEYS)]
+    if misfits:
+        raise ValueError(
+            f"An adapter folder must hold every parameter but the backbone's; in "
+            f"{epath.Path(folder) / ARRAYS_FILE} these are missing, unexpected or of another "
+            f"shape: {names.abridge(sorted(misfits))}. Copy the folder again."
+        )
+    return lacking
+
+
+def check_backbone(wanted: Backbone, fingerprint: str, where: str, how: str) -> None:
+    """Checks that a backbone is the one that the adapters were trained with.
+
+    Args:
+      wanted: of the adapter folder.
+      fingerprint: of the same parameters elsewhere.
+      where: they are.
+      how: to name others, for the message.
+
+    Raises:
+      ValueError: it is another.
+    """
+    if fingerprint != wanted.fingerprint:
+        raise ValueError(
+            "The backbone must be the one that the adapters were trained with, "
+            f"{wanted.source} of fingerprint {wanted.fingerprint[:12]}; {where} has "
+            f"{fingerprint[:12]}. {how}"
+        )
 
 
 def _read_config(file: epath.Path) -> dict[str, Any]:

@@ -27,6 +27,10 @@ class StoredArray:
     dtype: np.dtype
     read: Callable[[], np.ndarray]
 
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        """Reads it, for numpy."""
+        return np.asarray(self.read(), dtype)
+
     @property
     def num_bytes(self) -> int:
         """Bytes of the array in memory."""

@@ -21,6 +21,12 @@ def test_an_array_is_read_when_it_is_asked_for():
     assert reads == ["a"]
 
 
+def test_numpy_reads_an_array():
+    stored = arrays.in_memory({"a": np.float32([1.5, -2])})["a"]
+    np.testing.assert_array_equal(np.ascontiguousarray(stored), np.float32([1.5, -2]))
+    assert np.asarray(stored, np.float64).dtype == np.float64
+
+
 def test_bytes_are_counted_in_the_stored_type():
     stored = arrays.in_memory({"a": np.zeros((2, 3), ml_dtypes.bfloat16), "b": np.float32(1)})
     assert stored["a"].num_bytes == 12
