@@ -29,6 +29,7 @@ from hyperdecoders_jax.training.schedules import ScheduleConfig
 from hyperdecoders_jax.training.trainable import TrainableConfig
 from hyperdecoders_jax.types import Batch
 
+SETTINGS_FILE = "runs/settings.gin"
 EXPERIMENT_FILE = os.path.join(os.path.dirname(__file__), "experiment.gin")
 PLAIN_T5 = TrainableConfig(backbone=True)
 
@@ -84,7 +85,8 @@ def parse_arguments(description: str, arguments: Sequence[str] | None = None):
     bindings = [configuration.to_binding(name, value) for name, value in flags]
     # A benchmark writes nothing and starts from random weights.
     bindings += ["MODEL_DIR = None", "INITIAL_CHECKPOINT_PATH = None"]
-    configuration.parse([*args.gin_file, EXPERIMENT_FILE], bindings, args.gin_search_paths)
+    files = [SETTINGS_FILE, *args.gin_file, EXPERIMENT_FILE]
+    configuration.parse(files, bindings, args.gin_search_paths, readers=cli.TRAIN_FILES)
     return gin.get_configurable(Experiment)(), _devices(args.topology), args
 
 

@@ -120,6 +120,12 @@ COMMANDS = {
     ),
 }
 
+# Who runs a command: the package itself, or T5X.
+RUNNERS = ("embedded", "t5x")
+T5X_LAUNCHER = "hyperdecoders_jax.t5x.launch"
+# An experiment's macros are set for these; other commands need not read them all.
+TRAIN_FILES = tuple(f"runs/{runner}/train.gin" for runner in RUNNERS)
+
 
 class UsageError(ValueError):
     """The command line cannot be meant; the message says what to do."""
@@ -141,6 +147,13 @@ def make_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         _add_run_arguments(run)
+        if name != "params":
+            run.add_argument(
+                "--runner",
+                choices=RUNNERS,
+                default=RUNNERS[0],
+                help="t5x: T5X runs it, with the same gin files (default: the package's own)",
+            )
         if name == "infer":
             run.add_argument(
                 "--input",
@@ -435,16 +448,27 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
         bindings.append(f"MODEL_DIR = {args.model_dir!r}")
     if args.vocabulary is not None:
         bindings.append(f"VOCABULARY = {args.vocabulary!r}")
-    gin_files = with_run_file(gin_files, command.run_file, search_paths)
+    run_file = command.run_file
     if args.command == "params":
+        gin_files = with_run_file(gin_files, run_file, search_paths)
         return count_parameters(args, gin_files, bindings, search_paths)
+    is_t5x = args.runner == "t5x"
+    if is_t5x:
+        run_file = f"runs/t5x/{args.command}.gin"
+        check_t5x(args)
+    gin_files = with_run_file(gin_files, run_file, search_paths)
     # Mistakes that the text alone shows are told before anything heavy is imported.
-    configuration.check_macros(
-        configuration.read(gin_files, bindings, configuration.search_path(search_paths))
-    )
+    text = configuration.read(gin_files, bindings, configuration.search_path(search_paths))
+    configuration.check_macros(text, TRAIN_FILES)
+    if args.command == "train":
+        for macro in configuration.unread_macros(text):
+            print(f"Not read by this runner: {macro}", file=sys.stderr)
     join_processes(args)
     start_tensorflow()
-    function = getattr(importlib.import_module(command.module), command.function)
+    if is_t5x:
+        function = _call(T5X_LAUNCHER, "script", args.command)
+    else:
+        function = getattr(importlib.import_module(command.module), command.function)
     text = configuration.parse(
         gin_files,
         bindings,
@@ -452,13 +476,33 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
         function,
         # What a training run was started with may be said again to eval and infer.
         are_macros_checked=args.command == "train",
+        readers=TRAIN_FILES,
     )
     set_data_folders(args)
     for name in args.module:
         import_task_module(name)
     call = gin.get_configurable(function)
+    if is_t5x:
+        return _call(T5X_LAUNCHER, "run", call)
     options = {"input_path": args.input} if args.command == "infer" else {}
     return call(config_text=text, **options) or 0
+
+
+def check_t5x(args: argparse.Namespace) -> None:
+    """Checks, before anything heavy is imported, that T5X can run a command.
+
+    Raises:
+      ImportError: T5X is not installed; says how to do it.
+      UsageError: a flag means something for our own runner alone.
+    """
+    from hyperdecoders_jax import t5x_install
+
+    t5x_install.check()
+    if getattr(args, "input", None) is not None:
+        raise UsageError(
+            "T5X predicts for a mixture's split; got --input with --runner=t5x. Leave one of them "
+            "out: the package's own runner reads checkpoints of T5X, too."
+        )
 
 
 def count_parameters(
@@ -480,7 +524,13 @@ def count_parameters(
     command = COMMANDS["params"]
     function = getattr(importlib.import_module(command.module), command.function)
     configuration.parse(
-        gin_files, bindings, search_paths, function, are_macros_checked=False, is_all_bound=False
+        gin_files,
+        bindings,
+        search_paths,
+        function,
+        are_macros_checked=False,
+        is_all_bound=False,
+        readers=TRAIN_FILES,
     )
 
     def register_tasks():

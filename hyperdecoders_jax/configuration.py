@@ -372,26 +372,41 @@ def _note_macros(statement, recorder: _Recorder, place: Place, text: Text) -> No
         text.macro_values[_macro_name(statement)] = (statement.value, place)
 
 
-def check_macros(text: Text) -> None:
+def check_macros(text: Text, readers: Sequence[str] = ()) -> None:
     """Every macro that is set is read, and every macro that is read is set.
+
+    Args:
+      text: files and flags.
+      readers: files of the package that are not part of this run, and may read macros, too: an
+        experiment sets them for other commands.
 
     Raises:
       ConfigurationError: names the first that is not, where it stands, and the nearest name.
     """
-    _check_macros_are_read(text)
+    _check_macros_are_read(text, readers)
     _check_macros_are_set(text)
 
 
-def _check_macros_are_read(text: Text) -> None:
+def _check_macros_are_read(text: Text, readers: Sequence[str]) -> None:
+    reads = {**read(readers, (), search_path()).macro_reads, **text.macro_reads}
     for name, (_, place) in text.macro_values.items():
-        if name not in text.macro_reads:
-            unset = [read for read in text.macro_reads if read not in text.macro_values]
-            hint = nearest.hint(name, unset) or nearest.hint(name, text.macro_reads)
+        if name not in reads:
+            unset = [read for read in reads if read not in text.macro_values]
+            hint = nearest.hint(name, unset) or nearest.hint(name, reads)
             raise ConfigurationError(
                 f"Every macro that is set must be read by some gin file; {name} "
                 f"(set in {place}) is read by none of the {len(text.files)} files of this run."
                 f"{hint or ' Remove it, or include the file that reads it.'}"
             )
+
+
+def unread_macros(text: Text) -> list[str]:
+    """`NAME (set in …)` of macros that a run's own files set nobody to read."""
+    return [
+        f"{name} (set in {place})"
+        for name, (_, place) in text.macro_values.items()
+        if name not in text.macro_reads and not place.source.startswith("runs/")
+    ]
 
 
 def _check_macros_are_set(text: Text) -> None:
@@ -836,6 +851,7 @@ def parse(
     function: Callable[..., Any] | None = None,
     are_macros_checked: bool = True,
     is_all_bound: bool = True,
+    readers: Sequence[str] = (),
 ) -> str:
     """Checks files and flags, hands them to gin, and returns the whole configuration as text.
 
@@ -849,6 +865,7 @@ def parse(
       are_macros_checked: whether macros must reach it, too.
       is_all_bound: False binds only what a call of `function` reads. What it does not read need not
         be set, and modules that it does not need, such as those of data, are not imported.
+      readers: see `check_macros`.
 
     Raises:
       ConfigurationError: a file, import, macro, class or parameter that does not exist, a macro
@@ -857,7 +874,7 @@ def parse(
     """
     folders = search_path(search_paths)
     text = read(gin_files, bindings, folders)
-    _check_macros_are_read(text)
+    _check_macros_are_read(text, readers)
     if not is_all_bound:
         text = only_needed(text, f"{function.__module__}.{function.__qualname__}")
     _check_macros_are_set(text)

@@ -220,8 +220,7 @@ def _to_number(step: str) -> int:
 
 def read_model_config(gin_files: Sequence[str], search_paths: Sequence[str]) -> TransformerConfig:
     """The model that gin files describe; of what a run sets besides, nothing is needed."""
-    bindings = ["DROPOUT_RATE = 0.1", "DTYPE = 'float32'"]
-    return _call(gin_files, bindings, search_paths, model_config)
+    return _call(gin_files, [], search_paths, model_config)
 
 
 def _call(gin_files, bindings, search_paths, function):
@@ -230,7 +229,15 @@ def _call(gin_files, bindings, search_paths, function):
     from hyperdecoders_jax import configuration
 
     files = cli.with_run_file(gin_files, RUN_FILE, search_paths)
-    configuration.parse(files, bindings, search_paths, function, False, is_all_bound=False)
+    configuration.parse(
+        files,
+        bindings,
+        search_paths,
+        function,
+        are_macros_checked=False,
+        is_all_bound=False,
+        readers=cli.TRAIN_FILES,
+    )
     return gin.get_configurable(function)()
 
 

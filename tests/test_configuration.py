@@ -263,7 +263,7 @@ def test_a_flag_that_is_no_binding_is_told(folder):
 
 def parse_run(*arguments, files=(), are_macros_checked=True):
     configuration.parse(
-        ["experiments/demo_hyperdecoder.gin", *files],
+        ["runs/embedded/train.gin", "experiments/demo_hyperdecoder.gin", *files],
         flags("MODEL_DIR=/nowhere", *arguments),
         function=train.train,
         are_macros_checked=are_macros_checked,

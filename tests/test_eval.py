@@ -10,7 +10,8 @@ from hyperdecoders_jax import cli, configuration, eval
 def test_the_batch_size_of_evaluation_reaches_eval_and_infer(command):
     run_file = cli.COMMANDS[command].run_file
     files = cli.with_run_file(["experiments/demo_hyperdecoder.gin"], run_file, [])
-    configuration.parse(files, ["MODEL_DIR = 'x'", "BATCH_SIZE = 6", "EVAL_BATCH_SIZE = 5"])
+    bindings = ["MODEL_DIR = 'x'", "BATCH_SIZE = 6", "EVAL_BATCH_SIZE = 5"]
+    configuration.parse(files, bindings, readers=cli.TRAIN_FILES)
     function = {"eval": "evaluate"}.get(command, command)
     bound = gin.get_bindings(f"{command}_script.{function}")
     gin.clear_config()

@@ -157,7 +157,10 @@ def test_flags_of_own_data_need_a_file(tmp_path, capsys):
 # What flags bind.
 
 
-def bound(command, *flags, files=("experiments/demo_hyperdecoder.gin",)):
+RUN_FILES = ("runs/embedded/train.gin", "experiments/demo_hyperdecoder.gin")
+
+
+def bound(command, *flags, files=RUN_FILES):
     args = cli.make_parser().parse_args([command, *flags])
     gin_files, bindings = cli.add_own_data(args, files, [])
     text = configuration.read(gin_files, bindings, configuration.search_path())
@@ -239,7 +242,7 @@ def test_the_files_of_the_readme_are_there_and_fit_its_templates(monkeypatch):
 def test_a_flag_sets_the_rates(tmp_path):
     file = write_csv(tmp_path / "plural.csv", 10)
     args = cli.make_parser().parse_args(["train", f"--train_file={file}"])
-    files, bindings = cli.add_own_data(args, ["experiments/demo_hyperdecoder.gin"], [])
+    files, bindings = cli.add_own_data(args, RUN_FILES, [])
     rates = "own_data.mixture.rates = @mixing.Equal()"
     configuration.parse(files, [*bindings, rates, "MODEL_DIR = '/nowhere'"])
     macro = gin.query_parameter("MIXTURE_OR_TASK_NAME/gin.macro.value")

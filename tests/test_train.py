@@ -154,7 +154,8 @@ def tiny_start():
     _, flags = cli.split_gin_flags(train_arguments("/nowhere"))
     bindings = [configuration.to_binding(*flag) for flag in flags]
     bindings.append("MODEL_DIR = '/nowhere'")
-    configuration.parse(["experiments/demo_hyperdecoder.gin"], bindings)
+    files = ["runs/embedded/train.gin", "experiments/demo_hyperdecoder.gin"]
+    configuration.parse(files, bindings)
     model, config = (
         gin.query_parameter(f"{name}/gin.macro.value").scoped_configurable_fn()
         for name in ("MODEL", "TRAINABLE")

@@ -44,6 +44,8 @@ class HyperdecoderModel(models.BaseTransformerModel):
       optimizer_def: T5X's definition of an optimiser.
       task_names: the ordered list that numbers tasks, for methods that tell tasks apart; see
         `Model.for_tasks`. The data must be numbered by the same list: `tasks.register_task_ids`.
+      random_seed: of parameters that are drawn, which are then those of our own runner; None leaves
+        them to T5X's own random state.
     """
 
     FEATURE_CONVERTER_CLS = feature_converter.TaskIdFeatureConverter
@@ -55,8 +57,10 @@ class HyperdecoderModel(models.BaseTransformerModel):
         output_vocabulary: seqio.Vocabulary,
         optimizer_def: optimizers.OptimizerDefType,
         task_names: Sequence[str] | None = None,
+        random_seed: int | None = None,
     ):
         self.model = model.for_tasks(task_names)
+        self._random_seed = random_seed
         super().__init__(
             self.model.module, input_vocabulary, output_vocabulary, optimizer_def=optimizer_def
         )
@@ -68,6 +72,8 @@ class HyperdecoderModel(models.BaseTransformerModel):
         input_types: Mapping[str, jnp.dtype] | None = None,
     ) -> flax.core.FrozenDict:
         """Random `params` and their `params_axes`; they do not depend on the inputs."""
+        if self._random_seed is not None:
+            rng = jax.random.key(self._random_seed)
         return flax.core.freeze(self.model.init_variables(rng))
 
     def loss_fn(

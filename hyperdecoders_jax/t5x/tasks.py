@@ -1,31 +1,61 @@
-"""Registered mixtures and tasks get the numbers of their tasks, for T5X reads them by name."""
+"""What T5X knows by name gets the numbers of its tasks, and the run's vocabulary."""
 
 from collections.abc import Sequence
 
 import seqio
 
+from hyperdecoders_jax import package_files
 from hyperdecoders_jax.data import feature_converter, mixtures
+from hyperdecoders_jax.data import vocabulary as vocabulary_lib
 
 
-def register_task_ids(mixture_or_task_name: str, task_names: Sequence[str] | None = None) -> str:
-    """Replaces a registered mixture, and the tasks in it, by copies that carry `task_ids`.
-
-    T5X would train on an object, but it evaluates what is registered under each task's name. The
-    copies keep their names, which those of metrics, predictions and caches are made of.
+def use_vocabulary(path: str) -> seqio.Vocabulary:
+    """Makes the vocabulary at `path` that of the run's tasks, and returns it for the model.
 
     Args:
-      mixture_or_task_name: of the mixture or task.
+      path: file, folder, URL, `package://…` or "bytes"; see `vocabulary.load_vocabulary`.
+    """
+    vocabulary = vocabulary_lib.load_vocabulary(package_files.resolve(path))
+    vocabulary_lib.set_run_vocabulary(vocabulary)
+    return vocabulary
+
+
+def register_task_ids(
+    mixture_or_task_name: mixtures.MixtureOrTask,
+    task_names: Sequence[str] | None = None,
+    splits: Sequence[str | None] = (),
+    use_cached: bool = False,
+) -> str:
+    """Registers a mixture, and the tasks in it, as copies that carry `task_ids`.
+
+    T5X would train on an object, but it evaluates what is registered under each task's name. The
+    copies keep their names, which those of metrics, predictions and caches are made of, and take
+    the places of what is registered under them. An object is to be made and registered once: in
+    gin, by a `gin.singleton`.
+
+    Args:
+      mixture_or_task_name: a registered name, or an object, such as one of `mixing.mixture`.
       task_names: the ordered list that numbers tasks; None: the mixture's own, sorted. See
         `mixtures.resolve_task_names`.
+      splits: whose data must be on this machine; None among them are left out.
+      use_cached: whether caches are read instead.
 
     Returns:
-      The name, for gin: `utils.DatasetConfig.mixture_or_task_name = @tasks.register_task_ids()`.
+      The name, for T5X's `utils.DatasetConfig.mixture_or_task_name`.
+
+    Raises:
+      ValueError: the data of a task are not there, or the list lacks a task.
     """
-    task_names = mixtures.resolve_task_names(mixture_or_task_name, task_names)
-    numbered = feature_converter.with_task_ids(mixture_or_task_name, task_names)
-    for provider in {numbered, *seqio.get_subtasks(numbered)}:
-        is_task = isinstance(provider, seqio.Task)
+    provider = mixtures.get_mixture_or_task(mixture_or_task_name)
+    task_names = mixtures.resolve_task_names(provider, task_names)
+    for split in splits:
+        if split is not None:
+            mixtures.leaf_tasks(provider, split, use_cached)
+    numbered = feature_converter.with_task_ids(provider, task_names)
+    for copy in {numbered, *seqio.get_subtasks(numbered)}:
+        is_task = isinstance(copy, seqio.Task)
         registry = seqio.TaskRegistry if is_task else seqio.MixtureRegistry
-        registry.remove(provider.name)
-        registry.add_provider(provider.name, provider)
-    return mixture_or_task_name
+        if copy.name in registry.names():
+            registry.remove(copy.name)
+        registry.add_provider(copy.name, copy)
+    return numbered.name

@@ -17,8 +17,9 @@ from hyperdecoders_jax.training import trainable
 
 ROOT = pathlib.Path(configuration.package_config_folder())
 FOLDERS = configuration.search_path()
-# Included in this order: a later file may set what an earlier one declares, never the reverse.
-ORDER = ["models", "adapters", "optim", "decoding", "runs", "mixtures"]
+# Included in this order: a later file may set what an earlier one declares, never the reverse. The
+# files of runs/ come before all of them, from whoever runs the experiment.
+ORDER = ["models", "adapters", "optim", "decoding", "mixtures"]
 MODELS = sorted(path.stem for path in (ROOT / "models").glob("*.gin"))
 METHODS = sorted(path.stem for path in (ROOT / "adapters").glob("*.gin"))
 SOURCES = ("none", "fine_tuned", "manual", "manual_specific", "task", "generated")
@@ -80,18 +81,18 @@ def parse_experiment(name, command="train", **macros):
     module = importlib.import_module(cli.COMMANDS[command].module)
     function = getattr(module, cli.COMMANDS[command].function)
     return configuration.parse(
-        files, to_bindings(**macros), function=function, are_macros_checked=False
+        files,
+        to_bindings(**macros),
+        function=function,
+        are_macros_checked=False,
+        readers=cli.TRAIN_FILES,
     )
 
 
 def parse_parts(model, *methods, optim="adamw_linear", decoding="greedy", **macros):
-    files = [f"models/{model}.gin", *(f"adapters/{method}.gin" for method in methods)]
-    files += [
-        f"optim/{optim}.gin",
-        f"decoding/{decoding}.gin",
-        "runs/embedded/train.gin",
-        "mixtures/glue.gin",
-    ]
+    files = ["runs/embedded/train.gin", f"models/{model}.gin"]
+    files += [f"adapters/{method}.gin" for method in methods]
+    files += [f"optim/{optim}.gin", f"decoding/{decoding}.gin", "mixtures/glue.gin"]
     macros = {"MODEL_DIR": "/nowhere", "TRAIN_STEPS": 3, "INITIAL_CHECKPOINT_PATH": None, **macros}
     configuration.parse(files, to_bindings(**macros))
     return value_of("MODEL")
@@ -118,13 +119,13 @@ def test_every_experiment_parses_for_every_command(name, command):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_includes_in_the_order_of_the_design(name):
+def test_an_experiment_includes_in_one_order_and_names_no_runner(name):
     text = configuration.read([f"experiments/{name}.gin"], (), FOLDERS)
     # In the order in which they bind, whichever file includes them.
     folders = [file.name.split("/")[0] for file in text.files]
     places = [ORDER.index(folder) for folder in folders if folder != "experiments"]
     assert places == sorted(places), folders
-    assert {"models", "adapters", "optim", "runs", "mixtures"} <= set(folders)
+    assert {"models", "adapters", "optim", "mixtures"} <= set(folders)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -58,7 +58,8 @@ def test_the_mixture_of_the_readme_is_made(tmp_path):
 
     path = tmp_path / "my_mixture.gin"
     path.write_text(code_block("mixing.mixture:", "gin"))
-    files = ["experiments/glue/glue_manual_generated.gin", str(path)]
+    experiment = "experiments/glue/glue_manual_generated.gin"
+    files = ["runs/embedded/train.gin", experiment, str(path)]
     flags = ["MODEL_DIR = '/nowhere'", "INITIAL_CHECKPOINT_PATH = None"]
     try:
         configuration.parse(files, flags)

@@ -1,15 +1,21 @@
 """A run under T5X starts from all of T5's parameters, or says what does not fit."""
 
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.core import unfreeze
 
 pytest.importorskip("t5x", reason="T5X is not installed")
 
-from hyperdecoders_jax.interop import arrays, names, t5x_checkpoint
+from hyperdecoders_jax.data import tokenizer
+from hyperdecoders_jax.interop import adapter_folder, arrays, names, t5x_checkpoint
+from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.modeling.config import AdapterConfig
 from hyperdecoders_jax.t5x import checkpoints, optimizers
-from hyperdecoders_jax.training import optimizer, schedules
+from hyperdecoders_jax.training import checkpoint, optimizer, schedules
 from hyperdecoders_jax.training.trainable import TrainableConfig
 from tests.t5x import runs
 from tests.training import tiny
@@ -108,6 +114,120 @@ def test_evaluation_reads_what_a_run_wrote(tmp_path, run):
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
 
+def describe(model, backbone):
+    return adapter_folder.Description(
+        model=model.config,
+        decoding=model.decoding,
+        backbone=adapter_folder.Backbone(
+            "pretrained", checkpoint.fingerprint(names.unflatten(backbone)), "float32"
+        ),
+        vocabulary=adapter_folder.Vocabulary(tokenizer.BYTES_MODEL, 3),
+        task_names=("mail",),
+        task_feature_lengths={"inputs": 7, "targets": 5},
+        step=12,
+    )
+
+
+def write_adapters(folder, flat, description):
+    folder.mkdir()
+    adapter_folder.write(folder, description, arrays.in_memory(flat))
+    return str(folder)
+
+
+@pytest.fixture(scope="module", name="parts")
+def trained_parts():
+    """The T5 of a trained model, and what was trained."""
+    whole = make_arrays((*PLAIN, "decoder_adapters"))
+    backbone = {path: x for path, x in whole.items() if path.split("/")[0] in PLAIN}
+    return backbone, {path: x for path, x in whole.items() if path not in backbone}
+
+
+def predict(run, state):
+    batch = runs.make_features(seed=5)
+    tokens, aux = jax.jit(run.model.predict_batch_with_aux)(state.params, batch)
+    return [np.asarray(x).tobytes() for x in (tokens, aux["scores"])]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("layout", t5x_checkpoint.LAYOUTS)
+def test_a_t5_with_an_adapter_folder_predicts_as_the_whole_checkpoint(
+    tmp_path, parts, layout, dtype
+):
+    run, model = runs.Run(None), tiny.make_model()
+    backbone, trained = parts
+    base, whole = (
+        write(tmp_path / name, flat, layout)
+        for name, flat in {"base": backbone, "whole": backbone | trained}.items()
+    )
+    folder = write_adapters(tmp_path / "adapters", trained, describe(model, backbone))
+    expected = run.start(tmp_path, checkpoints.whole_checkpoint(whole, dtype))
+    # The adapters that a checkpoint has of its own make room for those of the folder.
+    other = write(tmp_path / "other", backbone | {k: x + 1 for k, x in trained.items()}, layout)
+    for path in (base, other):
+        restore = checkpoints.whole_checkpoint(path, dtype, folder, model)
+        state = run.start(tmp_path, restore)
+        assert int(state.step) == 12
+        assert {str(x.dtype) for x in jax.tree.leaves(state.params)} == {dtype}
+        jax.tree.map(np.testing.assert_array_equal, state.params, expected.params)
+        assert predict(run, state) == predict(run, expected)
+
+
+def test_a_backbone_that_was_rounded_in_training_is_rounded(tmp_path, parts):
+    run, model = runs.Run(None), tiny.make_model()
+    backbone, trained = parts
+    description = describe(model, backbone)
+    rounded = dataclasses.replace(description.backbone, dtype="bfloat16")
+    description = dataclasses.replace(description, backbone=rounded)
+    folder = write_adapters(tmp_path / "adapters", trained, description)
+    restore = checkpoints.whole_checkpoint(
+        write(tmp_path / "base", backbone), "float32", folder, model
+    )
+    found = flatten(run.start(tmp_path, restore).params)
+    for name, value in backbone.items():
+        np.testing.assert_array_equal(found[name], value.astype(jnp.bfloat16), err_msg=name)
+    for name, value in trained.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_adapters_of_another_t5_or_model_are_refused(tmp_path, parts):
+    run, model = runs.Run(None), tiny.make_model()
+    backbone, trained = parts
+    base = write(tmp_path / "base", backbone)
+    folder = write_adapters(tmp_path / "adapters", trained, describe(model, backbone))
+    moved = dict(backbone, **{"encoder/encoder_norm/scale": np.zeros(8, np.float32)})
+    other = write(tmp_path / "other", moved)
+    with pytest.raises(
+        ValueError, match=r"must be the one .* with, pretrained of .* CHECKPOINT_PA"
+    ):
+        run.start(tmp_path, checkpoints.whole_checkpoint(other, None, folder, model))
+    lacking = {path: x for path, x in backbone.items() if path != "encoder/encoder_norm/scale"}
+    lacking = write(tmp_path / "lacking", lacking)
+    with pytest.raises(ValueError, match=r"missing: encoder/encoder_norm/scale; unexpected: none"):
+        run.start(tmp_path, checkpoints.whole_checkpoint(lacking, None, folder, model))
+    plain = dataclasses.replace(model.config.decoder_adapter, norm_input=True)
+    normed = Model(dataclasses.replace(model.config, decoder_adapter=plain))
+    with pytest.raises(ValueError, match=r"decoder_adapter.norm_input is False there and True in"):
+        checkpoints.whole_checkpoint(base, None, folder, normed)
+    with pytest.raises(ValueError, match=r"must be compared with the model; got none"):
+        checkpoints.whole_checkpoint(base, None, folder)
+    manual = AdapterConfig("manual", bottleneck_dim=3)
+    both = dataclasses.replace(
+        model, config=dataclasses.replace(model.config, encoder_adapter=manual)
+    )
+    restore = checkpoints.whole_checkpoint(base, None, folder, both)
+    with pytest.raises(ValueError, match=r"all parameters of the model; missing: encoder_adapters"):
+        runs.Run(None, both).start(tmp_path, restore)
+
+
+def test_an_adapter_folder_must_be_whole(tmp_path, parts):
+    backbone, trained = parts
+    trained = {name: x for name, x in trained.items() if "hidden/bias" not in name}
+    model = tiny.make_model()
+    folder = write_adapters(tmp_path / "adapters", trained, describe(model, backbone))
+    with pytest.raises(ValueError, match=r"of another shape: decoder_adapters/hypernetwork/hidden"):
+        checkpoints.whole_checkpoint("t5/checkpoint_0", None, folder, model)
+
+
 def test_another_optimizer_does_not_continue_a_run(tmp_path, run):
     path = run.save(tmp_path, run.from_scratch())
     other = make_run(optimizer.AdafactorConfig())
@@ -118,13 +238,17 @@ def test_another_optimizer_does_not_continue_a_run(tmp_path, run):
 
 
 @pytest.mark.parametrize("make", [checkpoints.initial_checkpoint, checkpoints.whole_checkpoint])
-def test_other_weights_are_refused_with_the_command_that_converts_them(make):
+def test_a_checkpoint_of_t5x_is_known_by_its_name(make):
     assert make("gs://bucket/t5/checkpoint_1100000/").path == "gs://bucket/t5/checkpoint_1100000"
+
+
+def test_other_weights_are_refused_with_the_command_that_converts_them():
     with pytest.raises(
         ValueError, match=r"got 'google/t5'\. .* convert --from=google/t5 --to=t5x:"
     ):
-        make("google/t5")
+        checkpoints.whole_checkpoint("google/t5")
 
 
-def test_without_a_path_all_is_drawn():
-    assert not checkpoints.initial_checkpoint(None).path
+@pytest.mark.parametrize("path", [None, "google/t5"])
+def test_t5x_restores_nothing_else_at_the_start(path):
+    assert not checkpoints.initial_checkpoint(path).path

@@ -231,7 +231,7 @@ def test_experiments_divide_data_as_the_original_s(folder):
 
 
 def test_an_experiment_evaluates_what_it_did_not_train_on():
-    files = ["experiments/glue/glue_manual_generated.gin"]
+    files = ["runs/embedded/train.gin", "experiments/glue/glue_manual_generated.gin"]
     macros = {"MODEL_DIR": "/nowhere", "INITIAL_CHECKPOINT_PATH": None}
     configuration.parse(files, [f"{name} = {value!r}" for name, value in macros.items()])
     provider = gin.query_parameter("MIXTURE_OR_TASK_NAME/gin.macro.value").scoped_configurable_fn()

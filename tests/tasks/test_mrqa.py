@@ -289,7 +289,8 @@ def test_a_configuration_chooses_options_by_flags_and_keeps_them(tmp_path):
         "TRAIN_STEPS = 1",
     ]
     name = "MIXTURE_OR_TASK_NAME/gin.macro.value"
-    saved = configuration.parse(["experiments/mrqa/adamw_adapter_gen.gin"], flags)
+    files = ["runs/embedded/train.gin", "experiments/mrqa/adamw_adapter_gen.gin"]
+    saved = configuration.parse(files, flags)
     # A run's own configuration, as eval and infer read it.
     (tmp_path / "saved.gin").write_text(saved)
     configuration.parse([str(tmp_path / "saved.gin")])

@@ -1,0 +1,152 @@
+"""The data of a run under T5X: our pipeline, as T5X's trainer reads and saves one.
+
+T5X's own `utils.get_dataset` begins anew when a run is continued, or saves TensorFlow's buffers.
+Ours gives both runners the same batches in the same order, and its position is a small file in
+T5X's checkpoint: a run that was stopped sees what it would have seen.
+
+Source: t5x/train.py, for the interface; clu/data/dataset_iterator.py, for that of an iterator.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+import seqio
+from clu.data import dataset_iterator
+from etils import epath
+from t5x import utils
+
+from hyperdecoders_jax.data import mixtures, pipeline
+from hyperdecoders_jax.data.pipeline import PipelineConfig
+from hyperdecoders_jax.types import Batch
+
+
+def get_dataset(
+    cfg: utils.DatasetConfig,
+    shard_id: int,
+    num_shards: int,
+    feature_converter_cls: Callable[..., seqio.FeatureConverter],
+    *,
+    pipeline_config: PipelineConfig,
+    vocab_size: int,
+) -> BatchIterator:
+    """Reads the training data, for `train_script.train.get_dataset_fn`; checks them before.
+
+    Args:
+      cfg: T5X's, of which `batch_size` and `pack` count.
+      shard_id: the part of every batch that this process reads.
+      num_shards: how many parts there are.
+      feature_converter_cls: the model's, which refuses packing.
+      pipeline_config: what is read, and in which order.
+      vocab_size: of the model.
+
+    Raises:
+      ValueError: the data do not fit the model, are not there, or would be packed, or several
+        processes share one part.
+    """
+    feature_converter_cls(pack=cfg.pack)
+    if num_shards < jax.process_count():
+        raise ValueError(
+            "Under T5X each process must read rows of its own, since T5X restores the position of "
+            f"the data in the first of those that share rows; got {jax.process_count()} processes "
+            f"for {num_shards} parts of a batch. Lower MODEL_PARALLEL to the devices of a process, "
+            "or bind train.get_dataset_fn to T5X's @utils.get_dataset."
+        )
+    pipeline_config = dataclasses.replace(pipeline_config, batch_size=cfg.batch_size)
+    pipeline.preflight(pipeline_config, vocab_size=vocab_size)
+    return BatchIterator(pipeline_config, shard_id, num_shards)
+
+
+class BatchIterator(dataset_iterator.DatasetIterator):
+    """This process's rows of every batch, as T5X's features.
+
+    Args:
+      config: what to read.
+      shard_id: which part of every batch.
+      num_shards: number of parts.
+    """
+
+    def __init__(self, config: PipelineConfig, shard_id: int = 0, num_shards: int = 1):
+        self._batches = pipeline.TrainIterator(config, shard_id, num_shards)
+        lengths, rows = config.task_feature_lengths, config.batch_size // num_shards
+        inputs, targets = ((rows, lengths[name]) for name in mixtures.FEATURES)
+        shapes = Batch(inputs, targets, targets, targets, (rows,))
+        self._shapes = {
+            name: dataset_iterator.ArraySpec(np.dtype(np.int32), shape)
+            for name, shape in vars(shapes).items()
+        }
+        # T5X takes the first batch ahead of its first step, and may save in between.
+        self._positions = [self._batches.position()]
+
+    def __next__(self) -> Mapping[str, np.ndarray]:
+        batch = next(self._batches)
+        self._positions = [self._positions[-1], self._batches.position()]
+        return dict(vars(batch))
+
+    @property
+    def element_spec(self) -> Mapping[str, dataset_iterator.ArraySpec]:
+        return self._shapes
+
+    def save(self, filename: str | epath.Path) -> None:
+        """Writes where the batches before a checkpoint's step ended.
+
+        Raises:
+          ValueError: the checkpoint is of another step than the data.
+        """
+        step = int(re.findall(r"checkpoint_(\d+)", str(filename))[-1])
+        of_step = [position for position in self._positions if position["step"] == step]
+        if not of_step:
+            raise ValueError(
+                f"A checkpoint must be of the step that the data are at; {filename} is of step "
+                f"{step}, and {self._positions[-1]['step']} batches were read. Start in a new "
+                "MODEL_DIR, without a step of the initial checkpoint."
+            )
+        epath.Path(filename).write_text(json.dumps(of_step[0]))
+
+    def restore(self, filename: str | epath.Path) -> None:
+        """Continues behind the position in a file of `save`.
+
+        Raises:
+          ValueError: it is of another mixture, or of another number of processes.
+        """
+        self._batches.restore(json.loads(epath.Path(filename).read_text()))
+        self._positions = [self._batches.position()]
+
+    # What T5X still calls it.
+    load = restore
+
+
+def eval_dataset(
+    mixture_or_task_name: str,
+    task_feature_lengths: Mapping[str, int],
+    split: str | None,
+    batch_size: int,
+    eval_batch_size: int | None = None,
+    use_cached: bool = False,
+) -> utils.DatasetConfig | None:
+    """Returns what T5X shall evaluate on; None if there is no split.
+
+    Args:
+      mixture_or_task_name: of numbered tasks; see `tasks.register_task_ids`.
+      task_feature_lengths: tokens of inputs and targets.
+      split: read from every task that has it.
+      batch_size: of a training step.
+      eval_batch_size: of an evaluation step; None: the same.
+      use_cached: reads SeqIO's caches.
+    """
+    if split is None:
+        return None
+    return utils.DatasetConfig(
+        mixture_or_task_name,
+        dict(task_feature_lengths),
+        split,
+        eval_batch_size or batch_size,
+        shuffle=False,
+        seed=0,
+        use_cached=use_cached,
+    )

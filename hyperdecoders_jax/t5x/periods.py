@@ -1,0 +1,30 @@
+"""How often T5X evaluates, which asks that its periods be multiples of each other."""
+
+
+def eval_period(
+    eval_every_steps: int | None, checkpoint_every_steps: int, num_train_steps: int
+) -> int:
+    """Returns `train_script.train.eval_period`; T5X evaluates after the last step in any case.
+
+    Args:
+      eval_every_steps: None evaluates after the last step alone.
+      checkpoint_every_steps: T5X's other period.
+      num_train_steps: of the run.
+
+    >>> eval_period(500, 1000, 3000)
+    500
+    >>> eval_period(None, 1000, 2500)
+    3000
+
+    Raises:
+      ValueError: neither period is a multiple of the other.
+    """
+    if eval_every_steps is None:
+        return -(-num_train_steps // checkpoint_every_steps) * checkpoint_every_steps
+    shorter, longer = sorted([eval_every_steps, checkpoint_every_steps])
+    if longer % shorter:
+        raise ValueError(
+            "Under T5X one of EVAL_PERIOD and CHECKPOINT_PERIOD must be a multiple of the other; "
+            f"got {eval_every_steps} and {checkpoint_every_steps}. Change one of them."
+        )
+    return eval_every_steps
