@@ -27,7 +27,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hyperdecoders_jax import nearest
+from hyperdecoders_jax import nearest, pod_commands
 
 # Task modules that are imported unless --module names others.
 TASKS_PACKAGE = "hyperdecoders_jax.tasks"
@@ -193,6 +193,16 @@ def make_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
     )
+    pod = commands.add_parser(
+        "pod-commands",
+        parents=[pod_commands.parser()],
+        help="print what to run to train, evaluate and export on a slice of a TPU pod, under T5X",
+        description="Prints shell, from the creation of a TPU slice to the export of what it has "
+        "trained; runs nothing. The other flags are those of the run.",
+        epilog=RUN_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_run_arguments(pod)
     commands.add_parser(
         "gin-path",
         help="print the folder of the package's gin files",
@@ -359,7 +369,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hyperdecoders: error: {error}", file=sys.stderr)
         return 2
     args = make_parser().parse_args(others)
-    if gin_flags and args.command not in COMMANDS:
+    if gin_flags and args.command not in (*COMMANDS, "pod-commands"):
         print(
             f"hyperdecoders: error: Gin flags belong to {', '.join(COMMANDS)}; {args.command} got "
             f"--gin.{gin_flags[0][0]}. Leave it out (hyperdecoders {args.command} --help shows "
@@ -374,6 +384,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if args.command == "doctor":
         return _call("hyperdecoders_jax.doctor", "report")
+    if args.command == "pod-commands":
+        return _guarded(
+            lambda: print_pod_commands(args, arguments[1:], gin_flags),
+            is_traceback_shown=args.traceback,
+        )
     if args.command == "convert":
         return _guarded(lambda: convert(args), is_traceback_shown=args.traceback)
     if args.command == "tasks":
@@ -431,23 +446,10 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     """Configures and calls the command of `args`; returns its exit code."""
     import gin
 
-    args.model_dir, args.vocabulary = at_home(args.model_dir), at_home(args.vocabulary)
-
     from hyperdecoders_jax import configuration
 
     command = COMMANDS[args.command]
-    search_paths = [at_home(part) for item in args.gin_search_paths for part in item.split(",")]
-    gin_files = [at_home(file) for file in args.gin_file] or [_saved_config(args)]
-    gin_files, bindings = add_own_data(args, gin_files, search_paths)
-    bindings += [
-        configuration.to_binding(name, at_home(value) if name in PATH_MACROS else value)
-        for name, value in gin_flags
-    ]
-    bindings += args.gin_bindings
-    if args.model_dir is not None:
-        bindings.append(f"MODEL_DIR = {args.model_dir!r}")
-    if args.vocabulary is not None:
-        bindings.append(f"VOCABULARY = {args.vocabulary!r}")
+    gin_files, bindings, search_paths = what_is_given(args, gin_flags)
     run_file = command.run_file
     if args.command == "params":
         gin_files = with_run_file(gin_files, run_file, search_paths)
@@ -486,6 +488,51 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
         return _call(T5X_LAUNCHER, "run", call)
     options = {"input_path": args.input} if args.command == "infer" else {}
     return call(config_text=text, **options) or 0
+
+
+def what_is_given(
+    args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]
+) -> tuple[list[str], list[str], list[str]]:
+    """The gin files, bindings and searched folders that the flags of a run mean."""
+    from hyperdecoders_jax import configuration
+
+    args.model_dir, args.vocabulary = at_home(args.model_dir), at_home(args.vocabulary)
+    search_paths = [at_home(part) for item in args.gin_search_paths for part in item.split(",")]
+    gin_files = [at_home(file) for file in args.gin_file] or [_saved_config(args)]
+    gin_files, bindings = add_own_data(args, gin_files, search_paths)
+    bindings += [
+        configuration.to_binding(name, at_home(value) if name in PATH_MACROS else value)
+        for name, value in gin_flags
+    ]
+    bindings += args.gin_bindings
+    if args.model_dir is not None:
+        bindings.append(f"MODEL_DIR = {args.model_dir!r}")
+    if args.vocabulary is not None:
+        bindings.append(f"VOCABULARY = {args.vocabulary!r}")
+    return gin_files, bindings, search_paths
+
+
+def print_pod_commands(
+    args: argparse.Namespace, arguments: Sequence[str], gin_flags: Sequence[tuple[str, str]]
+) -> int:
+    """Prints the commands of a run on a TPU slice, after the checks that its text allows.
+
+    Args:
+      args: all flags.
+      arguments: the same as they were written.
+      gin_flags: those of them that bind.
+    """
+    from hyperdecoders_jax import configuration
+
+    gin_files, bindings, search_paths = what_is_given(args, gin_flags)
+    if args.weights is not None:
+        bindings.append("INITIAL_CHECKPOINT_PATH = ''")
+    gin_files = with_run_file(gin_files, "runs/t5x/train.gin", search_paths)
+    text = configuration.read(gin_files, bindings, configuration.search_path(search_paths))
+    configuration.check_macros(text, TRAIN_FILES)
+    _, run_flags = pod_commands.parser().parse_known_args(arguments)
+    print(pod_commands.script(args, run_flags, text.macro_values["TRAIN_STEPS"][0]), end="")
+    return 0
 
 
 def check_t5x(args: argparse.Namespace) -> None:

@@ -62,6 +62,7 @@ def test_the_package_names_no_task_module():
         "hyperdecoders_jax.params",
         "hyperdecoders_jax.convert",
         "hyperdecoders_jax.doctor",
+        "hyperdecoders_jax.pod_commands",
         "hyperdecoders_jax.configuration",
     ],
 )
