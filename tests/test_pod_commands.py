@@ -1,6 +1,8 @@
 """The commands for TPU slices: run with programs that only note how they were called."""
 
 import os
+import pathlib
+import re
 import shlex
 import subprocess
 
@@ -151,3 +153,13 @@ def test_a_run_that_would_fail_at_its_start_is_told_before(capsys):
     flags = [flag.replace("demo_hyperdecoder", "glue/glue_manual_generated") for flag in FLAGS]
     assert cli.main(["pod-commands", *flags]) == 2
     assert "INITIAL_CHECKPOINT_PATH must be set" in capsys.readouterr().err
+
+
+def test_the_readme_shows_the_blocks_of_its_example(capsys):
+    readme = pathlib.Path(__file__).parents[1].joinpath("README.md").read_text()
+    example, shown = re.search(
+        r"\n(hyperdecoders pod-commands .*?)```\n\n```\n(.*?)```", readme, re.DOTALL
+    ).groups()
+    assert cli.main(shlex.split(example.replace("\\\n", ""))[1:]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if re.match(r"# \d", line)] == shown.splitlines()

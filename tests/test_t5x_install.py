@@ -114,3 +114,8 @@ def test_what_t5x_imports_from_the_registry_is_the_extra():
     setup = pathlib.Path(__file__).parents[1].joinpath("setup.py").read_text()
     extra = re.search(r'"t5x": \[(.*?)\]', setup)[1]
     assert tuple(re.findall(r'"(\w+)>=', extra)) == t5x_install.FROM_REGISTRY
+
+
+def test_the_readme_shows_these_commands():
+    readme = pathlib.Path(__file__).parents[1].joinpath("README.md").read_text()
+    assert "\n".join(t5x_install.commands()) in readme
