@@ -41,7 +41,7 @@ class HyperdecoderModel(models.BaseTransformerModel):
       model: what is trained.
       input_vocabulary: T5X compares it with that of the data.
       output_vocabulary: the same for targets.
-      optimizer_def: T5X's definition of an optimiser.
+      optimizer_def: T5X's definition of an optimiser; None where nothing is trained.
       task_names: the ordered list that numbers tasks, for methods that tell tasks apart; see
         `Model.for_tasks`. The data must be numbered by the same list: `tasks.register_task_ids`.
       random_seed: of parameters that are drawn, which are then those of our own runner; None leaves
@@ -55,7 +55,7 @@ class HyperdecoderModel(models.BaseTransformerModel):
         model: Model,
         input_vocabulary: seqio.Vocabulary,
         output_vocabulary: seqio.Vocabulary,
-        optimizer_def: optimizers.OptimizerDefType,
+        optimizer_def: optimizers.OptimizerDefType | None = None,
         task_names: Sequence[str] | None = None,
         random_seed: int | None = None,
     ):

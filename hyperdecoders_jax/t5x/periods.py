@@ -2,7 +2,10 @@
 
 
 def eval_period(
-    eval_every_steps: int | None, checkpoint_every_steps: int, num_train_steps: int
+    eval_every_steps: int | None,
+    checkpoint_every_steps: int,
+    num_train_steps: int,
+    split: str | None = "validation",
 ) -> int:
     """Returns `train_script.train.eval_period`; T5X evaluates after the last step in any case.
 
@@ -19,7 +22,7 @@ def eval_period(
     Raises:
       ValueError: neither period is a multiple of the other.
     """
-    if eval_every_steps is None:
+    if eval_every_steps is None or split is None:
         return -(-num_train_steps // checkpoint_every_steps) * checkpoint_every_steps
     shorter, longer = sorted([eval_every_steps, checkpoint_every_steps])
     if longer % shorter:

@@ -1,0 +1,136 @@
+"""Whole runs of the demo's Hyperdecoder under T5X: trained, continued, evaluated and predicted with
+the gin files of our own runner, and as it does all this."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("t5x", reason="T5X is not installed")
+
+from hyperdecoders_jax import cli, configuration
+from hyperdecoders_jax.interop import t5x_checkpoint
+
+pytestmark = pytest.mark.t5x
+
+FILES = ["experiments/demo_hyperdecoder.gin", "decoding/beam4.gin"]
+TRAIN_STEPS, STOPPED_AT, NUM_EXAMPLES = 60, 30, 6
+MACROS = {
+    "TRAIN_STEPS": TRAIN_STEPS,
+    "EVAL_PERIOD": STOPPED_AT,
+    "CHECKPOINT_PERIOD": STOPPED_AT,
+    "KEEP_CHECKPOINTS": 2,
+    "EVAL_EXAMPLES": NUM_EXAMPLES,
+    "BATCH_SIZE": 16,
+    "EVAL_BATCH_SIZE": 8,
+    "LOG_PERIOD": 1,
+}
+
+
+def start(*command):
+    """Starts a process; returns what it printed, or fails with it."""
+    result = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert result.returncode == 0, result.stderr[-4000:]
+    return result.stderr
+
+
+def hyperdecoders(command, model_dir, files=FILES, **macros):
+    """`hyperdecoders COMMAND`, by the package's own runner."""
+    flags = [f"--gin_file={file}" for file in files]
+    flags += [f"--gin.{name}={value}" for name, value in macros.items()]
+    module = "hyperdecoders_jax.cli"
+    return [sys.executable, "-m", module, command, f"--model_dir={model_dir}", *flags]
+
+
+def plain_t5x(command, **macros):
+    """`python -m t5x.COMMAND`, as its users write it."""
+    files = [f"runs/t5x/{command}.gin", *FILES]
+    flags = [f"--gin_file={file}" for file in files]
+    flags += [f"--gin.{name}={value!r}" for name, value in macros.items()]
+    where = f"--gin_search_paths={configuration.package_config_folder()}"
+    return [sys.executable, "-m", f"t5x.{command}", where, *flags]
+
+
+def losses_of(log):
+    """Step -> loss, from T5X's log."""
+    found = re.findall(r"\[(\d+)\] collection=train accuracy=.* loss=([\d.]+),", log)
+    return {int(step): float(loss) for step, loss in found}
+
+
+def jsonl(path):
+    return [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
+
+
+def parameters(path):
+    return {name: array.read() for name, array in t5x_checkpoint.open(path).items()}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A run's folder and its log."""
+    model_dir = tmp_path_factory.mktemp("t5x") / "unbroken"
+    return model_dir, start(*hyperdecoders("train", model_dir, **MACROS), "--runner=t5x")
+
+
+def test_both_runners_take_the_same_steps(tmp_path):
+    macros = {**MACROS, "TRAIN_STEPS": 20, "EVAL_SPLIT": None, "CHECKPOINT_PERIOD": 20}
+    start(*hyperdecoders("train", tmp_path / "own", **macros))
+    t5x = losses_of(start(*hyperdecoders("train", tmp_path / "t5x", **macros), "--runner=t5x"))
+    own = [line["loss"] for line in jsonl(tmp_path / "own" / "metrics.jsonl")]
+    np.testing.assert_allclose([t5x[step] for step in range(1, 21)], own, rtol=1e-6)
+
+
+def test_a_continued_run_equals_an_unbroken_one(unbroken, tmp_path):
+    model_dir, log = unbroken
+    continued = tmp_path / "continued"
+    shutil.copytree(model_dir / f"checkpoint_{STOPPED_AT}", continued / f"checkpoint_{STOPPED_AT}")
+    found = losses_of(start(*plain_t5x("train", MODEL_DIR=str(continued), **MACROS)))
+    expected = losses_of(log)
+    assert sorted(expected) == list(range(1, TRAIN_STEPS + 1))
+    assert found == {step: expected[step] for step in range(STOPPED_AT + 1, TRAIN_STEPS + 1)}
+    theirs = parameters(f"{continued}/checkpoint_{TRAIN_STEPS}")
+    for name, array in parameters(f"{model_dir}/checkpoint_{TRAIN_STEPS}").items():
+        np.testing.assert_array_equal(theirs[name], array, err_msg=name)
+
+
+def test_what_is_frozen_stays_and_nothing_else(unbroken):
+    model_dir, _ = unbroken
+    before, after = (
+        parameters(f"{model_dir}/checkpoint_{step}") for step in (STOPPED_AT, TRAIN_STEPS)
+    )
+    moved = {name.split("/")[0] for name in after if not np.array_equal(before[name], after[name])}
+    assert moved == {"decoder_adapters", "encoder_adapters"}
+
+
+def test_evaluation_gives_the_metrics_of_training(unbroken):
+    model_dir, _ = unbroken
+    path = f"{model_dir}/checkpoint_{TRAIN_STEPS}"
+    start(*hyperdecoders("eval", model_dir, CHECKPOINT_PATH=path, **MACROS), "--runner=t5x")
+    for task in ("demo_find", "demo_topic"):
+        name = f"{task}-{TRAIN_STEPS:06}.jsonl"
+        assert jsonl(f"{model_dir}/eval_validation/inference_eval/{name}") == jsonl(
+            f"{model_dir}/inference_eval/{name}"
+        )
+
+
+def test_prediction_gives_the_texts_of_evaluation(unbroken):
+    model_dir, _ = unbroken
+    macros = {"BATCH_SIZE": 8, "INFER_SPLIT": "validation", "MODEL_DIR": str(model_dir)}
+    start(*plain_t5x("infer", CHECKPOINT_PATH=f"{model_dir}/checkpoint_{TRAIN_STEPS}", **macros))
+    for task in ("demo_find", "demo_topic"):
+        (file,) = (model_dir / "infer_validation").glob(f"{task}-*-of-00001")
+        lines = jsonl(model_dir / "inference_eval" / f"{task}-{TRAIN_STEPS:06}.jsonl")
+        texts = [line["prediction"] for line in lines]
+        assert [line["prediction"] for line in jsonl(file)[:NUM_EXAMPLES]] == texts
+
+
+def test_text_is_predicted_by_our_own_runner_alone(capsys):
+    arguments = ["infer", "--runner=t5x", "--model_dir=/nowhere", "--input=-"]
+    assert cli.main([*arguments, f"--gin_file={FILES[0]}"]) == 2
+    assert "got --input with --runner=t5x. Leave one of them out" in capsys.readouterr().err
