@@ -60,11 +60,28 @@ class Run:
     def from_scratch(self, seed=0):
         return self.initializer.from_scratch(jax.random.PRNGKey(seed))
 
-    def train(self, state, steps):
-        """The state after the steps of the numbers in `steps`, each with a batch of its own."""
-        for number in steps:
-            state, _ = self.step(state, make_features(number))
+    def train(self, state, steps, losses=None):
+        """The state after the steps of the numbers in `steps`, each with a batch of its own.
+
+        Args:
+          state: to start from.
+          steps: their numbers.
+          losses: a list that is appended to.
+        """
+        for features in self.batches(steps):
+            state, metrics = self.step(state, features)
+            if losses is not None:
+                losses.append(float(metrics["loss"].total))
         return state
+
+    def batches(self, steps):
+        """The batches of these numbers; each process puts its part in its place, as T5X does it."""
+        shapes = {name: x.shape for name, x in make_features().items()}
+        layout = self.partitioner.get_data_layout(shapes["task_ids"][0])
+        size = layout.batch_size // layout.num_shards
+        part = slice(layout.shard_id * size, (layout.shard_id + 1) * size)
+        parts = ({name: x[part] for name, x in make_features(i).items()} for i in steps)
+        return utils.ShardedDatasetIterator(parts, self.partitioner, shapes)
 
     def manager(self, folder):
         """Orbax's manager of the checkpoints in `folder`, which T5X makes before."""
