@@ -39,7 +39,7 @@ def run(call: Callable[[], Any]) -> int:
     return 0
 
 
-def output_dir(model_dir: str, name: str, split: str, folder: str | None = None) -> str:
+def output_dir(model_dir: str, name: str, split: str | None, folder: str | None = None) -> str:
     """Returns where T5X writes; not the model directory, whose configuration it would replace.
 
     Args:
@@ -50,5 +50,14 @@ def output_dir(model_dir: str, name: str, split: str, folder: str | None = None)
 
     >>> output_dir("gs://bucket/run", "eval", "test")
     'gs://bucket/run/eval_test'
+
+    Raises:
+      ValueError: there is no split to be read.
     """
+    if split is None:
+        macro = f"{name.upper()}_SPLIT"
+        raise ValueError(
+            f"{macro} must name the split that is read; got None, with which a run trains without "
+            f"evaluation. Set it with --gin.{macro}=validation."
+        )
     return folder or f"{model_dir.rstrip('/')}/{name}_{split}"

@@ -1,0 +1,70 @@
+"""Every experiment binds T5X's scripts as it does our own runner's."""
+
+import gin
+import pytest
+
+pytest.importorskip("t5x", reason="T5X is not installed")
+
+from hyperdecoders_jax import cli, configuration
+from hyperdecoders_jax.t5x import launch, periods
+from tests.contracts import test_gin as embedded
+
+pytestmark = pytest.mark.t5x
+
+
+@pytest.fixture(autouse=True)
+def _forget_configuration():
+    yield
+    gin.clear_config()
+
+
+def parse_experiment(name, command):
+    macros = {"MODEL_DIR": "/nowhere", "VOCABULARY": "bytes", "INITIAL_CHECKPOINT_PATH": None}
+    macros |= {"CHECKPOINT_PATH": "/nowhere/checkpoint_3"} if command != "train" else {}
+    files = cli.with_run_file([f"experiments/{name}.gin"], f"runs/t5x/{command}.gin", [])
+    text = configuration.read(files, (), embedded.FOLDERS)
+    required = configuration.MacroRead(configuration.REQUIRED)
+    if text.macro_values["TRAIN_STEPS"][0] == required:
+        macros["TRAIN_STEPS"] = 3
+    return configuration.parse(
+        files,
+        embedded.to_bindings(**macros),
+        function=launch.script(command),
+        are_macros_checked=False,
+        readers=cli.TRAIN_FILES,
+    )
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "infer"])
+@pytest.mark.parametrize("name", embedded.EXPERIMENTS)
+def test_every_experiment_parses_for_every_script(name, command):
+    assert "MODEL_DIR = '/nowhere'" in parse_experiment(name, command)
+
+
+def test_pretraining_decodes_nothing():
+    files = ["runs/t5x/pretrain.gin", "experiments/demo_pretrain.gin"]
+    assert cli.with_run_file(files, "runs/t5x/train.gin", []) == files
+    text = configuration.parse(
+        files, ["MODEL_DIR = '/nowhere'"], function=launch.script("train"), readers=cli.TRAIN_FILES
+    )
+    assert "infer_eval_dataset_cfg = None" in text
+
+
+def test_what_t5x_does_not_read_is_told():
+    files = ["runs/t5x/train.gin", "experiments/glue/glue_manual_generated.gin"]
+    text = configuration.read(files, (), embedded.FOLDERS)
+    (unread,) = configuration.unread_macros(text)
+    assert unread.startswith("GENERATION (set in experiments/glue/recipe.gin:")
+    files[0] = "runs/embedded/train.gin"
+    assert not configuration.unread_macros(configuration.read(files, (), embedded.FOLDERS))
+
+
+def test_periods_that_t5x_would_refuse_are_told_by_their_names():
+    with pytest.raises(ValueError, match=r"EVAL_PERIOD and CHECKPOINT_PERIOD .* got 30 and 20\."):
+        periods.eval_period(30, 20, 60)
+    assert periods.eval_period(30, 20, 60, split=None) == 60
+
+
+def test_without_a_split_nothing_is_evaluated():
+    with pytest.raises(ValueError, match=r"EVAL_SPLIT must name .* got None.* --gin\.EVAL_SPLIT="):
+        launch.output_dir("/nowhere", "eval", None)
