@@ -125,6 +125,8 @@ RUNNERS = ("embedded", "t5x")
 T5X_LAUNCHER = "hyperdecoders_jax.t5x.launch"
 # An experiment's macros are set for these; other commands need not read them all.
 TRAIN_FILES = tuple(f"runs/{runner}/train.gin" for runner in RUNNERS)
+# What the configuration of a run under T5X binds, and who reads its checkpoints does not need.
+T5X_MODULES = ("__main__", "t5x", "hyperdecoders_jax.t5x")
 
 
 class UsageError(ValueError):
@@ -479,6 +481,7 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
         # What a training run was started with may be said again to eval and infer.
         are_macros_checked=args.command == "train",
         readers=TRAIN_FILES,
+        left_out=() if is_t5x or args.command == "train" else T5X_MODULES,
     )
     set_data_folders(args)
     for name in args.module:
@@ -583,7 +586,8 @@ def count_parameters(
     def register_tasks():
         start_tensorflow()
         folders = configuration.search_path(search_paths)
-        configuration.import_modules(configuration.read(gin_files, (), folders))
+        text = configuration.read(gin_files, (), folders)
+        configuration.import_modules(configuration.leave_out(text, T5X_MODULES))
         for name in args.module:
             import_task_module(name)
 

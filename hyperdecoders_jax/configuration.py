@@ -391,7 +391,7 @@ def _check_macros_are_read(text: Text, readers: Sequence[str]) -> None:
     reads = {**read(readers, (), search_path()).macro_reads, **text.macro_reads}
     for name, (_, place) in text.macro_values.items():
         if name not in reads:
-            unset = [read for read in reads if read not in text.macro_values]
+            unset = [read for read in text.macro_reads if read not in text.macro_values]
             hint = nearest.hint(name, unset) or nearest.hint(name, reads)
             raise ConfigurationError(
                 f"Every macro that is set must be read by some gin file; {name} "
@@ -788,20 +788,52 @@ def only_needed(text: Text, root: str) -> Text:
                     elif isinstance(leaf, Reference):
                         names.append(Reference(binding.full_name(leaf.selector), is_called=False))
     bindings = [binding for binding in text.bindings if binding in needed]
+    left = _with_bindings(text, bindings)
+    for file in left.files:
+        used = {selector.split(".")[0] for selector, *_ in (*file.parameters, *file.references)}
+        file.imports = [(s, place) for s, place in file.imports if s.bound_name() in used]
+    flags = [flag for flag in text.flags if flag.selector or flag.macro in left.macro_reads]
+    return dataclasses.replace(left, flags=flags)
+
+
+def leave_out(text: Text, modules: Sequence[str]) -> Text:
+    """Leaves out the imports of some modules, and the bindings of and to what is in them.
+
+    Args:
+      text: files and flags.
+      modules: full names; what is under them is left out, too.
+    """
+
+    def is_left_out(name: str) -> bool:
+        return any(f"{name}.".startswith(f"{module}.") for module in modules)
+
+    def is_kept(binding: Binding) -> bool:
+        statement = binding.statement
+        names = [leaf.selector for leaf in _leaves(statement.value) if isinstance(leaf, Reference)]
+        if statement.arg_name:
+            names.append(statement.selector)
+        return not any(is_left_out(binding.full_name(name)) for name in names)
+
+    left = _with_bindings(text, [binding for binding in text.bindings if is_kept(binding)])
+    for file in left.files:
+        file.imports = [(s, place) for s, place in file.imports if not is_left_out(s.module)]
+    return left
+
+
+def _with_bindings(text: Text, bindings: Sequence[Binding]) -> Text:
+    """The text with these of its bindings alone, and the reads of macros in them."""
     files = {id(file): _only(file, [b for b in bindings if b.file is file]) for file in text.files}
     bindings = [dataclasses.replace(b, file=files.get(id(b.file))) for b in bindings]
-    macros = {name.name for name in found if isinstance(name, MacroRead)}
-    return Text(
-        list(files.values()),
-        text.macro_values,
-        {name: place for name, place in text.macro_reads.items() if name in macros},
-        [flag for flag in text.flags if flag.selector or flag.macro in macros],
-        bindings,
+    leaves = [leaf for binding in bindings for leaf in _leaves(binding.statement.value)]
+    macros = {leaf.name for leaf in leaves if isinstance(leaf, MacroRead)}
+    reads = {name: place for name, place in text.macro_reads.items() if name in macros}
+    return dataclasses.replace(
+        text, files=list(files.values()), macro_reads=reads, bindings=bindings
     )
 
 
 def _only(file: SourceFile, bindings: Sequence[Binding]) -> SourceFile:
-    """The file with these of its bindings alone, and with the imports that they need."""
+    """The file with these of its bindings alone."""
     parameters, references = [], []
     for binding in bindings:
         statement = binding.statement
@@ -810,11 +842,7 @@ def _only(file: SourceFile, bindings: Sequence[Binding]) -> SourceFile:
         for leaf in _leaves(statement.value):
             if isinstance(leaf, Reference):
                 references.append((leaf.selector, binding.place))
-    used = {selector.split(".")[0] for selector, *_ in (*parameters, *references)}
-    imports = [(s, place) for s, place in file.imports if s.bound_name() in used]
-    return dataclasses.replace(
-        file, imports=imports, parameters=parameters, references=references, includes=[]
-    )
+    return dataclasses.replace(file, parameters=parameters, references=references, includes=[])
 
 
 def _to_gin(file: SourceFile, bindings: Iterable[Binding]) -> str:
@@ -852,6 +880,7 @@ def parse(
     are_macros_checked: bool = True,
     is_all_bound: bool = True,
     readers: Sequence[str] = (),
+    left_out: Sequence[str] = (),
 ) -> str:
     """Checks files and flags, hands them to gin, and returns the whole configuration as text.
 
@@ -866,6 +895,7 @@ def parse(
       is_all_bound: False binds only what a call of `function` reads. What it does not read need not
         be set, and modules that it does not need, such as those of data, are not imported.
       readers: see `check_macros`.
+      left_out: modules of which nothing is imported or bound; see `leave_out`.
 
     Raises:
       ConfigurationError: a file, import, macro, class or parameter that does not exist, a macro
@@ -875,6 +905,8 @@ def parse(
     folders = search_path(search_paths)
     text = read(gin_files, bindings, folders)
     _check_macros_are_read(text, readers)
+    if left_out:
+        text = leave_out(text, left_out)
     if not is_all_bound:
         text = only_needed(text, f"{function.__module__}.{function.__qualname__}")
     _check_macros_are_set(text)
@@ -884,7 +916,7 @@ def parse(
     flags = _flag_statements(text, candidates)
     gin.clear_config()
     with _gin_search_path(folders):
-        if is_all_bound:
+        if is_all_bound and not left_out:
             for name in gin_files:
                 gin.parse_config_file(name)
         else:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 from etils import epath
 
@@ -22,7 +23,13 @@ from hyperdecoders_jax.data import vocabulary as vocabulary_lib
 from hyperdecoders_jax.decoding import decode
 from hyperdecoders_jax.decoding.decode import DecodingConfig
 from hyperdecoders_jax.decoding.decoded import Decoded
-from hyperdecoders_jax.interop import backbone, conversion, safetensors_files
+from hyperdecoders_jax.interop import (
+    backbone,
+    conversion,
+    names,
+    safetensors_files,
+    t5x_checkpoint,
+)
 from hyperdecoders_jax.model import BACKBONE_KEYS, Model
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.training import checkpoint, partitioning, trainer
@@ -265,10 +272,62 @@ class Predictor:
         return predict_fn, score_fn
 
 
+@dataclasses.dataclass(frozen=True)
+class T5XCheckpoints:
+    """The checkpoints of a run under T5X: all parameters, and no word on what they belong to.
+
+    Attributes:
+      directory: the run's.
+    """
+
+    directory: epath.Path
+
+    def steps(self) -> list[int]:
+        """Lists their steps, oldest first."""
+        return list(t5x_checkpoint.steps(self.directory))
+
+    def newest_step(self) -> int | None:
+        """Returns the last of them."""
+        return max(self.steps(), default=None)
+
+    def best_step(self) -> int | None:
+        """Returns None: T5X keeps the newest."""
+        return None
+
+    def load(self, step: int, model: Model) -> Params:
+        """Returns all parameters of a checkpoint, float32.
+
+        Raises:
+          ValueError: they are damaged, or not those of the model.
+        """
+        folder = t5x_checkpoint.steps(self.directory)[step]
+        weights = conversion.Weights(model.config, t5x_checkpoint.open(folder))
+        conversion.check(weights, str(folder))
+        return names.unflatten(
+            {
+                path: array.read().astype(np.float32, copy=False)
+                for path, array in weights.arrays.items()
+            }
+        )
+
+
 @functools.lru_cache(maxsize=1)
-def _reader(model_dir: str) -> checkpoint.Checkpoints:
-    """The checkpoints of a directory, to read them; one object, which hashes no file twice."""
-    return trainer.open_checkpoints(model_dir)
+def _reader(model_dir: str) -> checkpoint.Checkpoints | T5XCheckpoints:
+    """The checkpoints of a directory, to read them; one object, which hashes no file twice.
+
+    Raises:
+      ValueError: some are T5X's, and some are our own runner's.
+    """
+    own, theirs = trainer.open_checkpoints(model_dir), T5XCheckpoints(epath.Path(model_dir))
+    if not theirs.steps():
+        return own
+    if own.steps():
+        raise ValueError(
+            f"A model directory must hold the run of one runner; {model_dir} has checkpoints of "
+            f"T5X, of steps {theirs.steps()}, and of the package's own runner, of steps "
+            f"{own.steps()}. Move one run to a directory of its own, with a copy of its config.gin."
+        )
+    return theirs
 
 
 def check_newest_checkpoint(
@@ -281,10 +340,15 @@ def check_newest_checkpoint(
     """Compares what a model directory holds with this run, before any parameter is loaded.
 
     Raises:
-      ValueError: it holds a run of another model, task list or vocabulary, or one of other
-        `order_settings`.
+      ValueError: it holds a run of T5X, one of another model, task list or vocabulary, or one of
+        other `order_settings`.
     """
     checkpoints = _reader(model_dir)
+    if isinstance(checkpoints, T5XCheckpoints):
+        raise ValueError(
+            f"A run must be continued by its own runner; {model_dir} holds checkpoints of T5X, of "
+            f"steps {checkpoints.steps()}. Add --runner=t5x, or name another --model_dir."
+        )
     step = checkpoints.newest_step()
     if step is None:
         return
@@ -305,14 +369,16 @@ class TrainedConfig:
     Attributes:
       model: what was trained.
       model_dir: where.
-      checkpoint_step: "best" (the last, where none was evaluated), "last", or a step; None for the
-        parameters before training.
+      checkpoint_step: "best" (the last, where none was evaluated, and of T5X, which keeps no best
+        one), "last", or a step; None for the parameters before training.
       vocabulary: path, folder, URL or "bytes".
       initial_checkpoint_path: what the run started from.
       trainable: which parameters were trained.
       frozen_dtype: of the others, "float32" or "bfloat16".
       partitioning: how devices share the work.
       random_seed: of the run; draws again what it drew.
+      task_names: the ordered list that numbered its tasks, for a run of T5X; our own runner's
+        checkpoints hold theirs.
     """
 
     model: Model
@@ -324,6 +390,7 @@ class TrainedConfig:
     frozen_dtype: str
     partitioning: partitioning.PartitioningConfig
     random_seed: int
+    task_names: Sequence[str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -346,11 +413,26 @@ class Trained:
 
 
 def task_names_of(config: TrainedConfig) -> tuple[str, ...] | None:
-    """The ordered list of tasks in a run's newest checkpoint; None where there is none."""
+    """The ordered list of a run's tasks; None where it has no checkpoint or needs no list.
+
+    Raises:
+      ValueError: the model tells tasks apart, and a run of T5X does not say in which order.
+    """
     checkpoints = _reader(config.model_dir)
     step = checkpoints.newest_step()
-    names = None if step is None else checkpoint.identity_of(checkpoints.read_run(step)).task_names
-    return None if names is None else tuple(names)
+    if isinstance(checkpoints, T5XCheckpoints):
+        task_names = config.task_names
+        if task_names is None and config.model.config.reads_tasks:
+            raise ValueError(
+                "A model that tells tasks apart needs the list that numbered them; the config.gin "
+                f"of {config.model_dir} has TASK_NAMES = None. Write them there in the order of "
+                "training: that of their names, if nothing else was set."
+            )
+    elif step is None:
+        task_names = None
+    else:
+        task_names = checkpoint.identity_of(checkpoints.read_run(step)).task_names
+    return None if task_names is None else tuple(task_names)
 
 
 def data_shard(config: TrainedConfig) -> tuple[int, int]:
@@ -366,7 +448,7 @@ class TrainedParams:
       step: of the checkpoint; None for the parameters before training.
       task_names: the ordered list that numbers tasks.
       trainable: of the checkpoint.
-      frozen: float32, as the run started with them.
+      frozen: float32, as the run started with them; of T5X, those of the checkpoint.
     """
 
     step: int | None
@@ -387,16 +469,22 @@ def load_trained(config: TrainedConfig, placements: Params | None = None) -> Tra
     """
     fingerprint = use_vocabulary(config.vocabulary, config.initial_checkpoint_path)
     step = _find_step(config)
-    path, names = config.initial_checkpoint_path, task_names_of(config)
-    model = config.model.for_tasks(names)
+    path, task_names = config.initial_checkpoint_path, task_names_of(config)
+    model = config.model.for_tasks(task_names)
     if step is None:
         start = load_start(model, config.trainable, path, config.random_seed)
-        return TrainedParams(None, names, start.trainable, start.frozen)
-    check_newest_checkpoint(config.model_dir, model, names, fingerprint)
-    start = load_start(model, config.trainable, path, config.random_seed)
+        return TrainedParams(None, task_names, start.trainable, start.frozen)
     checkpoints = _reader(config.model_dir)
+    if isinstance(checkpoints, T5XCheckpoints):
+        params = checkpoints.load(step, model)
+        trainable, frozen = trainable_lib.split(params, config.trainable)
+        if placements is not None:
+            trainable = jax.tree.map(_place, trainable, dict(placements))
+        return TrainedParams(step, task_names, trainable, frozen)
+    check_newest_checkpoint(config.model_dir, model, task_names, fingerprint)
+    start = load_start(model, config.trainable, path, config.random_seed)
     there = checkpoint.identity_of(checkpoints.read_run(step))
-    here = identity(model, start, names, fingerprint)
+    here = identity(model, start, task_names, fingerprint)
     checkpoint.check_same(there, here, str(checkpoints.directory / str(step)))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), dict(start.trainable))
     if placements is not None:
@@ -404,7 +492,11 @@ def load_trained(config: TrainedConfig, placements: Params | None = None) -> Tra
         shapes = jax.tree.map(
             lambda x, sharding: x.update(sharding=sharding), shapes, dict(placements)
         )
-    return TrainedParams(step, names, checkpoints.load_trainable(shapes, step), start.frozen)
+    return TrainedParams(step, task_names, checkpoints.load_trainable(shapes, step), start.frozen)
+
+
+def _place(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def open_trained(

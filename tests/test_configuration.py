@@ -157,6 +157,30 @@ def test_what_a_call_reads_is_bound_as_with_all_the_rest(folder):
     assert (encoder.norm_input, encoder.bottleneck_dim) == (True, 5)
 
 
+THEIR_FILE = f"""{MODEL_FILE}
+import nowhere.engine
+from nowhere.engine import runs as theirs
+import nowherebut.here
+
+ENGINE = @theirs.Engine()
+SPEED = 3
+theirs.Engine.speed = %SPEED
+nowhere.engine.go.engine = %ENGINE
+scope/config.AdapterConfig.source = @theirs.source
+"""
+
+
+def test_modules_that_are_left_out_are_neither_imported_nor_bound(folder):
+    (folder / "run.gin").write_text(THEIR_FILE)
+    with pytest.raises(ValueError, match=r"run.gin:\d+ imports 'nowherebut.here'"):
+        configuration.parse(["run.gin"], left_out=["nowhere"])
+    text = configuration.parse(["run.gin"], flags("SPEED=4"), left_out=["nowhere", "nowherebut"])
+    assert bound("config.TransformerConfig.encoder_adapter").bottleneck_dim == 8
+    assert bound("losses.LossConfig.label_smoothing") == 0.0
+    assert "nowhere" not in text
+    assert "scope/" not in text
+
+
 def test_a_mistake_in_what_a_call_reads_is_told_without_the_rest(folder):
     with pytest.raises(ValueError, match="Did you mean 'decoder_adapter'"):
         parse_needed(folder, file=RUN_FILE.replace(".decoder_adapter", ".decodr_adapter"))

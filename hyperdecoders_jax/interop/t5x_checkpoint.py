@@ -47,7 +47,17 @@ _CHUNK_ELEMENTS = 4 * 2**20
 def is_checkpoint(path: str | epath.Path) -> bool:
     """Whether `path` is a T5X checkpoint of either layout, or a folder of some."""
     path = epath.Path(path)
-    return _has_index(path) or bool(_steps(path))
+    return _has_index(path) or bool(steps(path))
+
+
+def steps(path: str | epath.Path) -> dict[int, epath.Path]:
+    """The checkpoints in a folder, such as T5X's MODEL_DIR: step → folder, oldest first."""
+    path = epath.Path(path)
+    if not path.is_dir():
+        return {}
+    found = {child: re.fullmatch(r"checkpoint_(\d+)", child.name) for child in path.iterdir()}
+    whole = {int(match[1]): child for child, match in found.items() if match and _has_index(child)}
+    return dict(sorted(whole.items()))
 
 
 def open(path: str | epath.Path) -> dict[str, StoredArray]:
@@ -145,13 +155,6 @@ def _is_tensorflow(index: epath.Path) -> bool:
         return file.read(len(_TENSORFLOW)) == _TENSORFLOW
 
 
-def _steps(folder: epath.Path) -> list[epath.Path]:
-    if not folder.is_dir():
-        return []
-    children = [c for c in folder.iterdir() if re.fullmatch(r"checkpoint_\d+", c.name)]
-    return sorted(child for child in children if _has_index(child))
-
-
 def _find(path: epath.Path) -> epath.Path:
     folder = path.parent if path.name == _T5X_INDEX and path.is_file() else path
     if (folder / _T5X_INDEX).is_file() and _is_tensorflow(folder / _T5X_INDEX):
@@ -161,13 +164,13 @@ def _find(path: epath.Path) -> epath.Path:
         )
     if _has_index(folder):
         return folder
-    steps = _steps(folder)
-    if len(steps) == 1:
-        return steps[0]
-    if steps:
+    found = list(steps(folder).values())
+    if len(found) == 1:
+        return found[0]
+    if found:
         raise ValueError(
             f"The folder must hold one checkpoint; {path} holds "
-            f"{', '.join(step.name for step in steps)}. Name one of them."
+            f"{', '.join(step.name for step in found)}. Name one of them."
         )
     raise FileNotFoundError(
         f"A T5X checkpoint must be a folder with the file {_T5X_INDEX} (msgpack) or {_ORBAX_INDEX} "

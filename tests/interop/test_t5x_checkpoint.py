@@ -153,7 +153,7 @@ def test_a_folder_without_a_checkpoint_is_an_error(tmp_path):
 def test_a_folder_with_several_checkpoints_is_an_error(tmp_path):
     write(tmp_path, step=3)
     write(tmp_path, step=12)
-    with pytest.raises(ValueError, match=r"must hold one checkpoint.*checkpoint_12, checkpoint_3"):
+    with pytest.raises(ValueError, match=r"must hold one checkpoint.*checkpoint_3, checkpoint_12"):
         t5x_checkpoint.open(tmp_path)
 
 
