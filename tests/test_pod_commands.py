@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from hyperdecoders_jax import cli, pod_commands
+from hyperdecoders_jax import cli, configuration, pod_commands
 
 FLAGS = (
     "--name=glue-1", "--zone=us-west4-a", "--accelerator=v5litepod-16",
@@ -97,6 +97,17 @@ def test_the_whole_script_runs_and_every_command_of_ours_in_it_is_one(capsys, tm
     conversions = [(args.source, args.target) for args, _ in ours(calls, "convert")]
     assert conversions == [("t5-large", "t5x:glue-1_initial"), ("run:run", "adapters:run_adapters")]
     assert len(ours(calls, "doctor")) == 1
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "infer"])
+def test_what_is_launched_passes_the_checks_of_its_configuration(capsys, tmp_path, command):
+    calls = calls_of(commands(capsys, "--weights=t5-large"), tmp_path)
+    ((args, gin_flags),) = ours(calls, command)
+    files, bindings, folders = cli.what_is_given(args, list(gin_flags.items()))
+    files = cli.with_run_file(files, f"runs/t5x/{command}.gin", folders)
+    text = configuration.read(files, bindings, configuration.search_path(folders))
+    configuration.check_macros(text, cli.TRAIN_FILES)
+    assert text.macro_values["MODEL_DIR"][0] == "gs://b/run"
 
 
 def test_all_workers_train_and_one_prepares(capsys):
