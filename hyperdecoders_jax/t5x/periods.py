@@ -13,6 +13,7 @@ def eval_period(
       eval_every_steps: None evaluates after the last step alone.
       checkpoint_every_steps: T5X's other period.
       num_train_steps: of the run.
+      split: that is evaluated on; if None, nothing is, and any period will do.
 
     >>> eval_period(500, 1000, 3000)
     500
