@@ -1,0 +1,113 @@
+"""T5X trains on the batches of our pipeline, and continues where a checkpoint left them."""
+
+import jax
+import numpy as np
+import pytest
+import seqio
+
+pytest.importorskip("t5x", reason="T5X is not installed")
+
+from clu.data import dataset_iterator
+from t5x import utils
+
+from hyperdecoders_jax.data import pipeline
+from hyperdecoders_jax.data.feature_converter import TaskIdFeatureConverter
+from hyperdecoders_jax.data.pipeline import PipelineConfig
+from hyperdecoders_jax.t5x import data
+from tests.data.conftest import make_task, register
+
+__all__ = ["make_task", "register"]
+
+pytestmark = pytest.mark.t5x
+
+LENGTHS = {"inputs": 9, "targets": 3}
+
+
+@pytest.fixture
+def config(make_task):
+    tasks = [make_task("small", 5), make_task("large", 23)]
+    mixture = seqio.Mixture("unequal", [(task, i + 1.0) for i, task in enumerate(tasks)])
+    return PipelineConfig(mixture, LENGTHS, batch_size=6, seed=3, is_small_vocabulary_allowed=True)
+
+
+def dataset_config(config, pack=False):
+    mixture = config.mixture_or_task_name
+    return utils.DatasetConfig(mixture, LENGTHS, "train", 4, shuffle=True, seed=0, pack=pack)
+
+
+def assert_same(found, expected):
+    assert list(found) == list(vars(expected))
+    for name, array in vars(expected).items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def test_the_batches_are_those_of_our_own_runner(config):
+    found = data.BatchIterator(config)
+    spec = found.element_spec
+    for _, expected in zip(range(3), pipeline.TrainIterator(config), strict=False):
+        batch = next(found)
+        assert_same(batch, expected)
+        assert {name: x.shape for name, x in batch.items()} == {
+            name: x.shape for name, x in spec.items()
+        }
+        assert {x.dtype for x in batch.values()} == {x.dtype for x in spec.values()}
+
+
+def test_a_checkpoint_holds_the_place_behind_the_batches_of_its_steps(config, tmp_path):
+    # As T5X wraps it: it peeks at the first batch, and saves before it is trained on.
+    batches = dataset_iterator.PeekableDatasetIterator(data.BatchIterator(config))
+    first = batches.peek()
+    batches.save(tmp_path / "checkpoint_0")
+    for _ in range(3):
+        next(batches)
+    batches.save(tmp_path / "checkpoint_3")
+    fourth = next(batches)
+
+    for name, expected in (("checkpoint_0", first), ("checkpoint_3", fourth)):
+        other = dataset_iterator.PeekableDatasetIterator(data.BatchIterator(config))
+        other.restore(tmp_path / name)
+        found = next(other)
+        for feature, array in expected.items():
+            np.testing.assert_array_equal(found[feature], array)
+
+
+def test_a_checkpoint_of_another_step_is_an_error(config, tmp_path):
+    batches = data.BatchIterator(config)
+    next(batches)
+    with pytest.raises(ValueError, match=r"is of step 7, and 1 batches were read\. Start"):
+        batches.save(tmp_path / "checkpoint_7")
+
+
+def test_the_batch_size_is_t5x_s_and_data_are_checked(config):
+    converter = TaskIdFeatureConverter
+    options = {"pipeline_config": config, "vocab_size": 384}
+    found = data.get_dataset(dataset_config(config), 1, 2, converter, **options)
+    assert found.element_spec["encoder_input_tokens"].shape == (2, 9)
+    with pytest.raises(ValueError, match="vocab_size=20"):
+        data.get_dataset(dataset_config(config), 0, 1, converter, **{**options, "vocab_size": 20})
+
+
+def test_packing_is_refused(config):
+    with pytest.raises(ValueError, match=r"got pack=True, .* Set pack=False"):
+        data.get_dataset(
+            dataset_config(config, pack=True), 0, 1, TaskIdFeatureConverter,
+            pipeline_config=config, vocab_size=384,
+        )  # fmt: skip
+
+
+def test_processes_that_would_share_rows_are_refused(config, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    with pytest.raises(ValueError, match=r"got 4 processes for 2 parts .* Lower MODEL_PARALLEL"):
+        data.get_dataset(
+            dataset_config(config), 0, 2, TaskIdFeatureConverter,
+            pipeline_config=config, vocab_size=384,
+        )  # fmt: skip
+
+
+def test_what_is_evaluated_on_has_a_batch_size_of_its_own():
+    found = data.eval_dataset("glue", LENGTHS, "validation", batch_size=8, eval_batch_size=3)
+    assert (found.batch_size, found.split) == (3, "validation")
+    assert not found.shuffle
+    assert not found.pack
+    assert data.eval_dataset("glue", LENGTHS, "validation", batch_size=8).batch_size == 8
+    assert data.eval_dataset("glue", LENGTHS, None, batch_size=8) is None
