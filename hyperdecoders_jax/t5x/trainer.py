@@ -1,0 +1,81 @@
+"""T5X's trainer, which saves where it stands when the machine is taken back.
+
+T5X writes a checkpoint when its trainer raises `PreemptionError`, and nothing in it does. Here a
+signal that asks for a stop is heeded after the step in progress, in all processes after the same
+one; see `training.stop_signals`. The same command continues.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+from absl import logging
+from jaxtyping import Array
+from t5x import trainer as base
+
+from hyperdecoders_jax.training import stop_signals
+
+
+class Trainer(base.Trainer):
+    """T5X's; its arguments are the same."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._newest_state = None
+        self._entered = contextlib.ExitStack()
+        self._signals = self._entered.enter_context(stop_signals.StopSignals())
+
+    def close(self) -> None:
+        """Ends T5X's writers, and gives the signals back."""
+        self._entered.close()
+        super().close()
+
+    def compile_train(self, batch: Mapping[str, Array]) -> None:
+        """Compiles the step, whose newest state stays at hand."""
+        super().compile_train(batch)
+        step = self._compiled_train_step
+
+        def noted_step(state, batch):
+            self._newest_state, metrics = step(state, batch)
+            return self._newest_state, metrics
+
+        self._compiled_train_step = noted_step
+
+    def train(
+        self,
+        batch_iter: Iterator[Mapping[str, Array]],
+        num_steps: int,
+        start_step: int | None = None,
+    ) -> base.ArrayMapFuture:
+        """Takes steps, and logs them at the end.
+
+        Raises:
+          PreemptionError: a stop was asked for; the state is that of the last step.
+        """
+        start_step = int(self.train_state.step if start_step is None else start_step)
+        try:
+            summary = super().train(
+                self._until_asked(batch_iter, start_step), num_steps, start_step
+            )
+        except _Asked:
+            self.train_state = self._newest_state
+        else:
+            if not self._signals.is_stop_asked(start_step + num_steps):
+                return summary
+        logging.info("A stop was asked for; saving at step %d.", int(self.train_state.step))
+        raise base.PreemptionError
+
+    def _until_asked(
+        self, batches: Iterator[Mapping[str, Array]], step: int
+    ) -> Iterator[Mapping[str, Array]]:
+        """The batches of the steps after `step`, until a stop is asked for."""
+        while True:
+            yield next(batches)
+            step += 1
+            if self._signals.is_stop_asked(step):
+                raise _Asked
+
+
+class _Asked(Exception):  # noqa: N818 (it is no error)
+    """Leaves T5X's loop."""
