@@ -33,6 +33,20 @@ class Loaded:
     left: Mapping[str, str]
 
 
+def open(path: str, config: TransformerConfig) -> conversion.Weights:
+    """Opens weights of a model; see `load`, which reads them."""
+    weights = conversion.read(package_files.resolve(str(path)), config=config)
+    conversion.check_config(weights, config, str(path))
+    conversion.check_arrays(weights, config, str(path))
+    if weights.task_names and config.reads_tasks:
+        logging.warning(
+            "%s has parameters for each of these tasks, in this order, which must be the run's: %s",
+            path,
+            ", ".join(weights.task_names),
+        )
+    return weights
+
+
 def load(path: str, config: TransformerConfig) -> Loaded:
     """Reads the parameters that weights have of a model.
 
@@ -45,15 +59,7 @@ def load(path: str, config: TransformerConfig) -> Loaded:
       FileNotFoundError: nothing is there, or a part of it is missing.
       ValueError: they are damaged, or of another model.
     """
-    weights = conversion.read(package_files.resolve(str(path)), config=config)
-    conversion.check_config(weights, config, str(path))
-    conversion.check_arrays(weights, config, str(path))
-    if weights.task_names and config.reads_tasks:
-        logging.warning(
-            "%s has parameters for each of these tasks, in this order, which must be the run's: %s",
-            path,
-            ", ".join(weights.task_names),
-        )
+    weights = open(path, config)
     flat = {
         name: array.read().astype(np.float32, copy=False) for name, array in weights.arrays.items()
     }

@@ -1,10 +1,8 @@
-"""What a run under T5X starts from: a checkpoint's path in, T5X's configuration of restoring out.
+"""What T5X restores: a checkpoint's path in, T5X's configuration of restoring out.
 
-T5X fills what a checkpoint lacks with random numbers, drops what the model has no place for, and
-reads an array of any shape. Here all of that is an error that names the arrays, before any is read:
-T5's own parameters must be there, and of the new ones each part of the model (a key on top of the
-tree) as a whole or not at all. What is not there is drawn; both lists are logged. The step and the
-optimiser start anew, so that TRAIN_STEPS and the schedule count the updates of this run.
+T5X drops what the model has no place for, and reads an array of any shape. Here that, too, is an
+error that names the arrays, before any is read. What a run starts from is not restored by T5X, see
+`initialization`.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ from __future__ import annotations
 import functools
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,27 +25,13 @@ from hyperdecoders_jax.training import checkpoint
 from hyperdecoders_jax.types import PyTree
 
 
-def initial_checkpoint(
-    path: str | None, dtype: str | None = "float32"
-) -> utils.RestoreCheckpointConfig:
-    """Returns `CheckpointConfig.restore` of training: T5 from `path`, what is new drawn at step 0.
+def own_checkpoint() -> utils.RestoreCheckpointConfig:
+    """Returns `CheckpointConfig.restore` of training: nothing but what the run itself has written.
 
-    A run that is continued is restored whole from its own folder, as ever; there, too, a missing
-    or an additional array is an error.
-
-    Args:
-        path: of T5X's folder `checkpoint_<step>`, of plain T5 or of an adapted one, in either
-            layout (msgpack and zarr, or Orbax). Any other, or None, leaves all to
-            `initialization.TrainStateInitializer`.
-        dtype: that parameters are cast to; None leaves them.
+    A run is continued from the newest checkpoint in its folder, with its step, its optimiser and
+    its place in the data.
     """
-    return utils.RestoreCheckpointConfig(
-        path=path.rstrip("/") if is_t5x_checkpoint(path) else (),
-        mode="specific",
-        dtype=dtype,
-        fallback_to_scratch=True,
-        state_transformation_fns=(functools.partial(_start, path),),
-    )
+    return utils.RestoreCheckpointConfig(path=(), state_transformation_fns=(_take_own,))
 
 
 def whole_checkpoint(
@@ -79,17 +63,8 @@ def whole_checkpoint(
     )
 
 
-def is_t5x_checkpoint(path: str | None) -> bool:
-    """Whether a path has the name of T5X's folders; a run that is continued needs no more of it.
-
-    >>> is_t5x_checkpoint("gs://bucket/t5/checkpoint_1100000"), is_t5x_checkpoint("google/t5")
-    (True, False)
-    """
-    return path is not None and re.fullmatch(r"(.*/)?checkpoint_\d+/?", path) is not None
-
-
 def _check_path(path: str) -> str:
-    if not is_t5x_checkpoint(path):
+    if not re.fullmatch(r"(.*/)?checkpoint_\d+/?", path):
         raise ValueError(
             f"T5X reads its own checkpoints, folders named checkpoint_<step>; got {path!r}. Name "
             f"one, or make one of any other weights: hyperdecoders convert --from={path} "
@@ -98,33 +73,16 @@ def _check_path(path: str) -> str:
     return path.rstrip("/")
 
 
-def _start(path: str, stored: PyTree, state: PyTree, is_resuming: bool = False) -> PyTree:
-    """Returns what of a checkpoint T5X shall read into the train state; it draws the rest."""
-    if is_resuming:
-        _check_resumed(stored, state)
-        return stored
-    found, new = _match(path, state)
-    logging.info("Loaded %d parameters from %s: %s", len(found), path, ", ".join(found))
-    logging.info("Drew %d new parameters: %s", len(new), ", ".join(new))
-    return {"target": stored["target"]}
-
-
 def _take_all(path: str, stored: PyTree, state: PyTree) -> PyTree:
-    found, new = _match(path, state)
-    _check_whole(path, new)
+    found = t5x_checkpoint.open(path)
+    _check_whole(path, found, _flatten(state["target"]))
     logging.info("Loaded all %d parameters from %s.", len(found), path)
     return stored
 
 
-def _match(path: str, state: PyTree) -> tuple[list[str], list[str]]:
-    """Lists the model's parameters that a checkpoint holds, and those that it does not."""
-    shapes = _flatten(state["target"])
-    found = t5x_checkpoint.open(path)
-    conversion.check_shapes(found, shapes, path)
-    return sorted(found), sorted(set(shapes) - set(found))
-
-
-def _check_whole(where: str, missing: Sequence[str]) -> None:
+def _check_whole(where: str, found: Arrays, shapes: Mapping[str, Any]) -> None:
+    conversion.check_shapes(found, shapes, where)
+    missing = sorted(set(shapes) - set(found))
     if missing:
         raise ValueError(
             f"{where} must hold all parameters of the model; missing: {names.abridge(missing)}. "
@@ -163,8 +121,7 @@ def _add_adapters(
     shapes, base, where = _flatten(state["target"]), t5x_checkpoint.open(path), f"{path} + {folder}"
     frozen = {name: base[name] for name in lacking if name in base}
     found = {**frozen, **adapters}
-    conversion.check_shapes(found, shapes, where)
-    _check_whole(where, sorted(set(shapes) - set(found)))
+    _check_whole(where, found, shapes)
     taken = dict(adapters)
     if frozen:
         whole = {name: array.cast(np.float32) for name, array in frozen.items()}
@@ -188,7 +145,7 @@ def _find(tree: PyTree, path: str) -> Any:
     return functools.reduce(operator.getitem, path.split("/"), tree)
 
 
-def _check_resumed(stored: PyTree, state: PyTree) -> None:
+def _take_own(stored: PyTree, state: PyTree, is_resuming: bool = True) -> PyTree:
     theirs, ours = set(_flatten(stored)), set(_flatten(state))
     missing, unexpected = sorted(ours - theirs), sorted(theirs - ours)
     if missing or unexpected:
@@ -197,6 +154,7 @@ def _check_resumed(stored: PyTree, state: PyTree) -> None:
             f"{names.abridge(missing)}; unexpected: {names.abridge(unexpected)}. Continue it with "
             "the model, OPTIMIZER and TRAINABLE that it was begun with, or name a new MODEL_DIR."
         )
+    return stored
 
 
 def _flatten(tree: PyTree) -> dict[str, Any]:

@@ -1,7 +1,12 @@
 """A run's first parameters under T5X, from weights in any format that our own runner reads.
 
-T5X restores its own checkpoints, each host its part. What is in another format every host reads as
-a whole and hands to its devices, array by array; nothing needs to be converted before.
+T5's own parameters must be there, and of the new ones each part of the model (a key on top of the
+tree) as a whole or not at all; anything else is an error that names the arrays. What is not there
+is drawn; both lists are logged. Step, optimiser and data start anew, so that TRAIN_STEPS and the
+schedule count the updates of this run.
+
+T5X would restore its own checkpoints alone, fill what they lack with random numbers, and ask them
+for a place in this run's data.
 """
 
 from __future__ import annotations
@@ -12,12 +17,12 @@ from typing import Any
 import flax.core
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import logging
 from jaxtyping import PRNGKeyArray
 from t5x import partitioning, train_state, utils
 
 from hyperdecoders_jax.interop import backbone, names
-from hyperdecoders_jax.t5x import checkpoints
 
 
 class TrainStateInitializer(utils.TrainStateInitializer):
@@ -25,8 +30,7 @@ class TrainStateInitializer(utils.TrainStateInitializer):
 
     Args:
       optimizer_def, init_fn, input_shapes, partitioner, input_types: T5X's.
-      initial_checkpoint_path: as `backbone.load` takes it; None, or a checkpoint of T5X, which
-        `checkpoints.initial_checkpoint` restores: nothing is done here.
+      initial_checkpoint_path: as `backbone.load` takes it; None draws all parameters.
     """
 
     def __init__(
@@ -49,14 +53,17 @@ class TrainStateInitializer(utils.TrainStateInitializer):
           ValueError, FileNotFoundError: the weights are not there, damaged, or of another model.
         """
         state = super().from_scratch(init_rng)
-        if self._path is None or checkpoints.is_t5x_checkpoint(self._path):
+        if self._path is None:
             return state
-        loaded = names.flatten(backbone.load(self._path, self._config).params)
-        drawn = names.flatten(state.params)
-        logging.info("Loaded %d parameters from %s.", len(loaded), self._path)
-        logging.info("Drew the others: %s", ", ".join(sorted(set(drawn) - set(loaded))))
-        for name, array in loaded.items():
-            drawn[name] = jax.make_array_from_callback(
-                array.shape, drawn[name].sharding, lambda index, array=array: array[index]
+        weights = backbone.open(self._path, self._config)
+        params = names.flatten(state.params)
+        new = sorted(set(params) - set(weights.arrays))
+        for name, array in weights.arrays.items():
+            # Every host reads it as a whole, and hands to its devices what is theirs.
+            value = np.asarray(array, params[name].dtype)
+            params[name] = jax.make_array_from_callback(
+                value.shape, params[name].sharding, lambda index, value=value: value[index]
             )
-        return state.replace_params(flax.core.freeze(names.unflatten(drawn)))
+        logging.info("Loaded %d parameters from %s.", len(weights.arrays), self._path)
+        logging.info("Drew %d new parameters: %s", len(new), ", ".join(new))
+        return state.replace_params(flax.core.freeze(names.unflatten(params)))

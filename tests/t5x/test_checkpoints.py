@@ -1,4 +1,4 @@
-"""A run under T5X starts from all of T5's parameters, or says what does not fit."""
+"""T5X restores all parameters of a model, or says what does not fit."""
 
 import dataclasses
 
@@ -50,53 +50,6 @@ def write(folder, flat, layout="t5x"):
 
 def flatten(params):
     return {path: np.asarray(x) for path, x in names.flatten(unfreeze(params)).items()}
-
-
-@pytest.mark.parametrize("layout", t5x_checkpoint.LAYOUTS)
-def test_a_run_starts_from_the_bits_of_a_plain_t5(tmp_path, run, layout):
-    stored = make_arrays()
-    path = write(tmp_path / "pretrained", stored, layout)
-    state = run.start(tmp_path / "run", checkpoints.initial_checkpoint(path))
-    assert int(state.step) == 0
-    before, drawn = flatten(state.params), flatten(run.from_scratch().params)
-    for name, value in before.items():
-        expected = stored[name] if name in stored else drawn[name]
-        np.testing.assert_array_equal(value, expected, err_msg=name)
-    after = flatten(run.train(state, [0, 1]).params)
-    for name, value in stored.items():
-        np.testing.assert_array_equal(after[name], value, err_msg=name)
-
-
-def test_a_run_starts_at_step_0_from_what_another_run_wrote(tmp_path, run):
-    trained = run.train(run.from_scratch(seed=1), [0, 1])
-    expected = flatten(trained.params)
-    path = run.save(tmp_path / "first", trained)
-    state = run.start(tmp_path / "second", checkpoints.initial_checkpoint(path))
-    assert int(state.step) == 0
-    for name, value in flatten(state.params).items():
-        np.testing.assert_array_equal(value, expected[name], err_msg=name)
-    assert not np.any(jax.tree.leaves(state.param_states)[1])  # Moments start anew.
-
-
-@pytest.mark.parametrize("layout", t5x_checkpoint.LAYOUTS)
-def test_arrays_that_do_not_fit_are_refused_by_name(tmp_path, run, layout):
-    whole = make_arrays()
-    lacking = {path: x for path, x in whole.items() if path != "encoder/encoder_norm/scale"}
-    more = {**whole, "decoder/layers_7/mlp/wo/kernel": np.zeros((2, 3), np.float32)}
-    other = {**whole, "encoder/encoder_norm/scale": np.zeros(9, np.float32)}
-    adapters = make_arrays((*PLAIN, "decoder_adapters"))
-    adapters.pop("decoder_adapters/hypernetwork/hidden/bias")
-    for i, (flat, message) in enumerate(
-        [
-            (lacking, r"missing: encoder/encoder_norm/scale; unexpected: none"),
-            (more, r"missing: none; unexpected: decoder/layers_7/mlp/wo/kernel"),
-            (other, r"encoder/encoder_norm/scale has shape \(9,\) there and \(8,\)"),
-            (adapters, r"missing: decoder_adapters/hypernetwork/hidden/bias"),
-        ]
-    ):
-        path = write(tmp_path / str(i), flat, layout)
-        with pytest.raises(ValueError, match=message):
-            run.start(tmp_path / "run", checkpoints.initial_checkpoint(path))
 
 
 def test_evaluation_needs_the_new_parameters_too(tmp_path, run):
@@ -234,12 +187,12 @@ def test_another_optimizer_does_not_continue_a_run(tmp_path, run):
     with pytest.raises(
         ValueError, match=r"is continued .* missing: state/.*/v/.* unexpected: state/.*/mu/"
     ):
-        other.resume(path, checkpoints.initial_checkpoint(None))
+        other.resume(path, checkpoints.own_checkpoint())
 
 
-@pytest.mark.parametrize("make", [checkpoints.initial_checkpoint, checkpoints.whole_checkpoint])
-def test_a_checkpoint_of_t5x_is_known_by_its_name(make):
-    assert make("gs://bucket/t5/checkpoint_1100000/").path == "gs://bucket/t5/checkpoint_1100000"
+def test_a_checkpoint_of_t5x_is_known_by_its_name():
+    found = checkpoints.whole_checkpoint("gs://bucket/t5/checkpoint_1100000/").path
+    assert found == "gs://bucket/t5/checkpoint_1100000"
 
 
 def test_other_weights_are_refused_with_the_command_that_converts_them():
@@ -247,8 +200,3 @@ def test_other_weights_are_refused_with_the_command_that_converts_them():
         ValueError, match=r"got 'google/t5'\. .* convert --from=google/t5 --to=t5x:"
     ):
         checkpoints.whole_checkpoint("google/t5")
-
-
-@pytest.mark.parametrize("path", [None, "google/t5"])
-def test_t5x_restores_nothing_else_at_the_start(path):
-    assert not checkpoints.initial_checkpoint(path).path

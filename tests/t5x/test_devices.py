@@ -136,7 +136,7 @@ def main(folder, meshes, port, index):
             found["1, then 2"][name] = of_both = []
             half = by_mesh[1].train(by_mesh[1].from_scratch(), range(2), of_both)
             path = by_mesh[1].save(f"{folder}/{name}", half)
-            half = by_mesh[2].resume(path, checkpoints.initial_checkpoint(None))
+            half = by_mesh[2].resume(path, checkpoints.own_checkpoint())
             by_mesh[2].train(half, range(2, NUM_STEPS), of_both)
     pathlib.Path(folder, f"losses_{index}").write_text(json.dumps(found))
 
