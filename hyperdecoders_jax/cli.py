@@ -38,6 +38,8 @@ SAVED_CONFIG = "config.gin"
 PATH_MACROS = (
     "MODEL_DIR",
     "INITIAL_CHECKPOINT_PATH",
+    "CHECKPOINT_PATH",
+    "ADAPTERS_PATH",
     "VOCABULARY",
     "EVAL_OUTPUT_DIR",
     "INFER_OUTPUT_DIR",
@@ -534,7 +536,7 @@ def print_pod_commands(
     text = configuration.read(gin_files, bindings, configuration.search_path(search_paths))
     configuration.check_macros(text, TRAIN_FILES)
     _, run_flags = pod_commands.parser().parse_known_args(arguments)
-    print(pod_commands.script(args, run_flags, text.macro_values["TRAIN_STEPS"][0]), end="")
+    print(pod_commands.script(args, run_flags), end="")
     return 0
 
 

@@ -100,9 +100,9 @@ class Slice:
         )
 
     def launch(self, command: str, flags: Iterable[str]) -> str:
-        """Starts train, eval or infer on all workers; what is left of another one is ended first.
+        """Starts train, eval or infer on all workers.
 
-        It would hold the TPU, and at a SIGTERM jax.distributed only notes it.
+        What is left of another one, which may hang, would hold the TPU, and is killed first.
         """
         words = [PROGRAM, command, "--runner=t5x", "--multiprocess", *flags]
         return self.on(
@@ -131,13 +131,12 @@ def runtime_version(accelerator: str) -> str:
     return RUNTIMES[generation]
 
 
-def script(args: argparse.Namespace, run_flags: Sequence[str], num_train_steps: int) -> str:
+def script(args: argparse.Namespace, run_flags: Sequence[str]) -> str:
     """The commands, in numbered blocks that say when to run them.
 
     Args:
       args: all flags.
       run_flags: those that are the run's, as they were written.
-      num_train_steps: of the run, whose last checkpoint is evaluated.
 
     Raises:
       ValueError: there is no such accelerator, or a folder is not in a bucket.
@@ -182,7 +181,6 @@ def script(args: argparse.Namespace, run_flags: Sequence[str], num_train_steps: 
             ),
             _copy_folder(f"{folder}/checkpoint_0", f"{model_dir}/initial/"),
         ]
-    last = f"--gin.CHECKPOINT_PATH={model_dir}/checkpoint_{num_train_steps}"
     run = model_dir.rpartition("/")[-1]
     blocks |= {
         "Train; the same command continues from the newest checkpoint": [
@@ -190,9 +188,9 @@ def script(args: argparse.Namespace, run_flags: Sequence[str], num_train_steps: 
         ],
         "Look": [tpus.on("all", "tail --lines=20 train.log")],
         "Evaluate the last checkpoint, after training": [
-            tpus.launch("eval", [*run_flags, last, "--gin.EVAL_SPLIT=test"])
+            tpus.launch("eval", [*run_flags, "--gin.EVAL_SPLIT=test"])
         ],
-        "Predict, after that": [tpus.launch("infer", [*run_flags, last])],
+        "Predict, after that": [tpus.launch("infer", run_flags)],
         "Delete the slice, also after a preemption: then create, install and train again": [
             tpus.manage("delete", "--force", "--quiet")
         ],

@@ -7,12 +7,16 @@ checks the configuration. What is called here is what `python -m t5x.train` call
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import jax
 from absl import logging
+from t5x import trainer
+
+from hyperdecoders_jax.interop import t5x_checkpoint
 
 # Module of T5X -> its function that a gin file binds.
 SCRIPTS = {"train": "train", "eval": "evaluate", "infer": "infer"}
@@ -34,30 +38,63 @@ def script(command: str) -> Callable[..., Any]:
 def run(call: Callable[[], Any]) -> int:
     """Calls a configured script, which says by its log what it does; returns the exit code."""
     logging.set_verbosity(logging.INFO)
-    call()
+    try:
+        call()
+    except trainer.PreemptionError:
+        print("Stopped and saved. The same command continues.", file=sys.stderr)
     jax.effects_barrier()
     return 0
 
 
-def output_dir(model_dir: str, name: str, split: str | None, folder: str | None = None) -> str:
-    """Returns where T5X writes; not the model directory, whose configuration it would replace.
+def checkpoint(model_dir: str, path: str | None = None) -> str:
+    """Returns the path of the checkpoint that is evaluated: the given one, or a run's newest.
+
+    Raises:
+      FileNotFoundError: the run has none.
+    """
+    if path is not None:
+        return path.rstrip("/")
+    found = list(t5x_checkpoint.steps(model_dir).values())
+    if not found:
+        raise FileNotFoundError(
+            f"MODEL_DIR must hold a checkpoint of T5X; {model_dir} holds none. Name the run's "
+            "--model_dir, or a checkpoint with --gin.CHECKPOINT_PATH=…/checkpoint_1000."
+        )
+    return os.fspath(found[-1])
+
+
+def output_dir(
+    model_dir: str,
+    command: str,
+    split: str | None,
+    path: str,
+    adapters: str | None = None,
+    folder: str | None = None,
+) -> str:
+    """Returns where T5X writes.
+
+    Not the model directory, whose configuration it would replace; and another folder for each
+    checkpoint, since T5X predicts nothing anew where predictions lie.
 
     Args:
       model_dir: of the training run.
-      name: of the command.
+      command: "eval" or "infer".
       split: that it reads.
+      path: of the checkpoint.
+      adapters: an adapter folder beside it, if there is one.
       folder: where else; None: a folder of its own in `model_dir`.
 
-    >>> output_dir("gs://bucket/run", "eval", "test")
-    'gs://bucket/run/eval_test'
+    >>> output_dir("gs://bucket/run", "eval", "test", "gs://bucket/run/checkpoint_30")
+    'gs://bucket/run/eval_test/checkpoint_30'
 
     Raises:
       ValueError: there is no split to be read.
     """
     if split is None:
-        macro = f"{name.upper()}_SPLIT"
+        macro = f"{command.upper()}_SPLIT"
         raise ValueError(
             f"{macro} must name the split that is read; got None, with which a run trains without "
             f"evaluation. Set it with --gin.{macro}=validation."
         )
-    return folder or f"{model_dir.rstrip('/')}/{name}_{split}"
+    name = os.path.basename((adapters or path).rstrip("/"))
+    return folder or f"{model_dir.rstrip('/')}/{command}_{split}/{name}"

@@ -1,11 +1,13 @@
 """Every experiment binds T5X's scripts as it does our own runner's."""
 
 import gin
+import numpy as np
 import pytest
 
 pytest.importorskip("t5x", reason="T5X is not installed")
 
 from hyperdecoders_jax import cli, configuration
+from hyperdecoders_jax.interop import arrays, t5x_checkpoint
 from hyperdecoders_jax.t5x import launch, periods
 from tests.contracts import test_gin as embedded
 
@@ -20,7 +22,6 @@ def _forget_configuration():
 
 def parse_experiment(name, command):
     macros = {"MODEL_DIR": "/nowhere", "VOCABULARY": "bytes", "INITIAL_CHECKPOINT_PATH": None}
-    macros |= {"CHECKPOINT_PATH": "/nowhere/checkpoint_3"} if command != "train" else {}
     files = cli.with_run_file([f"experiments/{name}.gin"], f"runs/t5x/{command}.gin", [])
     text = configuration.read(files, (), embedded.FOLDERS)
     required = configuration.MacroRead(configuration.REQUIRED)
@@ -65,6 +66,18 @@ def test_periods_that_t5x_would_refuse_are_told_by_their_names():
     assert periods.eval_period(30, 20, 60, split=None) == 60
 
 
+def test_the_newest_checkpoint_is_evaluated_unless_one_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds none\. .* --gin\.CHECKPOINT_PATH="):
+        launch.checkpoint(str(tmp_path))
+    flat = {"encoder/encoder_norm/scale": np.ones(3, np.float32)}
+    for step in (9, 10):
+        t5x_checkpoint.write(tmp_path, arrays.in_memory(flat), step=step, layout="orbax")
+    assert launch.checkpoint(str(tmp_path)) == f"{tmp_path}/checkpoint_10"
+    assert launch.checkpoint(str(tmp_path), "elsewhere/checkpoint_9/") == "elsewhere/checkpoint_9"
+    folder = launch.output_dir("run/", "infer", "test", "checkpoint_9", adapters="of/mine/")
+    assert folder == "run/infer_test/mine"
+
+
 def test_without_a_split_nothing_is_evaluated():
     with pytest.raises(ValueError, match=r"EVAL_SPLIT must name .* got None.* --gin\.EVAL_SPLIT="):
-        launch.output_dir("/nowhere", "eval", None)
+        launch.output_dir("/nowhere", "eval", None, "/nowhere/checkpoint_3")

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -86,6 +87,27 @@ def test_both_runners_take_the_same_steps(tmp_path):
     np.testing.assert_allclose([t5x[step] for step in range(1, 21)], own, rtol=1e-6)
 
 
+def test_a_run_that_is_told_to_stop_saves_where_it_stands(tmp_path):
+    macros = {**MACROS, "TRAIN_STEPS": 2000, "CHECKPOINT_PERIOD": 2000, "EVAL_SPLIT": None}
+    command = [*hyperdecoders("train", tmp_path, **macros), "--runner=t5x"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "[7] collection=train accuracy" in line:
+                process.send_signal(signal.SIGTERM)
+                break
+        log = process.stderr.read()
+    assert process.returncode == 0, log[-4000:]
+    assert "Stopped and saved. The same command continues." in log
+    last = max(losses_of(log))
+    # The one before the first step is kept as well.
+    assert {path.name for path in tmp_path.glob("checkpoint_*")} == {
+        "checkpoint_0",
+        f"checkpoint_{last}",
+    }
+    (position,) = (tmp_path / f"checkpoint_{last}" / "dataset").glob("train_ds-*")
+    assert json.loads(position.read_text())["step"] == last
+
+
 def test_a_continued_run_equals_an_unbroken_one(unbroken, tmp_path):
     model_dir, log = unbroken
     continued = tmp_path / "continued"
@@ -110,21 +132,20 @@ def test_what_is_frozen_stays_and_nothing_else(unbroken):
 
 def test_evaluation_gives_the_metrics_of_training(unbroken):
     model_dir, _ = unbroken
-    path = f"{model_dir}/checkpoint_{TRAIN_STEPS}"
-    start(*hyperdecoders("eval", model_dir, CHECKPOINT_PATH=path, **MACROS), "--runner=t5x")
+    start(*hyperdecoders("eval", model_dir, **MACROS), "--runner=t5x")
+    folder = f"{model_dir}/eval_validation/checkpoint_{TRAIN_STEPS}/inference_eval"
     for task in ("demo_find", "demo_topic"):
         name = f"{task}-{TRAIN_STEPS:06}.jsonl"
-        assert jsonl(f"{model_dir}/eval_validation/inference_eval/{name}") == jsonl(
-            f"{model_dir}/inference_eval/{name}"
-        )
+        assert jsonl(f"{folder}/{name}") == jsonl(f"{model_dir}/inference_eval/{name}")
 
 
 def test_prediction_gives_the_texts_of_evaluation(unbroken):
     model_dir, _ = unbroken
     macros = {"BATCH_SIZE": 8, "INFER_SPLIT": "validation", "MODEL_DIR": str(model_dir)}
-    start(*plain_t5x("infer", CHECKPOINT_PATH=f"{model_dir}/checkpoint_{TRAIN_STEPS}", **macros))
+    start(*plain_t5x("infer", **macros))
+    folder = model_dir / "infer_validation" / f"checkpoint_{TRAIN_STEPS}"
     for task in ("demo_find", "demo_topic"):
-        (file,) = (model_dir / "infer_validation").glob(f"{task}-*-of-00001")
+        (file,) = folder.glob(f"{task}-*-of-00001")
         lines = jsonl(model_dir / "inference_eval" / f"{task}-{TRAIN_STEPS:06}.jsonl")
         texts = [line["prediction"] for line in lines]
         assert [line["prediction"] for line in jsonl(file)[:NUM_EXAMPLES]] == texts
