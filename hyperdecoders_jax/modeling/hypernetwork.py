@@ -29,7 +29,7 @@ Written = dict[str, dict[str, Array]]
 
 
 class PooledMLP(nn.Module):
-    """Two dense layers between the pooled states and the hypernetwork."""
+    """Two dense layers between the pooled states and the hypernetwork, cut as its heads are."""
 
     dtype: DTypeLike
 
@@ -39,7 +39,9 @@ class PooledMLP(nn.Module):
         init = initializers.linear(emb_dim)
 
         def dense(name):
-            return layers.Dense(emb_dim, ("hyper_in", "embed"), self.dtype, init, init, name=name)
+            return layers.Dense(
+                emb_dim, ("hyper_in", "hyper_out"), self.dtype, init, init, name=name
+            )
 
         return dense("dense_1")(nn.relu(dense("dense_0")(pooled)))
 

@@ -108,8 +108,10 @@ def logical_axis_rules(
 ) -> Rules:
     """Returns T5X's rules and those of new parameters, for `PjitPartitioner.logical_axis_rules`.
 
-    A hypernetwork's heads are cut over the model axis, whose size must then divide them: a head
-    of a bias has as many features as the adapter's bottleneck. Adapters are small and stay whole.
+    What a hypernetwork's layers put out is cut over the model axis, whose size must then divide it:
+    a head of a bias has as many features as the adapter's bottleneck. Learned adapters are small
+    and stay whole; those of many tasks are not, and the additional rule `("bottleneck", "model")`
+    cuts them, for more communication in every layer.
 
     Args:
         activation_partitioning_dims: 1 or 2, T5X's.
@@ -128,6 +130,7 @@ def logical_factor_rules() -> dict:
     """Returns T5X's rules and those of new parameters, for `Adafactor.logical_factor_rules`."""
     dim = adafactor.FactorDim
     return {
+        **dict.fromkeys((name for name, _ in own.LOGICAL_AXIS_RULES), dim.NONE),
         **adafactor.standard_logical_factor_rules(),
         **dict.fromkeys(_BATCHES, dim.BATCH),
         **dict.fromkeys(_ROWS, dim.ROW),
