@@ -603,15 +603,17 @@ def at_home(path: str | None) -> str | None:
 
 def _saved_config(args: argparse.Namespace) -> str:
     """The configuration that a training run left in its model directory."""
+    from hyperdecoders_jax import configuration
+
     saved = os.path.join(args.model_dir or "", SAVED_CONFIG)
-    if args.command == "train" or args.model_dir is None or not os.path.isfile(saved):
+    if args.command == "train" or args.model_dir is None or not configuration.is_file(saved):
         where = "" if args.model_dir is None else f", and {saved} does not exist"
         raise UsageError(
             f"{args.command} needs a configuration; got no --gin_file{where}. Pass "
             f"--gin_file=experiments/NAME.gin"
             + ("." if args.command == "train" else ", or the --model_dir of a training run.")
         )
-    return os.path.abspath(saved)
+    return absolute(saved)
 
 
 def add_own_data(

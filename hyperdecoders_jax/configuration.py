@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gin
+from etils import epath
 from gin import config as gin_config
 from gin import config_parser
 
@@ -190,16 +191,17 @@ def find_file(name: str, folders: Sequence[str], included_by: str | None = None)
     """The path of a gin file.
 
     Args:
-      name: an absolute path, or one relative to a searched folder.
+      name: an absolute path or a URL, or a path relative to a searched folder.
       folders: what `search_path` gives.
       included_by: the file that includes it, for the message.
 
     Raises:
       ConfigurationError: no searched folder has it.
     """
-    tried = [name] if os.path.isabs(name) else [os.path.join(folder, name) for folder in folders]
+    is_absolute = os.path.isabs(name) or "://" in name
+    tried = [name] if is_absolute else [os.path.join(folder, name) for folder in folders]
     for path in tried:
-        if os.path.isfile(path):
+        if is_file(path):
             return path
     where = f" (included by {included_by})" if included_by else ""
     searched = ", ".join(os.path.abspath(os.path.dirname(path) or ".") for path in tried)
@@ -208,6 +210,24 @@ def find_file(name: str, folders: Sequence[str], included_by: str | None = None)
         f"{nearest.hint(name, _known_files(name, folders))} `--gin_search_paths` adds folders; "
         f"the package's own files are in {package_config_folder()}."
     )
+
+
+def is_file(path: str) -> bool:
+    """Whether there is a file, on this machine or in a bucket.
+
+    Raises:
+      ConfigurationError: the bucket cannot be asked.
+    """
+    try:
+        return epath.Path(path).is_file()
+    except KeyError:  # What etils says of addresses of other kinds.
+        return False
+    # Remote file systems raise errors of their own.
+    except Exception as error:
+        raise ConfigurationError(
+            f"A bucket must answer; {path} gave {type(error).__name__}: {error}. Check its name, "
+            "your rights and the network."
+        ) from error
 
 
 def _known_files(name: str, folders: Sequence[str]) -> list[str]:
@@ -338,7 +358,7 @@ def _read_file(
             f"{' -> '.join(open_files)}. Remove one of these includes."
         )
     file = SourceFile(name, path, [], [], [], [])
-    with open(path, encoding="utf-8") as lines:
+    with epath.Path(path).open(encoding="utf-8") as lines:
         for statement, recorder in _statements(lines, name):
             location = statement.location
             place = Place(name, location.line_num, location.line_content.strip())
@@ -865,7 +885,7 @@ def _gin_search_path(folders: Sequence[str]) -> Iterator[None]:
     before = list(prefixes), list(readers)
     prefixes[:] = folders
     # gin's reader of Python resources logs an error for every folder that lacks a file.
-    readers[:] = [(open, os.path.isfile)]
+    readers[:] = [(lambda path: epath.Path(path).open(), is_file)]
     try:
         yield
     finally:

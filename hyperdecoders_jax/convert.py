@@ -163,11 +163,12 @@ def split_format(flag: str, text: str, formats: Sequence[str]) -> tuple[str | No
 
 def detect(path: str) -> str:
     """The name of the format that is at `path`; see `conversion.detect`."""
+    from hyperdecoders_jax import configuration
     from hyperdecoders_jax.interop import adapter_folder, conversion
 
     if adapter_folder.is_adapter_folder(path):
         return ADAPTERS
-    if os.path.isfile(os.path.join(path, cli.SAVED_CONFIG)):
+    if configuration.is_file(os.path.join(path, cli.SAVED_CONFIG)):
         return RUN
     return conversion.detect(path)
 
@@ -198,8 +199,10 @@ def _check_options(
 
 def read_run(model_dir: str, step: str) -> Run:
     """Loads a checkpoint of a training run, as its own configuration says."""
+    from hyperdecoders_jax import configuration
+
     saved = os.path.join(model_dir, cli.SAVED_CONFIG)
-    if not os.path.isfile(saved):
+    if not configuration.is_file(saved):
         raise cli.UsageError(
             f"A training run must have left its {cli.SAVED_CONFIG}; there is no {saved}. Name the "
             "--model_dir of the run."
@@ -207,7 +210,7 @@ def read_run(model_dir: str, step: str) -> Run:
     which = step if step in ("best", "last") else _to_number(step)
     cli.start_tensorflow()  # The run's vocabulary needs it.
     bindings = [f"MODEL_DIR = {model_dir!r}", f"CHECKPOINT_STEP = {which!r}"]
-    return _call([os.path.abspath(saved)], bindings, [], open_run)
+    return _call([cli.absolute(saved)], bindings, [], open_run)
 
 
 def _to_number(step: str) -> int:

@@ -4,6 +4,7 @@ import re
 
 import gin
 import pytest
+from etils.epath import backend
 
 from hyperdecoders_jax import configuration, train
 from hyperdecoders_jax.modeling import config
@@ -39,6 +40,37 @@ def flags(*arguments):
 def bound(name):
     value = gin.query_parameter(name)
     return value.scoped_configurable_fn() if hasattr(value, "scoped_configurable_fn") else value
+
+
+def test_a_file_may_be_in_a_bucket(folder, monkeypatch):
+    class Bucket(type(backend.os_backend)):
+        """The folder under another name, in place of a network."""
+
+        def isdir(self, path):
+            return super().isdir(self.here(path))
+
+        def exists(self, path):
+            return super().exists(self.here(path))
+
+        def open(self, path, mode):
+            return super().open(self.here(path), mode)
+
+        def here(self, path):
+            if "closed" in path:
+                raise RuntimeError("no rights")
+            return path.replace("gs://bucket", str(folder))
+
+    monkeypatch.setattr(backend, "tf_backend", Bucket())
+    (folder / "all.gin").write_text("include 'gs://bucket/model.gin'\nLABEL_SMOOTHING = 0.3\n")
+    configuration.parse(["gs://bucket/all.gin"])
+    assert bound("losses.LossConfig.label_smoothing") == 0.3
+    for path, message in {
+        "gs://bucket/any.gin": "'gs://bucket/any.gin' is in none of",
+        "https://a.b/all.gin": "'https://a.b/all.gin' is in none of",
+        "gs://closed/all.gin": "A bucket must answer; .* gave RuntimeError: no rights. Check its",
+    }.items():
+        with pytest.raises(configuration.ConfigurationError, match=message):
+            configuration.parse([path])
 
 
 def test_flags_bind_after_files(folder):
