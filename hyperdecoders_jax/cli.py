@@ -73,7 +73,7 @@ formats:
   original         a folder of the original Hyperdecoders: config.json and pytorch_model.bin
   t5x, t5x_orbax   a folder with checkpoint_<step> in it, T5X's own layout or Orbax's
   safetensors      parameters in the package's names: FILE.safetensors, or a folder of shards
-  run              to read: the model directory of a training run
+  run              to read: the model directory of a training run, under T5X, too
   adapters         a folder of what a run trained, for hyperdecoders_jax.load; to write, from a run
 
 Without FORMAT the files of --from tell it.
