@@ -3,7 +3,7 @@
 `PjitPartitioner` cuts a run's devices into copies of the model, and arrays by the names of their
 axes. Everywhere `MODEL_PARALLEL` is how many devices share one copy of the model:
 
-    PjitPartitioner.num_partitions = %MODEL_PARALLEL
+    PjitPartitioner.num_partitions = @partitioning.num_partitions()
     PjitPartitioner.model_parallel_submesh = @partitioning.model_parallel_submesh()
 
     devices               what T5X makes of `num_partitions` alone
@@ -12,8 +12,8 @@ axes. Everywhere `MODEL_PARALLEL` is how many devices share one copy of the mode
     CPU                   all devices of a process share a model, whatever the number
     GPU                   a mesh
 
-A user's own submesh, such as (4, 1, 1, 1), counts in place of ours, and None leaves the mesh to
-T5X. It logs that at most one of the two arguments should be set, and takes the submesh.
+One of the two is None, as T5X wants it. A user's own submesh, such as (4, 1, 1, 1), counts in place
+of ours.
 
 The rules of T5's parameters are T5X's, and those of new parameters the ones of our own runner.
 """
@@ -40,6 +40,15 @@ _ROWS = ("hyper_in", "hyper_hidden")
 _COLUMNS = ("bottleneck", "hyper_out")
 
 
+def num_partitions(model_parallel: int) -> int | None:
+    """Returns how many devices share a copy of the model, where T5X's mesh needs only that: GPUs.
+
+    Args:
+        model_parallel: the macro MODEL_PARALLEL.
+    """
+    return model_parallel if jax.devices()[0].platform == "gpu" else None
+
+
 def model_parallel_submesh(
     num_partitions: int, devices: Sequence[jax.Device] | None = None
 ) -> base.TpuMesh | None:
@@ -58,8 +67,8 @@ def model_parallel_submesh(
         devices: of one slice; None: all of the run.
 
     Returns:
-        (x, y, z, cores); on CPUs (processes, devices of a process, 1, 1). On GPUs None: there T5X
-        takes `num_partitions` alone.
+        (x, y, z, cores); on CPUs (processes, devices of a process, 1, 1). On GPUs None: there
+        `num_partitions` says it.
 
     Raises:
         ValueError: such tiles do not fill the slice.

@@ -29,7 +29,7 @@ class Run:
         model = model or tiny.make_model(dropout_rate=0.0)
         self.model = HyperdecoderModel(model, VOCABULARY, VOCABULARY, optimizer_def)
         self.partitioner = partitioning.PjitPartitioner(
-            num_model,
+            rules.num_partitions(num_model),
             rules.model_parallel_submesh(num_model),
             logical_axis_rules=rules.logical_axis_rules(),
         )
