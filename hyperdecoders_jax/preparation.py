@@ -166,27 +166,6 @@ def identity(
     )
 
 
-def order_settings(
-    data: pipeline.PipelineConfig, report: Mapping[str, pipeline.TaskReport], dropout_seed: int
-) -> dict[str, Any]:
-    """What defines the order of a run's data and its noise; a position holds under these alone."""
-    return {
-        "seed": data.seed,
-        "dropout_seed": dropout_seed,
-        "batch_size": data.batch_size,
-        "task_feature_lengths": {
-            name: data.task_feature_lengths[name] for name in mixtures.FEATURES
-        },
-        "split": data.split,
-        "use_cached": data.use_cached,
-        "shuffle": data.shuffle,
-        "shuffle_buffer_size": data.shuffle_buffer_size,
-        "examples_per_turn": data.examples_per_turn,
-        "mixing_rates": {name: task.mixing.rate for name, task in report.items()},
-        "num_examples": {name: task.mixing.num_examples for name, task in report.items()},
-    }
-
-
 def check_decoding(model: Model, max_len: int, generation: Generation | None = None) -> None:
     """Checks that a text of the fewest tokens fits into the length of generated texts.
 
@@ -341,7 +320,7 @@ def check_newest_checkpoint(
 
     Raises:
       ValueError: it holds a run of T5X, one of another model, task list or vocabulary, or one of
-        other `order_settings`.
+        other `pipeline.order_settings`.
     """
     checkpoints = _reader(model_dir)
     if isinstance(checkpoints, T5XCheckpoints):

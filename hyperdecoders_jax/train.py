@@ -119,7 +119,8 @@ def train(
             predict_fn, score_fn = predictor.bind(params)
             return evaluate_tasks(predict_fn, step, score_fn)
 
-    settings = preparation.order_settings(data, report, trainer_config.seed)
+    order = pipeline.order_settings(data, report)
+    settings = {**order, "dropout_seed": trainer_config.seed}
     preparation.check_newest_checkpoint(model_dir, model, batches.task_names, fingerprint, settings)
 
     start = preparation.load_start(model, trainable, initial_checkpoint_path, random_seed)

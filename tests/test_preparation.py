@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 
 from hyperdecoders_jax import preparation
-from hyperdecoders_jax.data import mixtures, pipeline
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig
 from hyperdecoders_jax.decoding.sampling import GreedyConfig
 from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.training import checkpoint, partitioning
+from hyperdecoders_jax.training import partitioning
 from tests import tiny
 
 GENERATION = {"summary": (6, 3), "label": (2, 1)}
@@ -23,10 +22,6 @@ def model():
 @pytest.fixture(scope="module")
 def params(model):
     return model.init(jax.random.key(0))
-
-
-def report_of(num_examples):
-    return pipeline.TaskReport(mixtures.MixingRow(1.0, num_examples), 9, 7, 3, 0)
 
 
 def predict_fn_of(model, params, generation):
@@ -47,17 +42,6 @@ def test_a_task_is_decoded_with_its_own_length_and_beams(model, params):
     for task, (decoding, max_len) in decodings.items():
         expected = Model(model.config, decoding=decoding).predict(params, batch, max_len=max_len)
         np.testing.assert_array_equal(predict(batch, task).tokens, expected.tokens)
-
-
-def test_a_run_is_not_continued_on_data_that_have_grown():
-    data = pipeline.PipelineConfig("mail", {"inputs": 8, "targets": 4})
-    settings = [
-        preparation.order_settings(data, {"mail": report_of(num_examples)}, dropout_seed=0)
-        for num_examples in (200, 201)
-    ]
-    checkpoint.check_settings(settings[0], settings[0], "here")
-    with pytest.raises(ValueError, match=r"num_examples.mail is 200 there and 201 here"):
-        checkpoint.check_settings(*settings, "here")
 
 
 @pytest.mark.parametrize("wrong", [(1, 1), (5, 0), 5, (5,), ("5", 1)])

@@ -771,6 +771,29 @@ def preflight(
     }
 
 
+def order_settings(config: PipelineConfig, report: Mapping[str, TaskReport]) -> dict[str, Any]:
+    """What defines the order of a run's data, as JSON; a position holds under these alone.
+
+    Args:
+      config: what is read.
+      report: of `preflight`.
+    """
+    return {
+        "seed": config.seed,
+        "batch_size": config.batch_size,
+        "task_feature_lengths": {
+            name: config.task_feature_lengths[name] for name in mixtures.FEATURES
+        },
+        "split": config.split,
+        "use_cached": config.use_cached,
+        "shuffle": config.shuffle,
+        "shuffle_buffer_size": config.shuffle_buffer_size,
+        "examples_per_turn": config.examples_per_turn,
+        "mixing_rates": {name: task.mixing.rate for name, task in report.items()},
+        "num_examples": {name: task.mixing.num_examples for name, task in report.items()},
+    }
+
+
 def _check_vocabulary(task: seqio.Task, vocab_size: int, is_small_allowed: bool) -> None:
     for name in mixtures.FEATURES:
         vocabulary = task.output_features[name].vocabulary

@@ -2,7 +2,8 @@
 
 T5X's own `utils.get_dataset` begins anew when a run is continued, or saves TensorFlow's buffers.
 Ours gives both runners the same batches in the same order, and its position is a small file in
-T5X's checkpoint: a run that was stopped sees what it would have seen.
+T5X's checkpoint: a run that was stopped sees what it would have seen. Beside it stands what the
+checkpoint belongs to, which T5X does not keep, and which must be the same when a run is continued.
 
 Source: t5x/train.py, for the interface; clu/data/dataset_iterator.py, for that of an iterator.
 """
@@ -13,6 +14,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,8 +23,11 @@ from clu.data import dataset_iterator
 from etils import epath
 from t5x import utils
 
-from hyperdecoders_jax.data import mixtures, pipeline
+from hyperdecoders_jax.data import mixtures, pipeline, vocabulary
 from hyperdecoders_jax.data.pipeline import PipelineConfig
+from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.training import checkpoint
+from hyperdecoders_jax.training.checkpoint import Identity
 from hyperdecoders_jax.types import Batch
 
 
@@ -33,7 +38,7 @@ def get_dataset(
     feature_converter_cls: Callable[..., seqio.FeatureConverter],
     *,
     pipeline_config: PipelineConfig,
-    vocab_size: int,
+    model: Model,
 ) -> BatchIterator:
     """Reads the training data, for `train_script.train.get_dataset_fn`; checks them before.
 
@@ -43,7 +48,7 @@ def get_dataset(
       num_shards: how many parts there are.
       feature_converter_cls: the model's, which refuses packing.
       pipeline_config: what is read, and in which order.
-      vocab_size: of the model.
+      model: that is trained.
 
     Raises:
       ValueError: the data do not fit the model, are not there, or would be packed, or several
@@ -58,8 +63,18 @@ def get_dataset(
             "or bind train.get_dataset_fn to T5X's @utils.get_dataset."
         )
     pipeline_config = dataclasses.replace(pipeline_config, batch_size=cfg.batch_size)
-    pipeline.preflight(pipeline_config, vocab_size=vocab_size)
-    return BatchIterator(pipeline_config, shard_id, num_shards)
+    report = pipeline.preflight(pipeline_config, vocab_size=model.config.vocab_size)
+    provider = mixtures.get_mixture_or_task(pipeline_config.mixture_or_task_name)
+    task_names = mixtures.resolve_task_names(provider, pipeline_config.task_names)
+    identity = checkpoint.Identity(
+        task_names=task_names,
+        model=checkpoint.describe_model(model.for_tasks(task_names).config),
+        vocabulary_fingerprint=vocabulary.fingerprint(
+            provider.output_features["inputs"].vocabulary
+        ),
+    )
+    settings = pipeline.order_settings(pipeline_config, report)
+    return BatchIterator(pipeline_config, shard_id, num_shards, identity, settings)
 
 
 class BatchIterator(dataset_iterator.DatasetIterator):
@@ -69,9 +84,19 @@ class BatchIterator(dataset_iterator.DatasetIterator):
       config: what to read.
       shard_id: which part of every batch.
       num_shards: number of parts.
+      identity: what a checkpoint belongs to.
+      settings: that define the order; see `pipeline.order_settings`.
     """
 
-    def __init__(self, config: PipelineConfig, shard_id: int = 0, num_shards: int = 1):
+    def __init__(
+        self,
+        config: PipelineConfig,
+        shard_id: int = 0,
+        num_shards: int = 1,
+        identity: Identity = checkpoint.UNKNOWN,
+        settings: Mapping[str, Any] | None = None,
+    ):
+        self._identity, self._settings = identity, settings
         self._batches = pipeline.TrainIterator(config, shard_id, num_shards)
         lengths, rows = config.task_feature_lengths, config.batch_size // num_shards
         inputs, targets = ((rows, lengths[name]) for name in mixtures.FEATURES)
@@ -93,7 +118,7 @@ class BatchIterator(dataset_iterator.DatasetIterator):
         return self._shapes
 
     def save(self, filename: str | epath.Path) -> None:
-        """Writes where the batches before a checkpoint's step ended.
+        """Writes where the batches before a checkpoint's step ended, and of which run they are.
 
         Raises:
           ValueError: the checkpoint is of another step than the data.
@@ -106,15 +131,20 @@ class BatchIterator(dataset_iterator.DatasetIterator):
                 f"{step}, and {self._positions[-1]['step']} batches were read. Start in a new "
                 "MODEL_DIR, without a step of the initial checkpoint."
             )
-        epath.Path(filename).write_text(json.dumps(of_step[0]))
+        run = {"identity": self._identity.to_json(), "settings": self._settings}
+        epath.Path(filename).write_text(json.dumps({**run, "position": of_step[0]}))
 
     def restore(self, filename: str | epath.Path) -> None:
         """Continues behind the position in a file of `save`.
 
         Raises:
-          ValueError: it is of another mixture, or of another number of processes.
+          ValueError: it is of another model, task list, vocabulary, mixture, order or number of
+            processes.
         """
-        self._batches.restore(json.loads(epath.Path(filename).read_text()))
+        run, where = json.loads(epath.Path(filename).read_text()), str(filename)
+        checkpoint.check_same(checkpoint.identity_of(run), self._identity, where)
+        checkpoint.check_settings(run["settings"], self._settings, where)
+        self._batches.restore(run["position"])
         self._positions = [self._batches.position()]
 
     # What T5X still calls it.

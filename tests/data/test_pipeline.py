@@ -12,7 +12,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperdecoders_jax.data import pipeline
+from hyperdecoders_jax.data import mixtures, pipeline
+from hyperdecoders_jax.training import checkpoint
 from tests.data.conftest import _make_task
 
 LENGTHS = {"inputs": 8, "targets": 3}
@@ -297,6 +298,18 @@ def test_the_position_of_another_run_is_refused():
         pytest.raises(ValueError, match=r"process_index=0.*process_index=1.*Resume with as many"),
     ):
         other.restore(position)
+
+
+def test_a_run_is_not_continued_on_data_that_have_grown():
+    data = pipeline.PipelineConfig("mail", {"inputs": 8, "targets": 4})
+    settings = []
+    for num_examples in (200, 201):
+        row = mixtures.MixingRow(1.0, num_examples)
+        report = {"mail": pipeline.TaskReport(row, 9, 7, 3, 0)}
+        settings.append(pipeline.order_settings(data, report))
+    checkpoint.check_settings(settings[0], settings[0], "here")
+    with pytest.raises(ValueError, match=r"num_examples.mail is 200 there and 201 here"):
+        checkpoint.check_settings(*settings, "here")
 
 
 def test_a_position_past_the_end_of_the_data_is_an_error():

@@ -1,5 +1,7 @@
 """T5X trains on the batches of our pipeline, and continues where a checkpoint left them."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from t5x import utils
 from hyperdecoders_jax.data import pipeline
 from hyperdecoders_jax.data.feature_converter import TaskIdFeatureConverter
 from hyperdecoders_jax.data.pipeline import PipelineConfig
+from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.t5x import data
+from tests import tiny
 from tests.data.conftest import make_task, register
 
 __all__ = ["make_task", "register"]
@@ -28,6 +32,10 @@ def config(make_task):
     tasks = [make_task("small", 5), make_task("large", 23)]
     mixture = seqio.Mixture("unequal", [(task, i + 1.0) for i, task in enumerate(tasks)])
     return PipelineConfig(mixture, LENGTHS, batch_size=6, seed=3, is_small_vocabulary_allowed=True)
+
+
+def make_model(vocab_size=384, **config):
+    return Model(tiny.make_config(vocab_size=vocab_size, **config))
 
 
 def dataset_config(config, pack=False):
@@ -71,6 +79,27 @@ def test_a_checkpoint_holds_the_place_behind_the_batches_of_its_steps(config, tm
             np.testing.assert_array_equal(found[feature], array)
 
 
+def test_a_checkpoint_of_another_run_is_an_error(config, tmp_path):
+    def batches_of(model=None, **changes):
+        changed = dataclasses.replace(config, **changes)
+        converter = TaskIdFeatureConverter
+        model = model or make_model()
+        return data.get_dataset(
+            dataset_config(config), 0, 1, converter, pipeline_config=changed, model=model
+        )
+
+    path = tmp_path / "checkpoint_0"
+    batches_of().save(path)
+    batches_of(seed=3).restore(path)
+    with pytest.raises(ValueError, match=r"other settings, .*checkpoint_0: seed is 3 there and 4"):
+        batches_of(seed=4).restore(path)
+    with pytest.raises(ValueError, match=r"task_names is \['large', 'small'\] there and \['small'"):
+        batches_of(task_names=("small", "large")).restore(path)
+    other = make_model(decoder="manual")
+    with pytest.raises(ValueError, match=r"another model, .*decoder_adapter.source is"):
+        batches_of(other).restore(path)
+
+
 def test_a_checkpoint_of_another_step_is_an_error(config, tmp_path):
     batches = data.BatchIterator(config)
     next(batches)
@@ -80,18 +109,19 @@ def test_a_checkpoint_of_another_step_is_an_error(config, tmp_path):
 
 def test_the_batch_size_is_t5x_s_and_data_are_checked(config):
     converter = TaskIdFeatureConverter
-    options = {"pipeline_config": config, "vocab_size": 384}
+    options = {"pipeline_config": config, "model": make_model()}
     found = data.get_dataset(dataset_config(config), 1, 2, converter, **options)
     assert found.element_spec["encoder_input_tokens"].shape == (2, 9)
+    options["model"] = make_model(vocab_size=20)
     with pytest.raises(ValueError, match="vocab_size=20"):
-        data.get_dataset(dataset_config(config), 0, 1, converter, **{**options, "vocab_size": 20})
+        data.get_dataset(dataset_config(config), 0, 1, converter, **options)
 
 
 def test_packing_is_refused(config):
     with pytest.raises(ValueError, match=r"got pack=True, .* Set pack=False"):
         data.get_dataset(
             dataset_config(config, pack=True), 0, 1, TaskIdFeatureConverter,
-            pipeline_config=config, vocab_size=384,
+            pipeline_config=config, model=make_model(),
         )  # fmt: skip
 
 
@@ -100,7 +130,7 @@ def test_processes_that_would_share_rows_are_refused(config, monkeypatch):
     with pytest.raises(ValueError, match=r"got 4 processes for 2 parts .* Lower MODEL_PARALLEL"):
         data.get_dataset(
             dataset_config(config), 0, 2, TaskIdFeatureConverter,
-            pipeline_config=config, vocab_size=384,
+            pipeline_config=config, model=make_model(),
         )  # fmt: skip
 
 

@@ -105,7 +105,7 @@ def test_a_run_that_is_told_to_stop_saves_where_it_stands(tmp_path):
         f"checkpoint_{last}",
     }
     (position,) = (tmp_path / f"checkpoint_{last}" / "dataset").glob("train_ds-*")
-    assert json.loads(position.read_text())["step"] == last
+    assert json.loads(position.read_text())["position"]["step"] == last
 
 
 def test_a_continued_run_equals_an_unbroken_one(unbroken, tmp_path):
