@@ -52,10 +52,10 @@ def all_by_adamw():
 OPTIMIZERS = {f.__name__: f for f in (adapters_by_adafactor, all_by_adamw)}
 
 
-def start(folder, num_devices, meshes, port=None, index=0):
+def start(folder, num_devices, meshes, continued=(), port=None, index=0):
     """Starts this file as a program; see `main`."""
-    folder.mkdir(exist_ok=True)
-    arguments = {"folder": str(folder), "meshes": meshes, "port": port, "index": index}
+    arguments = {"folder": str(folder), "meshes": meshes, "continued": continued}
+    arguments |= {"port": port, "index": index}
     flags = (
         f"--xla_force_host_platform_device_count={num_devices} --xla_backend_optimization_level=0"
     )
@@ -74,7 +74,7 @@ def losses(folder, *processes):
     """By mesh and optimiser, the same in all processes."""
     try:
         for index, process in enumerate(processes):
-            assert process.wait(timeout=300) == 0, (folder / f"log_{index}").read_text()
+            assert process.wait(timeout=600) == 0, (folder / f"log_{index}").read_text()
     finally:
         for process in processes:
             process.kill()
@@ -106,7 +106,7 @@ def test_the_losses_tell_of_training(expected):
 
 
 def test_eight_devices_have_the_losses_of_one(expected, tmp_path):
-    found = losses(tmp_path, start(tmp_path, 8, [1, 2, 4]))
+    found = losses(tmp_path, start(tmp_path, 8, [1, 2, 4], continued=[2]))
     assert set(found) == {"1", "2", "4", "1, then 2"}
     assert_equal_on_meshes(found, expected)
 
@@ -116,28 +116,33 @@ def test_two_processes_have_the_losses_of_one_device(expected, tmp_path):
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     # Of the last mesh, either process holds a half of the model.
-    meshes = [1, 2, 4, 8]
-    found = losses(tmp_path, *[start(tmp_path, 4, meshes, port, i) for i in range(2)])
-    assert set(found) == {"1", "2", "4", "8", "1, then 2"}
+    processes = [start(tmp_path, 4, [1], [2, 4, 8], port, i) for i in range(2)]
+    found = losses(tmp_path, *processes)
+    assert set(found) == {"1", "1, then 2", "1, then 4", "1, then 8"}
     assert_equal_on_meshes(found, expected)
 
 
-def main(folder, meshes, port, index):
-    """Writes the losses of training on each mesh, and of a run that is continued on another."""
+def main(folder, meshes, continued, port, index):
+    """Writes the losses of training on each mesh, and of going on from the first step elsewhere."""
     if port is not None:
         jax.distributed.initialize(f"localhost:{port}", 2, index)
     found = collections.defaultdict(dict)
     for name, make in OPTIMIZERS.items():
-        by_mesh = {num_model: runs.Run(make(), make_model(), num_model) for num_model in meshes}
-        for num_model, run in by_mesh.items():
+        by_mesh = {n: runs.Run(make(), make_model(), n) for n in {*meshes, *continued}}
+        for num_model in meshes:
             found[str(num_model)][name] = of_mesh = []
+            run = by_mesh[num_model]
             run.train(run.from_scratch(), range(NUM_STEPS), of_mesh)
-        if len(meshes) > 1:
-            found["1, then 2"][name] = of_both = []
-            half = by_mesh[1].train(by_mesh[1].from_scratch(), range(2), of_both)
-            path = by_mesh[1].save(f"{folder}/{name}", half)
-            half = by_mesh[2].resume(path, checkpoints.own_checkpoint())
-            by_mesh[2].train(half, range(2, NUM_STEPS), of_both)
+        if not continued:
+            continue
+        of_first = []
+        run = by_mesh[meshes[0]]
+        path = run.save(f"{folder}/{name}", run.train(run.from_scratch(), [0], of_first))
+        for num_model in continued:
+            found[f"{meshes[0]}, then {num_model}"][name] = of_both = [*of_first]
+            run = by_mesh[num_model]
+            state = run.resume(path, checkpoints.own_checkpoint(folder))
+            run.train(state, range(1, NUM_STEPS), of_both)
     pathlib.Path(folder, f"losses_{index}").write_text(json.dumps(found))
 
 
