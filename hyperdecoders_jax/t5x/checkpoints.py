@@ -21,16 +21,28 @@ from hyperdecoders_jax.interop import adapter_folder, conversion, names, t5x_che
 from hyperdecoders_jax.interop.adapter_folder import Description
 from hyperdecoders_jax.interop.arrays import Arrays
 from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.training import checkpoint
+from hyperdecoders_jax.training import checkpoint, trainer
 from hyperdecoders_jax.types import PyTree
 
 
-def own_checkpoint() -> utils.RestoreCheckpointConfig:
+def own_checkpoint(model_dir: str) -> utils.RestoreCheckpointConfig:
     """Returns `CheckpointConfig.restore` of training: nothing but what the run itself has written.
 
     A run is continued from the newest checkpoint in its folder, with its step, its optimiser and
     its place in the data.
+
+    Args:
+        model_dir: of the run.
+
+    Raises:
+        ValueError: it holds a run of the package's own runner, whose files T5X would replace.
     """
+    if steps := trainer.open_checkpoints(model_dir).steps():
+        raise ValueError(
+            f"A model directory must hold the run of one runner; {model_dir} has checkpoints of "
+            f"the package's own, of steps {steps}. Leave out --runner=t5x, or name another "
+            "--model_dir."
+        )
     return utils.RestoreCheckpointConfig(path=(), state_transformation_fns=(_take_own,))
 
 

@@ -12,8 +12,6 @@ import gin
 from clu import metric_writers
 from t5x import gin_utils
 
-from hyperdecoders_jax.training import trainer
-
 
 def write(
     model_dir: str,
@@ -29,16 +27,7 @@ def write(
       summary_writer: gets the same text; None: there is none.
       step: of the run.
       task_names: the ordered list that numbers tasks.
-
-    Raises:
-      ValueError: the folder holds a run of the package's own runner, whose configuration it has.
     """
-    if steps := trainer.open_checkpoints(model_dir).steps():
-        raise ValueError(
-            f"A model directory must hold the run of one runner; {model_dir} has checkpoints of "
-            f"the package's own, of steps {steps}. Leave out --runner=t5x, or name another "
-            "--model_dir."
-        )
     done = {"TASK_NAMES": tuple(task_names), "FROZEN_DTYPE": "float32"}
     with gin.unlock_config():
         for name, value in done.items():

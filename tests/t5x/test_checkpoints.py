@@ -15,7 +15,7 @@ from hyperdecoders_jax.interop import adapter_folder, arrays, names, t5x_checkpo
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.config import AdapterConfig
 from hyperdecoders_jax.t5x import checkpoints, optimizers
-from hyperdecoders_jax.training import checkpoint, optimizer, schedules
+from hyperdecoders_jax.training import checkpoint, optimizer, schedules, trainer
 from hyperdecoders_jax.training.trainable import TrainableConfig
 from tests.t5x import runs
 from tests.training import tiny
@@ -187,7 +187,15 @@ def test_another_optimizer_does_not_continue_a_run(tmp_path, run):
     with pytest.raises(
         ValueError, match=r"is continued .* missing: state/.*/v/.* unexpected: state/.*/mu/"
     ):
-        other.resume(path, checkpoints.own_checkpoint())
+        other.resume(path, checkpoints.own_checkpoint(str(tmp_path)))
+
+
+def test_a_run_of_our_own_runner_is_left_alone(tmp_path):
+    own = trainer.open_checkpoints(str(tmp_path)).directory
+    (own / "7").mkdir(parents=True)
+    (own / "7" / "manifest.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"must hold the run of one runner; .* of steps \[7\]\."):
+        checkpoints.own_checkpoint(str(tmp_path))
 
 
 def test_a_checkpoint_of_t5x_is_known_by_its_name():

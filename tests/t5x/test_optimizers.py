@@ -148,7 +148,7 @@ def main(folder):
         half = run.train(run.from_scratch(), [0])
         path = run.save(f"{folder}/{name}", half)
         unbroken = run.train(half, [1]).state_dict()
-        restore = checkpoints.own_checkpoint()
+        restore = checkpoints.own_checkpoint(folder)
         continued = run.train(run.resume(path, restore), [1]).state_dict()
         other = runs.Run(trained_only(name), num_model=2)
         moved = other.train(other.resume(path, restore), [1]).state_dict()
