@@ -98,9 +98,13 @@ Adapters = Mapping[str, AdapterParams | SerialAdapterParams | LoraParams]
 
 @flax.struct.dataclass
 class GridGates:
-    """Gates over blocks of the output projection of feed-forward blocks (HyperGrid)."""
+    """Gates over blocks of the kernels of feed-forward blocks (HyperGrid); None: no gates.
 
-    wo: Float[Array, "*lead rows cols"]
+    `[batch, rows, cols]` where each example has its own, else `[rows, cols]`.
+    """
+
+    wi: Float[Array, "*lead rows cols"] | None = None
+    wo: Float[Array, "*lead rows cols"] | None = None
 
 
 @flax.struct.dataclass
@@ -110,7 +114,7 @@ class LayerContext:
     cross_keys: Float[Array, "batch enc_len heads head_dim"]
     cross_values: Float[Array, "batch enc_len heads head_dim"]
     adapters: Adapters
-    gates: GridGates | None
+    gates: GridGates
 
 
 @flax.struct.dataclass

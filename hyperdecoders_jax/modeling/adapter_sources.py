@@ -15,22 +15,26 @@ from typing import ClassVar
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from hyperdecoders_jax.modeling import hyperformer, hypernetwork, initializers, layers, targets
+from hyperdecoders_jax.modeling import (
+    hyperformer,
+    hypernetwork,
+    initializers,
+    layers,
+    targets,
+    task_rows,
+)
 from hyperdecoders_jax.modeling.config import (
-    AdapterConfig,
     HyperFormerConfig,
     HypernetworkConfig,
     PerLayerHypernetworkConfig,
     TransformerConfig,
 )
 from hyperdecoders_jax.modeling.targets import ArraySpec, Target
-from hyperdecoders_jax.types import UNSEEN_TASK_ID, Adapters
+from hyperdecoders_jax.types import Adapters
 
 
 @flax.struct.dataclass
@@ -135,12 +139,13 @@ class ManualSpecific(AdapterSource):
     def __call__(self, condition: Condition) -> Adapters:
         """Returns leading axes `[layers, batch]`."""
         config = self.config
-        rows = _task_rows(condition, config, self.adapter_config)
+        rows = task_rows.find(condition.task_ids, config, self.adapter_config)
 
         def take(of_tasks):
-            return _take(_with_mean(of_tasks, config, self.adapter_config, axis=1), rows, axis=1)
+            of_all = task_rows.with_mean(of_tasks, config, self.adapter_config, axis=1)
+            return task_rows.take(of_all, rows, axis=1)
 
-        return jax.tree.map(take, self.learn(_num_tasks(config)))
+        return jax.tree.map(take, self.learn(task_rows.num_tasks(config)))
 
 
 class Task(AdapterSource):
@@ -153,17 +158,17 @@ class Task(AdapterSource):
         table = layers.param(
             "task_embedding",
             initializers.LEARNED_EMBEDDING,
-            (_num_tasks(self.config), config.task_embedding_dim or self.config.emb_dim),
+            (task_rows.num_tasks(self.config), config.task_embedding_dim or self.config.emb_dim),
             ("tasks", "hyper_in"),
             self.config.compute_dtype,
         )
         # The mean of embeddings, not of what is written from them, is what an unseen task has.
-        table = _with_mean(table, self.config, config, axis=0)
-        rows = _task_rows(condition, self.config, config)
+        table = task_rows.with_mean(table, self.config, config, axis=0)
+        rows = task_rows.find(condition.task_ids, self.config, config)
         if rows.shape[0] < table.shape[0]:
-            return self.write(_take(table, rows, axis=0))
+            return self.write(task_rows.take(table, rows, axis=0))
         # Fewer tasks than examples: write for each task once.
-        return jax.tree.map(lambda x: _take(x, rows, axis=1), self.write(table))
+        return jax.tree.map(lambda x: task_rows.take(x, rows, axis=1), self.write(table))
 
 
 class Generated(AdapterSource):
@@ -207,42 +212,3 @@ def make_first_pass(config: TransformerConfig) -> AdapterSource | None:
     if source is None or not source.reads_pooled:
         return None
     return Manual(config, "encoder", name="encoder_first_pass_adapters")
-
-
-def _num_tasks(config: TransformerConfig) -> int:
-    if config.num_tasks is None:
-        raise ValueError(
-            "TransformerConfig.num_tasks must be the number of tasks for the sources `task` and "
-            "`manual_specific`; got None. Set NUM_TASKS, or give the list of tasks to "
-            "Model.for_tasks."
-        )
-    return config.num_tasks
-
-
-def _task_rows(
-    condition: Condition, config: TransformerConfig, adapter: AdapterConfig
-) -> Int[Array, "batch"]:
-    """The row of each example in what `_with_mean` gives."""
-    task_ids = condition.task_ids
-    if task_ids is None:
-        raise ValueError(
-            "The sources `task` and `manual_specific` need task_ids; got None. Pass the number of "
-            "each example's task."
-        )
-    num_tasks = config.num_tasks
-    # No number of a task may read another's row: out of bounds is NaN, which a trainer tells.
-    rows = jnp.where((task_ids >= 0) & (task_ids < num_tasks), task_ids, num_tasks + 1)
-    is_mean = (task_ids == UNSEEN_TASK_ID) & (adapter.unseen_tasks == "mean")
-    return jnp.where(is_mean, num_tasks, rows)
-
-
-def _with_mean(x: Array, config: TransformerConfig, adapter: AdapterConfig, axis: int) -> Array:
-    """The rows of all tasks and, where unseen tasks get it, the mean of the trained ones."""
-    if adapter.unseen_tasks == "error":
-        return x
-    trained = lax.slice_in_dim(x, 0, config.num_trained_tasks or config.num_tasks, axis=axis)
-    return jnp.concatenate([x, jnp.mean(trained, axis=axis, keepdims=True)], axis=axis)
-
-
-def _take(x: Array, rows: Int[Array, "batch"], axis: int) -> Array:
-    return jnp.take(x, rows, axis=axis, mode="fill", fill_value=jnp.nan)

@@ -35,6 +35,23 @@ TARGETS_OF_SIDE = {
     "decoder": TARGETS,
 }
 UNSEEN_TASKS = ("error", "mean")
+# Who makes the factors of a grid of gates, rows first; see `HyperGridConfig`.
+VARIANTS = {
+    "L": ("local",),
+    "L2": ("local", "local"),
+    "LG": ("local", "global"),
+    "GL": ("global", "local"),
+    "GG": ("global", "global"),
+}
+# What a local factor reads. The encoder's gates act before there is a pooled output.
+CONDITIONS = ("first_state", "prefix_mean", "pooled", "task_embedding")
+CONDITIONS_OF_SIDE = {
+    "encoder": tuple(name for name in CONDITIONS if name != "pooled"),
+    "decoder": CONDITIONS,
+}
+GATES = ("sigmoid", "identity")
+# The kernels of a feed-forward block that are gated.
+GATED_KERNELS = {"wo": ("wo",), "wi": ("wi",), "both": ("wi", "wo")}
 ACTIVATIONS = ("relu", "gelu", "silu", "linear")
 DTYPES = ("float32", "bfloat16")
 
@@ -209,8 +226,79 @@ class AdapterConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class HyperGridConfig:
+    """A grid of gates over the feed-forward kernels of one stack; `modeling/hypergrid.py`.
+
+    Attributes:
+      rows: blocks along a kernel's fan-in, which they divide.
+      cols: blocks along its fan-out, which they divide.
+      variant: who makes the factor of the rows and that of the columns. `L2`: both are local, maps
+        of the condition. `LG`, `GL`: rows local and columns global, a learned vector, and the other
+        way round. `GG`: both are global, so that the gates are no example's own. `L`: one side
+        alone is gated, by a local factor; `rows` or `cols` is 1.
+      condition: what local factors read. `first_state`: the contextual state at position 0.
+        `prefix_mean`: the mean of the first `prefix_len` states. `pooled`: the mean of all, for the
+        decoder. `task_embedding`: a learned embedding of the task. States are a layer's own in the
+        encoder, and the encoder's output in the decoder.
+      prefix_len: tokens, for `prefix_mean`.
+      gate: `sigmoid`, as published; or `identity`, 2 * sigmoid with one factor that starts at zero,
+        so that all gates start at one and the model at plain T5.
+      kernels: `wo`, as published, `wi` or `both`, each with factors of its own. The two `wi` of a
+        v1.1 block share theirs.
+      unseen_tasks: what a task that was not trained on gets from `task_embedding`; see
+        `AdapterConfig`.
+
+    Source: Tay et al. 2021 (arXiv:2007.05891); `modeling/hypergrid.py` says what of it is known.
+    """
+
+    rows: int
+    cols: int
+    variant: str = "L2"
+    condition: str = "first_state"
+    prefix_len: int = 6
+    gate: str = "sigmoid"
+    kernels: str = "wo"
+    unseen_tasks: str = "error"
+
+    def __post_init__(self):
+        _check_positive(
+            "HyperGridConfig", rows=self.rows, cols=self.cols, prefix_len=self.prefix_len
+        )
+        _check_choice("HyperGridConfig.variant", self.variant, tuple(VARIANTS))
+        _check_choice("HyperGridConfig.condition", self.condition, CONDITIONS)
+        _check_choice("HyperGridConfig.gate", self.gate, GATES)
+        _check_choice("HyperGridConfig.kernels", self.kernels, tuple(GATED_KERNELS))
+        _check_choice("HyperGridConfig.unseen_tasks", self.unseen_tasks, UNSEEN_TASKS)
+        if self.variant == "L" and 1 not in (self.rows, self.cols):
+            raise ValueError(
+                "HyperGridConfig.rows or cols must be 1 for the variant 'L', which gates one side "
+                f"of a kernel; got rows={self.rows} and cols={self.cols}. Set one of them to 1, or "
+                "gate both sides with the variant 'L2'."
+            )
+
+    @property
+    def factors(self) -> dict[str, str]:
+        """Who makes the factor of each side that has one.
+
+        >>> HyperGridConfig(rows=4, cols=8, variant="LG").factors
+        {'rows': 'local', 'cols': 'global'}
+        >>> HyperGridConfig(rows=1, cols=8, variant="L").factors
+        {'cols': 'local'}
+        """
+        sides = ("rows", "cols")
+        if self.variant == "L":
+            sides = ("rows",) if self.cols == 1 else ("cols",)
+        return dict(zip(sides, VARIANTS[self.variant], strict=True))
+
+    @property
+    def condition_read(self) -> str | None:
+        """The condition, or None where no factor is local."""
+        return self.condition if "local" in self.factors.values() else None
+
+
+@dataclasses.dataclass(frozen=True)
 class TransformerConfig:
-    """A T5 model and its adapters.
+    """A T5 model and what adapts it.
 
     Attributes:
       vocab_size: rows of the embedding table; at least the vocabulary's size (T5: 32128 for 32100
@@ -229,8 +317,11 @@ class TransformerConfig:
       relpos_max_distance: distance in tokens from which on positions share the last bucket.
       encoder_adapter: what adapts the encoder.
       decoder_adapter: what adapts the decoder.
-      num_tasks: length of the ordered list of tasks, for the sources `task` and `manual_specific`;
-        None where none needs it, and in a configuration whose run will count its tasks.
+      encoder_hypergrid: gates over the encoder's feed-forward kernels; None: no gates.
+      decoder_hypergrid: those of the decoder.
+      num_tasks: length of the ordered list of tasks, for the sources `task` and `manual_specific`
+        and for gates by `task_embedding`; None where none needs it, and in a configuration whose
+        run will count its tasks.
       num_trained_tasks: how many of them have a name so far, the first ones; None: all. Unseen
         tasks get the mean of these.
 
@@ -252,6 +343,8 @@ class TransformerConfig:
     relpos_max_distance: int = 128
     encoder_adapter: AdapterConfig = AdapterConfig()
     decoder_adapter: AdapterConfig = AdapterConfig()
+    encoder_hypergrid: HyperGridConfig | None = None
+    decoder_hypergrid: HyperGridConfig | None = None
     num_tasks: int | None = None
     num_trained_tasks: int | None = None
 
@@ -281,23 +374,59 @@ class TransformerConfig:
         for side, config in (("encoder", self.encoder_adapter), ("decoder", self.decoder_adapter)):
             for target in config.targets:
                 _check_choice(f"{side}_adapter.targets", target, TARGETS_OF_SIDE[side])
+        for side in ("encoder", "decoder"):
+            self._check_hypergrid(side)
         for field in ("num_tasks", "num_trained_tasks"):
             if getattr(self, field) is not None:
                 _check_positive("TransformerConfig", **{field: getattr(self, field)})
 
+    def _check_hypergrid(self, side: str) -> None:
+        owner = f"TransformerConfig.{side}_hypergrid"
+        grid = getattr(self, f"{side}_hypergrid")
+        if grid is None:
+            return
+        if not isinstance(grid, HyperGridConfig):
+            raise TypeError(
+                f"{owner} must be a HyperGridConfig or None; got {grid!r}. In gin bind it with @, "
+                f"for example @{side}/config.HyperGridConfig()."
+            )
+        if grid.condition_read not in (None, *CONDITIONS_OF_SIDE[side]):
+            raise ValueError(
+                f"{owner}.condition must be one of {CONDITIONS_OF_SIDE[side]}; got "
+                f"{grid.condition!r}, of which there is none before the {side}'s last layer. "
+                "'prefix_mean' with a prefix_len as long as the inputs reads the mean of a layer's "
+                "own states."
+            )
+        dims = {"wi": ("emb_dim", "mlp_dim"), "wo": ("mlp_dim", "emb_dim")}
+        for kernel in GATED_KERNELS[grid.kernels]:
+            for axis, dim in zip(("rows", "cols"), dims[kernel], strict=True):
+                blocks, size = getattr(grid, axis), getattr(self, dim)
+                if size % blocks:
+                    near = max(n for n in range(1, blocks) if size % n == 0)
+                    raise ValueError(
+                        f"{owner}.{axis} must divide {dim}, a side of the kernel {kernel}; got "
+                        f"{axis}={blocks} and {dim}={size}. Use {near}, or another divisor."
+                    )
+
+    @property
+    def _task_readers(self) -> list[AdapterConfig | HyperGridConfig]:
+        """Those that learn something for each task."""
+        adapters = (self.encoder_adapter, self.decoder_adapter)
+        grids = (self.encoder_hypergrid, self.decoder_hypergrid)
+        return [
+            *(adapter for adapter in adapters if adapter.source in TASK_SOURCES),
+            *(grid for grid in grids if grid and grid.condition_read == "task_embedding"),
+        ]
+
     @property
     def reads_tasks(self) -> bool:
-        """Whether a source needs `num_tasks`."""
-        adapters = (self.encoder_adapter, self.decoder_adapter)
-        return any(adapter.source in TASK_SOURCES for adapter in adapters)
+        """Whether a source, or a grid of gates, needs `num_tasks`."""
+        return bool(self._task_readers)
 
     @property
     def accepts_unseen_tasks(self) -> bool:
         """Whether a task that was not trained on can be evaluated."""
-        adapters = (self.encoder_adapter, self.decoder_adapter)
-        return all(
-            adapter.unseen_tasks == "mean" for adapter in adapters if adapter.source in TASK_SOURCES
-        )
+        return all(reader.unseen_tasks == "mean" for reader in self._task_readers)
 
     @property
     def compute_dtype(self) -> jnp.dtype:
@@ -338,6 +467,9 @@ def from_dict(fields: Mapping[str, Any]) -> TransformerConfig:
             if "lora" in adapter:
                 adapter["lora"] = _make(LoraConfig, adapter["lora"])
             fields[side] = _make(AdapterConfig, adapter)
+    for side in ("encoder_hypergrid", "decoder_hypergrid"):
+        if fields.get(side) is not None:
+            fields[side] = _make(HyperGridConfig, fields[side])
     return _make(TransformerConfig, fields)
 
 

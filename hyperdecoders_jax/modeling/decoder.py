@@ -45,7 +45,7 @@ class DecoderLayer(nn.Module):
         self,
         encoded: Float[Array, "batch enc_len emb"],
         layer_adapters: Adapters,
-        gates: GridGates | None,
+        gates: GridGates,
     ) -> LayerContext:
         """What this layer knows of the inputs."""
         keys, values = self.encoder_decoder_attention.keys_values(encoded, layer_adapters)
@@ -141,7 +141,7 @@ class Decoder(nn.Module):
         contexts = []
         for i, layer in enumerate(self.layers):
             layer_adapters = {} if stack_adapters is None else stack_adapters[i]
-            layer_gates = None if gates is None else gates[i]
+            layer_gates = GridGates() if gates is None else gates[i]
             contexts.append(layer.make_context(encoded, layer_adapters, layer_gates))
         return DecoderContext(tuple(contexts), encoder_mask)
 

@@ -1,7 +1,8 @@
 """The encoder: embedded inputs become contextual states.
 
 Pre-norm blocks of self-attention and feed-forward; all layers share one table of relative
-positions. The output is normed and, in training, dropped out.
+positions. Where a feed-forward block is gated, its gates read what enters the block. The output is
+normed and, in training, dropped out.
 
 Source: t5x/examples/t5/network.py.
 """
@@ -14,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from hyperdecoders_jax.modeling import adapters, attention, feed_forward, layers, relative_position
 from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.modeling.hypergrid import LayerGrid
 from hyperdecoders_jax.types import Adapters, GridGates
 
 
@@ -29,7 +31,7 @@ class EncoderLayer(nn.Module):
         mask: Bool[Array, "batch 1 enc_len"],
         bias: Float[Array, "heads enc_len enc_len"],
         layer_adapters: Adapters,
-        gates: GridGates | None,
+        grid: LayerGrid | None,
         *,
         deterministic: bool,
     ) -> Float[Array, "batch enc_len emb"]:
@@ -52,6 +54,7 @@ class EncoderLayer(nn.Module):
         x += nn.Dropout(config.dropout_rate)(y, deterministic=deterministic)
 
         y = layers.RMSNorm(dtype, name="pre_mlp_layer_norm")(x)
+        gates = GridGates() if grid is None else grid.gates(y, mask[:, 0])
         mlp = feed_forward.FeedForward(config, config.encoder_adapter.norm_input, name="mlp")
         return x + mlp(y, x, layer_adapters, gates, deterministic=deterministic)
 
@@ -67,7 +70,7 @@ class Encoder(nn.Module):
         embedded: Float[Array, "batch enc_len emb"],
         mask: Bool[Array, "batch enc_len"],
         stack_adapters: tuple[Adapters, ...] | None = None,
-        gates: tuple[GridGates, ...] | None = None,
+        stack_grid: tuple[LayerGrid, ...] | None = None,
         *,
         deterministic: bool,
     ) -> Float[Array, "batch enc_len emb"]:
@@ -91,7 +94,7 @@ class Encoder(nn.Module):
                 mask[:, None],
                 bias,
                 {} if stack_adapters is None else stack_adapters[i],
-                None if gates is None else gates[i],
+                None if stack_grid is None else stack_grid[i],
                 deterministic=deterministic,
             )
         x = layers.RMSNorm(dtype, name="encoder_norm")(x)

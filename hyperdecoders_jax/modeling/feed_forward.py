@@ -1,9 +1,9 @@
-"""The feed-forward block, with the adapter beside it and the gates on its output projection.
+"""The feed-forward block, with the adapter beside it and gates over its kernels.
 
 What the block adds to the residual stream is
 `dropout(wo(activations(wi(normed)))) + adapter(residual)`: the paper's adapter is parallel to the
 feed-forward and, by default, reads the residual stream as it is, not the normed states. One at
-`after_feed_forward` reads and changes the output of `wo`.
+`after_feed_forward` reads and changes the output of `wo`, gated or not.
 
 Source: t5x/examples/t5/layers.py (MlpBlock); Ivison & Peters 2022 (arXiv:2203.08304).
 """
@@ -14,10 +14,12 @@ import functools
 import operator
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from hyperdecoders_jax.modeling import adapters, hypergrid, layers
+from hyperdecoders_jax.modeling import adapters, hypergrid, initializers, layers
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.types import Adapters, GridGates
 
@@ -27,6 +29,26 @@ _ACTIVATIONS = {
     "silu": jax.nn.silu,
     "linear": lambda x: x,
 }
+
+
+class GatedDense(nn.Module):
+    """A dense map without bias, whose kernel may be gated."""
+
+    features: int
+    axes: tuple[str, str]
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch length fan_in"],
+        gates: Float[Array, "*batch rows cols"] | None,
+    ) -> Float[Array, "batch length fan_out"]:
+        shape = (x.shape[-1], self.features)
+        kernel = layers.param("kernel", initializers.DENSE_KERNEL, shape, self.axes, self.dtype)
+        if gates is None:
+            return jnp.dot(x.astype(self.dtype), kernel)
+        return hypergrid.gated_matmul(x.astype(self.dtype), kernel, gates)
 
 
 class FeedForward(nn.Module):
@@ -41,7 +63,7 @@ class FeedForward(nn.Module):
         normed: Float[Array, "batch length emb"],
         residual: Float[Array, "batch length emb"],
         layer_adapters: Adapters,
-        gates: GridGates | None = None,
+        gates: GridGates,
         *,
         deterministic: bool,
     ) -> Float[Array, "batch length emb"]:
@@ -51,12 +73,12 @@ class FeedForward(nn.Module):
         activated = []
         for i, activation in enumerate(config.mlp_activations):
             name = "wi" if len(config.mlp_activations) == 1 else f"wi_{i}"
-            wi = layers.Dense(config.mlp_dim, ("embed", "mlp"), dtype, name=name)
-            activated.append(_ACTIVATIONS[activation](wi(normed)))
+            wi = GatedDense(config.mlp_dim, ("embed", "mlp"), dtype, name=name)
+            activated.append(_ACTIVATIONS[activation](wi(normed, gates.wi)))
         hidden = functools.reduce(operator.mul, activated)  # [batch, length, mlp]
         hidden = nn.Dropout(config.dropout_rate)(hidden, deterministic=deterministic)
-        wo = hypergrid.GatedDense(config.emb_dim, ("mlp", "embed"), dtype, name="wo")
-        y = wo(hidden, None if gates is None else gates.wo)
+        wo = GatedDense(config.emb_dim, ("mlp", "embed"), dtype, name="wo")
+        y = wo(hidden, gates.wo)
         y = adapters.add(layer_adapters, "after_feed_forward", y, y)
         y = nn.Dropout(config.dropout_rate)(y, deterministic=deterministic)
         adapter_input = normed if self.adapter_reads_normed else residual

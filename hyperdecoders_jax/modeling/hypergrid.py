@@ -1,26 +1,63 @@
-"""HyperGrid's consumer: a grid of gates scales blocks of a weight matrix.
+"""HyperGrid: what makes the gates over blocks of the feed-forward kernels.
 
-`gates[r, c]` multiplies the block of rows r * fan_in / rows … and columns c * fan_out / cols … of
-a kernel. An example's gates never meet the kernel itself, only the products with its blocks, so no
-weights are made for each example.
+A kernel W [fan_in, fan_out] is scaled block by block, for each example by gates of its own:
+
+    gates = sigmoid(u vᵀ)          [rows, cols], from a factor u [rows] and a factor v [cols]
+    y = x (W * repeat(gates))      each gate over fan_in / rows by fan_out / cols weights
+
+A factor is *local*, a linear map of a condition (`rows_kernel`, `cols_kernel`), or *global*, a
+learned vector (`rows_vector`, `cols_vector`); with one side alone the other factor is one.
+
+| what                                               | where it is from                            |
+|----------------------------------------------------|---------------------------------------------|
+| a hypernetwork that depends on the task and can be | published (abstract)                        |
+| decomposed specialises regions of feed-forward     |                                             |
+| weights; global, task-agnostic, and local states;  |                                             |
+| one multi-task T5 on GLUE and SuperGLUE            |                                             |
+| the formula above, repetition to the size of W,    | published (surveys, the first of them       |
+| local or global factors, W is `wo`                 | arXiv:2109.09138)                           |
+| variants L, L2, LG, GL; the condition is the first | recollected, not verified: the paper's body |
+| token's state; both stacks; no biases; gates and   | was out of reach, and no code is public     |
+| all weights are fine-tuned                         |                                             |
+| which letter is which side; other conditions;      | our choice                                  |
+| `identity`; initial values; `wi`; the two `wi` of  |                                             |
+| v1.1 share gates; decoder gates from the encoder   |                                             |
+
+1. The condition is a *contextual* state. The embedding of the first token would tell few tasks
+   apart: 13 of the 16 prefixes of GLUE and SuperGLUE begin with the same piece of T5's vocabulary.
+2. sigmoid(0) halves a pre-trained W. 2 * sigmoid, the gate `identity`, starts at one.
+3. It does so because u vᵀ starts at zero, by one factor: with two zeros neither would ever get a
+   gradient. The first factor is zero and gets one from the first step, the other from the second.
+4. A decoder begins with the same token for every example. Its gates read the encoder's output
+   instead, so that they are made once for an example and serve every step and every beam.
+5. Which side of W has more blocks decides how the product is computed; see `gated_matmul`.
 
 Source: Tay et al. 2021 (arXiv:2007.05891).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import flax.struct
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from hyperdecoders_jax.modeling import initializers, layers
+from hyperdecoders_jax.modeling import initializers, layers, pooling, task_rows
+from hyperdecoders_jax.modeling.config import GATED_KERNELS, HyperGridConfig, TransformerConfig
+from hyperdecoders_jax.types import GridGates
+
+# Of one kernel: "rows_kernel" [emb, rows] or "rows_vector" [rows], and the same of cols.
+Factors = Mapping[str, Array]
 
 
 def gated_matmul(
     x: Float[Array, "batch length fan_in"],
     kernel: Float[Array, "fan_in fan_out"],
-    gates: Float[Array, "batch rows cols"],
+    gates: Float[Array, "*batch rows cols"],
 ) -> Float[Array, "batch length fan_out"]:
     """`x[b] @ (kernel * repeat(gates[b]))` for every example b.
 
@@ -29,6 +66,15 @@ def gated_matmul(
     Array([[[2.5, 4. ]]], dtype=float32)
     """
     rows, cols = gates.shape[-2:]
+    if gates.ndim == 2:
+        of_rows = jnp.repeat(gates, kernel.shape[0] // rows, axis=0)
+        return jnp.dot(x, kernel * jnp.repeat(of_rows, kernel.shape[1] // cols, axis=1))
+    if cols == 1:
+        scale = jnp.repeat(gates[:, :, 0], kernel.shape[0] // rows, axis=-1)
+        return jnp.dot(x * scale[:, None], kernel)
+    if rows == 1:
+        scale = jnp.repeat(gates[:, 0], kernel.shape[1] // cols, axis=-1)
+        return jnp.dot(x, kernel) * scale[:, None]
     x = x.reshape(*x.shape[:-1], rows, -1)
     blocks = kernel.reshape(rows, kernel.shape[0] // rows, cols, kernel.shape[1] // cols)
     products = jnp.einsum("blrm,rmcf->blrcf", x, blocks)
@@ -36,19 +82,122 @@ def gated_matmul(
     return y.reshape(*y.shape[:2], -1)
 
 
-class GatedDense(nn.Module):
-    """A dense map without bias, whose kernel may be gated."""
+@flax.struct.dataclass
+class LayerGrid:
+    """What makes the gates of one layer.
 
-    features: int
-    axes: tuple[str, str]
+    Attributes:
+      config: of the stack.
+      factors: of each gated kernel, by its name.
+      task_embedding: of each example's task, where that is the condition.
+    """
+
+    config: HyperGridConfig = flax.struct.field(pytree_node=False)
+    factors: Mapping[str, Factors]
+    task_embedding: Float[Array, "batch emb"] | None
+
+    def gates(
+        self, states: Float[Array, "batch length emb"], mask: Bool[Array, "batch length"]
+    ) -> GridGates:
+        """The gates of each example, or of all where no factor is local.
+
+        An example without a real position has a condition of zeros.
+
+        >>> config = HyperGridConfig(rows=2, cols=1, variant="L", gate="identity")
+        >>> grid = LayerGrid(config, {"wo": {"rows_kernel": jnp.array([[0.0, 99.0]])}}, None)
+        >>> print(grid.gates(jnp.array([[[1.0], [9.0]]]), jnp.array([[True, True]])).wo)
+        [[[1.]
+          [2.]]]
+        """
+        condition = self.task_embedding
+        if condition is None:
+            prefix_lens = {"first_state": 1, "prefix_mean": self.config.prefix_len}
+            prefix = slice(prefix_lens.get(self.config.condition))  # None: all of them
+            condition = pooling.masked_mean(states[:, prefix], mask[:, prefix])
+        return GridGates(
+            **{
+                kernel: _gates(self.config, factors, condition)
+                for kernel, factors in self.factors.items()
+            }
+        )
+
+
+def _gates(
+    config: HyperGridConfig, factors: Factors, condition: Float[Array, "batch emb"]
+) -> Float[Array, "*batch rows cols"]:
+    def factor(side):
+        if f"{side}_kernel" in factors:
+            return jnp.dot(condition, factors[f"{side}_kernel"])
+        return factors.get(f"{side}_vector", jnp.ones(1, condition.dtype))
+
+    gates = jax.nn.sigmoid(factor("rows")[..., :, None] * factor("cols")[..., None, :])
+    return 2 * gates if config.gate == "identity" else gates
+
+
+class HyperGrid(nn.Module):
+    """Learns what makes the gates of one stack.
+
+    Attributes:
+      config: the model's.
+      side: "encoder" or "decoder".
+    """
+
+    config: TransformerConfig
+    side: str
+
+    @nn.compact
+    def __call__(self, task_ids: Int[Array, "*batch"] | None) -> tuple[LayerGrid, ...]:
+        """What makes the gates of each layer; `task_ids` are read for `task_embedding` alone."""
+        config, dtype = self.config, self.config.compute_dtype
+        grid = getattr(config, f"{self.side}_hypergrid")
+        num_layers = getattr(config, f"num_{self.side}_layers")
+        factors = {
+            kernel: _Factors(grid, num_layers, config.emb_dim, dtype, name=kernel)()
+            for kernel in GATED_KERNELS[grid.kernels]
+        }
+        embedding = None
+        if grid.condition_read == "task_embedding":
+            table = layers.param(
+                "task_embedding",
+                initializers.LEARNED_EMBEDDING,
+                (task_rows.num_tasks(config), config.emb_dim),
+                ("tasks", "hyper_in"),
+                dtype,
+            )
+            table = task_rows.with_mean(table, config, grid, axis=0)
+            embedding = task_rows.take(table, task_rows.find(task_ids, config, grid), axis=0)
+        return tuple(LayerGrid(grid, layer, embedding) for layer in layers.unstack(factors))
+
+
+class _Factors(nn.Module):
+    """The factors of one kernel of all layers."""
+
+    config: HyperGridConfig
+    num_layers: int
+    emb_dim: int
     dtype: DTypeLike
 
     @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "batch length fan_in"],
-        gates: Float[Array, "batch rows cols"] | None = None,
-    ) -> Float[Array, "batch length fan_out"]:
-        shape = (x.shape[-1], self.features)
-        kernel = layers.param("kernel", initializers.DENSE_KERNEL, shape, self.axes, self.dtype)
-        return jnp.dot(x, kernel) if gates is None else gated_matmul(x, kernel, gates)
+    def __call__(self) -> dict[str, Array]:
+        factors = {}
+        for i, (side, kind) in enumerate(self.config.factors.items()):
+            blocks = getattr(self.config, side)
+            if kind == "local":
+                name, init = f"{side}_kernel", initializers.GRID_KERNEL
+                shape, axes = (self.emb_dim, blocks), ("hyper_in", side)
+            else:
+                name, init = f"{side}_vector", initializers.LEARNED_EMBEDDING
+                shape, axes = (blocks,), (side,)
+            if self.config.gate == "identity" and i == 0:
+                init = initializers.ZEROS
+            factors[name] = layers.param(
+                name, init, (self.num_layers, *shape), ("layers", *axes), self.dtype
+            )
+        return factors
+
+
+def make(config: TransformerConfig, side: str) -> HyperGrid | None:
+    """The gates of one stack, or None for a stack without."""
+    if getattr(config, f"{side}_hypergrid") is None:
+        return None
+    return HyperGrid(config, side, name=f"{side}_hypergrid")

@@ -22,6 +22,9 @@ DENSE_KERNEL = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal
 ONES = nn.initializers.ones
 ZEROS = nn.initializers.zeros
 
+# Gates: a local factor is of the order of the states it reads, a global one is a LEARNED_EMBEDDING.
+GRID_KERNEL = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", batch_axis=0)
+
 # The paper's adapters and heads start near zero, so that step 0 is almost the plain backbone.
 ADAPTER_GAIN = 1e-4
 HYPERNETWORK_GAIN = 1e-3

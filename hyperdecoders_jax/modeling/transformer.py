@@ -3,6 +3,8 @@
     inputs ── Encoder(encoder_adapters) ──▶ encoded ── masked mean ──▶ pooled
     (where the encoder's own adapters read pooled states, it runs twice: first with learned ones)
     pooled ── decoder_adapters (a source) ──▶ AdapterParams of all decoder layers
+    encoded ── decoder_hypergrid ──▶ GridGates of all decoder layers; those of an encoder layer are
+    made from what enters its feed-forward block (encoder_hypergrid)
     encoded + adapters + gates ──▶ DecoderContext;  DecoderContext + tokens ── Decoder ──▶ logits
 
 Everything before the last arrow depends on an example's input alone and is done once for it. The
@@ -17,7 +19,14 @@ from __future__ import annotations
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from hyperdecoders_jax.modeling import adapter_sources, decoder, encoder, layers, pooling
+from hyperdecoders_jax.modeling import (
+    adapter_sources,
+    decoder,
+    encoder,
+    hypergrid,
+    layers,
+    pooling,
+)
 from hyperdecoders_jax.modeling.attention import KeyValueCache
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.types import PAD_ID, Adapters, DecoderContext
@@ -36,6 +45,8 @@ class Transformer(nn.Module):
         self.encoder_adapters = adapter_sources.make(config, "encoder")
         self.encoder_first_pass_adapters = adapter_sources.make_first_pass(config)
         self.decoder_adapters = adapter_sources.make(config, "decoder")
+        self.encoder_hypergrid = hypergrid.make(config, "encoder")
+        self.decoder_hypergrid = hypergrid.make(config, "decoder")
 
     def encode(
         self,
@@ -47,11 +58,12 @@ class Transformer(nn.Module):
         """Contextual states of the inputs; those at padding mean nothing."""
         mask = tokens != PAD_ID
         embedded = self.token_embedder(tokens)
+        grid = None if self.encoder_hypergrid is None else self.encoder_hypergrid(task_ids)
 
         def run(source, pooled=None):
             condition = adapter_sources.Condition(pooled, task_ids)
             adapters = _adapters_by_layer(source, condition)
-            return self.encoder(embedded, mask, adapters, deterministic=deterministic)
+            return self.encoder(embedded, mask, adapters, grid, deterministic=deterministic)
 
         pooled = None
         if self.encoder_first_pass_adapters is not None:
@@ -68,7 +80,10 @@ class Transformer(nn.Module):
         mask = tokens != PAD_ID
         condition = adapter_sources.Condition(pooling.masked_mean(encoded, mask), task_ids)
         adapters = _adapters_by_layer(self.decoder_adapters, condition)
-        return self.decoder.make_context(encoded, mask, adapters)
+        gates = None
+        if self.decoder_hypergrid is not None:
+            gates = tuple(grid.gates(encoded, mask) for grid in self.decoder_hypergrid(task_ids))
+        return self.decoder.make_context(encoded, mask, adapters, gates)
 
     def decode(
         self,

@@ -43,6 +43,8 @@ LOGICAL_AXIS_RULES: tuple[tuple[str, str | None], ...] = (
     ("hyper_in", None),
     ("hyper_hidden", None),
     ("hyper_out", MODEL),
+    ("rows", None),
+    ("cols", None),
 )
 
 

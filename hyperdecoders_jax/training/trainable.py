@@ -18,10 +18,12 @@ from hyperdecoders_jax.types import Params
 Path = tuple[str, ...]
 
 # New top-level keys of parameters, and the switch that each obeys.
-_SWITCH_OF_ADAPTERS = {
+_SWITCH_OF_NEW = {
     "encoder_adapters": "encoder_adapters",
     "encoder_first_pass_adapters": "encoder_adapters",
     "decoder_adapters": "decoder_adapters",
+    "encoder_hypergrid": "encoder_hypergrid",
+    "decoder_hypergrid": "decoder_hypergrid",
 }
 FROZEN_DTYPES = ("float32", "bfloat16")
 
@@ -30,7 +32,8 @@ FROZEN_DTYPES = ("float32", "bfloat16")
 class TrainableConfig:
     """What is trained; everything else is frozen.
 
-    A switch for a part that the model lacks does nothing.
+    A switch for a part that the model lacks does nothing. So gates alone are trained by default, and
+    gates and all weights with `backbone`.
 
     | here                 | the original's flag                 |
     |----------------------|-------------------------------------|
@@ -44,6 +47,8 @@ class TrainableConfig:
         backbone: all of T5, the embedding and the output layer included.
         encoder_adapters: the encoder's adapters, what generates them, and those of its first pass.
         decoder_adapters: the decoder's adapters and what generates them (hypernetwork, pooled MLP).
+        encoder_hypergrid: what makes the encoder's gates; no flag of the original's.
+        decoder_hypergrid: what makes the decoder's gates.
         encoder: T5's encoder stack, without the embedding it shares with the decoder.
         decoder: T5's decoder stack, without the embedding and without the output layer.
         layer_norms: every layer norm of both stacks, the final ones included.
@@ -55,6 +60,8 @@ class TrainableConfig:
     backbone: bool = False
     encoder_adapters: bool = True
     decoder_adapters: bool = True
+    encoder_hypergrid: bool = True
+    decoder_hypergrid: bool = True
     encoder: bool = False
     decoder: bool = False
     layer_norms: bool = False
@@ -68,8 +75,8 @@ class TrainableConfig:
         False
         """
         top = path[0]
-        if top in _SWITCH_OF_ADAPTERS:
-            return getattr(self, _SWITCH_OF_ADAPTERS[top])
+        if top in _SWITCH_OF_NEW:
+            return getattr(self, _SWITCH_OF_NEW[top])
         if top == "token_embedder":
             return self.backbone
         if top in ("encoder", "decoder"):
@@ -77,7 +84,7 @@ class TrainableConfig:
                 return self.backbone
             is_norm = any(_is_layer_norm(name) for name in path)
             return self.backbone or getattr(self, top) or (self.layer_norms and is_norm)
-        known = ("token_embedder", "encoder", "decoder", *_SWITCH_OF_ADAPTERS)
+        known = ("token_embedder", "encoder", "decoder", *_SWITCH_OF_NEW)
         raise KeyError(
             f"every parameter must be under one of the keys {known}; got {'/'.join(path)!r}."
             f"{nearest.hint(top, known)} A new key needs a switch in TrainableConfig."

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import jaxtyping
@@ -67,7 +68,8 @@ def test_every_target_of_the_configuration_has_its_arrays():
     [config.HypernetworkConfig, config.PerLayerHypernetworkConfig, config.HyperFormerConfig],
 )
 def test_a_configuration_survives_json(network):
-    tiny_config = tiny.make_config("task", "generated", network=network())
+    grid = config.HyperGridConfig(7, 4, "GL", "pooled")
+    tiny_config = tiny.make_config("task", "generated", network=network(), decoder_hypergrid=grid)
     fields = json.loads(json.dumps(config.to_dict(tiny_config)))
     assert config.from_dict(fields) == tiny_config
 
@@ -97,3 +99,68 @@ def test_a_part_of_the_wrong_class_is_refused(monkeypatch, field):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(TypeError, match=rf"AdapterConfig.{field} must be a .*; got 3"):
         config.AdapterConfig(**{field: 3})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "near"),
+    [
+        ("variant", "gg", "Did you mean 'GG'"),
+        ("condition", "first_token", "Did you mean 'first_state'"),
+        ("gate", "sigmod", "Did you mean 'sigmoid'"),
+        ("kernels", "w_i", "Did you mean 'wi'"),
+        ("unseen_tasks", "first", "Use one of error, mean"),
+    ],
+)
+def test_a_grids_choices_are_checked(field, value, near):
+    with pytest.raises(ValueError, match=rf"HyperGridConfig\.{field} must be one of .*{near}"):
+        config.HyperGridConfig(4, 2, **{field: value})
+
+
+@pytest.mark.parametrize("field", ["rows", "cols", "prefix_len"])
+def test_a_grids_sizes_are_positive_integers(field):
+    with pytest.raises(ValueError, match=rf"HyperGridConfig\.{field} must be an integer of at"):
+        config.HyperGridConfig(**{"rows": 4, "cols": 2, field: 0})
+
+
+def test_a_one_sided_grid_has_one_side():
+    with pytest.raises(ValueError, match=r"rows or cols must be 1 .* got rows=4 and cols=2\. Set"):
+        config.HyperGridConfig(4, 2, "L")
+    assert config.HyperGridConfig(1, 2, "L").factors == {"cols": "local"}
+    assert config.HyperGridConfig(1, 1, "L").factors == {"rows": "local"}
+
+
+def test_a_grid_divides_the_kernels_it_gates():
+    grid = config.HyperGridConfig(7, 4)  # of wo [14, 8]
+    tiny.make_config(encoder_hypergrid=grid)
+    with pytest.raises(ValueError, match=r"encoder_hypergrid\.rows must divide .* Use 2, or"):
+        tiny.make_config(encoder_hypergrid=dataclasses.replace(grid, rows=4))
+    with pytest.raises(ValueError, match=r"rows must divide emb_dim, .* wi; got rows=7 and emb_di"):
+        tiny.make_config(decoder_hypergrid=dataclasses.replace(grid, kernels="both"))
+
+
+def test_an_encoders_gates_cannot_read_its_output():
+    grid = config.HyperGridConfig(7, 4, condition="pooled")
+    tiny.make_config(decoder_hypergrid=grid)
+    tiny.make_config(encoder_hypergrid=dataclasses.replace(grid, variant="GG"))  # It reads nothing.
+    with pytest.raises(ValueError, match=r"encoder_hypergrid\.condition must be one of .*'prefix_"):
+        tiny.make_config(encoder_hypergrid=grid)
+
+
+def test_grids_by_task_read_tasks_as_sources_do():
+    grid = config.HyperGridConfig(7, 4, condition="task_embedding")
+    plain = tiny.make_config("manual", "generated")
+    assert not plain.reads_tasks
+    assert plain.accepts_unseen_tasks
+    gated = dataclasses.replace(plain, decoder_hypergrid=grid)
+    assert gated.reads_tasks
+    assert not gated.accepts_unseen_tasks
+    mean = dataclasses.replace(grid, unseen_tasks="mean")
+    assert dataclasses.replace(plain, encoder_hypergrid=mean).accepts_unseen_tasks
+    static = dataclasses.replace(grid, variant="GG")
+    assert not dataclasses.replace(plain, decoder_hypergrid=static).reads_tasks
+
+
+def test_a_grid_of_the_wrong_class_is_refused(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(TypeError, match=r"decoder_hypergrid must be a HyperGridConfig or None; go"):
+        tiny.make_config(decoder_hypergrid="L2")
