@@ -32,8 +32,8 @@ FROZEN_DTYPES = ("float32", "bfloat16")
 class TrainableConfig:
     """What is trained; everything else is frozen.
 
-    A switch for a part that the model lacks does nothing. So gates alone are trained by default, and
-    gates and all weights with `backbone`.
+    A switch for a part that the model lacks does nothing. So gates alone are trained by
+    default, and gates and all weights with `backbone`.
 
     | here                 | the original's flag                 |
     |----------------------|-------------------------------------|
