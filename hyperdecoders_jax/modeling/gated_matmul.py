@@ -8,10 +8,10 @@ comes, for each example b,
 without the bracket, as large as the kernel for every example. What the gates scale is as large as
 the states instead, cut along one axis of the kernel:
 
-| blocked axis | the product is                                       | for                         |
-|--------------|------------------------------------------------------|-----------------------------|
-| "rows"       | the sum over r of (x_r @ kernel_r) * repeat(gates_r) | `wo`, longer in its rows    |
-| "cols"       | the parts (x * repeat(gates_c)) @ kernel_c, joined   | `wi`, longer in its columns |
+| blocked axis | the product                                          | made for                |
+|--------------|------------------------------------------------------|-------------------------|
+| "rows"       | the sum over r of (x_r @ kernel_r) * repeat(gates_r) | `wo`, with more rows    |
+| "cols"       | the parts (x * repeat(gates_c)) @ kernel_c, joined   | `wi`, with more columns |
 
 Two ways to go over the blocks have the same result. *At once*, as one product with a batch axis
 `blocks`: a kernel cut over devices along its blocked axis stays where it is, and XLA merges the
