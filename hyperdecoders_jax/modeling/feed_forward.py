@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from hyperdecoders_jax.modeling import adapters, hypergrid, initializers, layers
+from hyperdecoders_jax.modeling import adapters, gated_matmul, initializers, layers
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.types import Adapters, GridGates
 
@@ -32,23 +33,28 @@ _ACTIVATIONS = {
 
 
 class GatedDense(nn.Module):
-    """A dense map without bias, whose kernel may be gated."""
+    """A dense map without bias, whose kernel may be gated.
+
+    `blocked_axis` is the side of the kernel that is `mlp` wide, along which devices cut it.
+    """
 
     features: int
     axes: tuple[str, str]
+    blocked_axis: Literal["rows", "cols"]
     dtype: DTypeLike
 
     @nn.compact
     def __call__(
         self,
         x: Float[Array, "batch length fan_in"],
-        gates: Float[Array, "*batch rows cols"] | None,
+        gates: Float[Array, "batch rows cols"] | Float[Array, "rows cols"] | None,
     ) -> Float[Array, "batch length fan_out"]:
         shape = (x.shape[-1], self.features)
         kernel = layers.param("kernel", initializers.DENSE_KERNEL, shape, self.axes, self.dtype)
+        x = x.astype(self.dtype)
         if gates is None:
-            return jnp.dot(x.astype(self.dtype), kernel)
-        return hypergrid.gated_matmul(x.astype(self.dtype), kernel, gates)
+            return jnp.dot(x, kernel)
+        return gated_matmul.gated_matmul(x, kernel, gates, self.blocked_axis)
 
 
 class FeedForward(nn.Module):
@@ -73,11 +79,11 @@ class FeedForward(nn.Module):
         activated = []
         for i, activation in enumerate(config.mlp_activations):
             name = "wi" if len(config.mlp_activations) == 1 else f"wi_{i}"
-            wi = GatedDense(config.mlp_dim, ("embed", "mlp"), dtype, name=name)
+            wi = GatedDense(config.mlp_dim, ("embed", "mlp"), "cols", dtype, name=name)
             activated.append(_ACTIVATIONS[activation](wi(normed, gates.wi)))
         hidden = functools.reduce(operator.mul, activated)  # [batch, length, mlp]
         hidden = nn.Dropout(config.dropout_rate)(hidden, deterministic=deterministic)
-        wo = GatedDense(config.emb_dim, ("mlp", "embed"), dtype, name="wo")
+        wo = GatedDense(config.emb_dim, ("mlp", "embed"), "rows", dtype, name="wo")
         y = wo(hidden, gates.wo)
         y = adapters.add(layer_adapters, "after_feed_forward", y, y)
         y = nn.Dropout(config.dropout_rate)(y, deterministic=deterministic)

@@ -54,34 +54,6 @@ from hyperdecoders_jax.types import GridGates
 Factors = Mapping[str, Array]
 
 
-def gated_matmul(
-    x: Float[Array, "batch length fan_in"],
-    kernel: Float[Array, "fan_in fan_out"],
-    gates: Float[Array, "*batch rows cols"],
-) -> Float[Array, "batch length fan_out"]:
-    """`x[b] @ (kernel * repeat(gates[b]))` for every example b.
-
-    >>> x, kernel = jnp.array([[[1.0, 1.0]]]), jnp.array([[1.0, 2.0], [3.0, 4.0]])
-    >>> gated_matmul(x, kernel, jnp.array([[[1.0], [0.5]]]))
-    Array([[[2.5, 4. ]]], dtype=float32)
-    """
-    rows, cols = gates.shape[-2:]
-    if gates.ndim == 2:
-        of_rows = jnp.repeat(gates, kernel.shape[0] // rows, axis=0)
-        return jnp.dot(x, kernel * jnp.repeat(of_rows, kernel.shape[1] // cols, axis=1))
-    if cols == 1:
-        scale = jnp.repeat(gates[:, :, 0], kernel.shape[0] // rows, axis=-1)
-        return jnp.dot(x * scale[:, None], kernel)
-    if rows == 1:
-        scale = jnp.repeat(gates[:, 0], kernel.shape[1] // cols, axis=-1)
-        return jnp.dot(x, kernel) * scale[:, None]
-    x = x.reshape(*x.shape[:-1], rows, -1)
-    blocks = kernel.reshape(rows, kernel.shape[0] // rows, cols, kernel.shape[1] // cols)
-    products = jnp.einsum("blrm,rmcf->blrcf", x, blocks)
-    y = jnp.einsum("blrcf,brc->blcf", products, gates.astype(products.dtype))
-    return y.reshape(*y.shape[:2], -1)
-
-
 @flax.struct.dataclass
 class LayerGrid:
     """What makes the gates of one layer.
