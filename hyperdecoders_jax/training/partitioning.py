@@ -34,8 +34,8 @@ LOGICAL_AXIS_RULES: tuple[tuple[str, str | None], ...] = (
     ("joined_kv", MODEL),
     ("embed", None),
     ("relpos_buckets", None),
-    # New parameters: adapters are small and stay whole; the hypernetwork's heads are as wide as
-    # an adapter has parameters, and are cut there.
+    # New parameters: adapters and what makes gates are small and stay whole. A hypernetwork's heads
+    # are as wide as an adapter has parameters, and are cut there, as is the MLP before them.
     ("layers", None),
     ("tasks", None),
     ("places", None),
