@@ -8,20 +8,16 @@ A kernel W [fan_in, fan_out] is scaled block by block, for each example by gates
 A factor is *local*, a linear map of a condition (`rows_kernel`, `cols_kernel`), or *global*, a
 learned vector (`rows_vector`, `cols_vector`); with one side alone the other factor is one.
 
-| what                                               | where it is from                            |
-|----------------------------------------------------|---------------------------------------------|
-| a hypernetwork that depends on the task and can be | published (abstract)                        |
-| decomposed specialises regions of feed-forward     |                                             |
-| weights; global, task-agnostic, and local states;  |                                             |
-| one multi-task T5 on GLUE and SuperGLUE            |                                             |
-| the formula above, repetition to the size of W,    | published (surveys, the first of them       |
-| local or global factors, W is `wo`                 | arXiv:2109.09138)                           |
-| variants L, L2, LG, GL; the condition is the first | recollected, not verified: the paper's body |
-| token's state; both stacks; no biases; gates and   | was out of reach, and no code is public     |
-| all weights are fine-tuned                         |                                             |
-| which letter is which side; other conditions;      | our choice                                  |
-| `identity`; initial values; `wi`; the two `wi` of  |                                             |
-| v1.1 share gates; decoder gates from the encoder   |                                             |
+The paper's body was out of reach and its code is not public. What is known, and what is ours:
+
+- Published (abstract): a hypernetwork that depends on the task and can be decomposed specialises
+  regions of feed-forward weights, from a global and a task's local state; one T5 for all tasks.
+- Told by others (the survey arXiv:2109.09138, an article about it): the formula above, repetition
+  to the size of W, factors local or global, and that W is `wo`.
+- Recollected, not verified: variants L, L2, LG, GL; the state of the first token as condition; both
+  stacks; no biases; gates and all weights are fine-tuned; no special start.
+- Our choice: the first letter of a variant is the rows'; the other conditions; `identity`; initial
+  values; `wi`, with the same gates for both of a v1.1 block; where the decoder's condition is from.
 
 1. The condition is a *contextual* state. The embedding of the first token would tell few tasks
    apart: 13 of the 16 prefixes of GLUE and SuperGLUE begin with the same piece of T5's vocabulary.
@@ -30,7 +26,8 @@ learned vector (`rows_vector`, `cols_vector`); with one side alone the other fac
    gradient. The first factor is zero and gets one from the first step, the other from the second.
 4. A decoder begins with the same token for every example. Its gates read the encoder's output
    instead, so that they are made once for an example and serve every step and every beam.
-5. Which side of W has more blocks decides how the product is computed; see `gated_matmul`.
+5. The second projection of a v1.1 block is still `wo`, though it has two `wi` before it. Gates of
+   `wi` and of `wo` are applied in different ways, each the cheaper one; see `gated_matmul`.
 
 Source: Tay et al. 2021 (arXiv:2007.05891).
 """

@@ -49,7 +49,7 @@ def _quick_compilation():
 
 @functools.cache
 def make_model(name):
-    """A model with these grids, and what gives logits, and the states that gates read."""
+    """A model with these grids; what gives its logits, and the states that gates read."""
     encoder, decoder = GRIDS[name]
     gated = model.Model(
         tiny.make_config(
@@ -154,12 +154,23 @@ def test_gates_of_one_are_plain_t5(name, atol):
     np.testing.assert_allclose(logits, expected, rtol=0, atol=atol)
 
 
-def test_every_parameter_gets_a_gradient():
-    gated, _ = make_model("both")
-    batch = tiny.make_batch()
-    loss = lambda params: jnp.mean(jnp.square(gated.logits(params, batch)))  # noqa: E731
-    found = jax.jit(jax.grad(loss))(tiny.make_params(gated))
-    for path, gradient in jax.tree_util.tree_leaves_with_path(found):
+def test_every_factor_gets_a_gradient_from_a_frozen_t5():
+    encoder, decoder = GRIDS["both"]
+    sizes = dict(mlp_dim=12, num_encoder_layers=1, num_decoder_layers=1)
+    grids = dict(encoder_hypergrid=encoder, decoder_hypergrid=decoder)
+    gated, batch = (
+        model.Model(tiny.make_config("none", "none", **sizes, **grids)),
+        tiny.make_batch(),
+    )
+    trained, frozen = trainable.split(tiny.make_params(gated), TrainableConfig())
+    assert sorted(trained) == ["decoder_hypergrid", "encoder_hypergrid"]
+
+    @jax.jit
+    def gradients(trained):
+        loss = lambda trained: gated.loss(trainable.merge(trained, frozen), batch)[0]  # noqa: E731
+        return jax.grad(loss)(trained)
+
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients(trained)):
         assert np.all(np.isfinite(gradient)), path
         assert np.any(gradient != 0), path
 
@@ -203,13 +214,11 @@ def test_gates_lie_whole_on_every_device(name):
     assert len(partitioning.list_replicated(shardings)) == len(jax.tree.leaves(shapes))
 
 
-def test_gates_are_trained_alone_or_with_all_weights():
+def test_each_stacks_gates_have_a_switch():
     shapes = make_model("both")[0].param_shapes()
-    gates = ["decoder_hypergrid", "encoder_hypergrid"]
     no_adapters = dict(encoder_adapters=False, decoder_adapters=False)
-    alone, _ = trainable.split(shapes, TrainableConfig(**no_adapters))
-    assert sorted(alone) == gates
-    one, _ = trainable.split(shapes, TrainableConfig(encoder_hypergrid=False, **no_adapters))
-    assert sorted(one) == ["decoder_hypergrid"]
+    for side, other in (("encoder", "decoder"), ("decoder", "encoder")):
+        switches = TrainableConfig(**{f"{other}_hypergrid": False}, **no_adapters)
+        assert sorted(trainable.split(shapes, switches)[0]) == [f"{side}_hypergrid"]
     _, frozen = trainable.split(shapes, TrainableConfig(backbone=True))
     assert not frozen

@@ -187,4 +187,4 @@ def test_task_embeddings_need_tasks():
     with pytest.raises(ValueError, match=r"gates by `task_embedding` need task_ids; got None"):
         draw(grid)
     with pytest.raises(ValueError, match=r"num_tasks must be the number of tasks .*; got None"):
-        make(grid, num_tasks=None).init(jax.random.key(0), jnp.zeros(3, int))
+        shapes_of(make(grid, num_tasks=None))
