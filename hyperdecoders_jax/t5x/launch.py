@@ -50,9 +50,14 @@ def checkpoint(model_dir: str, path: str | None = None) -> str:
     """Returns the path of the checkpoint that is evaluated: the given one, or a run's newest.
 
     Raises:
-      FileNotFoundError: the run has none.
+      FileNotFoundError: it is not there, or the run has none.
     """
     if path is not None:
+        if not t5x_checkpoint.is_checkpoint(path):
+            raise FileNotFoundError(
+                f"CHECKPOINT_PATH must be of a checkpoint of T5X; there is none at {path}. "
+                f"{model_dir} holds {list(map(str, t5x_checkpoint.steps(model_dir).values()))}."
+            )
         return path.rstrip("/")
     found = list(t5x_checkpoint.steps(model_dir).values())
     if not found:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import gin
 from clu import metric_writers
+from etils import epath
 from t5x import gin_utils
 
 
@@ -32,4 +33,32 @@ def write(
     with gin.unlock_config():
         for name, value in done.items():
             gin.bind_parameter(f"{name}/gin.macro.value", value)
+    gin_utils.summarize_gin_config(model_dir, summary_writer, step)
+
+
+def write_beside_predictions(
+    model_dir: str, summary_writer: metric_writers.MetricWriter | None, step: int
+) -> None:
+    """Writes `config.gin`; T5X's `summarize_config_fn` for inference.
+
+    T5X continues where predictions lie, and predicts nothing anew: they must be of the same
+    configuration.
+
+    Args:
+      model_dir: where predictions are written.
+      summary_writer: None, T5X's.
+      step: 0, T5X's.
+
+    Raises:
+      ValueError: there are some of another configuration.
+    """
+    folder = epath.Path(model_dir)
+    file = folder / "config.gin"
+    is_another = file.exists() and file.read_text() != gin_utils.get_gin_config_str()
+    if is_another and any("-of-" in path.name for path in folder.iterdir()):
+        raise ValueError(
+            "T5X adds to predictions of the same configuration; those in "
+            f"{model_dir} are of another one, see config.gin there. Remove the folder, or name "
+            "another with --gin.INFER_OUTPUT_DIR=…."
+        )
     gin_utils.summarize_gin_config(model_dir, summary_writer, step)

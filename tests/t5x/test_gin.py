@@ -73,7 +73,11 @@ def test_the_newest_checkpoint_is_evaluated_unless_one_is_named(tmp_path):
     for step in (9, 10):
         t5x_checkpoint.write(tmp_path, arrays.in_memory(flat), step=step, layout="orbax")
     assert launch.checkpoint(str(tmp_path)) == f"{tmp_path}/checkpoint_10"
-    assert launch.checkpoint(str(tmp_path), "elsewhere/checkpoint_9/") == "elsewhere/checkpoint_9"
+    assert launch.checkpoint("elsewhere", f"{tmp_path}/checkpoint_9/") == f"{tmp_path}/checkpoint_9"
+    with pytest.raises(
+        FileNotFoundError, match=r"none at .*checkpoint_8\. .* holds \[.*/checkpoint_9'"
+    ):
+        launch.checkpoint(str(tmp_path), f"{tmp_path}/checkpoint_8")
     folder = launch.output_dir("run/", "infer", "test", "checkpoint_9", adapters="of/mine/")
     assert folder == "run/infer_test/mine"
 

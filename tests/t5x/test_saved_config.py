@@ -24,3 +24,19 @@ def test_a_run_tells_how_its_tasks_were_numbered_and_that_nothing_was_cast(tmp_p
         "FROZEN_DTYPE": "float32",
         "TRAIN_STEPS": 3,
     }
+
+
+def test_predictions_of_another_configuration_are_not_taken_for_new_ones(tmp_path):
+    def predict(num_beams):
+        gin.parse_config(f"NUM_BEAMS = {num_beams}")
+        saved_config.write_beside_predictions(str(tmp_path), None, 0)
+
+    try:
+        predict(1)
+        predict(2)  # Nothing was predicted.
+        (tmp_path / "tmp-cola-00000-of-00001").mkdir()
+        predict(2)
+        with pytest.raises(ValueError, match=r"are of another one, .* Remove the folder, or name"):
+            predict(4)
+    finally:
+        gin.clear_config()
