@@ -32,7 +32,7 @@ from hyperdecoders_jax.interop import (
 )
 from hyperdecoders_jax.interop.arrays import StoredArray
 from hyperdecoders_jax.modeling import config as modeling_config
-from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.modeling.config import AdapterConfig, HyperGridConfig, TransformerConfig
 
 # In the metadata of a safetensors file of ours: `modeling.config.to_dict`, as JSON.
 MODEL_KEY = "model"
@@ -61,7 +61,7 @@ _MOST_TOKENS = 10_000_000
 # Begins the names of `Weights.unread` in our own files.
 _UNREAD = "unread/"
 # What a configuration may say otherwise than the weights, which stay the same.
-_FREE_FIELDS = ("dropout_rate", "dtype", "num_tasks")
+_FREE_FIELDS = ("dropout_rate", "dtype", "num_tasks", "num_trained_tasks")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,7 +240,7 @@ def check_shapes(arrays: Mapping[str, StoredArray], shapes: Mapping[str, Any], w
 def check_config(weights: Weights, config: TransformerConfig, where: str) -> None:
     """Checks that the weights were made for a model that computes what `config` says.
 
-    Adapters are compared on the sides of which the weights hold some.
+    Adapters and gates are compared on the sides of which the weights hold some.
 
     Raises:
       ValueError: a field differs; says which.
@@ -261,26 +261,41 @@ def check_config(weights: Weights, config: TransformerConfig, where: str) -> Non
 
 
 def _what_counts(config: TransformerConfig, keys: Collection[str]) -> dict[str, Any]:
-    """What decides on what a model computes; of adapters, what their shapes do not show."""
-    fields = modeling_config.to_dict(config)
+    """What decides on what a model computes; of what adapts it, what shapes do not show."""
     counting = {
         name: value
-        for name, value in fields.items()
-        if name not in _FREE_FIELDS and not name.endswith("_adapter")
+        for name, value in modeling_config.to_dict(config).items()
+        if name not in _FREE_FIELDS and not name.endswith(("_adapter", "_hypergrid"))
     }
     for side in ("encoder", "decoder"):
-        if f"{side}_adapters" not in keys:
-            continue
-        adapter = getattr(config, f"{side}_adapter")
-        found = {"source": adapter.source, "targets": sorted(adapter.targets)}
-        if "feed_forward" in adapter.targets:
-            found["norm_input"] = adapter.norm_input
-        if any(target in _PROJECTIONS for target in adapter.targets):
-            found["lora.alpha"] = adapter.lora.alpha
-        if adapter.source in ("task", "generated"):
-            found["hypernetwork"] = type(adapter.hypernetwork).__name__
-        counting |= {f"{side}_adapter.{name}": value for name, value in found.items()}
+        found = {}
+        if f"{side}_adapters" in keys:
+            found["adapter"] = _adapter_that_counts(getattr(config, f"{side}_adapter"))
+        if f"{side}_hypergrid" in keys:
+            found["hypergrid"] = _grid_that_counts(getattr(config, f"{side}_hypergrid"))
+        for what, fields in found.items():
+            counting |= {f"{side}_{what}.{name}": value for name, value in fields.items()}
     return counting
+
+
+def _adapter_that_counts(adapter: AdapterConfig) -> dict[str, Any]:
+    found = {"source": adapter.source, "targets": sorted(adapter.targets)}
+    if "feed_forward" in adapter.targets:
+        found["norm_input"] = adapter.norm_input
+    if any(target in _PROJECTIONS for target in adapter.targets):
+        found["lora.alpha"] = adapter.lora.alpha
+    if adapter.source in ("task", "generated"):
+        found["hypernetwork"] = type(adapter.hypernetwork).__name__
+    return found
+
+
+def _grid_that_counts(grid: HyperGridConfig | None) -> dict[str, Any]:
+    if grid is None:
+        return {}
+    found = {"gate": grid.gate, "condition": grid.condition_read}
+    if grid.condition_read == "prefix_mean":
+        found["prefix_len"] = grid.prefix_len
+    return found
 
 
 def resize_vocabulary(weights: Weights, vocab_size: int) -> Weights:
@@ -481,11 +496,11 @@ def _with_tasks(config: TransformerConfig, arrays: Mapping[str, StoredArray]) ->
     if not config.reads_tasks or config.num_tasks is not None:
         return config
     for side in ("encoder", "decoder"):
+        is_bank = getattr(config, f"{side}_adapter").source == "manual_specific"
         for path, array in arrays.items():
-            source = getattr(config, f"{side}_adapter").source
-            if source == "task" and path == f"{side}_adapters/task_embedding":
+            if path in (f"{side}_adapters/task_embedding", f"{side}_hypergrid/task_embedding"):
                 return dataclasses.replace(config, num_tasks=array.shape[0])
-            if source == "manual_specific" and path.startswith(f"{side}_adapters/"):
+            if is_bank and path.startswith(f"{side}_adapters/"):
                 return dataclasses.replace(config, num_tasks=array.shape[1])
     return config
 

@@ -12,8 +12,15 @@ from hyperdecoders_jax import model
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.interop import arrays, conversion, names, safetensors_files
 from hyperdecoders_jax.interop.arrays import StoredArray
+from hyperdecoders_jax.modeling.config import HyperGridConfig
 from tests import tiny
 
+# Of tasks in the encoder, of all examples in the decoder.
+GRIDS = dict(
+    encoder_hypergrid=HyperGridConfig(4, 2, "LG", "task_embedding", kernels="both"),
+    decoder_hypergrid=HyperGridConfig(1, 2, "GG", gate="identity"),
+    mlp_dim=12,
+)
 PLAIN = ("t5x", "t5x_orbax", "hugging_face", "safetensors")
 GEOMETRIES = {
     "v1.0": dict(mlp_activations=("relu",), logits_via_embedding=True),
@@ -67,9 +74,10 @@ def test_hugging_face_to_t5x_and_back_is_the_same_file(tmp_path, geometry, layou
         assert pathlib.Path(first, file).read_bytes() == pathlib.Path(last, file).read_bytes()
 
 
+@pytest.mark.parametrize("sizes", [{}, GRIDS], ids=["adapters", "and gates"])
 @pytest.mark.parametrize("name", ["t5x", "t5x_orbax", "safetensors"])
-def test_adapters_go_with_what_has_a_place_for_them(tmp_path, name):
-    weights = make("manual", "generated")
+def test_what_adapts_a_t5_goes_with_what_has_a_place_for_it(tmp_path, name, sizes):
+    weights = make("manual", "generated", **sizes)
     path = write(weights, name, tmp_path)
     assert_same(conversion.read(path, config=weights.config), weights)
 
@@ -152,9 +160,9 @@ def test_what_the_original_makes_and_never_reads_is_told(tmp_path):
 
 
 def test_the_number_of_tasks_is_seen_in_the_arrays_of_a_checkpoint(tmp_path):
-    for encoder, decoder in (("task", "none"), ("manual", "manual_specific")):
-        weights = make(encoder, decoder)
-        path = write(weights, "t5x", tmp_path / decoder)
+    adapted = {"task": make("task"), "bank": make("manual", "manual_specific")}
+    for name, weights in {**adapted, "gates": make(**GRIDS)}.items():
+        path = write(weights, "t5x", tmp_path / name)
         config = dataclasses.replace(weights.config, num_tasks=None)
         assert_same(conversion.read(path, config=config), weights)
 
@@ -265,8 +273,29 @@ def test_a_model_that_computes_something_else_is_refused_though_its_shapes_fit()
     other = tiny.make_config("manual", "generated", norm_input=True)
     with pytest.raises(ValueError, match=r"encoder_adapter.norm_input is False there and True in"):
         conversion.check_config(weights, other, "X")
-    # Plain weights say nothing of adapters.
+    # Plain weights say nothing of adapters, nor of the tasks that they are for.
     conversion.check_config(make(), other, "X")
+    conversion.check_config(make(), tiny.make_config("task", num_trained_tasks=3), "X")
+
+
+def test_gates_that_compute_something_else_are_refused_though_their_shapes_fit():
+    weights = make(**GRIDS)
+    for change, message in (
+        ({"gate": "identity"}, r"encoder_hypergrid.gate is sigmoid there and identity in"),
+        ({"condition": "first_state"}, r"_hypergrid.condition is task_embedding there and first_"),
+    ):
+        grid = dataclasses.replace(GRIDS["encoder_hypergrid"], **change)
+        other = tiny.make_config("none", "none", **{**GRIDS, "encoder_hypergrid": grid})
+        with pytest.raises(ValueError, match=message):
+            conversion.check_config(weights, other, "X")
+    prefixes = [HyperGridConfig(2, 2, condition="prefix_mean", prefix_len=n) for n in (3, 6)]
+    one, other = (make(encoder_hypergrid=prefix) for prefix in prefixes)
+    with pytest.raises(ValueError, match=r"encoder_hypergrid.prefix_len is 3 there and 6 in"):
+        conversion.check_config(one, other.config, "X")
+    with pytest.raises(ValueError, match=r"encoder_hypergrid.gate is sigmoid there and None in"):
+        conversion.check_config(one, tiny.make_config("none", "none"), "X")
+    # Plain weights say nothing of gates, nor do those of one stack of the other's.
+    conversion.check_config(make(), other.config, "X")
 
 
 def test_what_is_no_format_is_told(tmp_path):
