@@ -25,7 +25,7 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -37,7 +37,7 @@ from jax.experimental import multihost_utils
 
 from hyperdecoders_jax import whole_file
 from hyperdecoders_jax.modeling import config as modeling_config
-from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.modeling.config import HyperGridConfig, TransformerConfig
 from hyperdecoders_jax.training import trainable as trainable_lib
 from hyperdecoders_jax.training.train_state import TrainState
 from hyperdecoders_jax.types import Params, PyTree
@@ -48,6 +48,7 @@ EVALUATION = "evaluation.json"
 UNFINISHED = ".orbax-checkpoint-tmp"
 # Fields of a model's configuration that may change between two starts of one run.
 FREE_FIELDS = ("dropout_rate", "dtype")
+_GRIDS = ("encoder_hypergrid", "decoder_hypergrid")
 CHUNK_BYTES = 1 << 24
 
 
@@ -98,8 +99,9 @@ def describe_model(config: Any) -> dict[str, Any]:
     What may change within a run is left out too.
     """
     fields = modeling_config.to_dict(config)
-    for side in ("encoder_adapter", "decoder_adapter"):
-        del fields[side]["unseen_tasks"]  # It concerns evaluation alone.
+    for name in ("encoder_adapter", "decoder_adapter", *_GRIDS):
+        if fields[name] is not None:
+            del fields[name]["unseen_tasks"]  # It concerns evaluation alone.
     del fields["num_trained_tasks"]  # The list of their names is compared.
     if not config.reads_tasks:
         del fields["num_tasks"]
@@ -107,16 +109,19 @@ def describe_model(config: Any) -> dict[str, Any]:
 
 
 def _not_default(model: Mapping[str, Any]) -> dict[str, Any]:
-    # Sizes have no defaults; those of the smallest model are never compared.
-    sizes = {
-        field.name: 1
-        for field in dataclasses.fields(TransformerConfig)
-        if field.default is dataclasses.MISSING
-    }
-    defaults = modeling_config.to_dict(TransformerConfig(**sizes))
-    for name in sizes:
-        del defaults[name]
+    defaults = _defaults(TransformerConfig, modeling_config.to_dict)
+    for name in _GRIDS:
+        if model.get(name) is not None:  # None is the default; a grid has others of its own.
+            defaults[name] = _defaults(HyperGridConfig, dataclasses.asdict)
     return _differing(_to_json(model), _to_json(defaults))
+
+
+def _defaults(config_class: type, to_dict: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    # Sizes have no defaults; those of the smallest model are never compared.
+    fields = dataclasses.fields(config_class)
+    sizes = {field.name: 1 for field in fields if field.default is dataclasses.MISSING}
+    smallest = to_dict(config_class(**sizes))
+    return {name: value for name, value in smallest.items() if name not in sizes}
 
 
 def _differing(tree: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

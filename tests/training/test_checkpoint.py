@@ -1,3 +1,4 @@
+import dataclasses
 import pathlib
 import shutil
 
@@ -6,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hyperdecoders_jax.modeling.config import HyperGridConfig
 from hyperdecoders_jax.training import (
     checkpoint,
     optimizer,
@@ -367,6 +369,31 @@ def test_a_field_that_is_new_at_its_default_is_no_difference():
     other = Identity(model={**model, "relpos_buckets": 16})
     with pytest.raises(ValueError, match="relpos_buckets is the default there and 16 here"):
         checkpoint.check_same(older, other, "here")
+
+
+def test_a_model_with_other_gates_is_another_model():
+    plain = tiny.make_model().config
+
+    def describe(rows=4, **fields):
+        grid = HyperGridConfig(rows, 2, condition="prefix_mean", **fields)
+        gated = dataclasses.replace(plain, encoder_hypergrid=grid)
+        return Identity(model=checkpoint.describe_model(gated))
+
+    ungated, gated = Identity(model=checkpoint.describe_model(plain)), describe()
+    assert "encoder_hypergrid" not in ungated.model
+    grid = {"rows": 4, "cols": 2, "condition": "prefix_mean"}
+    assert gated.model["encoder_hypergrid"] == grid
+    checkpoint.check_same(gated, describe(unseen_tasks="mean"), "here")
+    newer = Identity(model={**gated.model, "encoder_hypergrid": {**grid, "kernels": "wo"}})
+    checkpoint.check_same(gated, newer, "here")
+    for other, message in (
+        (ungated, "encoder_hypergrid.rows is 4 there and the default here"),
+        (describe(rows=6), "encoder_hypergrid.rows is 4 there and 6 here"),
+        (describe(gate="identity"), "gate is the default there and 'identity' here"),
+        (describe(variant="LG"), "variant is the default there and 'LG' here"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            checkpoint.check_same(gated, other, "here")
 
 
 def test_what_a_later_version_says_of_an_identity_is_ignored(caplog):
