@@ -5,26 +5,31 @@ comes, for each example b,
 
     y[b] = x[b] @ (kernel * repeat(gates[b]))      gates[b, r, c] scales block (r, c) of the kernel
 
-without the bracket, as large as the kernel for every example. What the gates scale is as large as
-the states instead, cut along one axis of the kernel:
+without the bracket, as large as the kernel for every example. The kernel is cut along one axis, and
+the gates scale what is as large as the states:
 
 | blocked axis | the product                                          | made for                |
 |--------------|------------------------------------------------------|-------------------------|
 | "rows"       | the sum over r of (x_r @ kernel_r) * repeat(gates_r) | `wo`, with more rows    |
 | "cols"       | the parts (x * repeat(gates_c)) @ kernel_c, joined   | `wi`, with more columns |
 
-Two ways to go over the blocks have the same result. *At once*, as one product with a batch axis
-`blocks`: a kernel cut over devices along its blocked axis stays where it is, and XLA merges the
-scaling into the product on TPUs. *In turn*, in a loop: memory for one block, best on a CPU, but the
-loop would gather a kernel that is cut over devices. Either is differentiated by doing a block again
-(`jax.checkpoint`): a plain gradient would keep all products, `blocks` times the states.
+There are two ways to go over the blocks. *In turn*, in a loop: memory for one block, and the best
+that a CPU can do. *At once*, as one product with a batch axis for the blocks: for decoding, and for
+TPUs, where XLA merges all that scales and sums into the product (with blocks of a multiple of 128,
+the width of its tiles), and where a kernel may be cut over devices, which the loop would gather.
+Always by rows then, and the gradient of the states by columns, because sums merge and parts must be
+joined by a copy.
 
-Source: Tay et al. 2021 (arXiv:2007.05891), the gates; the order of the products is ours.
+Plain autodiff of either would keep all products, `blocks` times the states. Here both keep their
+arguments alone and do the products again.
+
+Source: Tay et al. 2021 (arXiv:2007.05891), the gates; the order of the products is ours, measured
+    by benchmarks/hypergrid.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from typing import Literal
 
 import jax
@@ -32,16 +37,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-# The axes of (states, kernel, gates) along which blocks lie, as `_cut_rows`, `_cut_cols` cut them.
-_ROW_AXES = (2, 0, 1)
-_COL_AXES = (None, 1, 2)
+BlockedAxis = Literal["rows", "cols"]
 
 
 def gated_matmul(
     x: Float[Array, "batch length fan_in"],
     kernel: Float[Array, "fan_in fan_out"],
     gates: Float[Array, "batch rows cols"] | Float[Array, "rows cols"],
-    blocked_axis: Literal["rows", "cols"],
+    blocked_axis: BlockedAxis,
 ) -> Float[Array, "batch length fan_out"]:
     """`x[b] @ (kernel * repeat(gates[b]))` for every example b.
 
@@ -52,10 +55,10 @@ def gated_matmul(
     Gates without a batch axis hold for all examples and are folded into the kernel; gates with one
     row, or one column, scale the products, or the states. `blocked_axis` matters to the others.
 
-    Cost: the blocked forms do the work of the plain product, and its gradient that of one more;
-        a frozen kernel saves its part of it.
+    Cost: the products of a plain one, and one more for the gradient (the gates').
 
     Raises:
+        TypeError: forward-mode differentiation of states that are not short.
         ValueError: the grid does not divide the kernel.
     """
     _check_grid(kernel.shape, gates.shape[-2:])
@@ -66,14 +69,10 @@ def gated_matmul(
         return jnp.dot(_scale(x, gates[:, :, 0]), kernel)
     if rows == 1:
         return _scale(jnp.dot(x, kernel), gates[:, 0])
-    if blocked_axis == "rows":
-        at_once, in_turn, num_scaled = rows_at_once, rows_in_turn, rows * kernel.shape[1]
-    else:
-        at_once, in_turn, num_scaled = cols_at_once, cols_in_turn, cols * kernel.shape[0]
-    if x.shape[0] * x.shape[1] * num_scaled <= kernel.size:
-        # A decoding step: all that is scaled is no larger than the kernel, which must be read.
-        return at_once(x, kernel, gates)
-    return jax.checkpoint(_of_platform(at_once, in_turn))(x, kernel, gates)
+    if x.shape[0] * x.shape[1] * rows <= kernel.shape[0]:
+        # A decoding step: all products together are no larger than the kernel.
+        return rows_at_once(x, kernel, gates)
+    return _of_platform(blocked_axis, x, kernel, gates)
 
 
 def fold(
@@ -99,10 +98,35 @@ def rows_at_once(
     kernel: Float[Array, "fan_in fan_out"],
     gates: Float[Array, "batch rows cols"],
 ) -> Float[Array, "batch length fan_out"]:
-    """The sum of gated products of the kernel's rows, in one product with a batch axis `rows`."""
-    blocks = _cut_rows(x, kernel, gates)
-    products = jax.vmap(_row_block, in_axes=_ROW_AXES)(*blocks)  # [rows, batch, length, fan_out]
-    return jnp.sum(products, axis=0).astype(_dtype(x, kernel))
+    """The sum of the gated products with the kernel's rows, in one product for all of them."""
+    products = jax.vmap(_row_block, in_axes=(2, 0, 1))(*_cut_rows(x, kernel, gates))
+    return jnp.sum(products, axis=0).astype(
+        _dtype(x, kernel)
+    )  # from [rows, batch, length, fan_out]
+
+
+def gradients_at_once(
+    dy: Float[Array, "batch length fan_out"],
+    x: Float[Array, "batch length fan_in"],
+    kernel: Float[Array, "fan_in fan_out"],
+    gates: Float[Array, "batch rows cols"],
+) -> tuple[
+    Float[Array, "batch length fan_in"],
+    Float[Array, "fan_in fan_out"],
+    Float[Array, "batch rows cols"],
+]:
+    """Gradients with respect to states, kernel and gates, given that of the gated product.
+
+    Each is one product that shares nothing with the others, nor with the forward pass: what two
+    read, XLA would store.
+    """
+    dy, x, kernel, gates = lax.optimization_barrier((dy, x, kernel, gates))
+    dx = rows_at_once(dy, kernel.T, gates.swapaxes(1, 2))
+    _, rows, wide_gates = _cut_rows(x, kernel, gates)
+    of_examples = jnp.einsum("blm,blf->bmf", x, dy).reshape(-1, *rows.shape)
+    dkernel = jnp.sum(of_examples * wide_gates[:, :, None], axis=0).reshape(kernel.shape)
+    _, to_dgates = jax.vjp(lambda gates: rows_at_once(x, kernel, gates), gates)
+    return dx.astype(x.dtype), dkernel.astype(kernel.dtype), *to_dgates(dy)
 
 
 def rows_in_turn(
@@ -110,24 +134,16 @@ def rows_in_turn(
     kernel: Float[Array, "fan_in fan_out"],
     gates: Float[Array, "batch rows cols"],
 ) -> Float[Array, "batch length fan_out"]:
-    """The sum of gated products of the kernel's rows, block after block."""
+    """The sum of the gated products with the kernel's rows, block after block."""
 
-    def add(y, block):
-        return y + _again(_row_block)(*block), None
+    @_again
+    def product(block):
+        return _row_block(*block)
 
+    blocks = tuple(map(jnp.moveaxis, _cut_rows(x, kernel, gates), (2, 0, 1), (0, 0, 0)))
     y = jnp.zeros((*x.shape[:2], kernel.shape[1]), jnp.float32)
-    blocks = map(jnp.moveaxis, _cut_rows(x, kernel, gates), _ROW_AXES, (0, 0, 0))
-    return lax.scan(add, y, tuple(blocks))[0].astype(_dtype(x, kernel))
-
-
-def cols_at_once(
-    x: Float[Array, "batch length fan_in"],
-    kernel: Float[Array, "fan_in fan_out"],
-    gates: Float[Array, "batch rows cols"],
-) -> Float[Array, "batch length fan_out"]:
-    """Products of gated states with the kernel's columns, in one with a batch axis `cols`."""
-    y = jax.vmap(_col_block, in_axes=_COL_AXES, out_axes=2)(*_cut_cols(x, kernel, gates))
-    return y.reshape(*y.shape[:2], -1)  # from [batch, length, cols, fan_out / cols]
+    y, _ = lax.scan(lambda y, block: (y + product(block), None), y, blocks)
+    return y.astype(_dtype(x, kernel))
 
 
 def cols_in_turn(
@@ -135,12 +151,44 @@ def cols_in_turn(
     kernel: Float[Array, "fan_in fan_out"],
     gates: Float[Array, "batch rows cols"],
 ) -> Float[Array, "batch length fan_out"]:
-    """Products of gated states with the kernel's columns, block after block."""
-    x, *blocks = _cut_cols(x, kernel, gates)
-    blocks = tuple(map(jnp.moveaxis, blocks, _COL_AXES[1:], (0, 0)))
-    y = lax.map(lambda block: _again(_col_block)(x, *block), blocks)
-    y = jnp.moveaxis(y, 0, 2)  # [batch, length, cols, fan_out / cols]
-    return y.reshape(*y.shape[:2], -1)
+    """The products of gated states with the kernel's columns, block after block."""
+    fan_in, cols = kernel.shape[0], gates.shape[2]
+    kernels = jnp.moveaxis(kernel.reshape(fan_in, cols, -1), 1, 0)  # [cols, fan_in, block]
+    wide_gates = _widen(jnp.moveaxis(gates, 2, 0), fan_in, axis=2)  # [cols, batch, fan_in]
+
+    @_again
+    def product(block):
+        kernel, gates = block
+        return jnp.dot((x * gates[:, None]).astype(x.dtype), kernel)
+
+    y = lax.map(product, (kernels, wide_gates))  # [cols, batch, length, block]
+    return jnp.moveaxis(y, 0, 2).reshape(*x.shape[:2], -1)
+
+
+_IN_TURN = {"rows": rows_in_turn, "cols": cols_in_turn}
+# What autodiff does again instead of keeping it. In a loop XLA cannot undo that.
+_again = functools.partial(jax.checkpoint, prevent_cse=False)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _of_platform(blocked_axis, x, kernel, gates):
+    # Chosen when the program is compiled, perhaps for devices that are not here.
+    in_turn = _IN_TURN[blocked_axis]
+    return lax.platform_dependent(x, kernel, gates, tpu=rows_at_once, default=in_turn)
+
+
+def _forward(blocked_axis, *args):
+    return _of_platform(blocked_axis, *args), args
+
+
+def _backward(blocked_axis, args, dy):
+    def in_turn(dy, *args):
+        return jax.vjp(_IN_TURN[blocked_axis], *args)[1](dy)
+
+    return lax.platform_dependent(dy, *args, tpu=gradients_at_once, default=in_turn)
+
+
+_of_platform.defvjp(_forward, _backward)
 
 
 def _row_block(x, kernel, gates):
@@ -149,51 +197,25 @@ def _row_block(x, kernel, gates):
     return jnp.dot(x, kernel).astype(jnp.float32) * gates[:, None]
 
 
-def _col_block(x, kernel, gates):
-    """[batch, length, fan_in], [fan_in, block], [batch, fan_in] -> [batch, length, block]"""
-    return jnp.dot((x * gates[:, None]).astype(x.dtype), kernel)
-
-
 def _cut_rows(x, kernel, gates):
-    rows, cols = gates.shape[1:]
-    fan_out = kernel.shape[1]
+    """[batch, length, rows, block], [rows, block, fan_out], [batch, rows, fan_out]"""
+    rows, fan_out = gates.shape[1], kernel.shape[1]
     return (
         x.reshape(*x.shape[:2], rows, -1),
         kernel.reshape(rows, -1, fan_out),
-        _widen(gates, fan_out // cols, axis=2),  # [batch, rows, fan_out]
+        _widen(gates, fan_out, axis=2),
     )
-
-
-def _cut_cols(x, kernel, gates):
-    rows, cols = gates.shape[1:]
-    fan_in = kernel.shape[0]
-    return (
-        x,
-        kernel.reshape(fan_in, cols, -1),
-        _widen(gates, fan_in // rows, axis=1),  # [batch, fan_in, cols]
-    )
-
-
-def _again(block: Callable) -> Callable:
-    # Only outside of loops must XLA be kept from taking the second time for the first.
-    return jax.checkpoint(block, prevent_cse=False)
-
-
-def _of_platform(at_once: Callable, in_turn: Callable) -> Callable:
-    """Chooses when the program is compiled, also if that is for devices that are not here."""
-    return lambda *args: lax.platform_dependent(*args, tpu=at_once, default=in_turn)
 
 
 def _scale(
     x: Float[Array, "batch length features"], gates: Float[Array, "batch blocks"]
 ) -> Float[Array, "batch length features"]:
-    gates = _widen(gates, x.shape[-1] // gates.shape[-1], axis=1)
-    return (x * gates[:, None]).astype(x.dtype)
+    return (x * _widen(gates, x.shape[-1], axis=1)[:, None]).astype(x.dtype)
 
 
-def _widen(gates: Array, block: int, axis: int) -> Array:
+def _widen(gates: Array, size: int, axis: int) -> Array:
     # A gate's gradient is a sum over all that it scales: in float32, whatever the gate's type.
-    return jnp.repeat(gates.astype(jnp.float32), block, axis=axis)
+    return jnp.repeat(gates.astype(jnp.float32), size // gates.shape[axis], axis=axis)
 
 
 def _dtype(x: Array, kernel: Array):

@@ -9,11 +9,20 @@ from hypothesis import strategies as st
 
 from hyperdecoders_jax.modeling import gated_matmul
 
+
+@jax.custom_vjp
+def at_once(x, kernel, gates):
+    """What runs on TPUs."""
+    return gated_matmul.rows_at_once(x, kernel, gates)
+
+
+at_once.defvjp(
+    lambda *args: (at_once(*args), args),
+    lambda args, dy: gated_matmul.gradients_at_once(dy, *args),
+)
 FORMS = {
     "rows at once": gated_matmul.rows_at_once,
-    "rows in turn": gated_matmul.rows_in_turn,
-    "cols at once": gated_matmul.cols_at_once,
-    "cols in turn": gated_matmul.cols_in_turn,
+    "at once": at_once,
     "rows": lambda *args: gated_matmul.gated_matmul(*args, "rows"),
     "cols": lambda *args: gated_matmul.gated_matmul(*args, "cols"),
 }
@@ -50,7 +59,7 @@ def assert_near(found, expected, relative):
         np.testing.assert_allclose(a, b, rtol=0, atol=relative * np.abs(b).max())
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=6)
 @given(
     form=st.sampled_from(sorted(FORMS)),
     batch=st.integers(1, 3),
@@ -116,12 +125,10 @@ def test_gates_of_one_change_nothing(form):
     np.testing.assert_allclose(y, x @ kernel, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_forward_mode_has_the_reference_derivatives(form):
+def test_forward_mode_is_refused():
     args = draw(3, 5, (8, 12), (4, 3))
-    tangents = draw(3, 5, (8, 12), (4, 3), seed=1)
-    found, expected = (jax.jvp(f, args, tangents)[1] for f in (FORMS[form], reference))
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(FORMS["rows"], args, args)
 
 
 def lower_step(product, sizes, argnums=(0, 1, 2)):
@@ -131,7 +138,7 @@ def lower_step(product, sizes, argnums=(0, 1, 2)):
 @pytest.mark.parametrize("form", FORMS)
 def test_a_frozen_kernel_has_no_product_in_the_gradient(form):
     num_products = [
-        lower_step(FORMS[form], (3, 5, (8, 12), (4, 3)), argnums).as_text().count("dot_general")
+        lower_step(FORMS[form], (3, 5, (8, 12), (4, 3)), argnums).compile().as_text().count(" dot(")
         for argnums in ((0, 1, 2), (0, 2))
     ]
     assert num_products[0] - num_products[1] == 1
