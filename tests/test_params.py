@@ -13,6 +13,7 @@ from hyperdecoders_jax import cli, configuration, model, params
 from hyperdecoders_jax.training import optimizer, train_state
 from hyperdecoders_jax.training import trainable as trainable_lib
 from tests import tiny
+from tests.contracts import test_gin
 
 EXPERIMENTS = pathlib.Path(configuration.package_config_folder()) / "experiments"
 
@@ -71,6 +72,22 @@ OURS = {
     "glue/glue_per_task_adapter": (22_424_064, 805_574_144),
 }
 
+HYPERGRID = [
+    f"hypergrid/{tasks}_{size}"
+    for tasks in ("glue", "super_glue", "glue_super_glue")
+    for size in ("base", "large")
+]
+# T5 v1.0's features, and layers of a stack.
+SIZES = {"t5_small": (512, 6), "t5_base": (768, 12), "t5_large": (1024, 24), "t5_11b": (1024, 24)}
+# How many numbers make the gates of a layer of `d` features, for a grid of `r` by `c`.
+GATES = {
+    "l": lambda d, r, c: d * r,
+    "l2": lambda d, r, c: d * (r + c),
+    "lg": lambda d, r, c: d * r + c,
+    "gl": lambda d, r, c: r + d * c,
+    "gg": lambda d, r, c: r + c,
+}
+
 
 @pytest.fixture(autouse=True)
 def _forget_configuration():
@@ -103,13 +120,48 @@ def test_an_experiment_of_ours_has_as_many_parameters_as_its_header_says(name, c
     assert count(name, capsys) == OURS[name]
 
 
+@pytest.mark.parametrize("name", HYPERGRID)
+def test_an_experiment_with_gates_has_as_many_parameters_as_its_header_says(name):
+    size = f"t5_{name.rpartition('_')[2]}"
+    text = configuration.read([f"experiments/{name}.gin"], (), configuration.search_path())
+    macros = ("EMB_DIM", "NUM_ENCODER_LAYERS", "NUM_DECODER_LAYERS", "GRID_VARIANT")
+    emb_dim, num_layers = SIZES[size]
+    values = [text.macro_values[macro][0] for macro in macros]
+    assert values == [emb_dim, num_layers, num_layers, "LG"]
+    total = test_gin.PUBLISHED[size] + 2 * num_layers * GATES["lg"](emb_dim, 16, 16)
+    header = (EXPERIMENTS / f"{name}.gin").read_text(encoding="utf-8")
+    assert f"# Expect: trains all {total:,} parameters." in header
+
+
+@pytest.mark.parametrize(
+    ("size", "variant"),
+    [
+        ("t5_small", "gl"),
+        ("t5_small", "gg"),
+        ("t5_base", "l2"),
+        ("t5_large", "l"),
+        ("t5_11b", "lg"),
+    ],
+)
+def test_gates_add_to_every_size_what_their_closed_form_says(size, variant, capsys):
+    (emb_dim, num_layers), rows, cols = SIZES[size], 16, 1 if variant == "l" else 8
+    flags = [f"--gin.GRID_ROWS={rows}", f"--gin.GRID_COLS={cols}"]
+    files = ["experiments/hypergrid/glue_base", f"models/{size}", f"adapters/hypergrid_{variant}"]
+    assert cli.main(["params", *(f"--gin_file={file}.gin" for file in files), *flags]) == 0
+    table = dict(re.findall(r"(\w+) +([\d,]+)", capsys.readouterr().out))
+    counts = {key: int(count.replace(",", "")) for key, count in table.items()}
+    stack = num_layers * GATES[variant](emb_dim, rows, cols)
+    assert counts["encoder_hypergrid"] == counts["decoder_hypergrid"] == stack
+    assert counts["total"] == test_gin.PUBLISHED[size] + 2 * stack
+
+
 def test_every_experiment_of_these_folders_is_counted():
     here = {
         str(path.relative_to(EXPERIMENTS).with_suffix(""))
         for path in EXPERIMENTS.glob("*/*.gin")
         if path.stem != "recipe"
     }
-    assert here == ORIGINAL.keys() | OURS
+    assert here == {*ORIGINAL, *OURS, *HYPERGRID}
     assert len(ORIGINAL) == 40
 
 

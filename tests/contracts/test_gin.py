@@ -22,6 +22,8 @@ FOLDERS = configuration.search_path()
 ORDER = ["models", "adapters", "optim", "decoding", "mixtures"]
 MODELS = sorted(path.stem for path in (ROOT / "models").glob("*.gin"))
 METHODS = sorted(path.stem for path in (ROOT / "adapters").glob("*.gin"))
+GATES = [method for method in METHODS if method.startswith("hypergrid")]
+ADAPTERS = [method for method in METHODS if method not in GATES]
 SOURCES = ("none", "fine_tuned", "manual", "manual_specific", "task", "generated")
 # What the experiments of a folder share.
 RECIPE = "recipe"
@@ -37,6 +39,8 @@ PUBLISHED = {
     "t5_small": 60_506_624,
     "t5_base": 222_903_552,
     "t5_large": 737_668_096,
+    "t5_3b": 2_851_598_336,
+    "t5_11b": 11_307_321_344,
     "t5_1_1_small": 76_961_152,
     "t5_1_1_base": 247_577_856,
     "t5_1_1_large": 783_150_080,
@@ -201,7 +205,49 @@ def test_every_method_goes_with_every_optimizer(method, optim):
 def test_every_method_makes_and_trains_parameters(method):
     shapes = parse_parts("tiny", method, NUM_TASKS=3).param_shapes()
     trained, _ = trainable.split(shapes, value_of("TRAINABLE"))
-    assert method == "none" or {"encoder_adapters", "decoder_adapters"} <= trained.keys()
+    part = "hypergrid" if method in GATES else "adapters"
+    assert method == "none" or {f"encoder_{part}", f"decoder_{part}"} <= trained.keys()
+
+
+@pytest.mark.parametrize("method", ADAPTERS)
+def test_gates_go_with_every_method_in_any_order(method):
+    without = parse_parts("tiny", method, NUM_TASKS=3).config
+    assert without.encoder_hypergrid is without.decoder_hypergrid is None
+    for methods in [(method, "hypergrid_l2"), ("hypergrid_l2", method)]:
+        gated = parse_parts("tiny", *methods, NUM_TASKS=3)
+        assert gated.config.encoder_adapter == without.encoder_adapter
+        assert gated.config.decoder_adapter == without.decoder_adapter
+        assert gated.config.encoder_hypergrid == gated.config.decoder_hypergrid
+    trained, frozen = trainable.split(gated.param_shapes(), value_of("TRAINABLE"))
+    assert {"encoder_hypergrid", "decoder_hypergrid"} <= trained.keys()
+    # All weights with adapters/none.gin, none of T5's but layer norms with any other.
+    assert ("token_embedder" in frozen) == (method != "none")
+
+
+@pytest.mark.parametrize("method", GATES)
+def test_a_file_of_gates_is_the_variant_it_is_named_for(method):
+    model = parse_parts("tiny", method)
+    grid = model.config.encoder_hypergrid
+    assert grid.variant == method.removeprefix("hypergrid_").upper()
+    assert (grid.rows, grid.cols) == (16, 1 if grid.variant == "L" else 16)
+    assert (grid.kernels, grid.condition, grid.gate) == ("wo", "first_state", "sigmoid")
+    trained, _ = trainable.split(model.param_shapes(), value_of("TRAINABLE"))
+    assert trained.keys() == {"encoder_hypergrid", "decoder_hypergrid"}
+
+
+def test_gates_and_all_weights_are_one_line_and_each_stack_has_its_own():
+    flags = {
+        "TrainableConfig.backbone": True,
+        "encoder/HyperGridConfig.rows": 4,
+        "decoder/HyperGridConfig.condition": "pooled",
+    }
+    model = parse_parts("tiny", "hypergrid_lg", **flags)
+    grids = model.config.encoder_hypergrid, model.config.decoder_hypergrid
+    assert [(grid.rows, grid.condition) for grid in grids] == [(4, "first_state"), (16, "pooled")]
+    _, frozen = trainable.split(model.param_shapes(), value_of("TRAINABLE"))
+    assert not frozen
+    flags = {"TransformerConfig.encoder_hypergrid": None}
+    assert parse_parts("tiny", "hypergrid_lg", **flags).config.encoder_hypergrid is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What HyperGrid's variants share."""

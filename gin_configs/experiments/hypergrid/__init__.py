@@ -1,0 +1,1 @@
+"""Experiments with HyperGrid on GLUE and SuperGLUE."""
