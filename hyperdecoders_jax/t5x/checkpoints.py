@@ -21,7 +21,9 @@ from hyperdecoders_jax.interop import adapter_folder, conversion, names, t5x_che
 from hyperdecoders_jax.interop.adapter_folder import Description
 from hyperdecoders_jax.interop.arrays import Arrays
 from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.t5x import data
 from hyperdecoders_jax.training import checkpoint, trainer
+from hyperdecoders_jax.training.checkpoint import Identity
 from hyperdecoders_jax.types import PyTree
 
 
@@ -51,6 +53,7 @@ def whole_checkpoint(
     dtype: str | None = "bfloat16",
     adapters: str | None = None,
     model: Model | None = None,
+    task_names: Sequence[str] | None = None,
 ) -> utils.RestoreCheckpointConfig:
     """Returns the restoring of evaluation and inference: all parameters, checked.
 
@@ -61,15 +64,25 @@ def whole_checkpoint(
         adapters: an adapter folder, whose parameters come before those at `path`; None: there is
             none.
         model: that is evaluated, to compare it with that of `adapters`.
+        task_names: the ordered list that numbers tasks, for a model that tells them apart, to
+            compare it with that of the run or of `adapters`; None: it is not compared.
 
     Raises:
-        ValueError: the path is not one of a T5X checkpoint, or the adapters are not whole or of
-            another model.
+        ValueError: the path is not one of a T5X checkpoint, the adapters are not whole or of
+            another model, or tasks were numbered by another list.
     """
     where = _check_path(path)
-    take = functools.partial(_take_all, where)
-    if adapters is not None:
-        take = functools.partial(_add_adapters, where, *_read_adapters(adapters, model))
+    is_numbered = task_names is not None and model is not None and model.config.reads_tasks
+    if adapters is None:
+        take = functools.partial(_take_all, where)
+        numbered = data.read_identity(where).task_names if is_numbered else None
+    else:
+        folder, description, *read = _read_adapters(adapters, model)
+        take = functools.partial(_add_adapters, where, folder, description, *read)
+        numbered = description.task_names
+    if is_numbered:
+        here = Identity(task_names=tuple(task_names))
+        checkpoint.check_same(Identity(task_names=numbered), here, adapters or where)
     return utils.RestoreCheckpointConfig(
         path=where, mode="specific", dtype=dtype, state_transformation_fns=(take,)
     )
@@ -114,9 +127,6 @@ def _read_adapters(folder: str, model: Model | None) -> tuple[str, Description, 
     lacking = adapter_folder.check_arrays(folder, description, arrays)
     weights = conversion.Weights(description.model, arrays)
     conversion.check_config(weights, model.config, folder)
-    if model.config.reads_tasks:
-        names_in_order = ", ".join(description.task_names)
-        logging.warning("%s numbers tasks as follows; TASK_NAMES must: %s", folder, names_in_order)
     return folder, description, arrays, lacking
 
 

@@ -77,6 +77,18 @@ def get_dataset(
     return BatchIterator(pipeline_config, shard_id, num_shards, identity, settings)
 
 
+def read_identity(path: str) -> Identity:
+    """Returns what a checkpoint of a run belongs to; nothing is known of any other checkpoint.
+
+    Args:
+      path: of the folder `checkpoint_<step>`.
+    """
+    written = sorted(epath.Path(path).glob("dataset/train_ds-???-of-???"))
+    if not written:
+        return checkpoint.UNKNOWN
+    return checkpoint.identity_of(json.loads(written[0].read_text()))
+
+
 class BatchIterator(dataset_iterator.DatasetIterator):
     """This process's rows of every batch, as T5X's features.
 

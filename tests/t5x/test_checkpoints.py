@@ -1,6 +1,7 @@
 """T5X restores all parameters of a model, or says what does not fit."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from hyperdecoders_jax.t5x import checkpoints, optimizers
 from hyperdecoders_jax.training import checkpoint, optimizer, schedules, trainer
 from hyperdecoders_jax.training.trainable import TrainableConfig
 from tests.t5x import runs
+from tests.tiny import make_config
 from tests.training import tiny
 
 pytestmark = pytest.mark.t5x
@@ -56,6 +58,23 @@ def test_evaluation_needs_the_new_parameters_too(tmp_path, run):
     path = write(tmp_path, make_arrays())
     with pytest.raises(ValueError, match=r"all parameters of the model; missing: decoder_adapters"):
         run.start(tmp_path / "run", checkpoints.whole_checkpoint(path))
+
+
+def test_tasks_must_be_numbered_as_in_training(tmp_path):
+    model = Model(make_config("manual_specific", "none"))
+    path = tmp_path / "checkpoint_3"
+    (path / "dataset").mkdir(parents=True)
+    identity = checkpoint.Identity(task_names=("sst2", "cola"))
+    written = json.dumps({"identity": identity.to_json(), "settings": None, "position": None})
+    (path / "dataset" / "train_ds-000-of-001").write_text(written)
+
+    def restore(model, *task_names):
+        checkpoints.whole_checkpoint(str(path), model=model, task_names=task_names)
+
+    restore(model, "sst2", "cola")
+    with pytest.raises(ValueError, match=r"\['sst2', 'cola'\] there and \['cola', 'sst2'\] here"):
+        restore(model, "cola", "sst2")
+    restore(tiny.make_model(), "cola", "sst2")  # Tells no tasks apart.
 
 
 def test_evaluation_reads_what_a_run_wrote(tmp_path, run):
