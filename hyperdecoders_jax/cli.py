@@ -294,6 +294,12 @@ def _add_convert_arguments(parser: argparse.ArgumentParser) -> None:
         help="rows for tokens (default: as many as there are)",
     )
     parser.add_argument("--dtype", help="float32 or bfloat16 (default: as they are)")
+    parser.add_argument(
+        "--fold", action="store_true", help="make gates a part of the kernels that they scale"
+    )
+    parser.add_argument(
+        "--task", metavar="NAME", help="whose gates to fold, where each task has its own"
+    )
     parser.add_argument("--step", help="of a run: best (the default), last or a number")
     parser.add_argument(
         "--backbone", metavar="PATH", help="of adapters: the T5 that they adapt, if it was moved"

@@ -2,6 +2,7 @@
 
     hyperdecoders convert --from=google/t5-v1_1-small --to=t5x:t5_small
     hyperdecoders convert --from=run:my_run --to=adapters:my_adapters
+    hyperdecoders convert --from=run:my_run --to=hugging_face:my_t5 --fold --task=rte
 
 The formats are those of `interop.conversion`, `run` (a model directory) and `adapters` (an adapter
 folder). What is written is whole, or nothing is: it stands under a hidden name beside its place
@@ -65,6 +66,8 @@ def convert(
     search_paths: Sequence[str] = (),
     step: str | None = None,
     backbone: str | None = None,
+    fold: bool = False,
+    task: str | None = None,
 ) -> int:
     """Reads weights, writes them, and says what became of every array; returns the exit code.
 
@@ -77,6 +80,8 @@ def convert(
       search_paths: folders that are searched for gin files.
       step: of a run: "best", "last" or a number; None: best.
       backbone: of an adapter folder; None: where its run had it.
+      fold: whether kernels become what gates make of them; the result has no gates.
+      task: whose gates are folded, where they depend on the task.
 
     Raises:
       ValueError, FileNotFoundError: the weights are not all there, damaged, or do not fit the
@@ -99,9 +104,14 @@ def convert(
     from_path = package_files.resolve(from_path)
     conversion.to_place(from_path)
     from_format = from_format or detect(from_path)
-    is_changed = vocab_size is not None or dtype is not None
+    is_changed = vocab_size is not None or dtype is not None or fold
     flags = {"--step": step, "--backbone": backbone, "--gin_file": gin_files or None}
     _check_options(from_format, to_format, is_changed, flags)
+    if task is not None and not fold:
+        raise cli.UsageError(
+            f"--task must go with --fold, and names the task whose gates are folded; got "
+            f"--task={task} alone. Leave it out, or add --fold."
+        )
 
     run = None
     if from_format == RUN:
@@ -115,11 +125,13 @@ def convert(
         if config is not None:
             config = dataclasses.replace(config, vocab_size=vocab_size or config.vocab_size)
             conversion.check_config(weights, config, from_path)
+    conversion.check(weights, from_path)
+    if fold:
+        weights = conversion.fold_gates(weights, task)
     if vocab_size is not None:
         weights = conversion.resize_vocabulary(weights, vocab_size)
     if dtype is not None:
         weights = conversion.cast(weights, dtype)
-    conversion.check(weights, from_path)
 
     with whole(place) as unfinished:
         if to_format == ADAPTERS:
@@ -183,8 +195,8 @@ def _check_options(
         )
     if to_format == ADAPTERS and is_changed:
         raise cli.UsageError(
-            "An adapter folder must hold what was trained, as it was trained; got --vocab_size or "
-            "--dtype. Leave them out."
+            "An adapter folder must hold what was trained, as it was trained; got --vocab_size, "
+            "--dtype or --fold. Leave them out."
         )
     for flag, formats in FORMATS_OF_FLAG.items():
         if flags[flag] is not None and from_format not in formats:

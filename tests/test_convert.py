@@ -303,6 +303,9 @@ def test_a_link_is_followed_and_the_folder_one_is_in_stays(t5, tmp_path, monkeyp
             "--vocab_size must be from 1 to 10,000,000; got 0",
         ),
         ("run:{t5}", "adapters:{new}", ["--dtype=bfloat16"], "as it was trained; got --vocab_size"),
+        ("run:{t5}", "adapters:{new}", ["--fold"], "as it was trained; got --vocab_size"),
+        ("{t5}", "t5x:{new}", ["--task=rte"], "--task must go with --fold, and names the task"),
+        ("{t5}", "t5x:{new}", ["--fold"], "--fold must be given a model with gates; this one has"),
     ],
 )
 def test_a_command_that_cannot_be_meant_is_refused(

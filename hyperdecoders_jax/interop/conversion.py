@@ -23,6 +23,7 @@ from etils import epath
 from hyperdecoders_jax import model, nearest
 from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.interop import (
+    folding,
     geometry,
     hugging_face,
     names,
@@ -351,6 +352,22 @@ def cast(weights: Weights, dtype: str) -> Weights:
         )
     arrays = {path: array.cast(DTYPES[dtype]) for path, array in weights.arrays.items()}
     return dataclasses.replace(weights, arrays=arrays)
+
+
+def fold_gates(weights: Weights, task: str | None = None) -> Weights:
+    """The same weights without gates, which kernels hold instead; see `folding.fold`.
+
+    Args:
+      weights: of a model with gates.
+      task: whose gates are meant, where they depend on the task.
+
+    Raises:
+      ValueError: there are no gates, or some that cannot be folded, or the task is not known.
+    """
+    arrays, config = folding.fold(weights.arrays, weights.config, weights.task_names, task)
+    why = "folded into the kernels that they scale" + (f", for {task}" if task else "")
+    left = {path: why for path in weights.arrays if path not in arrays}
+    return dataclasses.replace(weights, config=config, arrays=arrays, left={**weights.left, **left})
 
 
 # ---------------------------------------------------------------- formats

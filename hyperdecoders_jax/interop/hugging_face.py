@@ -19,7 +19,7 @@ import numpy as np
 from etils import epath
 
 from hyperdecoders_jax import model, types
-from hyperdecoders_jax.interop import names, safetensors_files, torch_files
+from hyperdecoders_jax.interop import folding, names, safetensors_files, torch_files
 from hyperdecoders_jax.interop.arrays import Accounted, Arrays, StoredArray
 from hyperdecoders_jax.modeling.config import AdapterConfig, TransformerConfig
 
@@ -294,7 +294,7 @@ def from_ours(arrays: Arrays, config: TransformerConfig) -> dict[str, StoredArra
         raise ValueError(
             "A Hugging Face T5 holds exactly T5's own parameters; missing: "
             f"{names.abridge(missing)}; it has no place for: {names.abridge(unexpected)}. Leave "
-            "out what adapts the T5; a folder of adapters keeps it."
+            f"out what adapts the T5; a folder of adapters keeps it.{folding.advice(config)}"
         )
     return {name: transposed(path, arrays[path]) for path, name in wanted.items()}
 

@@ -79,9 +79,13 @@ def hugging_face_names(config: TransformerConfig) -> dict[str, str]:
 def _dense_names(sublayer: str, config: TransformerConfig) -> dict[str, str]:
     if sublayer != "mlp":
         return _PROJECTIONS
+    return {dense: dense for dense in feed_forward_names(config)}
+
+
+def feed_forward_names(config: TransformerConfig) -> list[str]:
+    """The dense maps of a feed-forward block: `wi`, or `wi_0` and `wi_1`, and `wo`."""
     num_inputs = len(config.mlp_activations)
-    inputs = ["wi"] if num_inputs == 1 else [f"wi_{i}" for i in range(num_inputs)]
-    return {dense: dense for dense in (*inputs, "wo")}
+    return ["wi", "wo"] if num_inputs == 1 else [*(f"wi_{i}" for i in range(num_inputs)), "wo"]
 
 
 def transpose(path: str, value: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from hyperdecoders_jax.interop import hugging_face, names, original, torch_files
+from hyperdecoders_jax.interop import folding, hugging_face, names, original, torch_files
 from hyperdecoders_jax.interop.arrays import Accounted, Arrays, StoredArray
 from hyperdecoders_jax.modeling.config import (
     TASK_SOURCES,
@@ -196,7 +196,7 @@ def to_state(
         raise ValueError(
             "A state of the original holds exactly the parameters of the model; missing: "
             f"{names.abridge(missing)}; it has no place for: {names.abridge(unexpected)}. Give all "
-            "parameters, the T5's and its adapters'."
+            f"parameters, the T5's and its adapters'.{folding.advice(config)}"
         )
     state = {}
     for path, group in groups.items():

@@ -11,7 +11,8 @@ import pytest
 from hyperdecoders_jax import model
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFace457Scoring
 from hyperdecoders_jax.decoding.decode import GreedyConfig, SamplingConfig
-from hyperdecoders_jax.interop import arrays, hugging_face, names
+from hyperdecoders_jax.interop import arrays, conversion, hugging_face, names
+from hyperdecoders_jax.modeling.config import HyperGridConfig
 from tests import tiny
 
 # float32 rounding; logits are of order 1 to 10.
@@ -165,6 +166,26 @@ def test_flax_reads_what_we_write(flax_t5, geometry, tmp_path):
     ours, params = read(tmp_path)
     write(tmp_path / "written", ours, params)
     assert_same_logits(ours, params, flax_logits(flax_t5.from_pretrained(tmp_path / "written")))
+
+
+def test_flax_reads_a_t5_into_which_gates_were_folded(flax_t5, tmp_path):
+    sizes = dict(mlp_dim=12, num_encoder_layers=1, num_decoder_layers=1)
+    grids = dict(
+        encoder_hypergrid=HyperGridConfig(4, 2, "L2", "task_embedding", kernels="both"),
+        decoder_hypergrid=HyperGridConfig(2, 4, "GG", gate="identity"),
+    )
+    gated = model.Model(tiny.make_config("none", "none", **sizes, **grids))
+    params = tiny.make_params(gated)
+    flat = arrays.in_memory(names.flatten(params))
+    weights = conversion.Weights(gated.config, flat, task_names=("cola", "mnli", "qqp", "sst2"))
+    folded = conversion.fold_gates(weights, "mnli")
+    conversion.FORMATS["hugging_face"].write(tmp_path / "t5", folded)
+    batch = make_batch()
+    task_ids = jnp.ones_like(batch.task_ids)
+    is_real = np.asarray(batch.decoder_loss_weights) > 0
+    expected = jax.jit(gated.logits)(params, batch.replace(task_ids=task_ids))[is_real]
+    found = flax_logits(flax_t5.from_pretrained(tmp_path / "t5"))[is_real]
+    np.testing.assert_allclose(found, expected, atol=ATOL)
 
 
 def test_a_sharded_folder_gives_the_same_parameters(flax_t5, tmp_path):
