@@ -89,7 +89,9 @@ class TaskIdFeatureConverter(seqio.EncDecFeatureConverter):
 
 
 def with_task_ids(
-    mixture_or_task: mixtures.MixtureOrTask, task_names: Sequence[str]
+    mixture_or_task: mixtures.MixtureOrTask,
+    task_names: Sequence[str],
+    accepts_unseen: bool = False,
 ) -> seqio.Task | seqio.Mixture:
     """Copies a task or mixture, unregistered, so that its examples carry `task_ids`.
 
@@ -98,17 +100,22 @@ def with_task_ids(
     Args:
       mixture_or_task: a registered name, or an object.
       task_names: the ordered list in which a task's place is its number; may hold more tasks.
+      accepts_unseen: whether a task that is not in it gets `UNSEEN_TASK_ID`.
 
     Raises:
-      ValueError: a task is not in the list; names the nearest.
+      ValueError: a task is not in the list, and must be; names the nearest.
     """
+
+    def number(task: seqio.Task) -> int:
+        return mixtures.task_number(task.name, task_names, accepts_unseen)
+
     provider = mixtures.get_mixture_or_task(mixture_or_task)
     numbers = seqio.PassThroughVocabulary(size=len(task_names))
     if isinstance(provider, seqio.Task):
-        return _numbered(provider, mixtures.task_number(provider.name, task_names), numbers)
+        return _numbered(provider, number(provider), numbers)
     tasks = []
     for task in provider.tasks:
-        copy = _numbered(task, mixtures.task_number(task.name, task_names), numbers)
+        copy = _numbered(task, number(task), numbers)
         # A rate may need the data's size, so it is asked for only when data are read.
         tasks.append((copy, lambda _, task=task: provider.get_rate(task)))
     return seqio.Mixture(provider.name, tasks, sample_fn=provider._sample_fn)

@@ -7,6 +7,7 @@ import seqio
 from hyperdecoders_jax import package_files
 from hyperdecoders_jax.data import feature_converter, mixtures
 from hyperdecoders_jax.data import vocabulary as vocabulary_lib
+from hyperdecoders_jax.model import Model
 
 
 def use_vocabulary(path: str) -> seqio.Vocabulary:
@@ -20,11 +21,17 @@ def use_vocabulary(path: str) -> seqio.Vocabulary:
     return vocabulary
 
 
+def accepts_unseen_tasks(model: Model) -> bool:
+    """Returns whether a model is evaluated on tasks that it was not trained on."""
+    return model.config.accepts_unseen_tasks
+
+
 def register_task_ids(
     mixture_or_task_name: mixtures.MixtureOrTask,
     task_names: Sequence[str] | None = None,
     splits: Sequence[str | None] = (),
     use_cached: bool = False,
+    accepts_unseen: bool = False,
 ) -> str:
     """Registers a mixture, and the tasks in it, as copies that carry `task_ids`.
 
@@ -39,19 +46,20 @@ def register_task_ids(
         `mixtures.resolve_task_names`.
       splits: whose data must be on this machine; None among them are left out.
       use_cached: whether caches are read instead.
+      accepts_unseen: whether the list may lack a task; see `accepts_unseen_tasks`.
 
     Returns:
       The name, for T5X's `utils.DatasetConfig.mixture_or_task_name`.
 
     Raises:
-      ValueError: the data of a task are not there, or the list lacks a task.
+      ValueError: the data of a task are not there, or the list lacks a task and must not.
     """
     provider = mixtures.get_mixture_or_task(mixture_or_task_name)
-    task_names = mixtures.resolve_task_names(provider, task_names)
+    task_names = mixtures.resolve_task_names(provider, task_names, accepts_unseen)
     for split in splits:
         if split is not None:
             mixtures.leaf_tasks(provider, split, use_cached)
-    numbered = feature_converter.with_task_ids(provider, task_names)
+    numbered = feature_converter.with_task_ids(provider, task_names, accepts_unseen)
     for copy in {numbered, *seqio.get_subtasks(numbered)}:
         is_task = isinstance(copy, seqio.Task)
         registry = seqio.TaskRegistry if is_task else seqio.MixtureRegistry

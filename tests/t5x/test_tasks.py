@@ -1,5 +1,7 @@
 """T5X reads and evaluates numbered tasks by their own names, and our evaluator agrees with it."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ pytest.importorskip("t5x", reason="T5X is not installed")
 from t5x import eval as t5x_eval
 from t5x import partitioning, train_state, utils
 
-from hyperdecoders_jax import model
+from hyperdecoders_jax import model, types
 from hyperdecoders_jax.decoding.decoded import Decoded
 from hyperdecoders_jax.evaluation import evaluator
 from hyperdecoders_jax.t5x import tasks
@@ -77,6 +79,21 @@ def test_a_single_task_is_numbered(make_task, register):
     name = tasks.register_task_ids(register(make_task("alone")), ["unused", "alone"])
     (example,) = seqio.get_mixture_or_task(name).get_dataset(None, "train").take(1)
     assert example["task_ids"].numpy() == [1]
+
+
+def test_a_task_that_was_not_trained_on_is_evaluated_where_the_model_takes_it(mixture):
+    def accepts(unseen_tasks):
+        config = tiny.make_config("none", "task", num_tasks=None)
+        adapter = dataclasses.replace(config.decoder_adapter, unseen_tasks=unseen_tasks)
+        config = dataclasses.replace(config, decoder_adapter=adapter)
+        return tasks.accepts_unseen_tasks(model.Model(config))
+
+    assert (accepts("mean"), accepts("error")) == (True, False)
+    with pytest.raises(ValueError, match="must hold every task that is read; got 'second'"):
+        tasks.register_task_ids(mixture[0], ["first"])
+    tasks.register_task_ids(mixture[0], ["first"], accepts_unseen=True)
+    (example,) = seqio.get_mixture_or_task("second").get_dataset(None, "train").take(1)
+    assert example["task_ids"].numpy() == [types.UNSEEN_TASK_ID]
 
 
 def test_t5x_predicts_and_scores_what_our_evaluator_does(mixture):
