@@ -83,10 +83,11 @@ def read_identity(path: str) -> Identity:
     Args:
       path: of the folder `checkpoint_<step>`.
     """
-    written = sorted(epath.Path(path).glob("dataset/train_ds-???-of-???"))
-    if not written:
-        return checkpoint.UNKNOWN
-    return checkpoint.identity_of(json.loads(written[0].read_text()))
+    # Several processes have a folder each.
+    for folder in ("dataset", "dataset/process_0-of-*"):
+        for file in epath.Path(path).glob(f"{folder}/train_ds-???-of-???"):
+            return checkpoint.identity_of(json.loads(file.read_text()))
+    return checkpoint.UNKNOWN
 
 
 class BatchIterator(dataset_iterator.DatasetIterator):

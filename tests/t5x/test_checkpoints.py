@@ -60,13 +60,16 @@ def test_evaluation_needs_the_new_parameters_too(tmp_path, run):
         run.start(tmp_path / "run", checkpoints.whole_checkpoint(path))
 
 
-def test_tasks_must_be_numbered_as_in_training(tmp_path):
+@pytest.mark.parametrize(
+    "file", ["train_ds-000-of-001", "process_0-of-2/train_ds-000-of-002"], ids=["one", "two"]
+)
+def test_tasks_must_be_numbered_as_in_training(tmp_path, file):
     model = Model(make_config("manual_specific", "none"))
     path = tmp_path / "checkpoint_3"
-    (path / "dataset").mkdir(parents=True)
+    (path / "dataset" / file).parent.mkdir(parents=True)
     identity = checkpoint.Identity(task_names=("sst2", "cola"))
     written = json.dumps({"identity": identity.to_json(), "settings": None, "position": None})
-    (path / "dataset" / "train_ds-000-of-001").write_text(written)
+    (path / "dataset" / file).write_text(written)
 
     def restore(model, *task_names):
         checkpoints.whole_checkpoint(str(path), model=model, task_names=task_names)
