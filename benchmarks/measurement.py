@@ -87,10 +87,11 @@ def parse_arguments(description: str, arguments: Sequence[str] | None = None):
     bindings += ["MODEL_DIR = None", "INITIAL_CHECKPOINT_PATH = None"]
     files = [SETTINGS_FILE, *args.gin_file, EXPERIMENT_FILE]
     configuration.parse(files, bindings, args.gin_search_paths, readers=cli.TRAIN_FILES)
-    return gin.get_configurable(Experiment)(), _devices(args.topology), args
+    return gin.get_configurable(Experiment)(), devices(args.topology), args
 
 
-def _devices(topology: str | None) -> list[jax.Device] | None:
+def devices(topology: str | None) -> list[jax.Device] | None:
+    """Devices of a TPU slice that need not be there, by its name; None for none."""
     if topology is None:
         return None
     from jax.experimental import topologies
