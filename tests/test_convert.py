@@ -16,6 +16,7 @@ from hyperdecoders_jax import cli, convert
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.interop import arrays, conversion, names
 from hyperdecoders_jax.model import BACKBONE_KEYS
+from hyperdecoders_jax.modeling.config import HyperGridConfig
 from tests import test_train
 from tests.interop import test_conversion
 
@@ -115,14 +116,17 @@ def test_the_report_lists_what_was_loaded_made_and_left(t5, tmp_path, capsys):
     ]
 
 
-def test_a_run_goes_into_other_formats_with_its_adapters(start, tmp_path, capsys):
+def test_a_run_goes_into_other_formats_with_its_adapters_and_gates(start, tmp_path, capsys):
     arguments = test_train.train_arguments(tmp_path / "run", TRAIN_STEPS=1, EVAL_SPLIT=None)
-    assert cli.main(arguments) == 0
+    gates = ["--gin.GRID_ROWS=4", "--gin.GRID_CONDITION=task_embedding"]
+    assert cli.main([*arguments, "--gin_file=adapters/hypergrid_l.gin", *gates]) == 0
     source = f"run:{tmp_path}/run"
     assert run_convert(source, f"safetensors:{tmp_path}/a.safetensors", "--step=last") == 0
     weights = conversion.read(f"{tmp_path}/a.safetensors")
-    assert set(weights.arrays) == set(start.arrays)
+    assert {path for path in weights.arrays if "hypergrid" not in path} == set(start.arrays)
+    assert len(weights.arrays) == len(start.arrays) + 2 * 2  # a factor and a table of tasks
     assert weights.config.decoder_adapter == start.config.decoder_adapter
+    assert weights.config.decoder_hypergrid.condition == "task_embedding"
     # T5X holds parameters alone; the configuration says what they are of.
     assert run_convert(source, f"t5x:{tmp_path}/b") == 0
     assert (tmp_path / "b" / "checkpoint_1").is_dir()
@@ -133,12 +137,31 @@ def test_a_run_goes_into_other_formats_with_its_adapters(start, tmp_path, capsys
     assert run_convert(source, f"adapters:{tmp_path}/d") == 0
     assert run_convert(f"{tmp_path}/d", f"safetensors:{tmp_path}/e.safetensors") == 0
     test_conversion.assert_same(conversion.read(f"{tmp_path}/e.safetensors"), weights)
-    capsys.readouterr()
+    flags = ["--fold", "--task=demo_topic"]
+    assert run_convert(f"{tmp_path}/d", f"safetensors:{tmp_path}/g.safetensors", *flags) == 0
+    report = capsys.readouterr().out
+    assert "left 4, folded into the kernels that they scale, for demo_topic:\n  decoder_h" in report
+    folded = conversion.fold_gates(weights, "demo_topic")
+    test_conversion.assert_same(conversion.read(f"{tmp_path}/g.safetensors"), folded)
     assert run_convert(source, f"hugging_face:{tmp_path}/f") == 2
-    assert "has no place for: decoder_adapters" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "has no place for: decoder_adapters" in message
+    assert "convert --fold makes its gates part of its kernels" in message
     assert run_convert(source, f"adapters:{tmp_path}/f", "--step=5") == 2
     assert "holds those of steps [1]" in capsys.readouterr().err
     assert not (tmp_path / "f").exists()
+
+
+def test_a_t5_with_gates_becomes_one_of_hugging_face(tmp_path):
+    grids = dict(
+        encoder_hypergrid=HyperGridConfig(2, 4, "L2", "task_embedding"),
+        decoder_hypergrid=HyperGridConfig(2, 4, "GG", kernels="both"),
+    )
+    weights = dataclasses.replace(test_conversion.make(mlp_dim=12, **grids), task_names=[*"abcd"])
+    source = test_conversion.write(weights, "safetensors", tmp_path)
+    assert run_convert(source, f"hugging_face:{tmp_path}/t5", "--fold", "--task=c") == 0
+    found = conversion.read(f"{tmp_path}/t5")
+    test_conversion.assert_same(found, conversion.fold_gates(weights, "c"))
 
 
 # What is refused; nothing is written.

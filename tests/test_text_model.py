@@ -24,13 +24,13 @@ from tests import test_train, tiny
 TEXTS = ["topic: a pear", "topic: " + "a long one " * 9, "topic: dog", ""]
 
 
-def make_run(folder, **macros):
+def make_run(folder, *flags, **macros):
     """A run of two steps and its adapter folder."""
     start = test_train.tiny_start()
     t5 = folder / "t5.safetensors"
     backbone.save(t5, trainable.merge(start.trainable, start.frozen), {})
     macros = {"TRAIN_STEPS": 2, "EVAL_SPLIT": None, "INITIAL_CHECKPOINT_PATH": t5, **macros}
-    assert cli.main(test_train.train_arguments(folder / "model", **macros)) == 0
+    assert cli.main([*test_train.train_arguments(folder / "model", **macros), *flags]) == 0
     arguments = [f"--from=run:{folder}/model", f"--to=adapters:{folder}/adapters"]
     assert cli.main(["convert", *arguments]) == 0
     gin.clear_config()
@@ -40,8 +40,9 @@ def make_run(folder, **macros):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Of adapters on a frozen T5 in bfloat16."""
-    return make_run(tmp_path_factory.mktemp("run"), FROZEN_DTYPE="bfloat16")
+    """Of adapters and gates on a frozen T5 in bfloat16."""
+    gates = ("--gin_file=adapters/hypergrid_l.gin", "--gin.GRID_ROWS=4")
+    return make_run(tmp_path_factory.mktemp("run"), *gates, FROZEN_DTYPE="bfloat16")
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,9 @@ def test_only_a_few_programs_are_compiled(run):
 
 def test_what_a_folder_holds_is_what_the_backbone_does_not(run, fine_tuned):
     stored = safetensors_files.open(run / "adapters" / "adapters.safetensors")
-    assert {path.split("/")[0] for path in stored} == {"encoder_adapters", "decoder_adapters"}
+    keys = sorted({path.split("/")[0] for path in stored})
+    assert keys == ["decoder_adapters", "decoder_hypergrid", "encoder_adapters",
+                    "encoder_hypergrid"]  # fmt: skip
     fields = json.loads((run / "adapters" / "config.json").read_text())
     assert fields["backbone"]["source"] == str(run / "t5.safetensors")
     assert fields["task_names"] == ["demo_topic"]
@@ -119,7 +122,7 @@ def test_the_report_tells_what_the_backbone_has(run, tmp_path, capsys):
     arguments = [f"--from={run}/model", f"--to=adapters:{tmp_path}/adapters"]
     assert cli.main(["convert", *arguments]) == 0
     out = capsys.readouterr().out
-    assert f"Read run at {run}/model.\nloaded 48 arrays, " in out
+    assert f"Read run at {run}/model.\nloaded 50 arrays, " in out
     assert "left 29, the backbone has them:\n  decoder/decoder_norm/scale" in out
 
 

@@ -18,26 +18,19 @@ TASKS = ("cola", "mnli", "qqp", "sst2")
 # float32 rounding: gated products are summed block by block.
 ATOL = 2e-5
 
-MODELS = {
-    "of all examples, v1.0": dict(
-        encoder_hypergrid=HyperGridConfig(4, 2, "GG", kernels="both"),
-        decoder_hypergrid=HyperGridConfig(2, 4, "GG", gate="identity"),
-        mlp_activations=("relu",),
-        logits_via_embedding=True,
-    ),
-    "of a task, v1.1": dict(
-        encoder_hypergrid=HyperGridConfig(
-            4, 2, "L2", "task_embedding", gate="identity", kernels="wi"
-        ),
-        decoder_hypergrid=HyperGridConfig(4, 1, "L", "task_embedding", kernels="both"),
-    ),
-    "of a task and of all examples, with adapters": dict(
-        encoder="task",
-        decoder="generated",
-        encoder_hypergrid=HyperGridConfig(1, 2, "GL", "task_embedding", kernels="wi"),
-        decoder_hypergrid=HyperGridConfig(4, 4, "GG", kernels="both"),
-    ),
-}
+# In each a stack of a task's gates and one of all examples'; two layers and one.
+V1_0 = dict(
+    encoder_hypergrid=HyperGridConfig(4, 2, "L2", "task_embedding", gate="identity", kernels="wi"),
+    decoder_hypergrid=HyperGridConfig(2, 4, "GG", kernels="both"),
+    mlp_activations=("relu",),
+    logits_via_embedding=True,
+)
+V1_1_WITH_ADAPTERS = dict(
+    encoder="task",
+    decoder="generated",
+    encoder_hypergrid=HyperGridConfig(4, 4, "GG", gate="identity"),
+    decoder_hypergrid=HyperGridConfig(1, 2, "L", "task_embedding", kernels="both"),
+)
 
 
 def make(encoder="none", decoder="none", dtype=np.float32, **fields):
@@ -60,11 +53,12 @@ def logits_of(weights, batch):
 
 
 @pytest.mark.usefixtures("_quick_compilation")
-@pytest.mark.parametrize(("name", "num_kernels"), zip(MODELS, (5, 7, 7), strict=True))
-def test_the_logits_are_those_of_the_gated_model(name, num_kernels):
-    gated = make(**MODELS[name])
-    reads_tasks = gated.config.reads_tasks
-    folded = conversion.fold_gates(gated, "qqp" if reads_tasks else None)
+@pytest.mark.parametrize(
+    ("fields", "num_kernels"), [(V1_0, 2 * 1 + 2), (V1_1_WITH_ADAPTERS, 2 * 1 + 3)]
+)
+def test_the_logits_are_those_of_the_gated_model(fields, num_kernels):
+    gated = make(**fields)
+    folded = conversion.fold_gates(gated, "qqp")
     conversion.check(folded, "a test")
     assert (folded.config.encoder_hypergrid, folded.config.decoder_hypergrid) == (None, None)
     gone = {path for path in gated.arrays if "_hypergrid/" in path}
@@ -72,16 +66,14 @@ def test_the_logits_are_those_of_the_gated_model(name, num_kernels):
     kernels = {path for path, x in folded.arrays.items() if np.any(x.read() != gated.arrays[path])}
     assert len(kernels) == num_kernels
     batch = tiny.make_batch()
-    if reads_tasks:
-        batch = batch.replace(task_ids=jnp.full(3, TASKS.index("qqp")))
-    expected = logits_of(gated, batch)
-    np.testing.assert_allclose(logits_of(folded, batch), expected, atol=ATOL)
+    batch = batch.replace(task_ids=jnp.full(3, TASKS.index("qqp")))
+    np.testing.assert_allclose(logits_of(folded, batch), logits_of(gated, batch), atol=ATOL)
 
 
 def test_tasks_are_forgotten_where_nothing_depends_on_them_any_more():
-    of_task, with_adapters = (make(**fields) for fields in list(MODELS.values())[1:])
-    assert conversion.fold_gates(of_task, "qqp").config.num_tasks is None
-    assert conversion.fold_gates(with_adapters, "qqp").config.num_tasks == tiny.NUM_TASKS
+    plain, adapted = (conversion.fold_gates(make(**x), "qqp") for x in (V1_0, V1_1_WITH_ADAPTERS))
+    assert plain.config.num_tasks is None
+    assert adapted.config.num_tasks == tiny.NUM_TASKS
 
 
 def test_kernels_are_folded_in_float32_and_keep_their_type():
