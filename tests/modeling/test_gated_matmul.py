@@ -1,4 +1,7 @@
+import os
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -178,3 +181,37 @@ def test_a_grid_that_does_not_divide_the_kernel_is_refused():
         gated_matmul.fold(kernel, gates[0])
     with pytest.raises(ValueError, match=re.escape("Use one of [1, 2, 3, 4, 6, 12].")):
         gated_matmul.gated_matmul(x, kernel, jnp.ones((3, 2, 5)), "cols")
+
+
+SHARDED_STEP = r"""
+import math, re, jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from hyperdecoders_jax.modeling import gated_matmul
+
+mesh = Mesh(jax.devices(), "model")
+
+def shape(size, *axes):
+    return jax.ShapeDtypeStruct(size, "float32", sharding=NamedSharding(mesh, P(*axes)))
+
+def step(dy, *args):
+    return gated_matmul.rows_at_once(*args), *gated_matmul.gradients_at_once(dy, *args)
+
+for fans, axes in (((64, 24), ("model", None)), ((24, 64), (None, "model"))):  # wo, wi
+    states, dy = (shape((3, 5, n), None, None, axis) for n, axis in zip(fans, axes))
+    args = (dy, states, shape(fans, *axes), shape((3, 8, 8)))
+    compiled = jax.jit(step, out_shardings=tuple(a.sharding for a in args)).lower(*args).compile()
+    moved = re.findall(
+        r"= f32\[([\d,]+)\]\S* (?:all-gather|all-to-all|collective-permute)", compiled.as_text()
+    )
+    print(max((math.prod(map(int, size.split(","))) for size in moved), default=0))
+"""
+
+
+def test_a_kernel_that_is_cut_over_devices_is_not_gathered():
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    command = [sys.executable, "-c", SHARDED_STEP]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    # Nothing but the gradient of the gates, [3, 8, 8].
+    assert all(int(moved) <= 3 * 8 * 8 for moved in done.stdout.split())
+    assert len(done.stdout.split()) == 2
