@@ -1,5 +1,6 @@
 # Two commands, each alone enough on a fresh machine with git, make and Python 3.11 to 3.13:
-#   make demo   trains and compares a Hyperdecoder and a single adapter on data that ships here
+#   make demo   trains and compares a Hyperdecoder and a single adapter on data that ships here;
+#               METHODS="single_adapter hypergrid" compares others (hyperdecoders_jax/demo.py)
 #   make test   format, lint, import contracts, docstrings, tests
 # VENV names the virtual environment's folder, PYTHON what makes it.
 
@@ -14,7 +15,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .PHONY: demo test check install format clean
 
 demo: $(INSTALLED)
-	$(BIN)/python -m hyperdecoders_jax.demo
+	$(BIN)/python -m hyperdecoders_jax.demo $(if $(METHODS),--methods $(METHODS))
 
 test: check
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 10 $(PYTEST_ARGS)

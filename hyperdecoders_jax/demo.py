@@ -3,7 +3,8 @@
 `make demo` trains two experiments on the six demo tasks, one after the other, on the same frozen
 T5 and the same batches: one adapter a layer that all examples share, and a Hyperdecoder, which
 writes the decoder's adapters for each example. Both are then evaluated on the test split, which
-neither has seen, beside always giving the most frequent training target.
+neither has seen, beside always giving the most frequent training target. Other methods are compared
+when they are named: `make demo METHODS="single_adapter hypergrid"`.
 
 The T5 ships with the package; `python -m hyperdecoders_jax.demo --pretrain=FILE.safetensors` makes
 it again.
@@ -23,10 +24,14 @@ from collections.abc import Mapping, Sequence
 
 from hyperdecoders_jax import cli, text_table
 
-EXPERIMENTS = {
-    "single adapter": "demo_single_adapter",
-    "Hyperdecoder": "demo_hyperdecoder",
+# Methods, each the experiment demo_METHOD, and the heads of their columns.
+METHODS = {
+    "single_adapter": "single adapter",
+    "hyperdecoder": "Hyperdecoder",
+    "hypergrid": "HyperGrid",
+    "hypergrid_all_weights": "HyperGrid, all weights",
 }
+DEFAULT_METHODS = ("single_adapter", "hyperdecoder")
 PRETRAINING = "demo_pretrain"
 BASELINE = "majority"
 SPLIT = "test"
@@ -52,13 +57,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the demo and prints its table; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m hyperdecoders_jax.demo", description=__doc__)
     parser.add_argument("--output", default="demo_runs", help="folder of the runs; made anew")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=DEFAULT_METHODS,
+        help="what is compared, in this order",
+    )
     parser.add_argument("--pretrain", metavar="FILE", help="make the T5 instead, and write it here")
     args, gin_flags = parser.parse_known_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     cli.start_tensorflow()
     if args.pretrain is not None:
         return pretrain(os.path.join(args.output, PRETRAINING), args.pretrain, gin_flags)
-    return compare(args.output, gin_flags)
+    return compare(args.output, args.methods, gin_flags)
 
 
 def pretrain(model_dir: str, path: str, gin_flags: Sequence[str] = ()) -> int:
@@ -106,10 +118,11 @@ def _train(experiment: str, model_dir: str, gin_flags: Sequence[str]) -> int:
     )
 
 
-def compare(output: str, gin_flags: Sequence[str] = ()) -> int:
-    """Trains and evaluates both methods, and prints the table."""
+def compare(output: str, methods: Sequence[str], gin_flags: Sequence[str] = ()) -> int:
+    """Trains and evaluates methods, and prints the table."""
     rows = {}
-    for name, experiment in EXPERIMENTS.items():
+    for method in methods:
+        experiment = f"demo_{method}"
         model_dir = os.path.join(output, experiment)
         # A run that is there already would be continued, and its time would mean nothing.
         shutil.rmtree(model_dir, ignore_errors=True)
@@ -120,13 +133,13 @@ def compare(output: str, gin_flags: Sequence[str] = ()) -> int:
         if code:
             return code
         secs = time.perf_counter() - start
-        rows[name] = Row(read_scores(model_dir), count_trainable(), secs)
+        rows[METHODS[method]] = Row(read_scores(model_dir), count_trainable(), secs)
     rows = {BASELINE: Row(baseline_scores()), **rows}
     print(f"\nTest scores in [0, 100], the mean of a task's metrics:\n{format_rows(rows)}\n")
     print(
-        f"Predictions: {output}/*/eval/. Ask the Hyperdecoder yourself:\n"
+        f"Predictions: {output}/*/eval/. Ask the {METHODS[method]} yourself:\n"
         '  echo "relation: happy | unhappy" | .venv/bin/hyperdecoders infer --input=- '
-        f"--model_dir={output}/{EXPERIMENTS['Hyperdecoder']}"
+        f"--model_dir={model_dir}"
     )
     return 0
 
