@@ -55,7 +55,7 @@ def gated_matmul(
     Gates without a batch axis hold for all examples and are folded into the kernel; gates with one
     row, or one column, scale the products, or the states. `blocked_axis` matters to the others.
 
-    Cost: the products of a plain one, and one more for the gradient (the gates').
+    Cost: the products of a plain one, and at most one more for the gradient (the gates').
 
     Raises:
         TypeError: forward-mode differentiation of states that are not short.
@@ -104,10 +104,9 @@ def rows_at_once(
         # Float32, because blocks are added up as a plain product adds up its terms.
         return jnp.dot(x, kernel).astype(jnp.float32) * gates[:, None]
 
+    # [rows, batch, length, fan_out]
     products = jax.vmap(product, in_axes=(2, 0, 1))(*_cut_rows(x, kernel, gates))
-    return jnp.sum(products, axis=0).astype(
-        _dtype(x, kernel)
-    )  # from [rows, batch, length, fan_out]
+    return jnp.sum(products, axis=0).astype(_dtype(x, kernel))
 
 
 def gradients_at_once(
@@ -128,6 +127,7 @@ def gradients_at_once(
     dy, x, kernel, gates = lax.optimization_barrier((dy, x, kernel, gates))
     dx = rows_at_once(dy, kernel.T, gates.swapaxes(1, 2))
     _, rows, wide_gates = _cut_rows(x, kernel, gates)
+    # As large as a kernel for each example, and never stored: a TPU sums while it multiplies.
     of_examples = jnp.einsum("blm,blf->bmf", x, dy).reshape(-1, *rows.shape)
     dkernel = jnp.sum(of_examples * wide_gates[:, :, None], axis=0).reshape(kernel.shape)
     _, to_dgates = jax.vjp(lambda gates: rows_at_once(x, kernel, gates), gates)
