@@ -137,7 +137,7 @@ def compare(output: str, methods: Sequence[str], gin_flags: Sequence[str] = ()) 
     rows = {BASELINE: Row(baseline_scores()), **rows}
     print(f"\nTest scores in [0, 100], the mean of a task's metrics:\n{format_rows(rows)}\n")
     print(
-        f"Predictions: {output}/*/eval/. Ask the {METHODS[method]} yourself:\n"
+        f"Predictions: {output}/*/eval/. Ask the last of them yourself:\n"
         '  echo "relation: happy | unhappy" | .venv/bin/hyperdecoders infer --input=- '
         f"--model_dir={model_dir}"
     )
