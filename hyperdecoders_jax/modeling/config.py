@@ -241,9 +241,9 @@ class HyperGridConfig:
         decoder. `task_embedding`: a learned embedding of the task. States are a layer's own in the
         encoder, and the encoder's output in the decoder.
       prefix_len: tokens, for `prefix_mean`.
-      gate: `sigmoid`, as published; or `identity`, 2 * sigmoid with one factor that starts at zero,
-        so that all gates start at one and the model at plain T5.
-      kernels: `wo`, as published, `wi` or `both`, each with factors of its own. The two `wi` of a
+      gate: `sigmoid`, as others tell of the paper; or `identity`, 2 * sigmoid with one factor that
+        starts at zero, so that all gates start at one and the model at plain T5.
+      kernels: `wo`, as others tell, `wi` or `both`, each with factors of its own. The two `wi` of a
         v1.1 block share theirs.
       unseen_tasks: what a task that was not trained on gets from `task_embedding`; see
         `AdapterConfig`.
