@@ -1,7 +1,8 @@
 """The whole model: inputs are encoded once, and a decoder of their own reads them.
 
     inputs ── Encoder(encoder_adapters) ──▶ encoded ── masked mean ──▶ pooled
-    (where the encoder's own adapters read pooled states, it runs twice: first with learned ones)
+    (where the encoder's own adapters read pooled states, it runs twice: first with learned ones,
+    and with gates both times)
     pooled ── decoder_adapters (a source) ──▶ AdapterParams of all decoder layers
     encoded ── decoder_hypergrid ──▶ GridGates of all decoder layers; those of an encoder layer are
     made from what enters its feed-forward block (encoder_hypergrid)

@@ -18,7 +18,8 @@ TASKS = ("cola", "mnli", "qqp", "sst2")
 # float32 rounding: gated products are summed block by block.
 ATOL = 2e-5
 
-# In each a stack of a task's gates and one of all examples'; two layers and one.
+# In each a stack of a task's gates and one of all examples'; two layers and one. An encoder with
+# generated adapters runs twice, both times with gates.
 V1_0 = dict(
     encoder_hypergrid=HyperGridConfig(4, 2, "L2", "task_embedding", gate="identity", kernels="wi"),
     decoder_hypergrid=HyperGridConfig(2, 4, "GG", kernels="both"),
@@ -26,8 +27,8 @@ V1_0 = dict(
     logits_via_embedding=True,
 )
 V1_1_WITH_ADAPTERS = dict(
-    encoder="task",
-    decoder="generated",
+    encoder="generated",
+    decoder="task",
     encoder_hypergrid=HyperGridConfig(4, 4, "GG", gate="identity"),
     decoder_hypergrid=HyperGridConfig(1, 2, "L", "task_embedding", kernels="both"),
 )
