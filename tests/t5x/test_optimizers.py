@@ -18,6 +18,7 @@ from t5x import optimizers as t5x_optimizers
 
 from hyperdecoders_jax import model
 from hyperdecoders_jax.interop import names
+from hyperdecoders_jax.modeling.config import HyperGridConfig
 from hyperdecoders_jax.t5x import checkpoints, optimizers, partitioning
 from hyperdecoders_jax.training import optimizer, schedules
 from hyperdecoders_jax.training.trainable import TrainableConfig
@@ -78,6 +79,27 @@ def test_only_trainable_parameters_move():
     new = flatten(run.train(before, [0, 1]).params)
     moved = {path for path in old if not np.array_equal(old[path], new[path])}
     assert moved == {path for path in old if path.startswith("decoder_adapters/")}
+
+
+def test_gates_of_a_frozen_t5_move_alone_whatever_the_microbatches():
+    grids = dict(
+        encoder_hypergrid=HyperGridConfig(4, 2, "L2", gate="identity", kernels="both"),
+        decoder_hypergrid=HyperGridConfig(4, 2, "LG", "task_embedding"),
+    )
+    sizes = dict(mlp_dim=12, num_encoder_layers=1, num_decoder_layers=1, dropout_rate=0.0)
+    gated = model.Model(tiny.make_config("none", "none", **sizes, **grids))
+    after = []
+    for num_microbatches in (None, 2):
+        run = runs.Run(trained_only("t5x_adafactor"), gated, num_microbatches=num_microbatches)
+        before = run.from_scratch()
+        old = flatten(before.params)  # The step may reuse the buffers.
+        # A factor that multiplies one of zeros moves in the second step.
+        after.append(flatten(run.train(before, [0, 1]).params))
+        moved = {path for path in old if not np.array_equal(old[path], after[-1][path])}
+        assert moved == {path for path in old if "_hypergrid/" in path}
+        assert len(moved) == 4 + 3
+    for path, x in after[0].items():
+        np.testing.assert_allclose(after[1][path], x, atol=1e-4, err_msg=path)
 
 
 @pytest.mark.parametrize(("name", "num_microbatches"), [("t5x_adafactor", 2), ("our_adamw", None)])
