@@ -249,7 +249,7 @@ def _make_batch(
             task_ids[row] = types.UNSEEN_TASK_ID
         else:
             raise ValueError(
-                "Every record must name its task, because the adapters of this model depend on it; "
+                "Every record must name its task, because this model has parameters for each; "
                 f'got {str(record)[:80]}. Write {{"inputs": "…", "task": "NAME"}} with one of '
                 f"{model.task_names or 'a training run'}."
             )
