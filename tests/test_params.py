@@ -124,11 +124,13 @@ def test_an_experiment_of_ours_has_as_many_parameters_as_its_header_says(name, c
 def test_an_experiment_with_gates_has_as_many_parameters_as_its_header_says(name):
     size = f"t5_{name.rpartition('_')[2]}"
     text = configuration.read([f"experiments/{name}.gin"], (), configuration.search_path())
-    macros = ("EMB_DIM", "NUM_ENCODER_LAYERS", "NUM_DECODER_LAYERS", "GRID_VARIANT")
+    sizes = ("EMB_DIM", "NUM_ENCODER_LAYERS", "NUM_DECODER_LAYERS")
     emb_dim, num_layers = SIZES[size]
-    values = [text.macro_values[macro][0] for macro in macros]
-    assert values == [emb_dim, num_layers, num_layers, "LG"]
-    total = test_gin.PUBLISHED[size] + 2 * num_layers * GATES["lg"](emb_dim, 16, 16)
+    assert [text.macro_values[macro][0] for macro in sizes] == [emb_dim, num_layers, num_layers]
+    grid = ("GRID_VARIANT", "GRID_ROWS", "GRID_COLS")
+    variant, rows, cols = (text.macro_values[macro][0] for macro in grid)
+    assert variant == "LG"
+    total = test_gin.PUBLISHED[size] + 2 * num_layers * GATES["lg"](emb_dim, rows, cols)
     header = (EXPERIMENTS / f"{name}.gin").read_text(encoding="utf-8")
     assert f"# Expect: trains all {total:,} parameters." in header
 
