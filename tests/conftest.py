@@ -62,6 +62,16 @@ def pytest_sessionfinish(session, exitstatus):
         session.exitstatus = 1
 
 
+@pytest.fixture
+def quick_compilation():
+    """For tests whose time goes into compiling, and that are not about speed."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def unset_run_vocabulary():
     """What a module's tests set is not there for the next module's in the same process."""

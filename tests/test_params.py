@@ -79,14 +79,6 @@ HYPERGRID = [
 ]
 # T5 v1.0's features, and layers of a stack.
 SIZES = {"t5_small": (512, 6), "t5_base": (768, 12), "t5_large": (1024, 24), "t5_11b": (1024, 24)}
-# How many numbers make the gates of a layer of `d` features, for a grid of `r` by `c`.
-GATES = {
-    "l": lambda d, r, c: d * r,
-    "l2": lambda d, r, c: d * (r + c),
-    "lg": lambda d, r, c: d * r + c,
-    "gl": lambda d, r, c: r + d * c,
-    "gg": lambda d, r, c: r + c,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +122,7 @@ def test_an_experiment_with_gates_has_as_many_parameters_as_its_header_says(name
     grid = ("GRID_VARIANT", "GRID_ROWS", "GRID_COLS")
     variant, rows, cols = (text.macro_values[macro][0] for macro in grid)
     assert variant == "LG"
-    total = test_gin.PUBLISHED[size] + 2 * num_layers * GATES["lg"](emb_dim, rows, cols)
+    total = test_gin.PUBLISHED[size] + 2 * num_layers * tiny.GATE_COUNTS["LG"](emb_dim, rows, cols)
     header = (EXPERIMENTS / f"{name}.gin").read_text(encoding="utf-8")
     assert f"# Expect: trains all {total:,} parameters." in header
 
@@ -152,7 +144,7 @@ def test_gates_add_to_every_size_what_their_closed_form_says(size, variant, caps
     assert cli.main(["params", *(f"--gin_file={file}.gin" for file in files), *flags]) == 0
     table = dict(re.findall(r"(\w+) +([\d,]+)", capsys.readouterr().out))
     counts = {key: int(count.replace(",", "")) for key, count in table.items()}
-    stack = num_layers * GATES[variant](emb_dim, rows, cols)
+    stack = num_layers * tiny.GATE_COUNTS[variant.upper()](emb_dim, rows, cols)
     assert counts["encoder_hypergrid"] == counts["decoder_hypergrid"] == stack
     assert counts["total"] == test_gin.PUBLISHED[size] + 2 * stack
 

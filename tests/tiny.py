@@ -16,6 +16,16 @@ VOCAB_SIZE = 31
 
 NUM_TASKS = 4
 
+# Factors of one gated kernel in each layer of one stack, as the paper's parameters are counted:
+# features times blocks for a local factor, blocks for a global one.
+GATE_COUNTS = {
+    "L": lambda emb, rows, cols: emb * rows,
+    "L2": lambda emb, rows, cols: emb * (rows + cols),
+    "LG": lambda emb, rows, cols: emb * rows + cols,
+    "GL": lambda emb, rows, cols: rows + emb * cols,
+    "GG": lambda emb, rows, cols: rows + cols,
+}
+
 
 def make_config(
     encoder="manual", decoder="generated", *, norm_input=False, pooled_mlp=True, network=None,

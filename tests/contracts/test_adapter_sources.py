@@ -31,12 +31,7 @@ NETWORKS = [
 LEARNED_START, WRITTEN_START, HYPERFORMER_START = 1e-5, 1e-2, 0.5
 
 
-@pytest.fixture(autouse=True)
-def _quick_compilation():
-    """Most time goes into compiling; nothing here is about speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @functools.cache

@@ -39,12 +39,7 @@ GATED = ("both", "one-sided", "static")
 ADAPTED = ("feed_forward", "after_feed_forward")
 
 
-@pytest.fixture(autouse=True)
-def _quick_compilation():
-    """Most time goes into compiling; nothing here is about speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @functools.cache

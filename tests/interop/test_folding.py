@@ -40,20 +40,12 @@ def make(encoder="none", decoder="none", dtype=np.float32, **fields):
     return dataclasses.replace(weights, task_names=TASKS)
 
 
-@pytest.fixture
-def _quick_compilation():
-    """Most time goes into compiling; nothing here is about speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def logits_of(weights, batch):
     params = names.unflatten({path: array.read() for path, array in weights.arrays.items()})
     return jax.jit(model.Model(weights.config).logits)(params, batch)
 
 
-@pytest.mark.usefixtures("_quick_compilation")
+@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize(
     ("fields", "num_kernels"), [(V1_0, 2 * 1 + 2), (V1_1_WITH_ADAPTERS, 2 * 1 + 3)]
 )

@@ -18,12 +18,7 @@ VARIANTS = [
 BATCH, LENGTH, EMB, LAYERS = 3, 5, 8, 2
 
 
-@pytest.fixture(autouse=True)
-def _quick_compilation():
-    """Most time goes into compiling; nothing here is about speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def of_variant(grid):
@@ -80,17 +75,6 @@ def test_gates_are_the_sigmoid_of_the_factors_outer_product(grid):
             np.testing.assert_allclose(found, 1 / (1 + np.exp(-logits)), atol=1e-6)
 
 
-# Factors of one gated kernel in each layer of one stack, as the paper's parameters are counted:
-# features times blocks for a local factor, blocks for a global one.
-CLOSED_FORMS = {
-    "L": lambda emb, rows, cols: emb * rows,
-    "L2": lambda emb, rows, cols: emb * (rows + cols),
-    "LG": lambda emb, rows, cols: emb * rows + cols,
-    "GL": lambda emb, rows, cols: rows + emb * cols,
-    "GG": lambda emb, rows, cols: rows + cols,
-}
-
-
 def count(grid, **sizes):
     return sum(leaf.size for leaf in jax.tree.leaves(shapes_of(make(grid, **sizes))))
 
@@ -98,7 +82,7 @@ def count(grid, **sizes):
 @pytest.mark.parametrize("variant", config.VARIANTS)
 def test_parameters_are_as_many_as_the_closed_forms_say(variant):
     rows, cols = 8, 1 if variant == "L" else 4
-    per_layer = CLOSED_FORMS[variant](16, rows, cols)
+    per_layer = tiny.GATE_COUNTS[variant](16, rows, cols)
     sizes = dict(emb_dim=16, mlp_dim=24, num_encoder_layers=LAYERS)
     grid = HyperGridConfig(rows, cols, variant)
     assert count(grid, **sizes) == LAYERS * per_layer

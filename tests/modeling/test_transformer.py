@@ -30,12 +30,7 @@ PAIRS = [*zip(SOURCES, (*SOURCES[1:], SOURCES[0]), strict=True), ("manual", "gen
 ALL_TARGETS = dict(encoder_targets=TARGETS_OF_SIDE["encoder"], decoder_targets=TARGETS)
 
 
-@pytest.fixture(autouse=True)
-def _quick_compilation():
-    """Most time goes into compiling; nothing here is about speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @functools.cache

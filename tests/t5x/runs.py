@@ -6,13 +6,18 @@ import pathlib
 import jax
 import numpy as np
 import seqio
+from flax.core import unfreeze
 from t5x import partitioning, trainer, utils
 
+from hyperdecoders_jax.interop import names
 from hyperdecoders_jax.t5x import partitioning as rules
 from hyperdecoders_jax.t5x.model import HyperdecoderModel
 from tests.training import tiny
 
 VOCABULARY = seqio.ByteVocabulary()
+
+# T5's own part of the parameters.
+PLAIN = ("token_embedder", "encoder", "decoder")
 
 
 class Run:
@@ -131,3 +136,16 @@ class Run:
 def make_features(seed=0, **sizes):
     """A batch as T5X passes it."""
     return {name: np.asarray(x) for name, x in vars(tiny.make_batch(seed, **sizes)).items()}
+
+
+def make_arrays(parts=PLAIN):
+    """Random arrays by path, of some parts of the tiny model."""
+    rng = np.random.default_rng(3)
+    shapes = tiny.make_model().param_shapes()
+    flat = names.flatten({key: shapes[key] for key in parts})
+    return {path: rng.normal(size=x.shape).astype(np.float32) for path, x in flat.items()}
+
+
+def flatten(params):
+    """Parameters by path, on the host."""
+    return {path: np.asarray(x) for path, x in names.flatten(unfreeze(params)).items()}

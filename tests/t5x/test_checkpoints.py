@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.core import unfreeze
 
 pytest.importorskip("t5x", reason="T5X is not installed")
 
@@ -24,8 +23,6 @@ from tests.training import tiny
 
 pytestmark = pytest.mark.t5x
 
-PLAIN = ("token_embedder", "encoder", "decoder")
-
 
 def make_run(config=None):
     inner = optimizers.make_optimizer(
@@ -39,23 +36,12 @@ def one_run():
     return make_run()
 
 
-def make_arrays(parts=PLAIN):
-    rng = np.random.default_rng(3)
-    shapes = tiny.make_model().param_shapes()
-    flat = names.flatten({key: shapes[key] for key in parts})
-    return {path: rng.normal(size=x.shape).astype(np.float32) for path, x in flat.items()}
-
-
 def write(folder, flat, layout="t5x"):
     return str(t5x_checkpoint.write(folder, arrays.in_memory(flat), step=70, layout=layout))
 
 
-def flatten(params):
-    return {path: np.asarray(x) for path, x in names.flatten(unfreeze(params)).items()}
-
-
 def test_evaluation_needs_the_new_parameters_too(tmp_path, run):
-    path = write(tmp_path, make_arrays())
+    path = write(tmp_path, runs.make_arrays())
     with pytest.raises(ValueError, match=r"all parameters of the model; missing: decoder_adapters"):
         run.start(tmp_path / "run", checkpoints.whole_checkpoint(path))
 
@@ -84,8 +70,8 @@ def test_evaluation_reads_what_a_run_wrote(tmp_path, run):
     trained = run.from_scratch(seed=1)
     path = run.save(tmp_path, trained)
     found = runs.Run(None).start(tmp_path, checkpoints.whole_checkpoint(path, dtype=None))
-    expected = flatten(trained.params)
-    for name, value in flatten(found.params).items():
+    expected = runs.flatten(trained.params)
+    for name, value in runs.flatten(found.params).items():
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
 
@@ -112,8 +98,8 @@ def write_adapters(folder, flat, description):
 @pytest.fixture(scope="module", name="parts")
 def trained_parts():
     """The T5 of a trained model, and what was trained."""
-    whole = make_arrays((*PLAIN, "decoder_adapters"))
-    backbone = {path: x for path, x in whole.items() if path.split("/")[0] in PLAIN}
+    whole = runs.make_arrays((*runs.PLAIN, "decoder_adapters"))
+    backbone = {path: x for path, x in whole.items() if path.split("/")[0] in runs.PLAIN}
     return backbone, {path: x for path, x in whole.items() if path not in backbone}
 
 
@@ -157,7 +143,7 @@ def test_a_backbone_that_was_rounded_in_training_is_rounded(tmp_path, parts):
     restore = checkpoints.whole_checkpoint(
         write(tmp_path / "base", backbone), "float32", folder, model
     )
-    found = flatten(run.start(tmp_path, restore).params)
+    found = runs.flatten(run.start(tmp_path, restore).params)
     for name, value in backbone.items():
         np.testing.assert_array_equal(found[name], value.astype(jnp.bfloat16), err_msg=name)
     for name, value in trained.items():

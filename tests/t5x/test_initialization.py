@@ -3,20 +3,17 @@
 import jax
 import numpy as np
 import pytest
-from flax.core import unfreeze
 
 pytest.importorskip("t5x", reason="T5X is not installed")
 
-from hyperdecoders_jax.interop import arrays, names, safetensors_files, t5x_checkpoint
+from hyperdecoders_jax.interop import arrays, safetensors_files, t5x_checkpoint
 from hyperdecoders_jax.t5x import initialization, optimizers
 from hyperdecoders_jax.training import optimizer, schedules
 from hyperdecoders_jax.training.trainable import TrainableConfig
 from tests.t5x import runs
-from tests.training import tiny
 
 pytestmark = pytest.mark.t5x
 
-PLAIN = ("token_embedder", "encoder", "decoder")
 FORMATS = ("safetensors", *t5x_checkpoint.LAYOUTS)
 
 
@@ -37,13 +34,6 @@ def start(run, path):
     return initializer.from_scratch(jax.random.PRNGKey(0))
 
 
-def make_arrays(parts=PLAIN):
-    rng = np.random.default_rng(3)
-    shapes = tiny.make_model().param_shapes()
-    flat = names.flatten({key: shapes[key] for key in parts})
-    return {name: rng.normal(size=x.shape).astype(np.float32) for name, x in flat.items()}
-
-
 def write(folder, flat, kind="safetensors"):
     stored = arrays.in_memory(flat)
     if kind != "safetensors":
@@ -53,47 +43,43 @@ def write(folder, flat, kind="safetensors"):
     return str(folder / "t5.safetensors")
 
 
-def flatten(params):
-    return {path: np.asarray(x) for path, x in names.flatten(unfreeze(params)).items()}
-
-
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_run_starts_from_the_bits_of_a_plain_t5_and_keeps_them(run, tmp_path, kind):
-    stored = make_arrays()
+    stored = runs.make_arrays()
     state = start(run, write(tmp_path / "t5", stored, kind))
     assert int(state.step) == 0
-    found, drawn = flatten(state.params), flatten(run.from_scratch().params)
+    found, drawn = runs.flatten(state.params), runs.flatten(run.from_scratch().params)
     for name, array in found.items():
         np.testing.assert_array_equal(array, stored.get(name, drawn[name]), err_msg=name)
     # The step takes it as it takes what T5X has drawn.
-    trained = flatten(run.train(state, [0, 1]).params)
+    trained = runs.flatten(run.train(state, [0, 1]).params)
     moved = {name for name, array in trained.items() if not np.array_equal(array, found[name])}
     assert {name.split("/")[0] for name in moved} == {"decoder_adapters"}
 
 
 def test_a_run_starts_anew_from_what_another_run_wrote(run, tmp_path):
     trained = run.train(run.from_scratch(seed=1), [0, 1])
-    expected = flatten(trained.params)
+    expected = runs.flatten(trained.params)
     state = start(run, run.save(tmp_path, trained))
     assert int(state.step) == 0
-    for name, value in flatten(state.params).items():
+    for name, value in runs.flatten(state.params).items():
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
     assert not np.any(jax.tree.leaves(state.param_states)[1])  # Moments start anew.
 
 
 def test_without_a_path_all_is_drawn(run):
-    found, drawn = (flatten(state.params) for state in (start(run, None), run.from_scratch()))
+    found, drawn = (runs.flatten(state.params) for state in (start(run, None), run.from_scratch()))
     for name, array in drawn.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_arrays_that_do_not_fit_are_refused_by_name(run, tmp_path, kind):
-    whole = make_arrays()
+    whole = runs.make_arrays()
     lacking = {path: x for path, x in whole.items() if path != "encoder/encoder_norm/scale"}
     more = {**whole, "decoder/layers_0/mlp/more/kernel": np.zeros((2, 3), np.float32)}
     other = {**whole, "encoder/encoder_norm/scale": np.zeros(9, np.float32)}
-    adapters = make_arrays((*PLAIN, "decoder_adapters"))
+    adapters = runs.make_arrays((*runs.PLAIN, "decoder_adapters"))
     adapters.pop("decoder_adapters/hypernetwork/hidden/bias")
     for i, (flat, message) in enumerate(
         [
