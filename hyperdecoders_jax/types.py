@@ -100,11 +100,13 @@ Adapters = Mapping[str, AdapterParams | SerialAdapterParams | LoraParams]
 class GridGates:
     """Gates over blocks of the kernels of feed-forward blocks (HyperGrid); None: no gates.
 
-    `[batch, rows, cols]` where each example has its own, else `[rows, cols]`.
+    `[batch, rows, cols]` where each example has its own, else `[rows, cols]`. Examples of one
+    number in `groups` share theirs, as those of a task may; None: that is known of none.
     """
 
     wi: Float[Array, "*lead rows cols"] | None = None
     wo: Float[Array, "*lead rows cols"] | None = None
+    groups: Int[Array, "batch"] | None = None
 
 
 @flax.struct.dataclass

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from hyperdecoders_jax.modeling import adapters, gated_matmul, initializers, layers
 from hyperdecoders_jax.modeling.config import TransformerConfig
@@ -48,13 +48,14 @@ class GatedDense(nn.Module):
         self,
         x: Float[Array, "batch length fan_in"],
         gates: Float[Array, "batch rows cols"] | Float[Array, "rows cols"] | None,
+        groups: Int[Array, "batch"] | None,
     ) -> Float[Array, "batch length fan_out"]:
         shape = (x.shape[-1], self.features)
         kernel = layers.param("kernel", initializers.DENSE_KERNEL, shape, self.axes, self.dtype)
         x = x.astype(self.dtype)
         if gates is None:
             return jnp.dot(x, kernel)
-        return gated_matmul.gated_matmul(x, kernel, gates, self.blocked_axis)
+        return gated_matmul.gated_matmul(x, kernel, gates, self.blocked_axis, groups)
 
 
 class FeedForward(nn.Module):
@@ -80,11 +81,11 @@ class FeedForward(nn.Module):
         for i, activation in enumerate(config.mlp_activations):
             name = "wi" if len(config.mlp_activations) == 1 else f"wi_{i}"
             wi = GatedDense(config.mlp_dim, ("embed", "mlp"), "cols", dtype, name=name)
-            activated.append(_ACTIVATIONS[activation](wi(normed, gates.wi)))
+            activated.append(_ACTIVATIONS[activation](wi(normed, gates.wi, gates.groups)))
         hidden = functools.reduce(operator.mul, activated)  # [batch, length, mlp]
         hidden = nn.Dropout(config.dropout_rate)(hidden, deterministic=deterministic)
         wo = GatedDense(config.emb_dim, ("mlp", "embed"), "rows", dtype, name="wo")
-        y = wo(hidden, gates.wo)
+        y = wo(hidden, gates.wo, gates.groups)
         y = adapters.add(layer_adapters, "after_feed_forward", y, y)
         y = nn.Dropout(config.dropout_rate)(y, deterministic=deterministic)
         adapter_input = normed if self.adapter_reads_normed else residual

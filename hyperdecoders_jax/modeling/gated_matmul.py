@@ -14,11 +14,14 @@ the gates scale what is as large as the states:
 | "cols"       | the parts (x * repeat(gates_c)) @ kernel_c, joined   | `wi`, with more columns |
 
 There are two ways to go over the blocks. *In turn*, in a loop: memory for one block, and the best
-that a CPU can do. *At once*, as one product with a batch axis for the blocks: for decoding, and for
-TPUs, where XLA merges all that scales and sums into the product (with blocks of a multiple of 128,
-the width of its tiles), and where a kernel may be cut over devices, which the loop would gather.
-Always by rows then, and the gradient of the states by columns, because sums merge and parts must be
-joined by a copy.
+that a CPU can do. Devices that share the model cut the kernel along the blocked axis, which a loop
+would gather; there it goes along the other one. *At once*, as one product with a batch axis for the
+blocks: for decoding, and for TPUs, where XLA merges all that scales and sums into the product (with
+blocks of a multiple of 128, the width of its tiles), however it is cut. Always by rows then, and
+the gradient of the states by columns, because sums merge and parts must be joined by a copy.
+
+A batch that shares its gates, as one of a single task does where gates depend on nothing else,
+shares a kernel: it is folded once for all, and the product is a plain one.
 
 Plain autodiff of either would keep all products, `blocks` times the states. Here both keep their
 arguments alone and do the products again.
@@ -35,9 +38,12 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 BlockedAxis = Literal["rows", "cols"]
+
+# The axis of a mesh along which kernels are cut; T5X's meshes have the same.
+_MODEL_AXIS = "model"
 
 
 def gated_matmul(
@@ -45,6 +51,7 @@ def gated_matmul(
     kernel: Float[Array, "fan_in fan_out"],
     gates: Float[Array, "batch rows cols"] | Float[Array, "rows cols"],
     blocked_axis: BlockedAxis,
+    groups: Int[Array, "batch"] | None = None,
 ) -> Float[Array, "batch length fan_out"]:
     """`x[b] @ (kernel * repeat(gates[b]))` for every example b.
 
@@ -53,7 +60,9 @@ def gated_matmul(
     Array([[[2.5, 4. ]]], dtype=float32)
 
     Gates without a batch axis hold for all examples and are folded into the kernel; gates with one
-    row, or one column, scale the products, or the states. `blocked_axis` matters to the others.
+    row, or one column, scale the products, or the states. The others are for `blocked_axis`, the
+    one that is cut over devices, and for `groups`: examples with the same number have the same
+    gates *by construction*, so that a gradient may go to those of any. None: each has its own.
 
     Cost: the products of a plain one, and at most one more for the gradient (the gates').
 
@@ -72,7 +81,10 @@ def gated_matmul(
     if 4 * x.shape[0] * x.shape[1] * rows <= kernel.shape[0]:
         # A decoding step: all products together are small against the kernel.
         return rows_at_once(x, kernel, gates)
-    return _of_platform(blocked_axis, x, kernel, gates)
+    if _is_model_cut(kernel):
+        blocked_axis = {"rows": "cols", "cols": "rows"}[blocked_axis]
+    is_shared = None if groups is None else jnp.all(groups == groups[0])
+    return _of_platform(blocked_axis, x, kernel, gates, is_shared)
 
 
 def fold(
@@ -177,10 +189,13 @@ _again = functools.partial(jax.checkpoint, prevent_cse=False)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _of_platform(blocked_axis, x, kernel, gates):
-    # Chosen when the program is compiled, perhaps for devices that are not here.
-    in_turn = _IN_TURN[blocked_axis]
-    return lax.platform_dependent(x, kernel, gates, tpu=rows_at_once, default=in_turn)
+def _of_platform(blocked_axis, x, kernel, gates, is_shared):
+    def of_each(*args):
+        # Chosen when the program is compiled, perhaps for devices that are not here.
+        in_turn = _IN_TURN[blocked_axis]
+        return lax.platform_dependent(*args, tpu=rows_at_once, default=in_turn)
+
+    return _unless_shared(is_shared, of_each, _folded, (x, kernel, gates))
 
 
 def _forward(blocked_axis, *args):
@@ -191,10 +206,30 @@ def _backward(blocked_axis, args, dy):
     def in_turn(dy, *args):
         return jax.vjp(_IN_TURN[blocked_axis], *args)[1](dy)
 
-    return lax.platform_dependent(dy, *args, tpu=gradients_at_once, default=in_turn)
+    def of_each(dy, *args):
+        return lax.platform_dependent(dy, *args, tpu=gradients_at_once, default=in_turn)
+
+    def folded(dy, *args):
+        return jax.vjp(_folded, *args)[1](dy)
+
+    *args, is_shared = args
+    return *_unless_shared(is_shared, of_each, folded, (dy, *args)), None
 
 
 _of_platform.defvjp(_forward, _backward)
+
+
+def _unless_shared(is_shared, of_each, folded, args):
+    return of_each(*args) if is_shared is None else lax.cond(is_shared, folded, of_each, *args)
+
+
+def _folded(x, kernel, gates):
+    return _dot_of_tokens(x, fold(kernel, gates[0])).astype(_dtype(x, kernel))
+
+
+def _is_model_cut(kernel: Array) -> bool:
+    """Whether devices share the model: known of arguments that lie on a mesh."""
+    return jax.typeof(kernel).sharding.mesh.shape.get(_MODEL_AXIS, 1) > 1
 
 
 def _cut_rows(x, kernel, gates):

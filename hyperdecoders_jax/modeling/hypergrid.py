@@ -59,11 +59,13 @@ class LayerGrid:
       config: of the stack.
       factors: of each gated kernel, by its name.
       task_embedding: of each example's task, where that is the condition.
+      groups: numbers of these tasks, whose examples share their gates.
     """
 
     config: HyperGridConfig = flax.struct.field(pytree_node=False)
     factors: Mapping[str, Factors]
     task_embedding: Float[Array, "batch emb"] | None
+    groups: Int[Array, "batch"] | None = None
 
     def gates(
         self, states: Float[Array, "batch length emb"], mask: Bool[Array, "batch length"]
@@ -83,12 +85,11 @@ class LayerGrid:
             prefix_lens = {"first_state": 1, "prefix_mean": self.config.prefix_len}
             prefix = slice(prefix_lens.get(self.config.condition))  # None: all of them
             condition = pooling.masked_mean(states[:, prefix], mask[:, prefix])
-        return GridGates(
-            **{
-                kernel: _gates(self.config, factors, condition)
-                for kernel, factors in self.factors.items()
-            }
-        )
+        gates = {
+            kernel: _gates(self.config, factors, condition)
+            for kernel, factors in self.factors.items()
+        }
+        return GridGates(**gates, groups=self.groups)
 
 
 def _gates(
@@ -124,7 +125,7 @@ class HyperGrid(nn.Module):
             kernel: _Factors(grid, num_layers, config.emb_dim, dtype, name=kernel)()
             for kernel in GATED_KERNELS[grid.kernels]
         }
-        embedding = None
+        embedding = groups = None
         if grid.condition_read == "task_embedding":
             table = layers.param(
                 "task_embedding",
@@ -134,8 +135,9 @@ class HyperGrid(nn.Module):
                 dtype,
             )
             table = task_rows.with_mean(table, config, grid, axis=0)
-            embedding = task_rows.take(table, task_rows.find(task_ids, config, grid), axis=0)
-        return tuple(LayerGrid(grid, layer, embedding) for layer in layers.unstack(factors))
+            groups = task_rows.find(task_ids, config, grid)
+            embedding = task_rows.take(table, groups, axis=0)
+        return tuple(LayerGrid(grid, layer, embedding, groups) for layer in layers.unstack(factors))
 
 
 class _Factors(nn.Module):

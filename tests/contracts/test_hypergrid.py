@@ -1,6 +1,10 @@
 """What holds for every grid of gates, in either stack, beside adapters of any source."""
 
 import functools
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +18,7 @@ from hyperdecoders_jax.training import partitioning, trainable
 from hyperdecoders_jax.training.trainable import TrainableConfig
 from tests import tiny
 
+ROOT = pathlib.Path(__file__).parents[2]
 # float32 rounding: gated products are summed block by block.
 ATOL = 2e-5
 
@@ -217,3 +222,39 @@ def test_each_stacks_gates_have_a_switch():
         assert sorted(trainable.split(shapes, switches)[0]) == [f"{side}_hypergrid"]
     _, frozen = trainable.split(shapes, TrainableConfig(backbone=True))
     assert not frozen
+
+
+def main():
+    """On four devices: the loss and the gradients of a gated model do not depend on the mesh."""
+    gated, _ = make_model("both")
+    params, batch = tiny.make_params(gated), tiny.make_batch(batch=4)
+
+    def loss(params, batch):
+        return gated.loss(params, batch)[0]
+
+    rules = (("vocab", None), *partitioning.LOGICAL_AXIS_RULES)  # 31 do not divide by two.
+    found = []
+    for shape in ((1, 1), (2, 2)):
+        partitioner = partitioning.make_partitioner(
+            partitioning.PartitioningConfig(shape[1], rules),
+            jax.devices()[: shape[0] * shape[1]],
+        )
+        placements = partitioner.param_shardings(params, gated.param_axes())
+        placed = partitioner.put_params(params, placements), partitioner.put_batch(batch)
+        value, gradients = jax.jit(jax.value_and_grad(loss))(*placed)
+        found.append(jax.device_get((value, gradients)))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=ATOL), *found)
+
+
+def test_a_mesh_changes_neither_loss_nor_gradients():
+    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    command = [sys.executable, "-m", "tests.contracts.test_hypergrid"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+if __name__ == "__main__":
+    main()
