@@ -131,7 +131,7 @@ def write(folder: epath.PathLike, description: Description, arrays: Arrays) -> N
     fields = {
         "format": FORMAT,
         "version": VERSION,
-        "made_by": f"hyperdecoders_jax {importlib.metadata.version('hyperdecoders_jax')}",
+        "made_by": made_by(),
         "step": description.step,
         "backbone": description.backbone and dataclasses.asdict(description.backbone),
         "vocabulary": {
@@ -141,7 +141,7 @@ def write(folder: epath.PathLike, description: Description, arrays: Arrays) -> N
         },
         "task_names": list(description.task_names),
         "task_feature_lengths": dict(description.task_feature_lengths),
-        "decoding": _decoding_to_dict(description.decoding),
+        "decoding": decoding_to_dict(description.decoding),
         "model": model,
     }
     (folder / CONFIG_FILE).write_text(json.dumps(fields, indent=1) + "\n")
@@ -161,7 +161,7 @@ def read(folder: epath.PathLike) -> tuple[Description, Arrays]:
         is_bytes = vocabulary["file"] is None
         description = Description(
             model=modeling_config.from_dict(fields["model"]),
-            decoding=_decoding_from_dict(fields["decoding"]),
+            decoding=decoding_from_dict(fields["decoding"]),
             backbone=fields["backbone"] and Backbone(**fields["backbone"]),
             vocabulary=Vocabulary(
                 tokenizer.BYTES_MODEL if is_bytes else (folder / VOCABULARY_FILE).read_bytes(),
@@ -171,13 +171,8 @@ def read(folder: epath.PathLike) -> tuple[Description, Arrays]:
             task_feature_lengths=fields["task_feature_lengths"],
             step=fields["step"],
         )
+        check_description(description)
         fingerprint = description.vocabulary.fingerprint
-        lengths = [description.task_feature_lengths[name] for name in ("inputs", "targets")]
-        if not all(isinstance(length, int) and length > 0 for length in lengths):
-            raise TypeError(f"task_feature_lengths of {lengths}")
-        model, num_names = description.model, len(description.task_names)
-        if model.reads_tasks and num_names > model.num_tasks:
-            raise TypeError(f"{num_names} task_names and num_tasks of {model.num_tasks}")
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"An adapter folder must hold {VOCABULARY_FILE}; there is none in {folder}. Copy the "
@@ -206,6 +201,20 @@ def read(folder: epath.PathLike) -> tuple[Description, Arrays]:
             "edit, or copy the folder again."
         )
     return description, arrays
+
+
+def check_description(description: Description) -> None:
+    """Checks what a file says besides the model's own fields, which check themselves.
+
+    Raises:
+      KeyError, TypeError: lengths or names are no good; whoever reads the file names it.
+    """
+    lengths = [description.task_feature_lengths[name] for name in ("inputs", "targets")]
+    if not all(isinstance(length, int) and length > 0 for length in lengths):
+        raise TypeError(f"task_feature_lengths of {lengths}")
+    model, num_names = description.model, len(description.task_names)
+    if model.reads_tasks and num_names > model.num_tasks:
+        raise TypeError(f"{num_names} task_names and num_tasks of {model.num_tasks}")
 
 
 def check_arrays(folder: epath.PathLike, description: Description, arrays: Arrays) -> list[str]:
@@ -273,18 +282,30 @@ def _read_config(file: epath.Path) -> dict[str, Any]:
     return fields
 
 
-def _decoding_to_dict(config: Any) -> dict[str, Any]:
+def made_by() -> str:
+    """This package and its version, for files that it writes."""
+    return f"hyperdecoders_jax {importlib.metadata.version('hyperdecoders_jax')}"
+
+
+def decoding_to_dict(config: Any) -> dict[str, Any]:
+    """The fields of a way of decoding as plain values, nested; its class is the field `type`."""
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     fields = {
-        name: _decoding_to_dict(value) if dataclasses.is_dataclass(value) else value
+        name: decoding_to_dict(value) if dataclasses.is_dataclass(value) else value
         for name, value in fields.items()
     }
     return {"type": type(config).__name__, **fields}
 
 
-def _decoding_from_dict(fields: Mapping[str, Any]) -> Any:
+def decoding_from_dict(fields: Mapping[str, Any]) -> Any:
+    """The opposite of `decoding_to_dict`.
+
+    Raises:
+      KeyError, TypeError: a field is missing or unknown.
+      ValueError: there is no such way of decoding.
+    """
     fields = {
-        name: _decoding_from_dict(value) if isinstance(value, Mapping) else value
+        name: decoding_from_dict(value) if isinstance(value, Mapping) else value
         for name, value in fields.items()
     }
     name = fields.pop("type")

@@ -19,12 +19,14 @@ import numpy as np
 from etils import epath
 
 from hyperdecoders_jax import model, types
-from hyperdecoders_jax.interop import folding, names, safetensors_files, torch_files
+from hyperdecoders_jax.interop import flax_files, folding, names, safetensors_files, torch_files
 from hyperdecoders_jax.interop.arrays import Accounted, Arrays, StoredArray
 from hyperdecoders_jax.modeling.config import AdapterConfig, TransformerConfig
 
 CONFIG_FILE = "config.json"
 
+# What the names of all of T5's own arrays begin with.
+_TOP_NAMES = ("shared", "encoder", "decoder", "lm_head")
 _SHARED = "shared.weight"
 _HEAD = "lm_head.weight"
 # Copies of the shared embedding; a file may hold any of the three, or several.
@@ -198,14 +200,29 @@ def find(folder_or_hub_id: str | os.PathLike) -> epath.Path:
 
 
 def open_arrays(folder: epath.Path) -> dict[str, StoredArray]:
-    """The arrays of a folder, in PyTorch's names and layouts; see `open`."""
+    """The arrays of a folder, in PyTorch's names and layouts; see `open`.
+
+    Those of an exported model that are not T5's own stay in ours, joined by ".".
+    """
     is_safe = safetensors_files.visible(folder) or (folder / safetensors_files.INDEX_FILE).exists()
     if not is_safe and torch_files.has_files(folder):
         return torch_files.open(folder)
+    if not is_safe and flax_files.has_files(folder):
+        return _from_flax(
+            {name.replace("/", "."): x for name, x in flax_files.open(folder).items()}
+        )
     arrays = safetensors_files.open(folder)
-    if safetensors_files.metadata(folder).get("format") == "flax":
-        return dict(_from_flax(name, array) for name, array in arrays.items())
-    return arrays
+    is_flax = safetensors_files.metadata(folder).get("format") == "flax"
+    return _from_flax(arrays) if is_flax else arrays
+
+
+def is_of_t5(name: str) -> bool:
+    """Whether an array of theirs is a T5's own, by its name.
+
+    >>> is_of_t5("decoder.final_layer_norm.weight"), is_of_t5("decoder_adapters.embedding")
+    (True, False)
+    """
+    return name.split(".")[0] in _TOP_NAMES
 
 
 def read_config(folder: epath.Path) -> dict[str, Any]:
@@ -366,9 +383,15 @@ def _check(fields: Mapping[str, Any], name: str, choices: tuple) -> None:
         )
 
 
-def _from_flax(name: str, array: StoredArray) -> tuple[str, StoredArray]:
+def _from_flax(arrays: Arrays) -> dict[str, StoredArray]:
     """Flax's names end with what PyTorch calls `weight`; its kernels are [fan_in, fan_out]."""
-    owner, _, leaf = name.rpartition(".")
-    if leaf == "kernel":
-        array = array.then(np.transpose, array.shape[::-1])
-    return f"{owner}.weight", array
+    found = {}
+    for name, array in arrays.items():
+        owner, _, leaf = name.rpartition(".")
+        if not is_of_t5(name):
+            found[name] = array
+        elif leaf == "kernel":
+            found[f"{owner}.weight"] = array.then(np.transpose, array.shape[::-1])
+        else:
+            found[f"{owner}.weight"] = array
+    return found

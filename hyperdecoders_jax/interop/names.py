@@ -29,6 +29,14 @@ _DECODER_SUBLAYERS = (
     ("mlp", "pre_mlp_layer_norm", "DenseReluDense"),
 )
 
+# What Flax's T5 of Hugging Face calls what we call so.
+_FLAX_LEAVES = {
+    "kernel": "kernel",
+    "scale": "weight",
+    "embedding": "embedding",
+    "rel_embedding": "embedding",
+}
+
 
 def flatten(params: Params) -> dict[str, np.ndarray]:
     """{"a": {"b": x}} -> {"a/b": x}"""
@@ -74,6 +82,14 @@ def hugging_face_names(config: TransformerConfig) -> dict[str, str]:
     if not config.logits_via_embedding:
         names["decoder/logits_dense/kernel"] = "lm_head.weight"
     return names
+
+
+def flax_names(config: TransformerConfig) -> dict[str, str]:
+    """The name of every backbone parameter in Flax's T5 of Hugging Face, by its path."""
+    return {
+        path: name.removesuffix("weight").replace(".", "/") + _FLAX_LEAVES[path.rsplit("/", 1)[-1]]
+        for path, name in hugging_face_names(config).items()
+    }
 
 
 def _dense_names(sublayer: str, config: TransformerConfig) -> dict[str, str]:
