@@ -162,7 +162,7 @@ def write_weights(
             )
     config = description.model
     fields = config_to_json(description)
-    _check(arrays, config, "The arrays of an export")
+    check_arrays(arrays, config, "The arrays of an export")
     if "flax" in formats:
         wanted = names.flax_names(config)
         flax = {wanted.get(path, path): _turned(path, x) for path, x in arrays.items()}
@@ -198,14 +198,18 @@ def account(folder: epath.PathLike) -> tuple[Description, Accounted]:
     """
     folder = epath.Path(folder)
     description = _read_description(folder)
-    config = description.model
+    return description, open_weights(folder, description.model)
+
+
+def open_weights(folder: epath.Path, config: TransformerConfig) -> Accounted:
+    """Opens the weights of an exported model whose configuration is known; see `account`."""
     theirs = hugging_face.open_arrays(folder)
     t5 = {name: x for name, x in theirs.items() if hugging_face.is_of_t5(name)}
     others = {name.replace(".", "/"): x for name, x in theirs.items() if name not in t5}
     accounted = hugging_face.to_ours(t5, config)
     found = accounted.arrays | others
-    _check(found, config, f"The weights in {folder}")
-    return description, Accounted(found, accounted.left)
+    check_arrays(found, config, f"The weights in {folder}")
+    return Accounted(found, accounted.left)
 
 
 def _read_description(folder: epath.Path) -> Description:
@@ -252,7 +256,12 @@ def _read_description(folder: epath.Path) -> Description:
     return description
 
 
-def _check(arrays: Arrays, config: TransformerConfig, what: str) -> None:
+def check_arrays(arrays: Arrays, config: TransformerConfig, what: str) -> None:
+    """Checks that arrays under our paths, named as `what`, are a model's parameters.
+
+    Raises:
+      ValueError: one is missing, unexpected or of another shape; says which.
+    """
     shapes = names.flatten(Model(config).param_shapes())
     misfits = [
         path
