@@ -1,0 +1,1 @@
+"""What a trained hypernetwork reads and writes, measured and pictured."""

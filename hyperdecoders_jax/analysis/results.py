@@ -1,0 +1,111 @@
+"""What an analysis found: examples with their vectors, and rows of its tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+# What a target is, as far as its task tells.
+OUTPUT_TYPES = ("class label", "number", "span", "free text")
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Examples side by side; every field has one entry for each.
+
+    Attributes:
+      ids: unique; task and position, such as "rte-17".
+      tasks: names.
+      inputs: texts.
+      targets: texts; of several answers the first.
+      predictions: texts.
+      is_correct: whether the prediction is the target, or one of the answers, word for word.
+      output_types: each one of `OUTPUT_TYPES`.
+      features: vectors by what they are: "pooled" (the encoder's states, mean over positions),
+        "condition" (what the hypernetwork reads), "parameters" (what it writes, projected), and
+        "backbone" (pooled, of the frozen T5 without adaptation).
+    """
+
+    ids: Sequence[str]
+    tasks: Sequence[str]
+    inputs: Sequence[str]
+    targets: Sequence[str]
+    predictions: Sequence[str]
+    is_correct: Bool[np.ndarray, "examples"]
+    output_types: Sequence[str]
+    features: Mapping[str, Float[np.ndarray, "examples dim"]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """How well a vector tells groups of examples apart.
+
+    Attributes:
+      features: which vector, a key of `Examples.features`.
+      grouping: "label" (within a task), "task" or "output type".
+      task: within which the labels are told apart; None for the other groupings.
+      method: "linear probe", "nearest neighbours" (accuracies in [0, 100]) or "silhouette"
+        (in [-1, 1]).
+      score: of the examples held out, mean over folds.
+      low, high: 95 % interval of the score.
+      shuffled: the score when the groups are shuffled.
+      num_examples: that were used.
+    """
+
+    features: str
+    grouping: str
+    task: str | None
+    method: str
+    score: float
+    low: float
+    high: float
+    shuffled: float
+    num_examples: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Ablation:
+    """A task's metric where examples are adapted by another condition than their own.
+
+    Attributes:
+      task: its name.
+      condition: "own", "mean of the task", "mean of all", "shuffled within the task", "shuffled
+        across tasks" or "zero".
+      metric: its name.
+      value: in the metric's unit, [0, 100] as a rule.
+      difference: from the value with own conditions.
+      low, high: 95 % interval of the difference, by resampling examples.
+    """
+
+    task: str
+    condition: str
+    metric: str
+    value: float
+    difference: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Variance:
+    """Where the variance of what a hypernetwork writes for one layer lies; shares of 1.
+
+    Attributes:
+      side: "encoder" or "decoder".
+      layer: its number, from 0.
+      between_tasks: of the means of tasks.
+      between_labels: of the means of labels within a task.
+      within_labels: of examples within a label.
+    """
+
+    side: str
+    layer: int
+    between_tasks: float
+    between_labels: float
+    within_labels: float
