@@ -15,19 +15,8 @@ from typing import Any
 import transformers
 
 from hyperdecoders_jax import nearest, types
-from hyperdecoders_jax.interop import hugging_face
-from hyperdecoders_jax.modeling import config as modeling_config
+from hyperdecoders_jax.interop import exported_folder
 from hyperdecoders_jax.modeling.config import TransformerConfig
-
-# Fields that a T5 does not have and the model needs.
-_MODEL_FIELDS = (
-    "encoder_adapter",
-    "decoder_adapter",
-    "encoder_hypergrid",
-    "decoder_hypergrid",
-    "num_tasks",
-    "num_trained_tasks",
-)
 
 
 class HyperdecoderConfig(transformers.T5Config):
@@ -56,10 +45,10 @@ class HyperdecoderConfig(transformers.T5Config):
       **kwargs: of T5Config.
 
     Raises:
-      ValueError: a field is unknown, or its value is no good.
+      ValueError: a field is unknown, its value is no good, or a later version wrote it.
     """
 
-    model_type = "hyperdecoder"
+    model_type = exported_folder.MODEL_TYPE
 
     def __init__(
         self,
@@ -74,7 +63,7 @@ class HyperdecoderConfig(transformers.T5Config):
         decoding: Mapping[str, Any] | None = None,
         vocabulary: Mapping[str, Any] | None = None,
         step: int | None = None,
-        format_version: int = 1,
+        format_version: int = exported_folder.VERSION,
         made_by: str | None = None,
         **kwargs,
     ):
@@ -92,15 +81,17 @@ class HyperdecoderConfig(transformers.T5Config):
         self.format_version = format_version
         self.made_by = made_by
         super().__init__(**{"decoder_start_token_id": types.DECODER_START_ID, **kwargs})
+        if format_version != exported_folder.VERSION:
+            raise ValueError(
+                f"An exported model must be of format_version {exported_folder.VERSION}; this one "
+                f"is of {format_version!r}, made by {made_by}. Update hyperdecoders_jax."
+            )
         self.transformer_config  # noqa: B018  A field that is no good is an error here.
 
     @property
     def transformer_config(self) -> TransformerConfig:
         """The model, as this package configures it."""
-        fields = self.to_dict()
-        t5 = hugging_face.config_from_json({**fields, "model_type": "t5"})
-        ours = {name: fields[name] for name in _MODEL_FIELDS}
-        return modeling_config.from_dict(modeling_config.to_dict(t5) | ours)
+        return exported_folder.config_from_json(self.to_dict())
 
     def task_id(self, task: str) -> int:
         """The number of a task, for `task_ids`.

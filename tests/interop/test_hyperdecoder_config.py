@@ -9,7 +9,9 @@ import pytest
 import transformers
 
 from hyperdecoders_jax import interop, types
-from hyperdecoders_jax.interop import hugging_face, hyperdecoder_config
+from hyperdecoders_jax.data import tokenizer
+from hyperdecoders_jax.decoding.decode import GreedyConfig
+from hyperdecoders_jax.interop import adapter_folder, exported_folder, hugging_face
 from hyperdecoders_jax.interop.hyperdecoder_config import HyperdecoderConfig
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.modeling.config import HyperGridConfig
@@ -19,7 +21,7 @@ TASKS = ["cola", "mnli", "sst2"]
 CONFIGS = {
     "adapters": tiny.make_config("manual", "generated"),
     "tasks": tiny.make_config("task", "manual_specific", mlp_activations=("relu",)),
-    "tied": tiny.make_config("none", "none", logits_via_embedding=True),
+    "tied": tiny.make_config("none", "manual", logits_via_embedding=True),
     "LoRA": tiny.make_config(decoder_targets=("cross_attention_query", "after_feed_forward")),
     "networks": tiny.make_config(network=modeling_config.HyperFormerConfig(6, 5, 4)),
     "gates": tiny.make_config(
@@ -30,11 +32,16 @@ CONFIGS = {
 
 def fields_of(config):
     """The fields of an exported folder's config.json."""
-    ours = modeling_config.to_dict(config)
-    ours = {name: ours[name] for name in hyperdecoder_config._MODEL_FIELDS}
-    fields = hugging_face.config_to_json(config) | ours
-    fields |= {"model_type": "hyperdecoder", "task_names": TASKS}
-    return json.loads(json.dumps(fields))
+    description = adapter_folder.Description(
+        model=config,
+        decoding=GreedyConfig(),
+        backbone=None,
+        vocabulary=adapter_folder.Vocabulary(tokenizer.BYTES_MODEL, 0),
+        task_names=tuple(TASKS),
+        task_feature_lengths={"inputs": 13, "targets": 6},
+        step=3,
+    )
+    return json.loads(json.dumps(exported_folder.config_to_json(description)))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -75,6 +82,7 @@ def test_tasks_have_the_numbers_of_their_list():
     [
         ({"decoder_adapter": {"source": "generate"}}, r"must be one of .*; got 'generate'\. Did"),
         ({"encoder_hypergrid": {"rows": 2, "columns": 2}}, r"unknown: \['columns'\].*\['cols'\]"),
+        ({"format_version": 2, "made_by": "me"}, r"format_version 1; .* 2, made by me\. Update"),
         ({"pad_token_id": 3}, r"pad_token_id in config.json must be among .*; got 3"),
     ],
 )
