@@ -80,16 +80,22 @@ class LayerGrid:
         [[[1.]
           [2.]]]
         """
-        condition = self.task_embedding
-        if condition is None:
-            prefix_lens = {"first_state": 1, "prefix_mean": self.config.prefix_len}
-            prefix = slice(prefix_lens.get(self.config.condition))  # None: all of them
-            condition = pooling.masked_mean(states[:, prefix], mask[:, prefix])
+        condition = self.condition(states, mask)
         gates = {
             kernel: _gates(self.config, factors, condition)
             for kernel, factors in self.factors.items()
         }
         return GridGates(**gates, groups=self.groups)
+
+    def condition(
+        self, states: Float[Array, "batch length emb"], mask: Bool[Array, "batch length"]
+    ) -> Float[Array, "batch emb"]:
+        """What local factors read."""
+        if self.task_embedding is not None:
+            return self.task_embedding
+        prefix_lens = {"first_state": 1, "prefix_mean": self.config.prefix_len}
+        prefix = slice(prefix_lens.get(self.config.condition))  # None: all of them
+        return pooling.masked_mean(states[:, prefix], mask[:, prefix])
 
 
 def _gates(

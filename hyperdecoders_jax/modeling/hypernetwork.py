@@ -74,7 +74,7 @@ class Hypernetwork(nn.Module):
         return _write(self.targets, hidden, is_per_layer=False, dtype=self.dtype)
 
 
-class _Heads(nn.Module):
+class Heads(nn.Module):
     """The heads that write the arrays of one target, shared by all layers or one set for each."""
 
     specs: Mapping[str, ArraySpec]
@@ -168,6 +168,6 @@ def _write(
 ) -> Written:
     """Within a compact method: every array of every target."""
     return {
-        name: _Heads(target.specs, is_per_layer, dtype, name=name)(hidden)
+        name: Heads(target.specs, is_per_layer, dtype, name=name)(hidden)
         for name, target in targets.items()
     }

@@ -1,0 +1,259 @@
+"""What each example is adapted by: read from a model that runs, or given to it instead.
+
+A *condition* is what something reads to adapt an example: a hypernetwork the pooled states
+(`generated`) or its task's embedding (`task`), the factors of a grid the states or the embedding
+that `HyperGridConfig.condition` names. `read` finds them on their way, together with what is made
+from them; `given` makes a model use others. Both step between the modules of `modeling` with Flax's
+interceptors, which see every call, so that the model itself knows nothing of an analysis.
+
+Source: Ivison & Peters 2022 (arXiv:2203.08304), section 5, asks what the conditions hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.modeling import (
+    adapter_sources,
+    decoder,
+    encoder,
+    hyperformer,
+    hypergrid,
+    hypernetwork,
+    pooling,
+    task_rows,
+    transformer,
+)
+from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.types import PAD_ID, Adapters, Batch, GridGates, Params
+
+# By the top-level key of the parameters of what reads it. Those of an encoder's grid have an axis
+# for layers, because each reads its own states.
+Conditions = Mapping[str, Float[Array, "batch *layers cond"]]
+
+# No residual stream has this norm.
+_TINY = 1e-30
+
+
+@flax.struct.dataclass
+class Reading:
+    """What a model made of each example, and of what.
+
+    Attributes:
+      pooled: the mean of the encoder's states.
+      conditions: of all that is adapted by one.
+      hidden: what the heads of a hypernetwork read, by the key of its parameters.
+      written: what a hypernetwork or a grid wrote, flat, by the same keys.
+      delta_norms: by stack, what adapters and gates change of a layer's output: its norm, in parts
+        of that of the residual stream that enters the layer; mean over positions.
+    """
+
+    pooled: Float[Array, "batch emb"]
+    conditions: Conditions
+    hidden: Mapping[str, Float[Array, "batch layers hidden"]]
+    written: Mapping[str, Float[Array, "batch layers dim"]]
+    delta_norms: Mapping[str, Float[Array, "batch layers"]]
+
+
+def readers(config: TransformerConfig) -> tuple[str, ...]:
+    """The keys of all that reads a condition; none where all examples are adapted alike.
+
+    >>> from hyperdecoders_jax.modeling.config import AdapterConfig
+    >>> readers(TransformerConfig(32, 8, 2, 4, 16, 1, 1, decoder_adapter=AdapterConfig("task")))
+    ('decoder_adapters',)
+    """
+    found = []
+    for side in ("encoder", "decoder"):
+        if getattr(config, f"{side}_adapter").source in ("task", "generated"):
+            found.append(f"{side}_adapters")
+        grid = getattr(config, f"{side}_hypergrid")
+        if grid is not None and grid.condition_read is not None:
+            found.append(f"{side}_hypergrid")
+    return tuple(found)
+
+
+@contextlib.contextmanager
+def given(conditions: Conditions) -> Iterator[None]:
+    """Within it, models are adapted by these conditions instead of the examples' own.
+
+    For use around a call of a verb of `Model`, under `jit`, too. What `conditions` has no key of
+    reads its own.
+    """
+
+    def intercept(next_call, args, kwargs, context):
+        module = context.module
+        if context.method_name != "__call__" or module.name not in conditions:
+            return next_call(*args, **kwargs)
+        condition = conditions[module.name]
+        if isinstance(module, adapter_sources.Generated):
+            return next_call(args[0].replace(pooled=condition))
+        if isinstance(module, adapter_sources.Task):
+            return module.write(condition)
+        grids = next_call(*args, **kwargs)
+        of_layers = [condition] * len(grids)
+        if condition.ndim == 3:
+            of_layers = list(jnp.moveaxis(condition, 1, 0))
+        return tuple(
+            grid.replace(task_embedding=x, groups=None)
+            for grid, x in zip(grids, of_layers, strict=True)
+        )
+
+    with nn.intercept_methods(intercept):
+        yield
+
+
+def read(model: Model, params: Params, batch: Batch) -> Reading:
+    """Runs a model over inputs and targets, as in training without dropout.
+
+    Cost: two forward passes, because every layer also runs without what adapts it.
+    """
+    reader = _Reader(model.config, batch)
+    with nn.intercept_methods(reader.intercept):
+        model.logits(params, batch)
+    return reader.reading()
+
+
+def pool(model: Model, params: Params, batch: Batch) -> Float[Array, "batch emb"]:
+    """The mean of the encoder's states, of a model without adapters as well."""
+    tokens = batch.encoder_input_tokens
+
+    def encode(module):
+        return pooling.masked_mean(module.encode(tokens, batch.task_ids), tokens != PAD_ID)
+
+    return model.module.apply({"params": params}, method=encode)
+
+
+class _Reader:
+    """Collects what passes between modules during one forward pass."""
+
+    def __init__(self, config: TransformerConfig, batch: Batch):
+        self._batch = batch
+        self._readers = readers(config)
+        self._pooled = None
+        # By the names of `Reading`; a list has an array for each layer.
+        self._conditions: dict[str, Array | list[Array]] = {}
+        self._hidden: dict[str, Array] = {}
+        self._written: dict[str, Array | list[Array]] = {}
+        self._delta_norms: dict[str, list[Array]] = {}
+        self._last_hidden: Array | None = None  # [layers, batch, hidden]
+        self._is_plain_run = False
+
+    def reading(self) -> Reading:
+        def join(found):
+            return {
+                key: jnp.stack(x, axis=1) if isinstance(x, list) else x for key, x in found.items()
+            }
+
+        return Reading(
+            pooled=self._pooled,
+            conditions=join(self._conditions),
+            hidden=self._hidden,
+            written=join(self._written),
+            delta_norms=join(self._delta_norms),
+        )
+
+    def intercept(self, next_call, args, kwargs, context):
+        module, method = context.module, context.method_name
+        call = functools.partial(next_call, *args, **kwargs)
+        if self._is_plain_run:
+            return call()
+        if isinstance(module, transformer.Transformer) and method == "make_context":
+            encoded, tokens = args[:2]
+            self._pooled = pooling.masked_mean(encoded, tokens != PAD_ID)
+        elif isinstance(module, hyperformer.HyperFormer) and method == "_joint_embedding":
+            joint = call()  # [places, layers, batch, joint]
+            places_last = jnp.moveaxis(joint, 0, 2)
+            self._last_hidden = places_last.reshape(*places_last.shape[:2], -1)
+            return joint
+        elif method != "__call__":
+            return call()
+        elif isinstance(module, hypernetwork.Heads):
+            self._last_hidden = args[0]  # The same for all heads.
+        elif isinstance(module, adapter_sources.Generated | adapter_sources.Task):
+            return self._read_source(module, args[0], call())
+        elif isinstance(module, hypergrid.HyperGrid) and module.name in self._readers:
+            return self._read_gates(module, call())
+        elif isinstance(module, encoder.Encoder):
+            # Where its own adapters read pooled states it runs twice, and the second run counts.
+            for found in (self._conditions, self._written):
+                found.pop("encoder_hypergrid", None)
+            self._delta_norms.pop("encoder", None)
+        elif isinstance(module, encoder.EncoderLayer):
+            x, mask, bias, *_ = args
+            return self._read_layer(
+                "encoder", module, mask[:, 0], call(), (x, mask, bias, {}, None)
+            )
+        elif isinstance(module, decoder.DecoderLayer):
+            x, of_layer, *rest = args
+            plain = of_layer.replace(adapters={}, gates=GridGates())
+            is_real = self._batch.decoder_loss_weights > 0
+            return self._read_layer("decoder", module, is_real, call(), (x, plain, *rest))
+        return call()
+
+    def _read_source(self, module, condition, adapters: Adapters) -> Adapters:
+        read, hidden = condition.pooled, self._last_hidden
+        if isinstance(module, adapter_sources.Task):
+            config, adapter_config = module.config, module.adapter_config
+            table = module.variables["params"]["task_embedding"]
+            table = task_rows.with_mean(table, config, adapter_config, axis=0)
+            rows = task_rows.find(condition.task_ids, config, adapter_config)
+            read = task_rows.take(table, rows, axis=0)
+            if hidden.shape[1] == table.shape[0]:  # It wrote for each task once.
+                hidden = task_rows.take(hidden, rows, axis=1)
+        self._conditions[module.name] = read
+        self._hidden[module.name] = hidden.swapaxes(0, 1)
+        leaves = [x.reshape(*x.shape[:2], -1) for x in jax.tree.leaves(adapters)]
+        self._written[module.name] = jnp.concatenate(leaves, axis=-1).swapaxes(0, 1)
+        return adapters
+
+    def _read_gates(self, module, grids):
+        key = module.name
+        is_own_of_layers = key == "encoder_hypergrid" and grids[0].task_embedding is None
+
+        def record(condition, gates):
+            if is_own_of_layers:
+                self._conditions.setdefault(key, []).append(condition)
+            else:
+                self._conditions[key] = condition
+            kernels = [x.reshape(len(x), -1) for x in (gates.wi, gates.wo) if x is not None]
+            self._written.setdefault(key, []).append(jnp.concatenate(kernels, axis=-1))
+
+        fields = ("config", "factors", "task_embedding", "groups")
+        return tuple(
+            _RecordingGrid(*(getattr(grid, name) for name in fields), record) for grid in grids
+        )
+
+    def _read_layer(self, side, module, is_real, adapted, plain_args):
+        self._is_plain_run = True
+        variables = {"params": module.variables["params"]}
+        plain = module.clone(parent=None).apply(variables, *plain_args, deterministic=True)
+        self._is_plain_run = False
+        entering = jnp.linalg.norm(plain_args[0].astype(jnp.float32), axis=-1)
+        delta = jnp.linalg.norm((adapted - plain).astype(jnp.float32), axis=-1)
+        ratio = delta / jnp.maximum(entering, _TINY)  # [batch, length]
+        norms = pooling.masked_mean(ratio[..., None], is_real)[:, 0]
+        self._delta_norms.setdefault(side, []).append(norms)
+        return adapted
+
+
+@flax.struct.dataclass
+class _RecordingGrid(hypergrid.LayerGrid):
+    """A grid that tells of what its gates are made, and of the gates."""
+
+    record: Callable[[Array, GridGates], None] | None = flax.struct.field(
+        pytree_node=False, default=None
+    )
+
+    def gates(self, states, mask):
+        gates = super().gates(states, mask)
+        self.record(self.condition(states, mask), gates)
+        return gates

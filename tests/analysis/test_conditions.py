@@ -1,0 +1,140 @@
+import dataclasses
+import operator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hyperdecoders_jax import model as model_lib
+from hyperdecoders_jax.analysis import conditions
+from hyperdecoders_jax.modeling.config import HyperFormerConfig, HyperGridConfig
+from tests import tiny
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+L2 = HyperGridConfig(2, 4, "L2", "first_state")
+BY_TASK = HyperGridConfig(2, 2, "LG", "task_embedding", kernels="both")
+# What is adapted by what: fields of a configuration.
+MODELS = {
+    "generated": {"encoder": "manual", "decoder": "generated"},
+    "generated twice": {"encoder": "generated", "decoder": "generated"},
+    "task": {"encoder": "task", "decoder": "task"},
+    "HyperFormer": {"encoder": "none", "decoder": "task", "network": HyperFormerConfig(5, 4, 6)},
+    "HyperGrid": {"encoder": "none", "decoder": "none"}
+    | {"encoder_hypergrid": L2, "decoder_hypergrid": L2},
+    "HyperGrid by task": {"encoder": "none", "decoder": "none", "encoder_hypergrid": BY_TASK},
+    "all": {"encoder": "generated", "decoder": "task"}
+    | {"encoder_hypergrid": BY_TASK, "decoder_hypergrid": L2},
+}
+
+
+def make_model(name):
+    model = model_lib.Model(tiny.make_config(**MODELS[name]))
+    return model, tiny.make_params(model), tiny.make_batch()
+
+
+def read(model, params, batch):
+    return jax.jit(lambda params, batch: conditions.read(model, params, batch))(params, batch)
+
+
+def logits(model, params, batch, given=None):
+    """Logits of a model that is adapted by these conditions, or by its examples' own."""
+
+    def run(params, batch, given):
+        with conditions.given(given):
+            return model.logits(params, batch)
+
+    return jax.jit(run)(params, batch, given or {})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_conditions_are_read_and_given_back(name):
+    model, params, batch = make_model(name)
+    reading = read(model, params, batch)
+    keys = set(conditions.readers(model.config))
+    assert set(reading.conditions) == set(reading.written) == keys
+    assert set(reading.hidden) == {key for key in keys if key.endswith("adapters")}
+    num_layers = {"encoder": 2, "decoder": 3}
+    for key in keys:
+        layers = num_layers[key.split("_")[0]]
+        assert reading.written[key].shape[:2] == (3, layers)
+        if key in reading.hidden:
+            assert reading.hidden[key].shape[:2] == (3, layers)
+    assert {side: x.shape for side, x in reading.delta_norms.items()} == {
+        "encoder": (3, 2),
+        "decoder": (3, 3),
+    }
+    expected = logits(model, params, batch)
+    found = logits(model, params, batch, reading.conditions)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["task", "HyperGrid"])
+def test_other_conditions_change_a_model(name):
+    model, params, batch = make_model(name)
+    batch = batch.replace(task_ids=jnp.array([0, 1, 2]))
+    own = read(model, params, batch).conditions
+    others = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), own)
+    difference = logits(model, params, batch, others) - logits(model, params, batch)
+    assert jnp.all(jnp.abs(difference).max(axis=(1, 2)) > 1e-3)
+
+
+def test_anothers_condition_gives_anothers_adapters():
+    """As a model has them that learned these adapters for all examples."""
+    model, params, batch = make_model("generated")
+    own = read(model, params, batch).conditions
+    others = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), own)
+    found = logits(model, params, batch, others)
+    config = model.config
+    manual = dataclasses.replace(
+        model,
+        config=dataclasses.replace(
+            config, decoder_adapter=dataclasses.replace(config.decoder_adapter, source="manual")
+        ),
+    )
+    context = model.context(params, batch)
+    for example in range(3):
+        written = [layer.adapters["feed_forward"] for layer in context.layers]
+        of_all = jax.tree.map(lambda *x: jnp.stack(x, axis=1), *written)  # [batch, layers, ...]
+        of_other = jax.tree.map(operator.itemgetter(example - 1), of_all)
+        fields = {name: getattr(of_other, name) for name in of_other.__dataclass_fields__}
+        learned = {**params, "decoder_adapters": {"feed_forward": fields}}
+        expected = logits(manual, learned, batch)
+        np.testing.assert_allclose(found[example], expected[example], atol=1e-5)
+
+
+def test_what_is_written_is_what_adapts():
+    model, params, batch = make_model("generated")
+    written = read(model, params, batch).written["decoder_adapters"]
+    context = model.context(params, batch)
+    for i, layer in enumerate(context.layers):
+        leaves = [x.reshape(3, -1) for x in jax.tree.leaves(layer.adapters)]
+        np.testing.assert_allclose(written[:, i], jnp.concatenate(leaves, axis=1), atol=1e-6)
+
+
+def test_the_condition_is_the_mean_of_the_encoders_states():
+    model, params, batch = make_model("generated")
+    reading = read(model, params, batch)
+    np.testing.assert_array_equal(reading.conditions["decoder_adapters"], reading.pooled)
+    np.testing.assert_allclose(conditions.pool(model, params, batch), reading.pooled, atol=1e-6)
+
+
+def test_a_delta_is_what_an_adapter_adds_to_a_layer():
+    """Nothing where it adds nothing."""
+    model, params, batch = make_model("generated")
+    heads = params["decoder_adapters"]["hypernetwork"]["feed_forward"]
+    nothing = {name: jax.tree.map(jnp.zeros_like, heads[name]) for name in ("up_kernel", "up_bias")}
+    network = {**params["decoder_adapters"]["hypernetwork"], "feed_forward": {**heads, **nothing}}
+    silent = {**params, "decoder_adapters": {**params["decoder_adapters"], "hypernetwork": network}}
+    assert jnp.all(read(model, params, batch).delta_norms["decoder"] > 0)
+    assert jnp.all(read(model, silent, batch).delta_norms["decoder"] == 0)
+    assert jnp.all(read(model, silent, batch).delta_norms["encoder"] > 0)
+
+
+def test_models_that_adapt_all_examples_alike_have_no_readers():
+    static = HyperGridConfig(2, 4, "GG")
+    config = tiny.make_config("manual", "none", decoder_hypergrid=static)
+    assert conditions.readers(config) == ()
+    model = model_lib.Model(config)
+    assert not read(model, tiny.make_params(model), tiny.make_batch()).conditions
