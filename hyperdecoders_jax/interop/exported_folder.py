@@ -51,7 +51,14 @@ MODEL_FIELDS = (
 
 
 def is_plain(config: TransformerConfig) -> bool:
-    """Whether a model is a T5 that nothing adapts."""
+    """Whether a model is a T5 that nothing adapts.
+
+    >>> sizes = (9, 8, 2, 4, 6, 1, 1)
+    >>> is_plain(TransformerConfig(*sizes))
+    True
+    >>> is_plain(TransformerConfig(*sizes, encoder_adapter=AdapterConfig("manual")))
+    False
+    """
     sources = {config.encoder_adapter.source, config.decoder_adapter.source}
     grids = (config.encoder_hypergrid, config.decoder_hypergrid)
     return sources == {AdapterConfig().source} and grids == (None, None)
@@ -117,6 +124,11 @@ def to_flax_tree(params: Params, config: TransformerConfig) -> Params:
     """The same parameters in the tree of a Flax model of Hugging Face; traceable.
 
     T5's own get the names and layouts of FlaxT5ForConditionalGeneration, others keep theirs.
+
+    >>> config = TransformerConfig(9, 8, 2, 4, 6, 1, 1)
+    >>> params = {"decoder": {"decoder_norm": {"scale": 1.0}}, "decoder_adapters": {"bias": 2.0}}
+    >>> to_flax_tree(params, config)
+    {'decoder': {'final_layer_norm': {'weight': 1.0}}, 'decoder_adapters': {'bias': 2.0}}
     """
     wanted = names.flax_names(config)
     flat = names.flatten(params)
@@ -170,7 +182,7 @@ def write_weights(
     if "safetensors" in formats:
         wanted = names.hugging_face_names(config)
         t5 = {path: x for path, x in arrays.items() if path in wanted}
-        others = {path.replace("/", "."): x for path, x in arrays.items() if path not in wanted}
+        others = {path.replace("/", "."): arrays[path] for path in sorted(set(arrays) - set(t5))}
         theirs = hugging_face.from_ours(t5, config) | others
         # transformers refuses files that do not say whose layout they have.
         safetensors_files.write_sharded(folder, theirs, max_shard_bytes, {"format": "pt"})

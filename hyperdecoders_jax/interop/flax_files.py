@@ -36,11 +36,21 @@ _DTYPES = {
 _ARRAY_KINDS = (1, 3)
 # First key of a map that stands for one large array.
 _CHUNKED = "__msgpack_chunked_array__"
-# First byte of an extension → bytes that tell its length; others tell the length themselves.
-_EXTENSIONS = {0xC7: 1, 0xC8: 2, 0xC9: 4}
-_FIXED_EXTENSIONS = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
+# First byte of an extension → bytes that tell its length. The last one's is fixed; extensions of
+# the other fixed lengths are too short for any array.
+_EXTENSIONS = {0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD8: 0}
+_FIXED_BYTES = 16
 # Bytes that a binary string's own head may take.
 _BINARY_HEADS = (2, 3, 5)
+# What reading bytes as something else can come to.
+_DAMAGES = (
+    AttributeError,
+    KeyError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    msgpack.UnpackException,
+)
 # More than a map's head, a name, or the shape and type of an array take.
 _MOST_HEAD_BYTES = 2048
 
@@ -133,18 +143,18 @@ def _open_file(file: epath.Path) -> dict[str, StoredArray]:
         with safetensors_files.local_copy(file) as path:
             data = _Data(os.open(path, os.O_RDONLY))
         tree, end = _scan(data, 0)
+        if not isinstance(tree, dict):
+            raise ValueError("it does not begin with a map of names")
         if end != data.size:
             raise ValueError(f"{data.size - end} bytes follow the last array")
-        if not isinstance(tree, dict):
-            raise ValueError(f"it is one {type(tree).__name__}, and no map of names")
         found = names.flatten(tree)
         wrong = [name for name, value in found.items() if not isinstance(value, StoredArray)]
         if wrong:
             raise ValueError(f"{names.abridge(wrong)} is no array")
-    except (ValueError, TypeError, KeyError, RecursionError, msgpack.UnpackException) as error:
+    except _DAMAGES as error:
         raise ValueError(
             f"Flax weights must be whole msgpack files of named arrays of {', '.join(_DTYPES)}; "
-            f"{file} is not: {error or 'it ends too early'}. Copy or download it again."
+            f"{file} is not: {str(error) or type(error).__name__}. Copy or download it again."
         ) from error
     return found
 
@@ -179,8 +189,8 @@ class _Data:
 def _scan(data: _Data, start: int) -> tuple[Any, int]:
     """What stands at a place, a map, an array or a plain value; and where it ends."""
     first = data.read(start, start + 1)[0]
-    if first in _EXTENSIONS or first in _FIXED_EXTENSIONS:
-        return _scan_array(data, start, first)
+    if first in _EXTENSIONS:
+        return _scan_array(data, start, _EXTENSIONS[first])
     unpacker = data.unpacker(start)
     if not (first >> 4 == 0x8 or first in (0xDE, 0xDF)):  # no map
         value = unpacker.unpack()
@@ -197,23 +207,19 @@ def _scan(data: _Data, start: int) -> tuple[Any, int]:
     return (_joined(found) if _CHUNKED in found else found), start
 
 
-def _scan_array(data: _Data, start: int, first: int) -> tuple[StoredArray, int]:
-    start += 1
-    num_bytes = _FIXED_EXTENSIONS.get(first)
-    if num_bytes is None:
-        length = _EXTENSIONS[first]
-        num_bytes = int.from_bytes(data.read(start, start + length), "big")
-        start += length
-    kind = data.read(start, start + 1)[0]
+def _scan_array(data: _Data, start: int, length: int) -> tuple[StoredArray, int]:
+    head = data.read(start, start + length + 2)  # What it is, its length, and its kind.
+    num_bytes = int.from_bytes(head[1:-1], "big") if length else _FIXED_BYTES
+    kind = head[-1]
     if kind not in _ARRAY_KINDS:
         raise ValueError(f"it holds a value of kind {kind}, which is no array")
-    start += 1
+    start += len(head)
     stop = start + num_bytes
     unpacker = data.unpacker(start)
     num_fields = unpacker.read_array_header()
     shape, name = tuple(unpacker.unpack()), unpacker.unpack()
-    if num_fields != 3 or name not in _DTYPES:
-        raise ValueError(f"it holds an array of type {name}")
+    if num_fields != 3 or name not in _DTYPES or any(size < 0 for size in shape):
+        raise ValueError(f"it holds an array of type {name} and shape {shape}")
     dtype = _DTYPES[name]
     values = stop - math.prod(shape) * dtype.itemsize
     if values - start - unpacker.tell() not in _BINARY_HEADS or stop > data.size:
@@ -232,10 +238,12 @@ def _joined(fields: dict[str, Any]) -> StoredArray:
         tuple(fields[name][str(i)] for i in range(len(fields[name])))
         for name in ("shape", "chunks")
     )
-    if sum(chunk.shape[0] for chunk in chunks) != math.prod(shape):
-        raise ValueError(f"chunks of an array of shape {shape} do not fit it")
+    sizes = [size for (size,) in (chunk.shape for chunk in chunks)]
+    dtypes = {chunk.dtype for chunk in chunks}
+    if sum(sizes) != math.prod(shape) or len(dtypes) != 1:
+        raise ValueError(f"the chunks of an array of shape {shape} do not fit it")
     return StoredArray(
         shape,
-        chunks[0].dtype,
+        dtypes.pop(),
         lambda: np.concatenate([chunk.read() for chunk in chunks]).reshape(shape),
     )

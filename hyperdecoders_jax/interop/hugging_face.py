@@ -61,8 +61,8 @@ _EPSILON = 1e-6
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 # What a model is downloaded with: its configuration, indices of shards, and tokenizer.
 _SMALL = ["*.json", "spiece.model"]
-_SAFETENSORS = ["*.safetensors"]
-_BIN = ["pytorch_model*.bin"]
+# Files of weights; of a model that has several, the first are taken.
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "flax_model*.msgpack")
 
 
 def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
@@ -150,9 +150,9 @@ def config_to_json(config: TransformerConfig) -> dict[str, Any]:
 def open(folder_or_hub_id: str | os.PathLike) -> tuple[TransformerConfig, dict[str, StoredArray]]:
     """The configuration and the arrays of a folder, in PyTorch's names and layouts.
 
-    Safetensors come first, then `pytorch_model.bin`; of either, shards too. A string that is no
-    path and looks like a hub id, such as "google/t5-v1_1-base", is downloaded (into Hugging Face's
-    cache, once).
+    Safetensors come first, then `pytorch_model.bin`, then `flax_model.msgpack`; of any, shards
+    too. A string that is no path and looks like a hub id, such as "google/t5-v1_1-base", is
+    downloaded (into Hugging Face's cache, once).
 
     Raises:
       FileNotFoundError: there is no such folder, or no config.json, weights or shard in it.
@@ -187,9 +187,10 @@ def find(folder_or_hub_id: str | os.PathLike) -> epath.Path:
             " installed. Install it (pip install huggingface_hub), or download the folder by hand."
         ) from error
     try:
-        folder = huggingface_hub.snapshot_download(name, allow_patterns=_SMALL + _SAFETENSORS)
-        if not any(epath.Path(folder).glob("*.safetensors")):
-            folder = huggingface_hub.snapshot_download(name, allow_patterns=_SMALL + _BIN)
+        for files in _WEIGHTS:
+            folder = huggingface_hub.snapshot_download(name, allow_patterns=[*_SMALL, files])
+            if any(epath.Path(folder).glob(files)):
+                break
     except OSError as error:
         reason = str(error).partition("\n")[0]
         raise FileNotFoundError(
@@ -311,7 +312,8 @@ def from_ours(arrays: Arrays, config: TransformerConfig) -> dict[str, StoredArra
         raise ValueError(
             "A Hugging Face T5 holds exactly T5's own parameters; missing: "
             f"{names.abridge(missing)}; it has no place for: {names.abridge(unexpected)}. Leave "
-            f"out what adapts the T5; a folder of adapters keeps it.{folding.advice(config)}"
+            "out what adapts the T5, or write the whole model with hyperdecoders export."
+            f"{folding.advice(config)}"
         )
     return {name: transposed(path, arrays[path]) for path, name in wanted.items()}
 

@@ -61,24 +61,24 @@ def abridge(found: Sequence[str], most: int = 5) -> str:
 
 
 def hugging_face_names(config: TransformerConfig) -> dict[str, str]:
-    """Hugging Face's name of every backbone parameter, by its path."""
+    """Hugging Face's name of every backbone parameter, by its path; in the order of its models."""
     names = {"token_embedder/embedding": "shared.weight"}
     stacks = (
         ("encoder", config.num_encoder_layers, _ENCODER_SUBLAYERS),
         ("decoder", config.num_decoder_layers, _DECODER_SUBLAYERS),
     )
     for stack, num_layers, sublayers in stacks:
-        names[f"{stack}/relpos_bias/rel_embedding"] = (
-            f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-        )
-        names[f"{stack}/{stack}_norm/scale"] = f"{stack}.final_layer_norm.weight"
         for layer in range(num_layers):
             for i, (sublayer, norm, theirs) in enumerate(sublayers):
                 path, name = f"{stack}/layers_{layer}", f"{stack}.block.{layer}.layer.{i}"
-                names[f"{path}/{norm}/scale"] = f"{name}.layer_norm.weight"
                 for dense, their_dense in _dense_names(sublayer, config).items():
                     kernel = f"{path}/{sublayer}/{dense}/kernel"
                     names[kernel] = f"{name}.{theirs}.{their_dense}.weight"
+                if (layer, i) == (0, 0):
+                    positions = f"{name}.{theirs}.relative_attention_bias.weight"
+                    names[f"{stack}/relpos_bias/rel_embedding"] = positions
+                names[f"{path}/{norm}/scale"] = f"{name}.layer_norm.weight"
+        names[f"{stack}/{stack}_norm/scale"] = f"{stack}.final_layer_norm.weight"
     if not config.logits_via_embedding:
         names["decoder/logits_dense/kernel"] = "lm_head.weight"
     return names

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,8 @@ from hyperdecoders_jax.interop.arrays import Arrays, StoredArray
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-MAX_SHARD_BYTES = 5 << 30
+# "5GB", as transformers counts.
+MAX_SHARD_BYTES = 5 * 10**9
 
 _DTYPES = {"F32": np.float32, "BF16": ml_dtypes.bfloat16, "F16": np.float16, "F64": np.float64}
 
@@ -152,8 +154,11 @@ def write_sharded(
         file = f"model-{number:05}-of-{len(groups):05}.safetensors"
         write_file(folder / file, {name: arrays[name] for name in names}, metadata)
         weight_map |= dict.fromkeys(names, file)
-    total = sum(array.num_bytes for array in arrays.values())
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    metadata = {
+        "total_parameters": sum(math.prod(array.shape) for array in arrays.values()),
+        "total_size": sum(array.num_bytes for array in arrays.values()),
+    }
+    index = {"metadata": metadata, "weight_map": weight_map}
     (folder / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 

@@ -9,9 +9,16 @@ import pytest
 from safetensors import numpy as safetensors_numpy
 
 from hyperdecoders_jax import model
-from hyperdecoders_jax.interop import arrays, hugging_face, names, safetensors_files
+from hyperdecoders_jax.interop import (
+    arrays,
+    exported_folder,
+    hugging_face,
+    names,
+    safetensors_files,
+)
 from hyperdecoders_jax.modeling.config import AdapterConfig
 from tests import tiny
+from tests.interop import test_adapter_folder
 
 GEOMETRIES = {
     "v1.0": dict(mlp_activations=("relu",), logits_via_embedding=True),
@@ -249,7 +256,9 @@ def test_another_number_of_vocabulary_rows_is_refused(tmp_path):
 def test_what_adapts_a_t5_has_no_place_in_hugging_faces():
     config, flat = make()
     more = flat | {"decoder_adapters/feed_forward/up_bias": np.zeros((3, 8), np.float32)}
-    with pytest.raises(ValueError, match=r"no place for: decoder_adapters/.*Leave out what adapts"):
+    with pytest.raises(
+        ValueError, match=r"no place for: decoder_adapters/.*with hyperdecoders export"
+    ):
         hugging_face.from_ours(arrays.in_memory(more), config)
     del flat["decoder/logits_dense/kernel"]
     with pytest.raises(ValueError, match=r"missing: decoder/logits_dense/kernel; it has"):
@@ -304,6 +313,34 @@ def test_flaxs_names_and_layouts_are_read(tmp_path):
     assert_read(hugging_face.to_ours(hugging_face.open(tmp_path)[1], config), flat)
 
 
+def write_flax(folder, geometry="v1.1", max_shard_bytes=5 << 30):
+    """A folder with such a model in Flax's files, and its configuration and parameters."""
+    config, flat = make(geometry)
+    description = test_adapter_folder.describe(model=config, backbone=None)
+    folder.mkdir(parents=True, exist_ok=True)
+    exported_folder.write_weights(
+        folder, description, arrays.in_memory(flat), max_shard_bytes=max_shard_bytes
+    )
+    return config, flat
+
+
+@pytest.mark.parametrize("max_shard_bytes", [5 << 30, 900])
+@pytest.mark.parametrize("geometry", ["v1.0", "v1.1"])
+def test_flaxs_own_files_are_read(tmp_path, geometry, max_shard_bytes):
+    config, flat = write_flax(tmp_path, geometry, max_shard_bytes)
+    assert len(list(tmp_path.glob("*.msgpack"))) > 3 or max_shard_bytes > 900
+    found_config, found = hugging_face.open(tmp_path)
+    assert found_config == config
+    assert_read(hugging_face.to_ours(found, config), flat)
+
+
+def test_safetensors_come_before_flaxs_files(tmp_path):
+    write_flax(tmp_path)
+    (tmp_path / "flax_model.msgpack").write_bytes(b"damaged")
+    config, flat = write(tmp_path)
+    assert_read(hugging_face.to_ours(hugging_face.open(tmp_path)[1], config), flat)
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """The folder of google/tiny in Hugging Face's cache, on a machine without network."""
@@ -319,6 +356,13 @@ def hub(tmp_path, monkeypatch):
 
 def test_a_hub_id_opens_as_its_folder_does(hub):
     config, flat = write(hub)
+    found_config, found = hugging_face.open("google/tiny")
+    assert found_config == config
+    assert_read(hugging_face.to_ours(found, config), flat)
+
+
+def test_so_does_one_that_has_flaxs_files_alone(hub):
+    config, flat = write_flax(hub)
     found_config, found = hugging_face.open("google/tiny")
     assert found_config == config
     assert_read(hugging_face.to_ours(found, config), flat)
