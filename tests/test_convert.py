@@ -18,7 +18,7 @@ from hyperdecoders_jax.interop import arrays, conversion, names
 from hyperdecoders_jax.model import BACKBONE_KEYS
 from hyperdecoders_jax.modeling.config import HyperGridConfig
 from tests import test_train
-from tests.interop import test_conversion
+from tests.interop import test_adapter_folder, test_conversion
 
 DEMO_VOCABULARY = pathlib.Path(vocabulary.DEMO_VOCABULARY_PATH)
 
@@ -95,6 +95,35 @@ def test_the_original_to_ours_and_back_gives_the_same_state(tmp_path, capsys):
         np.testing.assert_array_equal(array.read(), last[name].read(), err_msg=name)
     configs = [tmp_path / name / "config.json" for name in ("original", "back")]
     assert configs[0].read_text() == configs[1].read_text()
+
+
+def test_an_exported_model_goes_into_every_format_of_its_kind(tmp_path, capsys):
+    weights = test_conversion.make("manual", "generated", vocab_size=4100)
+    weights = dataclasses.replace(weights, task_names=("cola", "mrpc", "rte", "sst2"))
+    test_conversion.export(weights, tmp_path / "exported")
+    source = f"hugging_face:{tmp_path}/exported"
+    assert run_convert(source, f"t5x:{tmp_path}/t5x") == 0
+    found = conversion.read(f"{tmp_path}/t5x", config=weights.config)
+    test_conversion.assert_same(found, weights)
+    assert run_convert(source, f"hugging_face:{tmp_path}/t5") == 2
+    assert "or write the whole model with hyperdecoders export" in capsys.readouterr().err
+    test_adapter_folder.edit(tmp_path / "exported", d_kv=7)
+    assert run_convert(source, f"t5x:{tmp_path}/again") == 2
+    assert "must fit the configuration; they hold" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exported", "t5x"]
+
+
+@pytest.mark.torch
+def test_an_exported_model_becomes_a_state_of_the_original(tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    weights = test_conversion.make("manual_specific", "generated", vocab_size=4100)
+    weights = dataclasses.replace(weights, task_names=("cola", "mrpc", "rte", "sst2"))
+    test_conversion.export(weights, tmp_path / "exported")
+    assert run_convert(f"{tmp_path}/exported", f"original:{tmp_path}/original") == 0
+    found = conversion.read(f"{tmp_path}/original")
+    test_conversion.assert_same(found, weights)
+    assert found.task_names == weights.task_names
+    assert found.files.keys() == {"spiece.model"}
 
 
 def test_the_report_lists_what_was_loaded_made_and_left(t5, tmp_path, capsys):

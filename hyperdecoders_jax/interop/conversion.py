@@ -1,6 +1,7 @@
 """Weights of any format in, the same weights in any other out; every array is accounted for.
 
-    hugging_face   a folder with config.json, safetensors or pytorch_model.bin, or a hub id
+    hugging_face   a folder with config.json, safetensors, pytorch_model.bin or flax_model.msgpack,
+                   or a hub id; with what adapts the T5 where hyperdecoders export wrote it
     original       a folder of the original Hyperdecoders: config.json and pytorch_model.bin
     t5x, t5x_orbax a folder with checkpoint_<step> in it, in T5X's own layout or in Orbax's
     safetensors    in our paths: FILE.safetensors, or a folder of shards
@@ -23,6 +24,7 @@ from etils import epath
 from hyperdecoders_jax import model, nearest
 from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.interop import (
+    exported_folder,
     folding,
     geometry,
     hugging_face,
@@ -377,12 +379,28 @@ def _read_hugging_face(
     path: str, config: TransformerConfig | None, are_rows_right: bool
 ) -> Weights:
     del config  # Theirs has one of its own.
-    config, arrays = hugging_face.open(path)
+    folder = hugging_face.find(path)
+    if exported_folder.is_hyperdecoder(folder):
+        return _read_exported(folder)
+    config, arrays = hugging_face.open(folder)
     if are_rows_right:
         config = _with_rows(config, arrays, _THEIR_TABLES)
     accounted = hugging_face.to_ours(arrays, config)
-    files = _read_tokenizer(hugging_face.find(path), config)
+    files = _read_tokenizer(folder, config)
     return Weights(config, accounted.arrays, accounted.left, files=files)
+
+
+def _read_exported(folder: epath.Path) -> Weights:
+    description, accounted = exported_folder.account(folder)
+    return Weights(
+        description.model,
+        accounted.arrays,
+        accounted.left,
+        files=_read_tokenizer(folder, description.model),
+        metadata={VOCABULARY_KEY: description.vocabulary.fingerprint},
+        task_names=description.task_names or None,
+        step=description.step,
+    )
 
 
 def _write_hugging_face(path: epath.Path, weights: Weights) -> Mapping[str, str]:
@@ -496,6 +514,10 @@ def _is_safetensors(path: epath.Path) -> bool:
     return bool(safetensors_files.visible(path)) and not is_theirs
 
 
+def _is_original(path: epath.Path) -> bool:
+    return original_folder.is_at(path) and not exported_folder.is_hyperdecoder(path)
+
+
 def _is_hugging_face(path: epath.Path) -> bool:
     return path.is_dir() and (path / hugging_face.CONFIG_FILE).exists()
 
@@ -554,7 +576,7 @@ def _write_tokenizer(folder: epath.Path, weights: Weights) -> None:
 FORMATS = {
     "t5x": Format(t5x_checkpoint.is_checkpoint, _read_t5x, _write_t5x("t5x")),
     "t5x_orbax": Format(lambda path: False, _read_t5x, _write_t5x("orbax")),
-    "original": Format(original_folder.is_at, _read_original, _write_original, has_files=True),
+    "original": Format(_is_original, _read_original, _write_original, has_files=True),
     "hugging_face": Format(
         _is_hugging_face, _read_hugging_face, _write_hugging_face, has_files=True
     ),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shutil
 import weakref
 
 import ml_dtypes
@@ -10,10 +11,19 @@ import pytest
 
 from hyperdecoders_jax import model
 from hyperdecoders_jax.data import vocabulary
-from hyperdecoders_jax.interop import arrays, conversion, names, safetensors_files
+from hyperdecoders_jax.interop import (
+    adapter_folder,
+    arrays,
+    backbone,
+    conversion,
+    exported_folder,
+    names,
+    safetensors_files,
+)
 from hyperdecoders_jax.interop.arrays import StoredArray
 from hyperdecoders_jax.modeling.config import HyperGridConfig
 from tests import tiny
+from tests.interop import test_adapter_folder
 
 # Of tasks in the encoder, of all examples in the decoder.
 GRIDS = dict(
@@ -83,8 +93,48 @@ def test_what_adapts_a_t5_goes_with_what_has_a_place_for_it(tmp_path, name, size
 
 
 def test_a_t5_of_hugging_face_has_no_place_for_adapters(tmp_path):
-    with pytest.raises(ValueError, match=r"no place for: decoder_adapters.* and \d+ more\. Leave"):
+    with pytest.raises(
+        ValueError, match=r"no place for: decoder_adapters.*with hyperdecoders export"
+    ):
         write(make("manual", "generated"), "hugging_face", tmp_path)
+
+
+def export(weights, folder):
+    """The folder of `hyperdecoders export`, with the vocabulary of the demo."""
+    model_file = pathlib.Path(vocabulary.DEMO_VOCABULARY_PATH)
+    description = test_adapter_folder.describe(
+        model=weights.config,
+        backbone=None,
+        vocabulary=adapter_folder.Vocabulary(model_file.read_bytes(), 100),
+        task_names=weights.task_names,
+        step=weights.step,
+    )
+    folder.mkdir()
+    exported_folder.write_weights(folder, description, weights.arrays)
+    shutil.copy(model_file, folder / "spiece.model")
+    return description
+
+
+@pytest.mark.parametrize("sizes", [{}, GRIDS], ids=["adapters", "and gates"])
+def test_an_exported_model_comes_back_with_all_that_belongs_to_it(tmp_path, sizes):
+    weights = make("manual_specific", "generated", vocab_size=4100, **sizes)
+    weights = dataclasses.replace(weights, task_names=("cola", "mrpc", "rte", "sst2"))
+    description = export(weights, tmp_path / "exported")
+    assert conversion.detect(str(tmp_path / "exported")) == "hugging_face"
+    found = conversion.read(str(tmp_path / "exported"))
+    assert found.config == weights.config
+    assert_same(found, weights)
+    assert (found.task_names, found.step) == (weights.task_names, 7)
+    assert found.files == {"spiece.model": description.vocabulary.model}
+    assert found.metadata == {conversion.VOCABULARY_KEY: description.vocabulary.fingerprint}
+    assert found.left == {}
+    # On it goes, and a run starts from it.
+    path = write(found, "safetensors", tmp_path)
+    assert_same(conversion.read(path), weights)
+    params = names.flatten(backbone.load(str(tmp_path / "exported"), weights.config).params)
+    assert set(params) == set(weights.arrays)
+    for name, value in params.items():
+        np.testing.assert_array_equal(value, weights.arrays[name].read())
 
 
 def test_adapters_in_a_t5x_checkpoint_need_their_configuration(tmp_path):
