@@ -11,7 +11,7 @@ needed, and kept as numpy.
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -52,6 +52,30 @@ class _TaskState:
 
     examples: pipeline.TaskExamples
     postprocessed_targets: list[Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskResult:
+    """What a predict function made of one task's split.
+
+    Attributes:
+      examples: of the task, in order.
+      predictions: of each example.
+      metrics: those that take predictions.
+    """
+
+    examples: pipeline.TaskExamples
+    predictions: Sequence[predictions.Prediction]
+    metrics: Mapping[str, float]
+
+    def postprocessed(self) -> tuple[list[Any], list[Any]]:
+        """Targets and predictions as the task's metric functions take them."""
+        postprocess, rows = self.examples.task.postprocess_fn, self.examples.examples
+        pairs = list(zip(rows, self.predictions, strict=True))
+        return (
+            [postprocess(p.target, example=row, is_target=True) for row, p in pairs],
+            [postprocess(p.prediction, example=row, is_target=False) for row, p in pairs],
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,6 +237,18 @@ class Evaluator:
             for task in self._tasks
         }
 
+    def results(self, predict_fn: PredictFn) -> Iterator[TaskResult]:
+        """Task by task, what `evaluate` computes of predictions, without scores or files."""
+        for task in self._tasks:
+            state = self._state(task)
+            generated = self._generate(state, predict_fn)
+            outputs = {
+                _TYPES.PREDICTION: generated.tokens,
+                _TYPES.PREDICTION_WITH_AUX: (generated.tokens, generated.aux),
+            }
+            metrics = _compute_metrics(task, state, outputs)
+            yield TaskResult(state.examples, _describe(state.examples, generated), metrics)
+
     def _state(self, task: seqio.Task) -> _TaskState:
         if task.name not in self._states:
             examples = pipeline.read_examples(
@@ -348,6 +384,8 @@ def _compute_metrics(
     places = np.arange(len(examples))
     results = {}
     for metric in task.metric_objs:
+        if metric.model_output_type not in outputs:
+            continue
         output = outputs[metric.model_output_type]
         arguments = (examples, output, task.output_features, "targets")
         if isinstance(metric, seqio.metrics.CollectingMetric):

@@ -297,3 +297,16 @@ def test_shares_of_processes_come_back_in_order(size):
 
 def test_a_table_without_results_says_so():
     assert evaluator.format_table({}) == "No task has metrics."
+
+
+def test_results_are_what_an_evaluation_is_made_of():
+    def upper(text, example, is_target):
+        return text.upper()
+
+    metric_fns = [accuracy, mean_score]
+    task = task_of("a", ["yes", "no", "yes"], metric_fns, postprocess_fn=upper)
+    (result,) = evaluator_of(task).results(answer_yes)
+    assert result.metrics == {"accuracy": pytest.approx(200 / 3)}
+    assert [p.prediction for p in result.predictions] == ["yes"] * 3
+    assert result.postprocessed() == (["YES", "NO", "YES"], ["YES"] * 3)
+    assert accuracy(*result.postprocessed()) == result.metrics
