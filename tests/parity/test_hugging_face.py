@@ -11,9 +11,10 @@ import pytest
 from hyperdecoders_jax import model
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFace457Scoring
 from hyperdecoders_jax.decoding.decode import GreedyConfig, SamplingConfig
-from hyperdecoders_jax.interop import arrays, conversion, hugging_face, names
+from hyperdecoders_jax.interop import arrays, conversion, exported_folder, hugging_face, names
 from hyperdecoders_jax.modeling.config import HyperGridConfig
 from tests import tiny
+from tests.interop import test_adapter_folder
 
 # float32 rounding; logits are of order 1 to 10.
 ATOL = 1e-5
@@ -196,6 +197,33 @@ def test_a_sharded_folder_gives_the_same_parameters(flax_t5, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, read(tmp_path / "sharded")[1], params)
 
 
+def export(folder, name, max_shard_bytes):
+    """An exported T5 that nothing adapts."""
+    geometry = "T5 v1.1, FLAN, mT5"
+    config = hugging_face.config_from_json(their_config(geometry).to_dict())
+    params = arrays.in_memory(names.flatten(tiny.make_params(model.Model(config))))
+    description = test_adapter_folder.describe(model=config, backbone=None)
+    folder.mkdir()
+    exported_folder.write_weights(folder, description, params, [name], max_shard_bytes)
+
+
+def assert_saved_as_it_was(load, name, folder):
+    """Loading an export and saving it gives its files of weights, whole and sharded."""
+    export(folder / "whole", name, 10**9)
+    theirs = load(folder / "whole")
+    for num_files, max_bytes in ((1, 10**9), (11, 2000)):
+        saved, exported = folder / f"saved_{max_bytes}", folder / f"exported_{max_bytes}"
+        theirs.save_pretrained(saved, max_shard_size=max_bytes)
+        export(exported, name, max_bytes)
+        files = {path.name: path.read_bytes() for path in exported.glob("*model*")}
+        assert {path.name: path.read_bytes() for path in saved.glob("*model*")} == files
+        assert len(files) == num_files
+
+
+def test_flax_saves_an_export_as_it_was(flax_t5, tmp_path):
+    assert_saved_as_it_was(flax_t5.from_pretrained, "flax", tmp_path)
+
+
 @pytest.fixture
 def torch_t5():
     pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -262,3 +290,8 @@ def test_pytorch_reads_what_we_write_bit_for_bit(torch_t5, geometry, tmp_path):
         assert torch.equal(tensor, expected[name])
     config, expected = (x.config.to_dict() | {"_name_or_path": ""} for x in (found, theirs))
     assert config == expected
+
+
+@pytest.mark.torch
+def test_pytorch_saves_an_export_as_it_was(torch_t5, tmp_path):
+    assert_saved_as_it_was(torch_t5.from_pretrained, "safetensors", tmp_path)
