@@ -45,6 +45,9 @@ PATH_MACROS = (
     "INFER_OUTPUT_DIR",
 )
 
+# What --init sets where an experiment says nothing.
+INIT_FILE = "runs/init.gin"
+
 # Flags of own data, repeatable, and the macros that they set; this file reads these macros.
 OWN_DATA_FILE = "mixtures/own_data.gin"
 OWN_FILE_FLAGS = {
@@ -158,11 +161,31 @@ def make_parser() -> argparse.ArgumentParser:
                 default=RUNNERS[0],
                 help="t5x: T5X runs it, with the same gin files (default: the package's own)",
             )
+            run.add_argument(
+                "--init",
+                metavar="FOLDER",
+                help="an exported folder, or any T5 with its tokenizer's files: its parameters, "
+                "and all that no gin file says of the model, its vocabulary, tasks and lengths",
+            )
         if name == "infer":
             run.add_argument(
                 "--input",
                 metavar="FILE",
                 help='predict for these: lines of text or of {"inputs": …}; - is standard input',
+            )
+            run.add_argument(
+                "--checkpoint",
+                metavar="FOLDER",
+                help="of --input, in place of a configuration: the folder of a training run, of "
+                "its adapters, or of an exported model",
+            )
+            run.add_argument(
+                "--step", help="of a run in --checkpoint: best (the default), last or a number"
+            )
+            run.add_argument(
+                "--backbone",
+                metavar="PATH",
+                help="of adapters in --checkpoint: the T5 that they adapt, if it was moved",
             )
     tasks = commands.add_parser(
         "tasks",
@@ -454,6 +477,8 @@ def message_of(error: Exception) -> str:
 
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     """Configures and calls the command of `args`; returns its exit code."""
+    if args.command == "infer" and (args.checkpoint, args.step, args.backbone) != (None,) * 3:
+        return infer_lines(args, gin_flags)
     import gin
 
     from hyperdecoders_jax import configuration
@@ -501,6 +526,38 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     return call(config_text=text, **options) or 0
 
 
+def infer_lines(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
+    """Predicts with the model of --checkpoint, which needs no configuration.
+
+    Raises:
+      UsageError: a flag is missing, or one that belongs to a configuration is there.
+    """
+    own = {name: getattr(args, name) for name in ("checkpoint", "input", "step", "backbone")}
+    if own["checkpoint"] is None or own["input"] is None:
+        raise UsageError(
+            "--checkpoint and --input go together, and --step and --backbone with them; got "
+            f"{' '.join(f'--{name}={value}' for name, value in own.items() if value)}. Give both, "
+            "or the --model_dir of a run, whose configuration says which split is read."
+        )
+    defaults = vars(make_parser().parse_args(["infer"]))
+    others = [name for name, value in vars(args).items() if value != defaults[name]]
+    others = [name for name in others if name not in (*own, "traceback")]
+    others += [f"gin.{name}" for name, _ in gin_flags]
+    if others:
+        raise UsageError(
+            f"A model of --checkpoint is as it was trained; got --{', --'.join(others)}. Leave "
+            "that out, or name the run with --model_dir, or the folder with --init."
+        )
+    return _call(
+        "hyperdecoders_jax.infer",
+        "infer_lines",
+        at_home(args.checkpoint),
+        args.input,
+        args.step,
+        at_home(args.backbone),
+    )
+
+
 def what_is_given(
     args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]
 ) -> tuple[list[str], list[str], list[str]]:
@@ -509,8 +566,12 @@ def what_is_given(
 
     args.model_dir, args.vocabulary = at_home(args.model_dir), at_home(args.vocabulary)
     search_paths = [at_home(part) for item in args.gin_search_paths for part in item.split(",")]
-    gin_files = [at_home(file) for file in args.gin_file] or [_saved_config(args)]
+    gin_files, start = [at_home(file) for file in args.gin_file], []
+    if getattr(args, "init", None) is not None:
+        gin_files, start = [INIT_FILE, *gin_files], start_bindings(args)
+    gin_files = gin_files or [_saved_config(args)]
     gin_files, bindings = add_own_data(args, gin_files, search_paths)
+    bindings += start
     bindings += [
         configuration.to_binding(name, at_home(value) if name in PATH_MACROS else value)
         for name, value in gin_flags
@@ -521,6 +582,15 @@ def what_is_given(
     if args.vocabulary is not None:
         bindings.append(f"VOCABULARY = {args.vocabulary!r}")
     return gin_files, bindings, search_paths
+
+
+def start_bindings(args: argparse.Namespace) -> list[str]:
+    """What --init sets: where parameters are, and that eval and infer take them as they are."""
+    path = at_home(args.init)
+    if os.path.exists(path):  # Else a hub id or a URL.
+        path = absolute(path)
+    bindings = [f"INITIAL_CHECKPOINT_PATH = {path!r}"]
+    return bindings if args.command == "train" else [*bindings, "CHECKPOINT_STEP = None"]
 
 
 def print_pod_commands(
@@ -560,6 +630,12 @@ def check_t5x(args: argparse.Namespace) -> None:
         raise UsageError(
             "T5X predicts for a mixture's split; got --input with --runner=t5x. Leave one of them "
             "out: the package's own runner reads checkpoints of T5X, too."
+        )
+    if args.command != "train" and args.init is not None:
+        raise UsageError(
+            f"T5X evaluates and predicts with its own checkpoints; got --init={args.init} with "
+            "--runner=t5x. Leave out the runner, or make a checkpoint: hyperdecoders convert "
+            f"--from={args.init} --to=t5x:FOLDER"
         )
 
 

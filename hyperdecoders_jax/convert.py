@@ -23,12 +23,12 @@ from hyperdecoders_jax import cli, nearest, package_files
 if TYPE_CHECKING:
     from etils import epath
 
-    from hyperdecoders_jax.interop.adapter_folder import Description
     from hyperdecoders_jax.interop.conversion import Weights
     from hyperdecoders_jax.model import Model
     from hyperdecoders_jax.modeling.config import TransformerConfig
-    from hyperdecoders_jax.preparation import TrainedConfig
+    from hyperdecoders_jax.trained_model import TrainedModel
 
+# Words of --from and --to, which `trained_model.detect` also says.
 RUN, ADAPTERS = "run", "adapters"
 # Flags that mean something for some formats of --from alone.
 FORMATS_OF_FLAG = {
@@ -36,24 +36,8 @@ FORMATS_OF_FLAG = {
     "--backbone": (ADAPTERS,),
     "--gin_file": ("t5x", "t5x_orbax", "safetensors"),
 }
-RUN_FILE = "runs/embedded/convert.gin"
 # Names in one list of the report.
 MOST_LISTED = 20
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A trained model.
-
-    Attributes:
-      weights: all parameters.
-      description: of its adapters.
-      own: paths of the parameters that its adapter folder holds.
-    """
-
-    weights: Weights
-    description: Description
-    own: Collection[str]
 
 
 def convert(
@@ -89,6 +73,7 @@ def convert(
     """
     # Files are converted on the host; the accelerator may be another process's.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    from hyperdecoders_jax import trained_model
     from hyperdecoders_jax.interop import conversion
 
     from_format, from_path = split_format("--from", source, (*conversion.FORMATS, RUN, ADAPTERS))
@@ -103,7 +88,7 @@ def convert(
     check_free(place)
     from_path = package_files.resolve(from_path)
     conversion.to_place(from_path)
-    from_format = from_format or detect(from_path)
+    from_format = from_format or trained_model.detect(from_path)
     is_changed = vocab_size is not None or dtype is not None or fold
     flags = {"--step": step, "--backbone": backbone, "--gin_file": gin_files or None}
     _check_options(from_format, to_format, is_changed, flags)
@@ -115,10 +100,10 @@ def convert(
 
     run = None
     if from_format == RUN:
-        run = read_run(from_path, step or "best")
+        run = trained_model.read_run(from_path, step or "best")
         weights = run.weights
     elif from_format == ADAPTERS:
-        weights = _read_adapters(from_path, backbone)
+        weights = trained_model.read_adapters(from_path, backbone).weights
     else:
         config = read_model_config(gin_files, search_paths) if gin_files else None
         weights = conversion.read(from_path, from_format, config, vocab_size)
@@ -173,18 +158,6 @@ def split_format(flag: str, text: str, formats: Sequence[str]) -> tuple[str | No
     return name, os.path.expanduser(path)
 
 
-def detect(path: str) -> str:
-    """The name of the format that is at `path`; see `conversion.detect`."""
-    from hyperdecoders_jax import configuration
-    from hyperdecoders_jax.interop import adapter_folder, conversion
-
-    if adapter_folder.is_adapter_folder(path):
-        return ADAPTERS
-    if configuration.is_file(os.path.join(path, cli.SAVED_CONFIG)):
-        return RUN
-    return conversion.detect(path)
-
-
 def _check_options(
     from_format: str, to_format: str, is_changed: bool, flags: Mapping[str, Any]
 ) -> None:
@@ -209,135 +182,27 @@ def _check_options(
 # ---------------------------------------------------------------- what is read
 
 
-def read_run(model_dir: str, step: str) -> Run:
-    """Loads a checkpoint of a training run, as its own configuration says."""
-    from hyperdecoders_jax import configuration
-
-    saved = os.path.join(model_dir, cli.SAVED_CONFIG)
-    if not configuration.is_file(saved):
-        raise cli.UsageError(
-            f"A training run must have left its {cli.SAVED_CONFIG}; there is no {saved}. Name the "
-            "--model_dir of the run."
-        )
-    which = step if step in ("best", "last") else _to_number(step)
-    cli.start_tensorflow()  # The run's vocabulary needs it.
-    bindings = [f"MODEL_DIR = {model_dir!r}", f"CHECKPOINT_STEP = {which!r}"]
-    return _call([cli.absolute(saved)], bindings, [], open_run)
-
-
-def _to_number(step: str) -> int:
-    if not step.isdecimal():
-        raise cli.UsageError(
-            f"--step must be best, last or the number of a checkpoint's step; got {step!r}."
-        )
-    return int(step)
-
-
 def read_model_config(gin_files: Sequence[str], search_paths: Sequence[str]) -> TransformerConfig:
     """The model that gin files describe; of what a run sets besides, nothing is needed."""
-    return _call(gin_files, [], search_paths, model_config)
-
-
-def _call(gin_files, bindings, search_paths, function):
     import gin
 
-    from hyperdecoders_jax import configuration
+    from hyperdecoders_jax import configuration, trained_model
 
-    files = cli.with_run_file(gin_files, RUN_FILE, search_paths)
     configuration.parse(
-        files,
-        bindings,
+        cli.with_run_file(gin_files, trained_model.RUN_FILE, search_paths),
+        (),
         search_paths,
-        function,
+        model_config,
         are_macros_checked=False,
         is_all_bound=False,
         readers=cli.TRAIN_FILES,
     )
-    return gin.get_configurable(function)()
+    return gin.get_configurable(model_config)()
 
 
 def model_config(*, model: Model) -> TransformerConfig:
     """The configuration of a model; bound by gin_configs/runs/embedded/convert.gin."""
     return model.config
-
-
-def open_run(*, trained: TrainedConfig, task_feature_lengths: Mapping[str, int]) -> Run:
-    """Loads a run's parameters; bound by gin_configs/runs/embedded/convert.gin.
-
-    Args:
-      trained: which run, and which of its checkpoints.
-      task_feature_lengths: tokens of inputs and targets.
-    """
-    import jax
-    import numpy as np
-
-    from hyperdecoders_jax import preparation
-    from hyperdecoders_jax.data import vocabulary as vocabulary_lib
-    from hyperdecoders_jax.interop import adapter_folder, arrays, conversion, names
-    from hyperdecoders_jax.model import BACKBONE_KEYS
-    from hyperdecoders_jax.training import checkpoint
-    from hyperdecoders_jax.training import trainable as trainable_lib
-
-    loaded = preparation.load_trained(trained)
-    model = trained.model.for_tasks(loaded.task_names)
-    # The rest of the frozen part is drawn, and cast as in the run.
-    given = {key: x for key, x in loaded.frozen.items() if key in BACKBONE_KEYS}
-    drawn = {key: x for key, x in loaded.frozen.items() if key not in BACKBONE_KEYS}
-    has_backbone = bool(given) and trained.initial_checkpoint_path is not None
-    own = trainable_lib.merge(
-        loaded.trainable,
-        trainable_lib.cast_frozen(drawn if has_backbone else loaded.frozen, trained.frozen_dtype),
-    )
-    params = trainable_lib.merge(own, given) if has_backbone else own
-    flat = {path: np.asarray(x) for path, x in names.flatten(jax.device_get(params)).items()}
-    vocabulary = adapter_folder.Vocabulary(
-        *vocabulary_lib.content(vocabulary_lib.RUN_VOCABULARY.current)
-    )
-    description = adapter_folder.Description(
-        model=model.config,
-        decoding=model.decoding,
-        backbone=adapter_folder.Backbone(
-            _from_anywhere(trained.initial_checkpoint_path),
-            checkpoint.fingerprint(given),
-            trained.frozen_dtype,
-        )
-        if has_backbone
-        else None,
-        vocabulary=vocabulary,
-        task_names=loaded.task_names or (),
-        task_feature_lengths=task_feature_lengths,
-        step=loaded.step or 0,
-    )
-    weights = conversion.Weights(
-        model.config,
-        arrays.in_memory(flat),
-        files=conversion.vocabulary_files(vocabulary.model),
-        metadata={conversion.VOCABULARY_KEY: vocabulary.fingerprint},
-        task_names=loaded.task_names,
-        step=loaded.step or 0,
-    )
-    return Run(weights, description, tuple(names.flatten(own)))
-
-
-def _from_anywhere(path: str) -> str:
-    """A path of this folder that means the same in others; hub ids and URLs do already."""
-    return os.path.abspath(path) if os.path.exists(path) else path
-
-
-def _read_adapters(folder: str, backbone: str | None) -> Weights:
-    from hyperdecoders_jax import text_model
-    from hyperdecoders_jax.interop import adapter_folder, arrays, conversion, names
-
-    description, stored = adapter_folder.read(folder)
-    params = text_model.load_params(folder, description, stored, backbone)
-    return conversion.Weights(
-        description.model,
-        arrays.in_memory(names.flatten(params)),
-        files=conversion.vocabulary_files(description.vocabulary.model),
-        metadata={conversion.VOCABULARY_KEY: description.vocabulary.fingerprint},
-        task_names=description.task_names,
-        step=description.step,
-    )
 
 
 # ---------------------------------------------------------------- what is written
@@ -399,7 +264,7 @@ def whole(place: epath.Path) -> Iterator[epath.Path]:
         ) from error
 
 
-def _write_adapters(folder: epath.Path, run: Run) -> dict[str, str]:
+def _write_adapters(folder: epath.Path, run: TrainedModel) -> dict[str, str]:
     """Writes an adapter folder; returns the parameters that it lacks, and why."""
     from hyperdecoders_jax.interop import adapter_folder
 

@@ -44,7 +44,7 @@ def evaluate(
       generation: of tasks whose texts are decoded otherwise: (most tokens, beams).
       left_out_metrics: "TASK/METRIC" pairs that `average_metrics` leaves out.
       output_dir: gets TASK/STEP.jsonl with the predictions, and metrics-STEP.json; None:
-        eval_SPLIT in the run's model directory.
+        eval_SPLIT in the run's model directory, or nowhere where there is no such directory.
       use_cached: reads text from SeqIO's caches, not from the data.
       config_text: the whole configuration; printed nowhere, since the run has stored its own.
 
@@ -66,8 +66,10 @@ def evaluate(
     from hyperdecoders_jax.training import checkpoint
 
     batch_size = eval_batch_size or batch_size
-    output_dir = output_dir or f"{trained.model_dir}/eval_{split}"
-    checkpoint.check_writable(output_dir)
+    if output_dir is None and trained.model_dir is not None:
+        output_dir = f"{trained.model_dir}/eval_{split}"
+    if output_dir is not None:
+        checkpoint.check_writable(output_dir)
     evaluate_tasks = evaluator.Evaluator(
         mixture_or_task_name,
         preparation.task_names_of(trained),
@@ -87,10 +89,12 @@ def evaluate(
     )
     metrics = evaluate_tasks(model.predict, model.step, model.score)
     if jax.process_index() == 0:
-        path = epath.Path(output_dir) / f"metrics-{model.step}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(metrics, indent=1) + "\n")
-        print(f"Step {model.step} on {split}; predictions are in {output_dir}.", file=sys.stderr)
+        if output_dir is not None:
+            path = epath.Path(output_dir) / f"metrics-{model.step}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(metrics, indent=1) + "\n")
+        where = f"predictions are in {output_dir}" if output_dir else "predictions were not kept"
+        print(f"Step {model.step} on {split}; {where}.", file=sys.stderr)
         print(evaluator.format_table(metrics, left_out_metrics))
     return 0
 

@@ -1,6 +1,6 @@
-"""Predicts: a training run's checkpoint and a mixture's split or lines of text in; JSON lines out.
+"""Predicts: a trained model and a mixture's split or lines of text in; JSON lines out.
 
-`infer` is bound by gin_configs/runs/embedded/infer.gin.
+`infer` is bound by gin_configs/runs/embedded/infer.gin; `infer_lines` needs no configuration.
 """
 
 from __future__ import annotations
@@ -10,24 +10,26 @@ import json
 import os
 import select
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hyperdecoders_jax import cli
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.preparation import Generation, Trained, TrainedConfig
-    from hyperdecoders_jax.types import Batch
+    from hyperdecoders_jax.text_model import ScoredText, TextReader
 
 STANDARD_INPUT = "-"
 # Lines of standard input that follow each other faster than this are predicted together.
 MOMENT_SECS = 0.05
+# Lines that are predicted together where no configuration says how many.
+BATCH_SIZE = 128
 
 
 def infer(
     *,
     trained: TrainedConfig,
-    mixture_or_task_name: str,
+    mixture_or_task_name: str | None,
     task_feature_lengths: Mapping[str, int],
     split: str,
     batch_size: int,
@@ -43,7 +45,7 @@ def infer(
 
     Args:
       trained: the run, and which of its checkpoints.
-      mixture_or_task_name: what is read; the run's mixture, or any of its tasks.
+      mixture_or_task_name: what is read; the run's mixture, or any of its tasks. None: lines alone.
       task_feature_lengths: tokens of inputs and targets.
       split: "validation", "test", …
       batch_size: examples of one training step.
@@ -62,7 +64,8 @@ def infer(
     del config_text
     import jax
 
-    from hyperdecoders_jax import preparation
+    from hyperdecoders_jax import preparation, text_model
+    from hyperdecoders_jax.data import vocabulary
     from hyperdecoders_jax.evaluation import evaluator, predictions
     from hyperdecoders_jax.training import checkpoint
 
@@ -72,22 +75,21 @@ def infer(
         # Opened before anything is loaded, since loading takes a while.
         groups = read_groups(input_path, batch_size, jax.process_count())
         model = preparation.open_trained(trained, lengths["targets"], batch_size)
-        # Every process predicts all lines; the first one prints.
-        is_first_process = jax.process_index() == 0
-        num_read = num_cut = 0
-        for group in groups:
-            predicted, num_cut_here = predict_group(group, model, lengths["inputs"], batch_size)
-            num_read, num_cut = num_read + len(group), num_cut + num_cut_here
-            for prediction in predicted if is_first_process else ():
-                print(json.dumps(prediction, ensure_ascii=False), flush=True)
-        if num_cut and is_first_process:
-            print(
-                f"{num_cut:,} of {num_read:,} inputs are longer than {lengths['inputs']} tokens "
-                "and were cut; TASK_FEATURE_LENGTHS sets the length.",
-                file=sys.stderr,
-            )
+        reader = text_model.TextReader(
+            model.config, vocabulary.RUN_VOCABULARY, model.task_names or (), lengths["inputs"]
+        )
+
+        def predict(texts):
+            return predict_group(texts, model, reader, batch_size)
+
+        _print_predictions(groups, predict, reader, is_printed=jax.process_index() == 0)
         return 0
 
+    if output_dir is None and trained.model_dir is None:
+        raise ValueError(
+            "Predictions must be written somewhere; got neither a model directory nor "
+            "INFER_OUTPUT_DIR. Name a folder with --model_dir=…, or lines with --input=FILE."
+        )
     output_dir = output_dir or f"{trained.model_dir}/infer"
     checkpoint.check_writable(output_dir)
     tasks = evaluator.Evaluator(
@@ -108,6 +110,33 @@ def infer(
         path = f"{output_dir}/{task}-{split}-{model.step}.jsonl"
         predictions.write(path, predicted)
         print(f"{len(predicted):,} predictions in {path}", file=sys.stderr)
+    return 0
+
+
+def infer_lines(
+    checkpoint: str, input_path: str, step: str | None = None, backbone: str | None = None
+) -> int:
+    """Prints the predictions of a trained model for lines as JSON lines; returns the exit code.
+
+    Args:
+      checkpoint: any folder that `text_model.load` takes.
+      input_path: the file of the lines, "-" for standard input.
+      step: of a training run: "best", "last" or a number; None: best.
+      backbone: of an adapter folder: where its T5 is; None: where the run had it.
+
+    Raises:
+      ValueError: the model or a line is no good.
+    """
+    from hyperdecoders_jax import text_model
+
+    # Opened before anything is loaded, since loading takes a while.
+    groups = read_groups(input_path, BATCH_SIZE)
+    model = text_model.load(checkpoint, backbone, step)
+
+    def predict(texts):
+        return model.predict_scored(texts, BATCH_SIZE)
+
+    _print_predictions(groups, predict, model.reader)
     return 0
 
 
@@ -201,60 +230,58 @@ def map_lines(lines: Iterable[str], name: str, first: int = 1) -> Iterator[dict[
 
 
 def predict_group(
-    group: Sequence[Mapping[str, Any]], model: Trained, max_input_len: int, batch_size: int
-) -> tuple[list[dict[str, Any]], int]:
-    """Each record with `prediction` and `log_likelihood`, and how many inputs were cut.
+    texts: Sequence[tuple[str, str | None]], model: Trained, reader: TextReader, batch_size: int
+) -> list[ScoredText]:
+    """Predicts for at most `batch_size` texts, in the one shape that the devices share.
 
-    `task` in a record names its task.
+    Args:
+      texts: each with the name of its task, or None.
+      model: on its devices.
+      reader: of its texts.
+      batch_size: rows of its batches.
     """
-    from hyperdecoders_jax.data import vocabulary
+    rows = [reader.row(text, task) for text, task in texts]
+    return reader.texts(rows, model.predict(reader.batch(rows, batch_size, reader.max_len)))
 
-    batch, num_cut = _make_batch(group, model, max_input_len, batch_size)
-    decoded = model.predict(batch)
-    predicted = []
-    for row, record in enumerate(group):
-        tokens = [int(token) for token in decoded.tokens[row, 0]]
-        predicted.append(
-            {
-                **record,
-                "prediction": vocabulary.RUN_VOCABULARY.decode(tokens),
-                "log_likelihood": float(decoded.log_likelihoods[row, 0]),
-            }
+
+def _print_predictions(
+    groups: Iterable[Sequence[Mapping[str, Any]]],
+    predict: Callable[[Sequence[tuple[str, str | None]]], Sequence[ScoredText]],
+    reader: TextReader,
+    is_printed: bool = True,
+) -> None:
+    """Prints each record with `prediction` and `log_likelihood`, and how many inputs were cut.
+
+    Every process of a run predicts all lines; the first one prints.
+    """
+    num_read = num_cut = 0
+    for group in groups:
+        predicted = predict([(record["inputs"], task_of(record, reader)) for record in group])
+        num_read, num_cut = num_read + len(group), num_cut + sum(x.is_cut for x in predicted)
+        for record, scored in zip(group, predicted, strict=True) if is_printed else ():
+            made = {"prediction": scored.text, "log_likelihood": scored.log_likelihood}
+            print(json.dumps({**record, **made}, ensure_ascii=False), flush=True)
+    if num_cut and is_printed:
+        print(
+            f"{num_cut:,} of {num_read:,} inputs are longer than {reader.max_len} tokens and were "
+            "cut; TASK_FEATURE_LENGTHS of the training sets the length.",
+            file=sys.stderr,
         )
-    return predicted, num_cut
 
 
-def _make_batch(
-    group: Sequence[Mapping[str, Any]], model: Trained, max_input_len: int, batch_size: int
-) -> tuple[Batch, int]:
-    import numpy as np
+def task_of(record: Mapping[str, Any], reader: TextReader) -> str | None:
+    """The task that a record names.
 
-    from hyperdecoders_jax import types
-    from hyperdecoders_jax.data import feature_converter, mixtures, vocabulary
-
-    inputs = np.zeros((batch_size, max_input_len), np.int32)
-    # A row without a real token may divide by nothing; those that fill up hold an EOS.
-    inputs[:, 0] = types.EOS_ID
-    task_ids = np.zeros(batch_size, np.int32)
-    num_cut = 0
-    for row, record in enumerate(group):
-        tokens = vocabulary.RUN_VOCABULARY.encode(record["inputs"])
-        num_cut += len(tokens) >= max_input_len
-        tokens = tokens[: max_input_len - 1]
-        inputs[row, : len(tokens) + 1] = [*tokens, types.EOS_ID]
-        accepts_unseen = model.config.accepts_unseen_tasks
-        if model.task_names is not None and "task" in record:
-            task_ids[row] = mixtures.task_number(record["task"], model.task_names, accepts_unseen)
-        elif accepts_unseen:
-            task_ids[row] = types.UNSEEN_TASK_ID
-        else:
-            raise ValueError(
-                "Every record must name its task, because this model has parameters for each; "
-                f'got {str(record)[:80]}. Write {{"inputs": "…", "task": "NAME"}} with one of '
-                f"{model.task_names or 'a training run'}."
-            )
-    targets = np.zeros((batch_size, 1), np.int32)
-    return feature_converter.task_batch(inputs, targets, task_ids), num_cut
+    Raises:
+      ValueError: it names none, and the model has parameters for each.
+    """
+    if "task" not in record and not reader.config.accepts_unseen_tasks:
+        raise ValueError(
+            "Every record must name its task, because this model has parameters for each; "
+            f'got {str(record)[:80]}. Write {{"inputs": "…", "task": "NAME"}} with one of '
+            f"{tuple(reader.task_names)}."
+        )
+    return record.get("task")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from hyperdecoders_jax.decoding.decoded import Decoded
 from hyperdecoders_jax.interop import (
     backbone,
     conversion,
+    exported_folder,
     names,
     safetensors_files,
     t5x_checkpoint,
@@ -141,6 +142,28 @@ def load_start(
         )
     trainable, frozen = trainable_lib.split(params, trainable_config)
     return Start(trainable, frozen, source, checkpoint.fingerprint(frozen))
+
+
+def check_start(
+    initial_checkpoint_path: str | None, model: Model, task_names: Sequence[str] | None
+) -> None:
+    """Checks that tasks keep the numbers with which an exported model was trained.
+
+    Raises:
+      ValueError: the parameters of its tasks would go to others; new tasks come behind them.
+    """
+    path = package_files.resolve(initial_checkpoint_path)
+    is_exported = path is not None and exported_folder.is_hyperdecoder(path)
+    if not (is_exported and model.config.reads_tasks and task_names is not None):
+        return
+    there, _ = exported_folder.read(path)
+    theirs, ours = there.task_names, tuple(task_names)
+    if there.model.reads_tasks and ours[: len(theirs)] != theirs:
+        raise ValueError(
+            f"Tasks must keep the numbers that they were trained with; {path} numbers them "
+            f"{theirs}, and this run {ours}. Set TASK_NAMES to that list, or leave it to "
+            "--init; new tasks are appended to it."
+        )
 
 
 def draw_new(model: Model, params_rng: jax.Array) -> Params:
@@ -347,7 +370,7 @@ class TrainedConfig:
 
     Attributes:
       model: what was trained.
-      model_dir: where.
+      model_dir: where; None where there is no run, and a folder's parameters are taken as they are.
       checkpoint_step: "best" (the last, where none was evaluated, and of T5X, which keeps no best
         one), "last", or a step; None for the parameters before training.
       vocabulary: path, folder, URL or "bytes".
@@ -356,12 +379,12 @@ class TrainedConfig:
       frozen_dtype: of the others, "float32" or "bfloat16".
       partitioning: how devices share the work.
       random_seed: of the run; draws again what it drew.
-      task_names: the ordered list that numbered its tasks, for a run of T5X; our own runner's
-        checkpoints hold theirs.
+      task_names: the ordered list that numbered its tasks, for a run of T5X, or one that has no
+        checkpoint; those of our own runner hold theirs.
     """
 
     model: Model
-    model_dir: str
+    model_dir: str | None
     checkpoint_step: str | int | None
     vocabulary: str
     initial_checkpoint_path: str | None
@@ -392,13 +415,13 @@ class Trained:
 
 
 def task_names_of(config: TrainedConfig) -> tuple[str, ...] | None:
-    """The ordered list of a run's tasks; None where it has no checkpoint or needs no list.
+    """The ordered list of a run's tasks; None where there is none, or none is needed.
 
     Raises:
       ValueError: the model tells tasks apart, and a run of T5X does not say in which order.
     """
-    checkpoints = _reader(config.model_dir)
-    step = checkpoints.newest_step()
+    checkpoints = None if config.model_dir is None else _reader(config.model_dir)
+    step = None if checkpoints is None else checkpoints.newest_step()
     if isinstance(checkpoints, T5XCheckpoints):
         task_names = config.task_names
         if task_names is None and config.model.config.reads_tasks:
@@ -408,7 +431,7 @@ def task_names_of(config: TrainedConfig) -> tuple[str, ...] | None:
                 "training: that of their names, if nothing else was set."
             )
     elif step is None:
-        task_names = None
+        task_names = config.task_names
     else:
         task_names = checkpoint.identity_of(checkpoints.read_run(step)).task_names
     return None if task_names is None else tuple(task_names)
@@ -451,6 +474,7 @@ def load_trained(config: TrainedConfig, placements: Params | None = None) -> Tra
     path, task_names = config.initial_checkpoint_path, task_names_of(config)
     model = config.model.for_tasks(task_names)
     if step is None:
+        check_start(path, model, task_names)
         start = load_start(model, config.trainable, path, config.random_seed)
         return TrainedParams(None, task_names, start.trainable, start.frozen)
     checkpoints = _reader(config.model_dir)
@@ -492,8 +516,35 @@ def open_trained(
     Raises:
       ValueError: what `load_trained` raises, or the batch does not divide over the devices.
     """
-    trainable_lib.check_frozen_dtype(config.frozen_dtype)
     check_decoding(config.model, max_len, generation)
+    placed = place_trained(config, batch_size)
+    model, seed = placed.model, config.random_seed
+    predictor = Predictor(model, placed.partitioner, max_len, seed, generation)
+    return Trained(placed.step, placed.task_names, model.config, *predictor.bind(placed.params))
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """A trained model whose parameters lie on the devices.
+
+    Attributes:
+      step: of the checkpoint.
+      task_names: the ordered list that numbers tasks.
+      model: with as many tasks.
+      params: all of them.
+      partitioner: that placed them.
+    """
+
+    step: int
+    task_names: tuple[str, ...] | None
+    model: Model
+    params: Params
+    partitioner: partitioning.Partitioner
+
+
+def place_trained(config: TrainedConfig, batch_size: int) -> Placed:
+    """Loads a checkpoint as `load_trained` does, and places its parameters; see `open_trained`."""
+    trainable_lib.check_frozen_dtype(config.frozen_dtype)
     partitioner = partitioning.make_partitioner(config.partitioning)
     partitioner.check_batch_size(batch_size)
     model = config.model.for_tasks(task_names_of(config))
@@ -507,8 +558,7 @@ def open_trained(
     frozen = trainable_lib.cast_frozen(loaded.frozen, config.frozen_dtype)
     frozen = partitioner.put_params(frozen, partitioner.param_shardings(frozen, axes))
     params = trainable_lib.merge(trained, frozen)
-    predictor = Predictor(model, partitioner, max_len, config.random_seed, generation)
-    return Trained(loaded.step or 0, loaded.task_names, model.config, *predictor.bind(params))
+    return Placed(loaded.step or 0, loaded.task_names, model, params, partitioner)
 
 
 def _find_step(config: TrainedConfig) -> int | None:

@@ -89,6 +89,7 @@ def train(
     partitioner.check_batch_size(eval_batch_size)
     task_names = mixtures.resolve_task_names(data.mixture_or_task_name, data.task_names)
     model = model.for_tasks(task_names)
+    preparation.check_start(initial_checkpoint_path, model, task_names)
     trainable_lib.split(model.param_shapes(), trainable)
     fingerprint = preparation.use_vocabulary(vocabulary, initial_checkpoint_path)
     report = pipeline.preflight(data, vocab_size=model.config.vocab_size)

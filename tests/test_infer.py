@@ -5,8 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from hyperdecoders_jax import infer, preparation, types
-from hyperdecoders_jax.data import vocabulary
+from hyperdecoders_jax import infer, preparation, text_model, types
+from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.decoding.decoded import Decoded
 from tests import tiny
 
@@ -53,14 +53,10 @@ def test_inputs_that_are_cut_are_counted_and_keep_their_eos():
         return Decoded(np.zeros((4, 1, 2), int), np.zeros((4, 1)), np.zeros((4, 1)))
 
     model = preparation.Trained(0, ("a", "b"), tiny.make_config(), predict, None)
-    group = [{"inputs": "1234"}, {"inputs": "12345", "task": "b"}, {"inputs": "123456"}]
-    vocabulary.set_run_vocabulary(vocabulary.load_vocabulary("bytes"))
-    try:
-        predicted, num_cut = infer.predict_group(group, model, 6, batch_size=4)
-    finally:
-        vocabulary.set_run_vocabulary(None)
-    assert num_cut == 1
-    assert [record["inputs"] for record in predicted] == ["1234", "12345", "123456"]
+    reader = text_model.TextReader(model.config, tokenizer.ByteTokenizer(), model.task_names, 6)
+    texts = [("1234", None), ("12345", "b"), ("123456", None)]
+    predicted = infer.predict_group(texts, model, reader, batch_size=4)
+    assert [scored.is_cut for scored in predicted] == [False, False, True]
     inputs = batches[0].encoder_input_tokens
     assert inputs.shape == (4, 6)
     assert list(inputs[:, -1]) == [0, 1, 1, 0]

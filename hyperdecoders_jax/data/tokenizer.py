@@ -24,11 +24,28 @@ UNK_ID = 2
 BYTES_MODEL = b"bytes"
 _FIRST_BYTE = 3
 _NUM_BYTES = 256
+# Sentinels of ByT5.
+NUM_BYTE_SENTINELS = 125
+# Sentinels behind the pieces of T5's models, and how one is called in a model that holds its own.
+_NUM_SENTINELS = 100
+_OWN_SENTINELS = ("▁<extra_id_0>", "<extra_id_0>")
 
 
 def fingerprint(model: bytes, num_sentinels: int) -> str:
     """Identifies a vocabulary by its content: SHA-256 of the model's bytes and its sentinels."""
     return hashlib.sha256(model + b"|extra_ids=%d" % num_sentinels).hexdigest()
+
+
+def default_sentinels(model: bytes) -> int:
+    """How many sentinels follow the pieces of a model where nothing else is said: 100, as of T5.
+
+    None follow those of a model that holds its own, as mT5's does.
+    """
+    if model == BYTES_MODEL:
+        return NUM_BYTE_SENTINELS
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    is_own = any(processor.PieceToId(piece) != processor.unk_id() for piece in _OWN_SENTINELS)
+    return 0 if is_own else _NUM_SENTINELS
 
 
 class Tokenizer(abc.ABC):

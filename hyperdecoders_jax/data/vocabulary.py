@@ -29,10 +29,6 @@ from hyperdecoders_jax.data import tokenizer
 BYTES = "bytes"
 PAD_ID = 0
 EOS_ID = 1
-SENTENCEPIECE_EXTRA_IDS = 100
-# Pieces of a model that holds its own sentinels.
-OWN_SENTINELS = ("▁<extra_id_0>", "<extra_id_0>")
-BYTES_EXTRA_IDS = 125
 MODEL_FILE_NAMES = ("spiece.model", "sentencepiece.model")
 DOWNLOAD_TIMEOUT_SECS = 30
 
@@ -73,7 +69,9 @@ def load_vocabulary(path: str | os.PathLike[str], extra_ids: int | None = None) 
     """
     path = os.fspath(path)
     if path == BYTES:
-        return seqio.ByteVocabulary(extra_ids=BYTES_EXTRA_IDS if extra_ids is None else extra_ids)
+        return seqio.ByteVocabulary(
+            extra_ids=tokenizer.NUM_BYTE_SENTINELS if extra_ids is None else extra_ids
+        )
     if path.startswith(("http://", "https://")):
         file = _downloaded(path)
     elif "://" in path:
@@ -93,8 +91,9 @@ def load_vocabulary(path: str | os.PathLike[str], extra_ids: int | None = None) 
         if file != path and path.startswith("http"):
             os.remove(file)  # What came is no vocabulary; ask the URL again next time.
         raise
-    if extra_ids is None and not _has_own_sentinels(vocabulary):
-        return seqio.SentencePieceVocabulary(file, extra_ids=SENTENCEPIECE_EXTRA_IDS)
+    if extra_ids is None:
+        model, _ = content(vocabulary)
+        return seqio.SentencePieceVocabulary(file, extra_ids=tokenizer.default_sentinels(model))
     return vocabulary
 
 
@@ -262,11 +261,6 @@ def _check_model(vocabulary: seqio.SentencePieceVocabulary) -> None:
             f"A T5 vocabulary must have pad id {PAD_ID} and EOS id {EOS_ID}; {file} has "
             f"{pad_id} and {eos_id}. It belongs to another kind of model: pass T5's own."
         )
-
-
-def _has_own_sentinels(vocabulary: seqio.SentencePieceVocabulary) -> bool:
-    tokenizer = vocabulary.tokenizer
-    return any(tokenizer.PieceToId(piece) != tokenizer.unk_id() for piece in OWN_SENTINELS)
 
 
 def _downloaded(url: str) -> str:
