@@ -28,6 +28,8 @@ REQUIREMENTS = [
     "jax>=0.9.2",
     "jaxtyping>=0.3.11",
     "ml_dtypes>=0.6",
+    # Flax brings it; interop reads Flax's files with it.
+    "msgpack>=1.2",
     "nltk>=3.10",
     "numpy>=2.4",
     "optax>=0.2.8",

@@ -207,11 +207,13 @@ def check_description(description: Description) -> None:
     """Checks what a file says besides the model's own fields, which check themselves.
 
     Raises:
-      KeyError, TypeError: lengths or names are no good; whoever reads the file names it.
+      KeyError, TypeError: lengths, names or the step are no good; whoever reads the file names it.
     """
     lengths = [description.task_feature_lengths[name] for name in ("inputs", "targets")]
     if not all(isinstance(length, int) and length > 0 for length in lengths):
         raise TypeError(f"task_feature_lengths of {lengths}")
+    if not isinstance(description.step, int):
+        raise TypeError(f"step of {description.step!r}")
     model, num_names = description.model, len(description.task_names)
     if model.reads_tasks and num_names > model.num_tasks:
         raise TypeError(f"{num_names} task_names and num_tasks of {model.num_tasks}")

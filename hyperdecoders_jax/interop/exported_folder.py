@@ -1,6 +1,6 @@
 """Exported folders: a whole model as Hugging Face keeps one; out and in.
 
-    <folder>/config.json         T5's own fields, and what adapts it beside them: see `read`
+    <folder>/config.json         T5's own fields, and what adapts it beside them
              flax_model.msgpack  T5's parameters as FlaxT5ForConditionalGeneration names them,
                                  all others in our paths
              model.safetensors   T5's as T5ForConditionalGeneration names them, all others in our
@@ -243,7 +243,7 @@ def _read_description(folder: epath.Path) -> Description:
     content = spiece.read_bytes() if spiece.exists() else tokenizer.BYTES_MODEL
     try:
         vocabulary = Vocabulary(content, fields["vocabulary"]["num_sentinels"])
-        fingerprint = fields["vocabulary"]["fingerprint"]
+        wanted, found = fields["vocabulary"]["fingerprint"], vocabulary.fingerprint
         description = Description(
             model=config_from_json(fields),
             decoding=adapter_folder.decoding_from_dict(fields["decoding"]),
@@ -259,11 +259,11 @@ def _read_description(folder: epath.Path) -> Description:
             f"{file} must say what an exported model is; it does not: {type(error).__name__} "
             f"{error}. Copy it from the export again."
         ) from error
-    if fingerprint != vocabulary.fingerprint:
-        has = f"has {vocabulary.fingerprint[:12]}" if spiece.exists() else "is missing"
+    if found != wanted:
+        has = f"has {found[:12]}" if spiece.exists() else "is missing"
         raise ValueError(
             f"{spiece} must be the vocabulary that the model was trained with, of fingerprint "
-            f"{str(fingerprint)[:12]}; it {has}. Copy it from the export again."
+            f"{str(wanted)[:12]}; it {has}. Copy it from the export again."
         )
     return description
 

@@ -217,6 +217,8 @@ def test_trees_are_renamed_under_jit_too(name):
         ({"task_feature_lengths": {"inputs": 3}}, r"does not: KeyError 'targets'\. Copy it from"),
         ({"decoding": {"type": "Greedy"}}, r"one of .*'GreedyConfig'.*got 'Greedy'\. Did you mean"),
         ({"vocabulary": {"num_sentinels": 3}}, r"does not: KeyError 'fingerprint'\. Copy it from"),
+        ({"vocabulary": {"num_sentinels": "3", "fingerprint": "9"}}, r"TypeError .*Copy it from"),
+        ({"step": None}, r"must say what an exported model is; .*TypeError step of None\. Copy it"),
         ({"vocabulary": {"num_sentinels": 4, "fingerprint": "98765"}},
          r"spiece\.model must be .* of fingerprint 98765; it has \w+\. Copy it from the export"),
         ({"feed_forward_proj": "gelu"}, r"feed_forward_proj in config\.json must be .* got 'gelu'"),
