@@ -32,8 +32,37 @@ _OWN_SENTINELS = ("▁<extra_id_0>", "<extra_id_0>")
 
 
 def fingerprint(model: bytes, num_sentinels: int) -> str:
-    """Identifies a vocabulary by its content: SHA-256 of the model's bytes and its sentinels."""
-    return hashlib.sha256(model + b"|extra_ids=%d" % num_sentinels).hexdigest()
+    """Identifies a vocabulary by its content: SHA-256 of the model's bytes and its sentinels.
+
+    Sentinels count alike, whether or not `with_sentinels` put them into the model.
+    """
+    model, num_own = split_sentinels(model)
+    return hashlib.sha256(model + b"|extra_ids=%d" % (num_own + num_sentinels)).hexdigest()
+
+
+def with_sentinels(model: bytes, num_sentinels: int) -> bytes:
+    """A SentencePiece model with its sentinels as pieces, as mT5's has them.
+
+    >>> split_sentinels(with_sentinels(b"the bytes of a model", 3))
+    (b'the bytes of a model', 3)
+    """
+    # Protocol buffers may be joined: repeated fields then follow each other.
+    return model + b"".join(map(_sentinel, reversed(range(num_sentinels))))
+
+
+def split_sentinels(model: bytes) -> tuple[bytes, int]:
+    """The model without the sentinels that `with_sentinels` put into it, and their number."""
+    num_sentinels = 0
+    while model.endswith(piece := _sentinel(num_sentinels)):
+        model, num_sentinels = model.removesuffix(piece), num_sentinels + 1
+    return model, num_sentinels
+
+
+def _sentinel(number: int) -> bytes:
+    model = sentencepiece_model_pb2.ModelProto()
+    kind = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
+    model.pieces.add(piece=f"▁<extra_id_{number}>", score=0.0, type=kind)
+    return model.SerializeToString()
 
 
 def default_sentinels(model: bytes) -> int:
@@ -100,12 +129,9 @@ class SentencePieceTokenizer(Tokenizer):
 
     def __init__(self, model: bytes, num_sentinels: int):
         try:
-            pieces = sentencepiece_model_pb2.ModelProto.FromString(model)
-            for i in reversed(range(num_sentinels)):
-                kind = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
-                pieces.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=kind)
+            sentencepiece_model_pb2.ModelProto.FromString(model)
             self._processor = sentencepiece.SentencePieceProcessor(
-                model_proto=pieces.SerializeToString()
+                model_proto=with_sentinels(model, num_sentinels)
             )
         except (message.DecodeError, RuntimeError) as error:
             raise ValueError(
