@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from hyperdecoders_jax.text_model import TextModel
 
 
-def load(folder: str | os.PathLike, backbone: str | None = None) -> TextModel:
+def load(
+    path: str | os.PathLike, backbone: str | None = None, step: str | None = None
+) -> TextModel:
     """Loads a trained model that predicts text; see `text_model.load`."""
     # Imported here, so that importing the package costs nothing.
     from hyperdecoders_jax import text_model
 
-    return text_model.load(folder, backbone)
+    return text_model.load(path, backbone, step)

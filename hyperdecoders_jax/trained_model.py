@@ -55,8 +55,8 @@ TOKENIZER_FILE = "tokenizer_config.json"
 _MOST_TOKENS = 1_000_000
 # What `_describe_t5` reads of the first, and what changes no text.
 _GENERATION_FIELDS = {
-    *("max_new_tokens", "max_length", "min_length", "num_beams", "length_penalty"),
-    *("early_stopping", "do_sample", "temperature", "top_k", "top_p"),
+    *("max_new_tokens", "max_length", "min_length", "num_beams", "num_return_sequences"),
+    *("length_penalty", "early_stopping", "do_sample", "temperature", "top_k", "top_p"),
     *("pad_token_id", "eos_token_id", "decoder_start_token_id", "bos_token_id"),
     *("_from_model_config", "transformers_version", "use_cache"),
 }
@@ -334,12 +334,13 @@ def _decoding(fields: Mapping[str, Any]) -> DecodingConfig:
     """The way of decoding of a `generation_config.json`, with transformers' own defaults."""
     if ignored := sorted(set(fields) - _GENERATION_FIELDS):
         logging.warning("Not done here: %s.", ", ".join(f"{x}={fields[x]!r}" for x in ignored))
-    min_len = fields.get("min_length") or 0
+    min_len, num_texts = fields.get("min_length") or 0, fields.get("num_return_sequences", 1)
     if fields.get("do_sample"):
         return SamplingConfig(
             temperature=fields.get("temperature", 1.0),
             top_k=fields.get("top_k", 50),
             top_p=fields.get("top_p", 1.0),
+            num_samples=num_texts,
             min_len=min_len,
         )
     if fields.get("num_beams", 1) == 1:
@@ -348,7 +349,7 @@ def _decoding(fields: Mapping[str, Any]) -> DecodingConfig:
         length_penalty=fields.get("length_penalty", 1.0),
         early_stopping=fields.get("early_stopping") is True,
     )
-    return BeamSearchConfig(fields["num_beams"], scoring=scoring, min_len=min_len)
+    return BeamSearchConfig(fields["num_beams"], num_texts, scoring, min_len)
 
 
 def _read_vocabulary(folder: epath.Path, fields: Mapping[str, Any]) -> Vocabulary:

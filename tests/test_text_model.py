@@ -1,4 +1,5 @@
-"""A folder of adapters predicts what the run that made it predicts, from the same parameters."""
+"""Folders of a trained model predict what its run predicts, from the same parameters, whichever
+folder it is: the run's own, of its adapters, exported."""
 
 import dataclasses
 import json
@@ -13,10 +14,17 @@ import numpy as np
 import pytest
 
 import hyperdecoders_jax
-from hyperdecoders_jax import cli, types
+from hyperdecoders_jax import cli, configuration, preparation, trained_model, types
 from hyperdecoders_jax.data import tokenizer, vocabulary
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig
-from hyperdecoders_jax.interop import adapter_folder, arrays, backbone, names, safetensors_files
+from hyperdecoders_jax.interop import (
+    adapter_folder,
+    arrays,
+    backbone,
+    exported_folder,
+    names,
+    safetensors_files,
+)
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.training import trainable, trainer
 from tests import test_train, tiny
@@ -50,6 +58,32 @@ def fine_tuned(tmp_path_factory):
     """Of all parameters."""
     macros = {"TrainableConfig.backbone": True, "INITIAL_CHECKPOINT_PATH": None}
     return make_run(tmp_path_factory.mktemp("fine_tuned"), **macros)
+
+
+@pytest.fixture(scope="module")
+def exported(run):
+    """The same as a whole model in a folder of Hugging Face's; one that `hyperdecoders export`
+    writes has more files."""
+    model = trained_model.read(str(run / "model"))
+    vocabulary.set_run_vocabulary(None)
+    gin.clear_config()
+    folder = run / "exported"
+    folder.mkdir()
+    exported_folder.write_weights(folder, model.description, model.arrays)
+    (folder / "spiece.model").write_bytes(model.description.vocabulary.model)
+    return folder
+
+
+def call(*arguments):
+    """Runs a command, and forgets what it has set."""
+    assert cli.main(list(arguments)) == 0
+    gin.clear_config()
+    vocabulary.set_run_vocabulary(None)
+
+
+def value_of(macro):
+    value = gin.query_parameter(f"{macro}/gin.macro.value")
+    return value.scoped_configurable_fn() if hasattr(value, "scoped_configurable_fn") else value
 
 
 def trained_params(folder, model, config):
@@ -87,15 +121,67 @@ def test_predictions_are_those_of_infer(request, name, tmp_path, capsys):
     lines = tmp_path / "lines.jsonl"
     lines.write_text("\n".join(json.dumps({"inputs": text}) for text in TEXTS))
     capsys.readouterr()
-    assert cli.main(["infer", f"--model_dir={folder}/model", f"--input={lines}"]) == 0
-    gin.clear_config()
-    vocabulary.set_run_vocabulary(None)
+    call("infer", f"--model_dir={folder}/model", f"--input={lines}")
     expected = [json.loads(line)["prediction"] for line in capsys.readouterr().out.splitlines()]
     model = hyperdecoders_jax.load(folder / "adapters")
     assert len(expected) == len(TEXTS)
     assert model.predict(TEXTS) == expected
     assert model.predict(TEXTS, batch_size=3, task="demo_topic") == expected
     assert model.predict([]) == []
+
+
+def test_infer_prints_the_same_for_a_run_and_its_export(run, exported, tmp_path, capsys):
+    path = tmp_path / "lines.jsonl"
+    long = json.dumps({"inputs": "topic: " + "a long one " * 30, "id": 7})
+    path.write_text(f'topic: a pear\n\n{long}\n{{"inputs": "a", "task": "demo_find"}}')
+    capsys.readouterr()
+    printed = []
+    for flag in ("--model_dir", "--checkpoint"):
+        call("infer", f"{flag}={run}/model", f"--input={path}")
+        printed.append(capsys.readouterr())
+    call("infer", f"--checkpoint={exported}", f"--input={path}")
+    printed.append(capsys.readouterr())
+    records = [[json.loads(line) for line in out.splitlines()] for out, _ in printed]
+    likelihoods = [[record.pop("log_likelihood") for record in of_one] for of_one in records]
+    np.testing.assert_allclose(likelihoods[1:], [likelihoods[0]] * 2, rtol=1e-5)
+    assert records == [records[0]] * 3
+    assert [record.get("id") for record in records[0]] == [None, 7, None]
+    assert all("1 of 3 inputs are longer than 48 tokens and were cut" in err for _, err in printed)
+
+
+def test_an_exported_folder_is_evaluated_as_its_run(run, exported, tmp_path, capsys):
+    common = ["--gin.EVAL_EXAMPLES=9", "--gin.EVAL_SPLIT=validation", "--gin.BATCH_SIZE=4"]
+    capsys.readouterr()
+    call("eval", f"--model_dir={run}/model", f"--gin.EVAL_OUTPUT_DIR={tmp_path}/run", *common)
+    expected = capsys.readouterr().out
+    # Neither an experiment nor a mixture's file.
+    start = [f"--init={exported}", "--gin.MIXTURE_OR_TASK_NAME=demo_topic"]
+    call("eval", *start, f"--model_dir={tmp_path}/new", *common)
+    assert capsys.readouterr().out == expected
+    theirs, ours = tmp_path / "run", tmp_path / "new" / "eval_validation"
+    for name in ("metrics-{}.json", "demo_topic/{}.jsonl"):
+        assert (ours / name.format(0)).read_text() == (theirs / name.format(2)).read_text()
+
+
+def test_a_run_starts_from_all_of_an_exported_folder(exported):
+    arguments = ["train", f"--init={exported}", "--model_dir=/nowhere",
+                 "--gin_file=mixtures/demo.gin", "--gin_file=optim/adamw_linear.gin"]  # fmt: skip
+    files, bindings, _ = cli.what_is_given(cli.make_parser().parse_args(arguments), [])
+    configuration.parse(["runs/embedded/train.gin", *files], [*bindings, "TRAIN_STEPS = 1"])
+    model, trained, tasks, lengths, path, words = map(
+        value_of,
+        ("MODEL", "TRAINABLE", "TASK_NAMES", "TASK_FEATURE_LENGTHS", "INITIAL_CHECKPOINT_PATH",
+         "VOCABULARY"),
+    )  # fmt: skip
+    gin.clear_config()
+    loaded = hyperdecoders_jax.load(exported)
+    assert dataclasses.replace(model.config, dropout_rate=0.0) == loaded.model.config
+    assert (model.decoding, path, words) == (loaded.model.decoding, str(exported), str(exported))
+    # The mixture's file has said its own, and the model reads any task.
+    assert (lengths, tasks) == ({"inputs": 32, "targets": 12}, None)
+    start = preparation.load_start(model, trained, path, seed=0)
+    params = trainable.merge(start.trainable, start.frozen)
+    jax.tree.map(np.testing.assert_array_equal, params, loaded.params)
 
 
 def test_only_a_few_programs_are_compiled(run):
@@ -224,14 +310,18 @@ def test_an_unseen_task_may_have_the_mean_of_all(tmp_path):
         loaded.predict(["abc"])
 
 
-def test_loading_imports_neither_tensorflow_nor_seqio(run):
+def test_loading_imports_neither_tensorflow_nor_seqio(run, exported):
+    folders = [str(run / "adapters"), str(exported)]
     code = (
-        "import sys, hyperdecoders_jax; "
-        "assert 'jax' not in sys.modules; "
-        f"model = hyperdecoders_jax.load({str(run / 'adapters')!r}); "
-        "print(model.predict(['topic: a pear'])); "
-        "sys.exit(str({'tensorflow', 'seqio', 'gin'} & set(sys.modules) or ''))"
+        "import sys, hyperdecoders_jax\n"
+        "assert 'jax' not in sys.modules\n"
+        f"for folder in {folders}:\n"
+        "    model = hyperdecoders_jax.load(folder)\n"
+        "    print(model.predict(['topic: a pear']))\n"
+        "sys.exit(str({'tensorflow', 'seqio', 'gin', 'transformers'} & set(sys.modules) or ''))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
     assert result.stderr.strip() == ""
-    assert result.stdout.startswith("['")
+    first, second = result.stdout.splitlines()
+    assert first == second
+    assert first.startswith("['")
