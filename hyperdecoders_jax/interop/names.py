@@ -85,7 +85,11 @@ def hugging_face_names(config: TransformerConfig) -> dict[str, str]:
 
 
 def flax_names(config: TransformerConfig) -> dict[str, str]:
-    """The name of every backbone parameter in Flax's T5 of Hugging Face, by its path."""
+    """The name of every backbone parameter in Flax's T5 of Hugging Face, by its path.
+
+    >>> flax_names(TransformerConfig(9, 8, 2, 4, 6, 1, 1))["encoder/encoder_norm/scale"]
+    'encoder/final_layer_norm/weight'
+    """
     return {
         path: name.removesuffix("weight").replace(".", "/") + _FLAX_LEAVES[path.rsplit("/", 1)[-1]]
         for path, name in hugging_face_names(config).items()
