@@ -208,21 +208,25 @@ def model_config(*, model: Model) -> TransformerConfig:
 # ---------------------------------------------------------------- what is written
 
 
-def check_free(place: epath.Path) -> None:
+def check_free(place: epath.Path, flag: str = "--to") -> None:
     """Checks that nothing would be overwritten.
+
+    Args:
+      place: where something will be written.
+      flag: that names it.
 
     Raises:
       UsageError: there is a file, or a folder that is not empty or cannot be replaced.
     """
     if os.path.ismount(place) or os.fspath(place) == os.getcwd():
         raise cli.UsageError(
-            f"--to must name a place that can be replaced; {place} is the folder you are in, or a "
-            f"disk of its own, as a container's folders are. Name a new folder in it."
+            f"{flag} must name a place that can be replaced; {place} is the folder you are in, or "
+            f"a disk of its own, as a container's folders are. Name a new folder in it."
         )
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise cli.UsageError(
-            f"--to must name a place where nothing is; there is something at {place}. Name another "
-            "one, or remove it first."
+            f"{flag} must name a place where nothing is; there is something at {place}. Name "
+            "another one, or remove it first."
         )
 
 

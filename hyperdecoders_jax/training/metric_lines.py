@@ -28,6 +28,20 @@ def append(path: str | os.PathLike, step: int, kind: str, values: Mapping[str, V
         file.write(json.dumps(line) + "\n")
 
 
+def evaluated(path: str | os.PathLike, step: int) -> dict[str, dict[str, float]]:
+    """The metrics of each task that were computed at a step; none where there is no file."""
+    path, found = epath.Path(path), {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue  # Cut off.
+        if isinstance(record, dict) and (record.get("step"), record.get("kind")) == (step, "eval"):
+            values = {k: x for k, x in record.items() if k not in ("step", "kind", "task")}
+            found[record["task"]] = {k: x for k, x in values.items() if x is not None}
+    return found
+
+
 def drop_after(path: str | os.PathLike, step: int, *, is_evaluated: bool = True) -> None:
     """Drops the lines that a run which continues after `step` writes again.
 

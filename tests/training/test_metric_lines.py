@@ -18,6 +18,19 @@ def test_lines_are_appended(tmp_path):
     ]
 
 
+def test_what_was_evaluated_at_a_step_is_found_by_task(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert metric_lines.evaluated(path, 2) == {}
+    for step in (1, 2):
+        metric_lines.append(path, step, "train", {"loss": 0.5})
+        metric_lines.append(path, step, "eval", {"task": "mrpc", "f1": 40.0 + step})
+        metric_lines.append(path, step, "eval", {"task": "stsb", "r": 3.0, "rho": math.nan})
+        metric_lines.append(path, step, "average", {"task_average": 22.0})
+    with path.open("a") as file:
+        file.write('"a note"\n{"step": 2, "kin')
+    assert metric_lines.evaluated(path, 2) == {"mrpc": {"f1": 42.0}, "stsb": {"r": 3.0}}
+
+
 def test_lines_of_later_steps_and_a_cut_line_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     for step in (1, 2, 3):
