@@ -14,7 +14,18 @@ PACKAGE_DIRS = {
     "hyperdecoders_jax.gin_configs": "gin_configs",
 }
 
-DATA_FILES = ("*.gin", "*.gz", "*.jsonl", "*.md", "*.model", "*.safetensors", "NOTICE*")
+DATA_FILES = (
+    "*.css",
+    "*.gin",
+    "*.gz",
+    "*.html",
+    "*.js",
+    "*.jsonl",
+    "*.md",
+    "*.model",
+    "*.safetensors",
+    "NOTICE*",
+)
 
 # Lower bounds are what the tests run on; with jax 0.9.2, the oldest, pip takes flax 0.12.6.
 # TensorFlow comes with seqio; naming it here would allow two builds of it side by side.
@@ -51,9 +62,12 @@ REQUIREMENTS = [
 # The last major release with Flax models and with the tokenizers of the published T5 folders.
 HUGGING_FACE = ["safetensors>=0.8", "tokenizers>=0.22.2", "transformers>=4.57,<5"]
 
+# Pictures, and the page, which holds the plotly.js that comes with plotly.
+PLOTS = ["matplotlib>=3.10", "plotly>=7.1"]
+
 EXTRAS = {
     "hf": HUGGING_FACE,
-    "plots": ["matplotlib>=3.10"],
+    "plots": PLOTS,
     # What T5X needs from the registry. T5X, airio and jestimator are on none: see the README.
     "t5x": ["cached_property>=2.0.1", "fiddle>=0.3.1", "grain>=0.2.18"],
     "test": [
@@ -63,8 +77,10 @@ EXTRAS = {
         "pytest>=9.2",
         "pytest-xdist>=3.8",
         "ruff==0.17.6",
+        "selenium>=4.51",
         "setuptools>=77",
         *HUGGING_FACE,
+        *PLOTS,
     ],
     "tpu": ["jax[tpu]>=0.9.2"],
 }

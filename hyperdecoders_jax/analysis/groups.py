@@ -1,4 +1,4 @@
-"""Examples in, what can colour them out: the group of each, by task, label and more."""
+"""Examples in, what can colour them out: the group of each, by task, label and more; and looks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 
 # Each colour with each of these shapes, by matplotlib's names and plotly's.
 SHAPES = {"o": "circle", "D": "diamond", "^": "triangle-up", "s": "square", "X": "x"}
+
+# What `Variance` tells, in the order of its bars.
+SHARES = {
+    "between_tasks": COLOURS[0],
+    "between_labels": COLOURS[4],
+    "within_labels": COLOURS[6],
+}
 
 # More groups than there are looks: the rare ones share one.
 OTHER = "other"

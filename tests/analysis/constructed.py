@@ -22,3 +22,30 @@ def make_examples(num=12, dim=7, tasks=("cola", "rte", "squad"), seed=0):
         output_types=kinds,
         features={"condition": features},
     )
+
+
+def make_tables(tasks=("cola", "rte"), num_layers=3):
+    """Probes, ablations and variances that could be of such examples."""
+    probes = [
+        results.Probe("condition", *what, score, score - low, score + low, shuffled, 40)
+        for what, score, low, shuffled in [
+            (("task", None, "linear probe"), 91.0, 4.0, 33.0),
+            (("task", None, "silhouette"), 0.25, 0.05, -0.02),
+            (("label", "rte", "linear probe"), 62.5, 9.5, 50.0),
+        ]
+    ]
+    ablations = [
+        results.Ablation(task, condition, "accuracy", 80.0 + difference, difference, low, high)
+        for task in tasks
+        for condition, difference, low, high in [
+            ("own", 0.0, 0.0, 0.0),
+            ("mean of the task", -1.5, -3.5, 0.5),
+            ("zero", -20.0, -24.0, -16.0),
+        ]
+    ]
+    variances = [
+        results.Variance(side, layer, 0.5, 0.125, 0.375)
+        for side in ("encoder", "decoder")
+        for layer in range(num_layers)
+    ]
+    return probes, ablations, variances

@@ -1,0 +1,200 @@
+"""An analysis in; pictures of its maps, ablations, probes and variances out, as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float
+
+from hyperdecoders_jax.analysis import groups
+from hyperdecoders_jax.analysis.results import Ablation, Examples, Probe, Variance
+
+DOTS_PER_INCH = 150
+NAME_CHARS = 50
+SHUFFLED_COLOUR = "#000000"
+
+
+def write(
+    folder: epath.PathLike,
+    examples: Examples,
+    maps: Mapping[tuple[str, str], Float[np.ndarray, "examples 2"]],
+    probes: Sequence[Probe],
+    ablations: Sequence[Ablation],
+    variances: Sequence[Variance],
+) -> list[epath.Path]:
+    """Draws what there is, and tells the files: maps by each colouring, and one of each table.
+
+    Raises:
+      ImportError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib import figure
+    except ImportError as error:
+        raise ImportError(
+            "Pictures of an analysis need matplotlib, which is not installed. "
+            "Run: pip install 'hyperdecoders_jax[plots]'"
+        ) from error
+    pictures = {
+        f"maps by {name}": (_draw_maps, (maps, name, members))
+        for name, members in groups.of(examples).items()
+    }
+    tables = {"ablations": ablations, "probes": probes, "variance": variances}
+    draws = {"ablations": _draw_ablations, "probes": _draw_probes, "variance": _draw_variances}
+    pictures |= {name: (draws[name], (table,)) for name, table in tables.items() if table}
+    files = []
+    for name, (draw, found) in pictures.items():
+        # A figure of its own, not pyplot's: that would open a window where there is one.
+        picture = figure.Figure(layout="constrained", dpi=DOTS_PER_INCH)
+        draw(picture, *found)
+        files.append(epath.Path(folder) / f"{name.replace(' ', '_')}.png")
+        with files[-1].open("wb") as file:
+            # What hangs over the edge, such as a long name, makes the picture larger.
+            picture.savefig(file, format="png", bbox_inches="tight", metadata={"Software": None})
+    return files
+
+
+def plain(text: str) -> str:
+    r"""A name of users for matplotlib, which hides "_…" and reads formulas between dollars.
+
+    >>> plain("_$5")
+    ' _\\$5'
+
+    A long one is cut.
+    """
+    text = text if len(text) <= NAME_CHARS else f"{text[: NAME_CHARS - 1]}…"
+    return f"{' ' if text.startswith('_') else ''}{text}".replace("$", r"\$")
+
+
+def _draw_maps(picture: Any, maps: Mapping[tuple[str, str], Any], name: str, members) -> None:
+    """A row for each projection, a column for each kind of vector."""
+    features = list(dict.fromkeys(key[0] for key in maps))
+    projections = list(dict.fromkeys(key[1] for key in maps))
+    picture.set_size_inches(4.0 * len(features), 3.7 * len(projections) + 1)
+    axes = picture.subplots(len(projections), len(features), squeeze=False)
+    shown = groups.frequent(members)
+    place = {group: shown.index(group) if group in shown else len(shown) - 1 for group in members}
+    looks = np.array([place[group] for group in members])
+    shapes = list(groups.SHAPES)
+    for (vectors, projection), positions in maps.items():
+        axis = axes[projections.index(projection), features.index(vectors)]
+        for look, group in enumerate(shown):
+            axis.scatter(
+                *positions[looks == look].T,
+                s=14 if len(members) < 2000 else 4,
+                color=groups.COLOURS[look % len(groups.COLOURS)],
+                marker=shapes[look // len(groups.COLOURS)],
+                linewidths=0,
+                alpha=0.8,
+                label=plain(group),
+            )
+        num_shown = int(np.isfinite(positions).all(axis=1).sum())
+        axis.set_title(f"{vectors}, {num_shown:,} examples")
+        axis.set(xlabel=f"{projection} 1 (no unit)", ylabel=f"{projection} 2 (no unit)")
+        axis.set_aspect("equal", adjustable="datalim")
+    legend = picture.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=max(1, 2 * len(features)) if max(map(len, shown)) < 20 else len(features),
+        title=name,
+        markerscale=2,
+    )
+    for handle in legend.legend_handles:
+        handle.set_alpha(1)
+
+
+def _draw_ablations(picture: Any, ablations: Sequence[Ablation]) -> None:
+    """A panel for each condition, a line for each task and metric."""
+    conditions = list(dict.fromkeys(row.condition for row in ablations if row.condition != "own"))
+    lines = list(dict.fromkeys((row.task, row.metric) for row in ablations))
+    picture.set_size_inches(2.5 + 2.3 * len(conditions), 1.2 + 0.3 * len(lines))
+    axes = picture.subplots(1, max(1, len(conditions)), sharex=True, sharey=True, squeeze=False)[0]
+    for axis, condition in zip(axes, conditions, strict=False):
+        rows = [row for row in ablations if row.condition == condition]
+        _points_with_intervals(
+            axis,
+            [row.difference for row in rows],
+            [lines.index((row.task, row.metric)) for row in rows],
+            [(row.low, row.high) for row in rows],
+            color=groups.COLOURS[0],
+        )
+        axis.axvline(0, color=groups.COLOURS[6], linewidth=1)
+        axis.set_title(condition, fontsize="medium")
+        axis.grid(axis="x", alpha=0.4)
+    axes[0].set_yticks(range(len(lines)), [plain(f"{task} ({metric})") for task, metric in lines])
+    axes[0].invert_yaxis()
+    picture.supxlabel("difference from own conditions, in the metric's unit, with 95 % interval")
+
+
+def _draw_probes(picture: Any, probes: Sequence[Probe]) -> None:
+    """A panel for each method, a line for each grouping, a colour for each kind of vector."""
+    methods = list(dict.fromkeys(row.method for row in probes))
+    features = list(dict.fromkeys(row.features for row in probes))
+    lines = list(dict.fromkeys((row.grouping, row.task) for row in probes))
+    picture.set_size_inches(2.5 + 3.4 * len(methods), 1.5 + 0.22 * len(features) * len(lines))
+    axes = picture.subplots(1, len(methods), sharey=True, squeeze=False)[0]
+    for axis, method in zip(axes, methods, strict=True):
+        for place, name in enumerate(features):
+            rows = [row for row in probes if row.method == method and row.features == name]
+            shift = 0.8 * ((place + 0.5) / len(features) - 0.5)
+            heights = [lines.index((row.grouping, row.task)) + shift for row in rows]
+            _points_with_intervals(
+                axis,
+                [row.score for row in rows],
+                heights,
+                [(row.low, row.high) for row in rows],
+                color=groups.COLOURS[place % len(groups.COLOURS)],
+                marker=list(groups.SHAPES)[place % len(groups.SHAPES)],
+                label=name,
+            )
+            axis.scatter(
+                [row.shuffled for row in rows],
+                heights,
+                color=SHUFFLED_COLOUR,
+                marker="|",
+                label="groups shuffled" if place == len(features) - 1 else None,
+            )
+        axis.set_title(method, fontsize="medium")
+        axis.set_xlabel("score (-1 to 1)" if method == "silhouette" else "accuracy (%)")
+        axis.grid(axis="x", alpha=0.4)
+    names = [plain(f"label within {task}" if task else grouping) for grouping, task in lines]
+    axes[0].set_yticks(range(len(lines)), names)
+    axes[0].invert_yaxis()
+    picture.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=len(features) + 1,
+        title="vectors, with 95 % interval",
+    )
+
+
+def _points_with_intervals(axis: Any, values, heights, intervals, **look) -> None:
+    # By percentiles of resamples, an interval may leave out the value itself.
+    lengths = [
+        (max(0.0, value - low), max(0.0, high - value))
+        for value, (low, high) in zip(values, intervals, strict=True)
+    ]
+    look = {"marker": "o", "markersize": 4, "linestyle": "", **look}
+    axis.errorbar(values, heights, xerr=np.reshape(lengths, (-1, 2)).T, **look)
+
+
+def _draw_variances(picture: Any, variances: Sequence[Variance]) -> None:
+    """A panel for each side, a bar for each layer."""
+    sides = list(dict.fromkeys(row.side for row in variances))
+    picture.set_size_inches(5.0 * len(sides), 4.0)
+    axes = picture.subplots(1, len(sides), sharey=True, squeeze=False)[0]
+    for axis, side in zip(axes, sides, strict=True):
+        rows = [row for row in variances if row.side == side]
+        layers = [row.layer for row in rows]
+        below = np.zeros(len(rows))
+        for name, colour in groups.SHARES.items():
+            shares = np.array([100 * getattr(row, name) for row in rows])
+            axis.bar(layers, shares, bottom=below, color=colour, label=name.replace("_", " "))
+            below += shares
+        axis.set_title(side)
+        axis.set(xlabel="layer", ylabel="share of the variance (%)", ylim=(0, 100))
+        axis.set_xticks(layers[:: 1 + len(layers) // 13])
+    handles = axes[0].get_legend_handles_labels()
+    picture.legend(*handles, loc="outside lower center", ncols=len(groups.SHARES))
