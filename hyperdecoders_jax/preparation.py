@@ -156,7 +156,7 @@ def check_start(
     is_exported = path is not None and exported_folder.is_hyperdecoder(path)
     if not (is_exported and model.config.reads_tasks and task_names is not None):
         return
-    there, _ = exported_folder.read(path)
+    there = exported_folder.read_description(path)
     theirs, ours = there.task_names, tuple(task_names)
     if there.model.reads_tasks and ours[: len(theirs)] != theirs:
         raise ValueError(

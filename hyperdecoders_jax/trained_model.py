@@ -298,7 +298,7 @@ def field(path: str) -> Any:
         )
     folder = hugging_face.find(path)
     if exported_folder.is_hyperdecoder(folder):
-        description, _ = exported_folder.read(folder)
+        description = exported_folder.read_description(folder)
     else:
         config = hugging_face.config_from_json(hugging_face.read_config(folder))
         description = _describe_t5(folder, config)

@@ -8,7 +8,7 @@ import time
 import gin
 import pytest
 
-from hyperdecoders_jax import cli, doctor
+from hyperdecoders_jax import cli, doctor, t5x_install
 from hyperdecoders_jax.data import pipeline
 
 
@@ -66,6 +66,42 @@ def test_paths_of_flags_may_begin_at_home(monkeypatch, tmp_path, capsys):
     weights = "--gin.INITIAL_CHECKPOINT_PATH=~/t5"
     assert cli.main(["eval", "--model_dir=~/run", weights, "--gin.CHECKPOINT_STEP=None"]) == 2
     assert f"there is nothing at {tmp_path}/t5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--checkpoint=a"], "--checkpoint and --input go together, and --step and --backbone"),
+        (["--step=3", "--input=b"], "got --input=b --step=3. Give both"),
+        (["--checkpoint=a", "--input=b", "--model_dir=c"], "as it was trained; got --model_dir."),
+        (["--checkpoint=a", "--input=b", "--gin.A=3", "--init=c"], "got --init, --gin.A. Leave"),
+        (["--checkpoint=/nowhere/a", "--input=README.md"], "there is nothing at /nowhere/a"),
+        (["--checkpoint=a", "--input=/nowhere/b"], "--input must be a file that can be read"),
+        (["--init=/nowhere/a", "--input=README.md"], "there is nothing at /nowhere/a"),
+    ],
+)
+def test_lines_need_a_model_and_no_configuration(capsys, flags, message):
+    assert cli.main(["infer", *flags]) == 2
+    assert message in capsys.readouterr().err
+    gin.clear_config()
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "infer"])
+def test_what_a_run_starts_from_comes_before_the_experiment_and_holds_behind_it(tmp_path, command):
+    flags = [f"--init={tmp_path}", "--gin_file=experiments/demo_hyperdecoder.gin"]
+    args = cli.make_parser().parse_args([command, *flags])
+    files, bindings, _ = cli.what_is_given(args, [("CHECKPOINT_STEP", "3")])
+    assert files == ["runs/init.gin", "experiments/demo_hyperdecoder.gin"]
+    start = [f"INITIAL_CHECKPOINT_PATH = '{tmp_path}'", "CHECKPOINT_STEP = None"]
+    assert bindings == [*start[: 1 if command == "train" else 2], "CHECKPOINT_STEP = 3"]
+
+
+def test_t5x_evaluates_its_own_checkpoints_alone(tmp_path, monkeypatch):
+    args = cli.make_parser().parse_args(["eval", "--runner=t5x", f"--init={tmp_path}"])
+    monkeypatch.setattr(t5x_install, "check", lambda: None)  # T5X need not be here to be asked.
+    message = r"T5X evaluates and predicts with its own checkpoints; got --init=.*--to=t5x:FOLDER"
+    with pytest.raises(cli.UsageError, match=message):
+        cli.check_t5x(args)
 
 
 def test_a_run_without_configuration_is_told(capsys, tmp_path):

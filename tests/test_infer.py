@@ -8,6 +8,7 @@ import pytest
 from hyperdecoders_jax import infer, preparation, text_model, types
 from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.decoding.decoded import Decoded
+from hyperdecoders_jax.model import Model
 from tests import tiny
 
 
@@ -61,3 +62,16 @@ def test_inputs_that_are_cut_are_counted_and_keep_their_eos():
     assert inputs.shape == (4, 6)
     assert list(inputs[:, -1]) == [0, 1, 1, 0]
     assert list(batches[0].task_ids) == [types.UNSEEN_TASK_ID, 1, types.UNSEEN_TASK_ID, 0]
+
+
+def test_predictions_of_a_split_need_a_place():
+    config = preparation.TrainedConfig(
+        Model(tiny.make_config()), None, None, "bytes", None, None, "float32", None, 0
+    )
+    lengths = {"inputs": 5, "targets": 3}
+    with pytest.raises(ValueError, match=r"must be written somewhere; .* --model_dir=…, or lines"):
+        infer.infer(
+            trained=config, mixture_or_task_name="demo", task_feature_lengths=lengths,
+            split="test", batch_size=4, eval_batch_size=None, num_examples=None, generation=None,
+            output_dir=None,
+        )  # fmt: skip

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import jax
@@ -7,9 +8,10 @@ import pytest
 from hyperdecoders_jax import preparation
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig
 from hyperdecoders_jax.decoding.sampling import GreedyConfig
+from hyperdecoders_jax.interop import adapter_folder, exported_folder
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.training import partitioning
-from tests import tiny
+from tests import test_text_model, tiny
 
 GENERATION = {"summary": (6, 3), "label": (2, 1)}
 
@@ -50,3 +52,34 @@ def test_a_task_needs_room_for_its_shortest_text_and_a_beam(model, wrong):
     message = rf"GENERATION must give .* got {re.escape(str(wrong))} for 'label' with Greedy"
     with pytest.raises(ValueError, match=message):
         preparation.check_decoding(model, 4, {**GENERATION, "label": wrong})
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A model that was trained on the tasks "cola" and "sst2", exported."""
+    adapters, folder = (tmp_path_factory.mktemp(name) for name in ("adapters", "exported"))
+    test_text_model.write_folder(adapters, "none", "task")
+    description, stored = adapter_folder.read(adapters)
+    exported_folder.write_weights(folder, description, stored)
+    return folder, Model(description.model)
+
+
+@pytest.mark.parametrize("names", [("sst2", "cola"), ("cola",), ("cola", "rte")])
+def test_tasks_keep_the_numbers_that_they_were_trained_with(exported, names):
+    folder, model = exported
+    preparation.check_start(str(folder), model, ("cola", "sst2"))
+    preparation.check_start(str(folder), model, ("cola", "sst2", "rte"))
+    preparation.check_start(str(folder), Model(tiny.make_config()), names)
+    preparation.check_start(None, model, names)
+    with pytest.raises(
+        ValueError, match=r"numbers them \('cola', 'sst2'\), and this run \('.*Set TA"
+    ):
+        preparation.check_start(str(folder), model, names)
+
+
+def test_tasks_of_no_run_are_those_that_are_configured(model):
+    config = preparation.TrainedConfig(
+        model, None, None, "bytes", None, None, "float32", None, 0, task_names=["b", "a"]
+    )
+    assert preparation.task_names_of(config) == ("b", "a")
+    assert preparation.task_names_of(dataclasses.replace(config, task_names=None)) is None

@@ -209,7 +209,7 @@ def account(folder: epath.PathLike) -> tuple[Description, Accounted]:
       ValueError: it is none, or of a later version, or damaged, or its arrays are not the model's.
     """
     folder = epath.Path(folder)
-    description = _read_description(folder)
+    description = read_description(folder)
     return description, open_weights(folder, description.model)
 
 
@@ -224,7 +224,9 @@ def open_weights(folder: epath.Path, config: TransformerConfig) -> Accounted:
     return Accounted(found, accounted.left)
 
 
-def _read_description(folder: epath.Path) -> Description:
+def read_description(folder: epath.PathLike) -> Description:
+    """What an exported model is, as its `config.json` and `spiece.model` say; see `account`."""
+    folder = epath.Path(folder)
     file = folder / hugging_face.CONFIG_FILE
     fields = hugging_face.read_config(folder)
     if fields.get("model_type") != MODEL_TYPE:
