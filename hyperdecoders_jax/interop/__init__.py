@@ -11,15 +11,28 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-# Each needs a framework that not everybody has.
+# Where each class is, and what it needs.
 _CLASSES = {
-    "HyperdecoderConfig": "hyperdecoder_config",
-    "FlaxHyperdecoderForConditionalGeneration": "flax_hyperdecoder",
-    "HyperdecoderForConditionalGeneration": "torch_hyperdecoder",
+    "HyperdecoderConfig": ("hyperdecoder_config", "transformers"),
+    "FlaxHyperdecoderForConditionalGeneration": (
+        "flax_hyperdecoder",
+        "transformers 4.57, the last release with Flax",
+    ),
+    "HyperdecoderForConditionalGeneration": (
+        "torch_hyperdecoder",
+        "transformers and PyTorch",
+    ),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _CLASSES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_CLASSES[name]}"), name)
+    module, needed = _CLASSES[name]
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    except ImportError as error:
+        raise ImportError(
+            f"{name} needs {needed}; importing it failed: {error}. Install what is missing: pip "
+            "install 'hyperdecoders_jax[hf]' brings transformers."
+        ) from error

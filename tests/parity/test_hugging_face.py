@@ -1,7 +1,6 @@
 """T5s that transformers saves, against its own Flax and PyTorch classes: logits and texts."""
 
 import dataclasses
-import types
 
 import jax
 import jax.numpy as jnp
@@ -125,10 +124,10 @@ def assert_same_logits(our_model, params, expected):
 @pytest.fixture
 def flax_t5(monkeypatch):
     modeling = pytest.importorskip("transformers.models.t5.modeling_flax_t5")
-    # transformers' Flax T5 calls jnp.clip with a name that jax 0.10 no longer has.
-    shim = types.SimpleNamespace(**vars(jnp))
-    shim.clip = lambda x, a_min=None, a_max=None: jnp.clip(x, a_min, a_max)
-    monkeypatch.setattr(modeling, "jnp", shim)
+    from hyperdecoders_jax.interop import flax_t5
+
+    monkeypatch.setattr(modeling, "jnp", jnp)  # puts back what repair replaces
+    flax_t5.repair()
     return modeling.FlaxT5ForConditionalGeneration
 
 

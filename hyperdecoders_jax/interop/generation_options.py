@@ -1,0 +1,126 @@
+"""A `GenerationConfig` of transformers in, one of this package's ways of decoding out.
+
+Read are the lengths, `max_new_tokens`, `max_length` (with the start token) and `min_length`; for a
+beam search `num_beams`, `num_return_sequences`, `length_penalty` and `early_stopping`; for sampling
+`do_sample`, `temperature`, `top_k`, `top_p` and `num_return_sequences`. Whatever else would change
+the texts is an error, for it would be ignored.
+
+Source: transformers 4.57, GenerationConfig and GenerationMixin, the PyTorch one.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import transformers
+
+from hyperdecoders_jax import types
+from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFaceScoring, Scoring
+from hyperdecoders_jax.decoding.decode import DecodingConfig, GreedyConfig, SamplingConfig
+from hyperdecoders_jax.interop import adapter_folder
+
+_READ = (
+    *("max_new_tokens", "max_length", "min_length"),
+    *("num_beams", "num_return_sequences", "length_penalty", "early_stopping"),
+    *("do_sample", "temperature", "top_k", "top_p"),
+)
+_OF_SCORING = ("length_penalty", "early_stopping")
+# They change no token.
+_WITHOUT_EFFECT = ("use_cache", "return_dict_in_generate", "transformers_version")
+# They may say what is so anyway.
+_FIXED = {
+    "pad_token_id": types.PAD_ID,
+    "eos_token_id": types.EOS_ID,
+    "decoder_start_token_id": types.DECODER_START_ID,
+}
+
+
+def read(
+    defaults: transformers.GenerationConfig,
+    given: Mapping[str, Any],
+    of_run: Mapping[str, Any] | None = None,
+) -> tuple[DecodingConfig, int]:
+    """The way of decoding, and the most tokens behind the start token.
+
+    >>> options = transformers.GenerationConfig(num_beams=4, max_length=9)
+    >>> read(options, {"num_beams": 1, "min_length": 2})
+    (GreedyConfig(min_len=2), 8)
+
+    Args:
+      defaults: options, such as those of `generation_config.json`.
+      given: options that change them.
+      of_run: how the run's predictions were made, as `config.json` has it. Its rules of a beam
+        search hold; where Hugging Face's, with the `length_penalty` and `early_stopping` of the
+        options, and where T5X's, if the options have transformers' own.
+
+    Raises:
+      ValueError: an option is unknown, or one that this package does not have.
+    """
+    options = copy.deepcopy(defaults)
+    unknown = options.update(**given)
+    _check(options, unknown)
+    return _decoding(options, of_run), _max_len(options, given)
+
+
+def _check(options: transformers.GenerationConfig, unknown: Mapping[str, Any]) -> None:
+    plain = transformers.GenerationConfig().to_dict()
+    refused = {name: value for name, value in unknown.items() if value is not None}
+    for name, value in options.to_dict().items():
+        if name in _FIXED:
+            is_good = value in (None, _FIXED[name])
+        else:
+            is_good = name in (*_READ, *_WITHOUT_EFFECT) or value == plain.get(name)
+        if not is_good:
+            refused[name] = value
+    if options.early_stopping not in (True, False):
+        refused["early_stopping"] = options.early_stopping
+    if options.do_sample and options.num_beams > 1:
+        refused |= {"do_sample": True, "num_beams": options.num_beams}
+    if refused:
+        listed = ", ".join(f"{name}={value!r}" for name, value in refused.items())
+        raise ValueError(
+            f"generate must be given options that this model has, {', '.join(_READ)}, of which "
+            f"do_sample and beams exclude each other, and early_stopping is True or False; got "
+            f"{listed}. Leave these out, in the call and in generation_config.json."
+        )
+
+
+def _decoding(
+    options: transformers.GenerationConfig, of_run: Mapping[str, Any] | None
+) -> DecodingConfig:
+    min_len = options.min_length or 0
+    if options.do_sample:
+        return SamplingConfig(
+            temperature=1.0 if options.temperature is None else options.temperature,
+            top_k=options.top_k or 0,
+            top_p=1.0 if options.top_p is None else options.top_p,
+            num_samples=options.num_return_sequences,
+            min_len=min_len,
+        )
+    if options.num_beams == 1:
+        return GreedyConfig(min_len)
+    scoring = _scoring(options, of_run)
+    return BeamSearchConfig(options.num_beams, options.num_return_sequences, scoring, min_len)
+
+
+def _scoring(options: transformers.GenerationConfig, of_run: Mapping[str, Any] | None) -> Scoring:
+    of_run = of_run and adapter_folder.decoding_from_dict(of_run)
+    scoring = of_run.scoring if isinstance(of_run, BeamSearchConfig) else HuggingFaceScoring()
+    wanted = {name: getattr(options, name) for name in _OF_SCORING}
+    if isinstance(scoring, HuggingFaceScoring):
+        return dataclasses.replace(scoring, **wanted)
+    plain = transformers.GenerationConfig()
+    is_plain = all(value == getattr(plain, name) for name, value in wanted.items())
+    return scoring if is_plain else HuggingFaceScoring(**wanted)
+
+
+def _max_len(options: transformers.GenerationConfig, given: Mapping[str, Any]) -> int:
+    if given.get("max_new_tokens") is not None or given.get("max_length") is None:
+        if options.max_new_tokens is not None:
+            return options.max_new_tokens
+        if options.max_length == transformers.GenerationConfig().max_length:
+            return options.max_length  # Where nobody says more, transformers means new tokens.
+    return options.max_length - 1
