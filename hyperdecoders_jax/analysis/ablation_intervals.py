@@ -1,0 +1,140 @@
+"""A metric and two predictions for each example in; their difference with its interval out.
+
+Paired bootstrap: examples are drawn with replacement, and what is drawn is drawn of both
+predictions, so that examples which are hard for both do not widen the interval.
+
+Source: Koehn 2004, "Statistical significance tests for machine translation evaluation".
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# The fewest of which 2.5 % are one.
+MIN_RESAMPLES = 40
+
+Metric = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, Any]]
+
+
+class Difference(NamedTuple):
+    """A metric under other conditions.
+
+    Attributes:
+      value: of the other predictions.
+      difference: from the value of the model's own.
+      low, high: 95 % interval of the difference, by percentiles; NaN where it is not known.
+    """
+
+    value: float
+    difference: float
+    low: float
+    high: float
+
+
+def paired_bootstrap(
+    metric_fn: Metric,
+    targets: Sequence[Any],
+    own_predictions: Sequence[Any],
+    other_predictions: Sequence[Any],
+    seed: int = 0,
+    num_resamples: int = 1000,
+    max_secs: float = 30.0,
+) -> dict[str, Difference]:
+    """Compares two predictions for the same examples by every number of a metric.
+
+    >>> def accuracy(targets, predictions):
+    ...     return {"accuracy": 100 * np.mean(np.equal(targets, predictions))}
+    >>> paired_bootstrap(accuracy, [1, 0, 1, 1], [1, 0, 1, 0], [0, 0, 1, 0])["accuracy"]
+    Difference(value=50.0, difference=-25.0, low=-75.0, high=0.0)
+
+    Equal predictions differ by exactly 0, and nothing is resampled. Resamples on which the metric
+    fails or is NaN, as some are with one class, do not count; where fewer than `MIN_RESAMPLES` are
+    left, or there is but one example, the interval is NaN.
+
+    Args:
+      metric_fn: SeqIO's: (targets, predictions) → {name: value}. Values that are no numbers, such
+        as texts, are left out.
+      targets: of each example.
+      own_predictions: with the examples' own conditions.
+      other_predictions: with others.
+      seed: of the resamples; equal seeds draw the same examples.
+      num_resamples: at least `MIN_RESAMPLES`.
+      max_secs: after which no resample begins, unless fewer than `MIN_RESAMPLES` were made. Only
+        metrics that take longer depend on the machine's speed.
+
+    Raises:
+      ValueError: there are no examples, lengths differ, or resamples are too few.
+      Exception: what the metric raises for all examples.
+
+    Cost: two calls of the metric for each resample, with as many examples as there are.
+    """
+    lengths = len(targets), len(own_predictions), len(other_predictions)
+    if len(set(lengths)) > 1 or not len(targets):
+        raise ValueError(
+            "Targets, own and other predictions must be one for each example, of one at least; got "
+            "{}, {} and {}.".format(*lengths)
+        )
+    if num_resamples < MIN_RESAMPLES:
+        raise ValueError(
+            f"num_resamples must be at least {MIN_RESAMPLES}, of which 2.5 % are one; got "
+            f"{num_resamples}. Keep the default."
+        )
+    targets, own, other = list(targets), list(own_predictions), list(other_predictions)
+    values = _numbers(metric_fn(targets, other))
+    if all(_is_equal(*pair) for pair in zip(own, other, strict=True)):
+        return {name: Difference(value, 0.0, 0.0, 0.0) for name, value in values.items()}
+    own_values = _numbers(metric_fn(targets, own))
+    differences = {name: [] for name in values if name in own_values}
+
+    rng = np.random.default_rng(seed)
+    end = time.monotonic() + max_secs
+    for number in range(num_resamples if len(targets) > 1 else 0):
+        if number >= MIN_RESAMPLES and time.monotonic() > end:
+            break
+        rows = rng.integers(len(targets), size=len(targets))
+        for name, difference in _difference(metric_fn, targets, own, other, rows).items():
+            if name in differences and np.isfinite(difference):
+                differences[name].append(difference)
+    return {
+        name: Difference(values[name], values[name] - own_values[name], *_interval(found))
+        for name, found in differences.items()
+    }
+
+
+def _difference(metric_fn, targets, own, other, rows) -> dict[str, float]:
+    """Of the examples of these rows; nothing where the metric fails."""
+    targets, own, other = ([values[row] for row in rows] for values in (targets, own, other))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Said once for all examples, not for each resample.
+            before, after = (_numbers(metric_fn(targets, x)) for x in (own, other))
+    except Exception:  # Metrics are users' code: any may fail on what was drawn.
+        return {}
+    return {name: after[name] - before[name] for name in after.keys() & before.keys()}
+
+
+def _interval(differences: list[float]) -> tuple[float, float]:
+    if len(differences) < MIN_RESAMPLES:
+        return float("nan"), float("nan")
+    low, high = np.percentile(differences, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The values that are numbers, some of which SeqIO wraps."""
+    numbers = {}
+    for name, value in metrics.items():
+        try:
+            numbers[name] = float(getattr(value, "value", value))
+        except (TypeError, ValueError):
+            continue
+    return numbers
+
+
+def _is_equal(own: Any, other: Any) -> bool:
+    return np.array_equal(own, other) if isinstance(own, np.ndarray) else bool(own == other)
