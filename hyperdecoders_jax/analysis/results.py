@@ -50,10 +50,11 @@ class Probe:
       features: which vector, a key of `Examples.features`.
       grouping: "label" (within a task), "task" or "output type".
       task: within which the labels are told apart; None for the other groupings.
-      method: "linear probe", "nearest neighbours" (accuracies in [0, 100]) or "silhouette"
-        (in [-1, 1]).
-      score: of the examples held out, mean over folds.
-      low, high: 95 % interval of the score.
+      method: "linear probe", "nearest neighbours" or "silhouette".
+      score: balanced accuracy on examples held out, the mean over groups of the share of each that
+        is told, in [0, 100], so that chance is 100 / groups; or the mean over groups of their
+        examples' silhouettes, in [-1, 1].
+      low, high: 95 % interval of the score, by resampling examples within groups.
       shuffled: the score when the groups are shuffled.
       num_examples: that were used.
     """
@@ -80,7 +81,7 @@ class Ablation:
       metric: its name.
       value: in the metric's unit, [0, 100] as a rule.
       difference: from the value with own conditions.
-      low, high: 95 % interval of the difference, by resampling examples.
+      low, high: 95 % interval of the difference, by resampling examples; NaN where it is unknown.
     """
 
     task: str
@@ -96,11 +97,13 @@ class Ablation:
 class Variance:
     """Where the variance of what a hypernetwork writes for one layer lies; shares of 1.
 
+    All are 0 where it writes the same for all examples.
+
     Attributes:
       side: "encoder" or "decoder".
       layer: its number, from 0.
-      between_tasks: of the means of tasks.
-      between_labels: of the means of labels within a task.
+      between_tasks: of the means of tasks, without the noise of few examples.
+      between_labels: of the means of labels within a task, without that noise.
       within_labels: of examples within a label.
     """
 

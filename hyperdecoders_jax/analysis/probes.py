@@ -1,0 +1,237 @@
+"""Examples and their vectors in; how well a vector tells labels, tasks and output types, out.
+
+Three methods, each beside the same with shuffled groups:
+
+- "linear probe": ridge regression of standardised vectors on the groups, its penalty by the error
+  of training examples left out one at a time.
+- "nearest neighbours": the vote of the `NUM_NEIGHBOURS` nearest by cosine.
+- "silhouette": how much nearer, by cosine, examples are to their own group than to the next one.
+
+Every group counts the same, however large it is: in the regression, in votes, and in scores, which
+are means over groups. Chance is 100 / groups, and about 0 for silhouettes.
+
+Nothing is told that was trained on: examples are held out by folds, and of copies of an input text
+only one, drawn at random, is used.
+
+Mind that a vector that tells tasks also tells output types, as a task has one.
+
+Source: Alain & Bengio 2016 (arXiv:1610.01644), linear probes; Rousseeuw 1987, "Silhouettes".
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import sklearn.linear_model
+import sklearn.metrics
+import sklearn.model_selection
+import sklearn.neighbors
+import sklearn.pipeline
+import sklearn.preprocessing
+import threadpoolctl
+from jaxtyping import Bool, Float, Int
+
+from hyperdecoders_jax.analysis import results
+
+MIN_GROUP_SIZE = 10
+MAX_EXAMPLES = 5_000
+MAX_SILHOUETTES = 2_000
+NUM_FOLDS = 5
+NUM_NEIGHBOURS = 10
+
+_NUM_RESAMPLES = 1000
+# For each training example; vectors are standardised.
+_PENALTIES = 10.0 ** np.arange(-3, 3)
+# What varies by less, in parts of the vectors' size, is float32's rounding.
+_ROUNDING = 1e-5
+
+_Vectors = Float[np.ndarray, "examples dim"]
+_Groups = Int[np.ndarray, "examples"]
+_Folds = sklearn.model_selection.BaseCrossValidator
+# Score, low and high end of its interval, score with shuffled groups.
+_Score = tuple[float, float, float, float]
+
+
+def measure(examples: results.Examples, seed: int = 0) -> list[results.Probe]:
+    """Probes every vector for labels within each task, for tasks and for output types.
+
+    Labels are the targets of tasks whose output type is "class label". Groups of fewer than
+    `MIN_GROUP_SIZE` different inputs are left out; fewer than two groups, or vectors that do not
+    vary, give no row.
+
+    Intervals are bootstrapped over the examples held out, within groups: hits are drawn anew, with
+    half a hit and half a miss more in each group, so that ten hits of ten are not taken for
+    certain; of silhouettes, the examples' values. What other training examples would change is not
+    in them.
+
+    Args:
+      examples: with vectors of any scale.
+      seed: of folds, shuffled groups and resamples.
+
+    Raises:
+      ValueError: vectors are not one for each example, or not finite.
+
+    Cost: uses at most `MAX_EXAMPLES` of a grouping, and for silhouettes `MAX_SILHOUETTES`, or
+      `MIN_GROUP_SIZE` of each group where that is more, drawn at random. A fold takes examples x
+      dim^2 operations; memory is that of some copies of the vectors that are used.
+    """
+    for name, vectors in examples.features.items():
+        _check(name, vectors, examples.ids)
+    tasks, output_types = np.array(examples.tasks), np.array(examples.output_types)
+    rows = np.arange(len(examples))
+    groupings = [
+        ("label", task, rows[(tasks == task) & (output_types == "class label")], examples.targets)
+        for task in sorted(set(examples.tasks))
+    ]
+    groupings += [
+        ("task", None, rows, examples.tasks),
+        ("output type", None, rows, examples.output_types),
+    ]
+    # On a machine that others use, more threads make factorisations of this size slower: 0.1 s
+    # became 15 s.
+    with threadpoolctl.threadpool_limits(1):
+        return [probe for grouping in groupings for probe in _measure(examples, *grouping, seed)]
+
+
+def _check(name: str, vectors: _Vectors, ids: Sequence[str]) -> None:
+    if vectors.ndim != 2 or len(vectors) != len(ids):
+        raise ValueError(
+            f"A feature must be one vector for each of the {len(ids)} examples; {name!r} has the "
+            f"shape {vectors.shape}. Pass [examples, dim]."
+        )
+    is_finite = np.isfinite(vectors).all(axis=1)
+    if not is_finite.all():
+        raise ValueError(
+            f"Features must be finite; {np.sum(~is_finite)} of {len(ids)} vectors of {name!r} are "
+            f"not, the first that of {ids[is_finite.argmin()]!r}. Look for NaN in the checkpoint, "
+            "or compute in float32."
+        )
+
+
+def _measure(
+    examples: results.Examples,
+    grouping: str,
+    task: str | None,
+    rows: Int[np.ndarray, "rows"],
+    group_of: Sequence[str],
+    seed: int,
+) -> Iterator[results.Probe]:
+    rng = np.random.default_rng(seed)
+    rows = _draw_different(rows, examples.inputs, rng)[:MAX_EXAMPLES]
+    sizes = collections.Counter(group_of[row] for row in rows)
+    names = sorted(name for name, size in sizes.items() if size >= MIN_GROUP_SIZE)
+    if len(names) < 2:
+        return
+    numbers = {name: number for number, name in enumerate(names)}
+    rows = np.array([row for row in rows if group_of[row] in numbers])
+    groups = np.array([numbers[group_of[row]] for row in rows])
+    folds = sklearn.model_selection.StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
+    few = _draw_of_each(groups, rng)
+
+    for name, vectors in examples.features.items():
+        x = _scaled(vectors[rows])
+        varying = x[:, _is_varying(x)]
+        if not varying.size:
+            continue
+        for method, count, score in (
+            ("linear probe", len(rows), _accuracy(_tell_linearly, varying, groups, folds, seed)),
+            ("nearest neighbours", len(rows), _accuracy(_tell_by_votes, x, groups, folds, seed)),
+            ("silhouette", len(few), _silhouette(x[few], groups[few], seed)),
+        ):
+            yield results.Probe(name, grouping, task, method, *score, num_examples=count)
+
+
+def _draw_different(
+    rows: Int[np.ndarray, "rows"], inputs: Sequence[str], rng: np.random.Generator
+) -> list[int]:
+    """One row of each text, in random order."""
+    by_text: dict[str, int] = {}
+    for row in rng.permutation(rows):
+        by_text.setdefault(inputs[row], int(row))
+    return list(by_text.values())
+
+
+def _draw_of_each(groups: _Groups, rng: np.random.Generator) -> Int[np.ndarray, "few"]:
+    """Equally many examples of each group, as far as it has them."""
+    sizes = np.bincount(groups)
+    count = max(MAX_SILHOUETTES // len(sizes), MIN_GROUP_SIZE)
+    order = rng.permutation(len(groups))
+    return np.concatenate([order[groups[order] == group][:count] for group in range(len(sizes))])
+
+
+def _scaled(vectors: _Vectors) -> _Vectors:
+    """In float32, whatever the scale was."""
+    return (vectors / (np.abs(vectors).max(initial=0.0) or 1.0)).astype(np.float32)
+
+
+def _is_varying(x: _Vectors) -> Bool[np.ndarray, "dim"]:
+    size = np.linalg.norm(x) / np.sqrt(max(x.size, 1))
+    return x.std(axis=0, dtype=np.float64) > _ROUNDING * size
+
+
+def _accuracy(
+    tell: Callable[[_Vectors, _Groups, _Folds], _Groups],
+    x: _Vectors,
+    groups: _Groups,
+    folds: _Folds,
+    seed: int,
+) -> _Score:
+    """The mean over groups of the share of examples whose group was told, in [0, 100]."""
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(groups)
+    rates, shuffled_rates = (
+        _means((tell(x, labels, folds) == labels).astype(float), labels)
+        for labels in (groups, shuffled)
+    )
+    # Half a hit and half a miss more: the mean of what is drawn moves, the score is not to.
+    sizes = np.bincount(groups)
+    smoothed = (rates * sizes + 0.5) / (sizes + 1)
+    drawn = rng.binomial(sizes, smoothed, (_NUM_RESAMPLES, len(sizes))) / sizes
+    moved = drawn.mean(axis=1) + rates.mean() - smoothed.mean()
+    low, high = np.clip(np.percentile(moved, [2.5, 97.5]), 0, 1)
+    values = (rates.mean(), low, high, shuffled_rates.mean())
+    return tuple(100 * float(value) for value in values)
+
+
+def _tell_linearly(x: _Vectors, groups: _Groups, folds: _Folds) -> _Groups:
+    ridge = sklearn.linear_model.RidgeClassifierCV(
+        alphas=len(groups) * _PENALTIES, class_weight="balanced"
+    )
+    probe = sklearn.pipeline.make_pipeline(sklearn.preprocessing.StandardScaler(), ridge)
+    return sklearn.model_selection.cross_val_predict(probe, x, groups, cv=folds)
+
+
+def _tell_by_votes(x: _Vectors, groups: _Groups, folds: _Folds) -> _Groups:
+    # On unit vectors Euclid's order is that of cosines, and the search for it is faster.
+    probe = sklearn.pipeline.make_pipeline(
+        sklearn.preprocessing.Normalizer(),
+        sklearn.neighbors.KNeighborsClassifier(NUM_NEIGHBOURS, algorithm="brute"),
+    )
+    votes = sklearn.model_selection.cross_val_predict(
+        probe, x, groups, cv=folds, method="predict_proba"
+    )  # [examples, groups]
+    return (votes / np.bincount(groups)).argmax(axis=1)
+
+
+def _silhouette(x: _Vectors, groups: _Groups, seed: int) -> _Score:
+    """The mean over groups of the mean of their examples' silhouettes, in [-1, 1]."""
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(groups)
+    distances = sklearn.metrics.pairwise.cosine_distances(x)
+    values, shuffled_values = (
+        sklearn.metrics.silhouette_samples(distances, labels, metric="precomputed")
+        for labels in (groups, shuffled)
+    )
+    drawn = [
+        rng.choice(of_group, (_NUM_RESAMPLES, len(of_group))).mean(axis=1)
+        for of_group in (values[groups == group] for group in range(groups.max() + 1))
+    ]
+    low, high = np.percentile(np.mean(drawn, axis=0), [2.5, 97.5])
+    score, shuffled_score = _means(values, groups).mean(), _means(shuffled_values, shuffled).mean()
+    return float(score), float(low), float(high), float(shuffled_score)
+
+
+def _means(values: Float[np.ndarray, "examples"], groups: _Groups) -> Float[np.ndarray, "groups"]:
+    return np.bincount(groups, weights=values) / np.bincount(groups)
