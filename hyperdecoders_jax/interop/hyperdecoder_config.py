@@ -9,6 +9,7 @@ Source: transformers, T5Config.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -92,6 +93,20 @@ class HyperdecoderConfig(transformers.T5Config):
     def transformer_config(self) -> TransformerConfig:
         """The model, as this package configures it."""
         return exported_folder.config_from_json(self.to_dict())
+
+    def get_text_config(
+        self, decoder: bool | None = None, encoder: bool | None = None
+    ) -> HyperdecoderConfig:
+        """As of every configuration; the decoder's has as many layers as the decoder.
+
+        transformers makes a cache for the layers that it counts there, and of a T5 it would count
+        the encoder's.
+        """
+        if not decoder or encoder:
+            return self
+        of_decoder = copy.copy(self)
+        of_decoder.num_layers = self.num_decoder_layers
+        return of_decoder
 
     def task_id(self, task: str) -> int:
         """The number of a task, for `task_ids`.
