@@ -152,6 +152,7 @@ function show(data) {
     if (type === "scatter" && num > MAX_ELEMENTS) {
       notes.push(`This browser has no WebGL: about ${count(MAX_ELEMENTS)} of the points are drawn.`);
     }
+    if (chosen !== null && !isOn(chosen)) notes.push("The chosen example is not on this map.");
     element("left-out").textContent = notes.join(" ");
     const title = (n) => ({ text: `${projection} ${n} of ${features} (no unit)`, standoff: 8 });
     return Plotly.react(
@@ -303,7 +304,9 @@ function show(data) {
   systemIsDark.addEventListener("change", () => { nameTheme(); drawAll(); });
   nameTheme();
 
-  fill(element("features"), [...new Set(maps.map((map) => map.features))]);
+  const features = [...new Set(maps.map((map) => map.features))];
+  fill(element("features"), features);
+  if (features.includes("condition")) element("features").value = "condition";
   fill(element("projection"), [...new Set(maps.map((map) => map.projection))]);
   fill(element("colour"), Object.keys(groups));
   fill(element("task"), ["all tasks", ...groups.task.names]);

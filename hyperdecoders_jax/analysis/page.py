@@ -35,7 +35,7 @@ ABLATION_NOTE = (
 )
 PROBE_NOTE = (
     "How well groups can be told apart by each kind of vector, on examples held out, with a 95 % "
-    "interval: accuracies in %, silhouettes from -1 to 1; below it the same with the groups "
+    "interval: accuracies in %, silhouettes from −1 to 1; below it the same with the groups "
     "shuffled, which is what chance gives."
 )
 VARIANCE_NOTE = (
