@@ -220,6 +220,15 @@ def make_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
     )
+    _add_export_arguments(
+        commands.add_parser(
+            "export",
+            help="write a trained model as a folder of Hugging Face, ready to publish",
+            description="Writes config.json, weights, the files of a tokenizer, "
+            "generation_config.json and a model card. A model that nothing adapts is a plain T5; "
+            "others need the classes of hyperdecoders_jax.interop.",
+        )
+    )
     pod = commands.add_parser(
         "pod-commands",
         parents=[pod_commands.parser()],
@@ -339,6 +348,47 @@ def _add_convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
 
 
+def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FOLDER",
+        required=True,
+        help="the model directory of a training run, under T5X, too; or an adapter folder",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FOLDER",
+        required=True,
+        help="where nothing is yet; a README.md and hidden files, as in a clone of the hub's "
+        "repository, may be there and stay",
+    )
+    parser.add_argument(
+        "--format",
+        dest="formats",
+        type=lambda text: text.split(","),
+        default=["flax"],
+        metavar="NAMES",
+        help="of the weights: flax (the default), safetensors for PyTorch, or both with a comma",
+    )
+    parser.add_argument("--step", help="of a run: best (the default), last or a number")
+    parser.add_argument(
+        "--backbone", metavar="PATH", help="of adapters: the T5 that they adapt, if it was moved"
+    )
+    parser.add_argument(
+        "--fold",
+        action=argparse.BooleanOptionalAction,
+        help="make gates a part of the kernels that they scale (default: if they are the same for "
+        "all examples and all that adapts the T5)",
+    )
+    parser.add_argument(
+        "--task", metavar="NAME", help="whose gates to fold, where each task has its own"
+    )
+    parser.add_argument(
+        "--dtype", default="float32", help="of the weights: float32 (the default) or bfloat16"
+    )
+    parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
+
+
 def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vocabulary",
@@ -424,6 +474,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if args.command == "convert":
         return _guarded(lambda: convert(args), is_traceback_shown=args.traceback)
+    if args.command == "export":
+        return _guarded(lambda: export(args), is_traceback_shown=args.traceback)
     if args.command == "tasks":
         return _guarded(lambda: show_tasks(args), is_traceback_shown=args.traceback)
     return _guarded(lambda: run(args, gin_flags), is_traceback_shown=args.traceback)
@@ -864,7 +916,7 @@ def task_modules() -> list[str]:
     return [f"{TASKS_PACKAGE}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
 
 
-# ---------------------------------------------------------------- convert, tasks
+# ---------------------------------------------------------------- convert, export, tasks
 
 
 def convert(args: argparse.Namespace) -> int:
@@ -877,6 +929,14 @@ def convert(args: argparse.Namespace) -> int:
     return _call(
         "hyperdecoders_jax.convert", "convert", **options, gin_files=gin_files, search_paths=folders
     )
+
+
+def export(args: argparse.Namespace) -> int:
+    """Exports a trained model as the flags say."""
+    options = {name: x for name, x in vars(args).items() if name not in ("command", "traceback")}
+    for name in ("checkpoint", "output", "backbone"):
+        options[name] = at_home(options[name])
+    return _call("hyperdecoders_jax.export", "export", **options)
 
 
 def show_tasks(args: argparse.Namespace) -> int:

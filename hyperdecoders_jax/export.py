@@ -1,0 +1,251 @@
+"""Exports: a trained model in, a folder that Hugging Face's libraries load out.
+
+    hyperdecoders export --checkpoint=my_run --output=my_model
+    hyperdecoders export --checkpoint=my_run --output=my_t5 --fold --task=rte --format=safetensors
+
+A T5 that nothing adapts becomes one of Hugging Face's own, which needs no code of ours; so does one
+whose gates are the same for all examples, for kernels can hold them. Anything else is a
+`hyperdecoder`; see `interop.exported_folder`. Beside the weights are the files of a tokenizer, the
+way of decoding and a model card. What is written is whole, or nothing is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hyperdecoders_jax import cli, convert, nearest, package_files
+
+if TYPE_CHECKING:
+    from etils import epath
+
+    from hyperdecoders_jax.interop.adapter_folder import Description
+    from hyperdecoders_jax.modeling.config import TransformerConfig
+    from hyperdecoders_jax.trained_model import TrainedModel
+
+GENERATION_FILE = "generation_config.json"
+
+
+def export(
+    checkpoint: str,
+    output: str,
+    *,
+    formats: Sequence[str] = ("flax",),
+    step: str | None = None,
+    backbone: str | None = None,
+    fold: bool | None = None,
+    task: str | None = None,
+    dtype: str = "float32",
+) -> int:
+    """Writes a trained model for Hugging Face and says what it is now; returns the exit code.
+
+    Args:
+      checkpoint: model directory of a run, adapter folder, or exported folder.
+      output: folder that is not there yet, is empty, or holds nothing but what its user has made
+        for Hugging Face: a README.md, which stays, and hidden files, such as those of git.
+      formats: of the weights, "flax", "safetensors" or both.
+      step: of a run: "best", "last" or a number; None: best.
+      backbone: of an adapter folder; None: where its run had it.
+      fold: whether kernels become what gates make of them; None: if a plain T5 comes of it, and no
+        task must be named.
+      task: whose gates are folded, where they depend on the task.
+      dtype: "float32" or "bfloat16".
+
+    Raises:
+      ValueError, FileNotFoundError: the model is not all there, damaged, or has no such form.
+        Nothing was written.
+    """
+    # Files are converted on the host; the accelerator may be another process's.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    from hyperdecoders_jax import trained_model
+    from hyperdecoders_jax.interop import (
+        conversion,
+        exported_folder,
+        model_card,
+        tokenizer_files,
+    )
+
+    known = exported_folder.FORMATS
+    unknown = [name for name in formats if name not in known]
+    if unknown:
+        raise cli.UsageError(
+            f"--format must be one or several of {known}, with commas; got {unknown[0]!r}."
+            f"{nearest.hint(unknown[0], known)} Leave it out for flax."
+        )
+    if task is not None and not fold:
+        raise cli.UsageError(
+            f"--task must go with --fold, and names the task whose gates are folded; got "
+            f"--task={task} alone. Leave it out, or add --fold."
+        )
+    place = conversion.to_place(output if "://" in output else os.path.realpath(output))
+    check_output(place)
+    checkpoint = package_files.resolve(checkpoint)
+    trained = trained_model.read(checkpoint, step, backbone)
+    # As its run predicts with them, be it with a T5 in bfloat16; then all in one type.
+    weights = dataclasses.replace(trained.weights, arrays=trained.arrays)
+    if fold or (fold is None and _are_gates_alone(weights.config)):
+        weights = conversion.fold_gates(weights, task)
+    weights = conversion.cast(weights, dtype)
+    description = dataclasses.replace(
+        trained.description,
+        model=weights.config,
+        vocabulary=tokenizer_files.with_own_sentinels(trained.description.vocabulary),
+        backbone=None,
+    )
+    card = model_card.Export(
+        name=place.name,
+        description=description,
+        formats=formats,
+        trained=trained.description.model,
+        folded_task=task,
+        num_parameters=sum(math.prod(x.shape) for x in weights.arrays.values()),
+        num_frozen=_num_frozen(trained),
+        **_about_training(checkpoint, trained.description),
+    )
+    with filled(place) as folder:
+        exported_folder.write_weights(folder, description, weights.arrays, formats)
+        max_len = description.task_feature_lengths["inputs"]
+        tokenizer_files.write(folder, description.vocabulary, max_len)
+        options = json.dumps(generation_config(description), indent=2)
+        (folder / GENERATION_FILE).write_text(options + "\n")
+        if not (place / model_card.FILE).exists():
+            (folder / model_card.FILE).write_text(model_card.render(card))
+    print(f"Read {checkpoint}, step {description.step}.")
+    print(convert.report(weights, {}, {}))
+    print(f"Wrote {_kind(description.model)} at {output}.")
+    return 0
+
+
+def _are_gates_alone(config: TransformerConfig) -> bool:
+    """Whether gates that are the same for all examples are all that adapts the T5."""
+    from hyperdecoders_jax.interop import exported_folder
+
+    grids = [grid for grid in (config.encoder_hypergrid, config.decoder_hypergrid) if grid]
+    without = dataclasses.replace(config, encoder_hypergrid=None, decoder_hypergrid=None)
+    are_shared = all(grid.condition_read is None for grid in grids)
+    return bool(grids) and are_shared and exported_folder.is_plain(without)
+
+
+def _kind(config: TransformerConfig) -> str:
+    from hyperdecoders_jax.interop import exported_folder
+
+    if exported_folder.is_plain(config):
+        return "a plain T5, for FlaxT5ForConditionalGeneration and T5ForConditionalGeneration,"
+    return (
+        "a Hyperdecoder, for FlaxHyperdecoderForConditionalGeneration and "
+        "HyperdecoderForConditionalGeneration of hyperdecoders_jax.interop,"
+    )
+
+
+# ---------------------------------------------------------------- what is known of the training
+
+
+def _num_frozen(trained: TrainedModel) -> int | None:
+    if trained.description.backbone is None:
+        return None
+    frozen = [x for path, x in trained.weights.arrays.items() if path not in trained.own]
+    return sum(math.prod(x.shape) for x in frozen)
+
+
+def _about_training(checkpoint: str, description: Description) -> dict[str, Any]:
+    """Fields of a `model_card.Export` that the files of a run tell."""
+    from hyperdecoders_jax import configuration
+    from hyperdecoders_jax.training import metric_lines, trainer
+
+    saved = os.path.join(checkpoint, cli.SAVED_CONFIG)
+    if not configuration.is_file(saved):
+        return {"backbone": description.backbone and description.backbone.source}
+    text = configuration.read([saved], (), configuration.search_path())
+    macros = {name: x for name, (x, _) in text.macro_values.items() if isinstance(x, str)}
+    return {
+        "backbone": macros.get("INITIAL_CHECKPOINT_PATH"),
+        "mixture": macros.get("MIXTURE_OR_TASK_NAME"),
+        "metrics": metric_lines.evaluated(
+            os.path.join(checkpoint, trainer.METRICS_FILE), description.step
+        ),
+    }
+
+
+def generation_config(description: Description) -> dict[str, Any]:
+    """The fields of `generation_config.json`: how the run's predictions were made.
+
+    T5X's scores of a beam search have no field; a `hyperdecoder` has them in its `config.json`.
+    """
+    from hyperdecoders_jax import types
+    from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFaceScoring
+    from hyperdecoders_jax.decoding.sampling import SamplingConfig
+
+    decoding = description.decoding
+    options = {
+        "decoder_start_token_id": types.DECODER_START_ID,
+        "eos_token_id": types.EOS_ID,
+        "pad_token_id": types.PAD_ID,
+        "max_new_tokens": description.task_feature_lengths["targets"],
+        # Theirs counts the start token and leaves out EOS, which is the same number.
+        "min_length": decoding.min_len,
+    }
+    if isinstance(decoding, SamplingConfig):
+        options["do_sample"] = True
+        options |= {name: getattr(decoding, name) for name in ("temperature", "top_k", "top_p")}
+        options["num_return_sequences"] = decoding.num_samples
+    if isinstance(decoding, BeamSearchConfig):
+        options |= {"num_beams": decoding.num_beams, "num_return_sequences": decoding.num_return}
+        if isinstance(decoding.scoring, HuggingFaceScoring):
+            options["length_penalty"] = decoding.scoring.length_penalty
+            options["early_stopping"] = decoding.scoring.early_stopping
+    return options
+
+
+# ---------------------------------------------------------------- what is written
+
+
+def check_output(place: epath.Path) -> None:
+    """Checks that nothing of the user's would be overwritten.
+
+    Raises:
+      UsageError: there is something at the place that an export would not leave as it is.
+    """
+    if _is_of_a_user(place):
+        return
+    convert.check_free(place, "--output")
+
+
+def _is_of_a_user(place: epath.Path) -> bool:
+    """Whether a folder holds nothing but a README.md, or hidden files, or both."""
+    from hyperdecoders_jax.interop import model_card
+
+    names = [file.name for file in place.iterdir()] if place.is_dir() else []
+    return bool(names) and all(name == model_card.FILE or name.startswith(".") for name in names)
+
+
+@contextlib.contextmanager
+def filled(place: epath.Path) -> Iterator[epath.Path]:
+    """A new folder to write to, which becomes `place`, or whose files join a user's there.
+
+    Raises:
+      OSError: it cannot be written; see `convert.whole`.
+    """
+    from hyperdecoders_jax.interop import hugging_face
+
+    if not _is_of_a_user(place):
+        with convert.whole(place) as folder:
+            folder.mkdir()
+            yield folder
+        return
+    with convert.whole(place.parent / f".{place.name}-{os.getpid()}") as folder:
+        folder.mkdir()
+        yield folder
+        # Nothing takes a folder without its config.json for a model.
+        for file in sorted(folder.iterdir(), key=lambda x: x.name == hugging_face.CONFIG_FILE):
+            file.rename(place / file.name)
+    (place.parent / f".{place.name}-{os.getpid()}").rmdir()
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(["export", *sys.argv[1:]]))
