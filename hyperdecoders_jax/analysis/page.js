@@ -226,7 +226,7 @@ function show(data) {
     element("chosen").textContent = `Example ${data.ids[i]}`;
     element("example").replaceChildren(...facts(i));
     element("agreement").textContent =
-      `Of its ${others.length} nearest neighbours by condition, ${same("task")} are of the same ` +
+      `Of its ${others.length} nearest neighbours by ${data.neighbours_by}, ${same("task")} are of the same ` +
       `task, ${same("label")} have the same label, ${same("output type")} the same output type:`;
     element("neighbours").replaceChildren(...others.map(card));
     draw();

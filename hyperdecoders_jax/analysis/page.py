@@ -54,6 +54,7 @@ def write(
     variances: Sequence[Variance],
     title: str,
     captions: Sequence[str] = (),
+    neighbours_by: str = "condition",
 ) -> None:
     """Writes the page; the same analysis gives the same bytes.
 
@@ -67,6 +68,7 @@ def write(
       variances: likewise.
       title: of the page, plain text.
       captions: paragraphs below the title, plain text: the model, the data, how many examples.
+      neighbours_by: the vectors that make them neighbours.
 
     Raises:
       ImportError: plotly is not installed.
@@ -88,7 +90,8 @@ def write(
         input_chars=INPUT_CHARS,
         answer_chars=ANSWER_CHARS,
         sections="".join(_section(name, *section) for name, section in sections.items()),
-        data=_pack(_data(examples, maps, neighbours, variances)),
+        neighbours_by=html.escape(neighbours_by),
+        data=_pack(_data(examples, maps, neighbours, variances, neighbours_by)),
         plotly=_plotly_js(),
         style=(folder / "page.css").read_text("utf-8"),
         script=(folder / "page.js").read_text("utf-8"),
@@ -128,7 +131,7 @@ def _plotly_js() -> str:
     return offline.get_plotlyjs()
 
 
-def _data(examples, maps, neighbours, variances) -> dict[str, Any]:
+def _data(examples, maps, neighbours, variances, neighbours_by) -> dict[str, Any]:
     """What page.js reads."""
     by_side = {variance.side: [] for variance in variances}
     for variance in variances:
@@ -149,6 +152,7 @@ def _data(examples, maps, neighbours, variances) -> dict[str, Any]:
             for (features, projection), positions in maps.items()
         ],
         "k": neighbours.shape[1],
+        "neighbours_by": neighbours_by,
         "neighbours": _base64(neighbours.astype("<i4")),
         "shares": [{"name": name, "colour": colour} for name, colour in _shares()],
         "variances": {

@@ -298,6 +298,7 @@ def test_hover_shows_an_example_and_a_click_its_neighbours(browser, small_page):
         assert text in shown.find("#tip").text
     shown.point(trace=1, number=2).click().perform()
     shown.wait("return neighbours.children.length === 3")
+    assert "3 nearest neighbours by condition" in shown.find("#agreement").text
     expected = maps.neighbours(make_examples().features["condition"], k=3)[7]
     found = [button.text for button in browser.find_elements("css selector", "#neighbours strong")]
     assert [text.split(" · ")[0] for text in found] == [f"{ATTACK}{row}" for row in expected]
