@@ -11,7 +11,7 @@ from hyperdecoders_jax import cli, preparation
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.interop import adapter_folder, backbone, conversion, t5x_checkpoint
 from hyperdecoders_jax.modeling.config import AdapterConfig
-from hyperdecoders_jax.training import partitioning, trainable
+from hyperdecoders_jax.training import metric_lines, partitioning, trainable
 from tests import test_train
 from tests.training import tiny
 
@@ -70,6 +70,25 @@ def theirs(ours, tmp_path_factory):
     text = "\n".join([*lines, THEIR_BINDINGS]).replace(str(ours), str(folder))
     (folder / cli.SAVED_CONFIG).write_text(text)
     return folder
+
+
+def test_it_is_exported_as_a_run_of_our_own(ours, theirs, tmp_path):
+    metric_lines.append(ours / "metrics.jsonl", 2, "eval", {"task": "demo_topic", "accuracy": 25.0})
+    for model_dir, name in ((ours, "ours"), (theirs, "theirs")):
+        flags = [f"--checkpoint={model_dir}", f"--output={tmp_path / name}"]
+        assert cli.main(["export", *flags]) == 0
+    files = {name: sorted(path.name for path in (tmp_path / name).iterdir()) for name in
+             ("ours", "theirs")}  # fmt: skip
+    assert files["ours"] == files["theirs"]
+    for name in files["ours"]:
+        one, other = ((tmp_path / run / name).read_bytes() for run in ("ours", "theirs"))
+        assert one == other or name == "README.md", name
+    card = (tmp_path / "ours/README.md").read_text()
+    assert "Training began with `t5.safetensors`." in card
+    assert "Trained on `demo_topic`. Tasks, in their order: `demo_topic`." in card
+    assert "at step 2, which is exported here:" in card
+    assert "| demo_topic | accuracy | 25.00 |" in card
+    assert "of them are those of the T5 that was adapted, unchanged." in card
 
 
 def test_it_predicts_as_a_run_of_our_own_with_these_parameters(ours, theirs, tmp_path, capsys):
