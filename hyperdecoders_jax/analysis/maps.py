@@ -19,7 +19,7 @@ PROJECTIONS = ("PCA", "t-SNE")
 # t-SNE reads this many principal components, as its authors advise.
 NUM_COMPONENTS = 50
 
-# Four features take less than three minutes of one core then, 4 ms an example and feature.
+# Four features take about three minutes of one core then, 5 ms an example and feature.
 MAX_TSNE_EXAMPLES = 10_000
 
 
