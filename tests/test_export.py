@@ -23,6 +23,7 @@ from hyperdecoders_jax.interop import (
     adapter_folder,
     arrays,
     conversion,
+    generation_options,
     names,
 )
 from hyperdecoders_jax.model import Model
@@ -239,6 +240,8 @@ def test_generation_is_that_of_the_run(decoding, options):
     always = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
     expected = {**always, "max_new_tokens": 5, **options}
     assert {name: getattr(found, name) for name in expected} == expected
+    of_run = adapter_folder.decoding_to_dict(decoding)
+    assert generation_options.read(found, {}, of_run) == (decoding, 5)
 
 
 def test_lengths_and_decoding_come_back_with_a_plain_t5(plain):
