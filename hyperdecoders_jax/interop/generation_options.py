@@ -29,7 +29,8 @@ _READ = (
 )
 _OF_SCORING = ("length_penalty", "early_stopping")
 # They change no token.
-_WITHOUT_EFFECT = ("use_cache", "return_dict_in_generate", "transformers_version")
+_ABOUT_ITSELF = ("transformers_version", "_from_model_config")
+_WITHOUT_EFFECT = ("use_cache", "return_dict_in_generate", *_ABOUT_ITSELF)
 # They may say what is so anyway.
 _FIXED = {
     "pad_token_id": types.PAD_ID,

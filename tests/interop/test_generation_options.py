@@ -10,6 +10,7 @@ from hyperdecoders_jax.decoding.beam_search import (
 )
 from hyperdecoders_jax.decoding.decode import GreedyConfig, SamplingConfig
 from hyperdecoders_jax.interop import adapter_folder, generation_options
+from hyperdecoders_jax.interop.hyperdecoder_config import HyperdecoderConfig
 
 OURS = HuggingFaceScoring
 
@@ -41,6 +42,11 @@ OURS = HuggingFaceScoring
 def test_options_mean_what_they_mean_to_transformers(options, expected):
     for defaults, given in ((GenerationConfig(**options), {}), (GenerationConfig(), options)):
         assert generation_options.read(defaults, given)[0] == expected
+
+
+def test_a_model_without_generation_options_has_transformers_own():
+    defaults = GenerationConfig.from_model_config(HyperdecoderConfig())
+    assert generation_options.read(defaults, {"num_beams": 2}) == (BeamSearchConfig(2), 20)
 
 
 @pytest.mark.parametrize(
