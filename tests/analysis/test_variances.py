@@ -100,12 +100,24 @@ def test_where_all_get_the_same_there_are_no_shares(value):
     np.testing.assert_array_equal(shares_of(same, tasks, labels), 0)
 
 
-def test_long_vectors_keep_their_shares_when_folded():
-    parameters, tasks, labels = construct((1.0, 0.7, 0.5), 8, 3, 4, dim=1111)
-    whole, folded = (
-        shares_of(parameters.astype(np.float32), tasks, labels, max_dim=max_dim)
-        for max_dim in (1111, 300)
-    )
+def in_the_last_entries(tasks):
+    return np.pad(tasks[..., -211:], ((0, 0), (0, 0), (900, 0)))
+
+
+def with_opposite_entries(tasks):
+    opposite = tasks.copy()
+    opposite[..., 300:600] = -tasks[..., :300]
+    opposite[..., 600:] = 0
+    return opposite
+
+
+@pytest.mark.parametrize("place", [lambda tasks: tasks, in_the_last_entries, with_opposite_entries])
+def test_long_vectors_keep_their_shares_when_folded(place):
+    between, tasks, labels = construct((1.0, 0.0, 0.0), 8, 3, 4, dim=1111)
+    within, *_ = construct((0.0, 0.5, 0.5), 8, 3, 4, dim=1111, seed=1)
+    parameters = (place(between) + within).astype(np.float32)
+    whole = shares_of(parameters, tasks, labels, max_dim=1111)
+    folded = shares_of(parameters, tasks, labels, max_dim=300)
     assert np.any(whole != folded)
     np.testing.assert_allclose(folded, whole, atol=0.03)
 
