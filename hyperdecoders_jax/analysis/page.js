@@ -11,7 +11,7 @@ const count = (number) => number.toLocaleString("en");
 
 const MARKS = { circle: "●", diamond: "◆", "triangle-up": "▲", square: "■", x: "✖\uFE0E" };
 const NUM_FOUND = 20;
-// Without WebGL every point is an element of the page; this many stay responsive.
+// Without WebGL every point is an element of the page; so many stay responsive.
 const MAX_ELEMENTS = 3000;
 const isTouch = matchMedia("(pointer: coarse)").matches;
 const isNarrow = matchMedia("(max-width: 60rem)");
@@ -56,16 +56,17 @@ function show(data) {
       .join("\n").toLowerCase(),
   );
   const hidden = new Set();
-  let plotted = []; // of each trace, the examples of its points
+  let plotted = []; // the examples of the points of the map
   let chosen = null;
 
   function groupOf(name, i) {
     return groups[name].names[groups[name].codes[i]];
   }
 
-  // A scattered choice of examples, the same whenever it is made.
-  const isDrawn = (i) =>
-    type === "scattergl" || num <= MAX_ELEMENTS || (i * 0.6180339887) % 1 < MAX_ELEMENTS / num;
+  // Scattered, the same at every visit: no group hides the others by being drawn last.
+  const scattered = (i) => (i * 0.6180339887) % 1;
+  const order = [...data.ids.keys()].sort((a, b) => scattered(a) - scattered(b));
+  if (type === "scatter") order.splice(MAX_ELEMENTS);
 
   function colours() {
     const body = getComputedStyle(document.body);
@@ -131,14 +132,18 @@ function show(data) {
       ...points(rows, { size, symbol: "circle-open", color: ink, line: { width } }),
       hoverinfo: "skip",
     });
-    plotted = shown.map((group) => (hidden.has(group.name) ? [] : group.rows.filter(isDrawn)));
-    const traces = shown.map(({ look }, g) =>
-      points(plotted[g], {
-        color: data.colours[look % data.colours.length],
-        symbol: data.shapes[Math.floor(look / data.colours.length)],
+    const lookOf = new Map();
+    shown.forEach(({ name, rows, look }) => {
+      if (!hidden.has(name)) rows.forEach((i) => lookOf.set(i, look));
+    });
+    plotted = order.filter((i) => lookOf.has(i));
+    const traces = [
+      points(plotted, {
+        color: plotted.map((i) => data.colours[lookOf.get(i) % data.colours.length]),
+        symbol: plotted.map((i) => data.shapes[Math.floor(lookOf.get(i) / data.colours.length)]),
         size: num > 5000 ? 5 : 8, opacity: 0.8,
       }),
-    );
+    ];
     const isOn = (i) => !Number.isNaN(map.x[i]);
     if (chosen !== null) {
       traces.push(rings(nearest(chosen).filter(isOn), 12, 1.5), rings([chosen].filter(isOn), 18, 3));
@@ -243,7 +248,7 @@ function show(data) {
   }
 
   function hover({ points, event }) {
-    const i = plotted[points[0].curveNumber]?.[points[0].pointNumber];
+    const i = points[0].curveNumber === 0 ? plotted[points[0].pointNumber] : undefined;
     if (i === undefined || isTouch) return;
     const tip = element("tip");
     const list = make("dl");
@@ -326,7 +331,7 @@ function show(data) {
     plot.on("plotly_hover", hover);
     plot.on("plotly_unhover", () => (element("tip").hidden = true));
     plot.on("plotly_click", ({ points }) => {
-      const i = plotted[points[0].curveNumber]?.[points[0].pointNumber];
+      const i = points[0].curveNumber === 0 ? plotted[points[0].pointNumber] : undefined;
       if (i === undefined) return;
       element("tip").hidden = true;
       choose(i);

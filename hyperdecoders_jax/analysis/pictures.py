@@ -14,6 +14,8 @@ from hyperdecoders_jax.analysis.results import Ablation, Examples, Probe, Varian
 
 DOTS_PER_INCH = 150
 NAME_CHARS = 50
+LEGEND_MARK = 7
+NUM_ROUNDS = 8
 SHUFFLED_COLOUR = "#000000"
 
 
@@ -78,28 +80,33 @@ def _draw_maps(picture: Any, maps: Mapping[tuple[str, str], Any], name: str, mem
     place = {group: shown.index(group) if group in shown else len(shown) - 1 for group in members}
     looks = np.array([place[group] for group in members])
     shapes = list(groups.SHAPES)
+    area = 14 if len(members) < 2000 else 4
     for (vectors, projection), positions in maps.items():
         axis = axes[projections.index(projection), features.index(vectors)]
-        for look, group in enumerate(shown):
-            axis.scatter(
-                *positions[looks == look].T,
-                s=14 if len(members) < 2000 else 4,
-                color=groups.COLOURS[look % len(groups.COLOURS)],
-                marker=shapes[look // len(groups.COLOURS)],
-                linewidths=0,
-                alpha=0.8,
-                label=plain(group),
-            )
+        # In rounds, so that no group hides the others by being drawn last.
+        for part in np.array_split(np.random.default_rng(0).permutation(len(looks)), NUM_ROUNDS):
+            handles = [
+                axis.scatter(
+                    *positions[part[looks[part] == look]].T,
+                    s=area,
+                    color=groups.COLOURS[look % len(groups.COLOURS)],
+                    marker=shapes[look // len(groups.COLOURS)],
+                    linewidths=0,
+                    alpha=0.8,
+                )
+                for look in range(len(shown))
+            ]
         num_shown = int(np.isfinite(positions).all(axis=1).sum())
         axis.set_title(f"{vectors}, {num_shown:,} examples")
         axis.set(xlabel=f"{projection} 1 (no unit)", ylabel=f"{projection} 2 (no unit)")
         axis.set_aspect("equal", adjustable="datalim")
     legend = picture.legend(
-        *axes[0, 0].get_legend_handles_labels(),
+        handles,
+        [plain(group) for group in shown],
         loc="outside lower center",
         ncols=max(1, 2 * len(features)) if max(map(len, shown)) < 20 else len(features),
         title=name,
-        markerscale=2,
+        markerscale=LEGEND_MARK / area**0.5,
     )
     for handle in legend.legend_handles:
         handle.set_alpha(1)
