@@ -117,6 +117,12 @@ COMMANDS = {
         "runs/embedded/infer.gin",
         "predict for a mixture's split, or for texts of a file or of standard input",
     ),
+    "analyze": Command(
+        "hyperdecoders_jax.analyze",
+        "analyze",
+        "runs/embedded/analyze.gin",
+        "measure and picture what adapts a trained model's examples",
+    ),
     "params": Command(
         "hyperdecoders_jax.params",
         "report",
@@ -154,7 +160,9 @@ def make_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         _add_run_arguments(run)
-        if name != "params":
+        if name == "analyze":
+            _add_analyze_arguments(run)
+        elif name != "params":
             run.add_argument(
                 "--runner",
                 choices=RUNNERS,
@@ -292,6 +300,20 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="join the other processes as the cluster tells (TPU pods, Slurm)",
     )
     _add_data_arguments(parser)
+
+
+def _add_analyze_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FOLDER",
+        required=True,
+        help="the model directory of a training run, under T5X, too; or an exported folder",
+    )
+    parser.add_argument("--output", metavar="FOLDER", required=True, help="where files are written")
+    parser.add_argument("--mixture", metavar="NAME", help="or task (default: the run's)")
+    parser.add_argument(
+        "--num_examples", type=int, metavar="N", help="of each task, from the beginning"
+    )
 
 
 def _add_own_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -541,7 +563,7 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     if args.command == "params":
         gin_files = with_run_file(gin_files, run_file, search_paths)
         return count_parameters(args, gin_files, bindings, search_paths)
-    is_t5x = args.runner == "t5x"
+    is_t5x = getattr(args, "runner", None) == "t5x"
     if is_t5x:
         run_file = f"runs/t5x/{args.command}.gin"
         check_t5x(args)
@@ -574,7 +596,11 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     call = gin.get_configurable(function)
     if is_t5x:
         return _call(T5X_LAUNCHER, "run", call)
-    options = {"input_path": args.input} if args.command == "infer" else {}
+    options = {}
+    if args.command == "infer":
+        options = {"input_path": args.input}
+    elif args.command == "analyze":
+        options = {"output_dir": at_home(args.output)}
     return call(config_text=text, **options) or 0
 
 
@@ -619,8 +645,11 @@ def what_is_given(
     args.model_dir, args.vocabulary = at_home(args.model_dir), at_home(args.vocabulary)
     search_paths = [at_home(part) for item in args.gin_search_paths for part in item.split(",")]
     gin_files, start = [at_home(file) for file in args.gin_file], []
+    if args.command == "analyze":
+        start = analyze_bindings(args)
     if getattr(args, "init", None) is not None:
-        gin_files, start = [INIT_FILE, *gin_files], start_bindings(args)
+        gin_files = [INIT_FILE, *gin_files]
+        start += start_bindings(args)
     gin_files = gin_files or [_saved_config(args)]
     gin_files, bindings = add_own_data(args, gin_files, search_paths)
     bindings += start
@@ -634,6 +663,15 @@ def what_is_given(
     if args.vocabulary is not None:
         bindings.append(f"VOCABULARY = {args.vocabulary!r}")
     return gin_files, bindings, search_paths
+
+
+def analyze_bindings(args: argparse.Namespace) -> list[str]:
+    """What the flags of analyze set; finds out what --checkpoint holds."""
+    folder = at_home(args.checkpoint)
+    is_run = os.path.exists(os.path.join(folder, SAVED_CONFIG)) or "://" in folder
+    args.model_dir, args.init = (folder, None) if is_run else (None, folder)
+    given = {"MIXTURE_OR_TASK_NAME": args.mixture, "EVAL_EXAMPLES": args.num_examples}
+    return [f"{name} = {value!r}" for name, value in given.items() if value is not None]
 
 
 def start_bindings(args: argparse.Namespace) -> list[str]:

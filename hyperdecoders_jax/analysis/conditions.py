@@ -51,6 +51,7 @@ class Reading:
     Attributes:
       pooled: the mean of the encoder's states.
       conditions: of all that is adapted by one.
+      inputs: the same as networks and factors read it, behind the MLP that pooled states may pass.
       hidden: what the heads of a hypernetwork read, by the key of its parameters.
       written: what a hypernetwork or a grid wrote, flat, by the same keys.
       delta_norms: by stack, what adapters and gates change of a layer's output: its norm, in parts
@@ -59,6 +60,7 @@ class Reading:
 
     pooled: Float[Array, "batch emb"]
     conditions: Conditions
+    inputs: Conditions
     hidden: Mapping[str, Float[Array, "batch layers hidden"]]
     written: Mapping[str, Float[Array, "batch layers dim"]]
     delta_norms: Mapping[str, Float[Array, "batch layers"]]
@@ -141,9 +143,11 @@ class _Reader:
         self._pooled = None
         # By the names of `Reading`; a list has an array for each layer.
         self._conditions: dict[str, Array | list[Array]] = {}
+        self._inputs: dict[str, Array] = {}
         self._hidden: dict[str, Array] = {}
         self._written: dict[str, Array | list[Array]] = {}
         self._delta_norms: dict[str, list[Array]] = {}
+        self._last_input: Array | None = None  # [batch, cond]
         self._last_hidden: Array | None = None  # [layers, batch, hidden]
         self._is_plain_run = False
 
@@ -153,9 +157,11 @@ class _Reader:
                 key: jnp.stack(x, axis=1) if isinstance(x, list) else x for key, x in found.items()
             }
 
+        conditions = join(self._conditions)
         return Reading(
             pooled=self._pooled,
-            conditions=join(self._conditions),
+            conditions=conditions,
+            inputs={**conditions, **self._inputs},
             hidden=self._hidden,
             written=join(self._written),
             delta_norms=join(self._delta_norms),
@@ -174,6 +180,8 @@ class _Reader:
             places_last = jnp.moveaxis(joint, 0, 2)
             self._last_hidden = places_last.reshape(*places_last.shape[:2], -1)
             return joint
+        elif isinstance(module, adapter_sources.Generated) and method == "write":
+            self._last_input = args[0]
         elif method != "__call__":
             return call()
         elif isinstance(module, hypernetwork.Heads):
@@ -209,6 +217,8 @@ class _Reader:
             read = task_rows.take(table, rows, axis=0)
             if hidden.shape[1] == table.shape[0]:  # It wrote for each task once.
                 hidden = task_rows.take(hidden, rows, axis=1)
+        else:
+            self._inputs[module.name] = self._last_input
         self._conditions[module.name] = read
         self._hidden[module.name] = hidden.swapaxes(0, 1)
         leaves = [x.reshape(*x.shape[:2], -1) for x in jax.tree.leaves(adapters)]

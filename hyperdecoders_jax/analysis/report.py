@@ -1,0 +1,128 @@
+"""A study in; its files out: numbers as JSON, a page to look at, pictures, and a text to read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+
+from hyperdecoders_jax import text_table, whole_file
+from hyperdecoders_jax.analysis import ablations, maps, page, pictures, results, study
+
+RESULTS_FILE = "results.json"
+PAGE_FILE = "page.html"
+PICTURES_FOLDER = "pictures"
+
+
+def write(output_dir: epath.PathLike, found: study.Study, title: str) -> None:
+    """Writes `results.json`, `page.html` and the pictures into a folder that exists.
+
+    Args:
+      output_dir: of the study; its table is there already.
+      found: by the study.
+      title: of the page.
+    """
+    folder = epath.Path(output_dir)
+    whole_file.write(folder / RESULTS_FILE, json.dumps(_to_dict(found), indent=1) + "\n")
+    of_maps = maps.make(found.examples)
+    key = "condition" if "condition" in found.examples.features else "pooled"
+    neighbours = maps.neighbours(found.examples.features[key])
+    tables = (found.probes, found.ablations, found.variances)
+    (folder / PICTURES_FOLDER).mkdir(exist_ok=True)
+    pictures.write(folder / PICTURES_FOLDER, found.examples, of_maps, *tables)
+    page.write(
+        folder / PAGE_FILE, found.examples, of_maps, neighbours, *tables, title, captions(found)
+    )
+
+
+def captions(found: study.Study) -> list[str]:
+    """What a reader of the page must know of what is shown."""
+    lines = [
+        f"{len(found.examples):,} examples of {len(set(found.examples.tasks))} tasks, at step "
+        f"{found.step}."
+    ]
+    if found.readers:
+        lines.append(f"What reads a condition: {', '.join(found.readers)}.")
+    else:
+        lines.append("Nothing of this model reads a condition: all examples are adapted alike.")
+    return lines
+
+
+def text(found: study.Study) -> str:
+    """The tables as text."""
+    parts = captions(found)
+    if found.ablations:
+        parts.append(
+            "Metrics with own conditions, and what others change (95 % interval)\n"
+            + _ablation_table(found.ablations)
+        )
+    if found.probes:
+        parts.append(
+            "What vectors tell, and tell of shuffled groups\n" + _probe_table(found.probes)
+        )
+    if found.variances:
+        parts.append(
+            "Where what is written for a layer varies\n" + _variance_table(found.variances)
+        )
+    return "\n\n".join(parts)
+
+
+def _ablation_table(rows: Sequence[results.Ablation]) -> str:
+    """A line for each metric of a task, a column for each condition."""
+    kinds = list(dict.fromkeys(row.condition for row in rows))
+    of_metric: dict[tuple[str, str], dict[str, results.Ablation]] = {}
+    for row in rows:
+        of_metric.setdefault((row.task, row.metric), {})[row.condition] = row
+    lines = [("task", "metric", *kinds)]
+    for (task, metric), found in of_metric.items():
+        own = f"{found[ablations.OWN].value:.1f}"
+        lines.append((task, metric, own, *(_change(found.get(kind)) for kind in kinds[1:])))
+    return text_table.align(lines)
+
+
+def _change(row: results.Ablation | None) -> str:
+    if row is None:
+        return "-"
+    interval = "" if math.isnan(row.low) else f" [{row.low:+.1f}, {row.high:+.1f}]"
+    return f"{row.difference:+.1f}{interval}"
+
+
+def _probe_table(rows: Sequence[results.Probe]) -> str:
+    lines = [("groups", "vector", "method", "score", "95 % interval", "shuffled", "examples")]
+    for row in rows:
+        digits = 2 if row.method == "silhouette" else 1
+        lines.append(
+            (
+                f"{row.grouping} ({row.task})" if row.task else row.grouping,
+                row.features,
+                row.method,
+                f"{row.score:.{digits}f}",
+                f"{row.low:.{digits}f} to {row.high:.{digits}f}",
+                f"{row.shuffled:.{digits}f}",
+                f"{row.num_examples:,}",
+            )
+        )
+    return text_table.align(lines)
+
+
+def _variance_table(rows: Sequence[results.Variance]) -> str:
+    lines = [("written by", "layer", "between tasks", "between labels", "within labels")]
+    for row in rows:
+        shares = (row.between_tasks, row.between_labels, row.within_labels)
+        lines.append((row.side, str(row.layer), *(f"{share:.1%}" for share in shares)))
+    return text_table.align(lines)
+
+
+def _to_dict(found: study.Study) -> dict[str, Any]:
+    """All but the examples, which are in the table."""
+    tables = {"probes": found.probes, "ablations": found.ablations, "variances": found.variances}
+    return {
+        "step": found.step,
+        "num_examples": len(found.examples),
+        "readers": list(found.readers),
+        **{name: [dataclasses.asdict(row) for row in rows] for name, rows in tables.items()},
+    }

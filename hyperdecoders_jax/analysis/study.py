@@ -1,0 +1,334 @@
+"""A trained model and the examples of tasks in; all that an analysis finds out.
+
+Each task is predicted with its examples' own conditions, then read batch by batch, each batch into
+the table and into sums; what probes and pictures need of an example stays in memory, a few thousand
+numbers. Then every task is predicted again under each ablation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jaxtyping import Array, Float
+
+from hyperdecoders_jax.analysis import (
+    ablation_intervals,
+    ablations,
+    conditions,
+    output_types,
+    probes,
+    results,
+    table,
+    variances,
+)
+from hyperdecoders_jax.decoding import decode
+from hyperdecoders_jax.evaluation import evaluator
+from hyperdecoders_jax.model import BACKBONE_KEYS, Model
+from hyperdecoders_jax.modeling.config import AdapterConfig, TransformerConfig
+from hyperdecoders_jax.training import partitioning
+from hyperdecoders_jax.types import Batch, Params
+
+TABLE_FILE = "examples.parquet"
+# Numbers that stand for what is written for a layer, and for all layers.
+SKETCH_DIM = 4096
+FEATURE_DIM = 512
+# For the intervals of one task under one ablation.
+_RESAMPLING_SECS = 10.0
+# Whose condition is an example's, where several read one.
+_READERS = ("decoder_adapters", "decoder_hypergrid", "encoder_adapters", "encoder_hypergrid")
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What was found.
+
+    Attributes:
+      examples: with their vectors.
+      probes, ablations, variances: the tables.
+      readers: keys of the parameters that read a condition.
+      step: of the checkpoint.
+    """
+
+    examples: results.Examples
+    probes: Sequence[results.Probe]
+    ablations: Sequence[results.Ablation]
+    variances: Sequence[results.Variance]
+    readers: Sequence[str]
+    step: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A trained model that is studied.
+
+    Attributes:
+      model: with as many tasks as it was trained on.
+      params: all of them, on the devices.
+      partitioner: that placed them.
+      step: of the checkpoint.
+      max_len: most tokens of a prediction, EOS included.
+      generation: of tasks whose texts are decoded otherwise: (most tokens, beams).
+      seed: of sampling and shuffling.
+    """
+
+    model: Model
+    params: Params
+    partitioner: partitioning.Partitioner
+    step: int
+    max_len: int
+    generation: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+
+
+def run(
+    subject: Subject, tasks: evaluator.Evaluator, output_dir: epath.PathLike, batch_size: int
+) -> Study:
+    """Studies a model on all examples of `tasks`; writes the table.
+
+    Args:
+      subject: the model.
+      tasks: what is evaluated, in batches of `batch_size`.
+      output_dir: gets `TABLE_FILE`.
+      batch_size: examples of one step.
+    """
+    predictor = Predictor(subject, batch_size)
+    own = list(tasks.results(predictor.bind({}, [])))
+    reader = _Reader(subject)
+    folder = epath.Path(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    with table.Writer(folder / TABLE_FILE) as writer:
+        for result in own:
+            reader.read(result, batch_size, writer)
+    examples, own_conditions = reader.examples(), reader.conditions()
+    compared = []
+    for kind in ablations.KINDS:
+        if kind == ablations.ACROSS and len(own) == 1:
+            continue
+        ablated = own
+        if kind != ablations.OWN:
+            given = ablations.replace(kind, own_conditions, examples.tasks, subject.seed)
+            ablated = tasks.results(predictor.bind(given, examples.tasks))
+        for before, after in zip(own, ablated, strict=True):
+            compared += _compare(kind, before, after, subject.seed)
+    return Study(
+        examples,
+        probes.measure(examples, subject.seed),
+        compared,
+        reader.variances.shares(),
+        conditions.readers(subject.model.config),
+        subject.step,
+    )
+
+
+def _compare(
+    kind: str, own: evaluator.TaskResult, ablated: evaluator.TaskResult, seed: int
+) -> list[results.Ablation]:
+    """What each metric of a task loses."""
+    (targets, before), (_, after) = own.postprocessed(), ablated.postprocessed()
+    task = own.examples.task
+    differences: dict[str, ablation_intervals.Difference] = {}
+    for metric_fn in task.predict_metric_fns:
+        differences |= ablation_intervals.paired_bootstrap(
+            metric_fn, targets, before, after, seed, max_secs=_RESAMPLING_SECS
+        )
+    rows = []
+    for name, value in ablated.metrics.items():
+        difference = value - own.metrics[name]
+        interval = (math.nan, math.nan)
+        if name in differences:
+            interval = (differences[name].low, differences[name].high)
+        rows.append(results.Ablation(task.name, kind, name, value, difference, *interval))
+    return rows
+
+
+class Predictor:
+    """Predict functions of a model, each for other conditions.
+
+    Conditions are arguments of one program for each way of decoding: nothing is compiled again for
+    the next ablation.
+    """
+
+    def __init__(self, subject: Subject, batch_size: int):
+        self._subject = subject
+        self._batch_size = batch_size
+        self._compiled = functools.cache(self._compile)
+
+    def _compile(self, decoding: decode.DecodingConfig, max_len: int) -> Callable[..., Any]:
+        model = dataclasses.replace(self._subject.model, decoding=decoding)
+
+        def predict(params, batch, sample_rng, given):
+            with conditions.given(given):
+                return model.predict(params, batch, sample_rng, max_len=max_len)
+
+        return jax.jit(predict)
+
+    def bind(
+        self, of_all: Mapping[str, Float[np.ndarray, "examples *rest"]], tasks: Sequence[str]
+    ) -> evaluator.PredictFn:
+        """A function for the batches of an evaluator, each task's from its first example on.
+
+        Args:
+          of_all: conditions of the examples of all tasks; without a key, examples have their own.
+          tasks: of each example.
+        """
+        subject, size = self._subject, self._batch_size
+        # Examples of each task that no batch had yet.
+        left = {task: np.flatnonzero(np.array(tasks) == task) for task in tasks}
+        first = {task: rows[0] for task, rows in left.items()}
+        calls = iter(range(1 << 62))
+
+        def predict_fn(batch: Batch, task_name: str) -> Any:
+            decoding, max_len = subject.model.decoding, subject.max_len
+            if task_name in subject.generation:
+                max_len, num_beams = subject.generation[task_name]
+                decoding = decode.with_num_beams(decoding, num_beams)
+            given = {}
+            if of_all:
+                rows, left[task_name] = left[task_name][:size], left[task_name][size:]
+                # Rows that fill a batch up repeat the task's first example.
+                rows = np.pad(rows, (0, size - len(rows)), constant_values=first[task_name])
+                given = {key: x[rows] for key, x in of_all.items()}
+            batch, given = subject.partitioner.put_batch((batch, given))
+            sample_rng = jax.random.fold_in(jax.random.key(subject.seed), next(calls))
+            predict = self._compiled(decoding, max_len)
+            return jax.device_get(predict(subject.params, batch, sample_rng, given))
+
+        return predict_fn
+
+
+class _Reader:
+    """Reads batches into the table, into sums, and into what is kept of every example."""
+
+    def __init__(self, subject: Subject):
+        self._subject = subject
+        self._plain = Model(_without_adaptation(subject.model.config))
+        self._program = jax.jit(self._read)
+        self._rows: dict[str, list[Any]] = {}
+        self._features: dict[str, list[np.ndarray]] = {}
+        self._conditions: dict[str, list[np.ndarray]] = {}
+        self.variances = variances.Variances()
+
+    def _read(self, params: Params, batch: Batch) -> tuple[conditions.Reading, dict[str, Array]]:
+        reading = conditions.read(self._subject.model, params, batch)
+        sketches = {key: sketch(x, SKETCH_DIM) for key, x in reading.written.items()}
+        features = {"pooled": reading.pooled}
+        if sketches:
+            main = next(key for key in _READERS if key in reading.inputs)
+            read = reading.inputs[main]
+            features["condition"] = read.reshape(len(read), -1)
+            flat = [x.reshape(len(x), -1) for x in sketches.values()]
+            features["parameters"] = sketch(jnp.concatenate(flat, axis=1), FEATURE_DIM)
+        backbone = {key: params[key] for key in BACKBONE_KEYS}
+        features["backbone"] = conditions.pool(self._plain, backbone, batch)
+        return reading.replace(written=sketches), features
+
+    def read(self, result: evaluator.TaskResult, batch_size: int, writer: table.Writer) -> None:
+        """Adds the examples of one task."""
+        predicted, task = result.predictions, result.examples.task.name
+        texts = {
+            "input": [p.input for p in predicted],
+            "target": [p.target for p in predicted],
+            "prediction": [p.prediction for p in predicted],
+        }
+        output_type = output_types.infer(texts["input"], texts["target"])
+        of_task = {
+            "id": [f"{task}-{i}" for i in range(len(predicted))],
+            "task": [task] * len(predicted),
+            **texts,
+            "log_likelihood": [p.log_likelihood for p in predicted],
+            "is_correct": [_is_same(*pair) for pair in zip(*result.postprocessed(), strict=True)],
+            "output_type": [output_type] * len(predicted),
+        }
+        for name, values in of_task.items():
+            self._rows.setdefault(name, []).extend(values)
+        start = 0
+        for item in result.examples.batches(batch_size):
+            rows = slice(start, start + int(item.is_real.sum()))
+            start = rows.stop
+            placed = self._subject.partitioner.put_batch(item.batch)
+            reading, features = jax.device_get(self._program(self._subject.params, placed))
+            reading, features = jax.tree.map(
+                lambda x, n=rows.stop - rows.start: x[:n], (reading, features)
+            )
+            self._keep(reading, features, {name: x[rows] for name, x in of_task.items()}, writer)
+
+    def _keep(self, reading, features, columns, writer) -> None:
+        for kept, found in (
+            (self._features, features),
+            (self._conditions, reading.conditions),
+        ):
+            for key, x in found.items():
+                kept.setdefault(key, []).append(np.asarray(x, np.float32))
+        is_label = columns["output_type"][0] == "class label"
+        labels = columns["target"] if is_label else [""] * len(columns["target"])
+        for key, x in reading.written.items():
+            self.variances.update(
+                key, np.asarray(x, np.float32).swapaxes(0, 1), columns["task"], labels
+            )
+        vectors = {"pooled": features["pooled"], "backbone": features["backbone"]}
+        vectors |= {f"condition/{key}": x for key, x in reading.conditions.items()}
+        vectors |= {f"input/{key}": x for key, x in reading.inputs.items()}
+        vectors |= {f"hidden/{key}": x for key, x in reading.hidden.items()}
+        vectors |= {f"delta_norm/{side}": x for side, x in reading.delta_norms.items()}
+        vectors = {name: np.asarray(x, np.float32) for name, x in vectors.items()}
+        writer.write({**columns, **vectors})
+
+    def examples(self) -> results.Examples:
+        rows = self._rows
+        return results.Examples(
+            ids=rows["id"],
+            tasks=rows["task"],
+            inputs=rows["input"],
+            targets=rows["target"],
+            predictions=rows["prediction"],
+            is_correct=np.array(rows["is_correct"]),
+            output_types=rows["output_type"],
+            features={name: np.concatenate(x) for name, x in self._features.items()},
+        )
+
+    def conditions(self) -> dict[str, np.ndarray]:
+        return {key: np.concatenate(x) for key, x in self._conditions.items()}
+
+
+def sketch(x: Float[Array, "*lead dim"], size: int) -> Float[Array, "*lead size"]:
+    """Fewer numbers with the same lengths and angles, on average: a sum of parts of random signs.
+
+    What has no more than `size` numbers is left as it is.
+
+    Source: Weinberger et al. 2009 (arXiv:0902.2206), with the hash `i % size`.
+    """
+    dim = x.shape[-1]
+    if dim <= size:
+        return x
+    signs = jax.random.rademacher(jax.random.key(0), (dim,), x.dtype)
+    padding = [(0, 0)] * (x.ndim - 1) + [(0, -dim % size)]
+    parts = jnp.pad(x * signs, padding).reshape(*x.shape[:-1], -1, size)
+    return parts.sum(axis=-2)
+
+
+def _without_adaptation(config: TransformerConfig) -> TransformerConfig:
+    plain = AdapterConfig()
+    return dataclasses.replace(
+        config,
+        encoder_adapter=plain,
+        decoder_adapter=plain,
+        encoder_hypergrid=None,
+        decoder_hypergrid=None,
+    )
+
+
+def _is_same(target: Any, prediction: Any) -> bool:
+    """Whether a postprocessed prediction is the target, or one of the answers that it lists."""
+    if isinstance(target, Mapping):
+        target = target.get("answers", target)
+    if isinstance(target, list | tuple) and not isinstance(prediction, list | tuple):
+        return any(_is_same(answer, prediction) for answer in target)
+    return bool(np.all(target == prediction))

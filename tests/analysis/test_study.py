@@ -1,0 +1,116 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import seqio
+
+from hyperdecoders_jax import model as model_lib
+from hyperdecoders_jax.analysis import study, table
+from hyperdecoders_jax.evaluation import evaluator
+from hyperdecoders_jax.training import partitioning
+from tests import tiny
+from tests.data.conftest import _make_task
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+NUM_IDS = seqio.ByteVocabulary().vocab_size
+LETTERS = "abcdefgh"
+
+
+def letters(targets, predictions):
+    """How many letters of the targets stand where they should, which no two conditions share."""
+    pairs = zip(targets, predictions, strict=True)
+    return {"letters": 100 * np.mean([len(set(a) & set(b)) for a, b in pairs])}
+
+
+def make_tasks():
+    tasks = [
+        _make_task(name, targets=targets, splits=("validation",), metric_fns=[letters])
+        for name, targets in (("first", list(LETTERS)), ("second", ["yes", "no", "yes"]))
+    ]
+    mixture = seqio.Mixture("both", tasks, default_rate=1)
+    lengths = {"inputs": 8, "targets": 4}
+    return evaluator.Evaluator(mixture, ["first", "second"], lengths, batch_size=4)
+
+
+@functools.cache
+def run(source, tmp_path):
+    config = tiny.make_config("none", source, vocab_size=NUM_IDS, num_decoder_layers=2)
+    model = model_lib.Model(config)
+    params = tiny.make_params(model, scale=1.0)
+    partitioner = partitioning.make_partitioner()
+    subject = study.Subject(model, params, partitioner, step=7, max_len=4)
+    return subject, study.run(subject, make_tasks(), tmp_path / source, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("studies")
+
+
+def test_own_conditions_are_a_plain_evaluation(folder):
+    subject, found = run("generated", folder)
+    predict = jax.jit(functools.partial(subject.model.predict, max_len=4))
+    plain = make_tasks().evaluate(lambda batch, task: predict(subject.params, batch), 7)
+    own = {row.task: {row.metric: row.value} for row in found.ablations if row.condition == "own"}
+    assert own == plain
+    assert all(row.difference == 0 for row in found.ablations if row.condition == "own")
+
+
+def test_what_examples_are_given_counts(folder):
+    subject, _ = run("generated", folder)
+    predictor, tasks = study.Predictor(subject, 4), make_tasks()
+    names = ["first"] * 8 + ["second"] * 3
+    rng = np.random.default_rng(0)
+    given = {"decoder_adapters": rng.normal(scale=9, size=(11, 8)).astype(np.float32)}
+    found = tasks.predict(predictor.bind(given, names))
+    # Batches of other sizes hold other examples beside each; what fills them up does not matter.
+    tasks = make_tasks()
+    tasks._batch_size = 5
+    again = tasks.predict(study.Predictor(subject, 5).bind(given, names))
+    assert [[p.prediction for p in found[name]] for name in found] == [
+        [p.prediction for p in again[name]] for name in again
+    ]
+    own = make_tasks().predict(predictor.bind({}, []))
+    assert [p.prediction for p in own["first"]] != [p.prediction for p in found["first"]]
+
+
+def test_a_model_that_adapts_all_alike_loses_nothing(folder):
+    _, found = run("manual", folder)
+    assert not found.readers
+    assert not found.variances
+    kinds = {row.condition for row in found.ablations}
+    assert len(kinds) == 6
+    assert all(row.difference == row.low == row.high == 0 for row in found.ablations)
+    assert set(found.examples.features) == {"pooled", "backbone"}
+
+
+def test_the_table_has_a_row_for_each_example(folder):
+    _, found = run("generated", folder)
+    rows = table.read(folder / "generated" / study.TABLE_FILE)
+    assert list(rows["id"]) == list(found.examples.ids)
+    assert rows["id"][-1] == "second-2"
+    assert list(rows["target"]) == [*LETTERS, "yes", "no", "yes"]
+    assert rows["pooled"].shape == (11, 8)
+    assert rows["hidden/decoder_adapters"].shape == (11, 2, 11)
+    assert rows["delta_norm/decoder"].shape == (11, 2)
+    np.testing.assert_array_equal(rows["condition/decoder_adapters"], rows["pooled"])
+    np.testing.assert_array_equal(rows["pooled"], found.examples.features["pooled"])
+
+
+def test_sketches_keep_products_on_average():
+    x = jax.random.normal(jax.random.key(1), (2, 3, 5000))
+    found = study.sketch(x, 1000)
+    assert found.shape == (2, 3, 1000)
+    expected = jnp.einsum("abi,cdi->abcd", x, x) / 5000
+    products = jnp.einsum("abi,cdi->abcd", found, found) / 5000
+    np.testing.assert_allclose(products, expected, atol=0.15)
+    np.testing.assert_array_equal(study.sketch(x, 5000), x)
+
+
+def test_an_answer_is_right_if_it_is_one_of_several():
+    assert study._is_same({"answers": ["one", "two"]}, "two")
+    assert study._is_same([1.0, 2.0], [1.0, 2.0])
+    assert not study._is_same("one", "two")
