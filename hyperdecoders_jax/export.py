@@ -108,17 +108,20 @@ def export(
         num_frozen=_num_frozen(trained),
         **_about_training(checkpoint, trained.description),
     )
+    is_card_theirs = (place / model_card.FILE).exists()
     with filled(place) as folder:
         exported_folder.write_weights(folder, description, weights.arrays, formats)
         max_len = description.task_feature_lengths["inputs"]
         tokenizer_files.write(folder, description.vocabulary, max_len)
         options = json.dumps(generation_config(description), indent=2)
         (folder / GENERATION_FILE).write_text(options + "\n")
-        if not (place / model_card.FILE).exists():
+        if not is_card_theirs:
             (folder / model_card.FILE).write_text(model_card.render(card))
     print(f"Read {checkpoint}, step {description.step}.")
     print(convert.report(weights, {}, {}))
-    print(f"Wrote {_kind(description.model)} at {output}.")
+    if is_card_theirs:
+        print(f"Left {model_card.FILE} as it was.")
+    print(f"Wrote {_kind(description.model, formats)}: {output}")
     return 0
 
 
@@ -132,15 +135,15 @@ def _are_gates_alone(config: TransformerConfig) -> bool:
     return bool(grids) and are_shared and exported_folder.is_plain(without)
 
 
-def _kind(config: TransformerConfig) -> str:
+def _kind(config: TransformerConfig, formats: Sequence[str]) -> str:
     from hyperdecoders_jax.interop import exported_folder
 
+    name, where = "Hyperdecoder", " of hyperdecoders_jax.interop"
     if exported_folder.is_plain(config):
-        return "a plain T5, for FlaxT5ForConditionalGeneration and T5ForConditionalGeneration,"
-    return (
-        "a Hyperdecoder, for FlaxHyperdecoderForConditionalGeneration and "
-        "HyperdecoderForConditionalGeneration of hyperdecoders_jax.interop,"
-    )
+        name, where = "plain T5", " of transformers"
+    prefixes = {"flax": "Flax", "safetensors": ""}
+    classes = [f"{prefixes[x]}{name.split()[-1]}ForConditionalGeneration" for x in formats]
+    return f"a {name} for {' and '.join(classes)}{where}"
 
 
 # ---------------------------------------------------------------- what is known of the training

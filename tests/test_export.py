@@ -90,7 +90,7 @@ def test_adapted_models_come_back_as_they_were(tmp_path, capsys):
     assert names_in(tmp_path / "new/out") == sorted([*FILES, "model.safetensors"])
     out = capsys.readouterr().out
     assert f"Read {source}, step 11.\nloaded" in out
-    assert "Wrote a Hyperdecoder, for FlaxHyperdecoderForConditionalGeneration and" in out
+    assert "a Hyperdecoder for FlaxHyperdecoderForConditionalGeneration and HyperdecoderFor" in out
     before, after = (text_model.load(folder) for folder in (source, tmp_path / "new/out"))
     assert after.model == before.model
     for path, x in names.flatten(before.params).items():
@@ -262,7 +262,7 @@ def test_the_card_runs_as_written(tmp_path, capsys, monkeypatch):
     assert isinstance(text, str)
 
 
-def test_what_a_user_has_in_a_clone_stays(plain, tmp_path):
+def test_what_a_user_has_in_a_clone_stays(plain, tmp_path, capsys):
     source, _ = plain
     out = tmp_path / "out"
     (out / ".git").mkdir(parents=True)
@@ -270,6 +270,7 @@ def test_what_a_user_has_in_a_clone_stays(plain, tmp_path):
     (out / ".gitattributes").write_text("*.msgpack filter=lfs")
     (out / "README.md").write_text("My own words.")
     assert run_export(source, out) == 0
+    assert "Left README.md as it was.\nWrote a plain T5 for FlaxT5For" in capsys.readouterr().out
     assert names_in(out) == sorted([".git", ".gitattributes", *FILES])
     assert (out / "README.md").read_text() == "My own words."
     assert (out / ".git/config").read_text() == "[core]"

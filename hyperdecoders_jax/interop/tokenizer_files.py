@@ -13,7 +13,8 @@ is. So are those of `tokenizer.json`, except that the library
 - takes `</s>`, `<pad>` and `<unk>` in a text for those tokens, where training reads letters;
 - puts the marks of a letter into Unicode's order, where training leaves them in the text's;
 - may lose a mark or a joiner that stands directly behind a space other than the common one;
-- may differ in texts with a NUL, and where two ways to cut a text are equally likely.
+- may differ in texts with a NUL or a ▁ of their own, and where two ways to cut a text are equally
+  likely.
 Decoding leaves unknown tokens out, where training writes ⁇, and may lose the space before a
 sentinel. `T5Tokenizer` of transformers 5 makes another tokenizer of the files: use `AutoTokenizer`.
 
