@@ -75,9 +75,9 @@ def test_paths_of_flags_may_begin_at_home(monkeypatch, tmp_path, capsys):
         (["--step=3", "--input=b"], "got --input=b --step=3. Give both"),
         (["--checkpoint=a", "--input=b", "--model_dir=c"], "as it was trained; got --model_dir."),
         (["--checkpoint=a", "--input=b", "--gin.A=3", "--init=c"], "got --init, --gin.A. Leave"),
-        (["--checkpoint=/nowhere/a", "--input=README.md"], "there is nothing at /nowhere/a"),
+        (["--checkpoint=/nowhere/a", f"--input={__file__}"], "there is nothing at /nowhere/a"),
         (["--checkpoint=a", "--input=/nowhere/b"], "--input must be a file that can be read"),
-        (["--init=/nowhere/a", "--input=README.md"], "there is nothing at /nowhere/a"),
+        (["--init=/nowhere/a", f"--input={__file__}"], "there is nothing at /nowhere/a"),
     ],
 )
 def test_lines_need_a_model_and_no_configuration(capsys, flags, message):
