@@ -52,7 +52,8 @@ def test_a_gin_flag_without_a_value_is_told(capsys):
 @pytest.mark.parametrize("command", ["tasks", "doctor", "gin-path"])
 def test_a_gin_flag_of_a_command_without_configuration_is_told(capsys, command):
     assert cli.main([command, "--gin.TRAIN_STEPS=3"]) == 2
-    message = f"Gin flags belong to train, eval, infer, params; {command} got --gin.TRAIN_STEPS."
+    commands = "train, eval, infer, analyze, params"
+    message = f"Gin flags belong to {commands}; {command} got --gin.TRAIN_STEPS."
     assert message in capsys.readouterr().err
 
 
