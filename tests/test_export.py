@@ -84,6 +84,7 @@ def names_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_adapted_models_come_back_as_they_were(tmp_path, capsys):
     source = write_trained(tmp_path / "trained", "manual", "task", **SHARED_GATES)
     assert run_export(source, tmp_path / "new/out", "--format=flax,safetensors") == 0
@@ -154,6 +155,7 @@ def our_logits(source, input_ids):
     return jax.jit(loaded.model.logits)(loaded.params, batch)
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_a_plain_t5_needs_no_code_of_ours(plain, tmp_path):
     source, out = plain
     config = json.loads((out / "config.json").read_text())
