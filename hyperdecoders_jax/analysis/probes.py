@@ -43,7 +43,7 @@ NUM_NEIGHBOURS = 10
 
 _NUM_RESAMPLES = 1000
 # For each training example; vectors are standardised.
-_PENALTIES = 10.0 ** np.arange(-3, 3)
+_PENALTIES = 10.0 ** np.arange(-3, 2)
 # What varies by less, in parts of the vectors' size, is float32's rounding.
 _ROUNDING = 1e-5
 
@@ -163,7 +163,8 @@ def _draw_of_each(groups: _Groups, rng: np.random.Generator) -> Int[np.ndarray, 
 
 def _scaled(vectors: _Vectors) -> _Vectors:
     """In float32, whatever the scale was."""
-    return (vectors / (np.abs(vectors).max(initial=0.0) or 1.0)).astype(np.float32)
+    vectors = vectors.astype(np.float64)
+    return (vectors / (np.abs(vectors).max(initial=0) or 1)).astype(np.float32)
 
 
 def _is_varying(x: _Vectors) -> Bool[np.ndarray, "dim"]:

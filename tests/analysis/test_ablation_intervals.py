@@ -87,7 +87,7 @@ def test_intervals_cover_the_true_difference_as_often_as_they_say():
     covered = 0
     for seed in range(50):
         found = ablation_intervals.paired_bootstrap(
-            metrics.accuracy, *draw(seed, 100), seed, num_resamples=200
+            metrics.accuracy, *draw(seed, 100), seed, num_resamples=100
         )["accuracy"]
         covered += found.low <= -24 <= found.high
     assert 44 <= covered <= 50

@@ -59,15 +59,15 @@ def test_all_of_few_hits_are_no_certainty():
 
 
 def test_intervals_of_random_labels_cover_chance_as_often_as_they_say():
-    seeds = range(24)
+    seeds = range(15)
     covered = dict.fromkeys(("linear probe", "nearest neighbours"), 0)
     for seed in seeds:
         examples = make_examples(*draw(seed, 90, groups=2))
         found = by_method(probes.measure(examples, seed), "label", task="rte")
         for method in covered:
             covered[method] += found[method].low <= 50 <= found[method].high
-    # Folds share examples, which costs some of the 23 expected.
-    assert min(covered.values()) >= 19
+    # Folds share examples, which costs some of the 14 expected.
+    assert min(covered.values()) >= 12
 
 
 def test_tasks_are_told_where_labels_are_not():
@@ -100,7 +100,8 @@ def test_a_rare_group_that_overlaps_is_told_half_the_time():
     labels = ["rare" if rare else "frequent" for rare in is_rare]
     found = by_method(probes.measure(make_examples(vectors, labels)), "label", task="rte")
     # Without regard to frequencies nearly all would be called frequent: 50.
-    assert found["linear probe"].score > 80
+    for method in ("linear probe", "nearest neighbours"):
+        assert found[method].score > 75
 
 
 def test_copies_of_a_text_are_never_trained_on_and_told():
