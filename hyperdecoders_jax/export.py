@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from hyperdecoders_jax.modeling.config import TransformerConfig
     from hyperdecoders_jax.trained_model import TrainedModel
 
-GENERATION_FILE = "generation_config.json"
-
 
 def export(
     checkpoint: str,
@@ -114,7 +112,7 @@ def export(
         max_len = description.task_feature_lengths["inputs"]
         tokenizer_files.write(folder, description.vocabulary, max_len)
         options = json.dumps(generation_config(description), indent=2)
-        (folder / GENERATION_FILE).write_text(options + "\n")
+        (folder / trained_model.GENERATION_FILE).write_text(options + "\n")
         if not is_card_theirs:
             (folder / model_card.FILE).write_text(model_card.render(card))
     print(f"Read {checkpoint}, step {description.step}.")
