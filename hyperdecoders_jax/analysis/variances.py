@@ -9,21 +9,21 @@ variance within the groups makes it, and is taken off the variance of the means;
 size the shares are those called omega squared.
 
 Source: Hays 1963, "Statistics for psychologists" (omega squared); Chan, Golub & LeVeque 1983,
-"Algorithms for computing the sample variance" (merging of groups); Charikar, Chen & Farach-Colton
-2002, "Finding frequent items in data streams" (sketches).
+"Algorithms for computing the sample variance" (merging of groups).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 from hyperdecoders_jax.analysis import results
 
-MAX_GROUPS = 2000
+MAX_BYTES = 2 * 10**9
 
 # Of what is less, in parts of the vectors' size, nothing but float32's rounding is known.
 _ROUNDING = 1e-5
@@ -55,20 +55,11 @@ class Variances:
     >>> round(share.between_labels, 2), round(share.within_labels, 2)
     (0.81, 0.19)
 
-    Args:
-      max_dim: longer vectors are folded to this length: their entries, with random signs, are
-        added up. Squared distances stay right on average, to a few percent for one vector.
-      seed: of the signs.
-
-    Cost: layers x min(dim, max_dim) x 8 bytes for each group, whatever the number of examples: 0.4
-      MB with 24 layers and the default.
+    Cost: layers x dim x 8 bytes for each group, `MAX_BYTES` at most, whatever the number of
+      examples. Project vectors of millions first: sums of random signs keep squared distances.
     """
 
-    def __init__(self, max_dim: int = 2048, seed: int = 0):
-        self._max_dim = max_dim
-        self._seed = seed
-        self._shapes: dict[str, tuple[int, int]] = {}
-        self._signs: dict[int, Float[np.ndarray, "dim"]] = {}
+    def __init__(self):
         # side → (task, label) → group
         self._groups: dict[str, dict[tuple[str, str], _Group]] = {}
 
@@ -88,7 +79,7 @@ class Variances:
           labels: of each example within its task; one and the same where targets are no labels.
 
         Raises:
-          ValueError: shapes do not fit, values are not finite, or labels are too many.
+          ValueError: shapes do not fit, values are not finite, or groups take too much memory.
         """
         parameters = np.asarray(parameters)
         if parameters.ndim != 3 or not parameters.shape[1] == len(tasks) == len(labels):
@@ -97,46 +88,40 @@ class Variances:
                 f"batch; got the shape {parameters.shape}, {len(tasks)} tasks and {len(labels)} "
                 "labels."
             )
-        layers, _, dim = parameters.shape
-        shape = self._shapes.setdefault(side, (layers, dim))
-        if shape != (layers, dim):
-            raise ValueError(
-                f"All batches of a side must have the same layers and dim; {side!r} began with "
-                f"{shape} and got {(layers, dim)}. Use a name for each kind of parameters."
-            )
-        vectors = np.stack([self._folded(layer) for layer in parameters])
-        if not np.isfinite(vectors).all():
+        if not np.isfinite(parameters).all():
             raise ValueError(
                 f"Parameters must be finite; a batch of {side!r} with tasks {sorted(set(tasks))} "
                 "is not. Look for NaN in the checkpoint, or compute in float32."
             )
         groups = self._groups.setdefault(side, {})
         names = list(zip(tasks, labels, strict=True))
+        self._check_fits(side, parameters.shape[::2], {*groups, *names})
         for name in dict.fromkeys(names):
-            found = vectors[:, [other == name for other in names]]
+            rows = [other == name for other in names]
+            found = parameters[:, rows].astype(np.float64)
             mean = found.mean(axis=1)
             squares = np.sum((found - mean[:, None]) ** 2, axis=(1, 2))
             group = _Group(found.shape[1], mean, squares)
             groups[name] = groups[name].merge(group) if name in groups else group
-        if len(groups) > MAX_GROUPS:
-            raise ValueError(
-                f"A mean is kept of each label of each task, of {MAX_GROUPS} at most; {side!r} has "
-                f"{len(groups)}, the last of {names[-1]}. Give one label to all examples of a task "
-                "whose targets are no labels."
-            )
 
-    def _folded(self, layer: Float[np.ndarray, "batch dim"]) -> Float[np.ndarray, "batch dim"]:
-        batch, dim = layer.shape
-        if dim <= self._max_dim:
-            return layer.astype(np.float64)
-        if dim not in self._signs:
-            rng = np.random.default_rng(self._seed)
-            self._signs[dim] = rng.choice(np.array([-1, 1], np.float32), dim)
-        signed = layer * self._signs[dim]
-        whole = dim - dim % self._max_dim
-        folded = signed[:, :whole].reshape(batch, -1, self._max_dim).sum(axis=1, dtype=np.float64)
-        folded[:, : dim - whole] += signed[:, whole:]
-        return folded
+    def _check_fits(
+        self, side: str, shape: tuple[int, int], names: Collection[tuple[str, str]]
+    ) -> None:
+        for group in self._groups[side].values():
+            if group.mean.shape != shape:
+                raise ValueError(
+                    "All batches of a side must have the same [layers, dim]; "
+                    f"{side!r} began with {group.mean.shape} and got {shape}. Use a name for "
+                    "each kind of parameters."
+                )
+        num_bytes = len(names) * math.prod(shape) * 8
+        if num_bytes > MAX_BYTES:
+            raise ValueError(
+                f"The means of all labels of all tasks must fit in {MAX_BYTES:,} bytes; those of "
+                f"{side!r} take {num_bytes:,}: {len(names)} labels with [layers, dim] of "
+                f"{shape}. Give one label to all examples of a task whose targets are no "
+                "labels, or project the parameters."
+            )
 
     def shares(self) -> list[results.Variance]:
         """The shares of every layer of every side; each layer's add up to 1.
