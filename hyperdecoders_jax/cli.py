@@ -387,7 +387,7 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         dest="formats",
-        type=lambda text: text.split(","),
+        type=lambda text: list(dict.fromkeys(text.split(","))),
         default=["flax"],
         metavar="NAMES",
         help="of the weights: flax (the default), safetensors for PyTorch, or both with a comma",
