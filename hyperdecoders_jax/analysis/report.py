@@ -35,7 +35,14 @@ def write(output_dir: epath.PathLike, found: study.Study, title: str) -> None:
     (folder / PICTURES_FOLDER).mkdir(exist_ok=True)
     pictures.write(folder / PICTURES_FOLDER, found.examples, of_maps, *tables)
     page.write(
-        folder / PAGE_FILE, found.examples, of_maps, neighbours, *tables, title, captions(found)
+        folder / PAGE_FILE,
+        found.examples,
+        of_maps,
+        neighbours,
+        *tables,
+        title,
+        captions(found),
+        neighbours_by=key,
     )
 
 
