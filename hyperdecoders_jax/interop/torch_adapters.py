@@ -1,12 +1,9 @@
 """Adapters in PyTorch: who makes those of a stack, and what they compute.
 
-What `modeling.adapter_sources`, `modeling.hypernetwork`, `modeling.hyperformer` and
-`modeling.adapters` do, with parameters of the same names, shapes and layouts: a name in the state
-dict is a path of ours with dots for slashes. A source is called with what may be known of each
-example, and gives the arrays of all layers by target and name: `[layers, batch, ...]`, or
-`[layers, ...]` where all examples share them.
-
-New parameters start as wide as in JAX, from a normal distribution each.
+What `modeling.adapter_sources` and `modeling.adapters` do, with parameters of the same names,
+shapes and layouts: a name in the state dict is a path of ours with dots for slashes. A source is
+called with what may be known of each example, and gives the arrays of all layers by target and
+name: `[layers, batch, ...]`, or `[layers, ...]` where all examples share them.
 
 Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; Mahabadi et al. 2021 (arXiv:2106.04489),
 section 2; Hu et al. 2021 (arXiv:2106.09685), section 4.1.
@@ -14,33 +11,26 @@ section 2; Hu et al. 2021 (arXiv:2106.09685), section 4.1.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hyperdecoders_jax.interop import torch_hypernetworks
+from hyperdecoders_jax.interop.torch_hypernetworks import Adapters, Arrays
 from hyperdecoders_jax.modeling import adapters, initializers, targets, task_rows
 from hyperdecoders_jax.modeling.config import (
     CROSS_ATTENTION,
     SELF_ATTENTION,
     AdapterConfig,
-    HyperFormerConfig,
     HyperGridConfig,
-    HypernetworkConfig,
-    PerLayerHypernetworkConfig,
     TransformerConfig,
 )
 from hyperdecoders_jax.modeling.targets import ArraySpec, Target
-
-# Of one adapter, by name; and those of a layer, or of all layers, by target.
-Arrays = Mapping[str, Tensor]
-Adapters = Mapping[str, Arrays]
-
-_HYPERFORMER_STD = 1e-2
-
 
 # ---------------------------------------------------------------- what adapters compute
 
@@ -53,39 +43,44 @@ def of_layer(stack_adapters: Adapters, layer: int) -> Adapters:
     }
 
 
-def parallel(
-    adapter: Arrays | None, x: Float[Tensor, "rows length emb"]
-) -> Float[Tensor, "rows length emb"] | float:
-    """What is added beside a feed-forward block; 0 where there is no adapter."""
-    return _apply(_bottleneck(functional.relu), adapter, x)
+def add_parallel(
+    y: Float[Tensor, "rows length emb"],
+    adapter: Arrays | None,
+    x: Float[Tensor, "rows length emb"],
+) -> Float[Tensor, "rows length emb"]:
+    """`y`, of a feed-forward block, plus what the adapter beside it makes of `x`."""
+    return _add(y, _bottleneck(functional.relu), adapter, x)
 
 
-def serial(
-    adapter: Arrays | None, x: Float[Tensor, "rows length emb"]
-) -> Float[Tensor, "rows length emb"] | float:
-    """What is added to `x`, the output of a sub-layer; 0 where there is no adapter."""
+def add_serial(
+    y: Float[Tensor, "rows length emb"], adapter: Arrays | None
+) -> Float[Tensor, "rows length emb"]:
+    """`y`, of a sub-layer, plus what the adapter behind it makes of it: a normed bottleneck."""
+    bottleneck = _bottleneck(functools.partial(functional.gelu, approximate="tanh"))
 
-    def normed_bottleneck(x, norm_scale, norm_bias, **bottleneck):
-        y = _bottleneck(lambda hidden: functional.gelu(hidden, approximate="tanh"))(x, **bottleneck)
-        normed = functional.layer_norm(y, y.shape[-1:], eps=adapters.NORM_EPSILON)
-        return normed * norm_scale + norm_bias
+    def normed(x, norm_scale, norm_bias, **arrays):
+        z = bottleneck(x, **arrays)
+        z = functional.layer_norm(z, z.shape[-1:], eps=adapters.NORM_EPSILON)
+        return z * norm_scale + norm_bias
 
-    return _apply(normed_bottleneck, adapter, x)
+    return _add(y, normed, adapter, y)
 
 
-def low_rank(
-    adapter: Arrays | None, x: Float[Tensor, "rows length fan_in"]
-) -> Float[Tensor, "rows length fan_out"] | float:
-    """What is added to a projection of `x`; 0 where there is no adapter.
+def add_low_rank(
+    y: Float[Tensor, "rows length fan_out"],
+    adapter: Arrays | None,
+    x: Float[Tensor, "rows length fan_in"],
+) -> Float[Tensor, "rows length fan_out"]:
+    """`y`, a projection of `x`, plus the adapter's change of it.
 
     >>> adapter = {"down_kernel": torch.ones(1, 2, 1), "up_kernel": 3 * torch.ones(1, 1, 2)}
-    >>> low_rank(adapter, torch.tensor([[[1.0, 2.0]], [[0.0, 1.0]]]))
+    >>> add_low_rank(torch.zeros(2, 1, 2), adapter, torch.tensor([[[1.0, 2.0]], [[0.0, 1.0]]]))
     tensor([[[9., 9.]],
             [[3., 3.]]])
 
     The two rows are hypotheses of one example.
     """
-    return _apply(lambda x, down_kernel, up_kernel: x @ down_kernel @ up_kernel, adapter, x)
+    return _add(y, lambda x, down_kernel, up_kernel: x @ down_kernel @ up_kernel, adapter, x)
 
 
 def _bottleneck(activation: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
@@ -95,17 +90,18 @@ def _bottleneck(activation: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]
     return apply
 
 
-def _apply(function: Callable[..., Tensor], adapter: Arrays | None, x: Tensor) -> Tensor | float:
+def _add(y: Tensor, function: Callable[..., Tensor], adapter: Arrays | None, x: Tensor) -> Tensor:
+    """`y` itself where there is no adapter."""
     if adapter is None:
-        return 0.0
+        return y
     arrays = {name: array.to(x.dtype) for name, array in adapter.items()}
-    if arrays["down_kernel"].ndim == 2:
-        return function(x, **arrays)
+    if arrays["down_kernel"].ndim == 2:  # shared by all examples
+        return y + function(x, **arrays)
     arrays = {
-        name: array if name.endswith("kernel") else array.unsqueeze(-2)
+        name: array if name.endswith("kernel") else array.unsqueeze(1)
         for name, array in arrays.items()
     }
-    return fold_beams(lambda x: function(x, **arrays), x, len(arrays["down_kernel"]))
+    return y + fold_beams(lambda x: function(x, **arrays), x, len(arrays["down_kernel"]))
 
 
 def fold_beams(
@@ -120,176 +116,10 @@ def fold_beams(
     return y.reshape(*x.shape[:-1], -1)
 
 
-# ---------------------------------------------------------------- parameters
-
-
-class Learned(nn.Module):
-    """Parameters, and mean and deviation of the normal distribution that each starts from."""
-
-    def __init__(self):
-        super().__init__()
-        self.starts: dict[str, tuple[float, float]] = {}
-
-    def learn(self, name: str, *shape: int, std: float, mean: float = 0.0) -> None:
-        """Adds a parameter, which `reset` gives its values."""
-        self.register_parameter(name, nn.Parameter(torch.empty(shape)))
-        self.starts[name] = (mean, std)
-
-    def reset(self) -> None:
-        """Draws all of them anew."""
-        for name, (mean, std) in self.starts.items():
-            nn.init.normal_(getattr(self, name), mean, std)
-
-
-class Dense(Learned):
-    """`x @ kernel + bias`; with `num_layers` one of each for every layer, `x` and itself alike."""
-
-    def __init__(
-        self, fan_in: int, fan_out: int, std: float, bias_std: float = 0.0, num_layers: int = 0
-    ):
-        super().__init__()
-        lead = (num_layers,) if num_layers else ()
-        self.learn("kernel", *lead, fan_in, fan_out, std=std)
-        self.learn("bias", *lead, fan_out, std=bias_std)
-
-    def forward(self, x: Float[Tensor, "*lead fan_in"]) -> Float[Tensor, "*lead fan_out"]:
-        return x @ self.kernel + self.bias.unsqueeze(-2)
-
-
-def _linear(fan_in: int, fan_out: int, num_layers: int = 0) -> Dense:
-    """Starts as wide as PyTorch's own."""
-    std = _linear_std(fan_in)
-    return Dense(fan_in, fan_out, std, std, num_layers)
-
-
-def _linear_std(fan_in: int) -> float:
-    return 1 / math.sqrt(3 * fan_in)
-
-
-def _head(hidden_dim: int, spec: ArraySpec, num_layers: int = 0) -> Dense:
-    """Writes one array, flat, with the deviation that `initializers.head_kernel` has."""
-    std = spec.head_gain / math.sqrt(hidden_dim * spec.fan_in)
-    return Dense(hidden_dim, math.prod(spec.shape), std, num_layers=num_layers)
-
-
-# ---------------------------------------------------------------- hypernetworks
-
-
-class Heads(nn.ModuleDict):
-    """The heads that write the arrays of one target, shared by all layers or one set for each."""
-
-    def __init__(self, target: Target, hidden_dim: int, num_layers: int = 0):
-        specs = target.specs.items()
-        super().__init__({name: _head(hidden_dim, spec, num_layers) for name, spec in specs})
-        self.shapes = {name: spec.shape for name, spec in specs}
-
-    def forward(self, hidden: Float[Tensor, "layers batch hidden"]) -> Arrays:
-        return {name: head(hidden).unflatten(-1, self.shapes[name]) for name, head in self.items()}
-
-
-class Hypernetwork(Learned):
-    """One network for all layers, which a learned embedding tells apart."""
-
-    def __init__(
-        self,
-        config: HypernetworkConfig,
-        targets: Mapping[str, Target],
-        num_layers: int,
-        cond_dim: int,
-    ):
-        super().__init__()
-        self.targets = tuple(targets)
-        self.learn("layer_embedding", num_layers, config.layer_embedding_dim, std=1.0)
-        self.hidden = _linear(cond_dim + config.layer_embedding_dim, config.bottleneck_dim)
-        for name, target in targets.items():
-            self.add_module(name, Heads(target, config.bottleneck_dim))
-
-    def forward(self, condition: Float[Tensor, "batch cond"]) -> Adapters:
-        x = _join(condition, self.layer_embedding[:, None])
-        hidden = functional.relu(self.hidden(x))
-        return {name: self.get_submodule(name)(hidden) for name in self.targets}
-
-
-class PerLayerHypernetwork(nn.Module):
-    """A network of its own for every layer."""
-
-    def __init__(
-        self,
-        config: PerLayerHypernetworkConfig,
-        targets: Mapping[str, Target],
-        num_layers: int,
-        cond_dim: int,
-    ):
-        super().__init__()
-        self.targets = tuple(targets)
-        self.hidden = _linear(cond_dim, config.bottleneck_dim, num_layers)
-        for name, target in targets.items():
-            self.add_module(name, Heads(target, config.bottleneck_dim, num_layers))
-
-    def forward(self, condition: Float[Tensor, "batch cond"]) -> Adapters:
-        hidden = functional.relu(self.hidden(condition))  # [layers, batch, hidden]
-        return {name: self.get_submodule(name)(hidden) for name in self.targets}
-
-
-class HyperFormer(Learned):
-    """Condition, layer and place become one embedding, which heads of each kind of target read."""
-
-    def __init__(
-        self,
-        config: HyperFormerConfig,
-        targets: Mapping[str, Target],
-        num_layers: int,
-        cond_dim: int,
-    ):
-        super().__init__()
-        self.targets = dict(targets)
-        joined_dim = cond_dim + 2 * config.embedding_dim
-        self.learn("layer_embedding", num_layers, config.embedding_dim, std=1.0)
-        self.learn("place_embedding", len(targets), config.embedding_dim, std=1.0)
-        self.joint_0 = Dense(joined_dim, config.hidden_dim, _HYPERFORMER_STD)
-        self.joint_1 = Dense(config.hidden_dim, config.joint_dim, _HYPERFORMER_STD)
-        self.learn("norm_scale", config.joint_dim, mean=1.0, std=0.0)
-        self.learn("norm_bias", config.joint_dim, std=0.0)
-        # Targets of one kind have arrays of the same shapes, and one set of heads.
-        for target in {target.kind: target for target in targets.values()}.values():
-            for name, spec in target.specs.items():
-                head = _head(config.joint_dim, spec)
-                if target.kind == "serial":
-                    head.starts["kernel"] = (0.0, _HYPERFORMER_STD)
-                self.add_module(f"{target.kind}_{name}", head)
-
-    def forward(self, condition: Float[Tensor, "batch cond"]) -> Adapters:
-        x = _join(condition, self.layer_embedding[:, None], self.place_embedding[:, None, None])
-        x = self.joint_1(functional.relu(self.joint_0(x)))  # [places, layers, batch, joint]
-        x = functional.layer_norm(x, x.shape[-1:], self.norm_scale, self.norm_bias, eps=1e-6)
-        return {
-            name: {
-                array: self.get_submodule(f"{target.kind}_{array}")(hidden).unflatten(
-                    -1, spec.shape
-                )
-                for array, spec in target.specs.items()
-            }
-            for hidden, (name, target) in zip(x, self.targets.items(), strict=True)
-        }
-
-
-def _join(*parts: Tensor) -> Tensor:
-    """Concatenates features, for every combination of what the other axes count."""
-    lead = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
-    return torch.cat([part.expand(*lead, part.shape[-1]) for part in parts], dim=-1)
-
-
-_NETWORKS = {
-    HypernetworkConfig: Hypernetwork,
-    PerLayerHypernetworkConfig: PerLayerHypernetwork,
-    HyperFormerConfig: HyperFormer,
-}
-
-
 # ---------------------------------------------------------------- sources
 
 
-class LearnedArrays(Learned):
+class LearnedArrays(torch_hypernetworks.Learned):
     """The arrays of one target as parameters: of each layer, or of each layer and task."""
 
     def __init__(self, target: Target, num_layers: int, num_tasks: int | None = None):
@@ -307,15 +137,15 @@ def _learned_std(kind: str, spec: ArraySpec, num_tasks: int | None) -> float:
     if len(spec.shape) == 1 or spec.head_gain == 0:
         return 0.0
     if kind == "serial":
-        return _HYPERFORMER_STD
+        return torch_hypernetworks.HYPERFORMER_STD
     if kind != "parallel":
-        return _linear_std(spec.fan_in)
+        return torch_hypernetworks.linear_std(spec.fan_in)
     fan_in, fan_out = spec.shape
     fans = fan_in + fan_out if num_tasks is None else fan_out * (fan_in + num_tasks)
     return initializers.ADAPTER_GAIN * math.sqrt(2 / fans)
 
 
-class Source(Learned):
+class Source(torch_hypernetworks.Learned):
     """Makes the adapters of one stack; the base of all sources."""
 
     reads_pooled = False
@@ -354,7 +184,7 @@ class Source(Learned):
     def add_hypernetwork(self, cond_dim: int) -> None:
         """Adds the network of the configuration."""
         config = self.adapter_config.hypernetwork
-        network = _NETWORKS[type(config)]
+        network = torch_hypernetworks.NETWORKS[type(config)]
         self.hypernetwork = network(config, self.targets, self.num_layers, cond_dim)
 
 
@@ -409,7 +239,10 @@ class Generated(Source):
         emb_dim = config.emb_dim
         self.pooled_mlp = None
         if self.adapter_config.hypernetwork.pooled_mlp:
-            layers = {name: _linear(emb_dim, emb_dim) for name in ("dense_0", "dense_1")}
+            layers = {
+                name: torch_hypernetworks.linear(emb_dim, emb_dim)
+                for name in ("dense_0", "dense_1")
+            }
             self.pooled_mlp = nn.ModuleDict(layers)
         self.add_hypernetwork(emb_dim)
 

@@ -31,10 +31,15 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.models.t5.modeling_t5 import T5PreTrainedModel
 
 from hyperdecoders_jax import types
-from hyperdecoders_jax.interop import torch_adapters, torch_hypergrid, torch_stack
+from hyperdecoders_jax.interop import (
+    torch_adapters,
+    torch_hypergrid,
+    torch_hypernetworks,
+    torch_stack,
+)
 from hyperdecoders_jax.interop.hyperdecoder_config import HyperdecoderConfig
-from hyperdecoders_jax.interop.torch_adapters import Adapters
 from hyperdecoders_jax.interop.torch_hypergrid import Gates
+from hyperdecoders_jax.interop.torch_hypernetworks import Adapters
 
 
 @dataclasses.dataclass
@@ -53,7 +58,17 @@ class EncoderOutput(BaseModelOutput):
 
 
 class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
-    """T5 whose stacks are adapted by what their sources make."""
+    """A T5 and what adapts it, with the interface of T5ForConditionalGeneration.
+
+    What differs from that:
+      - Padding is never read, with or without an `attention_mask`, and may stand on either side.
+      - A model with parameters for each task needs `task_ids`.
+      - Attention weights and hidden states of each layer do not come out; caches are dynamic ones,
+        and there is no gradient checkpointing. A decoder may be deeper than its encoder.
+
+    Args:
+      config: of the model.
+    """
 
     config_class = HyperdecoderConfig
     config: HyperdecoderConfig
@@ -86,13 +101,16 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
     def set_input_embeddings(self, new_embeddings: nn.Embedding) -> None:
         self.shared = new_embeddings
 
+    def tie_weights(self, *args, **kwargs) -> None:
+        """Nothing: a model whose embedding makes the logits has no `lm_head`."""
+
     def get_encoder(self, modality: str | None = None) -> InputEncoder:
         """What `generate` calls once for its inputs."""
         return InputEncoder(self)
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, torch_adapters.Learned):
+        if isinstance(module, torch_hypernetworks.Learned):
             module.reset()
         elif module is self:
             nn.init.normal_(self.shared.weight)

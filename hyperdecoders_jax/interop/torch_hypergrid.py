@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from hyperdecoders_jax.interop import torch_adapters
+from hyperdecoders_jax.interop import torch_adapters, torch_hypernetworks
 from hyperdecoders_jax.modeling import task_rows
 from hyperdecoders_jax.modeling.config import GATED_KERNELS, HyperGridConfig, TransformerConfig
 
@@ -23,17 +23,16 @@ from hyperdecoders_jax.modeling.config import GATED_KERNELS, HyperGridConfig, Tr
 Gates = Mapping[str, Float[Tensor, "batch rows cols"]]
 
 
-def linear(
+def gated_linear(
     dense: nn.Linear, x: Float[Tensor, "rows length fan_in"], gates: Tensor | None
 ) -> Float[Tensor, "rows length fan_out"]:
     """`dense(x)`, where blocks of its kernel are scaled by each example's gates.
 
-    >>> dense = nn.Linear(2, 2, bias=False).requires_grad_(False)
-    >>> dense.weight.copy_(torch.tensor([[1.0, 3.0], [2.0, 4.0]]))
-    tensor([[1., 3.],
-            [2., 4.]])
-    >>> linear(dense, torch.ones(1, 1, 2), torch.tensor([[[1.0, 2.0], [0.5, 0.0]]]))
-    tensor([[[2.5000, 4.0000]]])
+    >>> dense = nn.Linear(2, 2, bias=False)
+    >>> dense.weight.data = torch.tensor([[1.0, 3.0], [2.0, 4.0]])
+    >>> gates = torch.tensor([[[1.0, 2.0], [0.5, 0.0]]])
+    >>> gated_linear(dense, torch.ones(1, 1, 2), gates).tolist()
+    [[[2.5, 4.0]]]
 
     No example gets a kernel of its own: gates scale the products with the kernel's rows.
     """
@@ -53,7 +52,7 @@ def linear(
     return torch_adapters.fold_beams(product, x, batch)
 
 
-class HyperGrid(torch_adapters.Learned):
+class HyperGrid(torch_hypernetworks.Learned):
     """Learns what makes the gates of one stack."""
 
     def __init__(self, config: TransformerConfig, side: str):
@@ -89,7 +88,7 @@ class HyperGrid(torch_adapters.Learned):
         return {kernel: self.get_submodule(kernel)(layer, condition) for kernel in self.kernels}
 
 
-class Factors(torch_adapters.Learned):
+class Factors(torch_hypernetworks.Learned):
     """The factors of one kernel of all layers."""
 
     def __init__(self, config: HyperGridConfig, num_layers: int, emb_dim: int):

@@ -19,8 +19,8 @@ from transformers import EncoderDecoderCache, T5Config
 from transformers.models.t5 import modeling_t5
 
 from hyperdecoders_jax.interop import torch_adapters, torch_hypergrid
-from hyperdecoders_jax.interop.torch_adapters import Adapters
 from hyperdecoders_jax.interop.torch_hypergrid import Gates
+from hyperdecoders_jax.interop.torch_hypernetworks import Adapters
 
 # The gates of a layer, from its number and what enters its feed-forward block.
 MakeGates = Callable[[int, Tensor], Gates]
@@ -36,7 +36,7 @@ class Attention(modeling_t5.T5Attention):
         self.place = place
 
     def _project(self, name: str, dense: nn.Linear, x: Tensor, adapters: Adapters) -> Tensor:
-        return dense(x) + torch_adapters.low_rank(adapters.get(f"{self.place}_{name}"), x)
+        return torch_adapters.add_low_rank(dense(x), adapters.get(f"{self.place}_{name}"), x)
 
     def _heads(self, name: str, dense: nn.Linear, x: Tensor, adapters: Adapters) -> Tensor:
         y = self._project(name, dense, x, adapters)
@@ -129,7 +129,7 @@ class Block(nn.Module):
 
         normed = attention["layer_norm"](x)
         y = attention["SelfAttention"](normed, normed, bias, adapters, cache)
-        y = y + torch_adapters.serial(adapters.get("after_self_attention"), y)
+        y = torch_adapters.add_serial(y, adapters.get("after_self_attention"))
         x = x + self.dropout(y)
 
         for sublayer in cross_attention:
@@ -139,10 +139,10 @@ class Block(nn.Module):
 
         normed = feed_forward["layer_norm"](x)
         y = _feed_forward(feed_forward["DenseReluDense"], normed, make_gates(self.index, normed))
-        y = y + torch_adapters.serial(adapters.get("after_feed_forward"), y)
+        y = torch_adapters.add_serial(y, adapters.get("after_feed_forward"))
         adapter_input = normed if self.adapter_reads_normed else x
-        beside = torch_adapters.parallel(adapters.get("feed_forward"), adapter_input)
-        return x + self.dropout(y) + beside
+        beside = adapters.get("feed_forward")
+        return x + torch_adapters.add_parallel(self.dropout(y), beside, adapter_input)
 
 
 def _feed_forward(
@@ -150,13 +150,13 @@ def _feed_forward(
 ) -> Float[Tensor, "rows length emb"]:
     of_wi, of_wo = gates.get("wi"), gates.get("wo")
     if isinstance(dense, modeling_t5.T5DenseGatedActDense):
-        hidden = dense.act(torch_hypergrid.linear(dense.wi_0, x, of_wi))
-        hidden = hidden * torch_hypergrid.linear(dense.wi_1, x, of_wi)
+        hidden = dense.act(torch_hypergrid.gated_linear(dense.wi_0, x, of_wi))
+        hidden = hidden * torch_hypergrid.gated_linear(dense.wi_1, x, of_wi)
     else:
-        hidden = dense.act(torch_hypergrid.linear(dense.wi, x, of_wi))
+        hidden = dense.act(torch_hypergrid.gated_linear(dense.wi, x, of_wi))
     # transformers keeps `wo` in float32 where the rest is float16.
     hidden = dense.dropout(hidden).to(dense.wo.weight.dtype)
-    return torch_hypergrid.linear(dense.wo, hidden, of_wo)
+    return torch_hypergrid.gated_linear(dense.wo, hidden, of_wo)
 
 
 class Stack(nn.Module):

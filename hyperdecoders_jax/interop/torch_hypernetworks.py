@@ -1,0 +1,193 @@
+"""Hypernetworks in PyTorch: conditions become the adapters of all layers.
+
+What `modeling.hypernetwork` and `modeling.hyperformer` do, with parameters of the same names,
+shapes and layouts. New ones start as wide as there, from a normal distribution each.
+
+Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; Mahabadi et al. 2021 (arXiv:2106.04489),
+section 2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hyperdecoders_jax.modeling.config import (
+    HyperFormerConfig,
+    HypernetworkConfig,
+    PerLayerHypernetworkConfig,
+)
+from hyperdecoders_jax.modeling.targets import ArraySpec, Target
+
+# Of one adapter, by name; and those of a layer, or of all layers, by target.
+Arrays = Mapping[str, Tensor]
+Adapters = Mapping[str, Arrays]
+
+# The deviation of HyperFormer's own initializer.
+HYPERFORMER_STD = 1e-2
+
+
+class Learned(nn.Module):
+    """Parameters, and mean and deviation of the normal distribution that each starts from."""
+
+    def __init__(self):
+        super().__init__()
+        self.starts: dict[str, tuple[float, float]] = {}
+
+    def learn(self, name: str, *shape: int, std: float, mean: float = 0.0) -> None:
+        """Adds a parameter, which `reset` gives its values."""
+        self.register_parameter(name, nn.Parameter(torch.empty(shape)))
+        self.starts[name] = (mean, std)
+
+    def reset(self) -> None:
+        """Draws all of them anew."""
+        for name, (mean, std) in self.starts.items():
+            nn.init.normal_(getattr(self, name), mean, std)
+
+
+class Dense(Learned):
+    """`x @ kernel + bias`; with `num_layers` one of each for every layer, `x` and itself alike."""
+
+    def __init__(
+        self, fan_in: int, fan_out: int, std: float, bias_std: float = 0.0, num_layers: int = 0
+    ):
+        super().__init__()
+        lead = (num_layers,) if num_layers else ()
+        self.learn("kernel", *lead, fan_in, fan_out, std=std)
+        self.learn("bias", *lead, fan_out, std=bias_std)
+
+    def forward(self, x: Float[Tensor, "*lead fan_in"]) -> Float[Tensor, "*lead fan_out"]:
+        return x @ self.kernel + self.bias.unsqueeze(-2)
+
+
+def linear(fan_in: int, fan_out: int, num_layers: int = 0) -> Dense:
+    """A map that starts as wide as PyTorch's own."""
+    std = linear_std(fan_in)
+    return Dense(fan_in, fan_out, std, std, num_layers)
+
+
+def linear_std(fan_in: int) -> float:
+    """The deviation of PyTorch's own, which is uniform."""
+    return 1 / math.sqrt(3 * fan_in)
+
+
+def _head(hidden_dim: int, spec: ArraySpec, num_layers: int = 0) -> Dense:
+    """Writes one array, flat, with the deviation that `initializers.head_kernel` has."""
+    std = spec.head_gain / math.sqrt(hidden_dim * spec.fan_in)
+    return Dense(hidden_dim, math.prod(spec.shape), std, num_layers=num_layers)
+
+
+class Heads(nn.ModuleDict):
+    """The heads that write the arrays of one target, shared by all layers or one set for each."""
+
+    def __init__(self, target: Target, hidden_dim: int, num_layers: int = 0):
+        specs = target.specs.items()
+        super().__init__({name: _head(hidden_dim, spec, num_layers) for name, spec in specs})
+        self.shapes = {name: spec.shape for name, spec in specs}
+
+    def forward(self, hidden: Float[Tensor, "layers batch hidden"]) -> Arrays:
+        return {name: head(hidden).unflatten(-1, self.shapes[name]) for name, head in self.items()}
+
+
+class Hypernetwork(Learned):
+    """One network for all layers, which a learned embedding tells apart."""
+
+    def __init__(
+        self,
+        config: HypernetworkConfig,
+        targets: Mapping[str, Target],
+        num_layers: int,
+        cond_dim: int,
+    ):
+        super().__init__()
+        self.targets = tuple(targets)
+        self.learn("layer_embedding", num_layers, config.layer_embedding_dim, std=1.0)
+        self.hidden = linear(cond_dim + config.layer_embedding_dim, config.bottleneck_dim)
+        for name, target in targets.items():
+            self.add_module(name, Heads(target, config.bottleneck_dim))
+
+    def forward(self, condition: Float[Tensor, "batch cond"]) -> Adapters:
+        x = _join(condition, self.layer_embedding[:, None])
+        hidden = functional.relu(self.hidden(x))
+        return {name: self.get_submodule(name)(hidden) for name in self.targets}
+
+
+class PerLayerHypernetwork(nn.Module):
+    """A network of its own for every layer."""
+
+    def __init__(
+        self,
+        config: PerLayerHypernetworkConfig,
+        targets: Mapping[str, Target],
+        num_layers: int,
+        cond_dim: int,
+    ):
+        super().__init__()
+        self.targets = tuple(targets)
+        self.hidden = linear(cond_dim, config.bottleneck_dim, num_layers)
+        for name, target in targets.items():
+            self.add_module(name, Heads(target, config.bottleneck_dim, num_layers))
+
+    def forward(self, condition: Float[Tensor, "batch cond"]) -> Adapters:
+        hidden = functional.relu(self.hidden(condition))  # [layers, batch, hidden]
+        return {name: self.get_submodule(name)(hidden) for name in self.targets}
+
+
+class HyperFormer(Learned):
+    """Condition, layer and place become one embedding, which heads of each kind of target read."""
+
+    def __init__(
+        self,
+        config: HyperFormerConfig,
+        targets: Mapping[str, Target],
+        num_layers: int,
+        cond_dim: int,
+    ):
+        super().__init__()
+        self.targets = dict(targets)
+        joined_dim = cond_dim + 2 * config.embedding_dim
+        self.learn("layer_embedding", num_layers, config.embedding_dim, std=1.0)
+        self.learn("place_embedding", len(targets), config.embedding_dim, std=1.0)
+        self.joint_0 = Dense(joined_dim, config.hidden_dim, HYPERFORMER_STD)
+        self.joint_1 = Dense(config.hidden_dim, config.joint_dim, HYPERFORMER_STD)
+        self.learn("norm_scale", config.joint_dim, mean=1.0, std=0.0)
+        self.learn("norm_bias", config.joint_dim, std=0.0)
+        # Targets of one kind have arrays of the same shapes, and one set of heads.
+        for target in {target.kind: target for target in targets.values()}.values():
+            for name, spec in target.specs.items():
+                head = _head(config.joint_dim, spec)
+                if target.kind == "serial":
+                    head.starts["kernel"] = (0.0, HYPERFORMER_STD)
+                self.add_module(f"{target.kind}_{name}", head)
+
+    def forward(self, condition: Float[Tensor, "batch cond"]) -> Adapters:
+        x = _join(condition, self.layer_embedding[:, None], self.place_embedding[:, None, None])
+        x = self.joint_1(functional.relu(self.joint_0(x)))  # [places, layers, batch, joint]
+        x = functional.layer_norm(x, x.shape[-1:], self.norm_scale, self.norm_bias, eps=1e-6)
+        return {
+            name: {
+                array: self.get_submodule(f"{target.kind}_{array}")(hidden).unflatten(
+                    -1, spec.shape
+                )
+                for array, spec in target.specs.items()
+            }
+            for hidden, (name, target) in zip(x, self.targets.items(), strict=True)
+        }
+
+
+def _join(*parts: Tensor) -> Tensor:
+    """Concatenates features, for every combination of what the other axes count."""
+    lead = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    return torch.cat([part.expand(*lead, part.shape[-1]) for part in parts], dim=-1)
+
+
+NETWORKS = {
+    HypernetworkConfig: Hypernetwork,
+    PerLayerHypernetworkConfig: PerLayerHypernetwork,
+    HyperFormerConfig: HyperFormer,
+}
