@@ -3,7 +3,8 @@
     hyperdecoders analyze --checkpoint=my_run --output=my_analysis
 
 `analyze` is bound by gin_configs/runs/embedded/analyze.gin. It writes `examples.parquet`, a row for
-each example, `results.json`, the numbers, `page.html`, which shows both, and pictures.
+each example, `results.json` and `tables.txt`, the numbers, `page.html`, which shows all of it, and
+pictures.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
 T5 and the same batches: one adapter a layer that all examples share, and a Hyperdecoder, which
 writes the decoder's adapters for each example. Both are then evaluated on the test split, which
 neither has seen, beside always giving the most frequent training target. Other methods are compared
-when they are named: `make demo METHODS="single_adapter hypergrid"`.
+when they are named: `make demo METHODS="single_adapter hypergrid"`. What adapts the examples of the
+last one is analysed, and a page shows it.
 
 The T5 ships with the package; `python -m hyperdecoders_jax.demo --pretrain=FILE.safetensors` makes
 it again.
@@ -13,9 +14,12 @@ it again.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import io
 import json
 import os
+import pathlib
 import shutil
 import statistics
 import sys
@@ -36,6 +40,8 @@ PRETRAINING = "demo_pretrain"
 BASELINE = "majority"
 SPLIT = "test"
 MIXTURE = "demo"
+# Examples of each task in the analysis, which is to take a minute.
+NUM_ANALYSED = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +147,25 @@ def compare(output: str, methods: Sequence[str], gin_flags: Sequence[str] = ()) 
         '  echo "relation: happy | unhappy" | .venv/bin/hyperdecoders infer --input=- '
         f"--model_dir={model_dir}"
     )
-    return 0
+    return analyze(model_dir, os.path.join(output, "analysis"))
+
+
+def analyze(model_dir: str, output: str) -> int:
+    """Looks at what adapts a method's examples, and says where the page is."""
+    print(f"\n== What adapts the examples of {model_dir} ==", file=sys.stderr, flush=True)
+    with contextlib.redirect_stdout(io.StringIO()):  # It is in the files, too.
+        code = cli.main(
+            [
+                "analyze",
+                f"--checkpoint={model_dir}",
+                f"--output={output}",
+                f"--num_examples={NUM_ANALYSED}",
+            ]
+        )
+    if not code:
+        page = pathlib.Path(output, "page.html").resolve()
+        print(f"\nWhat adapts its examples, in pictures: {page.as_uri()}")
+    return code
 
 
 def read_scores(model_dir: str) -> dict[str, float]:

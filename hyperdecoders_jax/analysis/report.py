@@ -14,12 +14,13 @@ from hyperdecoders_jax import text_table, whole_file
 from hyperdecoders_jax.analysis import ablations, maps, page, pictures, results, study
 
 RESULTS_FILE = "results.json"
+TEXT_FILE = "tables.txt"
 PAGE_FILE = "page.html"
 PICTURES_FOLDER = "pictures"
 
 
 def write(output_dir: epath.PathLike, found: study.Study, title: str) -> None:
-    """Writes `results.json`, `page.html` and the pictures into a folder that exists.
+    """Writes numbers, tables as text, the page and the pictures into a folder that exists.
 
     Args:
       output_dir: of the study; its table is there already.
@@ -28,6 +29,7 @@ def write(output_dir: epath.PathLike, found: study.Study, title: str) -> None:
     """
     folder = epath.Path(output_dir)
     whole_file.write(folder / RESULTS_FILE, json.dumps(_to_dict(found), indent=1) + "\n")
+    whole_file.write(folder / TEXT_FILE, text(found) + "\n")
     of_maps = maps.make(found.examples)
     key = "condition" if "condition" in found.examples.features else "pooled"
     neighbours = maps.neighbours(found.examples.features[key])
