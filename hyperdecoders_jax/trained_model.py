@@ -303,6 +303,7 @@ def field(path: str) -> Any:
         config = hugging_face.config_from_json(hugging_face.read_config(folder))
         description = _describe_t5(folder, config)
     fields = {**vars(description.model), **vars(description)}
+    fields["is_plain"] = exported_folder.is_plain(description.model)
     if not description.model.reads_tasks:
         fields["task_names"] = None
     return fields[gin.current_scope()[-1]]

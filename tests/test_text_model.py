@@ -179,6 +179,7 @@ def test_a_run_starts_from_all_of_an_exported_folder(exported):
     assert (model.decoding, path, words) == (loaded.model.decoding, str(exported), str(exported))
     # The mixture's file has said its own, and the model reads any task.
     assert (lengths, tasks) == ({"inputs": 32, "targets": 12}, None)
+    assert trained == trainable.TrainableConfig()
     start = preparation.load_start(model, trained, path, seed=0)
     params = trainable.merge(start.trainable, start.frozen)
     jax.tree.map(np.testing.assert_array_equal, params, loaded.params)

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 import hyperdecoders_jax
-from hyperdecoders_jax import cli, trained_model
+from hyperdecoders_jax import cli, configuration, trained_model
 from hyperdecoders_jax.data import tokenizer, vocabulary
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFaceScoring
 from hyperdecoders_jax.decoding.sampling import GreedyConfig, SamplingConfig
 from hyperdecoders_jax.interop import adapter_folder, arrays, conversion, exported_folder, names
 from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.modeling.config import AdapterConfig
 from tests import test_text_model, tiny
 
 
@@ -64,6 +65,38 @@ def test_a_plain_t5_reads_and_writes_as_its_files_say(t5):
     (scored,) = loaded.predict_scored([("abc", "any task")])
     assert scored.text == expected.text
     assert scored.log_likelihood == pytest.approx(expected.log_likelihood, rel=1e-5)
+
+
+def test_a_run_that_starts_from_a_plain_t5_takes_what_its_files_say(t5):
+    write_json(t5, "tokenizer_config.json", tokenizer_class="ByT5Tokenizer", model_max_length=13)
+    expected = {
+        "is_plain": True,
+        "emb_dim": 8,
+        "encoder_adapter": AdapterConfig(),
+        "decoding": GreedyConfig(),
+        "task_feature_lengths": {"inputs": 13, "targets": 20},
+        "task_names": None,
+    }
+    for name, value in expected.items():
+        with gin.config_scope(name):
+            assert trained_model.field(str(t5)) == value
+
+
+@pytest.mark.parametrize(
+    ("adapters", "is_backbone_trained"), [([], True), (["adapters/hyperdecoder.gin"], False)]
+)
+def test_a_plain_t5_is_trained_unless_an_experiment_adapts_it(t5, adapters, is_backbone_trained):
+    write_json(t5, "tokenizer_config.json", tokenizer_class="ByT5Tokenizer")
+    files = ["runs/embedded/train.gin", "runs/init.gin", *adapters, "optim/adamw_linear.gin"]
+    macros = {"INITIAL_CHECKPOINT_PATH": str(t5), "MODEL_DIR": "x", "TRAIN_STEPS": 1}
+    configuration.parse(files, [f"{name} = {value!r}" for name, value in macros.items()])
+    config = test_text_model.value_of("MODEL").config
+    assert (config.emb_dim, config.decoder_adapter.source) == (
+        8,
+        "generated" if adapters else "none",
+    )
+    assert test_text_model.value_of("TRAINABLE").backbone == is_backbone_trained
+    gin.clear_config()
 
 
 @pytest.mark.parametrize(
