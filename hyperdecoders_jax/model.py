@@ -79,17 +79,13 @@ class Model:
         """Random parameters, float32."""
         return jax.jit(lambda rng: self.init_variables(rng)["params"])(params_rng)
 
-    @functools.cached_property
-    def _abstract_variables(self) -> dict:
-        return jax.eval_shape(self.init_variables, jax.random.key(0))
-
     def param_shapes(self) -> Params:
         """Shapes and types of the parameters, without making them."""
-        return self._abstract_variables["params"]
+        return _abstract_variables(self.config)["params"]
 
     def param_axes(self) -> Params:
         """The logical axes of each parameter, as a tuple of names."""
-        axes = partitioning.get_axis_names(self._abstract_variables["params_axes"])
+        axes = partitioning.get_axis_names(_abstract_variables(self.config)["params_axes"])
         is_leaf = lambda leaf: isinstance(leaf, jax.sharding.PartitionSpec)  # noqa: E731
         return jax.tree.map(tuple, flax.core.unfreeze(axes), is_leaf=is_leaf)
 
@@ -182,3 +178,9 @@ class Model:
     def _apply(self, method, params, dropout_rng=None):
         rngs = {} if dropout_rng is None else {"dropout": dropout_rng}
         return self.module.apply({"params": params}, rngs=rngs, method=method)
+
+
+@functools.cache
+def _abstract_variables(config: TransformerConfig) -> dict:
+    # Traced once for each configuration: exports check their arrays against it again and again.
+    return jax.eval_shape(Model(config).init_variables, jax.random.key(0))
