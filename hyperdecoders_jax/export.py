@@ -65,6 +65,7 @@ def export(
     from hyperdecoders_jax.interop import (
         conversion,
         exported_folder,
+        generation_fields,
         model_card,
         tokenizer_files,
     )
@@ -111,8 +112,10 @@ def export(
         exported_folder.write_weights(folder, description, weights.arrays, formats)
         max_len = description.task_feature_lengths["inputs"]
         tokenizer_files.write(folder, description.vocabulary, max_len)
-        options = json.dumps(generation_config(description), indent=2)
-        (folder / trained_model.GENERATION_FILE).write_text(options + "\n")
+        fields = generation_fields.to_fields(
+            description.decoding, description.task_feature_lengths["targets"]
+        )
+        (folder / trained_model.GENERATION_FILE).write_text(json.dumps(fields, indent=2) + "\n")
         if not is_card_theirs:
             (folder / model_card.FILE).write_text(model_card.render(card))
     print(f"Read {checkpoint}, step {description.step}.")
@@ -171,36 +174,6 @@ def _about_training(checkpoint: str, description: Description) -> dict[str, Any]
             os.path.join(checkpoint, trainer.METRICS_FILE), description.step
         ),
     }
-
-
-def generation_config(description: Description) -> dict[str, Any]:
-    """The fields of `generation_config.json`: how the run's predictions were made.
-
-    T5X's scores of a beam search have no field; a `hyperdecoder` has them in its `config.json`.
-    """
-    from hyperdecoders_jax import types
-    from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFaceScoring
-    from hyperdecoders_jax.decoding.sampling import SamplingConfig
-
-    decoding = description.decoding
-    options = {
-        "decoder_start_token_id": types.DECODER_START_ID,
-        "eos_token_id": types.EOS_ID,
-        "pad_token_id": types.PAD_ID,
-        "max_new_tokens": description.task_feature_lengths["targets"],
-        # Theirs counts the start token and leaves out EOS, which is the same number.
-        "min_length": decoding.min_len,
-    }
-    if isinstance(decoding, SamplingConfig):
-        options["do_sample"] = True
-        options |= {name: getattr(decoding, name) for name in ("temperature", "top_k", "top_p")}
-        options["num_return_sequences"] = decoding.num_samples
-    if isinstance(decoding, BeamSearchConfig):
-        options |= {"num_beams": decoding.num_beams, "num_return_sequences": decoding.num_return}
-        if isinstance(decoding.scoring, HuggingFaceScoring):
-            options["length_penalty"] = decoding.scoring.length_penalty
-            options["early_stopping"] = decoding.scoring.early_stopping
-    return options
 
 
 # ---------------------------------------------------------------- what is written

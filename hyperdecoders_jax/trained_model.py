@@ -20,14 +20,12 @@ from absl import logging
 
 from hyperdecoders_jax import cli
 from hyperdecoders_jax.data import tokenizer
-from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFaceScoring
-from hyperdecoders_jax.decoding.decode import DecodingConfig
-from hyperdecoders_jax.decoding.sampling import GreedyConfig, SamplingConfig
 from hyperdecoders_jax.interop import (
     adapter_folder,
     arrays,
     conversion,
     exported_folder,
+    generation_fields,
     hugging_face,
     names,
 )
@@ -53,10 +51,11 @@ GENERATION_FILE = "generation_config.json"
 TOKENIZER_FILE = "tokenizer_config.json"
 # A longer length is what tokenizers say where nobody set one.
 _MOST_TOKENS = 1_000_000
-# What `_describe_t5` reads of the first, and what changes no text.
+# What is read of the first, and what changes no text.
 _GENERATION_FIELDS = {
-    *("max_new_tokens", "max_length", "min_length", "num_beams", "num_return_sequences"),
-    *("length_penalty", "early_stopping", "do_sample", "temperature", "top_k", "top_p"),
+    *generation_fields.LENGTHS,
+    *generation_fields.OF_BEAMS,
+    *generation_fields.OF_SAMPLING,
     *("pad_token_id", "eos_token_id", "decoder_start_token_id", "bos_token_id"),
     *("_from_model_config", "transformers_version", "use_cache"),
 }
@@ -313,44 +312,22 @@ def _describe_t5(folder: epath.Path, config: TransformerConfig) -> Description:
     """What the files beside a plain T5 say, and what transformers does where they say nothing."""
     generation = _read_json(folder / GENERATION_FILE)
     tokenizer_fields = _read_json(folder / TOKENIZER_FILE)
-    max_len = generation.get("max_new_tokens")
-    if max_len is None:  # `max_length` counts the token that decoding starts with.
-        max_len = generation.get("max_length", 21) - 1
+    if ignored := sorted(set(generation) - _GENERATION_FIELDS):
+        listed = ", ".join(f"{name}={generation[name]!r}" for name in ignored)
+        logging.warning("Not done here: %s.", listed)
     input_len = tokenizer_fields.get("model_max_length", _MOST_TOKENS)
     return Description(
         model=config,
-        decoding=_decoding(generation),
+        decoding=generation_fields.from_fields(generation),
         backbone=None,
         vocabulary=_read_vocabulary(folder, tokenizer_fields),
         task_names=(),
         task_feature_lengths={
             "inputs": input_len if input_len < _MOST_TOKENS else 512,
-            "targets": max_len,
+            "targets": generation_fields.max_len(generation),
         },
         step=0,
     )
-
-
-def _decoding(fields: Mapping[str, Any]) -> DecodingConfig:
-    """The way of decoding of a `generation_config.json`, with transformers' own defaults."""
-    if ignored := sorted(set(fields) - _GENERATION_FIELDS):
-        logging.warning("Not done here: %s.", ", ".join(f"{x}={fields[x]!r}" for x in ignored))
-    min_len, num_texts = fields.get("min_length") or 0, fields.get("num_return_sequences", 1)
-    if fields.get("do_sample"):
-        return SamplingConfig(
-            temperature=fields.get("temperature", 1.0),
-            top_k=fields.get("top_k", 50),
-            top_p=fields.get("top_p", 1.0),
-            num_samples=num_texts,
-            min_len=min_len,
-        )
-    if fields.get("num_beams", 1) == 1:
-        return GreedyConfig(min_len)
-    scoring = HuggingFaceScoring(
-        length_penalty=fields.get("length_penalty", 1.0),
-        early_stopping=fields.get("early_stopping") is True,
-    )
-    return BeamSearchConfig(fields["num_beams"], num_texts, scoring, min_len)
 
 
 def _read_vocabulary(folder: epath.Path, fields: Mapping[str, Any]) -> Vocabulary:

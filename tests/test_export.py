@@ -13,23 +13,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import transformers
 from safetensors import numpy as safetensors_numpy
 
-from hyperdecoders_jax import cli, export, package_files, text_model, trained_model
-from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFaceScoring, T5XScoring
-from hyperdecoders_jax.decoding.sampling import GreedyConfig, SamplingConfig
+from hyperdecoders_jax import cli, package_files, text_model, trained_model
+from hyperdecoders_jax.decoding.sampling import GreedyConfig
 from hyperdecoders_jax.interop import (
     adapter_folder,
     arrays,
     conversion,
-    generation_options,
     names,
 )
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.config import HyperGridConfig
 from tests import tiny
-from tests.interop import test_adapter_folder, test_conversion
+from tests.interop import test_conversion
 
 DEMO_VOCABULARY = pathlib.Path(
     package_files.resolve("package://tasks/demo_data/demo.spiece.model")
@@ -218,32 +215,6 @@ def test_weights_may_be_half_as_large(gated, tmp_path):
     assert run_export(gated, tmp_path / "out", *flags) == 0
     found = safetensors_numpy.load_file(tmp_path / "out/model.safetensors")
     assert {str(x.dtype) for x in found.values()} == {"bfloat16"}
-
-
-@pytest.mark.parametrize(
-    ("decoding", "options"),
-    [
-        (GreedyConfig(min_len=3), {"min_length": 3}),
-        (
-            BeamSearchConfig(4, scoring=HuggingFaceScoring(0.6, True)),
-            {"num_beams": 4, "length_penalty": 0.6, "early_stopping": True},
-        ),
-        (BeamSearchConfig(3, 2, T5XScoring(0.8)), {"num_beams": 3, "num_return_sequences": 2}),
-        (
-            SamplingConfig(0.7, 20, 0.9, num_samples=2),
-            {"do_sample": True, "top_k": 20, "top_p": 0.9, "num_return_sequences": 2},
-        ),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_generation_is_that_of_the_run(decoding, options):
-    description = test_adapter_folder.describe(decoding=decoding)
-    found = transformers.GenerationConfig(**export.generation_config(description))
-    always = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
-    expected = {**always, "max_new_tokens": 5, **options}
-    assert {name: getattr(found, name) for name in expected} == expected
-    of_run = adapter_folder.decoding_to_dict(decoding)
-    assert generation_options.read(found, {}, of_run) == (decoding, 5)
 
 
 def test_lengths_and_decoding_come_back_with_a_plain_t5(plain):

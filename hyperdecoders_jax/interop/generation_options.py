@@ -19,13 +19,13 @@ import transformers
 
 from hyperdecoders_jax import types
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFaceScoring, Scoring
-from hyperdecoders_jax.decoding.decode import DecodingConfig, GreedyConfig, SamplingConfig
-from hyperdecoders_jax.interop import adapter_folder
+from hyperdecoders_jax.decoding.decode import DecodingConfig
+from hyperdecoders_jax.interop import adapter_folder, generation_fields
 
 _READ = (
-    *("max_new_tokens", "max_length", "min_length"),
-    *("num_beams", "num_return_sequences", "length_penalty", "early_stopping"),
-    *("do_sample", "temperature", "top_k", "top_p"),
+    *generation_fields.LENGTHS,
+    *generation_fields.OF_BEAMS,
+    *generation_fields.OF_SAMPLING,
 )
 _OF_SCORING = ("length_penalty", "early_stopping")
 # They change no token.
@@ -63,7 +63,8 @@ def read(
     options = copy.deepcopy(defaults)
     unknown = options.update(**given)
     _check(options, unknown)
-    return _decoding(options, of_run), _max_len(options, given)
+    decoding = generation_fields.from_fields(options.to_dict(), _scoring(options, of_run))
+    return decoding, _max_len(options, given)
 
 
 def _check(options: transformers.GenerationConfig, unknown: Mapping[str, Any]) -> None:
@@ -89,24 +90,6 @@ def _check(options: transformers.GenerationConfig, unknown: Mapping[str, Any]) -
         )
 
 
-def _decoding(
-    options: transformers.GenerationConfig, of_run: Mapping[str, Any] | None
-) -> DecodingConfig:
-    min_len = options.min_length or 0
-    if options.do_sample:
-        return SamplingConfig(
-            temperature=1.0 if options.temperature is None else options.temperature,
-            top_k=options.top_k or 0,
-            top_p=1.0 if options.top_p is None else options.top_p,
-            num_samples=options.num_return_sequences,
-            min_len=min_len,
-        )
-    if options.num_beams == 1:
-        return GreedyConfig(min_len)
-    scoring = _scoring(options, of_run)
-    return BeamSearchConfig(options.num_beams, options.num_return_sequences, scoring, min_len)
-
-
 def _scoring(options: transformers.GenerationConfig, of_run: Mapping[str, Any] | None) -> Scoring:
     of_run = of_run and adapter_folder.decoding_from_dict(of_run)
     scoring = of_run.scoring if isinstance(of_run, BeamSearchConfig) else HuggingFaceScoring()
@@ -119,9 +102,6 @@ def _scoring(options: transformers.GenerationConfig, of_run: Mapping[str, Any] |
 
 
 def _max_len(options: transformers.GenerationConfig, given: Mapping[str, Any]) -> int:
-    if given.get("max_new_tokens") is not None or given.get("max_length") is None:
-        if options.max_new_tokens is not None:
-            return options.max_new_tokens
-        if options.max_length == transformers.GenerationConfig().max_length:
-            return options.max_length  # Where nobody says more, transformers means new tokens.
-    return options.max_length - 1
+    if given.get("max_length") is not None and given.get("max_new_tokens") is None:
+        return options.max_length - 1
+    return generation_fields.max_len(options.to_dict())

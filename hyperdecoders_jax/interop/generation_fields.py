@@ -1,0 +1,94 @@
+"""Fields of a `generation_config.json` in, a way of decoding out; and back. Needs no transformers.
+
+`min_length` counts the start token and leaves out EOS, our `min_len` the other way round: it is the
+same number. Only transformers' Flax classes ask for one token more.
+
+Source: transformers 4.57, GenerationConfig, GenerationMixin and MinLengthLogitsProcessor, those of
+PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hyperdecoders_jax import types
+from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFaceScoring, Scoring
+from hyperdecoders_jax.decoding.decode import DecodingConfig
+from hyperdecoders_jax.decoding.sampling import GreedyConfig, SamplingConfig
+
+# What is read.
+LENGTHS = ("max_new_tokens", "max_length", "min_length")
+OF_BEAMS = ("num_beams", "num_return_sequences", "length_penalty", "early_stopping")
+OF_SAMPLING = ("do_sample", "temperature", "top_k", "top_p")
+# Where nobody says more, transformers makes as many new tokens.
+_DEFAULT_LENGTH = 20
+
+
+def to_fields(decoding: DecodingConfig, max_len: int) -> dict[str, Any]:
+    """The fields of a way of decoding, for texts of at most `max_len` tokens.
+
+    >>> fields = to_fields(GreedyConfig(min_len=2), max_len=9)
+    >>> fields["max_new_tokens"], fields["min_length"]
+    (9, 2)
+
+    T5X's scores of a beam search have no field.
+    """
+    fields = {
+        "decoder_start_token_id": types.DECODER_START_ID,
+        "eos_token_id": types.EOS_ID,
+        "pad_token_id": types.PAD_ID,
+        "max_new_tokens": max_len,
+        "min_length": decoding.min_len,
+    }
+    if isinstance(decoding, SamplingConfig):
+        fields["do_sample"] = True
+        fields |= {name: getattr(decoding, name) for name in ("temperature", "top_k", "top_p")}
+        fields["num_return_sequences"] = decoding.num_samples
+    if isinstance(decoding, BeamSearchConfig):
+        fields |= {"num_beams": decoding.num_beams, "num_return_sequences": decoding.num_return}
+        if isinstance(decoding.scoring, HuggingFaceScoring):
+            fields["length_penalty"] = decoding.scoring.length_penalty
+            fields["early_stopping"] = decoding.scoring.early_stopping
+    return fields
+
+
+def from_fields(fields: Mapping[str, Any], scoring: Scoring | None = None) -> DecodingConfig:
+    """The way of decoding of these fields, with transformers' own where one is not there.
+
+    Args:
+      fields: null values are as good as none; of `temperature`, `top_k` and `top_p` they are
+        what leaves all tokens as they are.
+      scoring: of a beam search; None: what the fields say.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    min_len, num_texts = given.get("min_length", 0), given.get("num_return_sequences", 1)
+    if given.get("do_sample"):
+        return SamplingConfig(
+            temperature=given.get("temperature", 1.0),
+            top_k=fields.get("top_k", 50) or 0,
+            top_p=given.get("top_p", 1.0),
+            num_samples=num_texts,
+            min_len=min_len,
+        )
+    if given.get("num_beams", 1) == 1:
+        return GreedyConfig(min_len)
+    scoring = scoring or HuggingFaceScoring(
+        length_penalty=given.get("length_penalty", 1.0),
+        early_stopping=given.get("early_stopping") is True,
+    )
+    return BeamSearchConfig(given["num_beams"], num_texts, scoring, min_len)
+
+
+def max_len(fields: Mapping[str, Any]) -> int:
+    """The most tokens behind the start token, EOS included.
+
+    >>> max_len({"max_length": 9}), max_len({"max_length": 9, "max_new_tokens": 9}), max_len({})
+    (8, 9, 20)
+
+    `max_length` counts the start token, unless it is transformers' default.
+    """
+    if fields.get("max_new_tokens") is not None:
+        return fields["max_new_tokens"]
+    max_length = fields.get("max_length") or _DEFAULT_LENGTH
+    return max_length if max_length == _DEFAULT_LENGTH else max_length - 1
