@@ -210,9 +210,11 @@ print(tokenizer.batch_decode(tokens, skip_special_tokens=True))
 ```"""
     config = export.description.model
     task = f", task={export.description.task_names[0]!r}" if config.reads_tasks else ""
-    classes = (
-        "`FlaxHyperdecoderForConditionalGeneration` of `hyperdecoders_jax.interop` loads it, too."
-    )
+    found = ["`FlaxHyperdecoderForConditionalGeneration`"]
+    if "safetensors" in export.formats:
+        found.append("`HyperdecoderForConditionalGeneration` (PyTorch)")
+    verb = "loads" if len(found) == 1 else "load"
+    classes = f"{' and '.join(found)} of `hyperdecoders_jax.interop` {verb} it, too."
     if _is_plain(export):
         classes = (
             "This is a plain T5, which `FlaxT5ForConditionalGeneration` of transformers loads, too "

@@ -85,6 +85,15 @@ def test_the_body_says_what_is_known():
         assert part in text, part
 
 
+def test_classes_are_named_that_load_the_formats_there_are():
+    flax = "`FlaxHyperdecoderForConditionalGeneration`"
+    export = make("manual", "generated")
+    assert f"{flax} of `hyperdecoders_jax.interop` loads it" in model_card.render(export)
+    export = dataclasses.replace(export, formats=("flax", "safetensors"))
+    both = f"{flax} and `HyperdecoderForConditionalGeneration` (PyTorch) of `hyperdecoders_jax"
+    assert both in model_card.render(export)
+
+
 def test_what_is_not_known_is_left_out():
     text = model_card.render(make("manual", "generated"))
     assert "## Results" not in text
