@@ -110,9 +110,10 @@ def find_conflicts(versions: Mapping[str, str]) -> list[str]:
                 f"are installed. Run: pip install --upgrade {first} {second}"
             )
     transformers = versions.get("transformers", "0")
-    if int(transformers.split(".")[0]) >= 5:
+    # The PyTorch class of an exported model works with 5.
+    if int(transformers.split(".")[0]) >= 5 and "torch" not in versions:
         conflicts.append(
-            f"transformers must be below 5, the last with these tokenizers and Flax; "
+            f"transformers must be below 5, the first without Flax, or have PyTorch beside it; "
             f"{transformers} is installed. Run: pip install 'transformers<5'"
         )
     return conflicts

@@ -199,6 +199,10 @@ def test_doctor_knows_each_conflict_and_what_to_do(versions, message):
     assert "Run: pip" in conflicts[0]
 
 
+def test_a_transformers_without_flax_is_no_conflict_where_pytorch_is():
+    assert doctor.find_conflicts({"transformers": "5.1.0", "torch": "2.13.0"}) == []
+
+
 def test_one_build_of_tensorflow_is_no_conflict():
     assert doctor.find_conflicts({"tensorflow-cpu": "2.21.0", "tensorflow-text": "2.21.1"}) == []
     assert "tensorflow" not in doctor.missing_packages({"tensorflow-cpu": "2.21.0"})

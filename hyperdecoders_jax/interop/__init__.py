@@ -11,16 +11,18 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-# Where each class is, and what it needs.
+# Where each class is, what it needs, and the extra of this package that brings it.
 _CLASSES = {
-    "HyperdecoderConfig": ("hyperdecoder_config", "transformers"),
+    "HyperdecoderConfig": ("hyperdecoder_config", "transformers", "hf"),
     "FlaxHyperdecoderForConditionalGeneration": (
         "flax_hyperdecoder",
         "transformers 4.57, the last release with Flax",
+        "hf",
     ),
     "HyperdecoderForConditionalGeneration": (
         "torch_hyperdecoder",
         "transformers and PyTorch",
+        "torch",
     ),
 }
 
@@ -28,11 +30,11 @@ _CLASSES = {
 def __getattr__(name: str) -> Any:
     if name not in _CLASSES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, needed = _CLASSES[name]
+    module, needed, extra = _CLASSES[name]
     try:
         return getattr(importlib.import_module(f"{__name__}.{module}"), name)
     except ImportError as error:
         raise ImportError(
             f"{name} needs {needed}; importing it failed: {error}. Install what is missing: pip "
-            "install 'hyperdecoders_jax[hf]' brings transformers."
+            f"install 'hyperdecoders_jax[{extra}]'"
         ) from error

@@ -104,3 +104,11 @@ def test_the_package_has_the_class_and_no_name_that_is_not_there():
     assert interop.HyperdecoderConfig is HyperdecoderConfig
     with pytest.raises(AttributeError, match=r"interop' has no attribute 'FlaxHyperdecoder'"):
         interop.FlaxHyperdecoder  # noqa: B018
+
+
+def test_pytorch_that_is_not_there_is_told(monkeypatch):
+    monkeypatch.delitem(sys.modules, "hyperdecoders_jax.interop.torch_hyperdecoder", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    message = r"needs transformers and PyTorch; .*: .*torch.*pip install 'hyper.*\[torch\]'"
+    with pytest.raises(ImportError, match=message):
+        interop.HyperdecoderForConditionalGeneration  # noqa: B018
