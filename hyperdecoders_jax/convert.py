@@ -251,9 +251,11 @@ def whole(place: epath.Path) -> Iterator[epath.Path]:
             place.rmdir()  # Empty, as `check_free` found.
         unfinished.rename(place)
     except BaseException as error:
-        if unfinished.is_dir():
-            unfinished.rmtree()
-        unfinished.unlink(missing_ok=True)
+        # A path below a file cannot even be looked at.
+        with contextlib.suppress(NotADirectoryError):
+            if unfinished.is_dir():
+                unfinished.rmtree()
+            unfinished.unlink(missing_ok=True)
         for parent in made:  # deepest first
             # Another process may have put something there.
             with contextlib.suppress(OSError, ValueError):

@@ -266,6 +266,13 @@ def test_a_folder_with_other_files_is_refused(plain, tmp_path, capsys):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_place_below_a_file_is_refused(plain, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert run_export(plain[0], tmp_path / "file/out") == 2
+    assert "file/out could not be made: [Errno " in capsys.readouterr().err
+    assert names_in(tmp_path) == ["file"]
+
+
 @pytest.mark.parametrize("has_card", [False, True])
 def test_a_full_disk_leaves_nothing(plain, tmp_path, capsys, has_card):
     source, _ = plain
