@@ -95,7 +95,8 @@ def given(conditions: Conditions) -> Iterator[None]:
         module = context.module
         if context.method_name != "__call__" or module.name not in conditions:
             return next_call(*args, **kwargs)
-        condition = conditions[module.name]
+        # Kept as float32, which would make all that it meets float32, too.
+        condition = conditions[module.name].astype(module.config.compute_dtype)
         if isinstance(module, adapter_sources.Generated):
             return next_call(args[0].replace(pooled=condition))
         if isinstance(module, adapter_sources.Task):

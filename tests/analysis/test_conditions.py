@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import operator
 
 import jax
@@ -32,17 +33,33 @@ def make_model(name):
 
 
 def read(model, params, batch):
-    return jax.jit(lambda params, batch: conditions.read(model, params, batch))(params, batch)
+    return reader(model)(params, batch)
+
+
+@functools.cache
+def reader(model):
+    return jax.jit(functools.partial(conditions.read, model))
 
 
 def logits(model, params, batch, given=None):
     """Logits of a model that is adapted by these conditions, or by its examples' own."""
+    return program(model)(params, batch, given or {})
 
+
+@functools.cache
+def program(model):
     def run(params, batch, given):
         with conditions.given(given):
             return model.logits(params, batch)
 
-    return jax.jit(run)(params, batch, given or {})
+    return jax.jit(run)
+
+
+@functools.cache
+def generated():
+    """What several tests ask of one model: itself, its parameters, a batch, what is read of it."""
+    model, params, batch = make_model("generated")
+    return model, params, batch, read(model, params, batch)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -77,10 +94,24 @@ def test_other_conditions_change_a_model(name):
     assert jnp.all(jnp.abs(difference).max(axis=(1, 2)) > 1e-3)
 
 
+def test_conditions_in_float32_leave_a_model_in_bfloat16():
+    config = tiny.make_config("none", "task", dtype="bfloat16", decoder_hypergrid=BY_TASK)
+    model = model_lib.Model(config)
+    given = {key: jnp.ones((3, 8)) for key in conditions.readers(config)}
+
+    def context(params, batch):
+        with conditions.given(given):
+            return model.context(params, batch)
+
+    [layer, *_] = jax.eval_shape(context, model.param_shapes(), tiny.make_batch()).layers
+    written = jax.tree.leaves((layer.adapters, layer.gates))
+    assert {x.dtype for x in written} == {jnp.dtype("bfloat16")}
+
+
 def test_anothers_condition_gives_anothers_adapters():
     """As a model has them that learned these adapters for all examples."""
-    model, params, batch = make_model("generated")
-    own = read(model, params, batch).conditions
+    model, params, batch, reading = generated()
+    own = reading.conditions
     others = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), own)
     found = logits(model, params, batch, others)
     config = model.config
@@ -90,7 +121,7 @@ def test_anothers_condition_gives_anothers_adapters():
             config, decoder_adapter=dataclasses.replace(config.decoder_adapter, source="manual")
         ),
     )
-    context = model.context(params, batch)
+    context = jax.jit(model.context)(params, batch)
     for example in range(3):
         written = [layer.adapters["feed_forward"] for layer in context.layers]
         of_all = jax.tree.map(lambda *x: jnp.stack(x, axis=1), *written)  # [batch, layers, ...]
@@ -102,17 +133,16 @@ def test_anothers_condition_gives_anothers_adapters():
 
 
 def test_what_is_written_is_what_adapts():
-    model, params, batch = make_model("generated")
-    written = read(model, params, batch).written["decoder_adapters"]
-    context = model.context(params, batch)
+    model, params, batch, reading = generated()
+    written = reading.written["decoder_adapters"]
+    context = jax.jit(model.context)(params, batch)
     for i, layer in enumerate(context.layers):
         leaves = [x.reshape(3, -1) for x in jax.tree.leaves(layer.adapters)]
         np.testing.assert_allclose(written[:, i], jnp.concatenate(leaves, axis=1), atol=1e-6)
 
 
 def test_the_condition_is_the_mean_of_the_encoders_states():
-    model, params, batch = make_model("generated")
-    reading = read(model, params, batch)
+    model, params, batch, reading = generated()
     np.testing.assert_array_equal(reading.conditions["decoder_adapters"], reading.pooled)
     # The network reads it behind an MLP.
     behind = reading.inputs["decoder_adapters"]
@@ -123,14 +153,15 @@ def test_the_condition_is_the_mean_of_the_encoders_states():
 
 def test_a_delta_is_what_an_adapter_adds_to_a_layer():
     """Nothing where it adds nothing."""
-    model, params, batch = make_model("generated")
+    model, params, batch, reading = generated()
     heads = params["decoder_adapters"]["hypernetwork"]["feed_forward"]
     nothing = {name: jax.tree.map(jnp.zeros_like, heads[name]) for name in ("up_kernel", "up_bias")}
     network = {**params["decoder_adapters"]["hypernetwork"], "feed_forward": {**heads, **nothing}}
     silent = {**params, "decoder_adapters": {**params["decoder_adapters"], "hypernetwork": network}}
-    assert jnp.all(read(model, params, batch).delta_norms["decoder"] > 0)
-    assert jnp.all(read(model, silent, batch).delta_norms["decoder"] == 0)
-    assert jnp.all(read(model, silent, batch).delta_norms["encoder"] > 0)
+    assert jnp.all(reading.delta_norms["decoder"] > 0)
+    silenced = read(model, silent, batch).delta_norms
+    assert jnp.all(silenced["decoder"] == 0)
+    assert jnp.all(silenced["encoder"] > 0)
 
 
 def test_models_that_adapt_all_examples_alike_have_no_readers():
