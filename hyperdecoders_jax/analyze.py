@@ -76,7 +76,9 @@ def analyze(
             f"{jax.process_count()}. Start it on one host."
         )
     batch_size = eval_batch_size or batch_size
-    checkpoint.check_writable(output_dir)
+    max_len = task_feature_lengths["targets"]
+    checkpoint.check_writable(output_dir, "folder of an analysis", "--output")
+    preparation.check_decoding(trained.model, max_len, generation)
     tasks = evaluator.Evaluator(
         mixture_or_task_name,
         preparation.task_names_of(trained),
@@ -87,13 +89,15 @@ def analyze(
         accepts_unseen_tasks=trained.model.config.accepts_unseen_tasks,
         use_cached=use_cached,
     )
+    preparation.use_vocabulary(trained.vocabulary, trained.initial_checkpoint_path)
+    tasks.rehearse()
     placed = preparation.place_trained(trained, batch_size)
     subject = study.Subject(
         placed.model,
         placed.params,
         placed.partitioner,
         placed.step,
-        max_len=task_feature_lengths["targets"],
+        max_len=max_len,
         generation=generation or {},
         seed=trained.random_seed,
     )

@@ -666,9 +666,29 @@ def what_is_given(
 
 
 def analyze_bindings(args: argparse.Namespace) -> list[str]:
-    """What the flags of analyze set; finds out what --checkpoint holds."""
+    """What the flags of analyze set; finds out what --checkpoint holds.
+
+    Raises:
+      UsageError: it holds nothing, or an exported model without --mixture, or --model_dir is given.
+    """
     folder = at_home(args.checkpoint)
+    if args.model_dir is not None:
+        raise UsageError(
+            f"analyze is told its model by --checkpoint; got --model_dir={args.model_dir}, too. "
+            "Leave that out."
+        )
+    if "://" not in folder and not os.path.isdir(folder):
+        raise UsageError(
+            "--checkpoint must be the model directory of a training run or an exported folder; got "
+            f"{args.checkpoint}, which is no folder. Correct the path."
+        )
     is_run = os.path.exists(os.path.join(folder, SAVED_CONFIG)) or "://" in folder
+    if not is_run and args.mixture is None:
+        raise UsageError(
+            f"An exported folder does not say what to analyse it on; {args.checkpoint} holds no "
+            f"{SAVED_CONFIG} of a training run, and --mixture is not given. Add --mixture=NAME "
+            "(hyperdecoders tasks lists them)."
+        )
     args.model_dir, args.init = (folder, None) if is_run else (None, folder)
     given = {"MIXTURE_OR_TASK_NAME": args.mixture, "EVAL_EXAMPLES": args.num_examples}
     return [f"{name} = {value!r}" for name, value in given.items() if value is not None]

@@ -1,9 +1,14 @@
 """What analyze is told by flags; studies are in tests/analysis, a whole one is made by the demo."""
 
+import types
+
 import gin
 import pytest
 
 from hyperdecoders_jax import analyze, cli, configuration
+from hyperdecoders_jax.decoding import sampling
+from hyperdecoders_jax.model import Model
+from tests import tiny
 
 
 def parse(*flags):
@@ -35,17 +40,47 @@ def test_an_exported_folder_is_analysed_as_it_is(tmp_path):
     assert "CHECKPOINT_STEP = None" in bindings
 
 
-def study(split):
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--checkpoint={}/none"], r"must be the model directory .*/none, which is no folder"),
+        (["--checkpoint={}"], r"does not say what to analyse it on; .* Add --mixture=NAME"),
+        (["--checkpoint={}", "--model_dir=run"], r"told its model by --checkpoint; .*=run, too"),
+    ],
+)
+def test_flags_that_name_no_model_are_refused(flags, message, tmp_path):
+    args = parse(*(flag.format(tmp_path) for flag in flags), "--output=x")
+    with pytest.raises(cli.UsageError, match=message):
+        cli.what_is_given(args, [])
+
+
+def test_an_unwritable_folder_is_refused(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(
+        ValueError, match=r"folder of an analysis must be .*Choose another --output"
+    ):
+        study(split="test", output_dir=str(file))
+
+
+def test_a_way_of_decoding_is_checked_before_anything_is_read(tmp_path):
+    short = Model(tiny.make_config(), decoding=sampling.GreedyConfig(min_len=9))
+    trained = types.SimpleNamespace(model=short)
+    with pytest.raises(ValueError, match=r"must fit into the length of targets; .*min_len=9"):
+        study(split="test", trained=trained, output_dir=str(tmp_path))
+
+
+def study(split, trained=None, output_dir="x"):
     return analyze.analyze(
-        trained=None,
+        trained=trained,
         mixture_or_task_name="demo",
-        task_feature_lengths={},
+        task_feature_lengths={"inputs": 8, "targets": 4},
         split=split,
         batch_size=4,
         eval_batch_size=None,
         num_examples=None,
         generation=None,
-        output_dir="x",
+        output_dir=output_dir,
     )
 
 

@@ -15,6 +15,7 @@ from sklearn import decomposition, manifold, neighbors, preprocessing
 from hyperdecoders_jax.analysis.results import Examples
 
 PROJECTIONS = ("PCA", "t-SNE")
+MIN_EXAMPLES = 3
 
 # t-SNE reads this many principal components, as its authors advise.
 NUM_COMPONENTS = 50
@@ -32,11 +33,12 @@ def make(
     positions on it are NaN.
 
     Raises:
-      ValueError: there are fewer than three examples, or a vector is not finite.
+      ValueError: there are fewer than `MIN_EXAMPLES`, or a vector is not finite.
     """
-    if len(examples) < 3:
+    if len(examples) < MIN_EXAMPLES:
         raise ValueError(
-            f"A map must show at least 3 examples; got {len(examples)}. Analyse more of them."
+            f"A map must show at least {MIN_EXAMPLES} examples; got {len(examples)}. Analyse more "
+            "of them."
         )
     maps = {}
     for name, features in examples.features.items():

@@ -23,6 +23,7 @@ from hyperdecoders_jax.analysis import (
     ablation_intervals,
     ablations,
     conditions,
+    maps,
     output_types,
     probes,
     results,
@@ -98,9 +99,18 @@ def run(
       tasks: what is evaluated, in batches of `batch_size`.
       output_dir: gets `TABLE_FILE`.
       batch_size: examples of one step.
+
+    Raises:
+      ValueError: there are too few examples, or some numbers of the model are not finite.
     """
     predictor = Predictor(subject, batch_size)
     own = list(tasks.results(predictor.bind({}, [])))
+    num_examples = sum(len(result.predictions) for result in own)
+    if num_examples < maps.MIN_EXAMPLES:
+        raise ValueError(
+            f"An analysis needs at least {maps.MIN_EXAMPLES} examples, of all tasks together; got "
+            f"{num_examples}. Raise --num_examples, or name another --mixture or split."
+        )
     reader = _Reader(subject)
     folder = epath.Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +123,7 @@ def run(
         if kind == ablations.ACROSS and len(own) == 1:
             continue
         ablated = own
-        if kind != ablations.OWN:
+        if kind != ablations.OWN and own_conditions:
             given = ablations.replace(kind, own_conditions, examples.tasks, subject.seed)
             ablated = tasks.results(predictor.bind(given, examples.tasks))
         for before, after in zip(own, ablated, strict=True):
@@ -223,7 +233,9 @@ class _Reader:
         if sketches:
             main = next(key for key in _READERS if key in reading.inputs)
             read = reading.inputs[main]
-            features["condition"] = read.reshape(len(read), -1)
+            if read.ndim == 3:  # A grid of the encoder reads states of every layer.
+                read = sketch(read.reshape(len(read), -1), FEATURE_DIM)
+            features["condition"] = read
             flat = [x.reshape(len(x), -1) for x in sketches.values()]
             features["parameters"] = sketch(jnp.concatenate(flat, axis=1), FEATURE_DIM)
         backbone = {key: params[key] for key in BACKBONE_KEYS}
@@ -308,7 +320,7 @@ def sketch(x: Float[Array, "*lead dim"], size: int) -> Float[Array, "*lead size"
     dim = x.shape[-1]
     if dim <= size:
         return x
-    signs = jax.random.rademacher(jax.random.key(0), (dim,), x.dtype)
+    signs = jax.random.rademacher(jax.random.key(0), (dim,), jnp.float32)
     padding = [(0, 0)] * (x.ndim - 1) + [(0, -dim % size)]
     parts = jnp.pad(x * signs, padding).reshape(*x.shape[:-1], -1, size)
     return parts.sum(axis=-2)

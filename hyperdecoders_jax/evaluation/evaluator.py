@@ -148,6 +148,11 @@ class Evaluator:
                 f"The batch size of an evaluation must divide over the processes' shards; got "
                 f"{batch_size} for {self._shard[1]} shards. Set it to a multiple of that."
             )
+        if num_examples is not None and num_examples < 1:
+            raise ValueError(
+                f"An evaluation must read at least one example of each task; got {num_examples}. "
+                "Raise EVAL_EXAMPLES, or leave it None: all."
+            )
         mixtures.check_lengths(task_feature_lengths)
         self._tasks = mixtures.leaf_tasks(mixture_or_task_name, split, use_cached)
         mixtures.check_features_agree(self._tasks)

@@ -174,10 +174,17 @@ def fingerprint(tree: Params) -> str:
     return whole.hexdigest()[:32]
 
 
-def check_writable(directory: str) -> None:
+def check_writable(
+    directory: str, name: str = "model directory", flag: str = "--model_dir"
+) -> None:
     """Checks that files can be made in `directory`, which need not exist yet; leaves no trace.
 
     Only the first of several processes looks, so that they do not remove each other's traces.
+
+    Args:
+        directory: where.
+        name: what it is.
+        flag: that names it.
 
     Raises:
         ValueError: they cannot.
@@ -195,8 +202,8 @@ def check_writable(directory: str) -> None:
     # Remote file systems raise errors of their own.
     except Exception as error:
         raise ValueError(
-            f"the model directory must be writable; got {str(directory)!r}, where writing gave "
-            f"{type(error).__name__}: {error}. Choose another --model_dir, or change its rights."
+            f"the {name} must be writable; got {str(directory)!r}, where writing gave "
+            f"{type(error).__name__}: {error}. Choose another {flag}, or change its rights."
         ) from error
     finally:
         for parent in missing:

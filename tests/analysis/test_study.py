@@ -100,6 +100,18 @@ def test_the_table_has_a_row_for_each_example(folder):
     np.testing.assert_array_equal(rows["pooled"], found.examples.features["pooled"])
 
 
+def test_too_few_examples_are_refused_before_they_are_studied(folder):
+    tasks = evaluator.Evaluator(
+        _make_task("few", targets=["a", "b"], splits=("validation",)),
+        ["few"],
+        {"inputs": 8, "targets": 4},
+        batch_size=4,
+    )
+    with pytest.raises(ValueError, match=r"at least 3 examples, .*; got 2. Raise --num_examples"):
+        study.run(run("manual", folder)[0], tasks, folder / "few", batch_size=4)
+    assert not (folder / "few").exists()
+
+
 def test_sketches_keep_products_on_average():
     x = jax.random.normal(jax.random.key(1), (2, 3, 5000))
     found = study.sketch(x, 1000)

@@ -224,6 +224,13 @@ def test_only_the_first_examples_are_evaluated_when_asked():
     }
 
 
+def test_an_evaluation_of_no_examples_is_refused():
+    with pytest.raises(
+        ValueError, match=r"at least one example of each task; got -3.*EVAL_EXAMPLES"
+    ):
+        evaluator_of(task_of("a", ["yes"]), num_examples=-3)
+
+
 def mean_score(targets, scores):
     assert len(targets) == len(scores)
     return {"mean_score": seqio.metrics.Scalar(np.mean(scores))}
