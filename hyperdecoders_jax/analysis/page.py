@@ -11,6 +11,7 @@ import base64
 import html
 import importlib.resources
 import json
+import math
 import string
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -227,8 +228,10 @@ def _ablation_cell(row: Ablation) -> str:
         return f"{row.value:.1f}"
     is_apart = row.low > 0 or row.high < 0
     apart = ' class="apart"' if is_apart else ""
-    interval = f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
-    return f"{row.value:.1f}<small{apart}>{_minus(interval)}</small>"
+    change = f"{row.difference:+.1f}"
+    if not math.isnan(row.low):
+        change += f" [{row.low:+.1f}, {row.high:+.1f}]"
+    return f"{row.value:.1f}<small{apart}>{_minus(change)}</small>"
 
 
 def _probe_table(probes: Sequence[Probe]) -> str:

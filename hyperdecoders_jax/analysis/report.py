@@ -28,7 +28,9 @@ def write(output_dir: epath.PathLike, found: study.Study, title: str) -> None:
       title: of the page.
     """
     folder = epath.Path(output_dir)
-    whole_file.write(folder / RESULTS_FILE, json.dumps(_to_dict(found), indent=1) + "\n")
+    whole_file.write(
+        folder / RESULTS_FILE, json.dumps(_to_dict(found), indent=1, allow_nan=False) + "\n"
+    )
     whole_file.write(folder / TEXT_FILE, text(found) + "\n")
     of_maps = maps.make(found.examples)
     key = "condition" if "condition" in found.examples.features else "pooled"
@@ -50,10 +52,10 @@ def write(output_dir: epath.PathLike, found: study.Study, title: str) -> None:
 
 def captions(found: study.Study) -> list[str]:
     """What a reader of the page must know of what is shown."""
-    lines = [
-        f"{len(found.examples):,} examples of {len(set(found.examples.tasks))} tasks, at step "
-        f"{found.step}."
-    ]
+    num_tasks = len(set(found.examples.tasks))
+    lines = [f"{len(found.examples):,} examples of {num_tasks} task{'s'[: num_tasks > 1]}"]
+    # Of an exported folder no step is known.
+    lines[0] += f", at step {found.step}." if found.step else "."
     if found.readers:
         lines.append(f"What reads a condition: {', '.join(found.readers)}.")
     else:
@@ -133,5 +135,14 @@ def _to_dict(found: study.Study) -> dict[str, Any]:
         "step": found.step,
         "num_examples": len(found.examples),
         "readers": list(found.readers),
-        **{name: [dataclasses.asdict(row) for row in rows] for name, rows in tables.items()},
+        **{name: [_row(row) for row in rows] for name, rows in tables.items()},
+    }
+
+
+def _row(row: results.Probe | results.Ablation | results.Variance) -> dict[str, Any]:
+    """Its fields; None for NaN, which JSON does not have."""
+    fields = dataclasses.asdict(row)
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in fields.items()
     }

@@ -38,7 +38,9 @@ class Writer:
         """Adds rows; every call gives the same columns."""
         table = pa.table({name: _to_arrow(values) for name, values in columns.items()})
         if self._writer is None:
-            self._writer = parquet.ParquetWriter(self._unfinished, table.schema)
+            # Opened by us: Arrow does not know every place that epath does.
+            self._file = self._unfinished.open("wb")
+            self._writer = parquet.ParquetWriter(self._file, table.schema)
         self._writer.write_table(table)
 
     def __enter__(self) -> Writer:
@@ -48,6 +50,7 @@ class Writer:
         if self._writer is None:
             return
         self._writer.close()
+        self._file.close()
         if kind is None:
             self._unfinished.replace(self._path)
         else:

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import json
+import math
 import re
 import shutil
 import sys
@@ -11,7 +12,7 @@ import zlib
 import numpy as np
 import pytest
 
-from hyperdecoders_jax.analysis import maps, page
+from hyperdecoders_jax.analysis import maps, page, results
 from tests.analysis.constructed import make_examples, make_tables
 
 ATTACK = (
@@ -91,6 +92,12 @@ def test_what_was_not_measured_has_no_section(tmp_path):
     text = write(tmp_path / "page.html", make_examples(), ([], [], []))
     assert '<section id="map"' in text
     assert not re.search(r'<section id="(ablations|probes|variance)"', text)
+
+
+def test_an_interval_that_is_unknown_is_not_shown(tmp_path):
+    ablations = [results.Ablation("rte", "zero", "score", 2.0, -1.0, math.nan, math.nan)]
+    text = write(tmp_path / "page.html", make_examples(), ([], ablations, []))
+    assert "<td>2.0<small>\N{MINUS SIGN}1.0</small></td>" in text
 
 
 def test_long_texts_are_cut_and_broken_ones_shown(tmp_path):
