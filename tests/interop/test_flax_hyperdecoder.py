@@ -112,6 +112,12 @@ TASK_IDS = np.asarray(BATCH.task_ids)
 GIVEN = {"input_ids": TOKENS, "decoder_input_ids": BATCH.decoder_input_tokens}
 
 
+@functools.cache
+def our_logits(name):
+    """Compiled once."""
+    return jax.jit(Model(CONFIGS[name]).logits)
+
+
 def pad_left(tokens):
     """The same texts with their padding in front."""
     return np.stack([np.roll(row, np.sum(row == 0)) for row in tokens])
@@ -145,7 +151,7 @@ def generate_counting(model, tokens, task_ids, **options):
 def test_logits_are_our_own_model_s_wherever_padding_is(exported, name):
     _, params, model = exported[name]
     assert type(model) is FlaxHyperdecoderForConditionalGeneration
-    ours = jax.jit(Model(CONFIGS[name]).logits)(params, BATCH)
+    ours = our_logits(name)(params, BATCH)
     for tokens in (TOKENS, pad_left(TOKENS)):
         given = GIVEN | {"input_ids": tokens, "attention_mask": tokens > 0}
         found = model(**given, task_ids=TASK_IDS).logits
@@ -158,7 +164,7 @@ def test_greedy_texts_are_our_own_model_s_likeliest_tokens(exported, name):
     for inputs in (TOKENS, pad_left(TOKENS)):
         found = generate_counting(model, inputs, TASK_IDS, num_beams=1).sequences
         read = BATCH.replace(decoder_input_tokens=found[:, :-1])
-        likeliest = np.argmax(jax.jit(Model(CONFIGS[name]).logits)(params, read), axis=-1)
+        likeliest = np.argmax(our_logits(name)(params, read), axis=-1)
         has_ended = np.cumsum(found[:, :-1] == 1, axis=1) > 0
         np.testing.assert_array_equal(found[:, 0], 0)
         np.testing.assert_array_equal(found[:, 1:], np.where(has_ended, 0, likeliest))
