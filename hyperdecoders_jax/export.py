@@ -62,6 +62,7 @@ def export(
     # Files are converted on the host; the accelerator may be another process's.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from hyperdecoders_jax import trained_model
+    from hyperdecoders_jax.decoding.beam_search import T5XScoring
     from hyperdecoders_jax.interop import (
         conversion,
         exported_folder,
@@ -122,6 +123,9 @@ def export(
     print(convert.report(weights, {}, {}))
     if is_card_theirs:
         print(f"Left {model_card.FILE} as it was.")
+    scoring = getattr(description.decoding, "scoring", None)
+    if exported_folder.is_plain(description.model) and isinstance(scoring, T5XScoring):
+        print(f"Texts may differ: the run scored beams by {scoring}, which transformers cannot.")
     print(f"Wrote {_kind(description.model, formats)}: {output}")
     return 0
 

@@ -16,6 +16,7 @@ import pytest
 from safetensors import numpy as safetensors_numpy
 
 from hyperdecoders_jax import cli, package_files, text_model, trained_model
+from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, T5XScoring
 from hyperdecoders_jax.decoding.sampling import GreedyConfig
 from hyperdecoders_jax.interop import (
     adapter_folder,
@@ -53,14 +54,14 @@ GATES_OF_TASKS = dict(decoder_hypergrid=HyperGridConfig(2, 4, "L2", "task_embedd
 GATES_OF_EXAMPLES = dict(decoder_hypergrid=HyperGridConfig(2, 4, "L2", "pooled"))
 
 
-def write_trained(folder, encoder="none", decoder="none", **kw):
+def write_trained(folder, encoder="none", decoder="none", decoding=None, **kw):
     """An adapter folder that holds a whole model, of numbers that bfloat16 rounds."""
     config = tiny.make_config(encoder, decoder, **SIZES, **kw)
     model = Model(config if config.reads_tasks else dataclasses.replace(config, num_tasks=None))
     flat = names.flatten(tiny.make_params(model))
     description = adapter_folder.Description(
         model=model.config,
-        decoding=GreedyConfig(),
+        decoding=decoding or GreedyConfig(),
         backbone=None,
         vocabulary=adapter_folder.Vocabulary(DEMO_VOCABULARY, 7),
         task_names=TASKS if model.config.reads_tasks else (),
@@ -215,6 +216,14 @@ def test_weights_may_be_half_as_large(gated, tmp_path):
     assert run_export(gated, tmp_path / "out", *flags) == 0
     found = safetensors_numpy.load_file(tmp_path / "out/model.safetensors")
     assert {str(x.dtype) for x in found.values()} == {"bfloat16"}
+
+
+def test_scores_that_a_plain_t5_cannot_have_are_told(tmp_path, capsys):
+    beams = BeamSearchConfig(2, scoring=T5XScoring(0.8))
+    source = write_trained(tmp_path / "trained", decoding=beams)
+    assert run_export(source, tmp_path / "out") == 0
+    told = "Texts may differ: the run scored beams by T5XScoring(alpha=0.8), which transformers"
+    assert told in capsys.readouterr().out
 
 
 def test_lengths_and_decoding_come_back_with_a_plain_t5(plain):
