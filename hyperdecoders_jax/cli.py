@@ -222,7 +222,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_convert_arguments(
         commands.add_parser(
             "convert",
-            help="convert weights between formats, or export a trained model",
+            help="convert weights between formats",
             description="Converts weights; says what became of every array, or writes nothing.",
             epilog=CONVERT_EPILOG,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -375,7 +375,8 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         metavar="FOLDER",
         required=True,
-        help="the model directory of a training run, under T5X, too; or an adapter folder",
+        help="the model directory of a training run, under T5X, too; an adapter folder; or an "
+        "exported folder",
     )
     parser.add_argument(
         "--output",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import logging
 
-from hyperdecoders_jax import cli
+from hyperdecoders_jax import cli, nearest
 from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.interop import (
     adapter_folder,
@@ -154,6 +154,7 @@ def read_run(model_dir: str, step: str) -> TrainedModel:
     if step not in ("best", "last") and not step.isdecimal():
         raise cli.UsageError(
             f"--step must be best, last or the number of a checkpoint's step; got {step!r}."
+            f"{nearest.hint(step, ('best', 'last'))} Leave it out for best."
         )
     which = int(step) if step.isdecimal() else step
     cli.start_tensorflow()  # The run's vocabulary needs it.

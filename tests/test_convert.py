@@ -387,7 +387,9 @@ def test_a_file_of_the_package_is_found(tmp_path, capsys):
 
 def test_a_step_must_be_a_number(trained_dir, capsys):
     assert run_convert(f"run:{trained_dir}", f"adapters:{trained_dir}/new", "--step=first") == 2
-    assert "--step must be best, last or the number" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "--step must be best, last or the number" in error
+    assert "Leave it out for best." in error
 
 
 @pytest.fixture
