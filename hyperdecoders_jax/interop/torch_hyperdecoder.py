@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
+import pathlib
 from collections.abc import Sequence
 
 import torch
@@ -32,6 +34,7 @@ from transformers.models.t5.modeling_t5 import T5PreTrainedModel
 
 from hyperdecoders_jax import types
 from hyperdecoders_jax.interop import (
+    flax_files,
     torch_adapters,
     torch_hypergrid,
     torch_hypernetworks,
@@ -94,6 +97,23 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         self.encoder_hypergrid = torch_hypergrid.make(ours, "encoder")
         self.decoder_hypergrid = torch_hypergrid.make(ours, "decoder")
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kw):
+        """Loads an exported model, as every class of transformers does.
+
+        Raises:
+          FileNotFoundError: the folder has Flax's weights alone.
+        """
+        folder = pathlib.Path(pretrained_model_name_or_path or "", kw.get("subfolder") or "")
+        has_own = any(any(folder.glob(files)) for files in ("*.safetensors", "*.bin"))
+        if pretrained_model_name_or_path and flax_files.has_files(folder) and not has_own:
+            raise FileNotFoundError(
+                f"For PyTorch an exported folder must hold model.safetensors; {folder} holds "
+                f"Flax's weights alone. Make another of it: hyperdecoders export "
+                f"--checkpoint={folder} --output=NEW_FOLDER --format=flax,safetensors"
+            )
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kw)
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.shared

@@ -514,6 +514,15 @@ def test_what_is_missing_or_of_another_kind_is_named(make):
         theirs(encoder_outputs=(torch.zeros(1, 2, 8),), decoder_input_ids=inputs["input_ids"])
 
 
+def test_a_folder_of_flax_s_weights_alone_says_how_to_make_others(tmp_path):
+    write(tmp_path, MODELS["hyperdecoder"])
+    (tmp_path / "model.safetensors").rename(tmp_path / "flax_model.msgpack")
+    message = r"must hold model\.safetensors; .* Flax's weights alone\. .*--format=flax,safetensors"
+    for cls in (interop.HyperdecoderForConditionalGeneration, transformers.AutoModelForSeq2SeqLM):
+        with pytest.raises(FileNotFoundError, match=message):
+            cls.from_pretrained(tmp_path)
+
+
 def test_an_encoding_serves_several_calls(make):
     theirs, batch = make(MODELS["tasks, v1.0"]), make_batch()
     tokens = tensor(batch.decoder_input_tokens)
