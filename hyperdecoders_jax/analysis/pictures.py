@@ -29,6 +29,8 @@ def write(
 ) -> list[epath.Path]:
     """Draws what there is, and tells the files: maps by each colouring, and one of each table.
 
+    A picture of a table that has no rows now, from an earlier analysis, is removed.
+
     Raises:
       ImportError: matplotlib is not installed.
     """
@@ -46,16 +48,22 @@ def write(
     tables = {"ablations": ablations, "probes": probes, "variance": variances}
     draws = {"ablations": _draw_ablations, "probes": _draw_probes, "variance": _draw_variances}
     pictures |= {name: (draws[name], (table,)) for name, table in tables.items() if table}
+    for name in tables.keys() - pictures.keys():
+        _file(folder, name).unlink(missing_ok=True)
     files = []
     for name, (draw, found) in pictures.items():
         # A figure of its own, not pyplot's: that would open a window where there is one.
         picture = figure.Figure(layout="constrained", dpi=DOTS_PER_INCH)
         draw(picture, *found)
-        files.append(epath.Path(folder) / f"{name.replace(' ', '_')}.png")
+        files.append(_file(folder, name))
         with files[-1].open("wb") as file:
             # What hangs over the edge, such as a long name, makes the picture larger.
             picture.savefig(file, format="png", bbox_inches="tight", metadata={"Software": None})
     return files
+
+
+def _file(folder: epath.PathLike, name: str) -> epath.Path:
+    return epath.Path(folder) / f"{name.replace(' ', '_')}.png"
 
 
 def plain(text: str) -> str:

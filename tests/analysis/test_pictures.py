@@ -23,9 +23,14 @@ def read_png(path):
     return image.imread(path)
 
 
-def test_there_is_a_picture_of_each_colouring_and_table(tmp_path):
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
     examples = make_examples()
-    files = pictures.write(tmp_path, examples, make_maps(examples), *make_tables())
+    folder = tmp_path_factory.mktemp("pictures")
+    return pictures.write(folder, examples, make_maps(examples), *make_tables())
+
+
+def test_there_is_a_picture_of_each_colouring_and_table(files):
     assert sorted(file.stem for file in files) == sorted(TABLES + MAPS)
     for file in files:
         height, width = read_png(file).shape[:2]
@@ -43,20 +48,18 @@ def test_nothing_lies_at_the_edge_of_a_picture(tmp_path):
         assert (edge == 1).all(), file
 
 
-def test_pictures_are_the_same_whenever_they_are_drawn(tmp_path):
+def test_pictures_are_the_same_whenever_they_are_drawn(files, tmp_path):
     examples = make_examples()
-    first, second = (
-        pictures.write(tmp_path, examples, make_maps(examples), [], *make_tables()[1:])[
-            -1
-        ].read_bytes()
-        for _ in range(2)
-    )
-    assert first == second
+    again = pictures.write(tmp_path, examples, make_maps(examples), *make_tables())
+    assert [file.read_bytes() for file in again] == [file.read_bytes() for file in files]
 
 
 def test_what_was_not_measured_has_no_picture(tmp_path):
+    """Not even that of an analysis which was in the folder before."""
+    (tmp_path / "probes.png").write_bytes(b"old")
     examples = dataclasses.replace(make_examples(), is_correct=np.ones(12, bool))
     files = pictures.write(tmp_path, examples, make_maps(examples), [], [], [])
+    assert sorted(files) == sorted(tmp_path.iterdir())
     assert sorted(file.stem for file in files) == MAPS
 
 
