@@ -17,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 NUM_IDS = seqio.ByteVocabulary().vocab_size
 LETTERS = "abcdefgh"
+NUM_LAYERS = {"num_encoder_layers": 1, "num_decoder_layers": 2}
 
 
 def letters(targets, predictions):
@@ -37,7 +38,7 @@ def make_tasks():
 
 @functools.cache
 def run(source, tmp_path):
-    config = tiny.make_config("none", source, vocab_size=NUM_IDS, num_decoder_layers=2)
+    config = tiny.make_config("none", source, vocab_size=NUM_IDS, **NUM_LAYERS)
     model = model_lib.Model(config)
     params = tiny.make_params(model, scale=1.0)
     partitioner = partitioning.make_partitioner()
