@@ -219,9 +219,16 @@ def filled(place: epath.Path) -> Iterator[epath.Path]:
     with convert.whole(place.parent / f".{place.name}-{os.getpid()}") as folder:
         folder.mkdir()
         yield folder
-        # Nothing takes a folder without its config.json for a model.
-        for file in sorted(folder.iterdir(), key=lambda x: x.name == hugging_face.CONFIG_FILE):
-            file.rename(place / file.name)
+        try:
+            # Nothing takes a folder without its config.json for a model.
+            for file in sorted(folder.iterdir(), key=lambda x: x.name == hugging_face.CONFIG_FILE):
+                file.rename(place / file.name)
+        except OSError as error:
+            raise OSError(
+                f"The files of an export must be able to join those in {place}; one could not: "
+                f"{cli.message_of(error)}. Mend its rights, or name a new folder (in it, where it "
+                "is a disk of its own) and move the files."
+            ) from error
     (place.parent / f".{place.name}-{os.getpid()}").rmdir()
 
 

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 from safetensors import numpy as safetensors_numpy
 
-from hyperdecoders_jax import cli, package_files, text_model, trained_model
+from hyperdecoders_jax import cli, export, package_files, text_model, trained_model
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, T5XScoring
 from hyperdecoders_jax.decoding.sampling import GreedyConfig
 from hyperdecoders_jax.interop import (
@@ -273,6 +274,21 @@ def test_a_folder_with_other_files_is_refused(plain, tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     assert run_export(source, tmp_path / "file") == 2
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_files_that_cannot_join_a_user_s_say_why(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/README.md").write_text("mine")
+    message = r"must be able to join those in .*/out; one could not: .*\. Mend its rights, or name"
+
+    def fill():
+        with export.filled(epath.Path(tmp_path / "out")) as folder:
+            (folder / "config.json").write_text("{}")
+            (tmp_path / "out/config.json").mkdir()  # As somebody else may do meanwhile.
+
+    with pytest.raises(OSError, match=message):
+        fill()
+    assert names_in(tmp_path) == ["out"]
 
 
 def test_a_place_below_a_file_is_refused(plain, tmp_path, capsys):
