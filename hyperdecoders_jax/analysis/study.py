@@ -341,6 +341,7 @@ def _is_same(target: Any, prediction: Any) -> bool:
     """Whether a postprocessed prediction is the target, or one of the answers that it lists."""
     if isinstance(target, Mapping):
         target = target.get("answers", target)
+    target = getattr(target, "value", target)  # SuperGLUE's targets know their group, too.
     if isinstance(target, list | tuple) and not isinstance(prediction, list | tuple):
         return any(_is_same(answer, prediction) for answer in target)
     return bool(np.all(target == prediction))

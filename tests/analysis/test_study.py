@@ -9,6 +9,7 @@ import seqio
 from hyperdecoders_jax import model as model_lib
 from hyperdecoders_jax.analysis import study, table
 from hyperdecoders_jax.evaluation import evaluator
+from hyperdecoders_jax.tasks import postprocessors
 from hyperdecoders_jax.training import partitioning
 from tests import tiny
 from tests.data.conftest import _make_task
@@ -127,3 +128,5 @@ def test_an_answer_is_right_if_it_is_one_of_several():
     assert study._is_same({"answers": ["one", "two"]}, "two")
     assert study._is_same([1.0, 2.0], [1.0, 2.0])
     assert not study._is_same("one", "two")
+    assert study._is_same(postprocessors.Grouped((3, 7), ["one", "two"]), "two")
+    assert not study._is_same(postprocessors.Grouped((1, 7), 0), 1)
