@@ -61,7 +61,8 @@ def analyze(
     if split is None:
         raise ValueError(
             "An analysis needs a split; got EVAL_SPLIT = None, with which the run was trained. "
-            "Name it with --gin.EVAL_SPLIT=validation."
+            "Name it with --gin.EVAL_SPLIT=validation, or files of your own with "
+            "--validation_file=FILE or --test_file=FILE."
         )
     import jax
 

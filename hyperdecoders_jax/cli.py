@@ -825,7 +825,7 @@ def add_own_data(
         return list(gin_files), []
     if args.command == "train" and not is_included and not args.validation_file:
         bindings.append("EVAL_SPLIT = None")
-    if args.command == "eval" and (args.validation_file or args.test_file):
+    if args.command in ("eval", "analyze") and (args.validation_file or args.test_file):
         bindings.append(f"EVAL_SPLIT = {'validation' if args.validation_file else 'test'!r}")
     if args.command == "infer":
         if args.validation_file or args.test_file:

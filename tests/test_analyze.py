@@ -32,6 +32,16 @@ def test_flags_say_what_is_analysed(tmp_path):
     assert trained["model_dir"] == str(run)
 
 
+def test_a_file_of_ones_own_names_the_split(tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text("inputs,targets\na,b\n")
+    args = parse(
+        f"--checkpoint={tmp_path}", "--output=x", f"--test_file={file}", "--mixture=own_data"
+    )
+    _, bindings, _ = cli.what_is_given(args, [])
+    assert "EVAL_SPLIT = 'test'" in bindings
+
+
 def test_an_exported_folder_is_analysed_as_it_is(tmp_path):
     args = parse(f"--checkpoint={tmp_path}", "--output=x", "--mixture=demo")
     files, bindings, _ = cli.what_is_given(args, [])
