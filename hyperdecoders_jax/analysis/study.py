@@ -251,6 +251,7 @@ class _Reader:
             "prediction": [p.prediction for p in predicted],
         }
         output_type = output_types.infer(texts["input"], texts["target"])
+        is_label = output_type == "class label"
         of_task = {
             "id": [f"{task}-{i}" for i in range(len(predicted))],
             "task": [task] * len(predicted),
@@ -258,6 +259,7 @@ class _Reader:
             "log_likelihood": [p.log_likelihood for p in predicted],
             "is_correct": [_is_same(*pair) for pair in zip(*result.postprocessed(), strict=True)],
             "output_type": [output_type] * len(predicted),
+            "label": texts["target"] if is_label else [""] * len(predicted),
         }
         for name, values in of_task.items():
             self._rows.setdefault(name, []).extend(values)
@@ -279,11 +281,9 @@ class _Reader:
         ):
             for key, x in found.items():
                 kept.setdefault(key, []).append(np.asarray(x, np.float32))
-        is_label = columns["output_type"][0] == "class label"
-        labels = columns["target"] if is_label else [""] * len(columns["target"])
         for key, x in reading.written.items():
             self.variances.update(
-                key, np.asarray(x, np.float32).swapaxes(0, 1), columns["task"], labels
+                key, np.asarray(x, np.float32).swapaxes(0, 1), columns["task"], columns["label"]
             )
         vectors = {"pooled": features["pooled"], "backbone": features["backbone"]}
         vectors |= {f"condition/{key}": x for key, x in reading.conditions.items()}

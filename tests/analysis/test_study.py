@@ -95,6 +95,7 @@ def test_the_table_has_a_row_for_each_example(folder):
     assert list(rows["id"]) == list(found.examples.ids)
     assert rows["id"][-1] == "second-2"
     assert list(rows["target"]) == [*LETTERS, "yes", "no", "yes"]
+    assert set(rows["label"]) == {""}  # There are too few targets to call them labels.
     assert rows["pooled"].shape == (11, 8)
     assert rows["hidden/decoder_adapters"].shape == (11, 2, 11)
     assert rows["delta_norm/decoder"].shape == (11, 2)
