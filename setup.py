@@ -45,6 +45,7 @@ REQUIREMENTS = [
     "numpy>=2.4",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",
+    "pyarrow>=26.0",
     "rouge-score>=0.1.2",
     "sacrebleu>=2.6",
     "safetensors>=0.8",
@@ -56,6 +57,7 @@ REQUIREMENTS = [
     "tensorboard>=2.21",
     "tensorflow-datasets>=4.9.10",
     "tensorstore>=0.1.86",
+    "threadpoolctl>=3.6",
     "tqdm>=4.70",
 ]
 
