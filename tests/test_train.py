@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 
 import gin
 import numpy as np
@@ -196,10 +195,10 @@ def tiny_start():
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(tmp_path, capsys, macros, message):
     model_dir = tmp_path / "model"
-    start = time.monotonic()
     assert cli.main(train_arguments(model_dir, **macros)) == 2
-    assert time.monotonic() - start < 15
-    assert message in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert message in told
+    assert "compiling the train step" not in told
     assert not model_dir.exists()
 
 
