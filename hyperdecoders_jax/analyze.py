@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from hyperdecoders_jax import cli
 
 if TYPE_CHECKING:
-    from hyperdecoders_jax.preparation import Generation, TrainedConfig
+    from hyperdecoders_jax.decoding.decode import Generation
+    from hyperdecoders_jax.preparation import TrainedConfig
 
 # The extra `plots`.
 PLOTTING = ("matplotlib", "plotly")

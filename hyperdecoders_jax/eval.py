@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from hyperdecoders_jax import cli
 
 if TYPE_CHECKING:
-    from hyperdecoders_jax.preparation import Generation, TrainedConfig
+    from hyperdecoders_jax.decoding.decode import Generation
+    from hyperdecoders_jax.preparation import TrainedConfig
 
 
 def evaluate(

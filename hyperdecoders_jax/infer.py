@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from hyperdecoders_jax import cli
 
 if TYPE_CHECKING:
-    from hyperdecoders_jax.preparation import Generation, Trained, TrainedConfig
+    from hyperdecoders_jax.decoding.decode import Generation
+    from hyperdecoders_jax.preparation import Trained, TrainedConfig
     from hyperdecoders_jax.text_model import ScoredText, TextReader
 
 STANDARD_INPUT = "-"

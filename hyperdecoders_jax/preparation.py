@@ -21,7 +21,7 @@ from hyperdecoders_jax import package_files
 from hyperdecoders_jax.data import mixtures, pipeline
 from hyperdecoders_jax.data import vocabulary as vocabulary_lib
 from hyperdecoders_jax.decoding import decode
-from hyperdecoders_jax.decoding.decode import DecodingConfig
+from hyperdecoders_jax.decoding.decode import DecodingConfig, Generation
 from hyperdecoders_jax.decoding.decoded import Decoded
 from hyperdecoders_jax.interop import (
     backbone,
@@ -41,8 +41,6 @@ RANDOM_WEIGHTS = "random weights"
 
 # (batch, the task's name if all rows are of one) -> texts
 PredictFn = Callable[..., Decoded]
-# Task → (most tokens of a text, beams), where that differs from the run's way of decoding.
-Generation = Mapping[str, tuple[int, int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,10 +249,7 @@ class Predictor:
 
     def _program(self, task_name: str | None) -> Callable[..., Decoded]:
         decoding, max_len = self._model.decoding, self._max_len
-        if task_name in self._generation:
-            max_len, num_beams = self._generation[task_name]
-            decoding = decode.with_num_beams(decoding, num_beams)
-        return self._compiled(decoding, max_len)
+        return self._compiled(*decode.for_task(decoding, max_len, self._generation, task_name))
 
     def bind(self, params: Params) -> tuple[PredictFn, Callable[[Batch], Any]]:
         """Predict and score functions of these parameters, for this process's rows of a batch."""

@@ -33,7 +33,7 @@ from hyperdecoders_jax.analysis import (
 from hyperdecoders_jax.decoding import decode
 from hyperdecoders_jax.evaluation import evaluator
 from hyperdecoders_jax.model import BACKBONE_KEYS, Model
-from hyperdecoders_jax.modeling.config import AdapterConfig, TransformerConfig
+from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.training import partitioning
 from hyperdecoders_jax.types import Batch, Params
 
@@ -85,7 +85,7 @@ class Subject:
     partitioner: partitioning.Partitioner
     step: int
     max_len: int
-    generation: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    generation: decode.Generation = dataclasses.field(default_factory=dict)
     seed: int = 0
 
 
@@ -191,15 +191,12 @@ class Predictor:
         """
         subject, size = self._subject, self._batch_size
         # Examples of each task that no batch had yet.
-        left = {task: np.flatnonzero(np.array(tasks) == task) for task in tasks}
+        tasks = np.array(tasks)
+        left = {task: np.flatnonzero(tasks == task) for task in np.unique(tasks)}
         first = {task: rows[0] for task, rows in left.items()}
         calls = iter(range(1 << 62))
 
         def predict_fn(batch: Batch, task_name: str) -> Any:
-            decoding, max_len = subject.model.decoding, subject.max_len
-            if task_name in subject.generation:
-                max_len, num_beams = subject.generation[task_name]
-                decoding = decode.with_num_beams(decoding, num_beams)
             given = {}
             if of_all:
                 rows, left[task_name] = left[task_name][:size], left[task_name][size:]
@@ -208,7 +205,11 @@ class Predictor:
                 given = {key: x[rows] for key, x in of_all.items()}
             batch, given = subject.partitioner.put_batch((batch, given))
             sample_rng = jax.random.fold_in(jax.random.key(subject.seed), next(calls))
-            predict = self._compiled(decoding, max_len)
+            predict = self._compiled(
+                *decode.for_task(
+                    subject.model.decoding, subject.max_len, subject.generation, task_name
+                )
+            )
             return jax.device_get(predict(subject.params, batch, sample_rng, given))
 
         return predict_fn
@@ -219,7 +220,7 @@ class _Reader:
 
     def __init__(self, subject: Subject):
         self._subject = subject
-        self._plain = Model(_without_adaptation(subject.model.config))
+        self._plain = Model(modeling_config.without_adaptation(subject.model.config))
         self._program = jax.jit(self._read)
         self._rows: dict[str, list[Any]] = {}
         self._features: dict[str, list[np.ndarray]] = {}
@@ -324,17 +325,6 @@ def sketch(x: Float[Array, "*lead dim"], size: int) -> Float[Array, "*lead size"
     padding = [(0, 0)] * (x.ndim - 1) + [(0, -dim % size)]
     parts = jnp.pad(x * signs, padding).reshape(*x.shape[:-1], -1, size)
     return parts.sum(axis=-2)
-
-
-def _without_adaptation(config: TransformerConfig) -> TransformerConfig:
-    plain = AdapterConfig()
-    return dataclasses.replace(
-        config,
-        encoder_adapter=plain,
-        decoder_adapter=plain,
-        encoder_hypergrid=None,
-        decoder_hypergrid=None,
-    )
 
 
 def _is_same(target: Any, prediction: Any) -> bool:

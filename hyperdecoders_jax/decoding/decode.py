@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from jaxtyping import Array, PRNGKeyArray, UInt32
 
@@ -13,6 +14,8 @@ from hyperdecoders_jax.decoding.sampling import GreedyConfig, SamplingConfig
 from hyperdecoders_jax.types import PyTree
 
 DecodingConfig = GreedyConfig | SamplingConfig | BeamSearchConfig
+# Task → (most tokens of a text, beams), where that differs from the run's way of decoding.
+Generation = Mapping[str, tuple[int, int]]
 
 
 def num_hypotheses(config: DecodingConfig) -> int:
@@ -52,6 +55,22 @@ def with_num_beams(config: DecodingConfig, num_beams: int) -> DecodingConfig:
         case BeamSearchConfig():
             return dataclasses.replace(config, num_beams=num_beams, num_return=1)
     return BeamSearchConfig(num_beams=num_beams, min_len=config.min_len)
+
+
+def for_task(
+    config: DecodingConfig, max_len: int, generation: Generation, task_name: str | None
+) -> tuple[DecodingConfig, int]:
+    """How the texts of a task are decoded, and their most tokens.
+
+    >>> for_task(GreedyConfig(), 8, {"xsum": (64, 4)}, "rte")
+    (GreedyConfig(min_len=0), 8)
+    >>> for_task(GreedyConfig(), 8, {"xsum": (64, 4)}, "xsum")[0].num_beams
+    4
+    """
+    if task_name not in generation:
+        return config, max_len
+    max_len, num_beams = generation[task_name]
+    return with_num_beams(config, num_beams), max_len
 
 
 def decode(

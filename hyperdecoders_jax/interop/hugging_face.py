@@ -8,7 +8,6 @@ Source: transformers 4.14 to 5.x, T5Config, MT5Config and their models.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -21,7 +20,8 @@ from etils import epath
 from hyperdecoders_jax import model, types
 from hyperdecoders_jax.interop import flax_files, folding, names, safetensors_files, torch_files
 from hyperdecoders_jax.interop.arrays import Accounted, Arrays, StoredArray
-from hyperdecoders_jax.modeling.config import AdapterConfig, TransformerConfig
+from hyperdecoders_jax.modeling import config as modeling_config
+from hyperdecoders_jax.modeling.config import TransformerConfig
 
 CONFIG_FILE = "config.json"
 
@@ -292,10 +292,7 @@ def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
             "no lm_head (v1.0), or two and an lm_head (v1.1)."
         )
     found = {path: transposed(path, arrays[name]) for path, name in wanted.items()}
-    plain = dataclasses.replace(
-        config, encoder_adapter=AdapterConfig(), decoder_adapter=AdapterConfig()
-    )
-    check_shapes(found, plain)
+    check_shapes(found, modeling_config.without_adaptation(config))
     return Accounted(found, left)
 
 

@@ -434,6 +434,17 @@ class TransformerConfig:
         return jnp.dtype(self.dtype)
 
 
+def without_adaptation(config: TransformerConfig) -> TransformerConfig:
+    """The T5 that is adapted: the same without adapters and gates."""
+    return dataclasses.replace(
+        config,
+        encoder_adapter=AdapterConfig(),
+        decoder_adapter=AdapterConfig(),
+        encoder_hypergrid=None,
+        decoder_hypergrid=None,
+    )
+
+
 _HYPERNETWORKS = {
     config.__name__: config
     for config in (HypernetworkConfig, PerLayerHypernetworkConfig, HyperFormerConfig)
