@@ -3,17 +3,22 @@
 Paired bootstrap: examples are drawn with replacement, and what is drawn is drawn of both
 predictions, so that examples which are hard for both do not widen the interval.
 
-Source: Koehn 2004, "Statistical significance tests for machine translation evaluation".
+Where a metric is of groups, such as the windows of a question, a group that is drawn twice would be
+taken for one. Half of the groups are drawn then, each once: the variance is the same.
+
+Source: Koehn 2004, "Statistical significance tests for machine translation evaluation"; McCarthy
+1969, "Pseudo-replication: half samples".
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 # The fewest of which 2.5 % are one.
 MIN_RESAMPLES = 40
@@ -44,6 +49,7 @@ def paired_bootstrap(
     seed: int = 0,
     num_resamples: int = 1000,
     max_secs: float = 30.0,
+    groups: Sequence[Hashable] | None = None,
 ) -> dict[str, Difference]:
     """Compares two predictions for the same examples by every number of a metric.
 
@@ -54,7 +60,7 @@ def paired_bootstrap(
 
     Equal predictions differ by exactly 0, and nothing is resampled. Resamples on which the metric
     fails or is NaN, as some are with one class, do not count; where fewer than `MIN_RESAMPLES` are
-    left, or there is but one example, the interval is NaN.
+    left, or there is but one example or group, the interval is NaN.
 
     Args:
       metric_fn: SeqIO's: (targets, predictions) → {name: value}. Values that are no numbers, such
@@ -66,6 +72,8 @@ def paired_bootstrap(
       num_resamples: at least `MIN_RESAMPLES`.
       max_secs: after which no resample begins, unless fewer than `MIN_RESAMPLES` were made. Only
         metrics that take longer depend on the machine's speed.
+      groups: of each example, where the metric looks at examples of a group together. None, or
+        groups of one: it does not.
 
     Raises:
       ValueError: there are no examples, lengths differ, or resamples are too few.
@@ -93,10 +101,11 @@ def paired_bootstrap(
 
     rng = np.random.default_rng(seed)
     end = time.monotonic() + max_secs
-    for number in range(num_resamples if len(targets) > 1 else 0):
+    for number, rows in zip(
+        range(num_resamples), _resamples(len(targets), groups, rng), strict=False
+    ):
         if number >= MIN_RESAMPLES and time.monotonic() > end:
             break
-        rows = rng.integers(len(targets), size=len(targets))
         for name, difference in _difference(metric_fn, targets, own, other, rows).items():
             if name in differences and np.isfinite(difference):
                 differences[name].append(difference)
@@ -104,6 +113,22 @@ def paired_bootstrap(
         name: Difference(values[name], values[name] - own_values[name], *_interval(found))
         for name, found in differences.items()
     }
+
+
+def _resamples(
+    num_examples: int, groups: Sequence[Hashable] | None, rng: np.random.Generator
+) -> Iterator[Int[np.ndarray, "rows"]]:
+    """Rows of examples, without end; none where nothing can be drawn."""
+    groups = range(num_examples) if groups is None else groups
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    of_rows = np.array([numbers[group] for group in groups])
+    while len(numbers) > 1:
+        if len(numbers) == num_examples:
+            yield rng.integers(num_examples, size=num_examples)
+        else:
+            # Of an odd number one more than half, or one less.
+            half = (len(numbers) + rng.integers(2)) // 2
+            yield np.flatnonzero(np.isin(of_rows, rng.permutation(len(numbers))[:half]))
 
 
 def _difference(metric_fn, targets, own, other, rows) -> dict[str, float]:

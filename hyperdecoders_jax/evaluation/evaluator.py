@@ -61,11 +61,13 @@ class TaskResult:
     Attributes:
       examples: of the task, in order.
       predictions: of each example.
+      aux: what metrics may know beside them; see `_Generated.aux`.
       metrics: those that take predictions.
     """
 
     examples: pipeline.TaskExamples
     predictions: Sequence[predictions.Prediction]
+    aux: Mapping[str, Shaped[np.ndarray, "examples"]]
     metrics: Mapping[str, float]
 
     def postprocessed(self) -> tuple[list[Any], list[Any]]:
@@ -247,12 +249,13 @@ class Evaluator:
         for task in self._tasks:
             state = self._state(task)
             generated = self._generate(state, predict_fn)
+            aux = generated.aux
             outputs = {
                 _TYPES.PREDICTION: generated.tokens,
-                _TYPES.PREDICTION_WITH_AUX: (generated.tokens, generated.aux),
+                _TYPES.PREDICTION_WITH_AUX: (generated.tokens, aux),
             }
             metrics = _compute_metrics(task, state, outputs)
-            yield TaskResult(state.examples, _describe(state.examples, generated), metrics)
+            yield TaskResult(state.examples, _describe(state.examples, generated), aux, metrics)
 
     def _state(self, task: seqio.Task) -> _TaskState:
         if task.name not in self._states:

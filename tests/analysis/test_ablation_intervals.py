@@ -156,6 +156,53 @@ def test_real_metrics_of_one_class_have_intervals():
         assert np.isfinite(row).all()
 
 
+def best_of_questions(targets, predictions):
+    """A question is answered if one of its windows is; twice the same question counts once."""
+    answered = {}
+    for (question, target), prediction in zip(targets, predictions, strict=True):
+        answered[question] = answered.get(question, False) or target == prediction
+    return {"questions": 100 * np.mean(list(answered.values()))}
+
+
+def test_groups_are_drawn_whole_and_their_intervals_cover_what_they_say():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for seed in range(60):
+        # 100 questions of three windows; own predictions answer nine of ten, others two of three.
+        groups = np.repeat(np.arange(100), 3).tolist()
+        targets = [(group, 1) for group in groups]
+        own, other = (
+            (np.tile([0, 0, 1], 100) * np.repeat(rng.random(100) < share, 3)).tolist()
+            for share in (0.9, 2 / 3)
+        )
+        row = ablation_intervals.paired_bootstrap(
+            best_of_questions, targets, own, other, seed, num_resamples=100, groups=groups
+        )["questions"]
+        covered += row.low <= -100 * (0.9 - 2 / 3) <= row.high
+    assert 53 <= covered <= 60
+
+
+def test_windows_of_one_question_are_never_apart():
+    seen = []
+
+    def metric(targets, predictions):
+        seen.append(collections.Counter(targets))
+        return {"count": float(len(targets))}
+
+    groups = ["a", "b", "b", "c", "c", "c", "a"]
+    ablation_intervals.paired_bootstrap(metric, groups, [0] * 7, [1] * 7, groups=groups)
+    sizes = collections.Counter(groups)
+    assert all(counts.items() <= sizes.items() for counts in seen)
+    assert {len(counts) for counts in seen[2:]} == {1, 2}
+
+
+def test_groups_of_one_are_examples():
+    targets, own, other = draw(count=30)
+    assert ablation_intervals.paired_bootstrap(
+        metrics.accuracy, targets, own, other, groups=range(30)
+    ) == ablation_intervals.paired_bootstrap(metrics.accuracy, targets, own, other)
+
+
 @pytest.mark.parametrize(("max_secs", "resamples"), [(0.0, 40), (60.0, 90)])
 def test_slow_metrics_are_resampled_less(max_secs, resamples):
     metric, calls = counted(metrics.accuracy)
