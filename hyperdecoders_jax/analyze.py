@@ -106,7 +106,7 @@ def analyze(
     found = study.run(subject, tasks, output_dir, batch_size)
     report.write(output_dir, found, title=f"{mixture_or_task_name}, {split}")
     print(report.text(found))
-    print(f"{len(found.examples):,} examples; {output_dir}/page.html shows them.", file=sys.stderr)
+    print(f"{found.num_examples:,} examples; {output_dir}/page.html shows them.", file=sys.stderr)
     return 0
 
 

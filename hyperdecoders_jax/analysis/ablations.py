@@ -6,29 +6,56 @@ if not under another example's, it is by nothing that examples differ in.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
+
+from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
 
 OWN = "own"
 # Says nothing where there is one task.
 ACROSS = "shuffled across tasks"
 
+# Rows that are in memory at once while they are added up.
+_NUM_SUMMED = 256
+
+# A row for each example, or for each mean.
+_Rows = Float[np.ndarray, "rows *rest"] | RowsOnDisk
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What examples are given as their conditions.
+
+    Attributes:
+      values: by what reads them.
+      rows: of the values, one for each example.
+    """
+
+    values: Mapping[str, _Rows]
+    rows: Int[np.ndarray, "examples"]
+
+    def take(self, examples: Int[np.ndarray, "batch"]) -> dict[str, Float[np.ndarray, "batch *_"]]:
+        """The conditions that these examples get."""
+        return {key: x[self.rows[examples]] for key, x in self.values.items()}
+
 
 def replace(
     kind: str,
-    conditions: Mapping[str, Float[np.ndarray, "examples *rest"]],
+    conditions: Mapping[str, _Rows],
     tasks: Shaped[np.ndarray, "examples"],
     seed: int = 0,
-) -> dict[str, Float[np.ndarray, "examples *rest"]]:
+) -> Given:
     """The conditions that examples get in an ablation.
 
     >>> x = np.array([[1.0], [3.0], [8.0]])
-    >>> replace("mean of the task", {"decoder_adapters": x}, np.array(["a", "a", "b"]))
+    >>> given = replace("mean of the task", {"decoder_adapters": x}, np.array(["a", "a", "b"]))
+    >>> given.take([0, 1, 2])
     {'decoder_adapters': array([[2.],
            [2.],
-           [8.]])}
+           [8.]], dtype=float32)}
 
     Args:
       kind: one of `KINDS`.
@@ -46,12 +73,11 @@ def replace(
 
 def _from(rows_of: Callable) -> Callable:
     """Each example gets the condition of the example whose row `rows_of` names."""
+    return lambda conditions, tasks, rng: Given(conditions, rows_of(tasks, rng))
 
-    def replace(conditions, tasks, rng):
-        rows = rows_of(tasks, rng)
-        return {key: x[rows] for key, x in conditions.items()}
 
-    return replace
+def _own(tasks, rng):
+    return np.arange(len(tasks))
 
 
 def _next_of_task(tasks, rng):
@@ -73,27 +99,31 @@ def _any_of_others(tasks, rng):
 
 
 def _task_means(conditions, tasks, rng):
-    means = {key: np.empty_like(x) for key, x in conditions.items()}
-    for key, x in conditions.items():
-        for task in np.unique(tasks):
-            means[key][tasks == task] = x[tasks == task].mean(axis=0, dtype=np.float64)
-    return means
+    _, numbers = np.unique(tasks, return_inverse=True)
+    return Given({key: _means(x, numbers) for key, x in conditions.items()}, numbers)
 
 
 def _mean(conditions, tasks, rng):
-    return {
-        key: np.broadcast_to(x.mean(axis=0, dtype=np.float64).astype(x.dtype), x.shape)
-        for key, x in conditions.items()
-    }
+    return _task_means(conditions, np.zeros(len(tasks), int), rng)
 
 
 def _zero(conditions, tasks, rng):
-    return {key: np.zeros_like(x) for key, x in conditions.items()}
+    zeros = {key: np.zeros((1, *x.shape[1:]), np.float32) for key, x in conditions.items()}
+    return Given(zeros, np.zeros(len(tasks), int))
+
+
+def _means(x: _Rows, groups: Int[np.ndarray, "rows"]) -> Float[np.ndarray, "groups *rest"]:
+    sizes = np.bincount(groups)
+    sums = np.zeros((len(sizes), *x.shape[1:]))
+    for start in range(0, len(groups), _NUM_SUMMED):
+        rows = np.arange(start, min(start + _NUM_SUMMED, len(groups)))
+        np.add.at(sums, groups[rows], x[rows])
+    return (sums.T / sizes).T.astype(np.float32)
 
 
 # In the order of tables: the further down, the less of an example is left.
 KINDS = {
-    OWN: lambda conditions, tasks, rng: dict(conditions),
+    OWN: _from(_own),
     "mean of the task": _task_means,
     "mean of all": _mean,
     "shuffled within the task": _from(_next_of_task),

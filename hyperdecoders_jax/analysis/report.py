@@ -52,10 +52,14 @@ def write(output_dir: epath.PathLike, found: study.Study, title: str) -> None:
 
 def captions(found: study.Study) -> list[str]:
     """What a reader of the page must know of what is shown."""
-    num_tasks = len(set(found.examples.tasks))
-    lines = [f"{len(found.examples):,} examples of {num_tasks} task{'s'[: num_tasks > 1]}"]
+    num_tasks, num_drawn = len(set(found.examples.tasks)), len(found.examples)
+    lines = [f"{found.num_examples:,} examples of {num_tasks} task{'s'[: num_tasks > 1]}"]
     # Of an exported folder no step is known.
     lines[0] += f", at step {found.step}." if found.step else "."
+    if num_drawn < found.num_examples:
+        lines.append(
+            f"Probes and maps are of {num_drawn:,} of them, drawn from each task at random."
+        )
     if found.readers:
         lines.append(f"What reads a condition: {', '.join(found.readers)}.")
     else:
@@ -133,7 +137,8 @@ def _to_dict(found: study.Study) -> dict[str, Any]:
     tables = {"probes": found.probes, "ablations": found.ablations, "variances": found.variances}
     return {
         "step": found.step,
-        "num_examples": len(found.examples),
+        "num_examples": found.num_examples,
+        "num_drawn_examples": len(found.examples),
         "readers": list(found.readers),
         **{name: [_row(row) for row in rows] for name, rows in tables.items()},
     }

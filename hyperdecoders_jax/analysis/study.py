@@ -1,14 +1,16 @@
 """A trained model and the examples of tasks in; all that an analysis finds out.
 
 Each task is predicted with its examples' own conditions, then read batch by batch, each batch into
-the table and into sums; what probes and pictures need of an example stays in memory, a few thousand
-numbers. Then every task is predicted again under each ablation.
+the table and into sums. Then every task is predicted again under each ablation. Memory is that of
+a plain evaluation and of `MAX_EXAMPLES` examples' vectors, however many examples there are:
+conditions wait on the disk, and probes and pictures are of examples drawn from each task.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from hyperdecoders_jax.analysis import (
     ablation_intervals,
@@ -27,6 +29,7 @@ from hyperdecoders_jax.analysis import (
     output_types,
     probes,
     results,
+    rows_on_disk,
     table,
     variances,
 )
@@ -38,11 +41,15 @@ from hyperdecoders_jax.training import partitioning
 from hyperdecoders_jax.types import Batch, Params
 
 TABLE_FILE = "examples.parquet"
+# That probes and pictures are of; a page answers quickly with as many.
+MAX_EXAMPLES = 20_000
 # Numbers that stand for what is written for a layer, and for all layers.
 SKETCH_DIM = 4096
 FEATURE_DIM = 512
 # For the intervals of one task under one ablation.
 _RESAMPLING_SECS = 10.0
+# The windows of a question, the answers to one: the feature in which they are equal.
+_GROUP_FEATURES = ("qid", "group")
 # Whose condition is an example's, where several read one.
 _READERS = ("decoder_adapters", "decoder_hypergrid", "encoder_adapters", "encoder_hypergrid")
 
@@ -52,13 +59,15 @@ class Study:
     """What was found.
 
     Attributes:
-      examples: with their vectors.
+      examples: with their vectors; all, or `MAX_EXAMPLES` of them.
+      num_examples: of all tasks.
       probes, ablations, variances: the tables.
       readers: keys of the parameters that read a condition.
       step: of the checkpoint.
     """
 
     examples: results.Examples
+    num_examples: int
     probes: Sequence[results.Probe]
     ablations: Sequence[results.Ablation]
     variances: Sequence[results.Variance]
@@ -104,8 +113,9 @@ def run(
       ValueError: there are too few examples, or some numbers of the model are not finite.
     """
     predictor = Predictor(subject, batch_size)
-    own = list(tasks.results(predictor.bind({}, [])))
-    num_examples = sum(len(result.predictions) for result in own)
+    own = list(tasks.results(predictor.bind()))
+    sizes = [len(result.predictions) for result in own]
+    num_examples = sum(sizes)
     if num_examples < maps.MIN_EXAMPLES:
         raise ValueError(
             f"An analysis needs at least {maps.MIN_EXAMPLES} examples, of all tasks together; got "
@@ -115,21 +125,23 @@ def run(
     folder = epath.Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     with table.Writer(folder / TABLE_FILE) as writer:
-        for result in own:
-            reader.read(result, batch_size, writer)
-    examples, own_conditions = reader.examples(), reader.conditions()
+        for result, drawn in zip(own, draw(sizes, MAX_EXAMPLES, subject.seed), strict=True):
+            reader.read(result, drawn, batch_size, writer)
+    of_examples = np.repeat([result.examples.task.name for result in own], sizes)
     compared = []
     for kind in ablations.KINDS:
         if kind == ablations.ACROSS and len(own) == 1:
             continue
         ablated = own
-        if kind != ablations.OWN and own_conditions:
-            given = ablations.replace(kind, own_conditions, examples.tasks, subject.seed)
-            ablated = tasks.results(predictor.bind(given, examples.tasks))
+        if kind != ablations.OWN and reader.conditions:
+            given = ablations.replace(kind, reader.conditions, of_examples, subject.seed)
+            ablated = tasks.results(predictor.bind(given, of_examples))
         for before, after in zip(own, ablated, strict=True):
             compared += _compare(kind, before, after, subject.seed)
+    examples = reader.examples()
     return Study(
         examples,
+        num_examples,
         probes.measure(examples, subject.seed),
         compared,
         reader.variances.shares(),
@@ -143,11 +155,17 @@ def _compare(
 ) -> list[results.Ablation]:
     """What each metric of a task loses."""
     (targets, before), (_, after) = own.postprocessed(), ablated.postprocessed()
-    task = own.examples.task
+    task, groups = own.examples.task, _groups(own.examples.examples)
+    compared = [(metric_fn, before, after) for metric_fn in task.predict_metric_fns]
+    with_aux = [
+        list(zip(texts, _rows(result.aux), strict=True))
+        for texts, result in ((before, own), (after, ablated))
+    ]
+    compared += [(_takes_pairs(fn), *with_aux) for fn in task.predict_with_aux_metric_fns]
     differences: dict[str, ablation_intervals.Difference] = {}
-    for metric_fn in task.predict_metric_fns:
+    for metric_fn, *pair in compared:
         differences |= ablation_intervals.paired_bootstrap(
-            metric_fn, targets, before, after, seed, max_secs=_RESAMPLING_SECS
+            metric_fn, targets, *pair, seed, max_secs=_RESAMPLING_SECS, groups=groups
         )
     rows = []
     for name, value in ablated.metrics.items():
@@ -157,6 +175,30 @@ def _compare(
             interval = (differences[name].low, differences[name].high)
         rows.append(results.Ablation(task.name, kind, name, value, difference, *interval))
     return rows
+
+
+def _groups(examples: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    """Which examples metrics look at together, as those of MRQA, MultiRC and ReCoRD do."""
+    for name in _GROUP_FEATURES:
+        if name in examples[0]:
+            return [str(example[name]) for example in examples]
+    return None
+
+
+def _rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """One dictionary for each example."""
+    values = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in values]
+
+
+def _takes_pairs(metric_fn: Callable[..., Any]) -> ablation_intervals.Metric:
+    """A metric of predictions and `aux_values`, as one of pairs of a prediction and its values."""
+
+    def of_pairs(targets, pairs):
+        columns = {name: [row[name] for _, row in pairs] for name in pairs[0][1]}
+        return metric_fn(targets, [prediction for prediction, _ in pairs], columns)
+
+    return of_pairs
 
 
 class Predictor:
@@ -181,13 +223,13 @@ class Predictor:
         return jax.jit(predict)
 
     def bind(
-        self, of_all: Mapping[str, Float[np.ndarray, "examples *rest"]], tasks: Sequence[str]
+        self, given: ablations.Given | None = None, tasks: Sequence[str] = ()
     ) -> evaluator.PredictFn:
         """A function for the batches of an evaluator, each task's from its first example on.
 
         Args:
-          of_all: conditions of the examples of all tasks; without a key, examples have their own.
-          tasks: of each example.
+          given: to the examples of all tasks; None: they have their own conditions.
+          tasks: of each example that is given one.
         """
         subject, size = self._subject, self._batch_size
         # Examples of each task that no batch had yet.
@@ -197,34 +239,41 @@ class Predictor:
         calls = iter(range(1 << 62))
 
         def predict_fn(batch: Batch, task_name: str) -> Any:
-            given = {}
-            if of_all:
+            replaced = {}
+            if given is not None:
                 rows, left[task_name] = left[task_name][:size], left[task_name][size:]
                 # Rows that fill a batch up repeat the task's first example.
                 rows = np.pad(rows, (0, size - len(rows)), constant_values=first[task_name])
-                given = {key: x[rows] for key, x in of_all.items()}
-            batch, given = subject.partitioner.put_batch((batch, given))
+                replaced = given.take(rows)
+            placed = subject.partitioner.put_batch((batch, replaced))
             sample_rng = jax.random.fold_in(jax.random.key(subject.seed), next(calls))
             predict = self._compiled(
                 *decode.for_task(
                     subject.model.decoding, subject.max_len, subject.generation, task_name
                 )
             )
-            return jax.device_get(predict(subject.params, batch, sample_rng, given))
+            return jax.device_get(predict(subject.params, placed[0], sample_rng, placed[1]))
 
         return predict_fn
 
 
 class _Reader:
-    """Reads batches into the table, into sums, and into what is kept of every example."""
+    """Reads batches into the table, into sums, and into what is kept of examples.
+
+    Attributes:
+      conditions: of all examples, by what reads them.
+      variances: of what is written for all examples.
+    """
 
     def __init__(self, subject: Subject):
         self._subject = subject
         self._plain = Model(modeling_config.without_adaptation(subject.model.config))
         self._program = jax.jit(self._read)
-        self._rows: dict[str, list[Any]] = {}
+        self._columns: dict[str, list[Any]] = {}
         self._features: dict[str, list[np.ndarray]] = {}
-        self._conditions: dict[str, list[np.ndarray]] = {}
+        self.conditions = {
+            key: rows_on_disk.RowsOnDisk() for key in conditions.readers(subject.model.config)
+        }
         self.variances = variances.Variances()
 
     def _read(self, params: Params, batch: Batch) -> tuple[conditions.Reading, dict[str, Array]]:
@@ -243,8 +292,14 @@ class _Reader:
         features["backbone"] = conditions.pool(self._plain, backbone, batch)
         return reading.replace(written=sketches), features
 
-    def read(self, result: evaluator.TaskResult, batch_size: int, writer: table.Writer) -> None:
-        """Adds the examples of one task."""
+    def read(
+        self,
+        result: evaluator.TaskResult,
+        drawn: Bool[np.ndarray, "examples"],
+        batch_size: int,
+        writer: table.Writer,
+    ) -> None:
+        """Adds the examples of one task, of which those that are `drawn` are kept."""
         predicted, task = result.predictions, result.examples.task.name
         texts = {
             "input": [p.input for p in predicted],
@@ -263,7 +318,7 @@ class _Reader:
             "label": texts["target"] if is_label else [""] * len(predicted),
         }
         for name, values in of_task.items():
-            self._rows.setdefault(name, []).extend(values)
+            self._columns.setdefault(name, []).extend(itertools.compress(values, drawn))
         start = 0
         for item in result.examples.batches(batch_size):
             rows = slice(start, start + int(item.is_real.sum()))
@@ -271,44 +326,51 @@ class _Reader:
             placed = self._subject.partitioner.put_batch(item.batch)
             reading, features = jax.device_get(self._program(self._subject.params, placed))
             reading, features = jax.tree.map(
-                lambda x, n=rows.stop - rows.start: x[:n], (reading, features)
+                lambda x, n=rows.stop - rows.start: np.asarray(x[:n], np.float32),
+                (reading, features),
             )
-            self._keep(reading, features, {name: x[rows] for name, x in of_task.items()}, writer)
-
-    def _keep(self, reading, features, columns, writer) -> None:
-        for kept, found in (
-            (self._features, features),
-            (self._conditions, reading.conditions),
-        ):
-            for key, x in found.items():
-                kept.setdefault(key, []).append(np.asarray(x, np.float32))
-        for key, x in reading.written.items():
-            self.variances.update(
-                key, np.asarray(x, np.float32).swapaxes(0, 1), columns["task"], columns["label"]
-            )
-        vectors = {"pooled": features["pooled"], "backbone": features["backbone"]}
-        vectors |= {f"condition/{key}": x for key, x in reading.conditions.items()}
-        vectors |= {f"input/{key}": x for key, x in reading.inputs.items()}
-        vectors |= {f"hidden/{key}": x for key, x in reading.hidden.items()}
-        vectors |= {f"delta_norm/{side}": x for side, x in reading.delta_norms.items()}
-        vectors = {name: np.asarray(x, np.float32) for name, x in vectors.items()}
-        writer.write({**columns, **vectors})
+            for key, x in features.items():
+                self._features.setdefault(key, []).append(x[drawn[rows]])
+            for key, x in reading.conditions.items():
+                self.conditions[key].append(x)
+            columns = {name: x[rows] for name, x in of_task.items()}
+            for key, x in reading.written.items():
+                self.variances.update(key, x.swapaxes(0, 1), columns["task"], columns["label"])
+            vectors = {"pooled": features["pooled"], "backbone": features["backbone"]}
+            vectors |= {f"condition/{key}": x for key, x in reading.conditions.items()}
+            vectors |= {f"input/{key}": x for key, x in reading.inputs.items()}
+            vectors |= {f"hidden/{key}": x for key, x in reading.hidden.items()}
+            vectors |= {f"delta_norm/{side}": x for side, x in reading.delta_norms.items()}
+            writer.write({**columns, **vectors})
 
     def examples(self) -> results.Examples:
-        rows = self._rows
+        columns = self._columns
         return results.Examples(
-            ids=rows["id"],
-            tasks=rows["task"],
-            inputs=rows["input"],
-            targets=rows["target"],
-            predictions=rows["prediction"],
-            is_correct=np.array(rows["is_correct"]),
-            output_types=rows["output_type"],
+            ids=columns["id"],
+            tasks=columns["task"],
+            inputs=columns["input"],
+            targets=columns["target"],
+            predictions=columns["prediction"],
+            is_correct=np.array(columns["is_correct"]),
+            output_types=columns["output_type"],
             features={name: np.concatenate(x) for name, x in self._features.items()},
         )
 
-    def conditions(self) -> dict[str, np.ndarray]:
-        return {key: np.concatenate(x) for key, x in self._conditions.items()}
+
+def draw(sizes: Sequence[int], limit: int, seed: int = 0) -> list[Bool[np.ndarray, "examples"]]:
+    """Which examples of each task are kept: all of small tasks, equally many of large ones.
+
+    >>> [int(drawn.sum()) for drawn in draw([2, 90, 50], limit=22)]
+    [2, 10, 10]
+    """
+    left, most = limit, 0
+    for i, size in enumerate(sorted(sizes)):
+        most = left // (len(sizes) - i)
+        if size > most:
+            break
+        left -= size
+    rng = np.random.default_rng(seed)
+    return [rng.permutation(size) < most for size in sizes]
 
 
 def sketch(x: Float[Array, "*lead dim"], size: int) -> Float[Array, "*lead size"]:

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import seqio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hyperdecoders_jax import model as model_lib
-from hyperdecoders_jax.analysis import study, table
+from hyperdecoders_jax.analysis import ablations, study, table
 from hyperdecoders_jax.evaluation import evaluator
 from hyperdecoders_jax.tasks import postprocessors
 from hyperdecoders_jax.training import partitioning
@@ -27,9 +29,13 @@ def letters(targets, predictions):
     return {"letters": 100 * np.mean([len(set(a) & set(b)) for a, b in pairs])}
 
 
+def length(targets, predictions, aux_values):
+    return {"length": float(np.mean(aux_values["num_tokens"]))}
+
+
 def make_tasks():
     tasks = [
-        _make_task(name, targets=targets, splits=("validation",), metric_fns=[letters])
+        _make_task(name, targets=targets, splits=("validation",), metric_fns=[letters, length])
         for name, targets in (("first", list(LETTERS)), ("second", ["yes", "no", "yes"]))
     ]
     mixture = seqio.Mixture("both", tasks, default_rate=1)
@@ -56,8 +62,12 @@ def test_own_conditions_are_a_plain_evaluation(folder):
     subject, found = run("generated", folder)
     predict = jax.jit(functools.partial(subject.model.predict, max_len=4))
     plain = make_tasks().evaluate(lambda batch, task: predict(subject.params, batch), 7)
-    own = {row.task: {row.metric: row.value} for row in found.ablations if row.condition == "own"}
-    assert own == plain
+    own = {(row.task, row.metric): row.value for row in found.ablations if row.condition == "own"}
+    assert own == {
+        (task, metric): value
+        for task, of_task in plain.items()
+        for metric, value in of_task.items()
+    }
     assert all(row.difference == 0 for row in found.ablations if row.condition == "own")
 
 
@@ -66,7 +76,8 @@ def test_what_examples_are_given_counts(folder):
     predictor, tasks = study.Predictor(subject, 4), make_tasks()
     names = ["first"] * 8 + ["second"] * 3
     rng = np.random.default_rng(0)
-    given = {"decoder_adapters": rng.normal(scale=9, size=(11, 8)).astype(np.float32)}
+    values = {"decoder_adapters": rng.normal(scale=9, size=(11, 8)).astype(np.float32)}
+    given = ablations.Given(values, np.arange(11))
     found = tasks.predict(predictor.bind(given, names))
     # Batches of other sizes hold other examples beside each; what fills them up does not matter.
     tasks = make_tasks()
@@ -75,8 +86,40 @@ def test_what_examples_are_given_counts(folder):
     assert [[p.prediction for p in found[name]] for name in found] == [
         [p.prediction for p in again[name]] for name in again
     ]
-    own = make_tasks().predict(predictor.bind({}, []))
+    own = make_tasks().predict(predictor.bind())
     assert [p.prediction for p in own["first"]] != [p.prediction for p in found["first"]]
+
+
+def test_every_metric_has_an_interval(folder):
+    _, found = run("generated", folder)
+    assert {(row.task, row.metric) for row in found.ablations} == {
+        (task, metric) for task in ("first", "second") for metric in ("letters", "length")
+    }
+    assert all(row.low <= row.high for row in found.ablations)
+
+
+def test_probes_and_pictures_are_of_some_and_all_else_of_all_examples(folder, monkeypatch):
+    subject, whole = run("generated", folder)
+    monkeypatch.setattr(study, "MAX_EXAMPLES", 5)
+    found = study.run(subject, make_tasks(), folder / "some", batch_size=4)
+    assert (found.num_examples, len(found.examples)) == (11, 4)
+    assert sorted(found.examples.tasks) == ["first"] * 2 + ["second"] * 2
+    rows = table.read(folder / "some" / study.TABLE_FILE)
+    assert len(rows["id"]) == 11
+    places = [list(rows["id"]).index(name) for name in found.examples.ids]
+    np.testing.assert_array_equal(rows["pooled"][places], found.examples.features["pooled"])
+    assert list(rows["input"][places]) == found.examples.inputs
+    assert found.ablations == whole.ablations
+    assert found.variances == whole.variances
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(1, 90))
+def test_as_many_are_drawn_as_there_may_be(sizes, limit):
+    drawn = [int(rows.sum()) for rows in study.draw(sizes, limit)]
+    assert sum(drawn) <= limit
+    assert sum(drawn) > min(sum(sizes), limit) - len(sizes)
+    most = max(drawn)
+    assert all(count in (size, most) for count, size in zip(drawn, sizes, strict=True))
 
 
 def test_a_model_that_adapts_all_alike_loses_nothing(folder):

@@ -1,0 +1,59 @@
+"""Batches of rows in; any of the rows, read back from the disk, out.
+
+What is known of each example may be larger than memory: a HyperGrid of T5 large reads 100 KB of it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+class RowsOnDisk:
+    """Rows of one shape, in a file that goes with this object.
+
+    It lies where temporary files do, so in the folder that the environment names as TMPDIR.
+
+    >>> rows = RowsOnDisk()
+    >>> rows.append(np.array([[1.0, 2.0], [3.0, 4.0]]))
+    >>> rows.append(np.array([[5.0, 6.0]]))
+    >>> rows[[2, 0]]
+    array([[5., 6.],
+           [1., 2.]], dtype=float32)
+    """
+
+    def __init__(self):
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        self._row_shape: tuple[int, ...] | None = None
+        self._count = 0
+
+    def append(self, rows: Float[np.ndarray, "batch *rest"]) -> None:
+        """Adds rows; kept as float32."""
+        if self._row_shape not in (None, rows.shape[1:]):
+            raise ValueError(
+                f"Rows of one file must have one shape; it began with {self._row_shape} and got "
+                f"{rows.shape[1:]}. Use another file."
+            )
+        self._row_shape = rows.shape[1:]
+        self._count += len(rows)
+        self._file.write(np.ascontiguousarray(rows, np.float32).data)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self._count, *(self._row_shape or ()))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, places: Int[np.ndarray, "rows"]) -> Float[np.ndarray, "rows *rest"]:
+        """The rows at these places, which count from 0."""
+        self._file.flush()
+        found = np.empty((len(places), *self.shape[1:]), np.float32)
+        row_bytes = 4 * math.prod(self.shape[1:])
+        for row, place in zip(found, places, strict=True):
+            os.preadv(self._file.fileno(), [row.data], int(place) * row_bytes)
+        return found
