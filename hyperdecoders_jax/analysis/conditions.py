@@ -19,7 +19,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling import (
@@ -106,12 +106,20 @@ def given(conditions: Conditions) -> Iterator[None]:
         if condition.ndim == 3:
             of_layers = list(jnp.moveaxis(condition, 1, 0))
         return tuple(
-            grid.replace(task_embedding=x, groups=None)
+            # Gates by task stay shared, or the same numbers would be rounded otherwise.
+            grid.replace(
+                task_embedding=x, groups=None if grid.groups is None else _first_equal_row(x)
+            )
             for grid, x in zip(grids, of_layers, strict=True)
         )
 
     with nn.intercept_methods(intercept):
         yield
+
+
+def _first_equal_row(x: Float[Array, "batch dim"]) -> Int[Array, "batch"]:
+    """Equal rows get equal numbers."""
+    return jnp.argmax(jnp.all(x[:, None] == x[None], axis=-1), axis=1)
 
 
 def read(model: Model, params: Params, batch: Batch) -> Reading:

@@ -104,8 +104,23 @@ def test_conditions_in_float32_leave_a_model_in_bfloat16():
             return model.context(params, batch)
 
     [layer, *_] = jax.eval_shape(context, model.param_shapes(), tiny.make_batch()).layers
-    written = jax.tree.leaves((layer.adapters, layer.gates))
+    written = jax.tree.leaves((layer.adapters, layer.gates.replace(groups=None)))
     assert {x.dtype for x in written} == {jnp.dtype("bfloat16")}
+
+
+def test_own_conditions_by_task_change_no_bit():
+    """Or a shuffle within a task would seem to matter in bfloat16."""
+    config = tiny.make_config(
+        "none", "task", dtype="bfloat16", encoder_hypergrid=BY_TASK, num_encoder_layers=1
+    )
+    model = model_lib.Model(config)
+    params, batch = tiny.make_params(model), tiny.make_batch(batch=5)
+    batch = batch.replace(task_ids=jnp.full(5, 2))
+    own = read(model, params, batch).conditions
+    assert set(own) == {"encoder_hypergrid", "decoder_adapters"}
+    others = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), own)
+    found = logits(model, params, batch, others)
+    np.testing.assert_array_equal(found, logits(model, params, batch))
 
 
 def test_anothers_condition_gives_anothers_adapters():
