@@ -159,6 +159,20 @@ class _Reader:
         self._last_input: Array | None = None  # [batch, cond]
         self._last_hidden: Array | None = None  # [layers, batch, hidden]
         self._is_plain_run = False
+        # (module, method) → who is called instead of it, with the module, the method's call and
+        # its arguments.
+        self._handlers = {
+            (transformer.Transformer, "make_context"): self._read_pooled,
+            (adapter_sources.Generated, "write"): self._read_input,
+            (hypernetwork.Heads, "__call__"): self._read_hidden,
+            (hyperformer.HyperFormer, "_joint_embedding"): self._read_joint,
+            (adapter_sources.Generated, "__call__"): self._read_generated,
+            (adapter_sources.Task, "__call__"): self._read_task,
+            (hypergrid.HyperGrid, "__call__"): self._read_grid,
+            (encoder.Encoder, "__call__"): self._begin_encoder,
+            (encoder.EncoderLayer, "__call__"): self._read_encoder_layer,
+            (decoder.DecoderLayer, "__call__"): self._read_decoder_layer,
+        }
 
     def reading(self) -> Reading:
         def join(found):
@@ -177,65 +191,58 @@ class _Reader:
         )
 
     def intercept(self, next_call, args, kwargs, context):
-        module, method = context.module, context.method_name
-        call = functools.partial(next_call, *args, **kwargs)
-        if self._is_plain_run:
-            return call()
-        if isinstance(module, transformer.Transformer) and method == "make_context":
-            encoded, tokens = args[:2]
-            self._pooled = pooling.masked_mean(encoded, tokens != PAD_ID)
-        elif isinstance(module, hyperformer.HyperFormer) and method == "_joint_embedding":
-            joint = call()  # [places, layers, batch, joint]
-            places_last = jnp.moveaxis(joint, 0, 2)
-            self._last_hidden = places_last.reshape(*places_last.shape[:2], -1)
-            return joint
-        elif isinstance(module, adapter_sources.Generated) and method == "write":
-            self._last_input = args[0]
-        elif method != "__call__":
-            return call()
-        elif isinstance(module, hypernetwork.Heads):
-            self._last_hidden = args[0]  # The same for all heads.
-        elif isinstance(module, adapter_sources.Generated | adapter_sources.Task):
-            return self._read_source(module, args[0], call())
-        elif isinstance(module, hypergrid.HyperGrid) and module.name in self._readers:
-            return self._read_gates(module, call())
-        elif isinstance(module, encoder.Encoder):
-            # Where its own adapters read pooled states it runs twice, and the second run counts.
-            for found in (self._conditions, self._written):
-                found.pop("encoder_hypergrid", None)
-            self._delta_norms.pop("encoder", None)
-        elif isinstance(module, encoder.EncoderLayer):
-            x, mask, bias, *_ = args
-            return self._read_layer(
-                "encoder", module, mask[:, 0], call(), (x, mask, bias, {}, None)
-            )
-        elif isinstance(module, decoder.DecoderLayer):
-            x, of_layer, *rest = args
-            plain = of_layer.replace(adapters={}, gates=GridGates())
-            is_real = self._batch.decoder_loss_weights > 0
-            return self._read_layer("decoder", module, is_real, call(), (x, plain, *rest))
+        """What Flax calls instead of each method; gives what the method would."""
+        module, call = context.module, functools.partial(next_call, *args, **kwargs)
+        if not self._is_plain_run:
+            for (kind, method), read in self._handlers.items():
+                if isinstance(module, kind) and context.method_name == method:
+                    return read(module, call, *args)
         return call()
 
-    def _read_source(self, module, condition, adapters: Adapters) -> Adapters:
-        read, hidden = condition.pooled, self._last_hidden
-        if isinstance(module, adapter_sources.Task):
-            config, adapter_config = module.config, module.adapter_config
-            table = module.variables["params"]["task_embedding"]
-            table = task_rows.with_mean(table, config, adapter_config, axis=0)
-            rows = task_rows.find(condition.task_ids, config, adapter_config)
-            read = task_rows.take(table, rows, axis=0)
-            if hidden.shape[1] == table.shape[0]:  # It wrote for each task once.
-                hidden = task_rows.take(hidden, rows, axis=1)
-        else:
-            self._inputs[module.name] = self._last_input
-        self._conditions[module.name] = read
-        self._hidden[module.name] = hidden.swapaxes(0, 1)
+    def _read_pooled(self, module, call, encoded, tokens, *args):
+        self._pooled = pooling.masked_mean(encoded, tokens != PAD_ID)
+        return call()
+
+    def _read_input(self, module, call, condition):
+        self._last_input = condition
+        return call()
+
+    def _read_hidden(self, module, call, hidden):
+        self._last_hidden = hidden  # The same for all heads.
+        return call()
+
+    def _read_joint(self, module, call, *args):
+        joint = call()  # [places, layers, batch, joint]
+        places_last = jnp.moveaxis(joint, 0, 2)
+        self._last_hidden = places_last.reshape(*places_last.shape[:2], -1)
+        return joint
+
+    def _read_generated(self, module, call, condition):
+        adapters = call()
+        self._inputs[module.name] = self._last_input
+        return self._add_source(module.name, condition.pooled, self._last_hidden, adapters)
+
+    def _read_task(self, module, call, condition):
+        adapters, config, adapter_config = call(), module.config, module.adapter_config
+        table = module.variables["params"]["task_embedding"]
+        table = task_rows.with_mean(table, config, adapter_config, axis=0)
+        rows = task_rows.find(condition.task_ids, config, adapter_config)
+        hidden = self._last_hidden
+        if hidden.shape[1] == table.shape[0]:  # It wrote for each task once.
+            hidden = task_rows.take(hidden, rows, axis=1)
+        return self._add_source(module.name, task_rows.take(table, rows, axis=0), hidden, adapters)
+
+    def _add_source(self, key, condition, hidden, adapters: Adapters) -> Adapters:
+        self._conditions[key] = condition
+        self._hidden[key] = hidden.swapaxes(0, 1)
         leaves = [x.reshape(*x.shape[:2], -1) for x in jax.tree.leaves(adapters)]
-        self._written[module.name] = jnp.concatenate(leaves, axis=-1).swapaxes(0, 1)
+        self._written[key] = jnp.concatenate(leaves, axis=-1).swapaxes(0, 1)
         return adapters
 
-    def _read_gates(self, module, grids):
-        key = module.name
+    def _read_grid(self, module, call, *args):
+        grids, key = call(), module.name
+        if key not in self._readers:
+            return grids
         is_own_of_layers = key == "encoder_hypergrid" and grids[0].task_embedding is None
 
         def record(condition, gates):
@@ -250,6 +257,21 @@ class _Reader:
         return tuple(
             _RecordingGrid(*(getattr(grid, name) for name in fields), record) for grid in grids
         )
+
+    def _begin_encoder(self, module, call, *args):
+        # Where its own adapters read pooled states it runs twice, and the second run counts.
+        for found in (self._conditions, self._written):
+            found.pop("encoder_hypergrid", None)
+        self._delta_norms.pop("encoder", None)
+        return call()
+
+    def _read_encoder_layer(self, module, call, x, mask, bias, *args):
+        return self._read_layer("encoder", module, mask[:, 0], call(), (x, mask, bias, {}, None))
+
+    def _read_decoder_layer(self, module, call, x, of_layer, *args):
+        plain = of_layer.replace(adapters={}, gates=GridGates())
+        is_real = self._batch.decoder_loss_weights > 0
+        return self._read_layer("decoder", module, is_real, call(), (x, plain, *args))
 
     def _read_layer(self, side, module, is_real, adapted, plain_args):
         self._is_plain_run = True
