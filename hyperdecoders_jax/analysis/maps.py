@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from sklearn import decomposition, manifold, neighbors, preprocessing
 
 from hyperdecoders_jax.analysis.results import Examples
+from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
 
 PROJECTIONS = ("PCA", "t-SNE")
 MIN_EXAMPLES = 3
@@ -49,7 +50,7 @@ def make(
 
 
 def neighbours(
-    features: Float[np.ndarray, "examples dim"], k: int = 10
+    features: Float[np.ndarray, "examples dim"] | RowsOnDisk, k: int = 10
 ) -> Int[np.ndarray, "examples k"]:
     """The `k` other examples whose vectors point most nearly the same way, the nearest first.
 
@@ -64,13 +65,13 @@ def neighbours(
     if k < 1:
         return np.zeros((len(features), 0), np.int32)
     # Of vectors of length one, the nearest by Euclid are the nearest by cosine.
-    directions = preprocessing.normalize(features)
+    directions = preprocessing.normalize(np.asarray(features))
     search = neighbors.NearestNeighbors(n_neighbors=k, algorithm="brute").fit(directions)
     return search.kneighbors(return_distance=False).astype(np.int32)
 
 
 def _principal_components(
-    name: str, features: Float[np.ndarray, "examples dim"], seed: int
+    name: str, features: Float[np.ndarray, "examples dim"] | RowsOnDisk, seed: int
 ) -> Float[np.ndarray, "examples components"]:
     """At most `NUM_COMPONENTS`, at least two: of vectors of one number the second is zero."""
     features = np.asarray(features, np.float32)

@@ -34,6 +34,7 @@ import threadpoolctl
 from jaxtyping import Bool, Float, Int
 
 from hyperdecoders_jax.analysis import results
+from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
 
 MIN_GROUP_SIZE = 10
 MAX_EXAMPLES = 5_000
@@ -95,13 +96,13 @@ def measure(examples: results.Examples, seed: int = 0) -> list[results.Probe]:
         return [probe for grouping in groupings for probe in _measure(examples, *grouping, seed)]
 
 
-def _check(name: str, vectors: _Vectors, ids: Sequence[str]) -> None:
-    if vectors.ndim != 2 or len(vectors) != len(ids):
+def _check(name: str, vectors: _Vectors | RowsOnDisk, ids: Sequence[str]) -> None:
+    if len(vectors.shape) != 2 or len(vectors) != len(ids):
         raise ValueError(
             f"A feature must be one vector for each of the {len(ids)} examples; {name!r} has the "
             f"shape {vectors.shape}. Pass [examples, dim]."
         )
-    is_finite = np.isfinite(vectors).all(axis=1)
+    is_finite = np.isfinite(np.asarray(vectors)).all(axis=1)
     if not is_finite.all():
         raise ValueError(
             f"Features must be finite; {np.sum(~is_finite)} of {len(ids)} vectors of {name!r} are "

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
+from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
+
 # What a target is, as far as its task tells.
 OUTPUT_TYPES = ("class label", "number", "span", "free text")
 
@@ -26,7 +28,7 @@ class Examples:
       output_types: each one of `OUTPUT_TYPES`.
       features: vectors by what they are: "pooled" (the encoder's states, mean over positions),
         "condition" (what the hypernetwork reads), "parameters" (what it writes, projected), and
-        "backbone" (pooled, of the frozen T5 without adaptation).
+        "backbone" (pooled, of the frozen T5 without adaptation). Read in parts, or each alone.
     """
 
     ids: Sequence[str]
@@ -36,7 +38,7 @@ class Examples:
     predictions: Sequence[str]
     is_correct: Bool[np.ndarray, "examples"]
     output_types: Sequence[str]
-    features: Mapping[str, Float[np.ndarray, "examples dim"]]
+    features: Mapping[str, Float[np.ndarray, "examples dim"] | RowsOnDisk]
 
     def __len__(self) -> int:
         return len(self.ids)

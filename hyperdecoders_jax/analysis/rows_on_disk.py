@@ -1,6 +1,7 @@
 """Batches of rows in; any of the rows, read back from the disk, out.
 
 What is known of each example may be larger than memory: a HyperGrid of T5 large reads 100 KB of it.
+An array of all rows is `np.asarray` of them.
 """
 
 from __future__ import annotations
@@ -57,3 +58,6 @@ class RowsOnDisk:
         for row, place in zip(found, places, strict=True):
             os.preadv(self._file.fileno(), [row.data], int(place) * row_bytes)
         return found
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return self[np.arange(len(self))].astype(dtype or np.float32, copy=False)

@@ -2,12 +2,13 @@
 
 Each task is predicted with its examples' own conditions, then read batch by batch, each batch into
 the table and into sums. Then every task is predicted again under each ablation. Memory is that of
-a plain evaluation and of `MAX_EXAMPLES` examples' vectors, however many examples there are:
-conditions wait on the disk, and probes and pictures are of examples drawn from each task.
+a plain evaluation, however many examples there are: vectors wait on the disk, and probes and
+pictures are of `MAX_EXAMPLES`, drawn from each task.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import itertools
@@ -29,10 +30,10 @@ from hyperdecoders_jax.analysis import (
     output_types,
     probes,
     results,
-    rows_on_disk,
     table,
     variances,
 )
+from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
 from hyperdecoders_jax.decoding import decode
 from hyperdecoders_jax.evaluation import evaluator
 from hyperdecoders_jax.model import BACKBONE_KEYS, Model
@@ -270,10 +271,8 @@ class _Reader:
         self._plain = Model(modeling_config.without_adaptation(subject.model.config))
         self._program = jax.jit(self._read)
         self._columns: dict[str, list[Any]] = {}
-        self._features: dict[str, list[np.ndarray]] = {}
-        self.conditions = {
-            key: rows_on_disk.RowsOnDisk() for key in conditions.readers(subject.model.config)
-        }
+        self._features: dict[str, RowsOnDisk] = collections.defaultdict(RowsOnDisk)
+        self.conditions: dict[str, RowsOnDisk] = collections.defaultdict(RowsOnDisk)
         self.variances = variances.Variances()
 
     def _read(self, params: Params, batch: Batch) -> tuple[conditions.Reading, dict[str, Array]]:
@@ -330,7 +329,7 @@ class _Reader:
                 (reading, features),
             )
             for key, x in features.items():
-                self._features.setdefault(key, []).append(x[drawn[rows]])
+                self._features[key].append(x[drawn[rows]])
             for key, x in reading.conditions.items():
                 self.conditions[key].append(x)
             columns = {name: x[rows] for name, x in of_task.items()}
@@ -353,7 +352,7 @@ class _Reader:
             predictions=columns["prediction"],
             is_correct=np.array(columns["is_correct"]),
             output_types=columns["output_type"],
-            features={name: np.concatenate(x) for name, x in self._features.items()},
+            features=self._features,
         )
 
 

@@ -13,6 +13,7 @@ def test_rows_come_back_in_any_order_while_others_are_added():
         order = np.random.default_rng(start).permutation(len(rows))
         np.testing.assert_array_equal(rows[order], x[order])
     np.testing.assert_array_equal(rows[[4, 4, 0]], x[[4, 4, 0]])
+    np.testing.assert_array_equal(np.asarray(rows), x)
 
 
 def test_rows_have_one_shape():
