@@ -14,8 +14,8 @@ from hyperdecoders_jax import cli
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.data.pipeline import PipelineConfig
-    from hyperdecoders_jax.model import Model
     from hyperdecoders_jax.decoding.decode import Generation
+    from hyperdecoders_jax.model import Model
     from hyperdecoders_jax.training.optimizer import OptimizerConfig
     from hyperdecoders_jax.training.partitioning import PartitioningConfig
     from hyperdecoders_jax.training.schedules import ScheduleConfig
