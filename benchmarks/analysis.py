@@ -23,6 +23,7 @@ from etils import epath
 
 from hyperdecoders_jax import text_table
 from hyperdecoders_jax.analysis import report, study
+from hyperdecoders_jax.analysis.subject import Subject
 from hyperdecoders_jax.evaluation import evaluator
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.config import AdapterConfig, HypernetworkConfig, TransformerConfig
@@ -70,7 +71,7 @@ def agreement(targets, predictions):
     return {"agreement": 100 * np.mean([a == b for a, b in zip(targets, predictions, strict=True)])}
 
 
-def make_subject(emb_dim: int) -> study.Subject:
+def make_subject(emb_dim: int) -> Subject:
     network = HypernetworkConfig(bottleneck_dim=64, layer_embedding_dim=10)
     config = TransformerConfig(
         vocab_size=seqio.ByteVocabulary().vocab_size,
@@ -88,7 +89,7 @@ def make_subject(emb_dim: int) -> study.Subject:
     params = jax.tree.map(
         lambda x: jnp.asarray(rng.normal(scale=0.05, size=x.shape), x.dtype), model.param_shapes()
     )
-    return study.Subject(model, params, partitioning.make_partitioner(), 0, LENGTHS["targets"])
+    return Subject(model, params, partitioning.make_partitioner(), 0, LENGTHS["targets"])
 
 
 def peak_gb() -> str:

@@ -69,6 +69,7 @@ def analyze(
 
     from hyperdecoders_jax import preparation
     from hyperdecoders_jax.analysis import report, study
+    from hyperdecoders_jax.analysis.subject import Subject
     from hyperdecoders_jax.evaluation import evaluator
     from hyperdecoders_jax.training import checkpoint
 
@@ -94,7 +95,7 @@ def analyze(
     preparation.use_vocabulary(trained.vocabulary, trained.initial_checkpoint_path)
     tasks.rehearse()
     placed = preparation.place_trained(trained, batch_size)
-    subject = study.Subject(
+    subject = Subject(
         placed.model,
         placed.params,
         placed.partitioner,

@@ -1,17 +1,14 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import seqio
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hyperdecoders_jax import model as model_lib
 from hyperdecoders_jax.analysis import ablations, study, table
+from hyperdecoders_jax.analysis.subject import Predictor, Subject
 from hyperdecoders_jax.evaluation import evaluator
-from hyperdecoders_jax.tasks import postprocessors
 from hyperdecoders_jax.training import partitioning
 from tests import tiny
 from tests.data.conftest import _make_task
@@ -49,7 +46,7 @@ def run(source, tmp_path):
     model = model_lib.Model(config)
     params = tiny.make_params(model, scale=1.0)
     partitioner = partitioning.make_partitioner()
-    subject = study.Subject(model, params, partitioner, step=7, max_len=4)
+    subject = Subject(model, params, partitioner, step=7, max_len=4)
     return subject, study.run(subject, make_tasks(), tmp_path / source, batch_size=4)
 
 
@@ -73,7 +70,7 @@ def test_own_conditions_are_a_plain_evaluation(folder):
 
 def test_what_examples_are_given_counts(folder):
     subject, _ = run("generated", folder)
-    predictor, tasks = study.Predictor(subject, 4), make_tasks()
+    predictor, tasks = Predictor(subject, 4), make_tasks()
     names = ["first"] * 8 + ["second"] * 3
     rng = np.random.default_rng(0)
     values = {"decoder_adapters": rng.normal(scale=9, size=(11, 8)).astype(np.float32)}
@@ -82,7 +79,7 @@ def test_what_examples_are_given_counts(folder):
     # Batches of other sizes hold other examples beside each; what fills them up does not matter.
     tasks = make_tasks()
     tasks._batch_size = 5
-    again = tasks.predict(study.Predictor(subject, 5).bind(given, names))
+    again = tasks.predict(Predictor(subject, 5).bind(given, names))
     assert [[p.prediction for p in found[name]] for name in found] == [
         [p.prediction for p in again[name]] for name in again
     ]
@@ -111,15 +108,6 @@ def test_probes_and_pictures_are_of_some_and_all_else_of_all_examples(folder, mo
     assert list(rows["input"][places]) == found.examples.inputs
     assert found.ablations == whole.ablations
     assert found.variances == whole.variances
-
-
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(1, 90))
-def test_as_many_are_drawn_as_there_may_be(sizes, limit):
-    drawn = [int(rows.sum()) for rows in study.draw(sizes, limit)]
-    assert sum(drawn) <= limit
-    assert sum(drawn) > min(sum(sizes), limit) - len(sizes)
-    most = max(drawn)
-    assert all(count in (size, most) for count, size in zip(drawn, sizes, strict=True))
 
 
 def test_a_model_that_adapts_all_alike_loses_nothing(folder):
@@ -156,21 +144,3 @@ def test_too_few_examples_are_refused_before_they_are_studied(folder):
     with pytest.raises(ValueError, match=r"at least 3 examples, .*; got 2. Raise --num_examples"):
         study.run(run("manual", folder)[0], tasks, folder / "few", batch_size=4)
     assert not (folder / "few").exists()
-
-
-def test_sketches_keep_products_on_average():
-    x = jax.random.normal(jax.random.key(1), (2, 3, 5000))
-    found = study.sketch(x, 1000)
-    assert found.shape == (2, 3, 1000)
-    expected = jnp.einsum("abi,cdi->abcd", x, x) / 5000
-    products = jnp.einsum("abi,cdi->abcd", found, found) / 5000
-    np.testing.assert_allclose(products, expected, atol=0.15)
-    np.testing.assert_array_equal(study.sketch(x, 5000), x)
-
-
-def test_an_answer_is_right_if_it_is_one_of_several():
-    assert study._is_same({"answers": ["one", "two"]}, "two")
-    assert study._is_same([1.0, 2.0], [1.0, 2.0])
-    assert not study._is_same("one", "two")
-    assert study._is_same(postprocessors.Grouped((3, 7), ["one", "two"]), "two")
-    assert not study._is_same(postprocessors.Grouped((1, 7), 0), 1)

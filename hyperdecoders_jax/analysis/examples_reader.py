@@ -1,0 +1,171 @@
+"""Examples and their predictions in; a table, sums, and what probes and pictures need, out.
+
+Batch by batch: what a model reads and writes for an example goes into the table, what it writes
+into the variances' sums, its condition to the disk, and a few vectors, if it is drawn, too.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from hyperdecoders_jax.analysis import conditions, output_types, results, table, variances
+from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
+from hyperdecoders_jax.analysis.subject import Subject
+from hyperdecoders_jax.evaluation import evaluator
+from hyperdecoders_jax.model import BACKBONE_KEYS, Model
+from hyperdecoders_jax.modeling import config as modeling_config
+from hyperdecoders_jax.types import Batch, Params
+
+# Numbers that stand for what is written for a layer, and for all layers.
+SKETCH_DIM = 4096
+FEATURE_DIM = 512
+# Whose condition is an example's, where several read one.
+_READERS = ("decoder_adapters", "decoder_hypergrid", "encoder_adapters", "encoder_hypergrid")
+
+
+class ExamplesReader:
+    """Reads batches into the table, into sums, and into what is kept of examples.
+
+    Attributes:
+      conditions: of all examples, by what reads them.
+      variances: of what is written for all examples.
+    """
+
+    def __init__(self, subject: Subject):
+        self._subject = subject
+        self._plain = Model(modeling_config.without_adaptation(subject.model.config))
+        self._program = jax.jit(self._read)
+        self._columns: dict[str, list[Any]] = {}
+        self._features: dict[str, RowsOnDisk] = collections.defaultdict(RowsOnDisk)
+        self.conditions: dict[str, RowsOnDisk] = collections.defaultdict(RowsOnDisk)
+        self.variances = variances.Variances()
+
+    def _read(self, params: Params, batch: Batch) -> tuple[conditions.Reading, dict[str, Array]]:
+        reading = conditions.read(self._subject.model, params, batch)
+        sketches = {key: sketch(x, SKETCH_DIM) for key, x in reading.written.items()}
+        features = {"pooled": reading.pooled}
+        if sketches:
+            main = next(key for key in _READERS if key in reading.inputs)
+            read = reading.inputs[main]
+            if read.ndim == 3:  # A grid of the encoder reads states of every layer.
+                read = sketch(read.reshape(len(read), -1), FEATURE_DIM)
+            features["condition"] = read
+            flat = [x.reshape(len(x), -1) for x in sketches.values()]
+            features["parameters"] = sketch(jnp.concatenate(flat, axis=1), FEATURE_DIM)
+        backbone = {key: params[key] for key in BACKBONE_KEYS}
+        features["backbone"] = conditions.pool(self._plain, backbone, batch)
+        return reading.replace(written=sketches), features
+
+    def read(
+        self,
+        result: evaluator.TaskResult,
+        drawn: Bool[np.ndarray, "examples"],
+        batch_size: int,
+        writer: table.Writer,
+    ) -> None:
+        """Adds the examples of one task, of which those that are `drawn` are kept."""
+        predicted, task = result.predictions, result.examples.task.name
+        texts = {
+            "input": [p.input for p in predicted],
+            "target": [p.target for p in predicted],
+            "prediction": [p.prediction for p in predicted],
+        }
+        output_type = output_types.infer(texts["input"], texts["target"])
+        is_label = output_type == "class label"
+        of_task = {
+            "id": [f"{task}-{i}" for i in range(len(predicted))],
+            "task": [task] * len(predicted),
+            **texts,
+            "log_likelihood": [p.log_likelihood for p in predicted],
+            "is_correct": [is_same(*pair) for pair in zip(*result.postprocessed(), strict=True)],
+            "output_type": [output_type] * len(predicted),
+            "label": texts["target"] if is_label else [""] * len(predicted),
+        }
+        for name, values in of_task.items():
+            self._columns.setdefault(name, []).extend(itertools.compress(values, drawn))
+        start = 0
+        for item in result.examples.batches(batch_size):
+            rows = slice(start, start + int(item.is_real.sum()))
+            start = rows.stop
+            placed = self._subject.partitioner.put_batch(item.batch)
+            reading, features = jax.device_get(self._program(self._subject.params, placed))
+            reading, features = jax.tree.map(
+                lambda x, n=rows.stop - rows.start: np.asarray(x[:n], np.float32),
+                (reading, features),
+            )
+            for key, x in features.items():
+                self._features[key].append(x[drawn[rows]])
+            for key, x in reading.conditions.items():
+                self.conditions[key].append(x)
+            columns = {name: x[rows] for name, x in of_task.items()}
+            for key, x in reading.written.items():
+                self.variances.update(key, x.swapaxes(0, 1), columns["task"], columns["label"])
+            vectors = {"pooled": features["pooled"], "backbone": features["backbone"]}
+            vectors |= {f"condition/{key}": x for key, x in reading.conditions.items()}
+            vectors |= {f"input/{key}": x for key, x in reading.inputs.items()}
+            vectors |= {f"hidden/{key}": x for key, x in reading.hidden.items()}
+            vectors |= {f"delta_norm/{side}": x for side, x in reading.delta_norms.items()}
+            writer.write({**columns, **vectors})
+
+    def examples(self) -> results.Examples:
+        columns = self._columns
+        return results.Examples(
+            ids=columns["id"],
+            tasks=columns["task"],
+            inputs=columns["input"],
+            targets=columns["target"],
+            predictions=columns["prediction"],
+            is_correct=np.array(columns["is_correct"]),
+            output_types=columns["output_type"],
+            features=self._features,
+        )
+
+
+def draw(sizes: Sequence[int], limit: int, seed: int = 0) -> list[Bool[np.ndarray, "examples"]]:
+    """Which examples of each task are kept: all of small tasks, equally many of large ones.
+
+    >>> [int(drawn.sum()) for drawn in draw([2, 90, 50], limit=22)]
+    [2, 10, 10]
+    """
+    left, most = limit, 0
+    for i, size in enumerate(sorted(sizes)):
+        most = left // (len(sizes) - i)
+        if size > most:
+            break
+        left -= size
+    rng = np.random.default_rng(seed)
+    return [rng.permutation(size) < most for size in sizes]
+
+
+def sketch(x: Float[Array, "*lead dim"], size: int) -> Float[Array, "*lead size"]:
+    """Fewer numbers with the same lengths and angles, on average: a sum of parts of random signs.
+
+    What has no more than `size` numbers is left as it is.
+
+    Source: Weinberger et al. 2009 (arXiv:0902.2206), with the hash `i % size`.
+    """
+    dim = x.shape[-1]
+    if dim <= size:
+        return x
+    signs = jax.random.rademacher(jax.random.key(0), (dim,), jnp.float32)
+    padding = [(0, 0)] * (x.ndim - 1) + [(0, -dim % size)]
+    parts = jnp.pad(x * signs, padding).reshape(*x.shape[:-1], -1, size)
+    return parts.sum(axis=-2)
+
+
+def is_same(target: Any, prediction: Any) -> bool:
+    """Whether a postprocessed prediction is the target, or one of the answers that it lists."""
+    if isinstance(target, Mapping):
+        target = target.get("answers", target)
+    target = getattr(target, "value", target)  # SuperGLUE's targets know their group, too.
+    if isinstance(target, list | tuple) and not isinstance(prediction, list | tuple):
+        return any(is_same(answer, prediction) for answer in target)
+    return bool(np.all(target == prediction))
