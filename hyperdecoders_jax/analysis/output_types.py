@@ -22,18 +22,31 @@ def infer(inputs: Sequence[str], targets: Sequence[str]) -> str:
     'span'
     >>> infer(["say hello in French"], ["bonjour"])
     'free text'
+
+    Whole numbers that are few and used often are labels: classes by their numbers, or stars.
+
+    >>> infer(["good", "fair", "bad"] * 10, ["3", "2", "-1"] * 10)
+    'class label'
+    >>> infer(["good", "fair", "bad"] * 10, ["3.0", "2.5", "1.0"] * 10)
+    'number'
+
+    The empty targets of windows without an answer say nothing of a task, as many as they are.
+
+    >>> infer(["Who? Ann saw Ben"] + ["Who? It rained"] * 19, ["Ann"] + [""] * 19)
+    'span'
     """
+    pairs = [pair for pair in zip(inputs, targets, strict=True) if pair[1]]
+    targets = [target for _, target in pairs]
+    if not targets:
+        return "free text"
     num_different = len(set(targets))
-    # "0" and "1" are labels: a number has more values than a yes and a no.
-    is_number = num_different > 2 or len(targets) < 2 * _LEAST_USES
-    if is_number and targets and all(_is_number(target) for target in targets):
-        return "number"
-    if num_different <= _MOST_LABELS and len(targets) >= _LEAST_USES * num_different:
+    is_label = num_different <= _MOST_LABELS and len(targets) >= _LEAST_USES * num_different
+    if all(map(_is_number, targets)):
+        return "class label" if is_label and all(map(_is_whole, targets)) else "number"
+    if is_label:
         return "class label"
-    num_spans = sum(
-        target.lower() in text.lower() for text, target in zip(inputs, targets, strict=True)
-    )
-    return "span" if targets and num_spans >= _SPAN_RATE * len(targets) else "free text"
+    num_spans = sum(target.lower() in text.lower() for text, target in pairs)
+    return "span" if num_spans >= _SPAN_RATE * len(targets) else "free text"
 
 
 def _is_number(text: str) -> bool:
@@ -42,3 +55,7 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_whole(number: str) -> bool:
+    return float(number).is_integer()
