@@ -50,6 +50,7 @@ INIT_FILE = "runs/init.gin"
 
 # Flags of own data, repeatable, and the macros that they set; this file reads these macros.
 OWN_DATA_FILE = "mixtures/own_data.gin"
+OWN_MIXTURE = "own_data"
 OWN_FILE_FLAGS = {
     "train_file": "TRAIN_FILES",
     "validation_file": "VALIDATION_FILES",
@@ -312,7 +313,10 @@ def _add_analyze_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FOLDER", required=True, help="where files are written")
     parser.add_argument("--mixture", metavar="NAME", help="or task (default: the run's)")
     parser.add_argument(
-        "--num_examples", type=int, metavar="N", help="of each task, from the beginning"
+        "--num_examples",
+        type=int,
+        metavar="N",
+        help="of each task, from the beginning (default: the run's EVAL_EXAMPLES)",
     )
 
 
@@ -684,15 +688,26 @@ def analyze_bindings(args: argparse.Namespace) -> list[str]:
             f"{args.checkpoint}, which is no folder. Correct the path."
         )
     is_run = os.path.exists(os.path.join(folder, SAVED_CONFIG)) or "://" in folder
-    if not is_run and args.mixture is None:
+    of_run, step = os.path.split(absolute(folder))
+    if not is_run and os.path.basename(of_run) == "checkpoints":
+        raise UsageError(
+            "--checkpoint must be the model directory of a training run or an exported folder; got "
+            f"{args.checkpoint}, one checkpoint of a run. Pass "
+            f"--checkpoint={os.path.dirname(of_run)} --gin.CHECKPOINT_STEP={step}."
+        )
+    has_own_data = args.validation_file or args.test_file
+    if not is_run and args.mixture is None and not has_own_data:
         raise UsageError(
             f"An exported folder does not say what to analyse it on; {args.checkpoint} holds no "
             f"{SAVED_CONFIG} of a training run, and --mixture is not given. Add --mixture=NAME "
-            "(hyperdecoders tasks lists them)."
+            "(hyperdecoders tasks lists them), or a file of your own with --test_file=FILE."
         )
     args.model_dir, args.init = (folder, None) if is_run else (None, folder)
     given = {"MIXTURE_OR_TASK_NAME": args.mixture, "EVAL_EXAMPLES": args.num_examples}
-    return [f"{name} = {value!r}" for name, value in given.items() if value is not None]
+    values = {name: repr(value) for name, value in given.items() if value is not None}
+    if args.mixture == OWN_MIXTURE:  # Registered when gin asks for its name.
+        values["MIXTURE_OR_TASK_NAME"] = f"@{OWN_MIXTURE}.mixture()"
+    return [f"{name} = {value}" for name, value in values.items()]
 
 
 def start_bindings(args: argparse.Namespace) -> list[str]:

@@ -95,6 +95,13 @@ def test_every_metric_has_an_interval(folder):
     assert all(row.low <= row.high for row in found.ablations)
 
 
+def test_windows_of_a_question_are_a_group():
+    windows = [{"qid": b"a"}, {"qid": b"a"}, {"qid": b"b"}]
+    assert study._groups(windows) == ["b'a'", "b'a'", "b'b'"]
+    assert study._groups([{"group": np.array([0, 1])}]) == ["[0 1]"]
+    assert study._groups([{"inputs": "x"}]) is None
+
+
 def test_probes_and_pictures_are_of_some_and_all_else_of_all_examples(folder, monkeypatch):
     subject, whole = run("generated", folder)
     monkeypatch.setattr(study, "MAX_EXAMPLES", 5)
