@@ -696,11 +696,11 @@ def analyze_bindings(args: argparse.Namespace) -> list[str]:
             f"--checkpoint={os.path.dirname(of_run)} --gin.CHECKPOINT_STEP={step}."
         )
     has_own_data = args.validation_file or args.test_file
-    if not is_run and args.mixture is None and not has_own_data:
+    if not is_run and args.mixture in (None, OWN_MIXTURE) and not has_own_data:
         raise UsageError(
             f"An exported folder does not say what to analyse it on; {args.checkpoint} holds no "
-            f"{SAVED_CONFIG} of a training run, and --mixture is not given. Add --mixture=NAME "
-            "(hyperdecoders tasks lists them), or a file of your own with --test_file=FILE."
+            f"{SAVED_CONFIG} of a training run, and --mixture and --test_file name no data. Add "
+            "--mixture=NAME (hyperdecoders tasks lists them), or a file of yours: --test_file=FILE."
         )
     args.model_dir, args.init = (folder, None) if is_run else (None, folder)
     given = {"MIXTURE_OR_TASK_NAME": args.mixture, "EVAL_EXAMPLES": args.num_examples}

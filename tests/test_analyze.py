@@ -38,8 +38,19 @@ def test_a_file_of_ones_own_names_the_split(tmp_path):
     args = parse(
         f"--checkpoint={tmp_path}", "--output=x", f"--test_file={file}", "--mixture=own_data"
     )
-    _, bindings, _ = cli.what_is_given(args, [])
+    files, bindings, _ = cli.what_is_given(args, [])
+    assert files[-1] == cli.OWN_DATA_FILE
     assert "EVAL_SPLIT = 'test'" in bindings
+    assert "MIXTURE_OR_TASK_NAME = @own_data.mixture()" in bindings
+
+
+def test_an_exported_folder_is_analysed_on_a_file_of_ones_own(tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text("inputs,targets\na,b\n")
+    args = parse(f"--checkpoint={tmp_path}", "--output=x", f"--test_file={file}")
+    files, bindings, _ = cli.what_is_given(args, [])
+    assert files[-1] == cli.OWN_DATA_FILE
+    assert not any(binding.startswith("MIXTURE_OR_TASK_NAME") for binding in bindings)
 
 
 def test_an_exported_folder_is_analysed_as_it_is(tmp_path):
@@ -55,10 +66,16 @@ def test_an_exported_folder_is_analysed_as_it_is(tmp_path):
     [
         (["--checkpoint={}/none"], r"must be the model directory .*/none, which is no folder"),
         (["--checkpoint={}"], r"does not say what to analyse it on; .* Add --mixture=NAME"),
+        (["--checkpoint={}", "--mixture=own_data"], r"name no data\. .*--test_file=FILE"),
+        (
+            ["--checkpoint={}/run/checkpoints/50"],
+            r"got .*, one checkpoint of a run\. Pass --checkpoint=.*/run --gin\.CHECKPOINT_STEP=50",
+        ),
         (["--checkpoint={}", "--model_dir=run"], r"told its model by --checkpoint; .*=run, too"),
     ],
 )
 def test_flags_that_name_no_model_are_refused(flags, message, tmp_path):
+    (tmp_path / "run" / "checkpoints" / "50").mkdir(parents=True)
     args = parse(*(flag.format(tmp_path) for flag in flags), "--output=x")
     with pytest.raises(cli.UsageError, match=message):
         cli.what_is_given(args, [])
