@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# A task has labels if it has at most so many different targets, each ten times on average.
+# A task has labels if it has at most so many different targets, each five times on average.
 _MOST_LABELS = 20
-_LEAST_USES = 10
+_LEAST_USES = 5
 # Of the targets that must be found in their inputs to be spans.
 _SPAN_RATE = 0.9
 
@@ -14,7 +14,7 @@ _SPAN_RATE = 0.9
 def infer(inputs: Sequence[str], targets: Sequence[str]) -> str:
     """One of `results.OUTPUT_TYPES`, by what the targets look like.
 
-    >>> infer(["a", "b"] * 10, ["yes", "no"] * 10)
+    >>> infer(["a", "b"] * 5, ["yes", "no"] * 5)
     'class label'
     >>> infer(["one and one", "one and two"], ["2.0", "3"])
     'number'
