@@ -311,7 +311,12 @@ def _add_analyze_arguments(parser: argparse.ArgumentParser) -> None:
         help="the model directory of a training run, under T5X, too; or an exported folder",
     )
     parser.add_argument("--output", metavar="FOLDER", required=True, help="where files are written")
-    parser.add_argument("--mixture", metavar="NAME", help="or task (default: the run's)")
+    parser.add_argument(
+        "--mixture",
+        metavar="NAME",
+        help="or task, with the splits it is registered with (default: the run's, with the run's; "
+        "a part of it by --gin.mixing.mixture.tasks=TASK, files of your own by own_data)",
+    )
     parser.add_argument(
         "--num_examples",
         type=int,
