@@ -4,7 +4,8 @@ Paired bootstrap: examples are drawn with replacement, and what is drawn is draw
 predictions, so that examples which are hard for both do not widen the interval.
 
 Where a metric is of groups, such as the windows of a question, a group that is drawn twice would be
-taken for one. Half of the groups are drawn then, each once: the variance is the same.
+taken for one, even one of a single window. Half of the groups are drawn then, each once: the
+variance is the same.
 
 Source: Koehn 2004, "Statistical significance tests for machine translation evaluation"; McCarthy
 1969, "Pseudo-replication: half samples".
@@ -72,8 +73,8 @@ def paired_bootstrap(
       num_resamples: at least `MIN_RESAMPLES`.
       max_secs: after which no resample begins, unless fewer than `MIN_RESAMPLES` were made. Only
         metrics that take longer depend on the machine's speed.
-      groups: of each example, where the metric looks at examples of a group together. None, or
-        groups of one: it does not.
+      groups: of each example, where the metric may look at examples of a group together. None:
+        each counts by itself.
 
     Raises:
       ValueError: there are no examples, lengths differ, or resamples are too few.
@@ -119,16 +120,16 @@ def _resamples(
     num_examples: int, groups: Sequence[Hashable] | None, rng: np.random.Generator
 ) -> Iterator[Int[np.ndarray, "rows"]]:
     """Rows of examples, without end; none where nothing can be drawn."""
-    groups = range(num_examples) if groups is None else groups
+    if groups is None:
+        while num_examples > 1:
+            yield rng.integers(num_examples, size=num_examples)
+        return
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     of_rows = np.array([numbers[group] for group in groups])
     while len(numbers) > 1:
-        if len(numbers) == num_examples:
-            yield rng.integers(num_examples, size=num_examples)
-        else:
-            # Of an odd number one more than half, or one less.
-            half = (len(numbers) + rng.integers(2)) // 2
-            yield np.flatnonzero(np.isin(of_rows, rng.permutation(len(numbers))[:half]))
+        # Of an odd number one more than half, or one less.
+        half = (len(numbers) + rng.integers(2)) // 2
+        yield np.flatnonzero(np.isin(of_rows, rng.permutation(len(numbers))[:half]))
 
 
 def _difference(metric_fn, targets, own, other, rows) -> dict[str, float]:

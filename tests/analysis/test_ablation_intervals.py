@@ -196,11 +196,18 @@ def test_windows_of_one_question_are_never_apart():
     assert {len(counts) for counts in seen[2:]} == {1, 2}
 
 
-def test_groups_of_one_are_examples():
-    targets, own, other = draw(count=30)
-    assert ablation_intervals.paired_bootstrap(
-        metrics.accuracy, targets, own, other, groups=range(30)
-    ) == ablation_intervals.paired_bootstrap(metrics.accuracy, targets, own, other)
+def test_questions_of_one_window_are_known_no_better_than_examples():
+    """Drawn twice, each would count once: as if more of them were known."""
+    targets, own, other = draw(count=400)
+    questions = list(enumerate(targets))
+    [by_example] = ablation_intervals.paired_bootstrap(
+        metrics.accuracy, targets, own, other
+    ).values()
+    [by_group] = ablation_intervals.paired_bootstrap(
+        best_of_questions, questions, own, other, groups=range(400)
+    ).values()
+    assert by_group.difference == pytest.approx(by_example.difference)
+    np.testing.assert_allclose(by_group[2:], by_example[2:], atol=0.8)
 
 
 @pytest.mark.parametrize(("max_secs", "resamples"), [(0.0, 40), (60.0, 90)])
