@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import flax.struct
 import jax
@@ -149,6 +150,7 @@ class _Reader:
     def __init__(self, config: TransformerConfig, batch: Batch):
         self._batch = batch
         self._readers = readers(config)
+        self._encoded: Array | None = None  # [batch, enc_len, emb]
         self._pooled = None
         # By the names of `Reading`; a list has an array for each layer.
         self._conditions: dict[str, Array | list[Array]] = {}
@@ -200,6 +202,7 @@ class _Reader:
         return call()
 
     def _read_pooled(self, module, call, encoded, tokens, *args):
+        self._encoded = encoded
         self._pooled = pooling.masked_mean(encoded, tokens != PAD_ID)
         return call()
 
@@ -269,14 +272,14 @@ class _Reader:
         return self._read_layer("encoder", module, mask[:, 0], call(), (x, mask, bias, {}, None))
 
     def _read_decoder_layer(self, module, call, x, of_layer, *args):
-        plain = of_layer.replace(adapters={}, gates=GridGates())
+        # Made anew: adapters may be in the keys and values that it reads, too.
+        plain = _alone(module, self._encoded, {}, GridGates(), method="make_context")
         is_real = self._batch.decoder_loss_weights > 0
         return self._read_layer("decoder", module, is_real, call(), (x, plain, *args))
 
     def _read_layer(self, side, module, is_real, adapted, plain_args):
         self._is_plain_run = True
-        variables = {"params": module.variables["params"]}
-        plain = module.clone(parent=None).apply(variables, *plain_args, deterministic=True)
+        plain = _alone(module, *plain_args, deterministic=True)
         self._is_plain_run = False
         entering = jnp.linalg.norm(plain_args[0].astype(jnp.float32), axis=-1)
         delta = jnp.linalg.norm((adapted - plain).astype(jnp.float32), axis=-1)
@@ -284,6 +287,12 @@ class _Reader:
         norms = pooling.masked_mean(ratio[..., None], is_real)[:, 0]
         self._delta_norms.setdefault(side, []).append(norms)
         return adapted
+
+
+def _alone(module: nn.Module, *args, **kwargs) -> Any:
+    """What a module of a model that runs makes of other arguments."""
+    variables = {"params": module.variables["params"]}
+    return module.clone(parent=None).apply(variables, *args, **kwargs)
 
 
 @flax.struct.dataclass

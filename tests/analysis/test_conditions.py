@@ -179,6 +179,16 @@ def test_a_delta_is_what_an_adapter_adds_to_a_layer():
     assert jnp.all(silenced["encoder"] > 0)
 
 
+def test_a_delta_is_also_what_adapters_change_of_what_is_attended_to():
+    layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
+    targets = ("cross_attention_value",)
+    model = model_lib.Model(
+        tiny.make_config("none", "generated", decoder_targets=targets, **layers)
+    )
+    reading = read(model, tiny.make_params(model), tiny.make_batch())
+    assert jnp.all(reading.delta_norms["decoder"] > 0.01)
+
+
 def test_models_that_adapt_all_examples_alike_have_no_readers():
     static = HyperGridConfig(2, 4, "GG")
     config = tiny.make_config("manual", "none", decoder_hypergrid=static)
