@@ -158,7 +158,8 @@ def _takes_pairs(metric_fn: Callable[..., Any]) -> ablation_intervals.Metric:
     """A metric of predictions and `aux_values`, as one of pairs of a prediction and its values."""
 
     def of_pairs(targets, pairs):
-        columns = {name: [row[name] for _, row in pairs] for name in pairs[0][1]}
+        # Arrays, as an evaluation gives them: metrics may compute with them.
+        columns = {name: np.array([row[name] for _, row in pairs]) for name in pairs[0][1]}
         return metric_fn(targets, [prediction for prediction, _ in pairs], columns)
 
     return of_pairs
