@@ -90,6 +90,9 @@ def run(
             own, examples_reader.draw(sizes, MAX_EXAMPLES, subject.seed), strict=True
         ):
             reader.read(result, drawn, batch_size, writer)
+    examples = reader.examples()
+    # Before ablations, which take long: it tells vectors that are not finite.
+    probed = probes.measure(examples, subject.seed)
     of_examples = np.repeat([result.examples.task.name for result in own], sizes)
     compared = []
     for kind in ablations.KINDS:
@@ -101,11 +104,10 @@ def run(
             ablated = tasks.results(predictor.bind(given, of_examples))
         for before, after in zip(own, ablated, strict=True):
             compared += _compare(kind, before, after, subject.seed)
-    examples = reader.examples()
     return Study(
         examples,
         num_examples,
-        probes.measure(examples, subject.seed),
+        probed,
         compared,
         reader.variances.shares(),
         conditions.readers(subject.model.config),

@@ -151,3 +151,22 @@ def test_too_few_examples_are_refused_before_they_are_studied(folder):
     with pytest.raises(ValueError, match=r"at least 3 examples, .*; got 2. Raise --num_examples"):
         study.run(run("manual", folder)[0], tasks, folder / "few", batch_size=4)
     assert not (folder / "few").exists()
+
+
+def test_numbers_that_are_not_finite_are_told_before_ablations(folder):
+    scored = []
+
+    def count(targets, predictions):
+        scored.append(len(targets))
+        return {"count": len(targets)}
+
+    task = _make_task("nan", targets=list(LETTERS), splits=("validation",), metric_fns=[count])
+    tasks = evaluator.Evaluator(task, ["nan"], {"inputs": 8, "targets": 4}, batch_size=4)
+    layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
+    model = model_lib.Model(tiny.make_config("none", "task", vocab_size=NUM_IDS, **layers))
+    params = tiny.make_params(model)
+    params["encoder"] = jax.tree.map(lambda x: x * np.nan, params["encoder"])
+    subject = Subject(model, params, partitioning.make_partitioner(), step=7, max_len=4)
+    with pytest.raises(ValueError, match=r"must be finite; 8 of 8 vectors"):
+        study.run(subject, tasks, folder / "nan", batch_size=4)
+    assert scored == [8]
