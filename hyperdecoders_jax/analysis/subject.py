@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,16 +76,14 @@ class Predictor:
         # Examples of each task that no batch had yet.
         tasks = np.array(tasks)
         left = {task: np.flatnonzero(tasks == task) for task in np.unique(tasks)}
-        first = {task: rows[0] for task, rows in left.items()}
-        calls = iter(range(1 << 62))
+        calls = itertools.count()
 
         def predict_fn(batch: Batch, task_name: str) -> Any:
             replaced = {}
             if given is not None:
                 rows, left[task_name] = left[task_name][:size], left[task_name][size:]
-                # Rows that fill a batch up repeat the task's first example.
-                rows = np.pad(rows, (0, size - len(rows)), constant_values=first[task_name])
-                replaced = given.take(rows)
+                # For rows that fill a batch up any condition does.
+                replaced = given.take(np.pad(rows, (0, size - len(rows)), mode="edge"))
             placed = subject.partitioner.put_batch((batch, replaced))
             sample_rng = jax.random.fold_in(jax.random.key(subject.seed), next(calls))
             predict = self._compiled(
