@@ -51,7 +51,8 @@ class RowsOnDisk:
         return self._count
 
     def __getitem__(self, places: Int[np.ndarray, "rows"]) -> Float[np.ndarray, "rows *rest"]:
-        """The rows at these places, which count from 0."""
+        """The rows at these places, as of an array."""
+        places = np.arange(self._count)[places]
         self._file.flush()
         found = np.empty((len(places), *self.shape[1:]), np.float32)
         row_bytes = 4 * math.prod(self.shape[1:])

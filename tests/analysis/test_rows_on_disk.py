@@ -14,6 +14,15 @@ def test_rows_come_back_in_any_order_while_others_are_added():
         np.testing.assert_array_equal(rows[order], x[order])
     np.testing.assert_array_equal(rows[[4, 4, 0]], x[[4, 4, 0]])
     np.testing.assert_array_equal(np.asarray(rows), x)
+    for places in (x[:, 0, 0] > 0, slice(2, 5), [-1]):
+        np.testing.assert_array_equal(rows[places], x[places])
+
+
+def test_a_row_that_is_not_there_is_an_error():
+    rows = rows_on_disk.RowsOnDisk()
+    rows.append(np.ones((2, 3)))
+    with pytest.raises(IndexError):
+        rows[[2]]
 
 
 def test_rows_have_one_shape():
