@@ -155,7 +155,8 @@ def sketch(x: Float[Array, "*lead dim"], size: int) -> Float[Array, "*lead size"
     dim = x.shape[-1]
     if dim <= size:
         return x
-    signs = jax.random.rademacher(jax.random.key(0), (dim,), jnp.float32)
+    # The signs of a sketch of sketches are others, or those of its first numbers would cancel.
+    signs = jax.random.rademacher(jax.random.key(size), (dim,), jnp.float32)
     padding = [(0, 0)] * (x.ndim - 1) + [(0, -dim % size)]
     parts = jnp.pad(x * signs, padding).reshape(*x.shape[:-1], -1, size)
     return parts.sum(axis=-2)

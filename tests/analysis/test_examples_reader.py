@@ -29,6 +29,11 @@ def test_sketches_keep_products_on_average():
     np.testing.assert_array_equal(examples_reader.sketch(x, 5000), x)
 
 
+def test_sketches_of_sketches_keep_lengths():
+    twice = examples_reader.sketch(examples_reader.sketch(jnp.ones(8192), 4096), 512)
+    assert 0.8 < jnp.sum(twice**2) / 8192 < 1.25
+
+
 def test_an_answer_is_right_if_it_is_one_of_several():
     assert examples_reader.is_same({"answers": ["one", "two"]}, "two")
     assert examples_reader.is_same([1.0, 2.0], [1.0, 2.0])
