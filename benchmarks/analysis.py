@@ -114,7 +114,7 @@ def main() -> None:
         found = study.run(subject, tasks, folder, args.batch_size)
         add("study", start)
         start = time.perf_counter()
-        report.write(folder, found, "synthetic")
+        report.write(folder, found, {"mixture": "synthetic", "split": "validation"})
         add("report", start)
         files = [
             (file.name, f"{file.stat().length / 1e6:.1f}")

@@ -105,8 +105,15 @@ def analyze(
         seed=trained.random_seed,
     )
     found = study.run(subject, tasks, output_dir, batch_size)
-    report.write(output_dir, found, title=f"{mixture_or_task_name}, {split}")
-    print(report.text(found))
+    about = {
+        "mixture": getattr(mixture_or_task_name, "name", mixture_or_task_name),
+        "split": split,
+        "checkpoint": trained.model_dir or trained.initial_checkpoint_path,
+        "num_examples of each task": num_examples or "all",
+        "seed": trained.random_seed,
+    }
+    report.write(output_dir, found, about)
+    print(report.text(found, about))
     print(f"{found.num_examples:,} examples; {output_dir}/page.html shows them.", file=sys.stderr)
     return 0
 

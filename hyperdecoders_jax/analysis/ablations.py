@@ -15,8 +15,8 @@ from jaxtyping import Float, Int, Shaped
 from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
 
 OWN = "own"
-# Says nothing where there is one task.
-ACROSS = "shuffled across tasks"
+# Say nothing new where there is one task.
+OF_SEVERAL_TASKS = ("mean of all", "shuffled across tasks")
 
 # Rows that are in memory at once while they are added up.
 _NUM_SUMMED = 256
@@ -127,6 +127,6 @@ KINDS = {
     "mean of the task": _task_means,
     "mean of all": _mean,
     "shuffled within the task": _from(_next_of_task),
-    ACROSS: _from(_any_of_others),
+    "shuffled across tasks": _from(_any_of_others),
     "zero": _zero,
 }

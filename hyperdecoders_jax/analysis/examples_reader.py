@@ -27,14 +27,17 @@ from hyperdecoders_jax.types import Batch, Params
 # Numbers that stand for what is written for a layer, and for all layers.
 SKETCH_DIM = 4096
 FEATURE_DIM = 512
+# The windows of a question, the answers to one: the feature in which they are equal.
+_GROUP_FEATURES = ("qid", "group")
 # Whose condition is an example's, where several read one.
-_READERS = ("decoder_adapters", "decoder_hypergrid", "encoder_adapters", "encoder_hypergrid")
+READERS = ("decoder_adapters", "decoder_hypergrid", "encoder_adapters", "encoder_hypergrid")
 
 
 class ExamplesReader:
     """Reads batches into the table, into sums, and into what is kept of examples.
 
     Attributes:
+      tasks: that were read.
       conditions: of all examples, by what reads them.
       variances: of what is written for all examples.
     """
@@ -43,6 +46,7 @@ class ExamplesReader:
         self._subject = subject
         self._plain = Model(modeling_config.without_adaptation(subject.model.config))
         self._program = jax.jit(self._read)
+        self.tasks: list[results.Task] = []
         self._columns: dict[str, list[Any]] = {}
         self._features: dict[str, RowsOnDisk] = collections.defaultdict(RowsOnDisk)
         self.conditions: dict[str, RowsOnDisk] = collections.defaultdict(RowsOnDisk)
@@ -53,7 +57,7 @@ class ExamplesReader:
         sketches = {key: sketch(x, SKETCH_DIM) for key, x in reading.written.items()}
         features = {"pooled": reading.pooled}
         if sketches:
-            main = next(key for key in _READERS if key in reading.inputs)
+            main = next(key for key in READERS if key in reading.inputs)
             read = reading.inputs[main]
             if read.ndim == 3:  # A grid of the encoder reads states of every layer.
                 read = sketch(read.reshape(len(read), -1), FEATURE_DIM)
@@ -80,16 +84,32 @@ class ExamplesReader:
         }
         output_type = output_types.infer(texts["input"], texts["target"])
         is_label = output_type == "class label"
+        correct = [
+            p.prediction == p.target or is_same(*pair)
+            for p, *pair in zip(predicted, *result.postprocessed(), strict=True)
+        ]
+        ids = [f"{task}-{i}" for i in range(len(predicted))]
+        groups = groups_of(result.examples.examples)
         of_task = {
-            "id": [f"{task}-{i}" for i in range(len(predicted))],
+            "id": ids,
             "task": [task] * len(predicted),
             **texts,
             "log_likelihood": [p.log_likelihood for p in predicted],
-            "is_correct": [is_same(*pair) for pair in zip(*result.postprocessed(), strict=True)],
+            "is_correct": correct,
             "output_type": [output_type] * len(predicted),
             "label": texts["target"] if is_label else [""] * len(predicted),
         }
-        for name, values in of_task.items():
+        self.tasks.append(
+            results.Task(
+                name=task,
+                num_examples=len(predicted),
+                output_type=output_type,
+                num_labels=len(set(texts["target"])) if is_label else 0,
+                correct=100 * sum(correct) / len(correct),
+            )
+        )
+        kept = {**of_task, "group": ids if groups is None else [f"{task}-{g}" for g in groups]}
+        for name, values in kept.items():
             self._columns.setdefault(name, []).extend(itertools.compress(values, drawn))
         start = 0
         for item in result.examples.batches(batch_size):
@@ -125,6 +145,7 @@ class ExamplesReader:
             predictions=columns["prediction"],
             is_correct=np.array(columns["is_correct"]),
             output_types=columns["output_type"],
+            groups=columns["group"],
             features=self._features,
         )
 
@@ -160,6 +181,18 @@ def sketch(x: Float[Array, "*lead dim"], size: int) -> Float[Array, "*lead size"
     padding = [(0, 0)] * (x.ndim - 1) + [(0, -dim % size)]
     parts = jnp.pad(x * signs, padding).reshape(*x.shape[:-1], -1, size)
     return parts.sum(axis=-2)
+
+
+def groups_of(examples: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    """Which examples know too much of each other, as the windows of a question do; None: none.
+
+    >>> groups_of([{"qid": "a"}, {"qid": "a"}, {"qid": "b"}])
+    ['a', 'a', 'b']
+    """
+    for name in _GROUP_FEATURES:
+        if name in examples[0]:
+            return [str(example[name]) for example in examples]
+    return None
 
 
 def is_same(target: Any, prediction: Any) -> bool:

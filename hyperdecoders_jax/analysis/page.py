@@ -32,7 +32,8 @@ ANSWER_CHARS = 100
 ABLATION_NOTE = (
     "Each task's metric when examples are adapted by another condition than their own; below it "
     "the difference from their own, with its 95 % interval over resampled examples. Bold: the "
-    "interval leaves out 0. Of twenty such intervals one does so by mere chance."
+    "interval leaves out 0. Of twenty such intervals one does so by mere chance. Same: not one "
+    "prediction changes."
 )
 PROBE_NOTE = (
     "How well groups can be told apart by each kind of vector, on examples held out, with a 95 % "
@@ -217,7 +218,8 @@ def _ablation_table(ablations: Sequence[Ablation]) -> str:
     rows = []
     for task, metric in dict.fromkeys((row.task, row.metric) for row in ablations):
         found = [cells.get((task, metric, condition)) for condition in conditions]
-        heading = f"{html.escape(task)}<small>{html.escape(metric)}</small>"
+        num = max(row.num_examples for row in found if row)
+        heading = f"{html.escape(task)}<small>{html.escape(metric)}, {num:,} examples</small>"
         rows.append((heading, [_ablation_cell(row) if row else "" for row in found]))
     columns = ["task and metric", *map(html.escape, conditions)]
     return _table("Table of ablations", columns, rows) if rows else ""
@@ -228,6 +230,8 @@ def _ablation_cell(row: Ablation) -> str:
         return f"{row.value:.1f}"
     is_apart = row.low > 0 or row.high < 0
     apart = ' class="apart"' if is_apart else ""
+    if row.is_same:
+        return f"{row.value:.1f}<small>same</small>"
     change = f"{row.difference:+.1f}"
     if not math.isnan(row.low):
         change += f" [{row.low:+.1f}, {row.high:+.1f}]"

@@ -10,10 +10,11 @@ Three methods, each beside the same with shuffled groups:
 Every group counts the same, however large it is: in the regression, in votes, and in scores, which
 are means over groups. Chance is 100 / groups, and about 0 for silhouettes.
 
-Nothing is told that was trained on: examples are held out by folds, and of copies of an input text
-only one, drawn at random, is used.
+Nothing is told that was trained on: examples are held out by folds, those that know too much of
+each other together, and of copies of an input text only one, drawn at random, is used.
 
-Mind that a vector that tells tasks also tells output types, as a task has one.
+A vector that tells tasks also tells output types, as a task has one. So they are told once more
+with whole tasks held out: then only what tasks of a type have in common helps.
 
 Source: Alain & Bengio 2016 (arXiv:1610.01644), linear probes; Rousseeuw 1987, "Silhouettes".
 """
@@ -21,6 +22,7 @@ Source: Alain & Bengio 2016 (arXiv:1610.01644), linear probes; Rousseeuw 1987, "
 from __future__ import annotations
 
 import collections
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -41,8 +43,12 @@ MAX_EXAMPLES = 5_000
 MAX_SILHOUETTES = 2_000
 NUM_FOLDS = 5
 NUM_NEIGHBOURS = 10
+OF_NEW_TASKS = "output type of a new task"
 
 _NUM_RESAMPLES = 1000
+# Examples with shuffled groups, over several draws of them.
+_NUM_SHUFFLED = 2_500
+_MAX_SHUFFLES = 5
 # For each training example; vectors are standardised.
 _PENALTIES = 10.0 ** np.arange(-3, 2)
 # What varies by less, in parts of the vectors' size, is float32's rounding.
@@ -50,7 +56,8 @@ _ROUNDING = 1e-5
 
 _Vectors = Float[np.ndarray, "examples dim"]
 _Groups = Int[np.ndarray, "examples"]
-_Folds = sklearn.model_selection.BaseCrossValidator
+# Groups of examples → for each fold, the rows to learn from and those to tell.
+_Split = Callable[[_Groups], list[tuple[_Groups, _Groups]]]
 # Score, low and high end of its interval, score with shuffled groups.
 _Score = tuple[float, float, float, float]
 
@@ -59,8 +66,9 @@ def measure(examples: results.Examples, seed: int = 0) -> list[results.Probe]:
     """Probes every vector for labels within each task, for tasks and for output types.
 
     Labels are the targets of tasks whose output type is "class label". Groups of fewer than
-    `MIN_GROUP_SIZE` different inputs are left out; fewer than two groups, or vectors that do not
-    vary, give no row.
+    `MIN_GROUP_SIZE` different inputs are left out, and types of one task where whole tasks are held
+    out; fewer than two groups, vectors that do not vary, or examples that cannot be parted into
+    `NUM_FOLDS`, give no row.
 
     Intervals are bootstrapped over the examples held out, within groups: hits are drawn anew, with
     half a hit and half a miss more in each group, so that ten hits of ten are not taken for
@@ -82,13 +90,18 @@ def measure(examples: results.Examples, seed: int = 0) -> list[results.Probe]:
         _check(name, vectors, examples.ids)
     tasks, output_types = np.array(examples.tasks), np.array(examples.output_types)
     rows = np.arange(len(examples))
+    # Name, task, rows, their groups, and what is held out together.
     groupings = [
-        ("label", task, rows[(tasks == task) & (output_types == "class label")], examples.targets)
+        (
+            *("label", task, rows[(tasks == task) & (output_types == "class label")]),
+            *(examples.targets, examples.groups),
+        )
         for task in sorted(set(examples.tasks))
     ]
     groupings += [
-        ("task", None, rows, examples.tasks),
-        ("output type", None, rows, examples.output_types),
+        ("task", None, rows, examples.tasks, examples.groups),
+        ("output type", None, rows, examples.output_types, examples.groups),
+        (OF_NEW_TASKS, None, _of_shared_types(examples), examples.output_types, examples.tasks),
     ]
     # On a machine that others use, more threads make factorisations of this size slower: 0.1 s
     # became 15 s.
@@ -117,6 +130,7 @@ def _measure(
     task: str | None,
     rows: Int[np.ndarray, "rows"],
     group_of: Sequence[str],
+    held_out: Sequence[str],
     seed: int,
 ) -> Iterator[results.Probe]:
     rng = np.random.default_rng(seed)
@@ -128,7 +142,10 @@ def _measure(
     numbers = {name: number for number, name in enumerate(names)}
     rows = np.array([row for row in rows if group_of[row] in numbers])
     groups = np.array([numbers[group_of[row]] for row in rows])
-    folds = sklearn.model_selection.StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
+    together = [held_out[row] for row in rows]
+    if len(set(together)) < NUM_FOLDS and grouping != OF_NEW_TASKS:
+        return
+    split = _splitter(together, is_by_one=grouping == OF_NEW_TASKS, seed=seed)
     few = _draw_of_each(groups, rng)
 
     for name, vectors in examples.features.items():
@@ -136,12 +153,37 @@ def _measure(
         varying = x[:, _is_varying(x)]
         if not varying.size:
             continue
-        for method, count, score in (
-            ("linear probe", len(rows), _accuracy(_tell_linearly, varying, groups, folds, seed)),
-            ("nearest neighbours", len(rows), _accuracy(_tell_by_votes, x, groups, folds, seed)),
-            ("silhouette", len(few), _silhouette(x[few], groups[few], seed)),
-        ):
-            yield results.Probe(name, grouping, task, method, *score, num_examples=count)
+        told = functools.partial(results.Probe, name, grouping, task)
+        linear = _accuracy(_tell_linearly, varying, groups, split, seed)
+        yield told("linear probe", *linear, num_examples=len(rows))
+        votes = _accuracy(_tell_by_votes, x, groups, split, seed)
+        yield told("nearest neighbours", *votes, num_examples=len(rows))
+        if grouping != OF_NEW_TASKS:  # A silhouette holds nothing out.
+            silhouette = _silhouette(x[few], groups[few], seed)
+            yield told("silhouette", *silhouette, num_examples=len(few))
+
+
+def _of_shared_types(examples: results.Examples) -> Int[np.ndarray, "rows"]:
+    """The examples of types that several tasks have."""
+    num_tasks = collections.Counter(
+        kind for _, kind in set(zip(examples.tasks, examples.output_types, strict=True))
+    )
+    return np.flatnonzero([num_tasks[kind] > 1 for kind in examples.output_types])
+
+
+def _splitter(together: Sequence[str], is_by_one: bool, seed: int) -> _Split:
+    """Folds that never part what is together, each of several or of one."""
+    if is_by_one:
+        folds = sklearn.model_selection.LeaveOneGroupOut()
+    elif len(set(together)) == len(together):
+        folds = sklearn.model_selection.StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
+        together = None
+    else:
+        folds = sklearn.model_selection.StratifiedGroupKFold(
+            NUM_FOLDS, shuffle=True, random_state=seed
+        )
+    # Of few and large ones, a fold may get none.
+    return lambda groups: [fold for fold in folds.split(groups, groups, together) if len(fold[1])]
 
 
 def _draw_different(
@@ -174,18 +216,17 @@ def _is_varying(x: _Vectors) -> Bool[np.ndarray, "dim"]:
 
 
 def _accuracy(
-    tell: Callable[[_Vectors, _Groups, _Folds], _Groups],
+    tell: Callable[[_Vectors, _Groups, _Split], _Groups],
     x: _Vectors,
     groups: _Groups,
-    folds: _Folds,
+    split: _Split,
     seed: int,
 ) -> _Score:
     """The mean over groups of the share of examples whose group was told, in [0, 100]."""
     rng = np.random.default_rng(seed)
-    shuffled = rng.permutation(groups)
-    rates, shuffled_rates = (
-        _means((tell(x, labels, folds) == labels).astype(float), labels)
-        for labels in (groups, shuffled)
+    rates, *shuffled_rates = (
+        _means((tell(x, labels, split) == labels).astype(float), labels)
+        for labels in (groups, *_shuffled(groups, rng))
     )
     # Half a hit and half a miss more: the mean of what is drawn moves, the score is not to.
     sizes = np.bincount(groups)
@@ -193,26 +234,32 @@ def _accuracy(
     drawn = rng.binomial(sizes, smoothed, (_NUM_RESAMPLES, len(sizes))) / sizes
     moved = drawn.mean(axis=1) + rates.mean() - smoothed.mean()
     low, high = np.clip(np.percentile(moved, [2.5, 97.5]), 0, 1)
-    values = (rates.mean(), low, high, shuffled_rates.mean())
+    values = (rates.mean(), low, high, np.mean(shuffled_rates))
     return tuple(100 * float(value) for value in values)
 
 
-def _tell_linearly(x: _Vectors, groups: _Groups, folds: _Folds) -> _Groups:
+def _shuffled(groups: _Groups, rng: np.random.Generator) -> list[_Groups]:
+    """Of few examples several draws, because each differs from the next."""
+    num_draws = np.clip(_NUM_SHUFFLED // len(groups), 1, _MAX_SHUFFLES)
+    return [rng.permutation(groups) for _ in range(num_draws)]
+
+
+def _tell_linearly(x: _Vectors, groups: _Groups, split: _Split) -> _Groups:
     ridge = sklearn.linear_model.RidgeClassifierCV(
         alphas=len(groups) * _PENALTIES, class_weight="balanced"
     )
     probe = sklearn.pipeline.make_pipeline(sklearn.preprocessing.StandardScaler(), ridge)
-    return sklearn.model_selection.cross_val_predict(probe, x, groups, cv=folds)
+    return sklearn.model_selection.cross_val_predict(probe, x, groups, cv=split(groups))
 
 
-def _tell_by_votes(x: _Vectors, groups: _Groups, folds: _Folds) -> _Groups:
+def _tell_by_votes(x: _Vectors, groups: _Groups, split: _Split) -> _Groups:
     # On unit vectors Euclid's order is that of cosines, and the search for it is faster.
     probe = sklearn.pipeline.make_pipeline(
         sklearn.preprocessing.Normalizer(),
         sklearn.neighbors.KNeighborsClassifier(NUM_NEIGHBOURS, algorithm="brute"),
     )
     votes = sklearn.model_selection.cross_val_predict(
-        probe, x, groups, cv=folds, method="predict_proba"
+        probe, x, groups, cv=split(groups), method="predict_proba"
     )  # [examples, groups]
     return (votes / np.bincount(groups)).argmax(axis=1)
 
@@ -220,19 +267,20 @@ def _tell_by_votes(x: _Vectors, groups: _Groups, folds: _Folds) -> _Groups:
 def _silhouette(x: _Vectors, groups: _Groups, seed: int) -> _Score:
     """The mean over groups of the mean of their examples' silhouettes, in [-1, 1]."""
     rng = np.random.default_rng(seed)
-    shuffled = rng.permutation(groups)
     distances = sklearn.metrics.pairwise.cosine_distances(x)
-    values, shuffled_values = (
-        sklearn.metrics.silhouette_samples(distances, labels, metric="precomputed")
-        for labels in (groups, shuffled)
-    )
+
+    def silhouettes(labels):
+        return sklearn.metrics.silhouette_samples(distances, labels, metric="precomputed")
+
+    values = silhouettes(groups)
+    shuffled = [_means(silhouettes(labels), labels) for labels in _shuffled(groups, rng)]
     drawn = [
         rng.choice(of_group, (_NUM_RESAMPLES, len(of_group))).mean(axis=1)
         for of_group in (values[groups == group] for group in range(groups.max() + 1))
     ]
     low, high = np.percentile(np.mean(drawn, axis=0), [2.5, 97.5])
-    score, shuffled_score = _means(values, groups).mean(), _means(shuffled_values, shuffled).mean()
-    return float(score), float(low), float(high), float(shuffled_score)
+    scores = (_means(values, groups).mean(), low, high, np.mean(shuffled))
+    return tuple(float(score) for score in scores)
 
 
 def _means(values: Float[np.ndarray, "examples"], groups: _Groups) -> Float[np.ndarray, "groups"]:

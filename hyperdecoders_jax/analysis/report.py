@@ -5,13 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from hyperdecoders_jax import text_table, whole_file
-from hyperdecoders_jax.analysis import ablations, maps, page, pictures, results, study
+from hyperdecoders_jax.analysis import (
+    ablations,
+    examples_reader,
+    maps,
+    page,
+    pictures,
+    results,
+    study,
+)
 
 RESULTS_FILE = "results.json"
 TEXT_FILE = "tables.txt"
@@ -19,17 +27,18 @@ PAGE_FILE = "page.html"
 PICTURES_FOLDER = "pictures"
 
 
-def write(output_dir: epath.PathLike, found: study.Study, title: str) -> None:
+def write(output_dir: epath.PathLike, found: study.Study, about: Mapping[str, Any]) -> None:
     """Writes numbers, tables as text, the page and the pictures into a folder that exists.
 
     Args:
       output_dir: of the study; its table is there already.
       found: by the study.
-      title: of the page.
+      about: what was studied, each by its name: "mixture", "split", "checkpoint" and more, as JSON
+        takes it.
     """
     folder = epath.Path(output_dir)
     whole_file.write(
-        folder / RESULTS_FILE, json.dumps(_to_dict(found), indent=1, allow_nan=False) + "\n"
+        folder / RESULTS_FILE, json.dumps(_to_dict(found, about), indent=1, allow_nan=False) + "\n"
     )
     whole_file.write(folder / TEXT_FILE, text(found) + "\n")
     of_maps = maps.make(found.examples)
@@ -44,14 +53,14 @@ def write(output_dir: epath.PathLike, found: study.Study, title: str) -> None:
         of_maps,
         neighbours,
         *tables,
-        title,
-        captions(found),
+        title(about),
+        [_describe(about), *captions(found)],
         neighbours_by=key,
     )
 
 
 def captions(found: study.Study) -> list[str]:
-    """What a reader of the page must know of what is shown."""
+    """What a reader must know of what is shown."""
     num_tasks, num_drawn = len(set(found.examples.tasks)), len(found.examples)
     lines = [f"{found.num_examples:,} examples of {num_tasks} task{'s'[: num_tasks > 1]}"]
     # Of an exported folder no step is known.
@@ -60,20 +69,45 @@ def captions(found: study.Study) -> list[str]:
         lines.append(
             f"Probes and maps are of {num_drawn:,} of them, drawn from each task at random."
         )
-    if found.readers:
-        lines.append(f"What reads a condition: {', '.join(found.readers)}.")
-    else:
-        lines.append("Nothing of this model reads a condition: all examples are adapted alike.")
+    if not found.readers:
+        lines.append(
+            "Nothing of this model reads a condition: all examples, or all of a task, are adapted "
+            "alike, and no ablation changes anything."
+        )
+        return lines
+    lines.append(f"What reads a condition: {', '.join(found.readers)}.")
+    if len(found.readers) > 1:
+        main = next(key for key in examples_reader.READERS if key in found.readers)
+        lines.append(
+            f'Ablations replace the conditions of all of them; as "condition" that of {main} is '
+            "probed and shown."
+        )
+    for side in dict.fromkeys(row.side for row in found.variances):
+        if not any(sum(_shares(row)) for row in found.variances if row.side == side):
+            lines.append(f"Mind that {side} writes the same for all examples.")
     return lines
 
 
-def text(found: study.Study) -> str:
+def title(about: Mapping[str, Any]) -> str:
+    """What was studied, in short.
+
+    >>> title({"mixture": "glue", "split": "validation"})
+    'glue, validation'
+    """
+    return f"{about['mixture']}, {about['split']}"
+
+
+def _describe(about: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name}: {value}" for name, value in about.items()) + "."
+
+
+def text(found: study.Study, about: Mapping[str, Any]) -> str:
     """The tables as text."""
-    parts = captions(found)
+    parts = [_describe(about), *captions(found), _task_table(found.tasks)]
     if found.ablations:
         parts.append(
-            "Metrics with own conditions, and what others change (95 % interval)\n"
-            + _ablation_table(found.ablations)
+            "Metrics with own conditions, and what others change (95 % interval; same: not one "
+            "prediction changes)\n" + _ablation_table(found.ablations)
         )
     if found.probes:
         parts.append(
@@ -84,6 +118,16 @@ def text(found: study.Study) -> str:
             "Where what is written for a layer varies\n" + _variance_table(found.variances)
         )
     return "\n\n".join(parts)
+
+
+def _task_table(rows: Sequence[results.Task]) -> str:
+    lines = [("task", "examples", "output type", "labels", "correct (%)")]
+    for row in rows:
+        labels = f"{row.num_labels:,}" if row.num_labels else "-"
+        lines.append(
+            (row.name, f"{row.num_examples:,}", row.output_type, labels, f"{row.correct:.1f}")
+        )
+    return text_table.align(lines)
 
 
 def _ablation_table(rows: Sequence[results.Ablation]) -> str:
@@ -102,6 +146,8 @@ def _ablation_table(rows: Sequence[results.Ablation]) -> str:
 def _change(row: results.Ablation | None) -> str:
     if row is None:
         return "-"
+    if row.is_same:
+        return "same"
     interval = "" if math.isnan(row.low) else f" [{row.low:+.1f}, {row.high:+.1f}]"
     return f"{row.difference:+.1f}{interval}"
 
@@ -127,15 +173,24 @@ def _probe_table(rows: Sequence[results.Probe]) -> str:
 def _variance_table(rows: Sequence[results.Variance]) -> str:
     lines = [("written by", "layer", "between tasks", "between labels", "within labels")]
     for row in rows:
-        shares = (row.between_tasks, row.between_labels, row.within_labels)
-        lines.append((row.side, str(row.layer), *(f"{share:.1%}" for share in shares)))
+        lines.append((row.side, str(row.layer), *(f"{share:.1%}" for share in _shares(row))))
     return text_table.align(lines)
 
 
-def _to_dict(found: study.Study) -> dict[str, Any]:
+def _shares(row: results.Variance) -> tuple[float, float, float]:
+    return row.between_tasks, row.between_labels, row.within_labels
+
+
+def _to_dict(found: study.Study, about: Mapping[str, Any]) -> dict[str, Any]:
     """All but the examples, which are in the table."""
-    tables = {"probes": found.probes, "ablations": found.ablations, "variances": found.variances}
+    tables = {
+        "tasks": found.tasks,
+        "probes": found.probes,
+        "ablations": found.ablations,
+        "variances": found.variances,
+    }
     return {
+        **about,
         "step": found.step,
         "num_examples": found.num_examples,
         "num_drawn_examples": len(found.examples),

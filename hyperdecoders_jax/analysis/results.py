@@ -26,9 +26,12 @@ class Examples:
       predictions: texts.
       is_correct: whether the prediction is the target, or one of the answers, word for word.
       output_types: each one of `OUTPUT_TYPES`.
+      groups: names that examples share which know too much of each other, such as the windows of a
+        question; else unique.
       features: vectors by what they are: "pooled" (the encoder's states, mean over positions),
         "condition" (what the hypernetwork reads), "parameters" (what it writes, projected), and
-        "backbone" (pooled, of the frozen T5 without adaptation). Read in parts, or each alone.
+        "backbone" (pooled, of T5 without adapters and gates; what was trained of T5 itself, such as
+        HyperFormer's layer norms, is as it was trained). Read in parts, or each alone.
     """
 
     ids: Sequence[str]
@@ -38,10 +41,30 @@ class Examples:
     predictions: Sequence[str]
     is_correct: Bool[np.ndarray, "examples"]
     output_types: Sequence[str]
+    groups: Sequence[str]
     features: Mapping[str, Float[np.ndarray, "examples dim"] | RowsOnDisk]
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """The examples of a task.
+
+    Attributes:
+      name: of the task.
+      num_examples: all.
+      output_type: one of `OUTPUT_TYPES`.
+      num_labels: different targets, where they are class labels; else 0.
+      correct: examples whose prediction is right word for word, in [0, 100].
+    """
+
+    name: str
+    num_examples: int
+    output_type: str
+    num_labels: int
+    correct: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +73,15 @@ class Probe:
 
     Attributes:
       features: which vector, a key of `Examples.features`.
-      grouping: "label" (within a task), "task" or "output type".
+      grouping: "label" (within a task), "task", "output type", or "output type of a new task": told
+        for each task by what was learned of the others.
       task: within which the labels are told apart; None for the other groupings.
       method: "linear probe", "nearest neighbours" or "silhouette".
       score: balanced accuracy on examples held out, the mean over groups of the share of each that
         is told, in [0, 100], so that chance is 100 / groups; or the mean over groups of their
         examples' silhouettes, in [-1, 1].
       low, high: 95 % interval of the score, by resampling examples within groups.
-      shuffled: the score when the groups are shuffled.
+      shuffled: the score when the groups are shuffled; of few examples the mean of several draws.
       num_examples: that were used.
     """
 
@@ -84,6 +108,8 @@ class Ablation:
       value: in the metric's unit, [0, 100] as a rule.
       difference: from the value with own conditions.
       low, high: 95 % interval of the difference, by resampling examples; NaN where it is unknown.
+      num_changed: predictions that are another text than with own conditions.
+      num_examples: predictions of the task.
     """
 
     task: str
@@ -93,6 +119,13 @@ class Ablation:
     difference: float
     low: float
     high: float
+    num_changed: int
+    num_examples: int
+
+    @property
+    def is_same(self) -> bool:
+        """Whether not one prediction changes, nor what the metric makes of its log-likelihood."""
+        return self.num_changed == 0 and self.difference == 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 from etils import epath
 
 from hyperdecoders_jax.analysis import (
@@ -26,6 +27,7 @@ from hyperdecoders_jax.analysis import (
     results,
     table,
 )
+from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
 from hyperdecoders_jax.analysis.subject import Predictor, Subject
 from hyperdecoders_jax.evaluation import evaluator
 
@@ -34,8 +36,8 @@ TABLE_FILE = "examples.parquet"
 MAX_EXAMPLES = 20_000
 # For the intervals of one task under one ablation.
 _RESAMPLING_SECS = 10.0
-# The windows of a question, the answers to one: the feature in which they are equal.
-_GROUP_FEATURES = ("qid", "group")
+# Of fewer, not even all of one sign differ from chance, by the sign test at 5 %.
+_MIN_FOR_INTERVAL = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,19 +46,24 @@ class Study:
 
     Attributes:
       examples: with their vectors; all, or `MAX_EXAMPLES` of them.
-      num_examples: of all tasks.
+      tasks: whose examples they are.
       probes, ablations, variances: the tables.
       readers: keys of the parameters that read a condition.
       step: of the checkpoint.
     """
 
     examples: results.Examples
-    num_examples: int
+    tasks: Sequence[results.Task]
     probes: Sequence[results.Probe]
     ablations: Sequence[results.Ablation]
     variances: Sequence[results.Variance]
     readers: Sequence[str]
     step: int
+
+    @property
+    def num_examples(self) -> int:
+        """Of all tasks."""
+        return sum(task.num_examples for task in self.tasks)
 
 
 def run(
@@ -90,29 +97,44 @@ def run(
             own, examples_reader.draw(sizes, MAX_EXAMPLES, subject.seed), strict=True
         ):
             reader.read(result, drawn, batch_size, writer)
-    examples = reader.examples()
-    # Before ablations, which take long: it tells vectors that are not finite.
-    probed = probes.measure(examples, subject.seed)
-    of_examples = np.repeat([result.examples.task.name for result in own], sizes)
+        examples = reader.examples()
+        # Before ablations, which take long: it tells vectors that are not finite.
+        probed = probes.measure(examples, subject.seed)
+        # Within, so that a study which fails leaves the table of an earlier one.
+        return Study(
+            examples,
+            reader.tasks,
+            probed,
+            _ablate(predictor, tasks, own, reader.conditions, subject.seed),
+            reader.variances.shares(),
+            conditions.readers(subject.model.config),
+            subject.step,
+        )
+
+
+def _ablate(
+    predictor: Predictor,
+    tasks: evaluator.Evaluator,
+    own: Sequence[evaluator.TaskResult],
+    own_conditions: Mapping[str, RowsOnDisk],
+    seed: int,
+) -> list[results.Ablation]:
+    """Every metric under every ablation that says something."""
+    of_examples = np.repeat(
+        [result.examples.task.name for result in own], [len(result.predictions) for result in own]
+    )
     compared = []
     for kind in ablations.KINDS:
-        if kind == ablations.ACROSS and len(own) == 1:
+        if kind in ablations.OF_SEVERAL_TASKS and len(own) == 1:
             continue
         ablated = own
-        if kind != ablations.OWN and reader.conditions:
-            given = ablations.replace(kind, reader.conditions, of_examples, subject.seed)
+        if kind != ablations.OWN and own_conditions:
+            logging.info("Predicting %d examples with conditions: %s.", len(of_examples), kind)
+            given = ablations.replace(kind, own_conditions, of_examples, seed)
             ablated = tasks.results(predictor.bind(given, of_examples))
         for before, after in zip(own, ablated, strict=True):
-            compared += _compare(kind, before, after, subject.seed)
-    return Study(
-        examples,
-        num_examples,
-        probed,
-        compared,
-        reader.variances.shares(),
-        conditions.readers(subject.model.config),
-        subject.step,
-    )
+            compared += _compare(kind, before, after, seed)
+    return compared
 
 
 def _compare(
@@ -120,7 +142,7 @@ def _compare(
 ) -> list[results.Ablation]:
     """What each metric of a task loses."""
     (targets, before), (_, after) = own.postprocessed(), ablated.postprocessed()
-    task, groups = own.examples.task, _groups(own.examples.examples)
+    task, groups = own.examples.task, examples_reader.groups_of(own.examples.examples)
     compared = [(metric_fn, before, after) for metric_fn in task.predict_metric_fns]
     with_aux = [
         list(zip(texts, _rows(result.aux), strict=True))
@@ -132,22 +154,21 @@ def _compare(
         differences |= ablation_intervals.paired_bootstrap(
             metric_fn, targets, *pair, seed, max_secs=_RESAMPLING_SECS, groups=groups
         )
+    texts = [[p.prediction for p in result.predictions] for result in (own, ablated)]
+    num_changed = sum(x != y for x, y in zip(*texts, strict=True))
+    is_known = not num_changed or len(set(groups or range(len(targets)))) >= _MIN_FOR_INTERVAL
     rows = []
     for name, value in ablated.metrics.items():
-        difference = value - own.metrics[name]
         interval = (math.nan, math.nan)
-        if name in differences:
+        if is_known and name in differences:
             interval = (differences[name].low, differences[name].high)
-        rows.append(results.Ablation(task.name, kind, name, value, difference, *interval))
+        difference = value - own.metrics[name]
+        rows.append(
+            results.Ablation(
+                task.name, kind, name, value, difference, *interval, num_changed, len(targets)
+            )
+        )
     return rows
-
-
-def _groups(examples: Sequence[Mapping[str, Any]]) -> list[str] | None:
-    """Which examples metrics look at together, as those of MRQA, MultiRC and ReCoRD do."""
-    for name in _GROUP_FEATURES:
-        if name in examples[0]:
-            return [str(example[name]) for example in examples]
-    return None
 
 
 def _rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ def make_examples(num=12, dim=7, tasks=("cola", "rte", "squad"), seed=0):
         predictions=["no"] * num,
         is_correct=np.arange(num) % 2 == 0,
         output_types=kinds,
+        groups=[f"example {row}" for row in range(num)],
         features={"condition": features},
     )
 
@@ -35,12 +36,14 @@ def make_tables(tasks=("cola", "rte"), num_layers=3):
         ]
     ]
     ablations = [
-        results.Ablation(task, condition, "accuracy", 80.0 + difference, difference, low, high)
+        results.Ablation(
+            task, condition, "accuracy", 80.0 + difference, difference, low, high, changed, 40
+        )
         for task in tasks
-        for condition, difference, low, high in [
-            ("own", 0.0, 0.0, 0.0),
-            ("mean of the task", -1.5, -3.5, 0.5),
-            ("zero", -20.0, -24.0, -16.0),
+        for condition, difference, low, high, changed in [
+            ("own", 0.0, 0.0, 0.0, 0),
+            ("mean of the task", -1.5, -3.5, 0.5, 4),
+            ("zero", -20.0, -24.0, -16.0, 31),
         ]
     ]
     variances = [

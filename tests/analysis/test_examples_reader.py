@@ -19,6 +19,13 @@ def test_as_many_are_drawn_as_there_may_be(sizes, limit):
     assert all(count in (size, most) for count, size in zip(drawn, sizes, strict=True))
 
 
+def test_windows_of_a_question_are_a_group():
+    windows = [{"qid": b"a"}, {"qid": b"a"}, {"qid": b"b"}]
+    assert examples_reader.groups_of(windows) == ["b'a'", "b'a'", "b'b'"]
+    assert examples_reader.groups_of([{"group": np.array([0, 1])}]) == ["[0 1]"]
+    assert examples_reader.groups_of([{"inputs": "x"}]) is None
+
+
 def test_sketches_keep_products_on_average():
     x = jax.random.normal(jax.random.key(1), (2, 3, 5000))
     found = examples_reader.sketch(x, 1000)

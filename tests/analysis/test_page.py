@@ -95,7 +95,7 @@ def test_what_was_not_measured_has_no_section(tmp_path):
 
 
 def test_an_interval_that_is_unknown_is_not_shown(tmp_path):
-    ablations = [results.Ablation("rte", "zero", "score", 2.0, -1.0, math.nan, math.nan)]
+    ablations = [results.Ablation("rte", "zero", "score", 2.0, -1.0, math.nan, math.nan, 3, 5)]
     text = write(tmp_path / "page.html", make_examples(), ([], ablations, []))
     assert "<td>2.0<small>\N{MINUS SIGN}1.0</small></td>" in text
 

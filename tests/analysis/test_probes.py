@@ -9,7 +9,7 @@ from hyperdecoders_jax.analysis import probes, results
 CHANCE_TOLERANCE = 15.0
 
 
-def make_examples(features, labels, tasks=None, output_types=None, inputs=None):
+def make_examples(features, labels, tasks=None, output_types=None, inputs=None, groups=None):
     """Examples whose texts differ, of one task with class labels unless said otherwise."""
     count = len(labels)
     if not isinstance(features, dict):
@@ -22,6 +22,7 @@ def make_examples(features, labels, tasks=None, output_types=None, inputs=None):
         predictions=labels,
         is_correct=np.ones(count, bool),
         output_types=["class label"] * count if output_types is None else output_types,
+        groups=list(map(str, range(count))) if groups is None else groups,
         features=features,
     )
 
@@ -102,6 +103,46 @@ def test_a_rare_group_that_overlaps_is_told_half_the_time():
     # Without regard to frequencies nearly all would be called frequent: 50.
     for method in ("linear probe", "nearest neighbours"):
         assert found[method].score > 75
+
+
+def test_windows_of_a_question_are_held_out_together():
+    """Each question has a vector of its own, which says nothing of others' labels."""
+    questions = np.repeat(np.arange(40), 15)
+    rng = np.random.default_rng(5)
+    vectors = rng.normal(size=(40, 7))[questions] + 0.01 * rng.normal(size=(600, 7))
+    labels = rng.permutation(["yes", "no"] * 20)[questions].tolist()
+    scores = []
+    for groups in (None, [f"question {question}" for question in questions]):
+        examples = make_examples(vectors.astype(np.float32), labels, groups=groups)
+        found = by_method(probes.measure(examples), "label", task="rte")
+        scores.append(found["nearest neighbours"].score)
+    assert scores[0] > 95
+    assert abs(scores[1] - 50) < CHANCE_TOLERANCE
+
+
+def test_types_of_new_tasks_are_told_by_what_tasks_of_a_type_share():
+    rng = np.random.default_rng(6)
+    tasks = np.arange(240) % 6
+    types = np.where(tasks < 3, "span", "class label").tolist()
+    names = [f"task {task}" for task in tasks]
+    of_task = 9 * rng.normal(size=(6, 20))[tasks] + rng.normal(size=(240, 20))
+    of_type = of_task + np.outer(tasks < 3, np.full(20, 99.0))
+    labels = rng.choice(["yes", "no"], 240).tolist()
+    features = {"pooled": of_task.astype(np.float32), "condition": of_type.astype(np.float32)}
+    found = probes.measure(make_examples(features, labels, names, types))
+    for name, told in (("pooled", False), ("condition", True)):
+        assert by_method(found, "output type", name)["linear probe"].score == 100
+        of_new = by_method(found, probes.OF_NEW_TASKS, name)
+        assert set(of_new) == {"linear probe", "nearest neighbours"}
+        assert (of_new["linear probe"].score > 95) == told
+
+
+def test_types_of_new_tasks_need_two_tasks_of_two_types():
+    vectors, tasks = draw(1, 120, groups=3, apart=9.0)
+    types = ["span" if task == "label 0" else "class label" for task in tasks]
+    found = probes.measure(make_examples(vectors, ["a"] * 120, tasks, types))
+    assert by_method(found, "output type")
+    assert not by_method(found, probes.OF_NEW_TASKS)
 
 
 def test_copies_of_a_text_are_never_trained_on_and_told():

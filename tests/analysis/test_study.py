@@ -6,7 +6,7 @@ import pytest
 import seqio
 
 from hyperdecoders_jax import model as model_lib
-from hyperdecoders_jax.analysis import ablations, study, table
+from hyperdecoders_jax.analysis import ablations, results, study, table
 from hyperdecoders_jax.analysis.subject import Predictor, Subject
 from hyperdecoders_jax.evaluation import evaluator
 from hyperdecoders_jax.training import partitioning
@@ -87,19 +87,19 @@ def test_what_examples_are_given_counts(folder):
     assert [p.prediction for p in own["first"]] != [p.prediction for p in found["first"]]
 
 
-def test_every_metric_has_an_interval(folder):
+def test_every_metric_has_an_interval_where_examples_are_not_too_few(folder):
     _, found = run("generated", folder)
     assert {(row.task, row.metric) for row in found.ablations} == {
         (task, metric) for task in ("first", "second") for metric in ("letters", "length")
     }
-    assert all(row.low <= row.high for row in found.ablations)
-
-
-def test_windows_of_a_question_are_a_group():
-    windows = [{"qid": b"a"}, {"qid": b"a"}, {"qid": b"b"}]
-    assert study._groups(windows) == ["b'a'", "b'a'", "b'b'"]
-    assert study._groups([{"group": np.array([0, 1])}]) == ["[0 1]"]
-    assert study._groups([{"inputs": "x"}]) is None
+    for row in found.ablations:
+        assert row.num_examples == {"first": 8, "second": 3}[row.task]
+        if row.task == "first" or row.num_changed == 0:
+            assert row.low <= row.difference <= row.high
+        else:
+            assert np.isnan([row.low, row.high]).all()
+    assert any(row.num_changed for row in found.ablations if row.task == "second")
+    assert found.tasks[1] == results.Task("second", 3, "free text", 0, found.tasks[1].correct)
 
 
 def test_probes_and_pictures_are_of_some_and_all_else_of_all_examples(folder, monkeypatch):
