@@ -66,9 +66,9 @@ def measure(examples: results.Examples, seed: int = 0) -> list[results.Probe]:
     """Probes every vector for labels within each task, for tasks and for output types.
 
     Labels are the targets of tasks whose output type is "class label". Groups of fewer than
-    `MIN_GROUP_SIZE` different inputs are left out, and types of one task where whole tasks are held
-    out; fewer than two groups, vectors that do not vary, or examples that cannot be parted into
-    `NUM_FOLDS`, give no row.
+    `MIN_GROUP_SIZE` different inputs are left out, and those that some folds would have nothing of
+    to learn from: of fewer than `NUM_FOLDS` questions, or types of one task where whole tasks are
+    held out. Fewer than two groups, or vectors that do not vary, give no row.
 
     Intervals are bootstrapped over the examples held out, within groups: hits are drawn anew, with
     half a hit and half a miss more in each group, so that ten hits of ten are not taken for
@@ -101,7 +101,7 @@ def measure(examples: results.Examples, seed: int = 0) -> list[results.Probe]:
     groupings += [
         ("task", None, rows, examples.tasks, examples.groups),
         ("output type", None, rows, examples.output_types, examples.groups),
-        (OF_NEW_TASKS, None, _of_shared_types(examples), examples.output_types, examples.tasks),
+        (OF_NEW_TASKS, None, rows, examples.output_types, examples.tasks),
     ]
     # On a machine that others use, more threads make factorisations of this size slower: 0.1 s
     # became 15 s.
@@ -136,16 +136,19 @@ def _measure(
     rng = np.random.default_rng(seed)
     rows = _draw_different(rows, examples.inputs, rng)[:MAX_EXAMPLES]
     sizes = collections.Counter(group_of[row] for row in rows)
-    names = sorted(name for name, size in sizes.items() if size >= MIN_GROUP_SIZE)
+    parts = collections.Counter(
+        group for group, _ in {(group_of[row], held_out[row]) for row in rows}
+    )
+    least = 2 if grouping == OF_NEW_TASKS else NUM_FOLDS
+    names = sorted(name for name in sizes if sizes[name] >= MIN_GROUP_SIZE and parts[name] >= least)
     if len(names) < 2:
         return
     numbers = {name: number for number, name in enumerate(names)}
     rows = np.array([row for row in rows if group_of[row] in numbers])
     groups = np.array([numbers[group_of[row]] for row in rows])
-    together = [held_out[row] for row in rows]
-    if len(set(together)) < NUM_FOLDS and grouping != OF_NEW_TASKS:
-        return
-    split = _splitter(together, is_by_one=grouping == OF_NEW_TASKS, seed=seed)
+    split = _splitter(
+        [held_out[row] for row in rows], is_by_one=grouping == OF_NEW_TASKS, seed=seed
+    )
     few = _draw_of_each(groups, rng)
 
     for name, vectors in examples.features.items():
@@ -161,14 +164,6 @@ def _measure(
         if grouping != OF_NEW_TASKS:  # A silhouette holds nothing out.
             silhouette = _silhouette(x[few], groups[few], seed)
             yield told("silhouette", *silhouette, num_examples=len(few))
-
-
-def _of_shared_types(examples: results.Examples) -> Int[np.ndarray, "rows"]:
-    """The examples of types that several tasks have."""
-    num_tasks = collections.Counter(
-        kind for _, kind in set(zip(examples.tasks, examples.output_types, strict=True))
-    )
-    return np.flatnonzero([num_tasks[kind] > 1 for kind in examples.output_types])
 
 
 def _splitter(together: Sequence[str], is_by_one: bool, seed: int) -> _Split:
@@ -253,13 +248,16 @@ def _tell_linearly(x: _Vectors, groups: _Groups, split: _Split) -> _Groups:
 
 
 def _tell_by_votes(x: _Vectors, groups: _Groups, split: _Split) -> _Groups:
+    folds = split(groups)
+    # Where a question has many windows, the other folds may have few.
+    num_neighbours = min(NUM_NEIGHBOURS, *(len(learned) for learned, _ in folds))
     # On unit vectors Euclid's order is that of cosines, and the search for it is faster.
     probe = sklearn.pipeline.make_pipeline(
         sklearn.preprocessing.Normalizer(),
-        sklearn.neighbors.KNeighborsClassifier(NUM_NEIGHBOURS, algorithm="brute"),
+        sklearn.neighbors.KNeighborsClassifier(num_neighbours, algorithm="brute"),
     )
     votes = sklearn.model_selection.cross_val_predict(
-        probe, x, groups, cv=split(groups), method="predict_proba"
+        probe, x, groups, cv=folds, method="predict_proba"
     )  # [examples, groups]
     return (votes / np.bincount(groups)).argmax(axis=1)
 

@@ -120,6 +120,17 @@ def test_windows_of_a_question_are_held_out_together():
     assert abs(scores[1] - 50) < CHANCE_TOLERANCE
 
 
+def test_a_question_may_have_most_of_the_windows():
+    vectors, labels = draw(17, 24, groups=2)
+    groups = ["question"] * 18 + [f"question {i}" for i in range(6)]
+    assert not probes.measure(make_examples(vectors, labels, groups=groups))
+    groups[:2] = ["question 6", "question 7"]
+    found = by_method(
+        probes.measure(make_examples(vectors, labels, groups=groups)), "label", task="rte"
+    )
+    assert found["nearest neighbours"].num_examples == 24
+
+
 def test_types_of_new_tasks_are_told_by_what_tasks_of_a_type_share():
     rng = np.random.default_rng(6)
     tasks = np.arange(240) % 6
