@@ -9,6 +9,7 @@ pictures.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import sys
 from collections.abc import Mapping
@@ -104,7 +105,9 @@ def analyze(
         generation=generation or {},
         seed=trained.random_seed,
     )
-    found = study.run(subject, tasks, output_dir, batch_size)
+    tell = functools.partial(print, file=sys.stderr, flush=True)
+    found = study.run(subject, tasks, output_dir, batch_size, tell)
+    tell("Drawing …")
     about = {
         "mixture": getattr(mixture_or_task_name, "name", mixture_or_task_name),
         "split": split,
@@ -114,7 +117,7 @@ def analyze(
     }
     report.write(output_dir, found, about)
     print(report.text(found, about))
-    print(f"{found.num_examples:,} examples; {output_dir}/page.html shows them.", file=sys.stderr)
+    tell(f"{found.num_examples:,} examples; {output_dir}/page.html shows them.")
     return 0
 
 

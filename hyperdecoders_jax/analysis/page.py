@@ -42,7 +42,8 @@ PROBE_NOTE = (
 )
 VARIANCE_NOTE = (
     "Where the variance of the generated parameters of each layer lies: between the means of "
-    "tasks, between the means of labels within a task, and within labels."
+    "tasks, between the means of labels within a task, and within labels. Of a task without labels "
+    "all that its examples differ in is within."
 )
 
 

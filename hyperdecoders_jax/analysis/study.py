@@ -67,7 +67,11 @@ class Study:
 
 
 def run(
-    subject: Subject, tasks: evaluator.Evaluator, output_dir: epath.PathLike, batch_size: int
+    subject: Subject,
+    tasks: evaluator.Evaluator,
+    output_dir: epath.PathLike,
+    batch_size: int,
+    tell: Callable[[str], None] = logging.info,
 ) -> Study:
     """Studies a model on all examples of `tasks`; writes the table.
 
@@ -76,11 +80,13 @@ def run(
       tasks: what is evaluated, in batches of `batch_size`.
       output_dir: gets `TABLE_FILE`.
       batch_size: examples of one step.
+      tell: gets a line for each part, when it begins.
 
     Raises:
       ValueError: there are too few examples, or some numbers of the model are not finite.
     """
     predictor = Predictor(subject, batch_size)
+    tell("Predicting with the examples' own conditions …")
     own = list(tasks.results(predictor.bind()))
     sizes = [len(result.predictions) for result in own]
     num_examples = sum(sizes)
@@ -89,6 +95,7 @@ def run(
             f"An analysis needs at least {maps.MIN_EXAMPLES} examples, of all tasks together; got "
             f"{num_examples}. Raise --num_examples, or name another --mixture or split."
         )
+    tell(f"Reading {num_examples:,} examples …")
     reader = examples_reader.ExamplesReader(subject)
     folder = epath.Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +105,7 @@ def run(
         ):
             reader.read(result, drawn, batch_size, writer)
         examples = reader.examples()
+        tell("Probing …")
         # Before ablations, which take long: it tells vectors that are not finite.
         probed = probes.measure(examples, subject.seed)
         # Within, so that a study which fails leaves the table of an earlier one.
@@ -105,7 +113,7 @@ def run(
             examples,
             reader.tasks,
             probed,
-            _ablate(predictor, tasks, own, reader.conditions, subject.seed),
+            _ablate(predictor, tasks, own, reader.conditions, subject.seed, tell),
             reader.variances.shares(),
             conditions.readers(subject.model.config),
             subject.step,
@@ -118,6 +126,7 @@ def _ablate(
     own: Sequence[evaluator.TaskResult],
     own_conditions: Mapping[str, RowsOnDisk],
     seed: int,
+    tell: Callable[[str], None],
 ) -> list[results.Ablation]:
     """Every metric under every ablation that says something."""
     of_examples = np.repeat(
@@ -129,7 +138,7 @@ def _ablate(
             continue
         ablated = own
         if kind != ablations.OWN and own_conditions:
-            logging.info("Predicting %d examples with conditions: %s.", len(of_examples), kind)
+            tell(f"Predicting with other conditions: {kind} …")
             given = ablations.replace(kind, own_conditions, of_examples, seed)
             ablated = tasks.results(predictor.bind(given, of_examples))
         for before, after in zip(own, ablated, strict=True):
