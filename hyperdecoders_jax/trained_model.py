@@ -292,9 +292,9 @@ def field(path: str) -> Any:
 
     if (found := detect(path)) != HUGGING_FACE:
         raise ValueError(
-            "--init must name an exported folder, or another folder of Hugging Face's; "
-            f"{path} is of the format {found}. Make one of it: hyperdecoders export "
-            f"--checkpoint={path} --output=FOLDER"
+            "A model that is taken as it is (--init, --checkpoint) must be an exported folder, or "
+            f"another folder of Hugging Face's; {path} is of the format {found}. Make one of it: "
+            f"hyperdecoders export --checkpoint={path} --output=FOLDER"
         )
     folder = hugging_face.find(path)
     if exported_folder.is_hyperdecoder(folder):

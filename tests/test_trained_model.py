@@ -179,7 +179,8 @@ def test_a_run_starts_from_folders_of_hugging_face_alone(tmp_path, capsys, kind)
     assert cli.main(["eval", *start]) == 2
     gin.clear_config()
     vocabulary.set_run_vocabulary(None)
-    message = f"--init must name an exported folder, .*; {tmp_path} is of the format {kind}. Make"
-    assert (
-        message.replace(", .*", ", or another folder of Hugging Face's") in capsys.readouterr().err
+    message = (
+        "must be an exported folder, or another folder of Hugging Face's; "
+        f"{tmp_path} is of the format {kind}. Make one of it: hyperdecoders export "
     )
+    assert message in capsys.readouterr().err
