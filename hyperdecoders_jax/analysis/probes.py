@@ -14,7 +14,9 @@ Nothing is told that was trained on: examples are held out by folds, those that 
 each other together, and of copies of an input text only one, drawn at random, is used.
 
 A vector that tells tasks also tells output types, as a task has one. So they are told once more
-with whole tasks held out: then only what tasks of a type have in common helps.
+with whole tasks held out: then only what tasks of a type have in common helps. Chance is less than
+100 / groups there, because of the type of the task held out fewer are left to learn from; the types
+of whole tasks shuffled tell how much.
 
 Source: Alain & Bengio 2016 (arXiv:1610.01644), linear probes; Rousseeuw 1987, "Silhouettes".
 """
@@ -22,6 +24,7 @@ Source: Alain & Bengio 2016 (arXiv:1610.01644), linear probes; Rousseeuw 1987, "
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 
@@ -56,8 +59,8 @@ _ROUNDING = 1e-5
 
 _Vectors = Float[np.ndarray, "examples dim"]
 _Groups = Int[np.ndarray, "examples"]
-# Groups of examples → for each fold, the rows to learn from and those to tell.
-_Split = Callable[[_Groups], list[tuple[_Groups, _Groups]]]
+# The rows to learn from and those to tell.
+_Folds = Sequence[tuple[_Groups, _Groups]]
 # Score, low and high end of its interval, score with shuffled groups.
 _Score = tuple[float, float, float, float]
 
@@ -72,7 +75,8 @@ def measure(examples: results.Examples, seed: int = 0) -> list[results.Probe]:
 
     Intervals are bootstrapped over the examples held out, within groups: hits are drawn anew, with
     half a hit and half a miss more in each group, so that ten hits of ten are not taken for
-    certain; of silhouettes, the examples' values. What other training examples would change is not
+    certain, and as many as there are questions, or tasks, that were held out as one; of
+    silhouettes, the examples' values. What other training examples would change is not
     in them.
 
     Args:
@@ -136,19 +140,19 @@ def _measure(
     rng = np.random.default_rng(seed)
     rows = _draw_different(rows, examples.inputs, rng)[:MAX_EXAMPLES]
     sizes = collections.Counter(group_of[row] for row in rows)
-    parts = collections.Counter(
+    num_parts = collections.Counter(
         group for group, _ in {(group_of[row], held_out[row]) for row in rows}
     )
     least = 2 if grouping == OF_NEW_TASKS else NUM_FOLDS
-    names = sorted(name for name in sizes if sizes[name] >= MIN_GROUP_SIZE and parts[name] >= least)
+    names = sorted(
+        name for name in sizes if sizes[name] >= MIN_GROUP_SIZE and num_parts[name] >= least
+    )
     if len(names) < 2:
         return
     numbers = {name: number for number, name in enumerate(names)}
     rows = np.array([row for row in rows if group_of[row] in numbers])
     groups = np.array([numbers[group_of[row]] for row in rows])
-    split = _splitter(
-        [held_out[row] for row in rows], is_by_one=grouping == OF_NEW_TASKS, seed=seed
-    )
+    parts = _Parts([held_out[row] for row in rows], are_of_one_group=grouping == OF_NEW_TASKS)
     few = _draw_of_each(groups, rng)
 
     for name, vectors in examples.features.items():
@@ -157,28 +161,50 @@ def _measure(
         if not varying.size:
             continue
         told = functools.partial(results.Probe, name, grouping, task)
-        linear = _accuracy(_tell_linearly, varying, groups, split, seed)
+        linear = _accuracy(_tell_linearly, varying, groups, parts, seed)
         yield told("linear probe", *linear, num_examples=len(rows))
-        votes = _accuracy(_tell_by_votes, x, groups, split, seed)
+        votes = _accuracy(_tell_by_votes, x, groups, parts, seed)
         yield told("nearest neighbours", *votes, num_examples=len(rows))
         if grouping != OF_NEW_TASKS:  # A silhouette holds nothing out.
             silhouette = _silhouette(x[few], groups[few], seed)
             yield told("silhouette", *silhouette, num_examples=len(few))
 
 
-def _splitter(together: Sequence[str], is_by_one: bool, seed: int) -> _Split:
-    """Folds that never part what is together, each of several or of one."""
-    if is_by_one:
-        folds = sklearn.model_selection.LeaveOneGroupOut()
-    elif len(set(together)) == len(together):
-        folds = sklearn.model_selection.StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
-        together = None
-    else:
-        folds = sklearn.model_selection.StratifiedGroupKFold(
-            NUM_FOLDS, shuffle=True, random_state=seed
-        )
-    # Of few and large ones, a fold may get none.
-    return lambda groups: [fold for fold in folds.split(groups, groups, together) if len(fold[1])]
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """What is held out together: the windows of a question, or a whole task.
+
+    Attributes:
+      names: of each example's.
+      are_of_one_group: whether all examples of a part are of one group, as those of a task are of
+        one output type. Each part is held out alone then, and shuffled as a whole.
+    """
+
+    names: Sequence[str]
+    are_of_one_group: bool
+
+    def split(self, groups: _Groups, seed: int) -> _Folds:
+        """For each fold, the rows to learn from and those to tell."""
+        options = {"n_splits": NUM_FOLDS, "shuffle": True, "random_state": seed}
+        if self.are_of_one_group:
+            folds = sklearn.model_selection.LeaveOneGroupOut()
+        elif len(set(self.names)) == len(self.names):
+            return list(sklearn.model_selection.StratifiedKFold(**options).split(groups, groups))
+        else:
+            folds = sklearn.model_selection.StratifiedGroupKFold(**options)
+        # Of few and large parts, a fold may get none.
+        return [fold for fold in folds.split(groups, groups, self.names) if len(fold[1])]
+
+    def count(self, groups: _Groups) -> Int[np.ndarray, "groups"]:
+        """How many parts each group has."""
+        return np.bincount([group for group, _ in set(zip(groups, self.names, strict=True))])
+
+    def shuffled(self, groups: _Groups, rng: np.random.Generator) -> list[_Groups]:
+        """Draws of groups that say nothing."""
+        if not self.are_of_one_group:
+            return _shuffled(groups, rng)
+        _, first, numbers = np.unique(self.names, return_index=True, return_inverse=True)
+        return [rng.permutation(groups[first])[numbers] for _ in _shuffled(groups, rng)]
 
 
 def _draw_different(
@@ -211,20 +237,21 @@ def _is_varying(x: _Vectors) -> Bool[np.ndarray, "dim"]:
 
 
 def _accuracy(
-    tell: Callable[[_Vectors, _Groups, _Split], _Groups],
+    tell: Callable[[_Vectors, _Groups, _Folds], _Groups],
     x: _Vectors,
     groups: _Groups,
-    split: _Split,
+    parts: _Parts,
     seed: int,
 ) -> _Score:
     """The mean over groups of the share of examples whose group was told, in [0, 100]."""
     rng = np.random.default_rng(seed)
     rates, *shuffled_rates = (
-        _means((tell(x, labels, split) == labels).astype(float), labels)
-        for labels in (groups, *_shuffled(groups, rng))
+        _means((tell(x, labels, parts.split(labels, seed)) == labels).astype(float), labels)
+        for labels in (groups, *parts.shuffled(groups, rng))
     )
     # Half a hit and half a miss more: the mean of what is drawn moves, the score is not to.
-    sizes = np.bincount(groups)
+    # A part counts once, as if it were told as a whole.
+    sizes = parts.count(groups)
     smoothed = (rates * sizes + 0.5) / (sizes + 1)
     drawn = rng.binomial(sizes, smoothed, (_NUM_RESAMPLES, len(sizes))) / sizes
     moved = drawn.mean(axis=1) + rates.mean() - smoothed.mean()
@@ -239,16 +266,15 @@ def _shuffled(groups: _Groups, rng: np.random.Generator) -> list[_Groups]:
     return [rng.permutation(groups) for _ in range(num_draws)]
 
 
-def _tell_linearly(x: _Vectors, groups: _Groups, split: _Split) -> _Groups:
+def _tell_linearly(x: _Vectors, groups: _Groups, folds: _Folds) -> _Groups:
     ridge = sklearn.linear_model.RidgeClassifierCV(
         alphas=len(groups) * _PENALTIES, class_weight="balanced"
     )
     probe = sklearn.pipeline.make_pipeline(sklearn.preprocessing.StandardScaler(), ridge)
-    return sklearn.model_selection.cross_val_predict(probe, x, groups, cv=split(groups))
+    return sklearn.model_selection.cross_val_predict(probe, x, groups, cv=folds)
 
 
-def _tell_by_votes(x: _Vectors, groups: _Groups, split: _Split) -> _Groups:
-    folds = split(groups)
+def _tell_by_votes(x: _Vectors, groups: _Groups, folds: _Folds) -> _Groups:
     # Where a question has many windows, the other folds may have few.
     num_neighbours = min(NUM_NEIGHBOURS, *(len(learned) for learned, _ in folds))
     # On unit vectors Euclid's order is that of cosines, and the search for it is faster.

@@ -118,6 +118,8 @@ def test_windows_of_a_question_are_held_out_together():
         scores.append(found["nearest neighbours"].score)
     assert scores[0] > 95
     assert abs(scores[1] - 50) < CHANCE_TOLERANCE
+    # Forty of them tell no more than forty examples would.
+    assert found["nearest neighbours"].high - found["nearest neighbours"].low > 25
 
 
 def test_a_question_may_have_most_of_the_windows():
@@ -146,6 +148,11 @@ def test_types_of_new_tasks_are_told_by_what_tasks_of_a_type_share():
         of_new = by_method(found, probes.OF_NEW_TASKS, name)
         assert set(of_new) == {"linear probe", "nearest neighbours"}
         assert (of_new["linear probe"].score > 95) == told
+        # Whole tasks are shuffled, too: of the type of which one is held out fewer are left to
+        # learn from, so that it is told less often than by chance.
+        row = of_new["linear probe"]
+        assert row.shuffled < 45
+        assert (row.low <= row.shuffled <= row.high) != told
 
 
 def test_types_of_new_tasks_need_two_tasks_of_two_types():
