@@ -1,7 +1,8 @@
 """Examples and their predictions in; a table, sums, and what probes and pictures need, out.
 
-Batch by batch: what a model reads and writes for an example goes into the table, what it writes
-into the variances' sums, its condition to the disk, and a few vectors, if it is drawn, too.
+Batch by batch: what a model reads for an example, and how much that changes, goes into the table,
+what it writes into the variances' sums, the condition to the disk, and a few vectors of an example
+that is drawn, too.
 """
 
 from __future__ import annotations

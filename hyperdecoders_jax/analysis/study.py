@@ -34,7 +34,7 @@ from hyperdecoders_jax.evaluation import evaluator
 TABLE_FILE = "examples.parquet"
 # That probes and pictures are of; a page answers quickly with as many.
 MAX_EXAMPLES = 20_000
-# For the intervals of one task under one ablation.
+# For the intervals of one metric of a task under one ablation.
 _RESAMPLING_SECS = 10.0
 # Of fewer, not even all of one sign differ from chance, by the sign test at 5 %.
 _MIN_FOR_INTERVAL = 6

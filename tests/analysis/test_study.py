@@ -170,3 +170,5 @@ def test_numbers_that_are_not_finite_are_told_before_ablations(folder):
     with pytest.raises(ValueError, match=r"must be finite; 8 of 8 vectors"):
         study.run(subject, tasks, folder / "nan", batch_size=4)
     assert scored == [8]
+    # Nor is the table of an earlier analysis replaced.
+    assert not list((folder / "nan").iterdir())
