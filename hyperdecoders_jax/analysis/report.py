@@ -40,7 +40,7 @@ def write(output_dir: epath.PathLike, found: study.Study, about: Mapping[str, An
     whole_file.write(
         folder / RESULTS_FILE, json.dumps(_to_dict(found, about), indent=1, allow_nan=False) + "\n"
     )
-    whole_file.write(folder / TEXT_FILE, text(found) + "\n")
+    whole_file.write(folder / TEXT_FILE, text(found, about) + "\n")
     of_maps = maps.make(found.examples)
     key = "condition" if "condition" in found.examples.features else "pooled"
     neighbours = maps.neighbours(found.examples.features[key])

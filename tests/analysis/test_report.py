@@ -17,6 +17,16 @@ def make_study(step, num=12, readers=("decoder_adapters",), variances=()):
     return study.Study(make_examples(12), [task], [], [own, *others], variances, readers, step)
 
 
+def test_a_study_becomes_files(tmp_path):
+    report.write(tmp_path, make_study(7), ABOUT)
+    names = {file.name for file in tmp_path.iterdir()}
+    assert names == {report.RESULTS_FILE, report.TEXT_FILE, report.PAGE_FILE, "pictures"}
+    assert (tmp_path / report.TEXT_FILE).read_text() == report.text(make_study(7), ABOUT) + "\n"
+    page = (tmp_path / report.PAGE_FILE).read_text()
+    assert "<title>demo, test" in page
+    assert "checkpoint: my_run" in page
+
+
 def test_captions_name_the_step_where_there_is_one():
     assert report.captions(make_study(7))[0].endswith("tasks, at step 7.")
     assert report.captions(make_study(0))[0].endswith("tasks.")
