@@ -44,6 +44,8 @@ from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
 MIN_GROUP_SIZE = 10
 MAX_EXAMPLES = 5_000
 MAX_SILHOUETTES = 2_000
+# There are as many folds as tasks.
+MAX_OF_NEW_TASKS = 1_500
 NUM_FOLDS = 5
 NUM_NEIGHBOURS = 10
 OF_NEW_TASKS = "output type of a new task"
@@ -86,8 +88,9 @@ def measure(examples: results.Examples, seed: int = 0) -> list[results.Probe]:
     Raises:
       ValueError: vectors are not one for each example, or not finite.
 
-    Cost: uses at most `MAX_EXAMPLES` of a grouping, and for silhouettes `MAX_SILHOUETTES`, or
-      `MIN_GROUP_SIZE` of each group where that is more, drawn at random. A fold takes examples x
+    Cost: uses at most `MAX_EXAMPLES` of a grouping, `MAX_OF_NEW_TASKS` where tasks are held out one
+      by one, and for silhouettes `MAX_SILHOUETTES`, or `MIN_GROUP_SIZE` of each group where that is
+      more, drawn at random. A fold takes examples x
       dim^2 operations; memory is that of some copies of the vectors that are used.
     """
     for name, vectors in examples.features.items():
@@ -138,7 +141,8 @@ def _measure(
     seed: int,
 ) -> Iterator[results.Probe]:
     rng = np.random.default_rng(seed)
-    rows = _draw_different(rows, examples.inputs, rng)[:MAX_EXAMPLES]
+    most = MAX_OF_NEW_TASKS if grouping == OF_NEW_TASKS else MAX_EXAMPLES
+    rows = _draw_different(rows, examples.inputs, rng)[:most]
     sizes = collections.Counter(group_of[row] for row in rows)
     num_parts = collections.Counter(
         group for group, _ in {(group_of[row], held_out[row]) for row in rows}
@@ -204,7 +208,7 @@ class _Parts:
         if not self.are_of_one_group:
             return _shuffled(groups, rng)
         _, first, numbers = np.unique(self.names, return_index=True, return_inverse=True)
-        return [rng.permutation(groups[first])[numbers] for _ in _shuffled(groups, rng)]
+        return [rng.permutation(groups[first])[numbers] for _ in range(_MAX_SHUFFLES)]
 
 
 def _draw_different(

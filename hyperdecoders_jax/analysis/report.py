@@ -200,9 +200,9 @@ def _to_dict(found: study.Study, about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _row(row: results.Probe | results.Ablation | results.Variance) -> dict[str, Any]:
-    """Its fields; None for NaN, which JSON does not have."""
+    """Its fields; None for NaN and infinity, which JSON does not have."""
     fields = dataclasses.asdict(row)
     return {
-        name: None if isinstance(value, float) and math.isnan(value) else value
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in fields.items()
     }

@@ -135,7 +135,7 @@ class Variance:
     All are 0 where it writes the same for all examples.
 
     Attributes:
-      side: "encoder" or "decoder".
+      side: the key of the parameters that write, such as "decoder_adapters".
       layer: its number, from 0.
       between_tasks: of the means of tasks, without the noise of few examples.
       between_labels: of the means of labels within a task, without that noise.

@@ -67,6 +67,14 @@ def test_predictions_may_be_anything(prediction):
     assert len(calls) == 1
 
 
+def test_arrays_within_predictions_are_compared():
+    pairs = [(np.arange(3), {"scores": number}) for number in (-1.0, -2.0)]
+    found = ablation_intervals.paired_bootstrap(
+        lambda targets, predictions: {"count": len(predictions)}, [0, 1], pairs, list(pairs[::-1])
+    )
+    assert found == {"count": (2.0, 0.0, 0.0, 0.0)}
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 999), st.floats(0.02, 0.9))
 def test_swapped_predictions_give_the_opposite(seed, share):

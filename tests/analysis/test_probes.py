@@ -151,7 +151,8 @@ def test_types_of_new_tasks_are_told_by_what_tasks_of_a_type_share():
         # Whole tasks are shuffled, too: of the type of which one is held out fewer are left to
         # learn from, so that it is told less often than by chance.
         row = of_new["linear probe"]
-        assert row.shuffled < 45
+        # But one draw in ten is the types themselves.
+        assert row.shuffled < (60 if told else 45)
         assert (row.low <= row.shuffled <= row.high) != told
 
 

@@ -11,7 +11,7 @@ def make_study(step, num=12, readers=("decoder_adapters",), variances=()):
     own = results.Ablation("a", "own", "score", 3.0, 0.0, 0.0, 0.0, 0, num)
     others = [
         results.Ablation("a", "mean of all", "score", 3.0, 0.0, 0.0, 0.0, 0, num),
-        results.Ablation("a", "zero", "score", 2.0, -1.0, math.nan, math.nan, 4, num),
+        results.Ablation("a", "zero", "score", 2.0, -1.0, math.nan, math.inf, 4, num),
     ]
     task = results.Task("a", num, "class label", 2, 25.0)
     return study.Study(make_examples(12), [task], [], [own, *others], variances, readers, step)
@@ -70,5 +70,5 @@ def test_an_interval_that_is_unknown_is_not_shown_nor_one_of_no_change():
 def test_numbers_are_json_that_every_reader_takes():
     found = json.loads(json.dumps(report._to_dict(make_study(7), ABOUT), allow_nan=False))
     assert found["checkpoint"] == "my_run"
-    assert found["ablations"][2]["low"] is None
+    assert found["ablations"][2]["low"] is found["ablations"][2]["high"] is None
     assert found["ablations"][2]["difference"] == -1

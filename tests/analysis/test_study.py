@@ -16,7 +16,7 @@ from tests.data.conftest import _make_task
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 NUM_IDS = seqio.ByteVocabulary().vocab_size
-LETTERS = "abcdefgh"
+LETTERS = "abcdefghijkl"
 NUM_LAYERS = {"num_encoder_layers": 1, "num_decoder_layers": 2}
 
 
@@ -71,10 +71,10 @@ def test_own_conditions_are_a_plain_evaluation(folder):
 def test_what_examples_are_given_counts(folder):
     subject, _ = run("generated", folder)
     predictor, tasks = Predictor(subject, 4), make_tasks()
-    names = ["first"] * 8 + ["second"] * 3
+    names = ["first"] * 12 + ["second"] * 3
     rng = np.random.default_rng(0)
-    values = {"decoder_adapters": rng.normal(scale=9, size=(11, 8)).astype(np.float32)}
-    given = ablations.Given(values, np.arange(11))
+    values = {"decoder_adapters": rng.normal(scale=9, size=(15, 8)).astype(np.float32)}
+    given = ablations.Given(values, np.arange(15))
     found = tasks.predict(predictor.bind(given, names))
     # Batches of other sizes hold other examples beside each; what fills them up does not matter.
     tasks = make_tasks()
@@ -93,7 +93,7 @@ def test_every_metric_has_an_interval_where_examples_are_not_too_few(folder):
         (task, metric) for task in ("first", "second") for metric in ("letters", "length")
     }
     for row in found.ablations:
-        assert row.num_examples == {"first": 8, "second": 3}[row.task]
+        assert row.num_examples == {"first": 12, "second": 3}[row.task]
         if row.task == "first" or row.num_changed == 0:
             assert row.low <= row.difference <= row.high
         else:
@@ -106,10 +106,10 @@ def test_probes_and_pictures_are_of_some_and_all_else_of_all_examples(folder, mo
     subject, whole = run("generated", folder)
     monkeypatch.setattr(study, "MAX_EXAMPLES", 5)
     found = study.run(subject, make_tasks(), folder / "some", batch_size=4)
-    assert (found.num_examples, len(found.examples)) == (11, 4)
+    assert (found.num_examples, len(found.examples)) == (15, 4)
     assert sorted(found.examples.tasks) == ["first"] * 2 + ["second"] * 2
     rows = table.read(folder / "some" / study.TABLE_FILE)
-    assert len(rows["id"]) == 11
+    assert len(rows["id"]) == 15
     places = [list(rows["id"]).index(name) for name in found.examples.ids]
     np.testing.assert_array_equal(rows["pooled"][places], found.examples.features["pooled"])
     assert list(rows["input"][places]) == found.examples.inputs
@@ -134,9 +134,9 @@ def test_the_table_has_a_row_for_each_example(folder):
     assert rows["id"][-1] == "second-2"
     assert list(rows["target"]) == [*LETTERS, "yes", "no", "yes"]
     assert set(rows["label"]) == {""}  # There are too few targets to call them labels.
-    assert rows["pooled"].shape == (11, 8)
-    assert rows["hidden/decoder_adapters"].shape == (11, 2, 11)
-    assert rows["delta_norm/decoder"].shape == (11, 2)
+    assert rows["pooled"].shape == (15, 8)
+    assert rows["hidden/decoder_adapters"].shape == (15, 2, 11)
+    assert rows["delta_norm/decoder"].shape == (15, 2)
     np.testing.assert_array_equal(rows["condition/decoder_adapters"], rows["pooled"])
     np.testing.assert_array_equal(rows["pooled"], found.examples.features["pooled"])
 
@@ -167,8 +167,8 @@ def test_numbers_that_are_not_finite_are_told_before_ablations(folder):
     params = tiny.make_params(model)
     params["encoder"] = jax.tree.map(lambda x: x * np.nan, params["encoder"])
     subject = Subject(model, params, partitioning.make_partitioner(), step=7, max_len=4)
-    with pytest.raises(ValueError, match=r"must be finite; 8 of 8 vectors"):
+    with pytest.raises(ValueError, match=r"must be finite; 12 of 12 vectors"):
         study.run(subject, tasks, folder / "nan", batch_size=4)
-    assert scored == [8]
+    assert scored == [12]
     # Nor is the table of an earlier analysis replaced.
     assert not list((folder / "nan").iterdir())
