@@ -112,7 +112,7 @@ def analyze(
         "mixture": getattr(mixture_or_task_name, "name", mixture_or_task_name),
         "split": split,
         "checkpoint": trained.model_dir or trained.initial_checkpoint_path,
-        "num_examples of each task": num_examples or "all",
+        "examples of each task": num_examples or "all",
         "seed": trained.random_seed,
     }
     report.write(output_dir, found, about)
