@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float
 from hyperdecoders_jax.analysis import conditions, output_types, results, table, variances
 from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
 from hyperdecoders_jax.analysis.subject import Subject
-from hyperdecoders_jax.evaluation import evaluator
+from hyperdecoders_jax.evaluation import evaluator, mrqa
 from hyperdecoders_jax.model import BACKBONE_KEYS, Model
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.types import Batch, Params
@@ -28,8 +28,6 @@ from hyperdecoders_jax.types import Batch, Params
 # Numbers that stand for what is written for a layer, and for all layers.
 SKETCH_DIM = 4096
 FEATURE_DIM = 512
-# The windows of a question, the answers to one: the feature in which they are equal.
-_GROUP_FEATURES = ("qid", "group")
 # Whose condition is an example's, where several read one.
 READERS = ("decoder_adapters", "decoder_hypergrid", "encoder_adapters", "encoder_hypergrid")
 
@@ -85,12 +83,13 @@ class ExamplesReader:
         }
         output_type = output_types.infer(texts["input"], texts["target"])
         is_label = output_type == "class label"
+        targets, answers = result.postprocessed()
         correct = [
             p.prediction == p.target or is_same(*pair)
-            for p, *pair in zip(predicted, *result.postprocessed(), strict=True)
+            for p, *pair in zip(predicted, targets, answers, strict=True)
         ]
         ids = [f"{task}-{i}" for i in range(len(predicted))]
-        groups = groups_of(result.examples.examples)
+        groups = groups_of(result.examples.examples, targets)
         of_task = {
             "id": ids,
             "task": [task] * len(predicted),
@@ -184,15 +183,22 @@ def sketch(x: Float[Array, "*lead dim"], size: int) -> Float[Array, "*lead size"
     return parts.sum(axis=-2)
 
 
-def groups_of(examples: Sequence[Mapping[str, Any]]) -> list[str] | None:
-    """Which examples know too much of each other, as the windows of a question do; None: none.
+def groups_of(
+    examples: Sequence[Mapping[str, Any]], targets: Sequence[Any]
+) -> list[Hashable] | None:
+    """Which examples metrics look at together: windows of a question, answers to one; None: none.
 
-    >>> groups_of([{"qid": "a"}, {"qid": "a"}, {"qid": "b"}])
+    >>> groups_of([{"qid": "a"}, {"qid": "a"}, {"qid": "b"}], ["yes", "yes", "no"])
     ['a', 'a', 'b']
+
+    Args:
+      examples: of a task, with their features.
+      targets: as its metrics take them.
     """
-    for name in _GROUP_FEATURES:
-        if name in examples[0]:
-            return [str(example[name]) for example in examples]
+    if mrqa.QUESTION in examples[0]:
+        return [example[mrqa.QUESTION] for example in examples]
+    if hasattr(targets[0], "group"):  # SuperGLUE's `Grouped`
+        return [target.group for target in targets]
     return None
 
 

@@ -21,9 +21,11 @@ def test_as_many_are_drawn_as_there_may_be(sizes, limit):
 
 def test_windows_of_a_question_are_a_group():
     windows = [{"qid": b"a"}, {"qid": b"a"}, {"qid": b"b"}]
-    assert examples_reader.groups_of(windows) == ["b'a'", "b'a'", "b'b'"]
-    assert examples_reader.groups_of([{"group": np.array([0, 1])}]) == ["[0 1]"]
-    assert examples_reader.groups_of([{"inputs": "x"}]) is None
+    assert examples_reader.groups_of(windows, ["x"] * 3) == [b"a", b"a", b"b"]
+    answers = [postprocessors.Grouped((3, question), 1) for question in (0, 0, 1)]
+    assert examples_reader.groups_of([{"inputs": "x"}] * 3, answers) == [(3, 0), (3, 0), (3, 1)]
+    # A column of somebody's own may have any name.
+    assert examples_reader.groups_of([{"inputs": "x", "group": 1}], [1]) is None
 
 
 def test_sketches_keep_products_on_average():
