@@ -22,7 +22,7 @@ import numpy as np
 
 from hyperdecoders_jax import cli, configuration
 from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.modeling.config import AdapterConfig
+from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.training import partitioning
 from hyperdecoders_jax.training.optimizer import OptimizerConfig
 from hyperdecoders_jax.training.schedules import ScheduleConfig
@@ -51,9 +51,7 @@ class Experiment:
 
     def without_adapters(self) -> Experiment:
         """The baseline: plain T5, all of it trained."""
-        config = dataclasses.replace(
-            self.model.config, encoder_adapter=AdapterConfig(), decoder_adapter=AdapterConfig()
-        )
+        config = modeling_config.without_adaptation(self.model.config)
         return dataclasses.replace(
             self, model=dataclasses.replace(self.model, config=config), trainable=PLAIN_T5
         )
