@@ -4,7 +4,7 @@
 
 A Hyperdecoder with random weights and vectors as wide as those of T5 large, but few layers, is
 studied on tasks whose inputs are random letters; then the page and the pictures are written. Memory
-is the process's peak so far, of which a third is JAX, TensorFlow and their like.
+is the process's peak so far, of which JAX, TensorFlow and their like take one gigabyte.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ Source: Koehn 2004, "Statistical significance tests for machine translation eval
 
 from __future__ import annotations
 
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -102,9 +103,8 @@ def paired_bootstrap(
 
     rng = np.random.default_rng(seed)
     end = time.monotonic() + max_secs
-    for number, rows in zip(
-        range(num_resamples), _resamples(len(targets), groups, rng), strict=False
-    ):
+    resamples = itertools.islice(_resamples(len(targets), groups, rng), num_resamples)
+    for number, rows in enumerate(resamples):
         if number >= MIN_RESAMPLES and time.monotonic() > end:
             break
         for name, difference in _difference(metric_fn, targets, own, other, rows).items():

@@ -70,12 +70,16 @@ class Reading:
 def readers(config: TransformerConfig) -> tuple[str, ...]:
     """The keys of all that reads a condition; none where all examples are adapted alike.
 
+    The first is the one whose condition is shown as the example's.
+
     >>> from hyperdecoders_jax.modeling.config import AdapterConfig
-    >>> readers(TransformerConfig(32, 8, 2, 4, 16, 1, 1, decoder_adapter=AdapterConfig("task")))
-    ('decoder_adapters',)
+    >>> by_task = AdapterConfig("task")
+    >>> sizes = (32, 8, 2, 4, 16, 1, 1)
+    >>> readers(TransformerConfig(*sizes, encoder_adapter=by_task, decoder_adapter=by_task))
+    ('decoder_adapters', 'encoder_adapters')
     """
     found = []
-    for side in ("encoder", "decoder"):
+    for side in ("decoder", "encoder"):
         if getattr(config, f"{side}_adapter").source in ("task", "generated"):
             found.append(f"{side}_adapters")
         grid = getattr(config, f"{side}_hypergrid")

@@ -28,8 +28,6 @@ from hyperdecoders_jax.types import Batch, Params
 # Numbers that stand for what is written for a layer, and for all layers.
 SKETCH_DIM = 4096
 FEATURE_DIM = 512
-# Whose condition is an example's, where several read one.
-READERS = ("decoder_adapters", "decoder_hypergrid", "encoder_adapters", "encoder_hypergrid")
 
 
 class ExamplesReader:
@@ -56,7 +54,7 @@ class ExamplesReader:
         sketches = {key: sketch(x, SKETCH_DIM) for key, x in reading.written.items()}
         features = {"pooled": reading.pooled}
         if sketches:
-            main = next(key for key in READERS if key in reading.inputs)
+            main, *_ = conditions.readers(self._subject.model.config)
             read = reading.inputs[main]
             if read.ndim == 3:  # A grid of the encoder reads states of every layer.
                 read = sketch(read.reshape(len(read), -1), FEATURE_DIM)
@@ -83,7 +81,7 @@ class ExamplesReader:
         }
         output_type = output_types.infer(texts["input"], texts["target"])
         is_label = output_type == "class label"
-        targets, answers = result.postprocessed()
+        targets, answers = result.postprocessed
         correct = [
             p.prediction == p.target or is_same(*pair)
             for p, *pair in zip(predicted, targets, answers, strict=True)

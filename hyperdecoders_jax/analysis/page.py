@@ -180,7 +180,7 @@ def _shares() -> list[tuple[str, str]]:
 
 
 def _percentages(variance: Variance) -> list[float]:
-    return [100 * float(getattr(variance, name)) for name in groups.SHARES]
+    return [100 * float(share) for share in variance.shares]
 
 
 def _base64(array: np.ndarray) -> str:
@@ -229,10 +229,10 @@ def _ablation_table(ablations: Sequence[Ablation]) -> str:
 def _ablation_cell(row: Ablation) -> str:
     if row.condition == "own":
         return f"{row.value:.1f}"
-    is_apart = row.low > 0 or row.high < 0
-    apart = ' class="apart"' if is_apart else ""
     if row.is_same:
         return f"{row.value:.1f}<small>same</small>"
+    is_apart = row.low > 0 or row.high < 0
+    apart = ' class="apart"' if is_apart else ""
     change = f"{row.difference:+.1f}"
     if not math.isnan(row.low):
         change += f" [{row.low:+.1f}, {row.high:+.1f}]"

@@ -13,7 +13,6 @@ from etils import epath
 from hyperdecoders_jax import text_table, whole_file
 from hyperdecoders_jax.analysis import (
     ablations,
-    examples_reader,
     maps,
     page,
     pictures,
@@ -77,13 +76,12 @@ def captions(found: study.Study) -> list[str]:
         return lines
     lines.append(f"What reads a condition: {', '.join(found.readers)}.")
     if len(found.readers) > 1:
-        main = next(key for key in examples_reader.READERS if key in found.readers)
         lines.append(
-            f'Ablations replace the conditions of all of them; as "condition" that of {main} is '
-            "probed and shown."
+            'Ablations replace the conditions of all of them; as "condition" that of '
+            f"{found.readers[0]} is probed and shown."
         )
     for side in dict.fromkeys(row.side for row in found.variances):
-        if not any(sum(_shares(row)) for row in found.variances if row.side == side):
+        if not any(sum(row.shares) for row in found.variances if row.side == side):
             lines.append(f"Mind that {side} writes the same for all examples.")
     return lines
 
@@ -173,12 +171,8 @@ def _probe_table(rows: Sequence[results.Probe]) -> str:
 def _variance_table(rows: Sequence[results.Variance]) -> str:
     lines = [("written by", "layer", "between tasks", "between labels", "within labels")]
     for row in rows:
-        lines.append((row.side, str(row.layer), *(f"{share:.1%}" for share in _shares(row))))
+        lines.append((row.side, str(row.layer), *(f"{share:.1%}" for share in row.shares)))
     return text_table.align(lines)
-
-
-def _shares(row: results.Variance) -> tuple[float, float, float]:
-    return row.between_tasks, row.between_labels, row.within_labels
 
 
 def _to_dict(found: study.Study, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,7 +193,9 @@ def _to_dict(found: study.Study, about: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _row(row: results.Probe | results.Ablation | results.Variance) -> dict[str, Any]:
+def _row(
+    row: results.Task | results.Probe | results.Ablation | results.Variance,
+) -> dict[str, Any]:
     """Its fields; None for NaN and infinity, which JSON does not have."""
     fields = dataclasses.asdict(row)
     return {

@@ -147,3 +147,7 @@ class Variance:
     between_tasks: float
     between_labels: float
     within_labels: float
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        return self.between_tasks, self.between_labels, self.within_labels

@@ -150,7 +150,7 @@ def _compare(
     kind: str, own: evaluator.TaskResult, ablated: evaluator.TaskResult, seed: int
 ) -> list[results.Ablation]:
     """What each metric of a task loses."""
-    (targets, before), (_, after) = own.postprocessed(), ablated.postprocessed()
+    (targets, before), (_, after) = own.postprocessed, ablated.postprocessed
     task, groups = own.examples.task, examples_reader.groups_of(own.examples.examples, targets)
     compared = [(metric_fn, before, after) for metric_fn in task.predict_metric_fns]
     with_aux = [

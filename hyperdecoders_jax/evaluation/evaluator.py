@@ -9,6 +9,7 @@ needed, and kept as numpy.
 """
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,6 +71,7 @@ class TaskResult:
     aux: Mapping[str, Shaped[np.ndarray, "examples"]]
     metrics: Mapping[str, float]
 
+    @functools.cached_property
     def postprocessed(self) -> tuple[list[Any], list[Any]]:
         """Targets and predictions as the task's metric functions take them."""
         postprocess, rows = self.examples.task.postprocess_fn, self.examples.examples

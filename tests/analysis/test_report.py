@@ -44,7 +44,7 @@ def test_a_model_without_conditions_says_why_nothing_changes():
 
 
 def test_captions_say_whose_condition_is_shown():
-    lines = report.captions(make_study(7, readers=("encoder_hypergrid", "decoder_adapters")))
+    lines = report.captions(make_study(7, readers=("decoder_adapters", "encoder_hypergrid")))
     assert 'as "condition" that of decoder_adapters is probed' in lines[-1]
 
 

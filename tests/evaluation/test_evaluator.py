@@ -315,5 +315,5 @@ def test_results_are_what_an_evaluation_is_made_of():
     (result,) = evaluator_of(task).results(answer_yes)
     assert result.metrics == {"accuracy": pytest.approx(200 / 3)}
     assert [p.prediction for p in result.predictions] == ["yes"] * 3
-    assert result.postprocessed() == (["YES", "NO", "YES"], ["YES"] * 3)
-    assert accuracy(*result.postprocessed()) == result.metrics
+    assert result.postprocessed == (["YES", "NO", "YES"], ["YES"] * 3)
+    assert accuracy(*result.postprocessed) == result.metrics
