@@ -1,6 +1,6 @@
 # Two commands, each alone enough on a fresh machine with git, make and Python 3.11 to 3.13:
 #   make demo   trains and compares a Hyperdecoder and a single adapter on data that ships here;
-#               METHODS="single_adapter hypergrid" compares others (hyperdecoders_jax/demo.py)
+#               METHODS="single_adapter hypergrid" compares others (hyperdecoders_jax/commands/demo.py)
 #   make test   format, lint, import contracts, docstrings, tests
 # VENV names the virtual environment's folder, PYTHON what makes it.
 

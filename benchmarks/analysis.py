@@ -21,9 +21,9 @@ import seqio
 import tensorflow as tf
 from etils import epath
 
-from hyperdecoders_jax import text_table
 from hyperdecoders_jax.analysis import report, study
 from hyperdecoders_jax.analysis.subject import Subject
+from hyperdecoders_jax.data import text_table
 from hyperdecoders_jax.evaluation import evaluator
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.config import AdapterConfig, HypernetworkConfig, TransformerConfig

@@ -16,7 +16,7 @@ import time
 import jax
 
 from benchmarks import measurement
-from hyperdecoders_jax import text_table
+from hyperdecoders_jax.data import text_table
 
 
 def measure(experiment: measurement.Experiment, devices, num_calls: int):

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import measurement
-from hyperdecoders_jax import text_table
+from hyperdecoders_jax.data import text_table
 from hyperdecoders_jax.modeling import gated_matmul
 
 

@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperdecoders_jax import cli, configuration
+from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.config import configuration
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.training import partitioning

@@ -16,7 +16,7 @@ import time
 import jax
 
 from benchmarks import measurement
-from hyperdecoders_jax import text_table
+from hyperdecoders_jax.data import text_table
 from hyperdecoders_jax.training import optimizer, train_state, train_step
 from hyperdecoders_jax.training import trainable as trainable_lib
 

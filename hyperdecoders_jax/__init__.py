@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import os
+    from hyperdecoders_jax.trained.text_model import TextModel
 
-    from hyperdecoders_jax.text_model import TextModel
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_AROUND = os.path.dirname(_HERE)
+# `python -m hyperdecoders_jax.train` is commands/train.py.
+__path__.append(os.path.join(_HERE, "commands"))
+# setup.py installs tasks/ and gin_configs/ inside the package; in a clone they lie beside it.
+if not os.path.isdir(os.path.join(_HERE, "tasks")) and os.path.isfile(f"{_AROUND}/setup.py"):
+    __path__.append(_AROUND)
 
 
 def load(
@@ -15,6 +22,6 @@ def load(
 ) -> TextModel:
     """Loads a trained model that predicts text; see `text_model.load`."""
     # Imported here, so that importing the package costs nothing.
-    from hyperdecoders_jax import text_model
+    from hyperdecoders_jax.trained import text_model
 
     return text_model.load(path, backbone, step)

@@ -21,7 +21,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float, Int
 
-from hyperdecoders_jax import whole_file
+from hyperdecoders_jax import files
 from hyperdecoders_jax.analysis import groups
 from hyperdecoders_jax.analysis.results import Ablation, Examples, Probe, Variance
 
@@ -99,7 +99,7 @@ def write(
         style=(folder / "page.css").read_text("utf-8"),
         script=(folder / "page.js").read_text("utf-8"),
     )
-    whole_file.write(epath.Path(path), text)
+    files.write_text(epath.Path(path), text)
 
 
 def cut(text: str, limit: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from hyperdecoders_jax import text_table, whole_file
+from hyperdecoders_jax import files
 from hyperdecoders_jax.analysis import (
     ablations,
     maps,
@@ -19,6 +19,7 @@ from hyperdecoders_jax.analysis import (
     results,
     study,
 )
+from hyperdecoders_jax.data import text_table
 
 RESULTS_FILE = "results.json"
 TEXT_FILE = "tables.txt"
@@ -36,10 +37,10 @@ def write(output_dir: epath.PathLike, found: study.Study, about: Mapping[str, An
         takes it.
     """
     folder = epath.Path(output_dir)
-    whole_file.write(
+    files.write_text(
         folder / RESULTS_FILE, json.dumps(_to_dict(found, about), indent=1, allow_nan=False) + "\n"
     )
-    whole_file.write(folder / TEXT_FILE, text(found, about) + "\n")
+    files.write_text(folder / TEXT_FILE, text(found, about) + "\n")
     of_maps = maps.make(found.examples)
     key = "condition" if "condition" in found.examples.features else "pooled"
     neighbours = maps.neighbours(found.examples.features[key])

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 import seqio
 from absl import logging
 
-from hyperdecoders_jax import nearest, text_table, types
-from hyperdecoders_jax.data import cache, offline
+from hyperdecoders_jax import errors, types
+from hyperdecoders_jax.data import cache, offline, text_table
 
 MixtureOrTask = str | seqio.Task | seqio.Mixture
 FEATURES = ("inputs", "targets")
@@ -52,7 +52,7 @@ def get_mixture_or_task(mixture_or_task: MixtureOrTask) -> seqio.Task | seqio.Mi
         raise ValueError(
             f"A mixture or task must be registered before it is used; got {mixture_or_task!r}, "
             f"which is not among the {len(names)} registered names."
-            f"{nearest.hint(mixture_or_task, names)} "
+            f"{errors.suggestion(mixture_or_task, names)} "
             "Correct the name, or import the module that registers it."
         )
     return seqio.get_mixture_or_task(mixture_or_task)
@@ -82,7 +82,7 @@ def leaf_tasks(
         known = sorted({name for task in tasks for name in task.splits})
         raise ValueError(
             f"At least one task of {provider.name!r} must have the split that is read; got "
-            f"{split!r}, and they have {known}.{nearest.hint(split, known)} "
+            f"{split!r}, and they have {known}.{errors.suggestion(split, known)} "
             "Set the split to one of those."
         )
     left_out = tuple(task.name for task in tasks if split not in task.splits)
@@ -136,7 +136,7 @@ def task_number(name: str, task_names: Sequence[str], accepts_unseen: bool = Fal
     if name not in task_names:
         raise ValueError(
             f"task_names must hold every task that is read; got {name!r}, which is not among "
-            f"{list(task_names)}.{nearest.hint(name, task_names)} To train on it, append it "
+            f"{list(task_names)}.{errors.suggestion(name, task_names)} To train on it, append it "
             "to the end of task_names, so that the other tasks keep their numbers; to evaluate "
             "adapters that depend on tasks on one that they were not trained on, set "
             "AdapterConfig.unseen_tasks = 'mean'."

@@ -23,9 +23,9 @@ from etils import epath
 from jax.experimental import multihost_utils
 from jaxtyping import Float, Int, Shaped
 
-from hyperdecoders_jax import averages, types
+from hyperdecoders_jax import types
 from hyperdecoders_jax.data import mixtures, pipeline
-from hyperdecoders_jax.evaluation import mrqa, predictions
+from hyperdecoders_jax.evaluation import averages, mrqa, predictions
 
 Metrics = dict[str, dict[str, float]]
 ScoreFn = Callable[[types.Batch], Float[np.ndarray, "batch dec_len"]]

@@ -14,7 +14,7 @@ from typing import Any
 
 from etils import epath
 
-from hyperdecoders_jax import whole_file
+from hyperdecoders_jax import files
 from hyperdecoders_jax.data import best_window
 
 # The feature that a question's windows share, by which the evaluator knows them.
@@ -68,4 +68,4 @@ def write_answers(
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in (("predicted_answers", scored), ("answers", answers)):
         path = folder / f"{step}-{name}.json"
-        whole_file.write(path, json.dumps(content, ensure_ascii=False))
+        files.write_text(path, json.dumps(content, ensure_ascii=False))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from etils import epath
 
-from hyperdecoders_jax import whole_file
+from hyperdecoders_jax import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ def write(path: str | os.PathLike[str], predictions: Iterable[Prediction]) -> No
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(dataclasses.asdict(p), ensure_ascii=False) + "\n" for p in predictions]
-    whole_file.write(path, "".join(lines))
+    files.write_text(path, "".join(lines))
 
 
 def read(path: str | os.PathLike[str]) -> list[Prediction]:

@@ -32,7 +32,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, needed, extra = _CLASSES[name]
     try:
-        return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        return getattr(importlib.import_module(f"hyperdecoders_jax.hub.{module}"), name)
     except ImportError as error:
         raise ImportError(
             f"{name} needs {needed}; importing it failed: {error}. Install what is missing: pip "

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from hyperdecoders_jax import nearest
+from hyperdecoders_jax import errors
 
 # Who makes the adapters of a stack; see `adapter_sources.SOURCES`.
 SOURCES = ("none", "manual", "manual_specific", "task", "generated")
@@ -58,7 +58,7 @@ DTYPES = ("float32", "bfloat16")
 
 def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        hint = nearest.hint(str(value), choices) or f" Use one of {', '.join(choices)}."
+        hint = errors.suggestion(str(value), choices) or f" Use one of {', '.join(choices)}."
         raise ValueError(f"{field} must be one of {choices}; got {value!r}.{hint}")
 
 

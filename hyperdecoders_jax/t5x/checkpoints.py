@@ -17,14 +17,14 @@ import numpy as np
 from absl import logging
 from t5x import state_utils, utils
 
-from hyperdecoders_jax.interop import adapter_folder, conversion, names, t5x_checkpoint
-from hyperdecoders_jax.interop.adapter_folder import Description
-from hyperdecoders_jax.interop.arrays import Arrays
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.t5x import data
 from hyperdecoders_jax.training import checkpoint, trainer
 from hyperdecoders_jax.training.checkpoint import Identity
 from hyperdecoders_jax.types import PyTree
+from hyperdecoders_jax.weights import adapter_folder, conversion, names, t5x_checkpoint
+from hyperdecoders_jax.weights.adapter_folder import Description
+from hyperdecoders_jax.weights.arrays import Arrays
 
 
 def own_checkpoint(model_dir: str) -> utils.RestoreCheckpointConfig:

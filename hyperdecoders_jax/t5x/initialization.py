@@ -22,7 +22,7 @@ from absl import logging
 from jaxtyping import PRNGKeyArray
 from t5x import partitioning, train_state, utils
 
-from hyperdecoders_jax.interop import backbone, names
+from hyperdecoders_jax.weights import backbone, names
 
 
 class TrainStateInitializer(utils.TrainStateInitializer):

@@ -16,7 +16,7 @@ import jax
 from absl import logging
 from t5x import trainer
 
-from hyperdecoders_jax.interop import t5x_checkpoint
+from hyperdecoders_jax.weights import t5x_checkpoint
 
 # Module of T5X -> its function that a gin file binds.
 SCRIPTS = {"train": "train", "eval": "evaluate", "infer": "infer"}

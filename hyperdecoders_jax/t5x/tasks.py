@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import seqio
 
-from hyperdecoders_jax import package_files
+from hyperdecoders_jax import files
 from hyperdecoders_jax.data import feature_converter, mixtures
 from hyperdecoders_jax.data import vocabulary as vocabulary_lib
 from hyperdecoders_jax.model import Model
@@ -16,7 +16,7 @@ def use_vocabulary(path: str) -> seqio.Vocabulary:
     Args:
       path: file, folder, URL, `package://…` or "bytes"; see `vocabulary.load_vocabulary`.
     """
-    vocabulary = vocabulary_lib.load_vocabulary(package_files.resolve(path))
+    vocabulary = vocabulary_lib.load_vocabulary(files.resolve(path))
     vocabulary_lib.set_run_vocabulary(vocabulary)
     return vocabulary
 

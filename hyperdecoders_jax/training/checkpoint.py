@@ -35,7 +35,7 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
-from hyperdecoders_jax import whole_file
+from hyperdecoders_jax import files
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.modeling.config import HyperGridConfig, TransformerConfig
 from hyperdecoders_jax.training import trainable as trainable_lib
@@ -348,7 +348,7 @@ class Checkpoints:
         )
         if jax.process_index() == 0:
             manifest = json.dumps(_hash_files(self.directory / str(step)), indent=1)
-            whole_file.write(self._manifest_path(step), manifest)
+            files.write_text(self._manifest_path(step), manifest)
             self._remove_old(step)
         _wait_for_all(f"saved {step}")
 
@@ -370,7 +370,7 @@ class Checkpoints:
                 "greater_is_better": self._greater_is_better,
             }
             path = self.directory / str(step) / EVALUATION
-            whole_file.write(path, json.dumps(evaluation, indent=1))
+            files.write_text(path, json.dumps(evaluation, indent=1))
             self._remove_old(step)
         _wait_for_all(f"recorded {step}")
 
@@ -648,7 +648,7 @@ def _hash_files(folder: epath.Path) -> dict[str, list]:
         for child in path.iterdir():
             if child.is_dir():
                 yield from walk(child)
-            elif child not in others and not child.name.endswith(whole_file.UNFINISHED):
+            elif child not in others and not child.name.endswith(files.UNFINISHED):
                 yield child
 
     def measure(file):
@@ -659,12 +659,12 @@ def _hash_files(folder: epath.Path) -> dict[str, list]:
                 size += len(chunk)
         return [size, digest.hexdigest()]
 
-    files = sorted(walk(folder))
+    found = sorted(walk(folder))
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        measures = pool.map(measure, files)
+        measures = pool.map(measure, found)
         return {
             str(file.relative_to(folder)): measure
-            for file, measure in zip(files, measures, strict=True)
+            for file, measure in zip(found, measures, strict=True)
         }
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from etils import epath
 
-from hyperdecoders_jax import whole_file
+from hyperdecoders_jax import files
 
 Value = float | str
 # Kinds of lines that an evaluation writes.
@@ -54,7 +54,7 @@ def drop_after(path: str | os.PathLike, step: int, *, is_evaluated: bool = True)
     lines = path.read_text().splitlines()
     kept = [line for line in lines if _is_kept(line, step, is_evaluated)]
     if len(kept) < len(lines):
-        whole_file.write(path, "".join(line + "\n" for line in kept))
+        files.write_text(path, "".join(line + "\n" for line in kept))
 
 
 def _is_kept(line: str, last: int, is_evaluated: bool) -> bool:

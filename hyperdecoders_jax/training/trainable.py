@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from hyperdecoders_jax import nearest
+from hyperdecoders_jax import errors
 from hyperdecoders_jax.types import Params
 
 Path = tuple[str, ...]
@@ -87,7 +87,7 @@ class TrainableConfig:
         known = ("token_embedder", "encoder", "decoder", *_SWITCH_OF_NEW)
         raise KeyError(
             f"every parameter must be under one of the keys {known}; got {'/'.join(path)!r}."
-            f"{nearest.hint(top, known)} A new key needs a switch in TrainableConfig."
+            f"{errors.suggestion(top, known)} A new key needs a switch in TrainableConfig."
         )
 
 

@@ -23,7 +23,7 @@ import jax
 from absl import logging
 from etils import epath
 
-from hyperdecoders_jax import averages
+from hyperdecoders_jax.evaluation import averages
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.training import checkpoint, metric_lines, partitioning, train_state
 from hyperdecoders_jax.training import optimizer as optimizer_lib

@@ -10,7 +10,8 @@ import gin
 import jax
 import pytest
 
-from hyperdecoders_jax import cli, configuration
+from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.config import configuration
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.tasks import mixtures
 from hyperdecoders_jax.training import trainable

@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from hyperdecoders_jax import model, preparation
+from hyperdecoders_jax import model
 from hyperdecoders_jax.data import pipeline, vocabulary
 from hyperdecoders_jax.modeling import adapter_sources, config, targets
 from hyperdecoders_jax.tasks import mixtures
+from hyperdecoders_jax.trained import preparation
 from hyperdecoders_jax.training import optimizer, schedules, train_state, train_step, trainable
 
 NUM_STEPS, BATCH_SIZE = 24, 48

@@ -118,4 +118,4 @@ def test_no_conflicting_or_unpublishable_requirement_is_named(wheel):
 
 def test_the_command_is_an_entry_point():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["scripts"] == {"hyperdecoders": "hyperdecoders_jax.cli:main"}
+    assert project["scripts"] == {"hyperdecoders": "hyperdecoders_jax.commands.cli:main"}

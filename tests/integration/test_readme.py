@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from hyperdecoders_jax import configuration, model
+from hyperdecoders_jax import model
+from hyperdecoders_jax.config import configuration
 from hyperdecoders_jax.modeling import adapter_sources, config
 from tests import tiny
 

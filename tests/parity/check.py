@@ -22,9 +22,9 @@ import numpy as np
 from hyperdecoders_jax import losses, model
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig
 from hyperdecoders_jax.decoding.sampling import GreedyConfig
-from hyperdecoders_jax.interop import arrays, names, original_folder
 from hyperdecoders_jax.modeling import config
 from hyperdecoders_jax.types import Batch
+from hyperdecoders_jax.weights import arrays, names, original_folder
 
 # float32 rounding of a two-layer model, in units of the outputs (logits are of order 1 to 10).
 OUTPUT_ATOL = 1e-5

@@ -10,10 +10,10 @@ import pytest
 from hyperdecoders_jax import model
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFace457Scoring
 from hyperdecoders_jax.decoding.decode import GreedyConfig, SamplingConfig
-from hyperdecoders_jax.interop import arrays, conversion, exported_folder, hugging_face, names
 from hyperdecoders_jax.modeling.config import HyperGridConfig
+from hyperdecoders_jax.weights import arrays, conversion, exported_folder, hugging_face, names
 from tests import tiny
-from tests.interop import test_adapter_folder
+from tests.weights import test_adapter_folder
 
 # float32 rounding; logits are of order 1 to 10.
 ATOL = 1e-5
@@ -124,7 +124,7 @@ def assert_same_logits(our_model, params, expected):
 @pytest.fixture
 def flax_t5(monkeypatch):
     modeling = pytest.importorskip("transformers.models.t5.modeling_flax_t5")
-    from hyperdecoders_jax.interop import flax_t5
+    from hyperdecoders_jax.hub import flax_t5
 
     monkeypatch.setattr(modeling, "jnp", jnp)  # puts back what repair replaces
     flax_t5.repair()

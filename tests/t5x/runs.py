@@ -9,9 +9,9 @@ import seqio
 from flax.core import unfreeze
 from t5x import partitioning, trainer, utils
 
-from hyperdecoders_jax.interop import names
 from hyperdecoders_jax.t5x import partitioning as rules
 from hyperdecoders_jax.t5x.model import HyperdecoderModel
+from hyperdecoders_jax.weights import names
 from tests.training import tiny
 
 VOCABULARY = seqio.ByteVocabulary()

@@ -11,12 +11,12 @@ import pytest
 pytest.importorskip("t5x", reason="T5X is not installed")
 
 from hyperdecoders_jax.data import tokenizer
-from hyperdecoders_jax.interop import adapter_folder, arrays, names, t5x_checkpoint
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.config import AdapterConfig
 from hyperdecoders_jax.t5x import checkpoints, optimizers
 from hyperdecoders_jax.training import checkpoint, optimizer, schedules, trainer
 from hyperdecoders_jax.training.trainable import TrainableConfig
+from hyperdecoders_jax.weights import adapter_folder, arrays, names, t5x_checkpoint
 from tests.t5x import runs
 from tests.tiny import make_config
 from tests.training import tiny

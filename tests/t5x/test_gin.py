@@ -6,9 +6,10 @@ import pytest
 
 pytest.importorskip("t5x", reason="T5X is not installed")
 
-from hyperdecoders_jax import cli, configuration
-from hyperdecoders_jax.interop import arrays, t5x_checkpoint
+from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.config import configuration
 from hyperdecoders_jax.t5x import launch, periods
+from hyperdecoders_jax.weights import arrays, t5x_checkpoint
 from tests.contracts import test_gin as embedded
 
 pytestmark = pytest.mark.t5x

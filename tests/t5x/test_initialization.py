@@ -6,10 +6,10 @@ import pytest
 
 pytest.importorskip("t5x", reason="T5X is not installed")
 
-from hyperdecoders_jax.interop import arrays, safetensors_files, t5x_checkpoint
 from hyperdecoders_jax.t5x import initialization, optimizers
 from hyperdecoders_jax.training import optimizer, schedules
 from hyperdecoders_jax.training.trainable import TrainableConfig
+from hyperdecoders_jax.weights import arrays, safetensors_files, t5x_checkpoint
 from tests.t5x import runs
 
 pytestmark = pytest.mark.t5x

@@ -6,10 +6,10 @@ import pytest
 
 pytest.importorskip("t5x", reason="T5X is not installed")
 
-from hyperdecoders_jax import cli
+from hyperdecoders_jax.commands import cli
 from hyperdecoders_jax.data import vocabulary
-from hyperdecoders_jax.interop import arrays, names, t5x_checkpoint
-from tests import test_train
+from hyperdecoders_jax.weights import arrays, names, t5x_checkpoint
+from tests.commands import test_train
 from tests.t5x import test_runs
 
 pytestmark = pytest.mark.t5x

@@ -17,7 +17,8 @@ from t5x import models, train_state, trainer
 from t5x.decoding import DecodingState
 from t5x.examples.t5 import network
 
-from hyperdecoders_jax import configuration, losses, model
+from hyperdecoders_jax import losses, model
+from hyperdecoders_jax.config import configuration
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, T5XScoring
 from hyperdecoders_jax.decoding.sampling import GreedyConfig, SamplingConfig
 from hyperdecoders_jax.t5x.model import HyperdecoderModel

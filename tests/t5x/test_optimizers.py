@@ -17,11 +17,11 @@ from t5x import adafactor
 from t5x import optimizers as t5x_optimizers
 
 from hyperdecoders_jax import model
-from hyperdecoders_jax.interop import names
 from hyperdecoders_jax.modeling.config import HyperGridConfig
 from hyperdecoders_jax.t5x import checkpoints, optimizers, partitioning
 from hyperdecoders_jax.training import optimizer, schedules
 from hyperdecoders_jax.training.trainable import TrainableConfig
+from hyperdecoders_jax.weights import names
 from tests import tiny
 from tests.t5x import runs
 

@@ -15,10 +15,10 @@ from t5x import adafactor
 from t5x import partitioning as base
 
 from hyperdecoders_jax import model
-from hyperdecoders_jax.interop import names
 from hyperdecoders_jax.modeling import config
 from hyperdecoders_jax.t5x import partitioning
 from hyperdecoders_jax.training import partitioning as own
+from hyperdecoders_jax.weights import names
 from tests import tiny
 
 pytestmark = pytest.mark.t5x

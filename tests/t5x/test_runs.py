@@ -15,8 +15,9 @@ import pytest
 
 pytest.importorskip("t5x", reason="T5X is not installed")
 
-from hyperdecoders_jax import cli, configuration
-from hyperdecoders_jax.interop import t5x_checkpoint
+from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.weights import t5x_checkpoint
 
 pytestmark = pytest.mark.t5x
 
@@ -45,7 +46,7 @@ def hyperdecoders(command, model_dir, files=FILES, **macros):
     """`hyperdecoders COMMAND`, by the package's own runner."""
     flags = [f"--gin_file={file}" for file in files]
     flags += [f"--gin.{name}={value}" for name, value in macros.items()]
-    module = "hyperdecoders_jax.cli"
+    module = "hyperdecoders_jax.commands.cli"
     return [sys.executable, "-m", module, command, f"--model_dir={model_dir}", *flags]
 
 

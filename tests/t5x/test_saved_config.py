@@ -5,7 +5,8 @@ import pytest
 
 pytest.importorskip("t5x", reason="T5X is not installed")
 
-from hyperdecoders_jax import cli, configuration
+from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.config import configuration
 from hyperdecoders_jax.t5x import saved_config
 
 pytestmark = pytest.mark.t5x

@@ -10,7 +10,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from hyperdecoders_jax import configuration
+from hyperdecoders_jax.config import configuration
 from hyperdecoders_jax.data import mixtures, pipeline
 from hyperdecoders_jax.tasks import mixing, registration
 from hyperdecoders_jax.tasks.splits import SplitConfig

@@ -9,7 +9,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from hyperdecoders_jax import configuration
+from hyperdecoders_jax.config import configuration
 from hyperdecoders_jax.data import mixtures as data_mixtures
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.tasks import mixtures, mrqa

@@ -1,0 +1,232 @@
+"""The demo: a frozen tiny T5 in; a table of what a Hyperdecoder makes of it, task by task, out.
+
+`make demo` trains two experiments on the six demo tasks, one after the other, on the same frozen
+T5 and the same batches: one adapter a layer that all examples share, and a Hyperdecoder, which
+writes the decoder's adapters for each example. Both are then evaluated on the test split, which
+neither has seen, beside always giving the most frequent training target. Other methods are compared
+when they are named: `make demo METHODS="single_adapter hypergrid"`. What adapts the examples of the
+last one is analysed, and a page shows it.
+
+The T5 ships with the package; `python -m hyperdecoders_jax.demo --pretrain=FILE.safetensors` makes
+it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.data import text_table
+
+# Methods, each the experiment demo_METHOD, and the heads of their columns.
+METHODS = {
+    "single_adapter": "single adapter",
+    "hyperdecoder": "Hyperdecoder",
+    "hypergrid": "HyperGrid",
+    "hypergrid_all_weights": "HyperGrid, all weights",
+}
+DEFAULT_METHODS = ("single_adapter", "hyperdecoder")
+PRETRAINING = "demo_pretrain"
+BASELINE = "majority"
+SPLIT = "test"
+MIXTURE = "demo"
+# Examples of each task in the analysis, which is to take a minute.
+NUM_ANALYSED = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What one method came to.
+
+    Attributes:
+      scores: task → the mean of its metrics, in [0, 100].
+      num_trainable: trained parameters; None for a method that has none.
+      secs: of training and evaluation.
+    """
+
+    scores: Mapping[str, float]
+    num_trainable: int | None = None
+    secs: float | None = None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the demo and prints its table; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m hyperdecoders_jax.demo", description=__doc__)
+    parser.add_argument("--output", default="demo_runs", help="folder of the runs; made anew")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=DEFAULT_METHODS,
+        help="what is compared, in this order",
+    )
+    parser.add_argument("--pretrain", metavar="FILE", help="make the T5 instead, and write it here")
+    args, gin_flags = parser.parse_known_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    cli.start_tensorflow()
+    if args.pretrain is not None:
+        return pretrain(os.path.join(args.output, PRETRAINING), args.pretrain, gin_flags)
+    return compare(args.output, args.methods, gin_flags)
+
+
+def pretrain(model_dir: str, path: str, gin_flags: Sequence[str] = ()) -> int:
+    """Trains the demo's T5 from random weights, or continues to; writes it as bfloat16."""
+    code = _train(PRETRAINING, model_dir, gin_flags)
+    if code:
+        return code
+    write_backbone(model_dir, path)
+    print(f"Wrote {path}.")
+    return 0
+
+
+def write_backbone(model_dir: str, path: str) -> None:
+    """Writes what a run that trained all of T5 came to, as bfloat16 safetensors."""
+    import gin
+    import jax
+    import ml_dtypes
+    import numpy as np
+
+    from hyperdecoders_jax.data import vocabulary
+    from hyperdecoders_jax.model import Model
+    from hyperdecoders_jax.training import trainer
+    from hyperdecoders_jax.weights import backbone, conversion
+
+    checkpoints = trainer.open_checkpoints(model_dir)
+    step = checkpoints.newest_step()
+    params = checkpoints.load_trainable(gin.get_configurable(Model)().param_shapes(), step)
+    params = jax.tree.map(lambda x: np.asarray(x).astype(ml_dtypes.bfloat16), params)
+    metadata = {
+        "made_by": f"gin_configs/experiments/{PRETRAINING}.gin, step {step}",
+        conversion.VOCABULARY_KEY: vocabulary.fingerprint(vocabulary.RUN_VOCABULARY.current),
+    }
+    backbone.save(path, params, metadata)
+
+
+def _train(experiment: str, model_dir: str, gin_flags: Sequence[str]) -> int:
+    print(f"\n== experiments/{experiment}.gin ==", file=sys.stderr, flush=True)
+    return cli.main(
+        [
+            "train",
+            f"--gin_file=experiments/{experiment}.gin",
+            f"--model_dir={model_dir}",
+            *gin_flags,
+        ]
+    )
+
+
+def compare(output: str, methods: Sequence[str], gin_flags: Sequence[str] = ()) -> int:
+    """Trains and evaluates methods, and prints the table."""
+    rows = {}
+    for method in methods:
+        experiment = f"demo_{method}"
+        model_dir = os.path.join(output, experiment)
+        # A run that is there already would be continued, and its time would mean nothing.
+        shutil.rmtree(model_dir, ignore_errors=True)
+        start = time.perf_counter()
+        # Once, at the end: nothing is chosen by what is reported.
+        flags = [f"--gin.EVAL_SPLIT={SPLIT!r}", "--gin.EVAL_PERIOD=None"]
+        code = _train(experiment, model_dir, [*flags, *gin_flags])
+        if code:
+            return code
+        secs = time.perf_counter() - start
+        rows[METHODS[method]] = Row(read_scores(model_dir), count_trainable(), secs)
+    rows = {BASELINE: Row(baseline_scores()), **rows}
+    print(f"\nTest scores in [0, 100], the mean of a task's metrics:\n{format_rows(rows)}\n")
+    print(
+        f"Predictions: {output}/*/eval/. Ask the last of them yourself:\n"
+        '  echo "relation: happy | unhappy" | .venv/bin/hyperdecoders infer --input=- '
+        f"--model_dir={model_dir}"
+    )
+    return analyze(model_dir, os.path.join(output, "analysis"))
+
+
+def analyze(model_dir: str, output: str) -> int:
+    """Looks at what adapts a method's examples, and says where the page is."""
+    print(f"\n== What adapts the examples of {model_dir} ==", file=sys.stderr, flush=True)
+    with contextlib.redirect_stdout(io.StringIO()):  # It is in the files, too.
+        code = cli.main(
+            [
+                "analyze",
+                f"--checkpoint={model_dir}",
+                f"--output={output}",
+                f"--num_examples={NUM_ANALYSED}",
+            ]
+        )
+    if not code:
+        page = pathlib.Path(output, "page.html").resolve()
+        print(f"\nWhat adapts its examples, in pictures: {page.as_uri()}")
+    return code
+
+
+def read_scores(model_dir: str) -> dict[str, float]:
+    """Task → mean of its metrics at the last evaluation of a run."""
+    with open(os.path.join(model_dir, "metrics.jsonl"), encoding="utf-8") as file:
+        lines = [line for line in map(json.loads, file) if line["kind"] == "eval"]
+    last = max(line["step"] for line in lines)
+    return {line.pop("task"): _mean(line) for line in lines if line.pop("step") == last}
+
+
+def _mean(metrics: Mapping[str, float | str]) -> float:
+    return statistics.mean(value for value in metrics.values() if not isinstance(value, str))
+
+
+def count_trainable() -> int:
+    """Trained parameters of the experiment that was configured last."""
+    import gin
+
+    from hyperdecoders_jax.model import Model
+    from hyperdecoders_jax.training import trainable
+
+    model = gin.get_configurable(Model)()
+    config = gin.get_configurable(trainable.TrainableConfig)()
+    return trainable.num_parameters(trainable.split(model.param_shapes(), config)[0])
+
+
+def baseline_scores() -> dict[str, float]:
+    """Task → mean of its metrics for always giving the most frequent training target."""
+    import importlib
+
+    # By name: the package imports no task module of itself.
+    baselines = importlib.import_module("hyperdecoders_jax.tasks.baselines")
+    mixtures = importlib.import_module("hyperdecoders_jax.data.mixtures")
+    return {
+        task.name: _mean(baselines.majority_baseline(task.name, SPLIT))
+        for task in mixtures.leaf_tasks(MIXTURE)
+    }
+
+
+def format_rows(rows: Mapping[str, Row]) -> str:
+    """A table with a column for each method.
+
+    >>> print(format_rows({"majority": Row({"a": 20.0}), "adapter": Row({"a": 50.0}, 7000, 61.0)}))
+                       majority  adapter
+    a                      20.0     50.0
+    average                20.0     50.0
+    trained parameters        -    7,000
+    minutes                   -      1.0
+    """
+    tasks = list(next(iter(rows.values())).scores)
+    table = [["", *rows]]
+    table += [[task, *(f"{row.scores[task]:.1f}" for row in rows.values())] for task in tasks]
+    averages = (statistics.mean(row.scores[task] for task in tasks) for row in rows.values())
+    table.append(["average", *(f"{average:.1f}" for average in averages)])
+    counts = (row.num_trainable for row in rows.values())
+    table.append(["trained parameters", *("-" if n is None else f"{n:,}" for n in counts)])
+    minutes = (row.secs for row in rows.values())
+    table.append(["minutes", *("-" if t is None else f"{t / 60:.1f}" for t in minutes)])
+    return text_table.align(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""Exports: a trained model in, a folder that Hugging Face's libraries load out.
+
+    hyperdecoders export --checkpoint=my_run --output=my_model
+    hyperdecoders export --checkpoint=my_run --output=my_t5 --fold --task=rte --format=safetensors
+
+A T5 that nothing adapts becomes one of Hugging Face's own, which needs no code of ours; so does one
+whose gates are the same for all examples, for kernels can hold them. Anything else is a
+`hyperdecoder`; see `weights.exported_folder`. Beside the weights are the files of a tokenizer, the
+way of decoding and a model card. What is written is whole, or nothing is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hyperdecoders_jax import errors, files
+from hyperdecoders_jax.commands import cli, convert
+
+if TYPE_CHECKING:
+    from etils import epath
+
+    from hyperdecoders_jax.modeling.config import TransformerConfig
+    from hyperdecoders_jax.trained.trained_model import TrainedModel
+    from hyperdecoders_jax.weights.adapter_folder import Description
+
+
+def export(
+    checkpoint: str,
+    output: str,
+    *,
+    formats: Sequence[str] = ("flax",),
+    step: str | None = None,
+    backbone: str | None = None,
+    fold: bool | None = None,
+    task: str | None = None,
+    dtype: str = "float32",
+) -> int:
+    """Writes a trained model for Hugging Face and says what it is now; returns the exit code.
+
+    Args:
+      checkpoint: model directory of a run, adapter folder, or exported folder.
+      output: folder that is not there yet, is empty, or holds nothing but what its user has made
+        for Hugging Face: a README.md, which stays, and hidden files, such as those of git.
+      formats: of the weights, "flax", "safetensors" or both.
+      step: of a run: "best", "last" or a number; None: best.
+      backbone: of an adapter folder; None: where its run had it.
+      fold: whether kernels become what gates make of them; None: if a plain T5 comes of it, and no
+        task must be named.
+      task: whose gates are folded, where they depend on the task.
+      dtype: "float32" or "bfloat16".
+
+    Raises:
+      ValueError, FileNotFoundError: the model is not all there, damaged, or has no such form.
+        Nothing was written.
+    """
+    # Files are converted on the host; the accelerator may be another process's.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    from hyperdecoders_jax.decoding.beam_search import T5XScoring
+    from hyperdecoders_jax.hub import model_card, tokenizer_files
+    from hyperdecoders_jax.trained import trained_model
+    from hyperdecoders_jax.weights import conversion, exported_folder, generation_fields
+
+    known = exported_folder.FORMATS
+    unknown = [name for name in formats if name not in known]
+    if unknown:
+        raise errors.UsageError(
+            f"--format must be one or several of {known}, with commas; got {unknown[0]!r}."
+            f"{errors.suggestion(unknown[0], known)} Leave it out for flax."
+        )
+    if task is not None and not fold:
+        raise errors.UsageError(
+            f"--task must go with --fold, and names the task whose gates are folded; got "
+            f"--task={task} alone. Leave it out, or add --fold."
+        )
+    place = conversion.to_place(output if "://" in output else os.path.realpath(output))
+    check_output(place)
+    checkpoint = files.resolve(checkpoint)
+    trained = trained_model.read(checkpoint, step, backbone)
+    # As its run predicts with them, be it with a T5 in bfloat16; then all in one type.
+    weights = dataclasses.replace(trained.weights, arrays=trained.arrays)
+    if fold or (fold is None and _are_gates_alone(weights.config)):
+        weights = conversion.fold_gates(weights, task)
+    weights = conversion.cast(weights, dtype)
+    description = dataclasses.replace(
+        trained.description,
+        model=weights.config,
+        vocabulary=tokenizer_files.with_own_sentinels(trained.description.vocabulary),
+        backbone=None,
+    )
+    card = model_card.Export(
+        name=place.name,
+        description=description,
+        formats=formats,
+        trained=trained.description.model,
+        folded_task=task,
+        num_parameters=sum(math.prod(x.shape) for x in weights.arrays.values()),
+        num_frozen=_num_frozen(trained),
+        **_about_training(checkpoint, trained.description),
+    )
+    is_card_theirs = (place / model_card.FILE).exists()
+    with filled(place) as folder:
+        exported_folder.write_weights(folder, description, weights.arrays, formats)
+        max_len = description.task_feature_lengths["inputs"]
+        tokenizer_files.write(folder, description.vocabulary, max_len)
+        fields = generation_fields.to_fields(
+            description.decoding, description.task_feature_lengths["targets"]
+        )
+        (folder / trained_model.GENERATION_FILE).write_text(json.dumps(fields, indent=2) + "\n")
+        if not is_card_theirs:
+            (folder / model_card.FILE).write_text(model_card.render(card))
+    print(f"Read {checkpoint}, step {description.step}.")
+    print(convert.report(weights, {}, {}))
+    if is_card_theirs:
+        print(f"Left {model_card.FILE} as it was.")
+    scoring = getattr(description.decoding, "scoring", None)
+    if exported_folder.is_plain(description.model) and isinstance(scoring, T5XScoring):
+        print(f"Texts may differ: the run scored beams by {scoring}, which transformers cannot.")
+    print(f"Wrote {_kind(description.model, formats)}: {output}")
+    return 0
+
+
+def _are_gates_alone(config: TransformerConfig) -> bool:
+    """Whether gates that are the same for all examples are all that adapts the T5."""
+    from hyperdecoders_jax.weights import exported_folder
+
+    grids = [grid for grid in (config.encoder_hypergrid, config.decoder_hypergrid) if grid]
+    without = dataclasses.replace(config, encoder_hypergrid=None, decoder_hypergrid=None)
+    are_shared = all(grid.condition_read is None for grid in grids)
+    return bool(grids) and are_shared and exported_folder.is_plain(without)
+
+
+def _kind(config: TransformerConfig, formats: Sequence[str]) -> str:
+    from hyperdecoders_jax.weights import exported_folder
+
+    name, where = "Hyperdecoder", " of hyperdecoders_jax.interop"
+    if exported_folder.is_plain(config):
+        name, where = "plain T5", " of transformers"
+    prefixes = {"flax": "Flax", "safetensors": ""}
+    classes = [f"{prefixes[x]}{name.split()[-1]}ForConditionalGeneration" for x in formats]
+    return f"a {name} for {' and '.join(classes)}{where}"
+
+
+# ---------------------------------------------------------------- what is known of the training
+
+
+def _num_frozen(trained: TrainedModel) -> int | None:
+    if trained.description.backbone is None:
+        return None
+    frozen = [x for path, x in trained.weights.arrays.items() if path not in trained.own]
+    return sum(math.prod(x.shape) for x in frozen)
+
+
+def _about_training(checkpoint: str, description: Description) -> dict[str, Any]:
+    """Fields of a `model_card.Export` that the files of a run tell."""
+    from hyperdecoders_jax.config import configuration
+    from hyperdecoders_jax.training import metric_lines, trainer
+
+    saved = os.path.join(checkpoint, cli.SAVED_CONFIG)
+    if not configuration.is_file(saved):
+        return {"backbone": description.backbone and description.backbone.source}
+    text = configuration.read([saved], (), configuration.search_path())
+    macros = {name: x for name, (x, _) in text.macro_values.items() if isinstance(x, str)}
+    return {
+        "backbone": macros.get("INITIAL_CHECKPOINT_PATH"),
+        "mixture": macros.get("MIXTURE_OR_TASK_NAME"),
+        "metrics": metric_lines.evaluated(
+            os.path.join(checkpoint, trainer.METRICS_FILE), description.step
+        ),
+    }
+
+
+# ---------------------------------------------------------------- what is written
+
+
+def check_output(place: epath.Path) -> None:
+    """Checks that nothing of the user's would be overwritten.
+
+    Raises:
+      UsageError: there is something at the place that an export would not leave as it is.
+    """
+    if _is_of_a_user(place):
+        return
+    convert.check_free(place, "--output")
+
+
+def _is_of_a_user(place: epath.Path) -> bool:
+    """Whether a folder holds nothing but a README.md, or hidden files, or both."""
+    from hyperdecoders_jax.hub import model_card
+
+    names = [file.name for file in place.iterdir()] if place.is_dir() else []
+    return bool(names) and all(name == model_card.FILE or name.startswith(".") for name in names)
+
+
+@contextlib.contextmanager
+def filled(place: epath.Path) -> Iterator[epath.Path]:
+    """A new folder to write to, which becomes `place`, or whose files join a user's there.
+
+    Raises:
+      OSError: it cannot be written; see `convert.whole`.
+    """
+    from hyperdecoders_jax.weights import hugging_face
+
+    if not _is_of_a_user(place):
+        with convert.whole(place) as folder:
+            folder.mkdir()
+            yield folder
+        return
+    with convert.whole(place.parent / f".{place.name}-{os.getpid()}") as folder:
+        folder.mkdir()
+        yield folder
+        try:
+            # Nothing takes a folder without its config.json for a model.
+            for file in sorted(folder.iterdir(), key=lambda x: x.name == hugging_face.CONFIG_FILE):
+                file.rename(place / file.name)
+        except OSError as error:
+            raise OSError(
+                f"The files of an export must be able to join those in {place}; one could not: "
+                f"{errors.message_of(error)}. Mend its rights, or name a new folder (in it, where "
+                "it is a disk of its own) and move the files."
+            ) from error
+    (place.parent / f".{place.name}-{os.getpid()}").rmdir()
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(["export", *sys.argv[1:]]))

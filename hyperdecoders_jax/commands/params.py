@@ -1,0 +1,142 @@
+"""Counts parameters: a configuration in; a table of what is trained and frozen, and bytes, out.
+
+`report` is bound by gin_configs/runs/embedded/params.gin. Everything is computed from shapes: no
+parameter is allocated, no data are read, and neither weights nor a vocabulary need to be there.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.data import text_table
+
+if TYPE_CHECKING:
+    from hyperdecoders_jax.data.mixtures import MixtureOrTask
+    from hyperdecoders_jax.model import Model
+    from hyperdecoders_jax.training.optimizer import OptimizerConfig
+    from hyperdecoders_jax.training.trainable import TrainableConfig
+    from hyperdecoders_jax.types import Params, PyTree
+
+
+def report(
+    *,
+    model: Model,
+    trainable: TrainableConfig,
+    optimizer: OptimizerConfig,
+    task_names: Sequence[str] | None,
+    mixture_tasks: Callable[[], Sequence[str]],
+    register_tasks: Callable[[], None],
+) -> int:
+    """Prints the table and the bytes of a checkpoint; returns the exit code.
+
+    Args:
+      model: whose parameters are counted.
+      trainable: which of them are trained.
+      optimizer: whose state a checkpoint holds.
+      task_names: the ordered list that numbers tasks, or None.
+      mixture_tasks: gives the tasks to count where the model has parameters for each task and
+        neither it nor `task_names` says how many there are.
+      register_tasks: imports what registers tasks; called before `mixture_tasks` alone.
+
+    Raises:
+      ValueError: nothing is trained, or the tasks that are to be counted are not registered.
+    """
+    from hyperdecoders_jax.training import trainable as trainable_lib
+
+    if model.config.reads_tasks and model.config.num_tasks is None and task_names is None:
+        register_tasks()
+        task_names = mixture_tasks()
+    shapes = model.for_tasks(task_names).param_shapes()
+    trained, frozen = trainable_lib.split(shapes, trainable)
+    print(format_counts(trained, frozen))
+    params_bytes, state_bytes = checkpoint_bytes(trained, optimizer)
+    print(
+        f"A checkpoint holds {_megabytes(params_bytes + state_bytes)}: {_megabytes(params_bytes)} "
+        f"of parameters, {_megabytes(state_bytes)} of optimiser state "
+        f"({type(optimizer).__name__.removesuffix('Config')})."
+    )
+    return 0
+
+
+def mixture_tasks(mixture_or_task_name: MixtureOrTask) -> tuple[str, ...]:
+    """The tasks of a mixture; a function of its own, so that gin makes the mixture only for it."""
+    from hyperdecoders_jax.data import mixtures
+
+    return mixtures.resolve_task_names(mixture_or_task_name)
+
+
+def format_counts(trained: Params, frozen: Params) -> str:
+    """Lays out, for each top-level key of the parameters, how many are trained and how many not.
+
+    >>> import numpy as np
+    >>> part = {"wi": np.zeros((2, 1500))}
+    >>> print(format_counts({"decoder_adapters": part}, {"encoder": part, "decoder": part}))
+                      trained  frozen
+    encoder                 0   3,000
+    decoder                 0   3,000
+    decoder_adapters    3,000       0
+    total               3,000   6,000
+    3,000 of 9,000 parameters are trained (33.33%).
+    """
+    from hyperdecoders_jax.model import BACKBONE_KEYS
+    from hyperdecoders_jax.training import trainable as trainable_lib
+
+    keys = trained.keys() | frozen.keys()
+    # As the data pass them: T5, then what adapts its encoder, then what adapts its decoder.
+    new = sorted(keys - {*BACKBONE_KEYS}, key=lambda key: (key.startswith("decoder"), key))
+    order = [key for key in BACKBONE_KEYS if key in keys] + new
+    counts = [
+        (key, *(trainable_lib.num_parameters(side.get(key, {})) for side in (trained, frozen)))
+        for key in order
+    ]
+    num_trained, num_frozen = (sum(row[place] for row in counts) for place in (1, 2))
+    rows = [("", "trained", "frozen")]
+    rows += [
+        (key, f"{one:,}", f"{other:,}")
+        for key, one, other in (*counts, ("total", num_trained, num_frozen))
+    ]
+    total = num_trained + num_frozen
+    return (
+        f"{text_table.align(rows)}\n"
+        f"{num_trained:,} of {total:,} parameters are trained ({num_trained / total:.2%})."
+    )
+
+
+def checkpoint_bytes(trained: Params, optimizer: OptimizerConfig) -> tuple[int, int]:
+    """Bytes of a checkpoint's parameters and of its optimiser state.
+
+    The files are a little smaller, since Orbax compresses them.
+
+    Args:
+      trained: arrays or shapes.
+      optimizer: of the run.
+    """
+    import jax
+
+    from hyperdecoders_jax.training import optimizer as optimizer_lib
+
+    tx = optimizer_lib.make_optimizer(optimizer, lambda step: 0.0)
+    return num_bytes(trained), num_bytes(jax.eval_shape(tx.init, dict(trained)))
+
+
+def num_bytes(tree: PyTree) -> int:
+    """Bytes of a tree of arrays or shapes."""
+    import jax
+
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _megabytes(count: int) -> str:
+    """Millions of bytes in words.
+
+    >>> _megabytes(269_428_800)
+    '269.4 MB'
+    """
+    return f"{count / 1e6:,.1f} MB"
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(["params", *sys.argv[1:]]))

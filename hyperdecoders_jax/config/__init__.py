@@ -1,0 +1,1 @@
+"""A run's configuration: gin files and flags in, checked values out."""

@@ -1,0 +1,57 @@
+"""Kinds of errors that a user can mend, and the ends of their messages."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import os
+import re
+import traceback
+from collections.abc import Iterable
+
+
+class UsageError(ValueError):
+    """A command line that contradicts itself; the message says what to do."""
+
+
+class ConfigurationError(ValueError):
+    """A gin file or flag that is wrong; the message says what to do."""
+
+
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """The end of a message: which of `names` was probably meant, or nothing.
+
+    >>> suggestion("TRAIN_STPES", ["BATCH_SIZE", "TRAIN_STEPS"])
+    " Did you mean 'TRAIN_STEPS'?"
+    >>> suggestion("train_steps", ["BATCH_SIZE", "TRAIN_STEPS"])
+    " Did you mean 'TRAIN_STEPS'?"
+    >>> suggestion("x", ["BATCH_SIZE"])
+    ''
+    """
+    names = list(dict.fromkeys(names))
+    near = difflib.get_close_matches(name, names, n=1)
+    if not near:
+        by_lower = {candidate.lower(): candidate for candidate in names}
+        near = [by_lower[key] for key in difflib.get_close_matches(name.lower(), by_lower, n=1)]
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def is_own(error: Exception) -> bool:
+    """Whether a `raise` of this package raised the error, rather than Python or a library."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    folder = os.path.dirname(os.path.abspath(__file__))
+    return frame.filename.startswith(folder) and (frame.line or "").startswith("raise ")
+
+
+def message_of(error: Exception) -> str:
+    """The error's message without the lines that gin adds about its own calls.
+
+    >>> message_of(KeyError("task 'a' must exist"))
+    "task 'a' must exist"
+    """
+    text = re.split(r"\n\s*In call to configurable ", str(error))[0].strip()
+    if isinstance(error, KeyError):  # Its text is a Python literal.
+        with contextlib.suppress(ValueError, SyntaxError):
+            text = str(ast.literal_eval(text))
+    return text

@@ -1,0 +1,1 @@
+"""An exported model's classes for Hugging Face's transformers, and the files beside it."""

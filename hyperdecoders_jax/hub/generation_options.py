@@ -1,0 +1,107 @@
+"""A `GenerationConfig` of transformers in, one of this package's ways of decoding out.
+
+Read are the lengths, `max_new_tokens`, `max_length` (with the start token) and `min_length`; for a
+beam search `num_beams`, `num_return_sequences`, `length_penalty` and `early_stopping`; for sampling
+`do_sample`, `temperature`, `top_k`, `top_p` and `num_return_sequences`. Whatever else would change
+the texts is an error, for it would be ignored.
+
+Source: transformers 4.57, GenerationConfig and GenerationMixin, the PyTorch one.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import transformers
+
+from hyperdecoders_jax import types
+from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFaceScoring, Scoring
+from hyperdecoders_jax.decoding.decode import DecodingConfig
+from hyperdecoders_jax.weights import adapter_folder, generation_fields
+
+_READ = (
+    *generation_fields.LENGTHS,
+    *generation_fields.OF_BEAMS,
+    *generation_fields.OF_SAMPLING,
+)
+_OF_SCORING = ("length_penalty", "early_stopping")
+# They change no token.
+_ABOUT_ITSELF = ("transformers_version", "_from_model_config")
+_WITHOUT_EFFECT = ("use_cache", "return_dict_in_generate", *_ABOUT_ITSELF)
+# They may say what is so anyway.
+_FIXED = {
+    "pad_token_id": types.PAD_ID,
+    "eos_token_id": types.EOS_ID,
+    "decoder_start_token_id": types.DECODER_START_ID,
+}
+
+
+def read(
+    defaults: transformers.GenerationConfig,
+    given: Mapping[str, Any],
+    of_run: Mapping[str, Any] | None = None,
+) -> tuple[DecodingConfig, int]:
+    """The way of decoding, and the most tokens behind the start token.
+
+    >>> options = transformers.GenerationConfig(num_beams=4, max_length=9)
+    >>> read(options, {"num_beams": 1, "min_length": 2})
+    (GreedyConfig(min_len=2), 8)
+
+    Args:
+      defaults: options, such as those of `generation_config.json`.
+      given: options that change them.
+      of_run: how the run's predictions were made, as `config.json` has it. Its rules of a beam
+        search hold; where Hugging Face's, with the `length_penalty` and `early_stopping` of the
+        options, and where T5X's, if the options have transformers' own.
+
+    Raises:
+      ValueError: an option is unknown, or one that this package does not have.
+    """
+    options = copy.deepcopy(defaults)
+    unknown = options.update(**given)
+    _check(options, unknown)
+    decoding = generation_fields.from_fields(options.to_dict(), _scoring(options, of_run))
+    return decoding, _max_len(options, given)
+
+
+def _check(options: transformers.GenerationConfig, unknown: Mapping[str, Any]) -> None:
+    plain = transformers.GenerationConfig().to_dict()
+    refused = {name: value for name, value in unknown.items() if value is not None}
+    for name, value in options.to_dict().items():
+        if name in _FIXED:
+            is_good = value in (None, _FIXED[name])
+        else:
+            is_good = name in (*_READ, *_WITHOUT_EFFECT) or value == plain.get(name)
+        if not is_good:
+            refused[name] = value
+    if options.early_stopping not in (True, False):
+        refused["early_stopping"] = options.early_stopping
+    if options.do_sample and options.num_beams > 1:
+        refused |= {"do_sample": True, "num_beams": options.num_beams}
+    if refused:
+        listed = ", ".join(f"{name}={value!r}" for name, value in refused.items())
+        raise ValueError(
+            f"generate must be given options that this model has, {', '.join(_READ)}, of which "
+            f"do_sample and beams exclude each other, and early_stopping is True or False; got "
+            f"{listed}. Leave these out, in the call and in generation_config.json."
+        )
+
+
+def _scoring(options: transformers.GenerationConfig, of_run: Mapping[str, Any] | None) -> Scoring:
+    of_run = of_run and adapter_folder.decoding_from_dict(of_run)
+    scoring = of_run.scoring if isinstance(of_run, BeamSearchConfig) else HuggingFaceScoring()
+    wanted = {name: getattr(options, name) for name in _OF_SCORING}
+    if isinstance(scoring, HuggingFaceScoring):
+        return dataclasses.replace(scoring, **wanted)
+    plain = transformers.GenerationConfig()
+    is_plain = all(value == getattr(plain, name) for name, value in wanted.items())
+    return scoring if is_plain else HuggingFaceScoring(**wanted)
+
+
+def _max_len(options: transformers.GenerationConfig, given: Mapping[str, Any]) -> int:
+    if given.get("max_length") is not None and given.get("max_new_tokens") is None:
+        return options.max_length - 1
+    return generation_fields.max_len(options.to_dict())

@@ -1,0 +1,262 @@
+"""What is known of an exported model in; the README.md that Hugging Face shows of it out.
+
+Its head is YAML that the hub reads, the rest is for people. What nobody told it, such as the
+language of the data and the licence, it does not make up.
+
+Source: huggingface.co/docs/hub/model-cards.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection, Mapping
+
+from hyperdecoders_jax.modeling.config import (
+    AdapterConfig,
+    HyperFormerConfig,
+    HyperGridConfig,
+    TransformerConfig,
+)
+from hyperdecoders_jax.weights import exported_folder, hugging_face
+from hyperdecoders_jax.weights.adapter_folder import Description
+
+FILE = "README.md"
+
+_SOURCES = {
+    "manual": "adapters that all examples share",
+    "manual_specific": "adapters of each task",
+    "task": "adapters that a hypernetwork writes from a learned embedding of the task",
+    "generated": "adapters that a hypernetwork writes for each example, from its encoded text",
+}
+_CONDITIONS = {
+    None: "are the same for all examples",
+    "first_state": "depend on each example, by its first state",
+    "prefix_mean": "depend on each example, by the mean of its first states",
+    "pooled": "depend on each example, by the mean of its encoded text",
+    "task_embedding": "depend on the task, by a learned embedding",
+}
+_CITATIONS = {
+    "T5": """\
+@article{raffel2020t5,
+  title = {Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer},
+  author = {Colin Raffel and Noam Shazeer and Adam Roberts and Katherine Lee and Sharan Narang and
+            Michael Matena and Yanqi Zhou and Wei Li and Peter J. Liu},
+  journal = {Journal of Machine Learning Research},
+  volume = {21}, number = {140}, pages = {1--67}, year = {2020}
+}""",
+    "Hyperdecoders": """\
+@inproceedings{ivison2022hyperdecoders,
+  title = {Hyperdecoders: Instance-specific decoders for multi-task {NLP}},
+  author = {Hamish Ivison and Matthew E. Peters},
+  booktitle = {Findings of the Association for Computational Linguistics: EMNLP 2022},
+  year = {2022}, note = {arXiv:2203.08304}
+}""",
+    "HyperFormer": """\
+@inproceedings{mahabadi2021hyperformer,
+  title = {Parameter-efficient Multi-task Fine-tuning for Transformers via Shared Hypernetworks},
+  author = {Rabeeh Karimi Mahabadi and Sebastian Ruder and Mostafa Dehghani and James Henderson},
+  booktitle = {Proceedings of ACL-IJCNLP 2021}, year = {2021}, note = {arXiv:2106.04489}
+}""",
+    "HyperGrid": """\
+@inproceedings{tay2021hypergrid,
+  title = {HyperGrid Transformers: Towards A Single Model for Multiple Tasks},
+  author = {Yi Tay and Zhe Zhao and Dara Bahri and Donald Metzler and Da-Cheng Juan},
+  booktitle = {International Conference on Learning Representations},
+  year = {2021}, note = {arXiv:2007.05891}
+}""",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """What is known of an exported model.
+
+    Attributes:
+      name: of its folder.
+      description: of the model in the folder.
+      formats: of its weights.
+      trained: the model that was trained, before gates were folded.
+      folded_task: whose gates were folded, where they depended on the task.
+      num_parameters: of the folder.
+      num_frozen: of these, those of the T5 that was adapted; None: not known.
+      backbone: path or hub id of the T5 that training began with; None: not known.
+      mixture: what was trained on; None: not known.
+      metrics: task → metric → value, of the exported step.
+    """
+
+    name: str
+    description: Description
+    formats: Collection[str]
+    trained: TransformerConfig
+    num_parameters: int
+    folded_task: str | None = None
+    num_frozen: int | None = None
+    backbone: str | None = None
+    mixture: str | None = None
+    metrics: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+
+
+def render(export: Export) -> str:
+    """The text of README.md."""
+    citations = "\n\n".join(_CITATIONS[name] for name in _papers(export.trained))
+    sections = {
+        "Method": _method(export),
+        "Use": _use(export),
+        "Data": _data(export),
+        "Results": _results(export),
+        "Parameters": _parameters(export),
+        "Licence": "None was chosen yet: choose one, and name it in the head of this file. The "
+        "licences of the T5 that training began with, and of the data, bind whoever chooses.",
+        "Citation": f"```bibtex\n{citations}\n```",
+    }
+    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items() if text)
+    return f"{_head(export)}\n# {export.name}\n\n{body}\n"
+
+
+def _head(export: Export) -> str:
+    fields = {
+        "library_name": "transformers" if _is_plain(export) else "hyperdecoders_jax",
+        "pipeline_tag": "text2text-generation",
+        "license": "unknown",
+        "tags": ["t5", *(name.lower() for name in _papers(export.trained) if name != "T5")],
+    }
+    if _is_hub_id(export.backbone):
+        fields["base_model"] = export.backbone
+    if export.metrics:
+        fields["metrics"] = sorted({name for row in export.metrics.values() for name in row})
+    lines = [f"{name}: {json.dumps(value)}" for name, value in fields.items()]  # JSON is YAML.
+    return "\n".join(["---", *lines, "---", ""])
+
+
+def _is_plain(export: Export) -> bool:
+    return exported_folder.is_plain(export.description.model)
+
+
+def _is_hub_id(backbone: str | None) -> bool:
+    return backbone is not None and hugging_face.HUB_ID.fullmatch(backbone) is not None
+
+
+def _papers(config: TransformerConfig) -> list[str]:
+    adapters = [x for x in _adapters(config).values() if x.source != "none"]
+    grids = [grid for grid in _grids(config).values() if grid is not None]
+    is_hyperformer = any(
+        isinstance(x.hypernetwork, HyperFormerConfig) and x.source in ("task", "generated")
+        for x in adapters
+    )
+    known = {"Hyperdecoders": adapters, "HyperFormer": is_hyperformer, "HyperGrid": grids}
+    return [*(name for name, is_used in known.items() if is_used), "T5"]
+
+
+def _adapters(config: TransformerConfig) -> dict[str, AdapterConfig]:
+    return {side: getattr(config, f"{side}_adapter") for side in ("encoder", "decoder")}
+
+
+def _grids(config: TransformerConfig) -> dict[str, HyperGridConfig | None]:
+    return {side: getattr(config, f"{side}_hypergrid") for side in ("encoder", "decoder")}
+
+
+def _method(export: Export) -> str:
+    config = export.trained
+    sentences = [
+        f"A T5 of {config.num_encoder_layers} encoder layers and {config.num_decoder_layers} "
+        f"decoder layers, {config.emb_dim} features wide, for texts."
+    ]
+    if export.backbone is not None:
+        # A path tells where it was on one machine; a name is enough.
+        name = export.backbone if _is_hub_id(export.backbone) else _last(export.backbone)
+        sentences.append(f"Training began with `{name}`.")
+    for side, adapter in _adapters(config).items():
+        if adapter.source != "none":
+            sentences.append(f"The {side} has {_SOURCES[adapter.source]}.")
+    for side, grid in _grids(config).items():
+        if grid is not None:
+            folded = (
+                ""
+                if getattr(export.description.model, f"{side}_hypergrid")
+                else (
+                    " Here they are part of the kernels"
+                    + (
+                        f", as they are for the task `{export.folded_task}`."
+                        if export.folded_task
+                        else "."
+                    )
+                )
+            )
+            sentences.append(
+                f"The {side}'s feed-forward kernels are scaled by a grid of {grid.rows} × "
+                f"{grid.cols} gates (variant {grid.variant}), which "
+                f"{_CONDITIONS[grid.condition_read]}.{folded}"
+            )
+    return " ".join(sentences)
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _use(export: Export) -> str:
+    name = json.dumps(export.name, ensure_ascii=False)
+    if _is_plain(export) and "safetensors" in export.formats:
+        return f"""\
+This is a plain T5, which transformers alone loads:
+
+```python
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+tokenizer, model = (x.from_pretrained({name}) for x in (AutoTokenizer, AutoModelForSeq2SeqLM))
+tokens = model.generate(**tokenizer(["a text"], return_tensors="pt"))
+print(tokenizer.batch_decode(tokens, skip_special_tokens=True))
+```"""
+    config = export.description.model
+    task = f", task={export.description.task_names[0]!r}" if config.reads_tasks else ""
+    found = ["`FlaxHyperdecoderForConditionalGeneration`"]
+    if "safetensors" in export.formats:
+        found.append("`HyperdecoderForConditionalGeneration` (PyTorch)")
+    verb = "loads" if len(found) == 1 else "load"
+    classes = f"{' and '.join(found)} of `hyperdecoders_jax.interop` {verb} it, too."
+    if _is_plain(export):
+        classes = (
+            "This is a plain T5, which `FlaxT5ForConditionalGeneration` of transformers loads, too "
+            "(on jax 0.10 after `hyperdecoders_jax.hub.flax_t5.repair()`)."
+        )
+    return f"""\
+```python
+import hyperdecoders_jax
+
+model = hyperdecoders_jax.load({name})
+print(model.predict(["a text"]{task}))
+```
+
+{classes}"""
+
+
+def _data(export: Export) -> str:
+    tasks = ", ".join(f"`{name}`" for name in export.description.task_names)
+    lengths = export.description.task_feature_lengths
+    mixture = "" if export.mixture is None else f"Trained on `{export.mixture}`. "
+    return (
+        f"{mixture}{f'Tasks, in their order: {tasks}. ' if tasks else ''}Inputs are cut after "
+        f"{lengths['inputs']} tokens, targets after {lengths['targets']}."
+    )
+
+
+def _results(export: Export) -> str:
+    if not export.metrics:
+        return ""
+    rows = [
+        f"| {task} | {name} | {value:.2f} |"
+        for task, row in export.metrics.items()
+        for name, value in row.items()
+    ]
+    head = f"As the run measured them at step {export.description.step:,}, which is exported here:"
+    return "\n".join([head, "", "| task | metric | value |", "|---|---|---|", *rows])
+
+
+def _parameters(export: Export) -> str:
+    total = f"{export.num_parameters:,} in all"
+    if export.num_frozen is None:
+        return f"{total}."
+    return (
+        f"{total}; {export.num_frozen:,} of them are those of the T5 that was adapted, unchanged."
+    )

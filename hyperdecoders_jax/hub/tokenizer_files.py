@@ -1,0 +1,197 @@
+"""A vocabulary in; the files from which transformers makes a tokenizer with the same ids out.
+
+    spiece.model             the SentencePiece model, its sentinels among its pieces as in mT5's
+    tokenizer.json           the same for the library tokenizers
+    tokenizer_config.json    which class reads them, and how
+    special_tokens_map.json  names of EOS, padding and unknown
+
+`AutoTokenizer` reads `tokenizer.json`, in transformers 4.57 and 5; `T5Tokenizer` of 4.57 reads
+`spiece.model`. Both end a text with EOS, which a vocabulary of training leaves to who calls it.
+
+The ids of `spiece.model` are those of training for every text: the class hands the text over as it
+is. So are those of `tokenizer.json`, except that the library
+- takes `</s>`, `<pad>` and `<unk>` in a text for those tokens, where training reads letters;
+- puts the marks of a letter into Unicode's order, where training leaves them in the text's;
+- may lose a mark or a joiner that stands directly behind a space other than the common one;
+- may differ in texts with a NUL or a ▁ of their own, and where two ways to cut a text are equally
+  likely.
+Decoding leaves unknown tokens out, where training writes ⁇, and may lose the space before a
+sentinel. `T5Tokenizer` of transformers 5 makes another tokenizer of the files: use `AutoTokenizer`.
+
+A vocabulary of bytes has the last two files alone, for `ByT5Tokenizer`, and the ids of training for
+every text.
+
+Source: sentencepiece, sentencepiece_model.proto and unigram_model.cc; tokenizers, tokenizer.json;
+transformers, T5Tokenizer and T5Converter, which differs from SentencePiece in more texts than this.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from etils import epath
+from sentencepiece import sentencepiece_model_pb2
+
+from hyperdecoders_jax.data import tokenizer
+from hyperdecoders_jax.weights.adapter_folder import VOCABULARY_FILE, Vocabulary
+
+TOKENIZER_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+SPECIAL_TOKENS_FILE = "special_tokens_map.json"
+
+_Piece = sentencepiece_model_pb2.ModelProto.SentencePiece
+# How SentencePiece writes a space.
+_SPACE = "▁"
+_BYT5_SPECIAL_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
+def with_own_sentinels(vocabulary: Vocabulary) -> Vocabulary:
+    """The vocabulary as `spiece.model` of a folder holds it: the same ids, no sentinels behind it.
+
+    So whoever reads the file alone, as `T5Tokenizer`, SeqIO and T5X do, has the ids of training.
+    """
+    if vocabulary.model == tokenizer.BYTES_MODEL:
+        return vocabulary
+    return Vocabulary(tokenizer.with_sentinels(vocabulary.model, vocabulary.num_sentinels), 0)
+
+
+def write(folder: epath.PathLike, vocabulary: Vocabulary, max_len: int) -> None:
+    """Writes the files of a tokenizer.
+
+    Args:
+      folder: that exists.
+      vocabulary: of training.
+      max_len: most tokens of an input, EOS included: what `truncation=True` leaves.
+    """
+    folder = epath.Path(folder)
+    config = {"model_max_length": max_len, "clean_up_tokenization_spaces": False}
+    # Of a text with special tokens in it, training reads the letters.
+    config["split_special_tokens"] = True
+    if vocabulary.model == tokenizer.BYTES_MODEL:
+        special = _BYT5_SPECIAL_TOKENS
+        config |= {"tokenizer_class": "ByT5Tokenizer", "extra_ids": vocabulary.num_sentinels}
+    else:
+        vocabulary = with_own_sentinels(vocabulary)
+        (folder / VOCABULARY_FILE).write_bytes(vocabulary.model)
+        content, num_sentinels = tokenizer.split_sentinels(vocabulary.model)
+        model = sentencepiece_model_pb2.ModelProto.FromString(content)
+        added = _added_tokens(model, num_sentinels)
+        special = _special_tokens(model)
+        config |= {
+            "tokenizer_class": "T5Tokenizer",
+            # Hands the text over to SentencePiece as it is.
+            "legacy": True,
+            "extra_ids": 0,
+            "added_tokens_decoder": {str(i): token for i, token in added.items()},
+        }
+        if _is_known(model):
+            # T5Tokenizer of transformers 5 would make another tokenizer of the file.
+            config["tokenizer_class"] = "PreTrainedTokenizerFast"
+            config["model_input_names"] = ["input_ids", "attention_mask"]
+            _write_json(folder / TOKENIZER_FILE, _to_tokenizer(model, added), indent=None)
+    _write_json(folder / CONFIG_FILE, config | special)
+    _write_json(folder / SPECIAL_TOKENS_FILE, special)
+
+
+def _write_json(file: epath.Path, fields: dict[str, Any], indent: int | None = 2) -> None:
+    file.write_text(json.dumps(fields, indent=indent, ensure_ascii=False) + "\n")
+
+
+def _special_tokens(model: sentencepiece_model_pb2.ModelProto) -> dict[str, str]:
+    ids = model.trainer_spec
+    names = {"pad_token": ids.pad_id, "eos_token": ids.eos_id, "unk_token": ids.unk_id}
+    return {name: model.pieces[i].piece for name, i in names.items()}
+
+
+def _added_tokens(
+    model: sentencepiece_model_pb2.ModelProto, num_sentinels: int
+) -> dict[int, dict[str, Any]]:
+    """Special tokens and the sentinels that follow the pieces, by their ids."""
+
+    def token(content: str, is_special: bool) -> dict[str, Any]:
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
+        # Sentinels are looked for in the normalised text, by their normalised name, which begins
+        # with a space: so they are found where SentencePiece finds them.
+        return {"content": content, **flags, "normalized": not is_special, "special": is_special}
+
+    num_pieces = len(model.pieces)
+    special = {
+        i: token(piece.piece, True)
+        for i, piece in enumerate(model.pieces)
+        if piece.type in (_Piece.CONTROL, _Piece.UNKNOWN)
+    }
+    return special | {
+        num_pieces + i: token(f"<extra_id_{num_sentinels - 1 - i}>", False)
+        for i in range(num_sentinels)
+    }
+
+
+def _is_known(model: sentencepiece_model_pb2.ModelProto) -> bool:
+    """Whether `_to_tokenizer` computes what the model does; it does for all published T5s."""
+    spec = model.trainer_spec
+    return (
+        spec.model_type == spec.UNIGRAM
+        and not spec.byte_fallback
+        and not spec.treat_whitespace_as_suffix
+        and model.normalizer_spec.escape_whitespaces
+    )
+
+
+def _to_tokenizer(
+    model: sentencepiece_model_pb2.ModelProto, added: dict[int, dict[str, Any]]
+) -> dict[str, Any]:
+    """The fields of `tokenizer.json`."""
+    eos = model.pieces[model.trainer_spec.eos_id].piece
+    text_eos = [
+        [{"Sequence": {"id": part, "type_id": 0}}, {"SpecialToken": {"id": eos, "type_id": 0}}]
+        for part in "AB"
+    ]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": i, **token} for i, token in added.items()],
+        "normalizer": {"type": "Sequence", "normalizers": _normalizers(model.normalizer_spec)},
+        "pre_tokenizer": None,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": text_eos[0],
+            "pair": text_eos[0] + text_eos[1],
+            "special_tokens": {
+                eos: {"id": eos, "ids": [model.trainer_spec.eos_id], "tokens": [eos]}
+            },
+        },
+        "decoder": {
+            "type": "Metaspace",
+            "replacement": _SPACE,
+            "prepend_scheme": "always" if model.normalizer_spec.add_dummy_prefix else "never",
+            "split": True,
+        },
+        "model": {
+            "type": "Unigram",
+            "unk_id": model.trainer_spec.unk_id,
+            "vocab": [[piece.piece, piece.score] for piece in model.pieces],
+            "byte_fallback": False,
+        },
+    }
+
+
+def _normalizers(spec: sentencepiece_model_pb2.NormalizerSpec) -> list[dict[str, Any]]:
+    found = []
+    if spec.precompiled_charsmap:
+        if "nfkc" in spec.name:
+            # Else `Precompiled` drops the second mark of a letter with two.
+            found.append({"type": "NFC"})
+        charsmap = base64.b64encode(spec.precompiled_charsmap).decode()
+        found.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
+
+    def replace(pattern: str, content: str) -> dict[str, Any]:
+        return {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
+
+    if spec.remove_extra_whitespaces:
+        found.append(replace(rf"\A +|[ {_SPACE}]+\z| +(?= )", ""))
+    if spec.add_dummy_prefix:
+        found.append(replace(r"\A(?=[\s\S])", _SPACE))
+    return [*found, replace(" ", _SPACE)]

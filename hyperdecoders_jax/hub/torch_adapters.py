@@ -1,0 +1,315 @@
+"""Adapters in PyTorch: who makes those of a stack, and what they compute.
+
+What `modeling.adapter_sources` and `modeling.adapters` do, with parameters of the same names,
+shapes and layouts: a name in the state dict is a path of ours with dots for slashes. A source is
+called with what may be known of each example, and gives the arrays of all layers by target and
+name: `[layers, batch, ...]`, or `[layers, ...]` where all examples share them.
+
+Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; Mahabadi et al. 2021 (arXiv:2106.04489),
+section 2; Hu et al. 2021 (arXiv:2106.09685), section 4.1.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hyperdecoders_jax.hub import torch_hypernetworks
+from hyperdecoders_jax.hub.torch_hypernetworks import Adapters, Arrays
+from hyperdecoders_jax.modeling import adapters, initializers, targets, task_rows
+from hyperdecoders_jax.modeling.config import (
+    CROSS_ATTENTION,
+    SELF_ATTENTION,
+    AdapterConfig,
+    HyperGridConfig,
+    TransformerConfig,
+)
+from hyperdecoders_jax.modeling.targets import ArraySpec, Target
+
+# ---------------------------------------------------------------- what adapters compute
+
+
+def of_layer(stack_adapters: Adapters, layer: int) -> Adapters:
+    """The adapters of one layer."""
+    return {
+        target: {name: array[layer] for name, array in arrays.items()}
+        for target, arrays in stack_adapters.items()
+    }
+
+
+def add_parallel(
+    y: Float[Tensor, "rows length emb"],
+    adapter: Arrays | None,
+    x: Float[Tensor, "rows length emb"],
+) -> Float[Tensor, "rows length emb"]:
+    """`y`, of a feed-forward block, plus what the adapter beside it makes of `x`."""
+    return _add(y, _bottleneck(functional.relu), adapter, x)
+
+
+def add_serial(
+    y: Float[Tensor, "rows length emb"], adapter: Arrays | None
+) -> Float[Tensor, "rows length emb"]:
+    """`y`, of a sub-layer, plus what the adapter behind it makes of it: a normed bottleneck."""
+    bottleneck = _bottleneck(functools.partial(functional.gelu, approximate="tanh"))
+
+    def normed(x, norm_scale, norm_bias, **arrays):
+        z = bottleneck(x, **arrays)
+        z = functional.layer_norm(z, z.shape[-1:], eps=adapters.NORM_EPSILON)
+        return z * norm_scale + norm_bias
+
+    return _add(y, normed, adapter, y)
+
+
+def add_low_rank(
+    y: Float[Tensor, "rows length fan_out"],
+    adapter: Arrays | None,
+    x: Float[Tensor, "rows length fan_in"],
+) -> Float[Tensor, "rows length fan_out"]:
+    """`y`, a projection of `x`, plus the adapter's change of it.
+
+    >>> adapter = {"down_kernel": torch.ones(1, 2, 1), "up_kernel": 3 * torch.ones(1, 1, 2)}
+    >>> add_low_rank(torch.zeros(2, 1, 2), adapter, torch.tensor([[[1.0, 2.0]], [[0.0, 1.0]]]))
+    tensor([[[9., 9.]],
+            [[3., 3.]]])
+
+    The two rows are hypotheses of one example.
+    """
+    return _add(y, lambda x, down_kernel, up_kernel: x @ down_kernel @ up_kernel, adapter, x)
+
+
+def _bottleneck(activation: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    def apply(x, down_kernel, down_bias, up_kernel, up_bias):
+        return activation(x @ down_kernel + down_bias) @ up_kernel + up_bias
+
+    return apply
+
+
+def _add(y: Tensor, function: Callable[..., Tensor], adapter: Arrays | None, x: Tensor) -> Tensor:
+    """`y` itself where there is no adapter."""
+    if adapter is None:
+        return y
+    arrays = {name: array.to(x.dtype) for name, array in adapter.items()}
+    if arrays["down_kernel"].ndim == 2:  # shared by all examples
+        return y + function(x, **arrays)
+    arrays = {
+        name: array if name.endswith("kernel") else array.unsqueeze(1)
+        for name, array in arrays.items()
+    }
+    return y + fold_beams(lambda x: function(x, **arrays), x, len(arrays["down_kernel"]))
+
+
+def fold_beams(
+    function: Callable[[Tensor], Tensor], x: Float[Tensor, "rows length fan_in"], batch: int
+) -> Float[Tensor, "rows length fan_out"]:
+    """`function` of a batch, whose examples have `rows / batch` hypotheses each, side by side.
+
+    transformers repeats inputs so for beams and samples. They share what is their example's: it is
+    never repeated.
+    """
+    y = function(x.reshape(batch, -1, x.shape[-1]))
+    return y.reshape(*x.shape[:-1], -1)
+
+
+# ---------------------------------------------------------------- sources
+
+
+class LearnedArrays(torch_hypernetworks.Learned):
+    """The arrays of one target as parameters: of each layer, or of each layer and task."""
+
+    def __init__(self, target: Target, num_layers: int, num_tasks: int | None = None):
+        super().__init__()
+        lead = (num_layers,) if num_tasks is None else (num_layers, num_tasks)
+        for name, spec in target.specs.items():
+            self.learn(name, *lead, *spec.shape, std=_learned_std(target.kind, spec, num_tasks))
+
+    def forward(self) -> Arrays:
+        return dict(self.named_parameters())
+
+
+def _learned_std(kind: str, spec: ArraySpec, num_tasks: int | None) -> float:
+    """The deviation of what `ArraySpec.learned` draws."""
+    if len(spec.shape) == 1 or spec.head_gain == 0:
+        return 0.0
+    if kind == "serial":
+        return torch_hypernetworks.HYPERFORMER_STD
+    if kind != "parallel":
+        return torch_hypernetworks.linear_std(spec.fan_in)
+    fan_in, fan_out = spec.shape
+    fans = fan_in + fan_out if num_tasks is None else fan_out * (fan_in + num_tasks)
+    return initializers.ADAPTER_GAIN * math.sqrt(2 / fans)
+
+
+class Source(torch_hypernetworks.Learned):
+    """Makes the adapters of one stack; the base of all sources."""
+
+    reads_pooled = False
+
+    def __init__(self, config: TransformerConfig, side: str):
+        super().__init__()
+        self.config = config
+        self.adapter_config: AdapterConfig = getattr(config, f"{side}_adapter")
+        self.num_layers: int = getattr(config, f"num_{side}_layers")
+        self.targets = targets.of_side(config, side)
+
+    def forward(
+        self, pooled: Float[Tensor, "batch emb"] | None, task_ids: Int[Tensor, "batch"] | None
+    ) -> Adapters:
+        """The adapters of all layers."""
+        made = self.make(pooled, task_ids)
+        lora = self.adapter_config.lora
+        return {
+            name: _scale(arrays, lora.alpha / lora.rank) if _is_lora(name) else arrays
+            for name, arrays in made.items()
+        }
+
+    def make(self, pooled: Tensor | None, task_ids: Tensor | None) -> Adapters:
+        """The arrays of all layers, as they are learned or written."""
+        raise NotImplementedError
+
+    def add_learned(self, num_tasks: int | None = None) -> None:
+        """Adds learned arrays for every target."""
+        for name, target in self.targets.items():
+            self.add_module(name, LearnedArrays(target, self.num_layers, num_tasks))
+
+    def learned(self) -> Adapters:
+        """What `add_learned` added."""
+        return {name: self.get_submodule(name)() for name in self.targets}
+
+    def add_hypernetwork(self, cond_dim: int) -> None:
+        """Adds the network of the configuration."""
+        config = self.adapter_config.hypernetwork
+        network = torch_hypernetworks.NETWORKS[type(config)]
+        self.hypernetwork = network(config, self.targets, self.num_layers, cond_dim)
+
+
+class Manual(Source):
+    """One learned set of adapters a layer, shared by all examples."""
+
+    def __init__(self, config: TransformerConfig, side: str):
+        super().__init__(config, side)
+        self.add_learned()
+
+    def make(self, pooled, task_ids):
+        return self.learned()
+
+
+class ManualSpecific(Source):
+    """One learned set of adapters a layer for every task."""
+
+    def __init__(self, config: TransformerConfig, side: str):
+        super().__init__(config, side)
+        self.add_learned(task_rows.num_tasks(config))
+
+    def make(self, pooled, task_ids):
+        def take(of_tasks):
+            return take_tasks(of_tasks.transpose(0, 1), task_ids, self.config, self.adapter_config)
+
+        return _map(lambda of_tasks: take(of_tasks).transpose(0, 1), self.learned())
+
+
+class Task(Source):
+    """A hypernetwork writes the adapters of each task from the task's learned embedding."""
+
+    def __init__(self, config: TransformerConfig, side: str):
+        super().__init__(config, side)
+        cond_dim = self.adapter_config.task_embedding_dim or config.emb_dim
+        self.learn("task_embedding", task_rows.num_tasks(config), cond_dim, std=1.0)
+        self.add_hypernetwork(cond_dim)
+
+    def make(self, pooled, task_ids):
+        # Once for each task of the batch, not for each example.
+        unique, rows = torch.unique(task_ids, return_inverse=True)
+        condition = take_tasks(self.task_embedding, unique, self.config, self.adapter_config)
+        return _map(lambda written: written[:, rows], self.hypernetwork(condition))
+
+
+class Generated(Source):
+    """A hypernetwork writes the adapters of each example from its pooled encoder output."""
+
+    reads_pooled = True
+
+    def __init__(self, config: TransformerConfig, side: str):
+        super().__init__(config, side)
+        emb_dim = config.emb_dim
+        self.pooled_mlp = None
+        if self.adapter_config.hypernetwork.pooled_mlp:
+            layers = {
+                name: torch_hypernetworks.linear(emb_dim, emb_dim)
+                for name in ("dense_0", "dense_1")
+            }
+            self.pooled_mlp = nn.ModuleDict(layers)
+        self.add_hypernetwork(emb_dim)
+
+    def make(self, pooled, task_ids):
+        if self.pooled_mlp is not None:
+            hidden = functional.relu(self.pooled_mlp["dense_0"](pooled))
+            pooled = self.pooled_mlp["dense_1"](hidden)
+        return self.hypernetwork(pooled)
+
+
+_SOURCES: dict[str, type[Source] | None] = {
+    "none": None,
+    "manual": Manual,
+    "manual_specific": ManualSpecific,
+    "task": Task,
+    "generated": Generated,
+}
+
+
+def make(config: TransformerConfig, side: str) -> Source | None:
+    """The source of one stack's adapters, or None for a plain stack."""
+    source = _SOURCES[getattr(config, f"{side}_adapter").source]
+    return None if source is None else source(config, side)
+
+
+def make_first_pass(config: TransformerConfig) -> Source | None:
+    """What adapts the encoder while it makes the states that its own source reads, if it does."""
+    source = _SOURCES[config.encoder_adapter.source]
+    return None if source is None or not source.reads_pooled else Manual(config, "encoder")
+
+
+def masked_mean(
+    states: Float[Tensor, "batch length emb"], mask: Bool[Tensor, "batch length"]
+) -> Float[Tensor, "batch emb"]:
+    """The mean of `states` where `mask` is True, in float32; zeros where it is nowhere.
+
+    >>> masked_mean(torch.tensor([[[2.0], [4.0], [9.0]]]), torch.tensor([[True, True, False]]))
+    tensor([[3.]])
+    """
+    total = states.float().masked_fill(~mask[..., None], 0.0).sum(dim=1)
+    return (total / mask.sum(dim=1, keepdim=True).clamp(min=1)).to(states.dtype)
+
+
+def take_tasks(
+    of_tasks: Float[Tensor, "tasks *rest"],
+    task_ids: Int[Tensor, "batch"],
+    config: TransformerConfig,
+    reader: AdapterConfig | HyperGridConfig,
+) -> Float[Tensor, "batch *rest"]:
+    """What is learned for each example's task; for one that was not trained on, the mean."""
+    if reader.unseen_tasks == "mean":
+        trained = of_tasks[: config.num_trained_tasks or config.num_tasks]
+        of_tasks = torch.cat([of_tasks, trained.mean(dim=0, keepdim=True)])
+    # UNSEEN_TASK_ID is -1, the last row.
+    return of_tasks[task_ids]
+
+
+def _is_lora(target: str) -> bool:
+    return target in (*SELF_ATTENTION, *CROSS_ATTENTION)
+
+
+def _scale(lora: Arrays, scale: float) -> Arrays:
+    return {**lora, "up_kernel": scale * lora["up_kernel"]}
+
+
+def _map(function: Callable[[Tensor], Tensor], stack_adapters: Adapters) -> Adapters:
+    return {
+        target: {name: function(array) for name, array in arrays.items()}
+        for target, arrays in stack_adapters.items()
+    }

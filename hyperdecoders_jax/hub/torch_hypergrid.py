@@ -1,0 +1,124 @@
+"""HyperGrid's gates in PyTorch: what makes them, and products with a gated kernel.
+
+What `modeling.hypergrid` and `modeling.gated_matmul` do, with parameters of the same names, shapes
+and layouts.
+
+Source: Tay et al. 2021 (arXiv:2007.05891); `modeling/hypergrid.py` says what of it is known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from hyperdecoders_jax.hub import torch_adapters, torch_hypernetworks
+from hyperdecoders_jax.modeling import task_rows
+from hyperdecoders_jax.modeling.config import GATED_KERNELS, HyperGridConfig, TransformerConfig
+
+# By the kernels that they scale: [batch, rows, cols], or [1, rows, cols] for all examples.
+Gates = Mapping[str, Float[Tensor, "batch rows cols"]]
+
+
+def gated_linear(
+    dense: nn.Linear, x: Float[Tensor, "rows length fan_in"], gates: Tensor | None
+) -> Float[Tensor, "rows length fan_out"]:
+    """`dense(x)`, where blocks of its kernel are scaled by each example's gates.
+
+    >>> dense = nn.Linear(2, 2, bias=False)
+    >>> dense.weight.data = torch.tensor([[1.0, 3.0], [2.0, 4.0]])
+    >>> gates = torch.tensor([[[1.0, 2.0], [0.5, 0.0]]])
+    >>> gated_linear(dense, torch.ones(1, 1, 2), gates).tolist()
+    [[[2.5, 4.0]]]
+
+    No example gets a kernel of its own: gates scale the products with the kernel's rows.
+    """
+    if gates is None:
+        return dense(x)
+    fan_out, fan_in = dense.weight.shape
+    batch, rows, cols = gates.shape
+    kernels = dense.weight.t().reshape(rows, fan_in // rows, fan_out)
+    # In float32, because blocks are added up as a plain product adds up its terms.
+    scales = gates.float().repeat_interleave(fan_out // cols, dim=2)  # [batch, rows, fan_out]
+
+    def product(x):
+        blocks = x.unflatten(-1, (rows, -1)).unbind(dim=2)
+        terms = zip(blocks, kernels, scales.split(1, dim=1), strict=True)
+        return sum(block @ kernel * scale for block, kernel, scale in terms).to(x.dtype)
+
+    return torch_adapters.fold_beams(product, x, batch)
+
+
+class HyperGrid(torch_hypernetworks.Learned):
+    """Learns what makes the gates of one stack."""
+
+    def __init__(self, config: TransformerConfig, side: str):
+        super().__init__()
+        self.config = config
+        self.grid: HyperGridConfig = getattr(config, f"{side}_hypergrid")
+        self.kernels = GATED_KERNELS[self.grid.kernels]
+        num_layers = getattr(config, f"num_{side}_layers")
+        for kernel in self.kernels:
+            self.add_module(kernel, Factors(self.grid, num_layers, config.emb_dim))
+        if self.grid.condition_read == "task_embedding":
+            self.learn("task_embedding", task_rows.num_tasks(config), config.emb_dim, std=1.0)
+
+    def forward(
+        self,
+        layer: int,
+        states: Float[Tensor, "batch length emb"],
+        mask: Bool[Tensor, "batch length"],
+        task_ids: Int[Tensor, "batch"] | None,
+    ) -> Gates:
+        """The gates of one layer."""
+        if self.grid.condition_read == "task_embedding":
+            condition = torch_adapters.take_tasks(
+                self.task_embedding, task_ids, self.config, self.grid
+            )
+        else:
+            prefix_lens = {"first_state": 1, "prefix_mean": self.grid.prefix_len}
+            prefix_len = prefix_lens.get(self.grid.condition, math.inf)
+            # Real positions are counted: padding may come first, too.
+            condition = torch_adapters.masked_mean(
+                states, mask & (mask.cumsum(dim=1) <= prefix_len)
+            )
+        return {kernel: self.get_submodule(kernel)(layer, condition) for kernel in self.kernels}
+
+
+class Factors(torch_hypernetworks.Learned):
+    """The factors of one kernel of all layers."""
+
+    def __init__(self, config: HyperGridConfig, num_layers: int, emb_dim: int):
+        super().__init__()
+        self.config = config
+        for i, (side, kind) in enumerate(config.factors.items()):
+            # One factor of `identity` starts at zero, so that all gates start at one.
+            is_zero = config.gate == "identity" and i == 0
+            blocks = getattr(config, side)
+            if kind == "local":
+                std = 0.0 if is_zero else emb_dim**-0.5
+                self.learn(f"{side}_kernel", num_layers, emb_dim, blocks, std=std)
+            else:
+                self.learn(f"{side}_vector", num_layers, blocks, std=0.0 if is_zero else 1.0)
+
+    def forward(
+        self, layer: int, condition: Float[Tensor, "batch emb"]
+    ) -> Float[Tensor, "batch rows cols"]:
+        def factor(side):
+            kind = self.config.factors.get(side)
+            if kind == "local":
+                return condition @ getattr(self, f"{side}_kernel")[layer].to(condition.dtype)
+            return (
+                getattr(self, f"{side}_vector")[layer, None] if kind else condition.new_ones(1, 1)
+            )
+
+        gates = torch.sigmoid(factor("rows")[:, :, None] * factor("cols")[:, None, :])
+        return 2 * gates if self.config.gate == "identity" else gates
+
+
+def make(config: TransformerConfig, side: str) -> HyperGrid | None:
+    """The gates of one stack, or None for a stack without."""
+    return None if getattr(config, f"{side}_hypergrid") is None else HyperGrid(config, side)

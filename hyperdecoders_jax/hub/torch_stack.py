@@ -1,0 +1,215 @@
+"""T5's two stacks in PyTorch, with adapters and gates as arguments.
+
+What `modeling.encoder`, `modeling.decoder`, `modeling.attention` and `modeling.feed_forward` do.
+Modules and parameters are those of transformers' T5, under its names; only what is adapted between
+them is written anew, because adapters are arguments here and never state of a layer.
+
+Source: transformers' T5; Ivison & Peters 2022 (arXiv:2203.08304), section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import EncoderDecoderCache, T5Config
+from transformers.models.t5 import modeling_t5
+
+from hyperdecoders_jax.hub import torch_adapters, torch_hypergrid
+from hyperdecoders_jax.hub.torch_hypergrid import Gates
+from hyperdecoders_jax.hub.torch_hypernetworks import Adapters
+
+# The gates of a layer, from its number and what enters its feed-forward block.
+MakeGates = Callable[[int, Tensor], Gates]
+
+
+class Attention(modeling_t5.T5Attention):
+    """T5's attention with adapted projections; `place` begins the names of its targets."""
+
+    def __init__(self, config: T5Config, layer: int, place: str):
+        has_positions = layer == 0 and place == "self_attention"
+        super().__init__(config, has_relative_attention_bias=has_positions, layer_idx=layer)
+        self.config = config
+        self.place = place
+
+    def _project(self, name: str, dense: nn.Linear, x: Tensor, adapters: Adapters) -> Tensor:
+        return torch_adapters.add_low_rank(dense(x), adapters.get(f"{self.place}_{name}"), x)
+
+    def _heads(self, name: str, dense: nn.Linear, x: Tensor, adapters: Adapters) -> Tensor:
+        y = self._project(name, dense, x, adapters)
+        return y.unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2)
+
+    def forward(
+        self,
+        x: Float[Tensor, "rows queries emb"],
+        states: Float[Tensor, "rows length emb"],
+        bias: Float[Tensor, "#rows #heads #queries keys"],
+        adapters: Adapters,
+        cache: EncoderDecoderCache | None,
+    ) -> Float[Tensor, "rows queries emb"]:
+        """Lets each position of `x` read `states`, and what the cache holds of earlier ones."""
+        query = self._heads("query", self.q, x, adapters)
+        keys, values = self._keys_values(states, adapters, cache)
+        dropout_rate = self.config.dropout_rate if self.training else 0.0
+        # T5 does not divide by sqrt(head_dim).
+        read = functional.scaled_dot_product_attention(
+            query, keys, values, attn_mask=bias, dropout_p=dropout_rate, scale=1.0
+        )
+        return self._project("out", self.o, read.transpose(1, 2).flatten(2), adapters)
+
+    def _keys_values(
+        self, states: Tensor, adapters: Adapters, cache: EncoderDecoderCache | None
+    ) -> tuple[Tensor, Tensor]:
+        is_cross = self.place == "cross_attention"
+        if is_cross and cache is not None and cache.is_updated.get(self.layer_idx):
+            held = cache.cross_attention_cache.layers[self.layer_idx]
+            return held.keys, held.values
+        keys = self._heads("key", self.k, states, adapters)
+        values = self._heads("value", self.v, states, adapters)
+        if cache is None:
+            return keys, values
+        if is_cross:
+            cache.is_updated[self.layer_idx] = True
+            return cache.cross_attention_cache.update(keys, values, self.layer_idx)
+        return cache.self_attention_cache.update(keys, values, self.layer_idx)
+
+    def position_bias(
+        self, queries: Int[Tensor, "queries"], keys: Int[Tensor, "keys"]
+    ) -> Float[Tensor, "1 heads queries keys"]:
+        """T5's biases for pairs of positions, which only the first layer has and all share."""
+        buckets = self._relative_position_bucket(
+            keys - queries[:, None],
+            bidirectional=not self.is_decoder,
+            num_buckets=self.config.relative_attention_num_buckets,
+            max_distance=self.config.relative_attention_max_distance,
+        )
+        return self.relative_attention_bias(buckets).permute(2, 0, 1)[None]
+
+
+class Block(nn.Module):
+    """Self-attention, in the decoder cross-attention, then feed-forward."""
+
+    def __init__(self, config: T5Config, layer: int, adapter_reads_normed: bool):
+        super().__init__()
+        self.index = layer
+        self.adapter_reads_normed = adapter_reads_normed
+        is_gated = config.is_gated_act
+        dense = modeling_t5.T5DenseGatedActDense if is_gated else modeling_t5.T5DenseActDense
+        sublayers = {"SelfAttention": Attention(config, layer, "self_attention")}
+        if config.is_decoder:
+            sublayers["EncDecAttention"] = Attention(config, layer, "cross_attention")
+        sublayers["DenseReluDense"] = dense(config)
+        self.layer = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    name: module,
+                    "layer_norm": modeling_t5.T5LayerNorm(
+                        config.d_model, eps=config.layer_norm_epsilon
+                    ),
+                }
+            )
+            for name, module in sublayers.items()
+        )
+        self.dropout = nn.Dropout(config.dropout_rate)
+
+    def forward(
+        self,
+        x: Float[Tensor, "rows length emb"],
+        bias: Float[Tensor, "#rows heads length keys"],
+        adapters: Adapters,
+        make_gates: MakeGates,
+        encoded: Float[Tensor, "rows enc_len emb"] | None,
+        cross_bias: Float[Tensor, "rows 1 1 enc_len"] | None,
+        cache: EncoderDecoderCache | None,
+    ) -> Float[Tensor, "rows length emb"]:
+        attention, *cross_attention, feed_forward = self.layer
+
+        normed = attention["layer_norm"](x)
+        y = attention["SelfAttention"](normed, normed, bias, adapters, cache)
+        y = torch_adapters.add_serial(y, adapters.get("after_self_attention"))
+        x = x + self.dropout(y)
+
+        for sublayer in cross_attention:
+            normed = sublayer["layer_norm"](x)
+            y = sublayer["EncDecAttention"](normed, encoded, cross_bias, adapters, cache)
+            x = x + self.dropout(y)
+
+        normed = feed_forward["layer_norm"](x)
+        y = _feed_forward(feed_forward["DenseReluDense"], normed, make_gates(self.index, normed))
+        y = torch_adapters.add_serial(y, adapters.get("after_feed_forward"))
+        adapter_input = normed if self.adapter_reads_normed else x
+        beside = adapters.get("feed_forward")
+        return x + torch_adapters.add_parallel(self.dropout(y), beside, adapter_input)
+
+
+def _feed_forward(
+    dense: nn.Module, x: Float[Tensor, "rows length emb"], gates: Gates
+) -> Float[Tensor, "rows length emb"]:
+    of_wi, of_wo = gates.get("wi"), gates.get("wo")
+    if isinstance(dense, modeling_t5.T5DenseGatedActDense):
+        hidden = dense.act(torch_hypergrid.gated_linear(dense.wi_0, x, of_wi))
+        hidden = hidden * torch_hypergrid.gated_linear(dense.wi_1, x, of_wi)
+    else:
+        hidden = dense.act(torch_hypergrid.gated_linear(dense.wi, x, of_wi))
+    # transformers keeps `wo` in float32 where the rest is float16.
+    hidden = dense.dropout(hidden).to(dense.wo.weight.dtype)
+    return torch_hypergrid.gated_linear(dense.wo, hidden, of_wo)
+
+
+class Stack(nn.Module):
+    """The encoder or the decoder: embedded tokens become normed states."""
+
+    # transformers' generate asks the encoder.
+    main_input_name = "input_ids"
+
+    def __init__(self, config: T5Config, adapter_reads_normed: bool):
+        super().__init__()
+        self.block = nn.ModuleList(
+            Block(config, layer, adapter_reads_normed) for layer in range(config.num_layers)
+        )
+        self.final_layer_norm = modeling_t5.T5LayerNorm(
+            config.d_model, eps=config.layer_norm_epsilon
+        )
+        self.dropout = nn.Dropout(config.dropout_rate)
+
+    def forward(
+        self,
+        embedded: Float[Tensor, "rows length emb"],
+        mask: Bool[Tensor, "rows enc_len"],
+        adapters: Adapters,
+        make_gates: MakeGates,
+        encoded: Float[Tensor, "rows enc_len emb"] | None = None,
+        cache: EncoderDecoderCache | None = None,
+    ) -> Float[Tensor, "rows length emb"]:
+        """All positions at once, or those behind what the cache holds.
+
+        Args:
+          embedded: tokens.
+          mask: of the inputs.
+          adapters: of all layers.
+          make_gates: of each layer.
+          encoded: the inputs' states, for the decoder.
+          cache: of the decoder.
+        """
+        start = 0 if cache is None else cache.get_seq_length()
+        keys = torch.arange(start + embedded.shape[1], device=embedded.device)
+        queries = keys[start:]
+        bias = self.block[0].layer[0]["SelfAttention"].position_bias(queries, keys)
+        cross_bias = None
+        if encoded is None:
+            bias = _masked(bias, mask[:, None, None])
+        else:
+            bias = _masked(bias, keys <= queries[:, None])
+            cross_bias = _masked(bias.new_zeros(1, 1, 1, 1), mask[:, None, None])
+        x = self.dropout(embedded)
+        for i, block in enumerate(self.block):
+            of_layer = torch_adapters.of_layer(adapters, i)
+            x = block(x, bias, of_layer, make_gates, encoded, cross_bias, cache)
+        return self.dropout(self.final_layer_norm(x))
+
+
+def _masked(bias: Tensor, mask: Bool[Tensor, "..."]) -> Tensor:
+    return torch.where(mask, bias, torch.finfo(bias.dtype).min)

@@ -1,0 +1,1 @@
+"""Trained models at work: parameters on devices, texts in, texts out."""

@@ -1,0 +1,299 @@
+"""Exported folders: a whole model as Hugging Face keeps one; out and in.
+
+    <folder>/config.json         T5's own fields, and what adapts it beside them
+             flax_model.msgpack  T5's parameters as FlaxT5ForConditionalGeneration names them,
+                                 all others in our paths
+             model.safetensors   T5's as T5ForConditionalGeneration names them, all others in our
+                                 paths and layouts, joined by "."
+             spiece.model        of the vocabulary, unless that is of bytes
+
+A model that nothing adapts is a plain T5, which needs no code of ours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from hyperdecoders_jax import errors
+from hyperdecoders_jax.data import tokenizer
+from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.modeling import config as modeling_config
+from hyperdecoders_jax.modeling.config import AdapterConfig, TransformerConfig
+from hyperdecoders_jax.types import Params
+from hyperdecoders_jax.weights import (
+    adapter_folder,
+    flax_files,
+    hugging_face,
+    names,
+    safetensors_files,
+)
+from hyperdecoders_jax.weights.adapter_folder import Description, Vocabulary
+from hyperdecoders_jax.weights.arrays import Accounted, Arrays, StoredArray
+
+MODEL_TYPE = "hyperdecoder"
+ARCHITECTURE = "HyperdecoderForConditionalGeneration"
+VERSION = 1
+FORMATS = ("flax", "safetensors")
+# What a config.json says of the model that a T5's does not.
+MODEL_FIELDS = (
+    "encoder_adapter",
+    "decoder_adapter",
+    "encoder_hypergrid",
+    "decoder_hypergrid",
+    "num_tasks",
+    "num_trained_tasks",
+)
+
+
+def is_plain(config: TransformerConfig) -> bool:
+    """Whether a model is a T5 that nothing adapts.
+
+    >>> sizes = (9, 8, 2, 4, 6, 1, 1)
+    >>> is_plain(TransformerConfig(*sizes))
+    True
+    >>> is_plain(TransformerConfig(*sizes, encoder_adapter=AdapterConfig("manual")))
+    False
+    """
+    sources = {config.encoder_adapter.source, config.decoder_adapter.source}
+    grids = (config.encoder_hypergrid, config.decoder_hypergrid)
+    return sources == {AdapterConfig().source} and grids == (None, None)
+
+
+def is_hyperdecoder(path: epath.PathLike) -> bool:
+    """Whether there is a folder that holds an exported model, and no plain T5."""
+    file = epath.Path(path) / hugging_face.CONFIG_FILE
+    try:
+        return file.exists() and json.loads(file.read_text()).get("model_type") == MODEL_TYPE
+    except (ValueError, AttributeError):
+        return False
+
+
+# ---------------------------------------------------------------- config.json
+
+
+def config_to_json(description: Description) -> dict[str, Any]:
+    """The fields of a `config.json`.
+
+    Raises:
+      ValueError: Hugging Face's T5 has no such feed-forward block.
+    """
+    t5 = hugging_face.config_to_json(description.model)
+    if is_plain(description.model):
+        return t5
+    model = modeling_config.to_dict(description.model)
+    return {
+        **t5,
+        "architectures": [ARCHITECTURE],
+        "model_type": MODEL_TYPE,
+        **{name: model[name] for name in MODEL_FIELDS},
+        "task_names": list(description.task_names),
+        "task_feature_lengths": dict(description.task_feature_lengths),
+        "decoding": adapter_folder.decoding_to_dict(description.decoding),
+        "vocabulary": {
+            "num_sentinels": description.vocabulary.num_sentinels,
+            "fingerprint": description.vocabulary.fingerprint,
+        },
+        "step": description.step,
+        "format_version": VERSION,
+        "made_by": adapter_folder.made_by(),
+    }
+
+
+def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
+    """The model that a `config.json` of an exported model describes.
+
+    Its activations are float32: a `config.json` says nothing of them.
+
+    Raises:
+      ValueError: a field is unknown, missing, or its value is no good.
+    """
+    t5 = hugging_face.config_from_json({**fields, "model_type": "t5"})
+    ours = {name: fields[name] for name in MODEL_FIELDS if name in fields}
+    return modeling_config.from_dict(modeling_config.to_dict(t5) | ours)
+
+
+# ---------------------------------------------------------------- weights
+
+
+def to_flax_tree(params: Params, config: TransformerConfig) -> Params:
+    """The same parameters in the tree of a Flax model of Hugging Face; traceable.
+
+    T5's own get the names and layouts of FlaxT5ForConditionalGeneration, others keep theirs.
+
+    >>> config = TransformerConfig(9, 8, 2, 4, 6, 1, 1)
+    >>> params = {"decoder": {"decoder_norm": {"scale": 1.0}}, "decoder_adapters": {"bias": 2.0}}
+    >>> to_flax_tree(params, config)
+    {'decoder': {'final_layer_norm': {'weight': 1.0}}, 'decoder_adapters': {'bias': 2.0}}
+    """
+    wanted = names.flax_names(config)
+    flat = names.flatten(params)
+    return names.unflatten(
+        {wanted.get(path, path): _turned(path, value) for path, value in flat.items()}
+    )
+
+
+def from_flax_tree(tree: Params, config: TransformerConfig) -> Params:
+    """The opposite of `to_flax_tree`."""
+    paths = {name: path for path, name in names.flax_names(config).items()}
+    flat = {paths.get(name, name): value for name, value in names.flatten(tree).items()}
+    return names.unflatten({path: _turned(path, value) for path, value in flat.items()})
+
+
+def write_weights(
+    folder: epath.PathLike,
+    description: Description,
+    arrays: Arrays,
+    formats: Collection[str] = ("flax",),
+    max_shard_bytes: int = safetensors_files.MAX_SHARD_BYTES,
+) -> None:
+    """Writes `config.json` and weights.
+
+    Args:
+      folder: that exists.
+      description: of the model.
+      arrays: all its parameters, under our paths.
+      formats: of the weights, one or several of `FORMATS`.
+      max_shard_bytes: of a file; a larger array is a file of its own.
+
+    Raises:
+      ValueError: the arrays are not the model's, or Hugging Face has no such T5 or format.
+
+    Cost: one array in memory, or one file of safetensors.
+    """
+    folder = epath.Path(folder)
+    for name in formats:
+        if name not in FORMATS:
+            raise ValueError(
+                f"The formats of an export must be among {FORMATS}; got {name!r}."
+                f"{errors.suggestion(name, FORMATS)}"
+            )
+    config = description.model
+    fields = config_to_json(description)
+    check_arrays(arrays, config, "The arrays of an export")
+    if "flax" in formats:
+        wanted = names.flax_names(config)
+        flax = {wanted.get(path, path): _turned(path, x) for path, x in arrays.items()}
+        flax_files.write(folder, flax, max_shard_bytes)
+    if "safetensors" in formats:
+        wanted = names.hugging_face_names(config)
+        t5 = {path: x for path, x in arrays.items() if path in wanted}
+        others = {path.replace("/", "."): arrays[path] for path in sorted(set(arrays) - set(t5))}
+        theirs = hugging_face.from_ours(t5, config) | others
+        # transformers refuses files that do not say whose layout they have.
+        safetensors_files.write_sharded(folder, theirs, max_shard_bytes, {"format": "pt"})
+    (folder / hugging_face.CONFIG_FILE).write_text(json.dumps(fields, indent=2) + "\n")
+
+
+def read(folder: epath.PathLike) -> tuple[Description, Arrays]:
+    """Opens an exported model that is no plain T5; see `account`.
+
+    Returns:
+      What it is, and its parameters, under our paths.
+    """
+    description, accounted = account(folder)
+    return description, accounted.arrays
+
+
+def account(folder: epath.PathLike) -> tuple[Description, Accounted]:
+    """Opens an exported model, and says what of its files is no parameter.
+
+    Safetensors come first, then `pytorch_model.bin`, then Flax's files.
+
+    Raises:
+      FileNotFoundError: a file of it is missing.
+      ValueError: it is none, or of a later version, or damaged, or its arrays are not the model's.
+    """
+    folder = epath.Path(folder)
+    description = read_description(folder)
+    return description, open_weights(folder, description.model)
+
+
+def open_weights(folder: epath.Path, config: TransformerConfig) -> Accounted:
+    """Opens the weights of an exported model whose configuration is known; see `account`."""
+    theirs = hugging_face.open_arrays(folder)
+    t5 = {name: x for name, x in theirs.items() if hugging_face.is_of_t5(name)}
+    others = {name.replace(".", "/"): x for name, x in theirs.items() if name not in t5}
+    accounted = hugging_face.to_ours(t5, config)
+    found = accounted.arrays | others
+    check_arrays(found, config, f"The weights in {folder}")
+    return Accounted(found, accounted.left)
+
+
+def read_description(folder: epath.PathLike) -> Description:
+    """What an exported model is, as its `config.json` and `spiece.model` say; see `account`."""
+    folder = epath.Path(folder)
+    file = folder / hugging_face.CONFIG_FILE
+    fields = hugging_face.read_config(folder)
+    if fields.get("model_type") != MODEL_TYPE:
+        raise ValueError(
+            f"The model_type of an exported model must be {MODEL_TYPE!r}; {file} says "
+            f"{fields.get('model_type')!r}. Name a folder that hyperdecoders export wrote; a plain "
+            "T5 needs none of it."
+        )
+    if fields.get("format_version") != VERSION:
+        raise ValueError(
+            f"An exported model must be of format_version {VERSION}; {file} is of "
+            f"{fields.get('format_version')!r}, made by {fields.get('made_by')}. Update this "
+            "package."
+        )
+    spiece = folder / adapter_folder.VOCABULARY_FILE
+    content = spiece.read_bytes() if spiece.exists() else tokenizer.BYTES_MODEL
+    try:
+        vocabulary = Vocabulary(content, fields["vocabulary"]["num_sentinels"])
+        wanted, found = fields["vocabulary"]["fingerprint"], vocabulary.fingerprint
+        description = Description(
+            model=config_from_json(fields),
+            decoding=adapter_folder.decoding_from_dict(fields["decoding"]),
+            backbone=None,
+            vocabulary=vocabulary,
+            task_names=tuple(fields["task_names"]),
+            task_feature_lengths=fields["task_feature_lengths"],
+            step=fields["step"],
+        )
+        adapter_folder.check_description(description)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{file} must say what an exported model is; it does not: {type(error).__name__} "
+            f"{error}. Copy it from the export again."
+        ) from error
+    if found != wanted:
+        has = f"has {found[:12]}" if spiece.exists() else "is missing"
+        raise ValueError(
+            f"{spiece} must be the vocabulary that the model was trained with, of fingerprint "
+            f"{str(wanted)[:12]}; it {has}. Copy it from the export again."
+        )
+    return description
+
+
+def check_arrays(arrays: Arrays, config: TransformerConfig, what: str) -> None:
+    """Checks that arrays under our paths, named as `what`, are a model's parameters.
+
+    Raises:
+      ValueError: one is missing, unexpected or of another shape; says which.
+    """
+    shapes = names.flatten(Model(config).param_shapes())
+    misfits = [
+        path
+        for path in sorted({*arrays, *shapes})
+        if path not in arrays or path not in shapes or arrays[path].shape != shapes[path].shape
+    ]
+    if misfits:
+        raise ValueError(
+            f"{what} must be all parameters of the model, and no others; these are missing, "
+            f"unexpected or of another shape: {names.abridge(misfits)}. Copy the folder again, or "
+            "undo what was changed in its config.json."
+        )
+
+
+def _turned(path: str, value: Any) -> Any:
+    """The array of a parameter in the layout of Flax's T5, or back in ours."""
+    if not path.endswith("/relpos_bias/rel_embedding"):
+        return value
+    if isinstance(value, StoredArray):
+        return value.then(np.transpose, value.shape[::-1])
+    return value.T

@@ -1,0 +1,85 @@
+"""The configuration of a plain T5 from the shapes of its arrays.
+
+For formats that hold no configuration beside the weights, T5X checkpoints and our own safetensors.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hyperdecoders_jax import model
+from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.weights import names
+from hyperdecoders_jax.weights.arrays import Arrays
+
+# What names the sizes: all others follow from these.
+_EMBEDDING = "token_embedder/embedding"  # [vocab, emb]
+_POSITIONS = "encoder/relpos_bias/rel_embedding"  # [heads, buckets]
+_QUERY = "encoder/layers_0/attention/query/kernel"  # [emb, heads * head_dim]
+_OUT = "encoder/layers_0/mlp/wo/kernel"  # [mlp, emb]
+_GATE = "encoder/layers_0/mlp/wi_1/kernel"
+_HEAD = "decoder/logits_dense/kernel"
+
+
+def infer(arrays: Arrays) -> TransformerConfig:
+    """Reads the sizes of T5's own arrays; parameters of adapters beside them are not looked at.
+
+    Shapes do not tell everything: gated feed-forward blocks are taken for T5 v1.1's
+    (gelu, linear), others for v1.0's (relu); dropout, precision and the largest distance of
+    relative positions are at their defaults, which all published T5 share.
+
+    Args:
+      arrays: under our paths.
+
+    Raises:
+      ValueError: they are not exactly those of a T5; says which.
+    """
+    shapes = {
+        path: array.shape
+        for path, array in arrays.items()
+        if path.split("/", 1)[0] in model.BACKBONE_KEYS
+    }
+    for path in (_EMBEDDING, _POSITIONS, _QUERY, _OUT):
+        if len(shapes.get(path, ())) != 2:
+            raise ValueError(
+                f"The arrays of a T5 must hold {path} with two axes; got "
+                f"{shapes.get(path, 'none of this name')}. Use weights of a T5 in T5X's names; "
+                "UMT5, whose layers each have positions of their own, is not supported."
+            )
+    vocab_size, emb_dim = shapes[_EMBEDDING]
+    num_heads, relpos_buckets = shapes[_POSITIONS]
+    config = TransformerConfig(
+        vocab_size=vocab_size,
+        emb_dim=emb_dim,
+        num_heads=num_heads,
+        head_dim=shapes[_QUERY][1] // num_heads,
+        mlp_dim=shapes[_OUT][0],
+        num_encoder_layers=_count_layers("encoder", shapes),
+        num_decoder_layers=_count_layers("decoder", shapes),
+        mlp_activations=("gelu", "linear") if _GATE in shapes else ("relu",),
+        logits_via_embedding=_HEAD not in shapes,
+        relpos_buckets=relpos_buckets,
+    )
+    _check(shapes, config)
+    return config
+
+
+def _count_layers(stack: str, shapes: dict[str, tuple[int, ...]]) -> int:
+    found = (re.match(rf"{stack}/layers_(\d+)/", path) for path in shapes)
+    return len({match[1] for match in found if match})
+
+
+def _check(shapes: dict[str, tuple[int, ...]], config: TransformerConfig) -> None:
+    flat = names.flatten(model.Model(config).param_shapes())
+    expected = {path: leaf.shape for path, leaf in flat.items()}
+    wrong = [
+        f"{path} is {shapes.get(path, 'missing')} instead of {expected.get(path, 'absent')}"
+        for path in sorted(shapes.keys() | expected)
+        if shapes.get(path) != expected.get(path)
+    ]
+    if wrong:
+        raise ValueError(
+            "The arrays must be exactly those of a T5 whose sizes they show; "
+            f"{'; '.join(wrong[:4])}{f' and {len(wrong) - 4} more' if len(wrong) > 4 else ''}. "
+            "The weights are not whole, or of another architecture: use those of a T5."
+        )

@@ -1,0 +1,396 @@
+"""A Hugging Face T5 folder opens as a configuration and arrays; ours become such a folder.
+
+T5 v1.0, v1.1, LM-adapted, FLAN, UL2, mT5 and ByT5 are one architecture with other sizes. `to_ours`
+and `from_ours` rename and transpose, array by array, and account for every one of them.
+
+Source: transformers 4.14 to 5.x, T5Config, MT5Config and their models.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from hyperdecoders_jax import model, types
+from hyperdecoders_jax.modeling import config as modeling_config
+from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.weights import flax_files, folding, names, safetensors_files, torch_files
+from hyperdecoders_jax.weights.arrays import Accounted, Arrays, StoredArray
+
+CONFIG_FILE = "config.json"
+
+# What the names of all of T5's own arrays begin with.
+_TOP_NAMES = ("shared", "encoder", "decoder", "lm_head")
+_SHARED = "shared.weight"
+_HEAD = "lm_head.weight"
+# Copies of the shared embedding; a file may hold any of the three, or several.
+COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+# Files of v1.0 hold this table, which cross-attention never reads.
+_NEVER_READ = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+
+# What differs where config.json leaves a field out.
+_DEFAULTS = {
+    "t5": {"feed_forward_proj": "relu", "tie_word_embeddings": True},
+    "mt5": {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+}
+# Their field of every size of ours.
+_SIZES = {
+    "vocab_size": "vocab_size",
+    "emb_dim": "d_model",
+    "num_heads": "num_heads",
+    "head_dim": "d_kv",
+    "mlp_dim": "d_ff",
+    "num_encoder_layers": "num_layers",
+}
+# Their feed-forward blocks; "gated-gelu" is the tanh approximation, as `gelu` is here.
+_FEED_FORWARD = {
+    "relu": ("relu",),
+    "gated-gelu": ("gelu", "linear"),
+    "gated-gelu_new": ("gelu", "linear"),
+    "gated-silu": ("silu", "linear"),
+    "gated-relu": ("relu", "linear"),
+}
+_EPSILON = 1e-6
+
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+# What a model is downloaded with: its configuration, indices of shards, and tokenizer.
+_SMALL = ["*.json", "spiece.model"]
+# Files of weights; of a model that has several, the first are taken.
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "flax_model*.msgpack")
+
+
+def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
+    """The configuration that the fields of a `config.json` describe, without adapters.
+
+    Raises:
+      ValueError: the model is no T5, or a T5 that computes something that ours does not.
+    """
+    model_type = fields.get("model_type")
+    if not isinstance(model_type, str) or model_type not in _DEFAULTS:
+        reason = (
+            " umT5 has a table of relative positions in every layer, T5 one in each stack."
+            if model_type == "umt5"
+            else ""
+        )
+        raise ValueError(
+            f"The model_type of config.json must be among {tuple(_DEFAULTS)}; got {model_type!r}."
+            f"{reason} Choose a T5, mT5 or ByT5."
+        )
+    missing = sorted(name for name in _SIZES.values() if name not in fields)
+    if missing:
+        raise ValueError(
+            f"config.json must give every size of the model; it lacks {', '.join(missing)}. Copy "
+            "or download it again."
+        )
+    fields = _DEFAULTS[model_type] | dict(fields)
+    _check(fields, "feed_forward_proj", tuple(_FEED_FORWARD))
+    _check(fields, "layer_norm_epsilon", (_EPSILON,))
+    _check(fields, "quantization_config", (None,))
+    _check(fields, "pad_token_id", (types.PAD_ID, None))
+    _check(fields, "eos_token_id", (types.EOS_ID, None))
+    _check(fields, "decoder_start_token_id", (types.DECODER_START_ID, None))
+    num_decoder_layers = fields.get("num_decoder_layers")
+    if num_decoder_layers is None:
+        num_decoder_layers = fields["num_layers"]
+    dropout_rate = fields.get("dropout_rate", 0.1)
+    if not isinstance(dropout_rate, int | float):
+        raise ValueError(
+            f"dropout_rate in config.json must be a number; got {dropout_rate!r}. T5's is 0.1."
+        )
+    return TransformerConfig(
+        **{ours: fields[theirs] for ours, theirs in _SIZES.items()},
+        num_decoder_layers=num_decoder_layers,
+        mlp_activations=_FEED_FORWARD[fields["feed_forward_proj"]],
+        # transformers 5 calls every T5 tied, and keeps here what told v1.0 from v1.1.
+        logits_via_embedding=bool(
+            fields.get("scale_decoder_outputs", fields["tie_word_embeddings"])
+        ),
+        dropout_rate=dropout_rate,
+        relpos_buckets=fields.get("relative_attention_num_buckets", 32),
+        relpos_max_distance=fields.get("relative_attention_max_distance", 128),
+    )
+
+
+def config_to_json(config: TransformerConfig) -> dict[str, Any]:
+    """The fields of a `config.json` for the T5 of `config`; its adapters are left out.
+
+    Raises:
+      ValueError: Hugging Face's T5 has no such feed-forward block.
+    """
+    known = {ours: theirs for theirs, ours in reversed(_FEED_FORWARD.items())}
+    if config.mlp_activations not in known:
+        raise ValueError(
+            f"mlp_activations must be among {tuple(known)} for a Hugging Face T5; got "
+            f"{config.mlp_activations}. Keep this model in another format."
+        )
+    return {
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        **{theirs: getattr(config, ours) for ours, theirs in _SIZES.items()},
+        "num_decoder_layers": config.num_decoder_layers,
+        "feed_forward_proj": known[config.mlp_activations],
+        "tie_word_embeddings": config.logits_via_embedding,
+        "dropout_rate": config.dropout_rate,
+        "relative_attention_num_buckets": config.relpos_buckets,
+        "relative_attention_max_distance": config.relpos_max_distance,
+        "layer_norm_epsilon": _EPSILON,
+        "is_encoder_decoder": True,
+        "pad_token_id": types.PAD_ID,
+        "eos_token_id": types.EOS_ID,
+        "decoder_start_token_id": types.DECODER_START_ID,
+    }
+
+
+def open(folder_or_hub_id: str | os.PathLike) -> tuple[TransformerConfig, dict[str, StoredArray]]:
+    """The configuration and the arrays of a folder, in PyTorch's names and layouts.
+
+    Safetensors come first, then `pytorch_model.bin`, then `flax_model.msgpack`; of any, shards
+    too. A string that is no path and looks like a hub id, such as "google/t5-v1_1-base", is
+    downloaded (into Hugging Face's cache, once).
+
+    Raises:
+      FileNotFoundError: there is no such folder, or no config.json, weights or shard in it.
+      ImportError: a hub id needs huggingface_hub, a .bin file PyTorch.
+      ValueError: `config.json` or a file of weights is no good.
+    """
+    folder = find(folder_or_hub_id)
+    return config_from_json(read_config(folder)), open_arrays(folder)
+
+
+def find(folder_or_hub_id: str | os.PathLike) -> epath.Path:
+    """The folder: itself, or where a hub id's files are after they have been downloaded.
+
+    Raises:
+      FileNotFoundError: there is no such folder, here or on the hub.
+      ImportError: a hub id needs huggingface_hub.
+    """
+    folder = epath.Path(folder_or_hub_id)
+    if folder.is_dir():
+        return folder
+    name = os.fspath(folder_or_hub_id)
+    if folder.exists() or not HUB_ID.fullmatch(name):
+        raise FileNotFoundError(
+            "A Hugging Face model must be a folder, or a hub id such as google/t5-v1_1-base; got "
+            f"{name}. Correct the path."
+        )
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ImportError(
+            f"There is no folder {name}; downloading that model needs huggingface_hub, which is not"
+            " installed. Install it (pip install huggingface_hub), or download the folder by hand."
+        ) from error
+    try:
+        for files in _WEIGHTS:
+            folder = huggingface_hub.snapshot_download(name, allow_patterns=[*_SMALL, files])
+            if any(epath.Path(folder).glob(files)):
+                break
+    except OSError as error:
+        reason = str(error).partition("\n")[0]
+        raise FileNotFoundError(
+            f"There is no folder {name}, and no model of that name could be downloaded: "
+            f"{reason} Correct the name, or download the folder by hand."
+        ) from error
+    return epath.Path(folder)
+
+
+def open_arrays(folder: epath.Path) -> dict[str, StoredArray]:
+    """The arrays of a folder, in PyTorch's names and layouts; see `open`.
+
+    Those of an exported model that are not T5's own stay in ours, joined by ".".
+    """
+    is_safe = safetensors_files.visible(folder) or (folder / safetensors_files.INDEX_FILE).exists()
+    if not is_safe and torch_files.has_files(folder):
+        return torch_files.open(folder)
+    if not is_safe and flax_files.has_files(folder):
+        return _from_flax(
+            {name.replace("/", "."): x for name, x in flax_files.open(folder).items()}
+        )
+    arrays = safetensors_files.open(folder)
+    is_flax = safetensors_files.metadata(folder).get("format") == "flax"
+    return _from_flax(arrays) if is_flax else arrays
+
+
+def is_of_t5(name: str) -> bool:
+    """Whether an array of theirs is a T5's own, by its name.
+
+    >>> is_of_t5("decoder.final_layer_norm.weight"), is_of_t5("decoder_adapters.embedding")
+    (True, False)
+    """
+    return name.split(".")[0] in _TOP_NAMES
+
+
+def read_config(folder: epath.Path) -> dict[str, Any]:
+    """The fields of a folder's `config.json`.
+
+    Raises:
+      FileNotFoundError: there is none.
+      ValueError: it is not JSON.
+    """
+    file = folder / CONFIG_FILE
+    if not file.exists():
+        raise FileNotFoundError(
+            f"A Hugging Face folder must hold {CONFIG_FILE}, which has the sizes of the model; "
+            f"{folder} has none. Download it to the weights, from the same place."
+        )
+    try:
+        fields = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} must be JSON: {error}. Copy or download it again.") from error
+    if not isinstance(fields, dict):
+        raise ValueError(
+            f"{file} must be a JSON object of fields; got {type(fields).__name__}. Copy or "
+            "download it again."
+        )
+    return fields
+
+
+def write(
+    folder: str | os.PathLike,
+    config: TransformerConfig,
+    arrays: Arrays,
+    max_shard_bytes: int = safetensors_files.MAX_SHARD_BYTES,
+) -> None:
+    """Writes `config.json` and safetensors, which `from_pretrained` of transformers reads.
+
+    Args:
+      folder: made where it is missing.
+      config: of the model.
+      arrays: in PyTorch's names and layouts, as `from_ours` gives them.
+      max_shard_bytes: of a file; transformers' own limit by default.
+    """
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # transformers refuses files that do not say whose layout they have.
+    safetensors_files.write_sharded(folder, arrays, max_shard_bytes, {"format": "pt"})
+    (folder / CONFIG_FILE).write_text(json.dumps(config_to_json(config), indent=2) + "\n")
+
+
+def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
+    """Their arrays under our paths, in our layouts: T5's own parameters.
+
+    Cost: reads the copies of the embedding, to be sure that they are copies; nothing else yet.
+
+    Raises:
+      ValueError: they are not exactly the parameters of `config`, in number and shape.
+    """
+    arrays, left = without_copies(arrays, config)
+    wanted = names.hugging_face_names(config)
+    missing = sorted(set(wanted.values()) - set(arrays))
+    unexpected = sorted(set(arrays) - set(wanted.values()))
+    if missing or unexpected:
+        raise ValueError(
+            "The weights must be exactly the parameters of the model's T5; missing: "
+            f"{names.abridge(missing)}; unexpected: {names.abridge(unexpected)}. Compare the "
+            "configuration with these weights: the numbers of layers; one feed-forward input and "
+            "no lm_head (v1.0), or two and an lm_head (v1.1)."
+        )
+    found = {path: transposed(path, arrays[name]) for path, name in wanted.items()}
+    check_shapes(found, modeling_config.without_adaptation(config))
+    return Accounted(found, left)
+
+
+def from_ours(arrays: Arrays, config: TransformerConfig) -> dict[str, StoredArray]:
+    """Our arrays in PyTorch's names and layouts; the opposite of `to_ours`.
+
+    Raises:
+      ValueError: they are not exactly T5's own parameters.
+    """
+    wanted = names.hugging_face_names(config)
+    missing = sorted(set(wanted) - set(arrays))
+    unexpected = sorted(set(arrays) - set(wanted))
+    if missing or unexpected:
+        raise ValueError(
+            "A Hugging Face T5 holds exactly T5's own parameters; missing: "
+            f"{names.abridge(missing)}; it has no place for: {names.abridge(unexpected)}. Leave "
+            "out what adapts the T5, or write the whole model with hyperdecoders export."
+            f"{folding.advice(config)}"
+        )
+    return {name: transposed(path, arrays[path]) for path, name in wanted.items()}
+
+
+def without_copies(
+    arrays: Arrays, config: TransformerConfig
+) -> tuple[dict[str, StoredArray], dict[str, str]]:
+    """The arrays with one name for the embedding, and why others were left.
+
+    Raises:
+      ValueError: what must be a copy of the embedding is none.
+    """
+    arrays = dict(arrays)
+    left = {}
+    tables = [name for name in (_SHARED, *COPIES) if name in arrays]
+    if config.logits_via_embedding and _HEAD in arrays:
+        tables.append(_HEAD)
+    if not tables:
+        return arrays, left
+    table = arrays.pop(tables[0])
+    value = table.read() if len(tables) > 1 else None
+    for name in tables[1:]:
+        if not np.array_equal(arrays.pop(name).read(), value):
+            raise ValueError(
+                f"{name} must be a copy of {tables[0]}, because the model has one embedding for "
+                "both; they differ. "
+                + (
+                    "Set LOGITS_VIA_EMBEDDING = False (tie_word_embeddings in config.json), as "
+                    "T5 v1.1 does."
+                    if name == _HEAD
+                    else "These weights are of another architecture: choose a T5's."
+                )
+            )
+        left[name] = f"a copy of {tables[0]}"
+    if _NEVER_READ in arrays:
+        del arrays[_NEVER_READ]
+        left[_NEVER_READ] = "T5 never reads it"
+    return arrays | {_SHARED: table}, left
+
+
+def check_shapes(arrays: Arrays, config: TransformerConfig) -> None:
+    """Checks arrays under our paths against the model of `config`.
+
+    Raises:
+      ValueError: one has another shape; says which.
+    """
+    shapes = names.flatten(model.Model(config).param_shapes())
+    for path, array in arrays.items():
+        if array.shape != shapes[path].shape:
+            raise ValueError(
+                f"The weights must fit the configuration; they hold {path} in shape {array.shape}, "
+                f"and the configuration in {shapes[path].shape}. Correct its sizes; where only the "
+                "vocabulary differs, set vocab_size to the rows that there are, and let "
+                "`hyperdecoders convert --vocab_size=N` make them more or fewer."
+            )
+
+
+def transposed(path: str, array: StoredArray) -> StoredArray:
+    """The array of one of T5's own parameters in the other layout, ours or PyTorch's."""
+    shape = names.transpose(path, np.broadcast_to(0, array.shape)).shape
+    return array.then(lambda value: names.transpose(path, value), shape)
+
+
+def _check(fields: Mapping[str, Any], name: str, choices: tuple) -> None:
+    if name in fields and fields[name] not in choices:
+        raise ValueError(
+            f"{name} in config.json must be among {choices}; got {fields[name]!r}, which this T5 "
+            "does not compute. Choose another model."
+        )
+
+
+def _from_flax(arrays: Arrays) -> dict[str, StoredArray]:
+    """Flax's names end with what PyTorch calls `weight`; its kernels are [fan_in, fan_out]."""
+    found = {}
+    for name, array in arrays.items():
+        owner, _, leaf = name.rpartition(".")
+        if not is_of_t5(name):
+            found[name] = array
+        elif leaf == "kernel":
+            found[f"{owner}.weight"] = array.then(np.transpose, array.shape[::-1])
+        else:
+            found[f"{owner}.weight"] = array
+    return found

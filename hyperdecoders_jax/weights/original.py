@@ -1,0 +1,126 @@
+"""Names and layouts of the original PyTorch Hyperdecoders' parameters, for each of ours.
+
+The original's `state_dict` has Hugging Face's names for T5, one adapter in each adapted block, and
+one hypernetwork (`param_gen`) a stack. Where it has an array for every layer, ours has one with a
+leading axis `layers`.
+
+Source: allenai/hyperdecoders.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hyperdecoders_jax.modeling.config import HypernetworkConfig, TransformerConfig
+from hyperdecoders_jax.weights import names
+
+_FEED_FORWARD = {"encoder": 1, "decoder": 2}  # index of the sub-layer within a block
+_HEADS = {
+    "down_kernel": "weight_down",
+    "down_bias": "bias_down",
+    "up_kernel": "weight_up",
+    "up_bias": "bias_up",
+}
+_TARGET = "feed_forward"
+
+
+def state_names(config: TransformerConfig) -> dict[str, tuple[str, ...]]:
+    """The names in the original's state of every parameter of ours, by its path.
+
+    Several names are the layers of one stacked parameter.
+
+    Raises:
+      ValueError: the original has no such adapters.
+    """
+    found = {path: (name,) for path, name in names.hugging_face_names(config).items()}
+    for side in ("encoder", "decoder"):
+        adapter = getattr(config, f"{side}_adapter")
+        num_layers = getattr(config, f"num_{side}_layers")
+        _check_exists_there(side, adapter)
+        if adapter.source == "manual":
+            found |= _manual_names(side, f"{side}_adapters", num_layers, is_bank=False)
+        elif adapter.source == "manual_specific":
+            found |= _manual_names(side, f"{side}_adapters", num_layers, is_bank=True)
+        elif adapter.source == "task":
+            table = f"{side}_adapters/task_embedding"
+            found |= {table: (f"{side}.adapter_task_embedding.weight",)}
+            found |= _hypernetwork_names(side)
+        elif adapter.source == "generated":
+            found |= _hypernetwork_names(side)
+            if adapter.hypernetwork.pooled_mlp:
+                mlp = f"{side}_adapters/pooled_mlp"
+                found |= _dense_names(f"{mlp}/dense_0", f"{side}.mlp.0")
+                found |= _dense_names(f"{mlp}/dense_1", f"{side}.mlp.2")
+            if side == "encoder":
+                found |= _manual_names(side, "encoder_first_pass_adapters", num_layers, False)
+    return found
+
+
+def _check_exists_there(side: str, adapter) -> None:
+    if adapter.source == "none":
+        return
+    has_network = adapter.source in ("task", "generated")
+    is_there = adapter.targets == (_TARGET,) and adapter.task_embedding_dim is None
+    if not is_there or (has_network and not isinstance(adapter.hypernetwork, HypernetworkConfig)):
+        raise ValueError(
+            "The original adapts feed-forward blocks alone, with one hypernetwork a stack that "
+            f"reads emb_dim features; got {side}_adapter with targets {adapter.targets}, "
+            f"{type(adapter.hypernetwork).__name__} and task_embedding_dim "
+            f"{adapter.task_embedding_dim}. Keep such a model in this package's own formats."
+        )
+
+
+def _manual_names(
+    side: str, key: str, num_layers: int, is_bank: bool
+) -> dict[str, tuple[str, ...]]:
+    found = {}
+    separator = "_" if is_bank else "."  # a bank's arrays are parameters, not linear layers
+    for half in ("down", "up"):
+        for ours, theirs in (("kernel", "weight"), ("bias", "bias")):
+            found[f"{key}/{_TARGET}/{half}_{ours}"] = tuple(
+                f"{side}.block.{layer}.layer.{_FEED_FORWARD[side]}.adapter_layer"
+                f".adapter_{half}_manual{separator}{theirs}"
+                for layer in range(num_layers)
+            )
+    return found
+
+
+def _hypernetwork_names(side: str) -> dict[str, tuple[str, ...]]:
+    ours, theirs = f"{side}_adapters/hypernetwork", f"{side}.param_gen"
+    found = {f"{ours}/layer_embedding": (f"{theirs}.layer_embed.weight",)}
+    # The original's generator module is itself called `decoder`, in both stacks.
+    found |= _dense_names(f"{ours}/hidden", f"{theirs}.decoder.linear1")
+    for head, name in _HEADS.items():
+        found |= _dense_names(f"{ours}/{_TARGET}/{head}", f"{theirs}.decoder.{name}")
+    return found
+
+
+def _dense_names(path: str, name: str) -> dict[str, tuple[str, ...]]:
+    return {f"{path}/kernel": (f"{name}.weight",), f"{path}/bias": (f"{name}.bias",)}
+
+
+def is_stacked(path: str) -> bool:
+    """Whether the parameter at `path` holds the arrays of all layers."""
+    return f"_adapters/{_TARGET}/" in path
+
+
+def to_ours(path: str, name: str, value: np.ndarray) -> np.ndarray:
+    """Turns one array of the original's state into our layout.
+
+    Linear layers of PyTorch keep `[fan_out, fan_in]`; a bank of adapters keeps kernels as ours and
+    biases as `[tasks, 1, features]`.
+    """
+    if name.endswith("_manual_weight"):
+        return value
+    if name.endswith("_manual_bias"):
+        return value[:, 0]
+    return names.transpose(path, value)
+
+
+def to_theirs(path: str, name: str, value: np.ndarray) -> np.ndarray:
+    """The opposite of `to_ours`."""
+    if name.endswith("_manual_weight"):
+        return value
+    if name.endswith("_manual_bias"):
+        return value[:, None]
+    return names.transpose(path, value)

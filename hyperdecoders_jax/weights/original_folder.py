@@ -1,0 +1,283 @@
+"""A folder that the original Hyperdecoders saved opens as a configuration and arrays, and back.
+
+It holds `config.json`, Hugging Face's fields and the original's own, and `pytorch_model.bin`, a
+`state_dict`. What is where in it is known to `original`.
+
+Source: allenai/hyperdecoders, training_args.py and modeling/adapter_t5.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from hyperdecoders_jax.modeling.config import (
+    TASK_SOURCES,
+    AdapterConfig,
+    HypernetworkConfig,
+    TransformerConfig,
+)
+from hyperdecoders_jax.weights import folding, hugging_face, names, original, torch_files
+from hyperdecoders_jax.weights.arrays import Accounted, Arrays, StoredArray
+
+_SIDES = ("encoder", "decoder")
+_NEVER_READ = "the original makes it beside a hypernetwork and never reads it"
+
+
+def is_at(path: epath.Path) -> bool:
+    """Whether there is a folder of the original, as `config.json` tells."""
+    return (path / hugging_face.CONFIG_FILE).exists() and (
+        "encoder_adapter" in hugging_face.read_config(path)
+    )
+
+
+def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
+    """The configuration that the fields of the original's `config.json` describe.
+
+    Fields that older versions of the original did not save are at its defaults.
+
+    Raises:
+      ValueError: they are not the original's, or name a T5 or adapters that we do not have.
+    """
+    missing = [name for name in ("encoder_adapter", "decoder_adapter") if name not in fields]
+    if missing:
+        raise ValueError(
+            f"The config.json of a trained Hyperdecoder must have {' and '.join(missing)}. Copy "
+            "the one that training saved; a plain T5's folder is of the format hugging_face."
+        )
+    adapters = {f"{side}_adapter": _adapter_from_json(side, fields) for side in _SIDES}
+    config = dataclasses.replace(hugging_face.config_from_json(fields), **adapters)
+    if config.reads_tasks:
+        config = dataclasses.replace(config, num_tasks=len(task_names(fields)))
+    return config
+
+
+def task_names(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tasks of `config.json` in their order, which numbers them.
+
+    The original orders them by chance, anew for each process that trains.
+    """
+    tasks = fields.get("tasks") or ()
+    if not isinstance(tasks, list | tuple):
+        raise ValueError(
+            f"tasks in config.json must be a list of names; got {tasks!r}. Copy the one that "
+            "training saved."
+        )
+    return tuple(tasks)
+
+
+def config_to_json(config: TransformerConfig, task_names: Sequence[str] = ()) -> dict[str, Any]:
+    """The fields of the original's `config.json`; the opposite of `config_from_json`.
+
+    Raises:
+      ValueError: the original has no such adapters, or tasks are missing.
+    """
+    original.state_names(config)  # Refuses adapters that it has not.
+    if config.reads_tasks and len(task_names) != config.num_tasks:
+        raise ValueError(
+            f"The original's config.json must name all {config.num_tasks} tasks; got "
+            f"{len(task_names)}: {tuple(task_names)}. Give the ordered list of the training."
+        )
+    adapters = [config.encoder_adapter, config.decoder_adapter]
+    networks = [x.hypernetwork for x in adapters if x.source in ("task", "generated")]
+    return hugging_face.config_to_json(config) | {
+        "architectures": ["T5ForConditionalGenerationWithAdapter"],
+        "encoder_adapter": config.encoder_adapter.source,
+        "decoder_adapter": config.decoder_adapter.source,
+        "encoder_adapter_dim": config.encoder_adapter.bottleneck_dim,
+        "decoder_adapter_dim": config.decoder_adapter.bottleneck_dim,
+        "hypernetwork_bottleneck": _shared(
+            "bottleneck_dim", [x.bottleneck_dim for x in networks], 128
+        ),
+        "adapter_norm_input": _shared(
+            "norm_input", [x.norm_input for x in adapters if x.source != "none"], False
+        ),
+        "process_encoder_output": _shared(
+            "pooled_mlp",
+            [x.hypernetwork.pooled_mlp for x in adapters if x.source == "generated"],
+            True,
+        ),
+        "mean_task_embeddings": any(x.unseen_tasks == "mean" for x in adapters),
+        "tasks": list(task_names),
+    }
+
+
+def open(
+    folder: str | os.PathLike,
+) -> tuple[TransformerConfig, tuple[str, ...], dict[str, StoredArray]]:
+    """The configuration, the tasks in their order, and the arrays, in the original's names.
+
+    Raises:
+      FileNotFoundError: there is no config.json, or no weights.
+      ImportError: PyTorch is missing.
+      ValueError: a file is no good.
+    """
+    folder = epath.Path(folder)
+    fields = hugging_face.read_config(folder)
+    return config_from_json(fields), task_names(fields), hugging_face.open_arrays(folder)
+
+
+def write(
+    folder: str | os.PathLike,
+    config: TransformerConfig,
+    arrays: Arrays,
+    task_names: Sequence[str] = (),
+) -> None:
+    """Writes `config.json` and `pytorch_model.bin`, which the original loads.
+
+    Args:
+      folder: made where it is missing.
+      config: of the model.
+      arrays: in the original's names and layouts, as `to_state` gives them.
+      task_names: in their order.
+
+    Cost: holds all arrays in memory.
+    """
+    folder = epath.Path(folder)
+    fields = config_to_json(config, task_names)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch_files.write(folder / torch_files.SINGLE_FILE, arrays)
+    (folder / hugging_face.CONFIG_FILE).write_text(json.dumps(fields, indent=2) + "\n")
+
+
+def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
+    """The original's arrays under our paths, in our layouts.
+
+    Raises:
+      ValueError: they are not exactly what the original makes for `config`.
+    """
+    arrays, left = hugging_face.without_copies(arrays, config)
+    groups = original.state_names(config)
+    used = {name for group in groups.values() for name in group}
+    unused = set(arrays) & set(unused_names(config))
+    missing = sorted(used - set(arrays))
+    unexpected = sorted(set(arrays) - used - unused)
+    if missing or unexpected:
+        raise ValueError(
+            "The state must hold exactly the parameters of its config.json; missing: "
+            f"{names.abridge(missing)}; unexpected: {names.abridge(unexpected)}. Copy the "
+            "config.json that was saved with these weights."
+        )
+    found = {}
+    for path, group in groups.items():
+        layers = [arrays[name] for name in group]
+        odd = [i for i, array in enumerate(layers) if array.shape != layers[0].shape]
+        if odd:
+            raise ValueError(
+                f"The layers of an array must have one shape; {group[odd[0]]} has "
+                f"{layers[odd[0]].shape} and {group[0]} {layers[0].shape}. Copy the state again."
+            )
+        found[path] = _stack(path, layers, group)
+    hugging_face.check_shapes(found, config)
+    return Accounted(found, left | dict.fromkeys(sorted(unused), _NEVER_READ))
+
+
+def to_state(
+    arrays: Arrays, config: TransformerConfig, unused: Arrays | None = None
+) -> dict[str, StoredArray]:
+    """Our arrays in the original's names and layouts; the opposite of `to_ours`.
+
+    The original refuses a state without the adapters that it makes and never reads, see
+    `unused_names`: they are taken from `unused`, and zeros where that has none.
+
+    Raises:
+      ValueError: they are not exactly the parameters of `config`, or the original has no such
+        adapters.
+    """
+    groups = original.state_names(config)
+    missing, unexpected = sorted(set(groups) - set(arrays)), sorted(set(arrays) - set(groups))
+    if missing or unexpected:
+        raise ValueError(
+            "A state of the original holds exactly the parameters of the model; missing: "
+            f"{names.abridge(missing)}; it has no place for: {names.abridge(unexpected)}. Give all "
+            f"parameters, the T5's and its adapters'.{folding.advice(config)}"
+        )
+    state = {}
+    for path, group in groups.items():
+        for layer, name in enumerate(group):
+            state[name] = _unstack(path, arrays[path], name, layer)
+    dtype = arrays["token_embedder/embedding"].dtype
+    for name, shape in unused_names(config).items():
+        zeros = StoredArray(shape, dtype, lambda shape=shape: np.zeros(shape, dtype))
+        state[name] = (unused or {}).get(name, zeros)
+    table = state["shared.weight"]
+    state |= dict.fromkeys(hugging_face.COPIES, table)
+    return {"lm_head.weight": table} | state if config.logits_via_embedding else state
+
+
+def unused_names(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every array that the original makes for `config` and never reads."""
+    found = {}
+    for side in _SIDES:
+        adapter = getattr(config, f"{side}_adapter")
+        # In pass 1 the encoder does read them.
+        if adapter.source == "task" or (adapter.source, side) == ("generated", "decoder"):
+            manual = dataclasses.replace(
+                config, **{f"{side}_adapter": dataclasses.replace(adapter, source="manual")}
+            )
+            sizes = {"down": (adapter.bottleneck_dim, config.emb_dim)}
+            sizes["up"] = sizes["down"][::-1]
+            for path, group in original.state_names(manual).items():
+                if path.startswith(f"{side}_adapters/"):
+                    half, kind = path.rsplit("/", 1)[-1].split("_")
+                    shape = sizes[half] if kind == "kernel" else sizes[half][:1]
+                    found |= dict.fromkeys(group, shape)
+    return found
+
+
+def _adapter_from_json(side: str, fields: Mapping[str, Any]) -> AdapterConfig:
+    source = fields[f"{side}_adapter"]
+    if source == "none":
+        return AdapterConfig()
+    network = HypernetworkConfig()
+    if source in ("task", "generated"):
+        network = HypernetworkConfig(bottleneck_dim=fields.get("hypernetwork_bottleneck", 128))
+    if source == "generated":
+        network = dataclasses.replace(
+            network, pooled_mlp=fields.get("process_encoder_output", True)
+        )
+    reads_tasks = source in TASK_SOURCES
+    return AdapterConfig(
+        source,
+        fields.get(f"{side}_adapter_dim", 64),
+        fields.get("adapter_norm_input", False),
+        network,
+        unseen_tasks="mean" if reads_tasks and fields.get("mean_task_embeddings") else "error",
+    )
+
+
+def _shared(name: str, values: list, default: Any) -> Any:
+    """The one value that the original's configuration has for both stacks."""
+    if len(set(values)) > 1:
+        raise ValueError(
+            f"The original has one {name} for both stacks; got {' and '.join(map(repr, values))}. "
+            "Keep such a model in this package's own formats."
+        )
+    return values[0] if values else default
+
+
+def _stack(path: str, arrays: Sequence[StoredArray], group: Sequence[str]) -> StoredArray:
+    def read():
+        layers = [
+            original.to_ours(path, name, array.read())
+            for name, array in zip(group, arrays, strict=True)
+        ]
+        return np.stack(layers) if original.is_stacked(path) else layers[0]
+
+    shape = original.to_ours(path, group[0], np.broadcast_to(0, arrays[0].shape)).shape
+    if original.is_stacked(path):
+        shape = (len(group), *shape)
+    return StoredArray(shape, arrays[0].dtype, read)
+
+
+def _unstack(path: str, array: StoredArray, name: str, layer: int) -> StoredArray:
+    def change(value):
+        return original.to_theirs(path, name, value[layer] if original.is_stacked(path) else value)
+
+    return array.then(change, change(np.broadcast_to(0, array.shape)).shape)

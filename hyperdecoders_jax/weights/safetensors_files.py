@@ -1,0 +1,224 @@
+"""A safetensors file, or a folder of them, opens as arrays; arrays become such files.
+
+Files keep their own names and layouts. A folder may hold one file, several, or shards with an
+index, as Hugging Face writes them.
+
+Source: huggingface/safetensors; transformers' `save_pretrained` for names and index of shards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+
+import ml_dtypes
+import numpy as np
+import safetensors
+from etils import epath
+from safetensors import numpy as safetensors_numpy
+
+from hyperdecoders_jax.weights.arrays import Arrays, StoredArray
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+# "5GB", as transformers counts.
+MAX_SHARD_BYTES = 5 * 10**9
+
+_DTYPES = {"F32": np.float32, "BF16": ml_dtypes.bfloat16, "F16": np.float16, "F64": np.float64}
+
+
+def open(path: str | os.PathLike) -> dict[str, StoredArray]:
+    """The arrays of a file, or of all files of a folder; nothing but headers is read yet.
+
+    A folder's `model.safetensors` comes first, then its index, then any files that it holds.
+
+    Cost: a remote file (gs://…) is copied to this machine's disk first.
+
+    Raises:
+      FileNotFoundError: there is no such file or folder, nothing to read in it, or a shard is gone.
+      ValueError: a file is damaged, holds arrays that are no floats, or repeats another's.
+    """
+    path = epath.Path(path)
+    found: dict[str, StoredArray] = {}
+    for file in files(path):
+        arrays = _open_file(file)
+        repeated = sorted(set(arrays) & set(found))
+        if repeated:
+            raise ValueError(
+                f"The files of a folder must hold each array once; {file} holds {repeated[0]} "
+                f"again. Move one of the two models in {path} to a folder of its own."
+            )
+        found |= arrays
+    return found
+
+
+def metadata(path: str | os.PathLike) -> dict[str, str]:
+    """The strings that a file carries; of a folder, its first file's."""
+    return _handle(files(epath.Path(path))[0]).metadata() or {}
+
+
+def files(path: epath.Path) -> list[epath.Path]:
+    """The files that `open` reads, in order; see there for what it raises."""
+    if not path.is_dir():
+        if not path.exists():
+            raise FileNotFoundError(
+                "Weights must be a .safetensors file or a folder of them; there is nothing at "
+                f"{path}. Correct the path."
+            )
+        return [path]
+    if (path / SINGLE_FILE).exists():
+        return [path / SINGLE_FILE]
+    if (path / INDEX_FILE).exists():
+        return shards(path / INDEX_FILE)
+    found = visible(path)
+    if not found:
+        held = ", ".join(sorted(child.name for child in path.iterdir())[:8]) or "nothing"
+        raise FileNotFoundError(
+            f"A folder of weights must hold .safetensors files; {path} holds {held}. Save the model"
+            " with safetensors (save_pretrained does), or name another folder."
+        )
+    return found
+
+
+def visible(folder: epath.Path) -> list[epath.Path]:
+    """The safetensors files of a folder, in order; hidden ones are those of unfinished writers."""
+    return sorted(x for x in folder.glob("*.safetensors") if not x.name.startswith("."))
+
+
+def shards(index: epath.Path) -> list[epath.Path]:
+    """The files that an index of Hugging Face names, in order.
+
+    Raises:
+      FileNotFoundError: one of them is missing.
+      ValueError: the index is none.
+    """
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        if not names or any(os.path.basename(name) != name for name in names):
+            raise ValueError("it names no file, or one of another folder")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"An index of shards must be JSON with a weight_map to files beside it; {index} is "
+            f"not: {error!r}. Copy or download it again."
+        ) from error
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"All {len(names)} shards that {index} names must be beside it; missing: "
+            f"{', '.join(missing)}. Copy or download them again."
+        )
+    return [index.parent / name for name in names]
+
+
+def write_file(
+    path: str | os.PathLike, arrays: Arrays, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes all arrays into one file.
+
+    Cost: holds them all in memory; `write_sharded` does not.
+    """
+    # C order: safetensors writes memory as it lies, strides unseen.
+    held = {name: np.asarray(array.read(), order="C") for name, array in arrays.items()}
+    if _is_remote(path):
+        epath.Path(path).write_bytes(safetensors_numpy.save(held, dict(metadata or {})))
+        return
+    epath.Path(path).write_bytes(b"")
+    mode = os.stat(path).st_mode
+    safetensors_numpy.save_file(held, os.fspath(path), dict(metadata or {}))
+    # What it writes only the owner may read, whatever other files here are like.
+    os.chmod(path, mode)
+
+
+def write_sharded(
+    folder: str | os.PathLike,
+    arrays: Arrays,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes `model.safetensors`, or shards and their index where that would be too large.
+
+    Cost: one shard in memory. An array larger than `max_shard_bytes` is a shard of its own.
+    """
+    folder = epath.Path(folder)
+    groups = split(arrays, max_shard_bytes)
+    if len(groups) == 1:
+        write_file(folder / SINGLE_FILE, arrays, metadata)
+        return
+    weight_map = {}
+    for number, names in enumerate(groups, start=1):
+        file = f"model-{number:05}-of-{len(groups):05}.safetensors"
+        write_file(folder / file, {name: arrays[name] for name in names}, metadata)
+        weight_map |= dict.fromkeys(names, file)
+    metadata = {
+        "total_parameters": sum(math.prod(array.shape) for array in arrays.values()),
+        "total_size": sum(array.num_bytes for array in arrays.values()),
+    }
+    index = {"metadata": metadata, "weight_map": weight_map}
+    (folder / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+
+def split(arrays: Arrays, max_shard_bytes: int) -> list[list[str]]:
+    """Names in their order, in groups of at most so many bytes, or of one array.
+
+    >>> from hyperdecoders_jax.weights import arrays
+    >>> split(arrays.in_memory({n: np.zeros(2, np.float32) for n in "abc"}), 16)
+    [['a', 'b'], ['c']]
+    """
+    groups: list[list[str]] = [[]]
+    room = max_shard_bytes
+    for name, array in arrays.items():
+        if groups[-1] and array.num_bytes > room:
+            groups.append([])
+            room = max_shard_bytes
+        groups[-1].append(name)
+        room -= array.num_bytes
+    return groups
+
+
+@contextlib.contextmanager
+def local_copy(file: epath.Path) -> Iterator[str]:
+    """The file's path, or that of a copy of a remote one; what is open stays after it is gone."""
+    if not _is_remote(file):
+        yield os.fspath(file)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield os.fspath(file.copy(epath.Path(folder) / file.name))
+
+
+def _is_remote(path: str | os.PathLike) -> bool:
+    return "://" in os.fspath(path)
+
+
+def _open_file(file: epath.Path) -> dict[str, StoredArray]:
+    handle = _handle(file)
+    arrays = {}
+    for name in handle.keys():  # noqa: SIM118
+        header = handle.get_slice(name)
+        if header.get_dtype() not in _DTYPES:
+            raise ValueError(
+                f"Weights must be of type {', '.join(_DTYPES)}; {name} in {file} is of type "
+                f"{header.get_dtype()}. Save the weights as floats, not quantised."
+            )
+        arrays[name] = StoredArray(
+            tuple(header.get_shape()),
+            np.dtype(_DTYPES[header.get_dtype()]),
+            functools.partial(handle.get_tensor, name),
+        )
+    return arrays
+
+
+def _handle(file: epath.Path) -> safetensors.safe_open:
+    try:
+        with local_copy(file) as path:
+            # Not mapped: pages of a mapped file count as memory until somebody needs them.
+            return safetensors.safe_open(path, framework="np", backend="pread")
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"Weights must be whole safetensors files; {file} is not: {error}. Copy or download "
+            "it again."
+        ) from error

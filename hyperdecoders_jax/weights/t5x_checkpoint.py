@@ -1,0 +1,325 @@
+"""T5X checkpoints without T5X: a folder becomes arrays under our paths, which are T5X's, and back.
+
+A checkpoint is a folder `checkpoint_<step>` in one of two layouts. Both keep an array as zarr and
+name it by its place in the train state, `target/encoder/…` for a parameter:
+
+    t5x     checkpoint             msgpack: tree of small arrays, and of specs of the zarr folders
+            target.encoder.…/      zarr, a folder an array
+    orbax   state/_METADATA        JSON: the names in the tree
+            state/manifest.ocdbt   zarr of all arrays in one key-value store
+
+TensorStore reads and writes zarr, one array at a time, on disk or in a bucket (`gs://`).
+
+Source: t5x/checkpoints.py; the folders that T5X writes with Orbax.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import tensorstore
+from etils import epath
+from flax import serialization, traverse_util
+
+from hyperdecoders_jax import errors
+from hyperdecoders_jax.weights import arrays as arrays_lib
+from hyperdecoders_jax.weights import names
+from hyperdecoders_jax.weights.arrays import Accounted, Arrays, StoredArray
+
+LAYOUTS = ("t5x", "orbax")
+# What T5X writes since June 2021; it reads 2 too.
+_VERSION = 3
+_T5X_INDEX = "checkpoint"
+_ORBAX_INDEX = "state/_METADATA"
+# First bytes of the file `checkpoint` of a TensorFlow checkpoint.
+_TENSORFLOW = b"model_checkpoint_path"
+# 16 MiB of float32: chunks are packed in parallel, and each of T5X's hosts reads those it needs.
+_CHUNK_ELEMENTS = 4 * 2**20
+
+
+def is_checkpoint(path: str | epath.Path) -> bool:
+    """Whether `path` is a T5X checkpoint of either layout, or a folder of some."""
+    path = epath.Path(path)
+    return _has_index(path) or bool(steps(path))
+
+
+def steps(path: str | epath.Path) -> dict[int, epath.Path]:
+    """The checkpoints in a folder, such as T5X's MODEL_DIR: step → folder, oldest first."""
+    path = epath.Path(path)
+    if not path.is_dir():
+        return {}
+    found = {child: re.fullmatch(r"checkpoint_(\d+)", child.name) for child in path.iterdir()}
+    whole = {int(match[1]): child for child, match in found.items() if match and _has_index(child)}
+    return dict(sorted(whole.items()))
+
+
+def open(path: str | epath.Path) -> dict[str, StoredArray]:
+    """The parameters of a checkpoint, under our paths; see `account`."""
+    return account(path).arrays
+
+
+def account(path: str | epath.Path) -> Accounted:
+    """The parameters of a checkpoint, and the rest of its train state as left.
+
+    Args:
+      path: of the folder `checkpoint_<step>`, of the file `checkpoint` in it, or of a folder that
+        holds one such folder.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint.
+      ValueError: it is damaged, or its parameters are of no T5 that we know. An array whose chunks
+        are damaged is found when it is read.
+    """
+    folder = _find(epath.Path(path))
+    places = _list_t5x(folder) if (folder / _T5X_INDEX).is_file() else _list_orbax(folder)
+    target, left = {}, {}
+    for name, place in places.items():
+        top, _, rest = name.partition("/")
+        if top == "target":
+            target[rest] = place
+        elif top == "state":
+            left[name] = "the count of steps" if rest == "step" else "state of T5X's optimiser"
+        else:
+            raise ValueError(
+                f"A train state must be made of target and state alone; {folder} has {name} too. "
+                "A model with other variables than parameters is not a T5: name another checkpoint."
+            )
+    if not target:
+        raise ValueError(
+            f"A checkpoint must hold parameters; {folder} has none under target. Name another."
+        )
+    _refuse_scanned(folder, target)
+    return Accounted(_open_arrays(folder, target), left)
+
+
+def write(path: str | epath.Path, arrays: Arrays, step: int = 0, layout: str = "t5x") -> epath.Path:
+    """Writes a checkpoint that T5X restores, and returns its folder, `path/checkpoint_<step>`.
+
+    It has parameters and no state of an optimiser: T5X starts from it with
+    `RestoreCheckpointConfig.fallback_to_scratch = True` and
+    `apply_assignment_map.assignment_map = (("state/param_states.*", None),)`.
+
+    Args:
+      path: of the folder that the checkpoint's folder goes into, T5X's MODEL_DIR.
+      arrays: under our paths; one at a time is in memory.
+      step: that T5X counts on from.
+      layout: "t5x", which all versions of T5X read, or "orbax".
+
+    Raises:
+      FileExistsError: the folder is there.
+      ValueError: there is no such layout.
+    """
+    if layout not in LAYOUTS:
+        hint = errors.suggestion(layout, LAYOUTS)
+        raise ValueError(f"The layout must be one of {LAYOUTS}; got {layout!r}.{hint}")
+    folder = epath.Path(path) / f"checkpoint_{step}"
+    if folder.exists():
+        raise FileExistsError(
+            f"A checkpoint must go into a new folder; there is one at {folder}. "
+            "Remove it, or name another folder."
+        )
+    state = {f"target/{name}": array for name, array in arrays.items()}
+    write_state = _write_t5x if layout == "t5x" else _write_orbax
+    write_state(folder, state, np.asarray(step, np.int32))
+    return folder
+
+
+def kvstore(folder: epath.Path) -> dict[str, str]:
+    """How TensorStore names a folder.
+
+    >>> kvstore(epath.Path("gs://bucket/models/checkpoint_5"))
+    {'driver': 'gcs', 'bucket': 'bucket', 'path': 'models/checkpoint_5/'}
+    >>> kvstore(epath.Path("/models/checkpoint_5"))
+    {'driver': 'file', 'path': '/models/checkpoint_5/'}
+    """
+    if os.fspath(folder).startswith("gs://"):
+        bucket, _, path = os.fspath(folder).removeprefix("gs://").partition("/")
+        return {"driver": "gcs", "bucket": bucket, "path": f"{path}/"}
+    return {"driver": "file", "path": f"{os.fspath(folder.resolve())}/"}
+
+
+def _has_index(folder: epath.Path) -> bool:
+    index = folder / _T5X_INDEX
+    return not _is_tensorflow(index) if index.is_file() else (folder / _ORBAX_INDEX).exists()
+
+
+def _is_tensorflow(index: epath.Path) -> bool:
+    with index.open("rb") as file:
+        return file.read(len(_TENSORFLOW)) == _TENSORFLOW
+
+
+def _find(path: epath.Path) -> epath.Path:
+    folder = path.parent if path.name == _T5X_INDEX and path.is_file() else path
+    if (folder / _T5X_INDEX).is_file() and _is_tensorflow(folder / _T5X_INDEX):
+        raise ValueError(
+            f"A checkpoint must be T5X's; {folder} holds one of TensorFlow (Mesh TensorFlow's T5). "
+            "Name the same weights in T5X's format, or convert them with T5X first."
+        )
+    if _has_index(folder):
+        return folder
+    found = list(steps(folder).values())
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(
+            f"The folder must hold one checkpoint; {path} holds "
+            f"{', '.join(step.name for step in found)}. Name one of them."
+        )
+    raise FileNotFoundError(
+        f"A T5X checkpoint must be a folder with the file {_T5X_INDEX} (msgpack) or {_ORBAX_INDEX} "
+        f"(Orbax); {path} has neither. Correct the path: it ends in checkpoint_<step>."
+    )
+
+
+def _list_t5x(folder: epath.Path) -> dict[str, np.ndarray | dict[str, Any]]:
+    """Name in the train state → the array, or where TensorStore finds it."""
+    index = folder / _T5X_INDEX
+    try:
+        state = serialization.msgpack_restore(index.read_bytes())["optimizer"]
+        leaves = traverse_util.flatten_dict(
+            state, sep="/", is_leaf=lambda _, node: {"driver", "kvstore"} <= set(node)
+        )
+        return {
+            name: _locate(folder, leaf) if isinstance(leaf, dict) else leaf
+            for name, leaf in leaves.items()
+        }
+    # Which of them a cut or changed file gives depends on the byte.
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"A checkpoint's file must be a whole msgpack with T5X's train state; {index} is not: "
+            f"{error!r}. Copy or download it again; if T5X before 2021 wrote it, restore and save "
+            "it with T5X."
+        ) from error
+
+
+def _locate(folder: epath.Path, spec: Mapping[str, Any]) -> dict[str, Any]:
+    # Whatever disk or bucket it was written to, an array's folder lies beside the file; T5X before
+    # TensorStore 0.1.14 has its path outside of `kvstore`.
+    path = spec["kvstore"].get("path") or spec["path"]
+    return kvstore(folder / os.path.basename(path.rstrip("/")))
+
+
+def _list_orbax(folder: epath.Path) -> dict[str, dict[str, Any]]:
+    """Name in the train state → where TensorStore finds the array."""
+    index = folder / _ORBAX_INDEX
+    try:
+        entries = json.loads(index.read_text())["tree_metadata"].values()
+        trees = [[key["key"] for key in entry["key_metadata"]] for entry in entries]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"A checkpoint's {_ORBAX_INDEX} must be JSON with the names of its arrays; {index} is "
+            f"not: {error!r}. Copy or download the checkpoint again."
+        ) from error
+    is_ocdbt = (folder / "state" / "manifest.ocdbt").exists()
+    place = _ocdbt if is_ocdbt else lambda state, name: kvstore(state / name)
+    return {"/".join(keys): place(folder / "state", ".".join(keys)) for keys in trees}
+
+
+def _ocdbt(state: epath.Path, name: str) -> dict[str, Any]:
+    return {"driver": "ocdbt", "base": kvstore(state), "path": f"{name}/"}
+
+
+def _refuse_scanned(folder: epath.Path, paths: Iterable[str]) -> None:
+    scanned = [path for path in paths if path.startswith(("encoder/encoder/", "decoder/decoder/"))]
+    if scanned:
+        raise ValueError(
+            f"Each layer must have parameters of its own, encoder/layers_0/…; {folder} stacks "
+            f"those of all layers, as in {scanned[0]} (scanned layers). Name the same weights in "
+            "the layout of T5X's minimal T5, or convert them with T5X first."
+        )
+
+
+def _open_arrays(folder: epath.Path, places: Mapping[str, Any]) -> dict[str, StoredArray]:
+    # All at once: each answer of a bucket takes its time.
+    futures = {
+        path: tensorstore.open(
+            # A missing chunk would be read as zeros.
+            {"driver": "zarr", "kvstore": place, "fill_missing_data_reads": False},
+            open=True,
+        )
+        for path, place in places.items()
+        if isinstance(place, dict)
+    }
+    opened = {}
+    for path, place in places.items():
+        name = f"{path} of {folder}"
+        if path in futures:
+            store = _wait(name, futures[path].result)
+            read = functools.partial(_read, name, store)
+            opened[path] = StoredArray(store.shape, store.dtype.numpy_dtype, read)
+        else:
+            opened |= arrays_lib.in_memory({path: np.asarray(place)})
+        if not jnp.issubdtype(opened[path].dtype, jnp.floating):
+            raise ValueError(
+                f"A parameter must be an array of floats; {name} is of type {opened[path].dtype}. "
+                "T5X before June 2021 wrote bfloat16 as uint16: restore and save it with T5X."
+            )
+    return opened
+
+
+def _read(name: str, store: tensorstore.TensorStore) -> np.ndarray:
+    return _wait(name, store.read().result)
+
+
+def _wait(name: str, result: Callable[[], Any]) -> Any:
+    try:
+        return result()
+    except ValueError as error:
+        reason = str(error).split(" [", 1)[0]  # without TensorStore's long spec
+        raise ValueError(
+            f"A checkpoint must hold all chunks of its arrays, undamaged; {name}: {reason}. "
+            "Copy or download the checkpoint again."
+        ) from error
+
+
+def _write_t5x(folder: epath.Path, state: Arrays, step: np.ndarray) -> None:
+    folder.mkdir(parents=True)
+    tree = {"state/step": step}
+    for name, array in state.items():
+        beside = name.replace("/", ".")
+        spec = _write_array(array, kvstore(folder / beside), "gzip")
+        # T5X puts the folder, and the bucket if there is one, in front when it reads.
+        tree[name] = spec | {"kvstore": {"driver": "file", "path": f"{beside}/"}}
+    contents = {"version": _VERSION, "optimizer": names.unflatten(tree)}
+    (folder / _T5X_INDEX).write_bytes(serialization.msgpack_serialize(contents))
+
+
+def _write_orbax(folder: epath.Path, state: Arrays, step: np.ndarray) -> None:
+    (folder / "state").mkdir(parents=True)
+    tree = {}
+    for name, array in {**state, **arrays_lib.in_memory({"state/step": step})}.items():
+        keys = name.split("/")
+        _write_array(array, _ocdbt(folder / "state", ".".join(keys)), "zstd")
+        tree[str(tuple(keys))] = {
+            "key_metadata": [{"key": key, "key_type": 2} for key in keys],  # 2: of a dict
+            "value_metadata": {"value_type": "np.ndarray", "skip_deserialize": False},
+        }
+    metadata = {"tree_metadata": tree, "use_ocdbt": True, "use_zarr3": False}
+    (folder / _ORBAX_INDEX).write_text(json.dumps(metadata))
+    for whole in (folder / "state", folder):
+        # In a bucket Orbax takes a folder without it for unfinished.
+        (whole / "commit_success.txt").write_text("")
+
+
+def _write_array(array: StoredArray, place: dict[str, Any], compressor: str) -> dict[str, Any]:
+    """Writes `array` as zarr and returns TensorStore's spec of it."""
+    store = tensorstore.open(
+        {
+            "driver": "zarr",
+            "kvstore": place,
+            "dtype": np.dtype(array.dtype).name,
+            "metadata": {"shape": array.shape, "compressor": {"id": compressor, "level": 1}},
+            "schema": {"chunk_layout": {"chunk": {"elements_soft_constraint": _CHUNK_ELEMENTS}}},
+        },
+        create=True,
+    ).result()
+    store.write(array.read()).result()
+    spec = store.spec().to_json()
+    return {key: spec[key] for key in ("driver", "dtype", "metadata")}

@@ -1,0 +1,167 @@
+"""A PyTorch `.bin` file, or a folder of them, opens as arrays; arrays become such a file.
+
+Such files are pickles, which can name any function to call. They are read by PyTorch's own reader
+of weights alone (`weights_only`), which calls nothing but what rebuilds tensors.
+
+Source: pytorch/pytorch, torch/_weights_only_unpickler.py; transformers' names of files.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import types
+import zipfile
+
+import ml_dtypes
+import numpy as np
+from etils import epath
+
+from hyperdecoders_jax.weights import safetensors_files
+from hyperdecoders_jax.weights.arrays import Arrays, StoredArray
+
+SINGLE_FILE = "pytorch_model.bin"
+INDEX_FILE = "pytorch_model.bin.index.json"
+
+# Before it, a file could run code in spite of `weights_only` (CVE-2025-32434).
+_OLDEST = (2, 6)
+
+
+def open(path: str | os.PathLike) -> dict[str, StoredArray]:
+    """The arrays of a file, or of a folder's `pytorch_model.bin` or its shards.
+
+    Cost: files are mapped into memory, not read; those of PyTorch before 1.6 are read whole.
+
+    Raises:
+      FileNotFoundError: there is no such file or folder, nothing to read in it, or a shard is gone.
+      ImportError: PyTorch is missing, or too old to be safe.
+      ValueError: a file is damaged, holds anything but tensors of floats, or would run code.
+    """
+    arrays: dict[str, StoredArray] = {}
+    for file in _find_files(epath.Path(path)):
+        arrays |= _open_file(file)
+    return arrays
+
+
+def write(path: str | os.PathLike, arrays: Arrays) -> None:
+    """Writes all arrays into one file, as `torch.save` does a `state_dict`.
+
+    Names of the same `StoredArray` share their bytes, as tied parameters do in PyTorch.
+
+    Cost: holds them all in memory.
+    """
+    torch = _import_torch()
+    tensors = {}
+    for array in arrays.values():
+        if id(array) not in tensors:
+            tensors[id(array)] = _to_tensor(array.read(), torch)
+    torch.save({name: tensors[id(array)] for name, array in arrays.items()}, os.fspath(path))
+
+
+def has_files(folder: epath.Path) -> bool:
+    """Whether `open` would find something to read in this folder."""
+    return (folder / SINGLE_FILE).exists() or (folder / INDEX_FILE).exists()
+
+
+def _find_files(path: epath.Path) -> list[epath.Path]:
+    if not path.exists():
+        raise FileNotFoundError(
+            f"PyTorch's weights must be a .bin file or a folder of them; there is nothing at {path}"
+            ". Correct the path."
+        )
+    if not path.is_dir():
+        return [path]
+    if (path / SINGLE_FILE).exists():
+        return [path / SINGLE_FILE]
+    if (path / INDEX_FILE).exists():
+        return safetensors_files.shards(path / INDEX_FILE)
+    held = ", ".join(sorted(child.name for child in path.iterdir())[:8]) or "nothing"
+    raise FileNotFoundError(
+        f"A folder of PyTorch's weights must hold {SINGLE_FILE} or {INDEX_FILE}; {path} holds "
+        f"{held}. Name another folder, or the file itself."
+    )
+
+
+def _import_torch() -> types.ModuleType:
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            ".bin files need PyTorch, which is not installed. Install it (pip install torch), or "
+            "save the model as safetensors where it is."
+        ) from error
+    if tuple(map(int, torch.__version__.split(".")[:2])) < _OLDEST:
+        raise ImportError(
+            f"PyTorch must be 2.6 or newer to read .bin files, which could run code otherwise "
+            f"(CVE-2025-32434); {torch.__version__} is installed. Update it (pip install -U torch)."
+        )
+    return torch
+
+
+def _open_file(file: epath.Path) -> dict[str, StoredArray]:
+    torch = _import_torch()
+    try:
+        with safetensors_files.local_copy(file) as path:
+            # Only zip files, which PyTorch writes since 1.6, can be mapped.
+            mmap = zipfile.is_zipfile(path)
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"A .bin file must hold tensors alone; {file} is damaged, or holds something else that "
+            f"could run code, and nothing of it was run: {_first_line(error)}. Take the model's "
+            "safetensors, or download the file again from somebody you trust."
+        ) from error
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"Weights must be whole .bin files; {file} is not: {_first_line(error)}. Copy or "
+            "download it again."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise ValueError(
+            f"A .bin file of weights must hold tensors by their names; {file} holds a "
+            f"{type(state).__name__}. Save model.state_dict() instead."
+        )
+    return {name: _to_array(name, value, file, torch) for name, value in state.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _to_array(name: str, value: object, file: epath.Path, torch) -> StoredArray:
+    dtypes = {
+        torch.float32: np.float32,
+        torch.bfloat16: ml_dtypes.bfloat16,
+        torch.float16: np.float16,
+        torch.float64: np.float64,
+    }
+    is_tensor = isinstance(value, torch.Tensor)
+    # A sparse tensor is not laid out as an array, one on the device "meta" has no values.
+    is_array = is_tensor and value.layout == torch.strided and value.device.type == "cpu"
+    if not is_array or value.dtype not in dtypes:
+        kind = type(value).__name__
+        if is_tensor:
+            kind = f"{value.layout} on {value.device}" if value.dtype in dtypes else value.dtype
+        raise ValueError(
+            f"Weights must be dense tensors of type {', '.join(map(str, dtypes))}; {name} in "
+            f"{file} is {kind}. Save model.state_dict() as floats, not quantised."
+        )
+    dtype = np.dtype(dtypes[value.dtype])
+
+    def read():
+        tensor = value.detach().contiguous()
+        # numpy's torch knows no bfloat16.
+        return (
+            tensor.view(torch.int16).numpy().view(dtype)
+            if value.dtype == torch.bfloat16
+            else tensor.numpy()
+        )
+
+    return StoredArray(tuple(value.shape), dtype, read)
+
+
+def _to_tensor(array: np.ndarray, torch):
+    array = np.array(array, order="C")
+    if array.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)

@@ -1,0 +1,216 @@
+"""The command line without a model: help, flags, the state of an installation."""
+
+import pathlib
+import subprocess
+import sys
+import time
+
+import gin
+import pytest
+
+from hyperdecoders_jax import errors, t5x_install
+from hyperdecoders_jax.commands import cli, doctor
+from hyperdecoders_jax.data import pipeline
+
+
+def run(*arguments, cwd="."):
+    return subprocess.run(
+        [sys.executable, "-m", "hyperdecoders_jax.commands.cli", *arguments],
+        capture_output=True, text=True, cwd=cwd, timeout=120,
+    )  # fmt: skip
+
+
+def test_help_comes_at_once():
+    start = time.monotonic()
+    result = run("--help")
+    assert result.returncode == 0
+    assert time.monotonic() - start < 2.0
+    for command in ("train", "eval", "infer", "params", "tasks", "doctor"):
+        assert command in result.stdout
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "infer", "params"])
+def test_each_run_command_takes_the_flags_of_t5x(command):
+    args = cli.make_parser().parse_args(
+        [command, "--gin_file=a.gin", "--gin_file=b.gin", "--gin_search_paths=x,y",
+         "--gin_bindings=A = 3", "--tfds_data_dir=data", "--model_dir=run", "--vocabulary=bytes"]
+    )  # fmt: skip
+    assert (args.gin_file, args.gin_bindings) == (["a.gin", "b.gin"], ["A = 3"])
+    assert (args.gin_search_paths, args.tfds_data_dir) == (["x,y"], "data")
+    assert (args.model_dir, args.vocabulary) == ("run", "bytes")
+
+
+def test_gin_flags_keep_everything_after_the_first_equals_sign():
+    _, flags = cli.split_gin_flags(["--gin.decoder/config.AdapterConfig.source=a=b"])
+    assert flags == [("decoder/config.AdapterConfig.source", "a=b")]
+
+
+def test_a_gin_flag_without_a_value_is_told(capsys):
+    assert cli.main(["train", "--gin.TRAIN_STEPS", "3"]) == 2
+    assert "must be --gin.NAME=VALUE; got '--gin.TRAIN_STEPS'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["tasks", "doctor", "gin-path"])
+def test_a_gin_flag_of_a_command_without_configuration_is_told(capsys, command):
+    assert cli.main([command, "--gin.TRAIN_STEPS=3"]) == 2
+    commands = "train, eval, infer, analyze, params"
+    message = f"Gin flags belong to {commands}; {command} got --gin.TRAIN_STEPS."
+    assert message in capsys.readouterr().err
+
+
+def test_paths_of_flags_may_begin_at_home(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = tmp_path / "run"
+    run.mkdir()
+    assert cli.main(["eval", "--model_dir=~/run"]) == 2
+    assert f"{run}/config.gin does not exist" in capsys.readouterr().err
+    (run / "config.gin").write_text("include 'experiments/demo_hyperdecoder.gin'\n")
+    weights = "--gin.INITIAL_CHECKPOINT_PATH=~/t5"
+    assert cli.main(["eval", "--model_dir=~/run", weights, "--gin.CHECKPOINT_STEP=None"]) == 2
+    assert f"there is nothing at {tmp_path}/t5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--checkpoint=a"], "--checkpoint and --input go together, and --step and --backbone"),
+        (["--step=3", "--input=b"], "got --input=b --step=3. Give both"),
+        (["--checkpoint=a", "--input=b", "--model_dir=c"], "as it was trained; got --model_dir."),
+        (["--checkpoint=a", "--input=b", "--gin.A=3", "--init=c"], "got --init, --gin.A. Leave"),
+        (["--checkpoint=/nowhere/a", f"--input={__file__}"], "there is nothing at /nowhere/a"),
+        (["--checkpoint=a", "--input=/nowhere/b"], "--input must be a file that can be read"),
+        (["--init=/nowhere/a", f"--input={__file__}"], "there is nothing at /nowhere/a"),
+    ],
+)
+def test_lines_need_a_model_and_no_configuration(capsys, flags, message):
+    assert cli.main(["infer", *flags]) == 2
+    assert message in capsys.readouterr().err
+    gin.clear_config()
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "infer"])
+def test_what_a_run_starts_from_comes_before_the_experiment_and_holds_behind_it(tmp_path, command):
+    flags = [f"--init={tmp_path}", "--gin_file=experiments/demo_hyperdecoder.gin"]
+    args = cli.make_parser().parse_args([command, *flags])
+    files, bindings, _ = cli.what_is_given(args, [("CHECKPOINT_STEP", "3")])
+    assert files == ["runs/init.gin", "experiments/demo_hyperdecoder.gin"]
+    start = [f"INITIAL_CHECKPOINT_PATH = '{tmp_path}'", "CHECKPOINT_STEP = None"]
+    assert bindings == [*start[: 1 if command == "train" else 2], "CHECKPOINT_STEP = 3"]
+
+
+def test_t5x_evaluates_its_own_checkpoints_alone(tmp_path, monkeypatch):
+    args = cli.make_parser().parse_args(["eval", "--runner=t5x", f"--init={tmp_path}"])
+    monkeypatch.setattr(t5x_install, "check", lambda: None)  # T5X need not be here to be asked.
+    message = r"T5X evaluates and predicts with its own checkpoints; got --init=.*--to=t5x:FOLDER"
+    with pytest.raises(errors.UsageError, match=message):
+        cli.check_t5x(args)
+
+
+def test_a_run_without_configuration_is_told(capsys, tmp_path):
+    assert cli.main(["train", f"--model_dir={tmp_path}"]) == 2
+    assert "train needs a configuration" in capsys.readouterr().err
+    assert cli.main(["eval", f"--model_dir={tmp_path}"]) == 2
+    assert f"{tmp_path}/config.gin does not exist" in capsys.readouterr().err
+
+
+def test_a_missing_gin_file_is_told_and_nothing_is_written(capsys, tmp_path):
+    model_dir = tmp_path / "run"
+    start = time.monotonic()
+    experiment = "--gin_file=experiments/glue/glue_manual_generatd.gin"
+    code = cli.main(["train", experiment, f"--model_dir={model_dir}"])
+    assert code == 2
+    assert time.monotonic() - start < 15
+    assert "Did you mean 'experiments/glue/glue_manual_generated.gin'?" in capsys.readouterr().err
+    assert not model_dir.exists()
+
+
+def test_a_type_error_is_told_if_it_is_ours_and_raised_if_not(capsys):
+    def ours():
+        return pipeline.PipelineConfig("m", {"inputs": 3, "targets": 3}, batch_size="3")
+
+    assert cli._guarded(ours, is_traceback_shown=False) == 2
+    assert "batch_size must be a whole number; got '3'" in capsys.readouterr().err
+    with pytest.raises(TypeError, match="batch_size"):
+        cli._guarded(ours, is_traceback_shown=True)
+    with pytest.raises(TypeError, match="not supported"):
+        cli._guarded(lambda: 1 < "a", is_traceback_shown=False)
+
+
+def test_the_folder_of_the_gin_files_comes_at_once_and_alone(tmp_path):
+    start = time.monotonic()
+    result = run("gin-path", cwd=tmp_path)
+    assert result.returncode == 0
+    assert time.monotonic() - start < 2.0
+    (folder,) = result.stdout.splitlines()
+    assert pathlib.Path(folder).is_absolute()
+    assert pathlib.Path(folder, "experiments/demo_hyperdecoder.gin").is_file()
+
+
+def test_a_data_folder_that_is_not_there_is_told(capsys, tmp_path):
+    assert cli.main(["tasks", f"--tfds_data_dir={tmp_path}/none"]) == 2
+    assert "--tfds_data_dir must be a folder that exists" in capsys.readouterr().err
+
+
+def test_a_task_module_in_this_folder_is_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    (tmp_path / "tasks_of_my_own.py").write_text("print('imported')")
+    cli.main(["tasks", "--module=tasks_of_my_own", "demo_nothing"])
+    assert "imported" in capsys.readouterr().out
+
+
+def test_a_task_module_that_is_not_there_is_told(capsys):
+    assert cli.main(["tasks", "--module=hyperdecoders_jax.tasks.gleu"]) == 2
+    assert "no 'hyperdecoders_jax.tasks.gleu'" in capsys.readouterr().err
+
+
+def test_a_run_file_is_put_first_unless_it_is_included(tmp_path):
+    (tmp_path / "own.gin").write_text("include 'runs/embedded/train.gin'\n")
+    (tmp_path / "bare.gin").write_text("A = 3\n")
+    run_file = "runs/embedded/train.gin"
+    own, bare = str(tmp_path / "own.gin"), str(tmp_path / "bare.gin")
+    assert cli.with_run_file([own], run_file, []) == [own]
+    assert cli.with_run_file([bare], run_file, []) == [run_file, bare]
+
+
+def test_doctor_reports_and_finds_this_installation_whole(capsys):
+    assert cli.main(["doctor"]) == 0
+    report = capsys.readouterr().out
+    for word in ("python", "jaxlib", "seqio", "t5x", "cpu 0", "memory", "disk", "none"):
+        assert word in report
+
+
+@pytest.mark.parametrize(
+    ("versions", "message"),
+    [
+        ({"seqio": "0.0.20", "seqio-nightly": "0.0.18"}, "Only one of seqio, seqio-nightly"),
+        ({"tensorflow-datasets": "4.9", "tfds-nightly": "4.9"}, "pip uninstall tensorflow-dat"),
+        ({"tfds-nightly": "4.9"}, "tfds-nightly 4.9 stands in its place"),
+        ({"tensorflow": "2.21.0", "tensorflow-cpu": "2.20.0"}, "Only one of tensorflow, tensorf"),
+        ({"t5": "0.9.4"}, "The package t5 must not be installed"),
+        ({"jax": "0.10.2", "jaxlib": "0.9.2"}, "pip install jaxlib==0.10.2"),
+        ({"tensorflow": "2.21.0", "tensorflow-text": "2.19.0"}, "of one minor version"),
+        ({"transformers": "5.1.0"}, "transformers must be below 5"),
+    ],
+)
+def test_doctor_knows_each_conflict_and_what_to_do(versions, message):
+    conflicts = doctor.find_conflicts(versions)
+    assert len(conflicts) == 1
+    assert message in conflicts[0]
+    assert "Run: pip" in conflicts[0]
+
+
+def test_a_transformers_without_flax_is_no_conflict_where_pytorch_is():
+    assert doctor.find_conflicts({"transformers": "5.1.0", "torch": "2.13.0"}) == []
+
+
+def test_one_build_of_tensorflow_is_no_conflict():
+    assert doctor.find_conflicts({"tensorflow-cpu": "2.21.0", "tensorflow-text": "2.21.1"}) == []
+    assert "tensorflow" not in doctor.missing_packages({"tensorflow-cpu": "2.21.0"})
+
+
+def test_an_error_is_told_without_quotes_and_without_what_gin_adds():
+    error = KeyError("task 'a' must exist.\nNames: ['b']")
+    with pytest.raises(KeyError) as caught:
+        gin.utils.augment_exception_message_and_reraise(error, "\n  In call to configurable 'f'")
+    assert errors.message_of(caught.value) == "task 'a' must exist.\nNames: ['b']"

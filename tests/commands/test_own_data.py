@@ -1,0 +1,251 @@
+"""Own files in whole runs of a tiny model: trained on, evaluated, predicted for, or refused."""
+
+import csv
+import json
+import pathlib
+import shlex
+
+import gin
+import pytest
+import seqio
+
+from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.data import mixtures, vocabulary
+from hyperdecoders_jax.tasks import own_data
+from tests.commands import test_train
+
+README = pathlib.Path(__file__).parents[2] / "README.md"
+
+TINY = {name: value for name, value in test_train.TINY.items() if name != "MIXTURE_OR_TASK_NAME"}
+EXPERIMENT = "--gin_file=experiments/demo_hyperdecoder.gin"
+VERBS = ["walk", "jump", "climb", "paint", "clean", "open", "cook", "wash", "play", "look", "push"]
+NUMBERS = {"cat": "cats", "fox": "foxes", "dog": "dogs", "box": "boxes", "cow": "cows"}
+TEMPLATES = [
+    "--inputs_template=past of {word} in: {text}",
+    "--inputs_template=plural of {noun}",
+    "--targets_template={past}",
+    "--targets_template={plural}",
+    "--metric=accuracy,squad",
+    "--metric=accuracy",
+]
+
+
+def write_json_lines(path, count, targets=True):
+    rows = [
+        {"id": i, "word": verb, "text": f'they "{verb}", {i} times'}
+        | ({"past": [f"{verb}ed", f"did {verb}"]} if targets else {})
+        for i, verb in zip(range(count), VERBS * count, strict=False)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def write_csv(path, count):
+    rows = list(NUMBERS.items()) * (count // len(NUMBERS))
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("noun", "plural"), *rows])
+    return path
+
+
+def train_arguments(model_dir, *flags, **macros):
+    macros = [f"--gin.{name}={value}" for name, value in {**TINY, **macros}.items()]
+    return ["train", EXPERIMENT, f"--model_dir={model_dir}", *flags, *macros]
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    yield
+    gin.clear_config()
+    vocabulary.set_run_vocabulary(None)
+    seqio.MixtureRegistry.remove("own_data")
+    for name in ("past", "plural", "inflect", "find"):
+        seqio.TaskRegistry.remove(name)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run on 200 JSON lines and a CSV, and of its files."""
+    folder = tmp_path_factory.mktemp("own")
+    write_json_lines(folder / "past.jsonl", 200)
+    write_json_lines(folder / "dev.jsonl", 20)
+    write_csv(folder / "plural.csv", 50)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        arguments = train_arguments(
+            "run", "--train_file=past.jsonl", "--train_file=plural.csv",
+            "--validation_file=dev.jsonl", "--validation_file=plural.csv", *TEMPLATES,
+        )  # fmt: skip
+        assert cli.main(arguments) == 0
+    return folder
+
+
+def test_a_run_learns_and_evaluates_a_task_for_each_file(trained):
+    lines = map(json.loads, (trained / "run" / "metrics.jsonl").read_text().splitlines())
+    kinds = {"step", "kind", "task"}
+    metrics = {line["task"]: line.keys() - kinds for line in lines if line["kind"] == "eval"}
+    assert metrics == {"past": {"accuracy", "em", "f1"}, "plural": {"accuracy"}}
+    predictions = (trained / "run" / "eval" / "past" / "3.jsonl").read_text().splitlines()
+    assert len(predictions) == TINY["EVAL_EXAMPLES"]
+    assert json.loads(predictions[0])["input"] == 'past of walk in: they "walk", 0 times'
+    assert json.loads(predictions[0])["target"] == "walked"
+
+
+def test_a_run_keeps_its_files_wherever_it_is_evaluated_from(trained, tmp_path, capsys):
+    assert f"'{trained}/past.jsonl'" in (trained / "run" / cli.SAVED_CONFIG).read_text()
+    code = cli.main(["eval", f"--model_dir={trained}/run", f"--gin.EVAL_OUTPUT_DIR={tmp_path}/out"])
+    assert code == 0
+    assert set(json.loads((tmp_path / "out" / "metrics-3.json").read_text())) == {"past", "plural"}
+    assert "past" in capsys.readouterr().out
+
+
+def test_predictions_are_made_for_files_without_targets(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(write_json_lines(tmp_path / "new.jsonl", 7, targets=False).parent)
+    code = cli.main(["infer", f"--model_dir={trained}/run", "--test_file=past=new.jsonl",
+                     f"--gin.INFER_OUTPUT_DIR={tmp_path}/out"])  # fmt: skip
+    assert code == 0
+    lines = (tmp_path / "out" / "past-test-3.jsonl").read_text().splitlines()
+    assert [json.loads(line)["target"] for line in lines] == [""] * 7
+
+
+def test_metrics_need_targets(trained, tmp_path, capsys):
+    file = write_json_lines(tmp_path / "new.jsonl", 7, targets=False)
+    assert cli.main(["eval", f"--model_dir={trained}/run", f"--test_file=past={file}"]) == 2
+    assert f"line 1 of {file} has no 'past'" in capsys.readouterr().err
+
+
+# What is refused, before anything is written.
+
+
+def refused(tmp_path, capsys, *flags):
+    assert cli.main(train_arguments(tmp_path / "run", *flags)) == 2
+    assert not (tmp_path / "run").exists()
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_broken_line_is_told_with_its_file_and_number(tmp_path, capsys, split):
+    good = write_json_lines(tmp_path / "past.jsonl", 9)
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(good.read_text() + '{"word": "run", "past": \n')
+    files = {"train": good, "validation": good, "test": good} | {split: broken}
+    flags = [f"--{name}_file={file}" for name, file in files.items()]
+    message = refused(tmp_path, capsys, *flags, "--inputs_template={word}",
+                      "--targets_template={past}")  # fmt: skip
+    assert f'line 10 of {broken} is \'{{"word": "run", "past": \'' in message
+
+
+def test_a_missing_column_is_told_with_the_columns(tmp_path, capsys):
+    file = write_csv(tmp_path / "plural.csv", 10)
+    message = refused(tmp_path, capsys, f"--train_file={file}", "--inputs_template={nuon}",
+                      "--targets_template={plural}")  # fmt: skip
+    assert f"line 2 of {file} has no 'nuon'. Its columns are 'noun', 'plural'" in message
+    assert "Did you mean 'noun'?" in message
+    message = refused(tmp_path, capsys, f"--train_file={file}")
+    assert "has no 'inputs'. Its columns are 'noun', 'plural'" in message
+
+
+def test_files_that_do_not_pair_are_told(tmp_path, capsys):
+    message = refused(tmp_path, capsys, "--train_file=a.csv", "--train_file=b.csv",
+                      "--validation_file=c.csv")  # fmt: skip
+    assert "one --validation_file for each of the 2 tasks ['a', 'b']" in message
+
+
+def test_flags_of_own_data_need_a_file(tmp_path, capsys):
+    assert "Own data must be in a file; got none" in refused(tmp_path, capsys, "--metric=squad")
+
+
+# What flags bind.
+
+
+RUN_FILES = ("runs/embedded/train.gin", "experiments/demo_hyperdecoder.gin")
+
+
+def bound(command, *flags, files=RUN_FILES):
+    args = cli.make_parser().parse_args([command, *flags])
+    gin_files, bindings = cli.add_own_data(args, files, [])
+    text = configuration.read(gin_files, bindings, configuration.search_path())
+    return {name: value for name, (value, _) in text.macro_values.items()}
+
+
+def test_paths_are_those_of_this_folder_and_keep_their_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    flags = ["--train_file=a.csv", "--train_file=b=../b.csv", "--train_file=~/k=v.csv",
+             "--train_file=gs://b/c.csv"]  # fmt: skip
+    assert bound("train", *flags)["TRAIN_FILES"] == (
+        f"{tmp_path}/a.csv",
+        f"b={tmp_path.parent}/b.csv",
+        "/home/me/k=v.csv",
+        "gs://b/c.csv",
+    )
+
+
+def test_without_flags_nothing_is_bound():
+    args = cli.make_parser().parse_args(["train"])
+    assert cli.add_own_data(args, ["experiments/demo_hyperdecoder.gin"], []) == (
+        ["experiments/demo_hyperdecoder.gin"],
+        [],
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "split"),
+    [
+        ("train", ["--train_file=a.csv"], ("EVAL_SPLIT", None)),
+        ("train", ["--train_file=a.csv", "--validation_file=b.csv"], ("EVAL_SPLIT", "validation")),
+        ("eval", ["--test_file=c.csv"], ("EVAL_SPLIT", "test")),
+        ("eval", ["--validation_file=b.csv"], ("EVAL_SPLIT", "validation")),
+        ("infer", ["--test_file=c.csv"], ("INFER_SPLIT", "test")),
+        ("infer", ["--validation_file=b.csv"], ("INFER_SPLIT", "validation")),
+    ],
+)
+def test_the_split_is_that_of_the_files(command, flags, split):
+    name, value = split
+    assert bound(command, *flags)[name] == value
+
+
+def test_the_files_of_a_configuration_stay_where_flags_name_none(tmp_path):
+    saved = tmp_path / "config.gin"
+    saved.write_text(
+        "include 'experiments/demo_hyperdecoder.gin'\ninclude 'mixtures/own_data.gin'\n"
+        "TRAIN_FILES = ('a.csv',)\nMETRICS = ('squad',)\n"
+    )
+    macros = bound("infer", "--test_file=/c.csv", files=[str(saved)])
+    assert macros["TRAIN_FILES"] == ("a.csv",)
+    assert macros["TEST_FILES"] == ("/c.csv",)
+    assert macros["METRICS"] == ("squad",)
+    assert macros["ARE_TARGETS_REQUIRED"] is False
+    assert bound("eval", files=[str(saved)])["ARE_TARGETS_REQUIRED"] is True
+
+
+def test_the_files_of_the_readme_are_there_and_fit_its_templates(monkeypatch):
+    block = README.read_text().split("## Your own data in one flag")[1].split("```")[1]
+    monkeypatch.chdir(README.parent)
+    lines = block.removeprefix("sh\n").replace("\\\n", " ").splitlines()
+    macros = []
+    for program, command, *arguments in map(shlex.split, lines):
+        assert program == "hyperdecoders"
+        flags, _ = cli.split_gin_flags(arguments)
+        macros.append(bound(command, *flags))
+    train, evaluate = macros
+    own_data.mixture(
+        train["TRAIN_FILES"],
+        test_files=evaluate["TEST_FILES"],
+        inputs_templates=train["INPUTS_TEMPLATES"],
+        targets_templates=train["TARGETS_TEMPLATES"],
+        metric_names=train["METRICS"],
+    )
+    tasks = mixtures.leaf_tasks(own_data.MIXTURE, "train")
+    assert [task.num_input_examples("train") for task in tasks] == [3969, 5000]
+
+
+def test_a_flag_sets_the_rates(tmp_path):
+    file = write_csv(tmp_path / "plural.csv", 10)
+    args = cli.make_parser().parse_args(["train", f"--train_file={file}"])
+    files, bindings = cli.add_own_data(args, RUN_FILES, [])
+    rates = "own_data.mixture.rates = @mixing.Equal()"
+    configuration.parse(files, [*bindings, rates, "MODEL_DIR = '/nowhere'"])
+    macro = gin.query_parameter("MIXTURE_OR_TASK_NAME/gin.macro.value")
+    assert macro.scoped_configurable_fn() == own_data.MIXTURE
+    assert seqio.MixtureRegistry.get(own_data.MIXTURE).total_rate == 1.0

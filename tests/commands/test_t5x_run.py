@@ -1,0 +1,180 @@
+"""What T5X's trainer leaves is a run for our commands, on a machine without T5X."""
+
+import dataclasses
+import shutil
+
+import gin
+import numpy as np
+import pytest
+
+from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.data import vocabulary
+from hyperdecoders_jax.modeling.config import AdapterConfig
+from hyperdecoders_jax.trained import preparation
+from hyperdecoders_jax.training import metric_lines, partitioning, trainable
+from hyperdecoders_jax.weights import adapter_folder, backbone, conversion, t5x_checkpoint
+from tests.commands import test_train
+from tests.training import tiny
+
+# In place of what our own runner's configuration binds.
+THEIR_BINDINGS = """
+import __main__ as train_script
+from hyperdecoders_jax.t5x import model as t5x_model
+from hyperdecoders_jax.t5x import saved_config
+from t5x import utils
+
+T5X_MODEL = @t5x_model.HyperdecoderModel()
+t5x_model.HyperdecoderModel.model = %MODEL
+saved_config.write.task_names = ('demo_topic',)
+train_script.train.model = %T5X_MODEL
+train_script.train.checkpoint_cfg = @utils.CheckpointConfig()
+train/utils.DatasetConfig.batch_size = %BATCH_SIZE
+TASK_NAMES = ('demo_topic',)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    yield
+    gin.clear_config()
+    vocabulary.set_run_vocabulary(None)
+
+
+def convert(source, target, *flags):
+    return cli.main(["convert", f"--from={source}", f"--to={target}", *flags])
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory):
+    """A run of our own runner, from a T5 in a file."""
+    folder = tmp_path_factory.mktemp("ours")
+    tokens = vocabulary.load_vocabulary(vocabulary.DEMO_VOCABULARY_PATH)
+    metadata = {conversion.VOCABULARY_KEY: vocabulary.fingerprint(tokens)}
+    backbone.save(folder / "t5.safetensors", test_train.tiny_start().frozen, metadata)
+    arguments = test_train.train_arguments(
+        folder / "run",
+        INITIAL_CHECKPOINT_PATH=folder / "t5.safetensors",
+        TRAIN_STEPS=2,
+        EVAL_SPLIT=None,
+    )
+    assert cli.main(arguments) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def theirs(ours, tmp_path_factory):
+    """The same parameters as T5X leaves them."""
+    folder = tmp_path_factory.mktemp("theirs") / "run"
+    assert convert(f"run:{ours}", f"t5x_orbax:{folder}") == 0
+    lines = (ours / cli.SAVED_CONFIG).read_text().splitlines()
+    lines = [line for line in lines if "train_script" not in line]
+    text = "\n".join([*lines, THEIR_BINDINGS]).replace(str(ours), str(folder))
+    (folder / cli.SAVED_CONFIG).write_text(text)
+    return folder
+
+
+def test_it_is_exported_as_a_run_of_our_own(ours, theirs, tmp_path):
+    metric_lines.append(ours / "metrics.jsonl", 2, "eval", {"task": "demo_topic", "accuracy": 25.0})
+    for model_dir, name in ((ours, "ours"), (theirs, "theirs")):
+        flags = [f"--checkpoint={model_dir}", f"--output={tmp_path / name}"]
+        assert cli.main(["export", *flags]) == 0
+    files = {name: sorted(path.name for path in (tmp_path / name).iterdir()) for name in
+             ("ours", "theirs")}  # fmt: skip
+    assert files["ours"] == files["theirs"]
+    for name in files["ours"]:
+        one, other = ((tmp_path / run / name).read_bytes() for run in ("ours", "theirs"))
+        assert one == other or name == "README.md", name
+    card = (tmp_path / "ours/README.md").read_text()
+    assert "Training began with `t5.safetensors`." in card
+    assert "Trained on `demo_topic`. Tasks, in their order: `demo_topic`." in card
+    assert "at step 2, which is exported here:" in card
+    assert "| demo_topic | accuracy | 25.00 |" in card
+    assert "of them are those of the T5 that was adapted, unchanged." in card
+
+
+def test_it_predicts_as_a_run_of_our_own_with_these_parameters(ours, theirs, tmp_path, capsys):
+    lines = tmp_path / "lines.txt"
+    lines.write_text("topic: a pear\ntopic: a kind of dog\n")
+    capsys.readouterr()
+    for model_dir in (ours, theirs):
+        assert cli.main(["infer", f"--model_dir={model_dir}", f"--input={lines}"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 4
+    assert out[:2] == out[2:]
+
+
+def test_it_becomes_the_same_adapter_folder(ours, theirs, tmp_path):
+    for name, run in {"ours": ours, "theirs": theirs}.items():
+        assert convert(f"run:{run}", f"adapters:{tmp_path}/{name}") == 0
+    (wanted, arrays), (found, same) = (
+        adapter_folder.read(tmp_path / name) for name in ("ours", "theirs")
+    )
+    assert found == wanted
+    assert found.backbone is not None
+    assert set(same) == set(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(same[name], array, err_msg=name)
+
+
+def test_it_is_evaluated(theirs, tmp_path, capsys):
+    code = cli.main(["eval", f"--model_dir={theirs}", "--gin.EVAL_SPLIT=test",
+                     f"--gin.EVAL_OUTPUT_DIR={tmp_path}"])  # fmt: skip
+    assert code == 0
+    assert "demo_topic  accuracy" in capsys.readouterr().out
+    assert (tmp_path / "metrics-2.json").exists()
+
+
+@pytest.fixture
+def copied(theirs, tmp_path):
+    """A copy that may be changed."""
+    return shutil.copytree(theirs, tmp_path / "copied")
+
+
+def test_the_newest_checkpoint_is_taken_unless_another_is_named(copied, tmp_path, capsys):
+    shutil.copytree(copied / "checkpoint_2", copied / "checkpoint_10")
+    for step, flags in {10: [], 2: ["--step=2"]}.items():
+        assert convert(f"run:{copied}", f"t5x:{tmp_path}/{step}", *flags) == 0
+        assert (tmp_path / str(step) / f"checkpoint_{step}").is_dir()
+    capsys.readouterr()
+    assert convert(f"run:{copied}", f"t5x:{tmp_path}/4", "--step=4") == 2
+    assert "and " + str(copied) + " holds those of steps [2, 10]" in capsys.readouterr().err
+
+
+def test_parameters_that_are_not_the_models_are_refused(copied, tmp_path, capsys):
+    config = copied / cli.SAVED_CONFIG
+    whole = config.read_text()
+    for change, message in {
+        "MLP_DIM = 25": "has shape (16, 24) there and (16, 25)",
+        "NUM_DECODER_LAYERS = 2": "missing: decoder/layers_1/",
+    }.items():
+        config.write_text(f"{whole}\n{change}\n")
+        assert convert(f"run:{copied}", f"adapters:{tmp_path}/new") == 2
+        assert message in capsys.readouterr().err
+
+
+def test_our_runner_does_not_continue_it(copied, capsys):
+    assert cli.main(test_train.train_arguments(copied)) == 2
+    assert "must be continued by its own runner" in capsys.readouterr().err
+
+
+def test_a_folder_of_two_runs_is_refused(ours, copied, capsys):
+    shutil.copytree(ours / "checkpoints", copied / "checkpoints")
+    assert cli.main(["infer", f"--model_dir={copied}", "--input=-"]) == 2
+    assert "must hold the run of one runner" in capsys.readouterr().err
+
+
+def test_a_model_that_tells_tasks_apart_needs_their_list(tmp_path):
+    t5x_checkpoint.write(tmp_path, {})
+    model = tiny.make_model()
+    per_task = AdapterConfig("task", bottleneck_dim=2)
+    apart = dataclasses.replace(
+        model, config=dataclasses.replace(model.config, decoder_adapter=per_task)
+    )
+    run = preparation.TrainedConfig(
+        apart, str(tmp_path), "best", "bytes", None, trainable.TrainableConfig(), "float32",
+        partitioning.PartitioningConfig(), random_seed=0,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"needs the list that numbered them.* TASK_NAMES = None"):
+        preparation.task_names_of(run)
+    assert preparation.task_names_of(dataclasses.replace(run, task_names=["b", "a"])) == ("b", "a")
+    assert preparation.task_names_of(dataclasses.replace(run, model=model)) is None

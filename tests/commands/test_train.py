@@ -1,0 +1,409 @@
+"""Whole runs of a tiny model on one demo task: train, continue, evaluate, predict; and what is
+refused before anything is written."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import gin
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.data import vocabulary
+from hyperdecoders_jax.trained import preparation
+from hyperdecoders_jax.training import trainer
+from hyperdecoders_jax.weights import backbone, conversion
+
+TINY = {
+    "EMB_DIM": 16,
+    "NUM_HEADS": 2,
+    "HEAD_DIM": 4,
+    "MLP_DIM": 24,
+    "NUM_ENCODER_LAYERS": 1,
+    "NUM_DECODER_LAYERS": 1,
+    "ENCODER_BOTTLENECK_DIM": 3,
+    "DECODER_BOTTLENECK_DIM": 2,
+    "HYPERNETWORK_BOTTLENECK_DIM": 4,
+    "MIXTURE_OR_TASK_NAME": "demo_topic",
+    "TASK_FEATURE_LENGTHS": "{'inputs': 48, 'targets': 4}",
+    "INITIAL_CHECKPOINT_PATH": None,
+    "TRAIN_STEPS": 3,
+    "BATCH_SIZE": 8,
+    "EVAL_PERIOD": 3,
+    "EVAL_EXAMPLES": 10,
+    "CHECKPOINT_PERIOD": 3,
+    "LOG_PERIOD": 1,
+}
+
+
+def train_arguments(model_dir, **macros):
+    flags = [f"--gin.{name}={value}" for name, value in {**TINY, **macros}.items()]
+    return ["train", "--gin_file=experiments/demo_hyperdecoder.gin", f"--model_dir={model_dir}",
+            *flags]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    yield
+    gin.clear_config()
+    vocabulary.set_run_vocabulary(None)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A model directory after three steps, made once."""
+    model_dir = tmp_path_factory.mktemp("run") / "model"
+    assert cli.main(train_arguments(model_dir)) == 0
+    return model_dir
+
+
+def losses(model_dir):
+    lines = map(json.loads, (model_dir / "metrics.jsonl").read_text().splitlines())
+    return {line["step"]: line["loss"] for line in lines if line["kind"] == "train"}
+
+
+def test_a_run_leaves_configuration_metrics_predictions_and_a_checkpoint(trained):
+    assert "TRAIN_STEPS = 3" in (trained / cli.SAVED_CONFIG).read_text()
+    assert sorted(losses(trained)) == [1, 2, 3]
+    assert list((trained / "tensorboard").iterdir())
+    predictions = (trained / "eval" / "demo_topic" / "3.jsonl").read_text().splitlines()
+    assert len(predictions) == 10
+    assert {"input", "target", "prediction", "log_likelihood"} <= set(json.loads(predictions[0]))
+    run = trainer.open_checkpoints(str(trained)).read_run(3)
+    assert run["identity"]["task_names"] == ["demo_topic"]
+    assert run["config"] == (trained / cli.SAVED_CONFIG).read_text()
+
+
+def test_a_run_ends_with_a_table(tmp_path, capsys):
+    assert cli.main(train_arguments(tmp_path / "model")) == 0
+    captured = capsys.readouterr()
+    assert "demo_topic  accuracy" in captured.out
+    assert "parameters are trained" in captured.err
+
+
+def test_a_run_that_is_continued_equals_one_that_is_not(trained, tmp_path):
+    assert cli.main(train_arguments(tmp_path / "whole", TRAIN_STEPS=5, EVAL_PERIOD=None)) == 0
+    assert cli.main(train_arguments(tmp_path / "parts", TRAIN_STEPS=5, EVAL_PERIOD=None,
+                                    CHECKPOINT_PERIOD=2, EVAL_SPLIT=None)) == 0  # fmt: skip
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
+def test_eval_reads_the_configuration_of_the_run(trained, capsys, tmp_path):
+    code = cli.main(["eval", f"--model_dir={trained}", "--gin.EVAL_SPLIT=test",
+                     f"--gin.EVAL_OUTPUT_DIR={tmp_path}/out"])  # fmt: skip
+    assert code == 0
+    assert "demo_topic  accuracy" in capsys.readouterr().out
+    assert set(json.loads((tmp_path / "out" / "metrics-3.json").read_text())) == {"demo_topic"}
+
+
+def test_eval_of_the_parameters_before_training(trained, tmp_path):
+    code = cli.main(["eval", f"--model_dir={trained}", "--gin.CHECKPOINT_STEP=None",
+                     f"--gin.EVAL_OUTPUT_DIR={tmp_path}/out"])  # fmt: skip
+    assert code == 0
+    assert (tmp_path / "out" / "metrics-0.json").exists()
+
+
+def test_infer_predicts_for_lines_and_keeps_what_came_with_them(trained, tmp_path, capsys):
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text('topic: a pear\n\n{"inputs": "topic: a dog", "id": 7, "task": "demo_topic"}\n')
+    assert cli.main(["infer", f"--model_dir={trained}", f"--input={lines}"]) == 0
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["inputs"] == "topic: a pear"
+    assert (second["id"], second["task"]) == (7, "demo_topic")
+    assert np.isfinite(second["log_likelihood"])
+
+
+def test_infer_does_not_depend_on_the_rest_of_the_batch(trained, tmp_path, capsys):
+    alone, among = tmp_path / "alone.txt", tmp_path / "among.txt"
+    alone.write_text("topic: a pear\n")
+    among.write_text("topic: " + "long " * 30 + "\ntopic: a pear\n")
+    for path in (alone, among):
+        assert cli.main(["infer", f"--model_dir={trained}", f"--input={path}"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert records[0]["prediction"] == records[2]["prediction"]
+    assert records[0]["log_likelihood"] == pytest.approx(records[2]["log_likelihood"], abs=1e-5)
+
+
+def test_infer_writes_a_split(trained, tmp_path):
+    code = cli.main(["infer", f"--model_dir={trained}", "--gin.INFER_EXAMPLES=4",
+                     f"--gin.INFER_OUTPUT_DIR={tmp_path}"])  # fmt: skip
+    assert code == 0
+    assert len((tmp_path / "demo_topic-test-3.jsonl").read_text().splitlines()) == 4
+
+
+def test_backbone_weights_of_a_file_are_the_frozen_ones(tmp_path, capsys):
+    model_dir, path = tmp_path / "model", tmp_path / "t5.safetensors"
+    start = tiny_start()
+    fingerprint = vocabulary.fingerprint(
+        vocabulary.load_vocabulary(vocabulary.DEMO_VOCABULARY_PATH)
+    )
+    backbone.save(path, start.frozen, {conversion.VOCABULARY_KEY: fingerprint})
+    assert cli.main(train_arguments(model_dir, INITIAL_CHECKPOINT_PATH=path)) == 0
+    assert f"the others are from {path}" in capsys.readouterr().err
+    identity = trainer.open_checkpoints(str(model_dir)).read_run(3)["identity"]
+    assert identity["frozen_fingerprint"] == start.frozen_fingerprint
+
+
+def tiny_start():
+    from hyperdecoders_jax.config import configuration
+
+    _, flags = cli.split_gin_flags(train_arguments("/nowhere"))
+    bindings = [configuration.to_binding(*flag) for flag in flags]
+    bindings.append("MODEL_DIR = '/nowhere'")
+    files = ["runs/embedded/train.gin", "experiments/demo_hyperdecoder.gin"]
+    configuration.parse(files, bindings)
+    model, config = (
+        gin.query_parameter(f"{name}/gin.macro.value").scoped_configurable_fn()
+        for name in ("MODEL", "TRAINABLE")
+    )
+    return preparation.load_start(model, config, None, seed=1)
+
+
+# What is refused, in under 15 seconds, with nothing written.
+
+
+@pytest.mark.parametrize(
+    ("macros", "message"),
+    [
+        ({"MIXTURE_OR_TASK_NAME": "demo_topik"}, "Did you mean 'demo_topic'?"),
+        ({"MIXTURE_OR_TASK_NAME": "glue_stsb_v200"}, "must be on disk"),
+        ({"PACK": True}, "got pack=True"),
+        ({"TASK_FEATURE_LENGTHS": "{'inputs': 48, 'targets': 1}"}, "has one of 2 tokens"),
+        ({"NUM_MICROBATCHES": 3}, "the batch size must divide by 3"),
+        ({"INITIAL_CHECKPOINT_PATH": "/nowhere/t5"}, "there is nothing at /nowhere/t5"),
+        ({"VOCABULARY": "/nowhere/spiece.model"}, "nothing is at /nowhere/spiece.model"),
+        ({"VOCAB_SIZE": 128}, "must have a row in the model's embedding"),
+        ({"EVAL_SPLIT": "validatoin"}, "Did you mean 'validation'?"),
+        ({"TRAIN_STEPS": 0}, "num_train_steps must be an integer of at least 1"),
+        ({"FROZEN_DTYPE": "float16"}, "must be one of ('float32', 'bfloat16'); got 'float16'"),
+        ({"MIN_LEN": 5}, "got GreedyConfig.min_len=5 and targets of 4 tokens"),
+        (
+            {
+                "TrainerConfig.best": "@BestCheckpointConfig()",
+                "BestCheckpointConfig.metric": "demo_topik/f1",
+            },
+            "the tasks are ['demo_topic']",
+        ),
+        ({"BEST_METRIC": "demo_topic/f1"}, "Choose one of ['demo_topic/accuracy']"),
+        ({"TRAINSTEPS": 3}, "Did you mean 'TRAIN_STEPS'?"),
+        ({"TrainerConfig.keep_lsat": 3}, "Did you mean 'keep_last'?"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(tmp_path, capsys, macros, message):
+    model_dir = tmp_path / "model"
+    assert cli.main(train_arguments(model_dir, **macros)) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert "compiling the train step" not in told
+    assert not model_dir.exists()
+
+
+def test_a_model_directory_that_cannot_be_written_is_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert cli.main(train_arguments(tmp_path / "file" / "model")) == 2
+    assert "must be writable" in capsys.readouterr().err
+
+
+def test_a_vocabulary_of_other_weights_is_refused(tmp_path, capsys):
+    path = tmp_path / "t5.safetensors"
+    weights = {"a": np.zeros(2, np.float32)}
+    path.write_bytes(safetensors.numpy.save(weights, {conversion.VOCABULARY_KEY: "0123456789abcd"}))
+    assert cli.main(train_arguments(tmp_path / "model", INITIAL_CHECKPOINT_PATH=path)) == 2
+    assert "with one of fingerprint 0123456789ab" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+
+
+def test_weights_of_another_model_are_refused(tmp_path, capsys):
+    path = tmp_path / "t5.safetensors"
+    backbone.save(path, tiny_start().frozen, {})
+    arguments = train_arguments(tmp_path / "model", INITIAL_CHECKPOINT_PATH=path, MLP_DIM=25)
+    assert cli.main(arguments) == 2
+    assert "has shape" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_model_directory_of_another_model_is_refused_and_left_alone(trained, capsys):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
+    assert cli.main(train_arguments(trained, EMB_DIM=24)) == 2
+    assert "a checkpoint of another model" in capsys.readouterr().err
+    after = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_run_is_not_continued_with_another_order_of_its_data(trained, capsys):
+    assert cli.main(train_arguments(trained, BATCH_SIZE=4, TRAIN_STEPS=6)) == 2
+    assert "batch_size is 8 there and 4 here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gin.CHECKPOINT_STEP=4"], "holds those of steps [3]"),
+        (["--gin.RANDOM_SEED=3"], "frozen_fingerprint"),
+        (["--vocabulary=bytes"], "vocabulary_fingerprint"),
+        (["--input=/nowhere.txt"], "--input must be a file"),
+    ],
+)
+def test_infer_refuses_what_does_not_belong_to_the_run(trained, capsys, arguments, message):
+    assert cli.main(["infer", f"--model_dir={trained}", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_line_that_is_no_text_is_refused(trained, tmp_path, capsys):
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text('topic: a pear\n{"input": "topic: a dog"}\n')
+    assert cli.main(["infer", f"--model_dir={trained}", f"--input={lines}"]) == 2
+    assert 'must be an object with "inputs"' in capsys.readouterr().err
+
+
+def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
+    arguments = train_arguments(tmp_path / "model", BATCH_SIZE=9)
+    result = subprocess.run(
+        [sys.executable, "-m", "hyperdecoders_jax.commands.cli", *arguments],
+        env={**os.environ,
+             "XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "the batch size must divide by 2 (2 data-parallel devices" in result.stderr
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_run_on_four_devices_is_evaluated_on_one(tmp_path, capsys):
+    path = tmp_path / "t5.safetensors"
+    backbone.save(path, tiny_start().frozen, {})
+    arguments = train_arguments(
+        tmp_path / "model", EVAL_SPLIT=None, TRAIN_STEPS=1, INITIAL_CHECKPOINT_PATH=path
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "hyperdecoders_jax.commands.cli", *arguments],
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+        capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "Devices: 4 data x 1 model" in result.stderr
+    code = cli.main(["eval", f"--model_dir={tmp_path}/model", "--gin.EVAL_SPLIT=validation"])
+    assert code == 0, capsys.readouterr().err
+    assert "demo_topic  accuracy" in capsys.readouterr().out
+
+
+def run_two_processes(model_dir, *more_flags, **macros):
+    """Output and messages of each."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    flags = ["--process_count=2", f"--coordinator_address={address}", *more_flags]
+    command = [sys.executable, "-m", "hyperdecoders_jax.commands.cli",
+               *train_arguments(model_dir, **macros), *flags]  # fmt: skip
+    processes = [
+        subprocess.Popen(
+            [*command, f"--process_index={index}"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for index in range(2)
+    ]  # fmt: skip
+    try:
+        outputs = [process.communicate(timeout=240) for process in processes]
+    finally:
+        for process in processes:  # One that failed leaves the other waiting for it.
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    return outputs
+
+
+def test_two_processes_that_share_one_copy_predict_as_one_process(tmp_path):
+    macros = {"TRAIN_STEPS": 1, "CHECKPOINT_PERIOD": None}
+    (_, about), _ = run_two_processes(tmp_path / "two", MODEL_PARALLEL=2, **macros)
+    assert "Devices: 1 data x 2 model" in about
+    assert cli.main(train_arguments(tmp_path / "one", **macros)) == 0
+    two, one = (
+        [json.loads(line) for line in path.read_text().splitlines()]
+        for path in (tmp_path / name / "eval" / "demo_topic" / "1.jsonl" for name in ("two", "one"))
+    )
+    assert [row["input"] for row in two] == [row["input"] for row in one]
+    np.testing.assert_allclose(
+        [row["log_likelihood"] for row in two], [row["log_likelihood"] for row in one], rtol=1e-3
+    )
+
+
+TWO_MINDS = """
+import jax
+import seqio
+from hyperdecoders_jax.tasks import demo, registration
+
+num_calls = 0
+
+def opinion(targets, predictions):
+    global num_calls
+    num_calls += 1
+    return {"opinion": float(-num_calls if jax.process_index() else num_calls)}
+
+topic = seqio.TaskRegistry.get("demo_topic")
+metric_fns = [*topic.metric_fns, opinion]
+registration.add_task(
+    "demo_topic", source=topic.source, preprocessors=topic.preprocessors,
+    output_features=topic.output_features, metric_fns=metric_fns,
+)
+"""
+
+
+def test_two_processes_train_evaluate_and_continue(tmp_path, monkeypatch):
+    # The second process's metric finds each step worse than the one before; the first decides.
+    (tmp_path / "two_minds.py").write_text(TWO_MINDS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def run(num_steps):
+        return run_two_processes(
+            tmp_path / "model", "--module=two_minds", "--gin.BEST_METRIC=demo_topic/opinion",
+            TRAIN_STEPS=num_steps, EVAL_PERIOD=1, CHECKPOINT_PERIOD=None,
+        )  # fmt: skip
+
+    (table, about), (other, _) = run(3)
+    assert "Devices: 2 data x 1 model" in about
+    assert "demo_topic  accuracy" in table
+    assert "Best checkpoint: step 3" in table
+    assert "demo_topic" not in other
+    (_, about), _ = run(4)
+    assert "continuing from step 3" in about
+    assert sorted(losses(tmp_path / "model")) == [1, 2, 3, 4]
+
+
+def test_a_part_of_the_flags_of_several_processes_is_refused(tmp_path, capsys):
+    assert cli.main([*train_arguments(tmp_path / "model"), "--process_count=2"]) == 2
+    assert "got 1 of the three" in capsys.readouterr().err
+
+
+def test_adapters_that_depend_on_the_task_ask_for_it(tmp_path, capsys):
+    model_dir = tmp_path / "model"
+    flags = [
+        "--gin.decoder/AdapterConfig.source=task",
+        "--gin.TASK_NAMES=('demo_find', 'demo_topic')",
+    ]
+    assert cli.main([*train_arguments(model_dir), *flags]) == 0
+    checkpoints = trainer.open_checkpoints(str(model_dir))
+    assert checkpoints.read_run(3)["identity"]["model"]["num_tasks"] == 2
+    lines = tmp_path / "lines.jsonl"
+    infer = ["infer", f"--model_dir={model_dir}", f"--input={lines}"]
+    lines.write_text('{"inputs": "topic: a red fruit", "task": "demo_topic"}\n')
+    assert cli.main(infer) == 0
+    assert '"prediction"' in capsys.readouterr().out
+    lines.write_text("topic: a red fruit\n")
+    assert cli.main(infer) == 2
+    assert "Every record must name its task" in capsys.readouterr().err
+    evaluate = ["eval", f"--model_dir={model_dir}", "--gin.MIXTURE_OR_TASK_NAME=demo_inflect"]
+    assert cli.main(evaluate) == 2
+    assert "task_names must hold every task that is read" in capsys.readouterr().err
+
+
+def test_an_unseen_task_is_evaluated_with_the_mean_where_that_is_chosen(tmp_path, capsys):
+    model_dir = tmp_path / "model"
+    train = train_arguments(model_dir)
+    assert cli.main([*train, "--gin.decoder/AdapterConfig.source=task"]) == 0
+    evaluate = ["eval", f"--model_dir={model_dir}", "--gin.MIXTURE_OR_TASK_NAME=demo_inflect"]
+    assert cli.main([*evaluate, "--gin.decoder/AdapterConfig.unseen_tasks=mean"]) == 0
+    assert "demo_inflect  accuracy" in capsys.readouterr().out

@@ -1,0 +1,43 @@
+"""Paths and atomic writes."""
+
+import pathlib
+
+import pytest
+from etils import epath
+
+from hyperdecoders_jax import files
+
+
+def test_a_file_of_the_package_is_found():
+    found = files.resolve("package://tasks/demo_data/demo.spiece.model")
+    assert pathlib.Path(found).is_file()
+
+
+@pytest.mark.parametrize(
+    "path", ["package://tasks/none.model", "package://nothing/at/all", "package://"]
+)
+def test_a_path_of_the_package_that_is_not_there_is_refused(path):
+    with pytest.raises(ValueError, match="must name a file that ships with the package"):
+        files.resolve(path)
+
+
+def test_other_paths_stay():
+    assert files.resolve("gs://bucket/file") == "gs://bucket/file"
+    assert files.resolve(None) is None
+
+
+def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path):
+    path = epath.Path(tmp_path / "a.json")
+    files.write_text(path, "one")
+    files.write_text(path, "two")
+    assert path.read_text() == "two"
+    assert [child.name for child in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_cannot_be_written_leaves_the_file_as_it_was(tmp_path):
+    path = epath.Path(tmp_path / "a.json")
+    files.write_text(path, "one")
+    (tmp_path / ".a.json.unfinished").mkdir()
+    with pytest.raises(OSError, match="unfinished"):
+        files.write_text(path, "two")
+    assert path.read_text() == "one"

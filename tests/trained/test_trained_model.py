@@ -1,0 +1,189 @@
+"""What is no run is read without its configuration: T5s with their tokenizer; and what is refused.
+test_text_model.py has whole runs."""
+
+import functools
+import json
+
+import gin
+import jax
+import numpy as np
+import pytest
+
+import hyperdecoders_jax
+from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.data import tokenizer, vocabulary
+from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFaceScoring
+from hyperdecoders_jax.decoding.sampling import GreedyConfig, SamplingConfig
+from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.modeling.config import AdapterConfig
+from hyperdecoders_jax.trained import trained_model
+from hyperdecoders_jax.weights import adapter_folder, arrays, conversion, exported_folder, names
+from tests import tiny
+from tests.trained import test_text_model
+
+
+def write_json(folder, name, **fields):
+    (folder / name).write_text(json.dumps(fields))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A plain T5 of bytes."""
+    folder = tmp_path_factory.mktemp("t5")
+    config = tiny.make_config("none", "none", vocab_size=259)
+    description = adapter_folder.Description(
+        config, GreedyConfig(), None, adapter_folder.Vocabulary(tokenizer.BYTES_MODEL, 0), (),
+        {"inputs": 13, "targets": 6}, 0,
+    )  # fmt: skip
+    flat = arrays.in_memory(names.flatten(tiny.make_params(Model(config))))
+    exported_folder.write_weights(folder, description, flat)
+    return folder
+
+
+@pytest.fixture
+def t5(written, tmp_path):
+    """The same, with nothing beside its weights yet."""
+    for file in written.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_a_plain_t5_reads_and_writes_as_its_files_say(t5):
+    write_json(t5, "tokenizer_config.json", tokenizer_class="ByT5Tokenizer", extra_ids=0,
+               model_max_length=13)  # fmt: skip
+    write_json(t5, "generation_config.json", max_new_tokens=6, num_beams=2, length_penalty=0.5)
+    loaded = hyperdecoders_jax.load(t5)
+    assert loaded.task_feature_lengths == {"inputs": 13, "targets": 6}
+    model = Model(
+        tiny.make_config("none", "none", vocab_size=259, num_tasks=None),
+        decoding=BeamSearchConfig(num_beams=2, scoring=HuggingFaceScoring(length_penalty=0.5)),
+    )
+    assert loaded.model.decoding == model.decoding
+    row = loaded.reader.row("abc")
+    predict = jax.jit(functools.partial(model.predict, max_len=6))
+    decoded = predict(loaded.params, loaded.reader.batch([row], 1, 8))
+    (expected,) = loaded.reader.texts([row], decoded)
+    assert loaded.predict(["abc"]) == [expected.text]
+    (scored,) = loaded.predict_scored([("abc", "any task")])
+    assert scored.text == expected.text
+    assert scored.log_likelihood == pytest.approx(expected.log_likelihood, rel=1e-5)
+
+
+def test_a_run_that_starts_from_a_plain_t5_takes_what_its_files_say(t5):
+    write_json(t5, "tokenizer_config.json", tokenizer_class="ByT5Tokenizer", model_max_length=13)
+    expected = {
+        "is_plain": True,
+        "emb_dim": 8,
+        "encoder_adapter": AdapterConfig(),
+        "decoding": GreedyConfig(),
+        "task_feature_lengths": {"inputs": 13, "targets": 20},
+        "task_names": None,
+    }
+    for name, value in expected.items():
+        with gin.config_scope(name):
+            assert trained_model.field(str(t5)) == value
+
+
+@pytest.mark.parametrize(
+    ("adapters", "is_backbone_trained"), [([], True), (["adapters/hyperdecoder.gin"], False)]
+)
+def test_a_plain_t5_is_trained_unless_an_experiment_adapts_it(t5, adapters, is_backbone_trained):
+    write_json(t5, "tokenizer_config.json", tokenizer_class="ByT5Tokenizer")
+    files = ["runs/embedded/train.gin", "runs/init.gin", *adapters, "optim/adamw_linear.gin"]
+    macros = {"INITIAL_CHECKPOINT_PATH": str(t5), "MODEL_DIR": "x", "TRAIN_STEPS": 1}
+    configuration.parse(files, [f"{name} = {value!r}" for name, value in macros.items()])
+    config = test_text_model.value_of("MODEL").config
+    assert (config.emb_dim, config.decoder_adapter.source) == (
+        8,
+        "generated" if adapters else "none",
+    )
+    assert test_text_model.value_of("TRAINABLE").backbone == is_backbone_trained
+    gin.clear_config()
+
+
+@pytest.mark.parametrize(
+    ("generation", "decoding", "targets"),
+    [
+        (None, GreedyConfig(), 20),
+        ({"max_length": 9, "min_length": 2}, GreedyConfig(min_len=2), 8),
+        ({"max_new_tokens": 9, "num_beams": 3, "early_stopping": True},
+         BeamSearchConfig(3, scoring=HuggingFaceScoring(early_stopping=True)), 9),
+        ({"do_sample": True, "top_p": 0.5}, SamplingConfig(top_k=50, top_p=0.5), 20),
+    ],
+)  # fmt: skip
+def test_what_nobody_says_is_as_in_transformers(t5, generation, decoding, targets):
+    write_json(t5, "tokenizer_config.json", tokenizer_class="ByT5Tokenizer", model_max_length=1e30)
+    if generation is not None:
+        write_json(t5, "generation_config.json", **generation)
+    description = trained_model.read(str(t5)).description
+    assert description.decoding == decoding
+    assert description.task_feature_lengths == {"inputs": 512, "targets": targets}
+    assert description.vocabulary == adapter_folder.Vocabulary(tokenizer.BYTES_MODEL, 125)
+
+
+def test_what_is_not_done_here_is_told(t5, caplog):
+    write_json(t5, "tokenizer_config.json", tokenizer_class="ByT5Tokenizer")
+    write_json(t5, "generation_config.json", no_repeat_ngram_size=3)
+    with caplog.at_level("WARNING"):
+        trained_model.read(str(t5))
+    assert "Not done here: no_repeat_ngram_size=3." in caplog.text
+
+
+@pytest.mark.parametrize("file", ["generation_config.json", "tokenizer_config.json"])
+def test_a_file_that_is_not_json_is_told(t5, file):
+    (t5 / file).write_text("{")
+    with pytest.raises(ValueError, match=rf"{file} must be JSON: .*Copy or download it again"):
+        trained_model.read(str(t5))
+
+
+def test_a_t5_without_its_vocabulary_is_refused(t5):
+    message = r"must come with its vocabulary; .* has no spiece\.model\. Copy it from where"
+    with pytest.raises(FileNotFoundError, match=message):
+        hyperdecoders_jax.load(t5)
+
+
+def test_weights_that_are_no_text_model_are_refused(t5, tmp_path):
+    weights = conversion.read(str(t5))
+    conversion.FORMATS["safetensors"].write(tmp_path / "t5.safetensors", weights)
+    message = r"must be a training run, an adapter folder or an exported folder; .* safetensors"
+    with pytest.raises(ValueError, match=message):
+        hyperdecoders_jax.load(tmp_path / "t5.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ({"step": "3"}, r"Only a training run has a step to choose; .* format hugging_face"),
+        ({"backbone": "t5"}, r"Only an adapter folder has a backbone to choose; .* 't5'"),
+    ],
+)
+def test_what_a_folder_does_not_have_cannot_be_chosen(t5, flag, message):
+    with pytest.raises(ValueError, match=message):
+        hyperdecoders_jax.load(t5, **flag)
+
+
+def test_bfloat16_of_a_file_is_computed_with_as_float32(t5, tmp_path):
+    weights = conversion.cast(conversion.read(str(t5)), "bfloat16")
+    conversion.FORMATS["hugging_face"].write(tmp_path / "half", weights)
+    write_json(tmp_path / "half", "tokenizer_config.json", tokenizer_class="ByT5Tokenizer")
+    params = trained_model.read(str(tmp_path / "half")).params()
+    assert {x.dtype for x in jax.tree.leaves(params)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("kind", ["run", "adapters"])
+def test_a_run_starts_from_folders_of_hugging_face_alone(tmp_path, capsys, kind):
+    if kind == "run":
+        (tmp_path / cli.SAVED_CONFIG).write_text("")
+    else:
+        test_text_model.write_folder(tmp_path, "none", "manual")
+    start = [f"--init={tmp_path}", "--gin.MIXTURE_OR_TASK_NAME=demo_topic"]
+    assert cli.main(["eval", *start]) == 2
+    gin.clear_config()
+    vocabulary.set_run_vocabulary(None)
+    message = (
+        "must be an exported folder, or another folder of Hugging Face's; "
+        f"{tmp_path} is of the format {kind}. Make one of it: hyperdecoders export "
+    )
+    assert message in capsys.readouterr().err
