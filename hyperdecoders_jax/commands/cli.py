@@ -26,7 +26,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hyperdecoders_jax import errors, files
-from hyperdecoders_jax.commands import pod_commands
 
 # Task modules that are imported unless --module names others.
 TASKS_PACKAGE = "hyperdecoders_jax.tasks"
@@ -233,16 +232,6 @@ def make_parser() -> argparse.ArgumentParser:
             "others need the classes of hyperdecoders_jax.interop.",
         )
     )
-    pod = commands.add_parser(
-        "pod-commands",
-        parents=[pod_commands.parser()],
-        help="print what to run to train, evaluate and export on a slice of a TPU pod, under T5X",
-        description="Prints shell, from the creation of a TPU slice to the export of what it has "
-        "trained; runs nothing. The other flags are those of the run.",
-        epilog=RUN_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    _add_run_arguments(pod)
     commands.add_parser(
         "gin-path",
         help="print the folder of the package's gin files",
@@ -479,7 +468,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hyperdecoders: error: {error}", file=sys.stderr)
         return 2
     args = make_parser().parse_args(others)
-    if gin_flags and args.command not in (*COMMANDS, "pod-commands"):
+    if gin_flags and args.command not in COMMANDS:
         print(
             f"hyperdecoders: error: Gin flags belong to {', '.join(COMMANDS)}; {args.command} got "
             f"--gin.{gin_flags[0][0]}. Leave it out (hyperdecoders {args.command} --help shows "
@@ -494,11 +483,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if args.command == "doctor":
         return _call("hyperdecoders_jax.commands.doctor", "report")
-    if args.command == "pod-commands":
-        return _guarded(
-            lambda: print_pod_commands(args, arguments[1:], gin_flags),
-            is_traceback_shown=args.traceback,
-        )
     if args.command == "convert":
         return _guarded(lambda: convert(args), is_traceback_shown=args.traceback)
     if args.command == "export":
@@ -700,29 +684,6 @@ def start_bindings(args: argparse.Namespace) -> list[str]:
         path = files.absolute(path)
     bindings = [f"INITIAL_CHECKPOINT_PATH = {path!r}"]
     return bindings if args.command == "train" else [*bindings, "CHECKPOINT_STEP = None"]
-
-
-def print_pod_commands(
-    args: argparse.Namespace, arguments: Sequence[str], gin_flags: Sequence[tuple[str, str]]
-) -> int:
-    """Prints the commands of a run on a TPU slice, after the checks that its text allows.
-
-    Args:
-      args: all flags.
-      arguments: the same as they were written.
-      gin_flags: those of them that bind.
-    """
-    from hyperdecoders_jax.config import configuration
-
-    gin_files, bindings, search_paths = what_is_given(args, gin_flags)
-    if args.weights is not None:
-        bindings.append("INITIAL_CHECKPOINT_PATH = ''")
-    gin_files = with_run_file(gin_files, "runs/t5x/train.gin", search_paths)
-    text = configuration.read(gin_files, bindings, configuration.search_path(search_paths))
-    configuration.check_macros(text, TRAIN_FILES)
-    _, run_flags = pod_commands.parser().parse_known_args(arguments)
-    print(pod_commands.script(args, run_flags), end="")
-    return 0
 
 
 def check_t5x(args: argparse.Namespace) -> None:

@@ -62,7 +62,6 @@ def test_the_package_names_no_task_module():
         "hyperdecoders_jax.commands.params",
         "hyperdecoders_jax.commands.convert",
         "hyperdecoders_jax.commands.doctor",
-        "hyperdecoders_jax.commands.pod_commands",
         "hyperdecoders_jax.config.configuration",
     ],
 )

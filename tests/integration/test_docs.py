@@ -1,0 +1,156 @@
+"""The shell of README.md and docs/: run with programs that only record how they were called."""
+
+import importlib.util
+import os
+import pathlib
+import re
+import subprocess
+import tomllib
+
+import pytest
+
+from hyperdecoders_jax import t5x_install
+from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.config import configuration
+
+ROOT = pathlib.Path(__file__).parents[2]
+PODS = ROOT / "docs/pods.md"
+# A call is recorded as words, each with an end of its own: words of shell hold line breaks. What
+# workers of a slice run is run here, too, in HOME.
+PROGRAM = """#!/bin/bash
+printf '%s\\0' "${0##*/}" "$@" >> CALLS
+printf '\\x1e' >> CALLS
+for word in "$@"; do
+  case "$word" in
+    --command=*) cd HOME && bash -c "${word#--command=}; wait" ;;
+  esac
+done
+"""
+NAMES = (
+    "gcloud",
+    "git",
+    "hf",
+    "hyperdecoders",
+    "make",
+    "pip",
+    "pkill",
+    "python",
+    "python3",
+    "tail",
+)
+ENVIRONMENT = "hyperdecoders_env/bin"
+
+
+def shell_of(page):
+    """All of a page's shell, as one script."""
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.S | re.M)
+    return "\n".join(blocks)
+
+
+def calls_of(script, folder, options="-ec"):
+    """Runs a script and returns the words of each call, in order."""
+    home = folder / "home"
+    programs = {
+        folder / "bin": NAMES,
+        home / ENVIRONMENT: ["hyperdecoders"],
+        home / ".local/bin": ["uv"],
+    }
+    for bin_folder, names in programs.items():
+        bin_folder.mkdir(parents=True)
+        for name in names:
+            program = PROGRAM.replace("CALLS", str(folder / "calls")).replace("HOME", str(home))
+            bin_folder.joinpath(name).write_text(program)
+            bin_folder.joinpath(name).chmod(0o755)
+    (home / ENVIRONMENT / "activate").touch()
+    path = f"{folder / 'bin'}:{os.environ['PATH']}"
+    subprocess.run(
+        ["bash", options, script], cwd=folder, timeout=60, check="e" in options,
+        env={"PATH": path, "HOME": str(home)}, stdin=subprocess.DEVNULL, capture_output=True,
+    )  # fmt: skip
+    calls = (folder / "calls").read_text(encoding="utf-8").split("\x1e")[:-1]
+    return [call.split("\0")[:-1] for call in calls]
+
+
+def our_commands(calls):
+    """(the parsed arguments, the gin flags) of each call of the command line, in order.
+
+    `…` stands for further flags.
+    """
+    for program, *words in calls:
+        if program == "python" and words[:1] == ["-m"]:
+            assert words[1].startswith("t5x.") or importlib.util.find_spec(words[1]), words
+        if program == "hyperdecoders":
+            others, flags = cli.split_gin_flags([word for word in words if word != "…"])
+            yield cli.make_parser().parse_args(others), dict(flags)
+
+
+@pytest.fixture(scope="module")
+def pod_calls(tmp_path_factory):
+    return calls_of(shell_of(PODS), tmp_path_factory.mktemp("pods"))
+
+
+def called(calls, command):
+    return [(args, flags) for args, flags in our_commands(calls) if args.command == command]
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "tasks/README.md"], ids=lambda page: page.parent.name
+)
+def test_every_command_of_a_page_parses(page, tmp_path):
+    assert list(our_commands(calls_of(shell_of(page), tmp_path, "-c")))
+
+
+def test_the_page_on_pods_creates_installs_and_deletes(pod_calls):
+    slices = [words[3:5] for words in pod_calls if words[:3] == ["gcloud", "compute", "tpus"]]
+    verbs = [verb for kind, verb in slices if kind == "queued-resources"]
+    assert verbs == ["create", "describe", "delete", "create", "delete"]
+    installs = [words for words in pod_calls if words[:2] == ["pip", "install"]]
+    from_git = t5x_install.commands()[1:]
+    assert [" ".join(words) for words in installs[1:]] == from_git
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert installs[0][2] == f"hyperdecoders_jax-{version}-py3-none-any.whl[t5x,tpu]"
+
+
+def test_all_workers_train_and_one_prepares(pod_calls):
+    workers = {}
+    for words in pod_calls:
+        (command,) = [word for word in words if word.startswith("--command=")] or [""]
+        if found := re.search(r"hyperdecoders (train|eval|infer|tasks) ", command):
+            (worker,) = [word for word in words if word.startswith("--worker=")]
+            workers[found[1]] = worker.removeprefix("--worker=")
+    assert workers == {"train": "all", "eval": "all", "infer": "all", "tasks": "0"}
+
+
+def test_a_launch_ends_what_is_left_of_the_last_one_first(pod_calls):
+    programs = [words[0] for words in pod_calls]
+    launches = [i for i, words in enumerate(pod_calls) if "--multiprocess" in words]
+    assert len(launches) == 4
+    assert all(programs[i - 1] == "pkill" for i in launches)
+
+
+def test_the_commands_of_a_pod_agree_with_each_other(pod_calls):
+    ((tasks, _),) = called(pod_calls, "tasks")
+    (train, flags), again = called(pod_calls, "train")
+    assert again == (train, flags)
+    assert tasks.prepare == "glue"
+    assert tasks.tfds_data_dir == train.tfds_data_dir == "gs://my-bucket/tfds"
+    copies = [words[3:] for words in pod_calls if words[:3] == ["gcloud", "storage", "cp"]]
+    weights, run = ([word for word in words if word != "--recursive"] for words in copies)
+    (to_t5x, _), (to_adapters, _) = called(pod_calls, "convert")
+    assert weights[0] == f"{to_t5x.target.removeprefix('t5x:')}/checkpoint_0"
+    assert flags["INITIAL_CHECKPOINT_PATH"] == weights[1] + "checkpoint_0"
+    assert (run[0], to_adapters.source) == (train.model_dir, "run:glue_hyperdecoder")
+    ((export, _),) = called(pod_calls, "export")
+    assert os.path.basename(train.model_dir) == export.checkpoint == "glue_hyperdecoder"
+    assert len(called(pod_calls, "doctor")) == 1
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "infer"])
+def test_what_is_launched_passes_the_checks_of_its_configuration(pod_calls, command):
+    args, gin_flags = called(pod_calls, command)[0]
+    assert (args.runner, args.multiprocess) == ("t5x", True)
+    files, bindings, folders = cli.what_is_given(args, list(gin_flags.items()))
+    files = cli.with_run_file(files, f"runs/t5x/{command}.gin", folders)
+    text = configuration.read(files, bindings, configuration.search_path(folders))
+    configuration.check_macros(text, cli.TRAIN_FILES)
+    assert text.macro_values["MODEL_DIR"][0] == "gs://my-bucket/glue_hyperdecoder"
