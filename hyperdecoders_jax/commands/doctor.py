@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from hyperdecoders_jax import t5x_install
+from hyperdecoders_jax.commands import cli
 
 # What is listed, in order; the second half is optional.
 REQUIRED_PACKAGES = (
@@ -205,10 +206,5 @@ def report(folders: Sequence[str] = (".",)) -> int:
     return 1 if problems else 0
 
 
-def main() -> int:
-    """Runs the report on this folder."""
-    return report()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.main(["doctor", *sys.argv[1:]]))

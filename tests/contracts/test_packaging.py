@@ -1,6 +1,8 @@
 """What an installation carries: tasks, gin files and data, from a wheel and from the tree."""
 
+import os
 import pathlib
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -28,9 +30,9 @@ def shipped_files():
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """A wheel, built from a copy of the tree: building leaves files behind."""
-    source = tmp_path_factory.mktemp("source")
+def clone(tmp_path_factory):
+    """A copy of the tree, without what building and running leaves in it."""
+    source = tmp_path_factory.mktemp("clone")
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -39,16 +41,36 @@ def wheel(tmp_path_factory):
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    out = tmp_path_factory.mktemp("wheel")
+    return source
+
+
+def build(kind, clone, out):
     code = (
-        "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+        "import sys; from setuptools import build_meta; "
+        f"print(build_meta.build_{kind}(sys.argv[1]))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code, str(out)],
-        cwd=source, capture_output=True, text=True, timeout=120,
+        cwd=clone, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def wheel(clone, tmp_path_factory):
+    return build("wheel", clone, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def site_folders(clone, wheel, tmp_path_factory):
+    """What each kind of installation adds to Python's path: the folders of unpacked wheels."""
+    folders = {"none": clone}
+    editable = build("editable", clone, tmp_path_factory.mktemp("editable_wheel"))
+    for kind, file in (("wheel", wheel), ("editable", editable)):
+        folders[kind] = tmp_path_factory.mktemp(kind)
+        zipfile.ZipFile(file).extractall(folders[kind])
+    return folders
 
 
 def test_a_wheel_carries_every_module_gin_file_and_data_file(wheel):
@@ -60,19 +82,49 @@ def test_a_wheel_puts_one_name_into_site_packages(wheel):
     assert {top for top in tops if not top.endswith(".dist-info")} == {"hyperdecoders_jax"}
 
 
-def test_an_unpacked_wheel_finds_its_gin_files_and_tasks(wheel, tmp_path):
-    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); sys.meta_path = [f for f in sys.meta_path "
-        "if 'editable' not in getattr(f, '__module__', '')]; "
-        "from hyperdecoders_jax import configuration as c; "
-        "print(c.find_file('experiments/glue/glue_manual_generated.gin', c.search_path()))"
-    )
+# Run without this installation's own editable finder; argv: a folder of site-packages, the entry
+# point's module and function.
+FIND_ALL = """
+import importlib, importlib.util, site, sys
+sys.meta_path = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")]
+for name in [name for name in sys.modules if "editable" in name]:
+    del sys.modules[name]
+sys.path.insert(1, sys.argv[1])
+site.addsitedir(sys.argv[1])
+import hyperdecoders_jax.tasks
+from hyperdecoders_jax import files
+print(hyperdecoders_jax.__file__)
+print(hyperdecoders_jax.tasks.__file__)
+print(files.resolve("package://tasks/demo_data/demo.spiece.model"))
+print(importlib.util.find_spec("hyperdecoders_jax.train").origin)
+module, function = sys.argv[2].split(":")
+getattr(importlib.import_module(module), function)(["gin-path"])
+"""
+
+
+@pytest.mark.parametrize("is_inside", [True, False], ids=["inside", "outside"])
+@pytest.mark.parametrize("kind", ["none", "wheel", "editable"])
+def test_tasks_and_gin_files_are_found_from_inside_and_outside_a_clone(
+    kind, is_inside, clone, site_folders, tmp_path
+):
+    environment = {name: x for name, x in os.environ.items() if name != "PYTHONPATH"}
     result = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "site")],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", FIND_ALL, str(site_folders[kind]), entry_point()],
+        cwd=clone if is_inside else tmp_path, env=environment,
+        capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    assert result.stdout.startswith(str(tmp_path / "site")), result.stderr
+    assert result.returncode == 0, result.stderr
+    # Python looks into the working directory first: inside a clone its package is used.
+    is_wheel = kind == "wheel" and not is_inside
+    root = site_folders["wheel"] if is_wheel else clone
+    around = f"{root}/hyperdecoders_jax" if is_wheel else str(root)
+    assert result.stdout.splitlines() == [
+        f"{root}/hyperdecoders_jax/__init__.py",
+        f"{around}/tasks/__init__.py",
+        f"{around}/tasks/demo_data/demo.spiece.model",
+        f"{root}/hyperdecoders_jax/commands/train.py",
+        f"{around}/gin_configs",
+    ]
 
 
 def test_this_installation_finds_tasks_and_gin_files_from_any_folder(tmp_path):
@@ -116,6 +168,21 @@ def test_no_conflicting_or_unpublishable_requirement_is_named(wheel):
     assert {"test", "tpu", "hf", "t5x", "plots"} <= extras
 
 
-def test_the_command_is_an_entry_point():
+def entry_point():
+    """MODULE:FUNCTION of the command line."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["scripts"] == {"hyperdecoders": "hyperdecoders_jax.commands.cli:main"}
+    (scripts,) = project["scripts"].items()
+    assert scripts[0] == "hyperdecoders"
+    return scripts[1]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["train", "eval", "infer", "analyze", "params", "convert", "export", "demo", "doctor"],
+)
+def test_python_m_runs_a_command(command, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [command, "--help"])
+    monkeypatch.delitem(sys.modules, f"hyperdecoders_jax.{command}", raising=False)
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module(f"hyperdecoders_jax.{command}", run_name="__main__", alter_sys=True)
+    assert f"{command} [-h]" in " ".join(capsys.readouterr().out.split())
