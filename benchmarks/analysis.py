@@ -1,10 +1,10 @@
-"""Analyses examples that never were, and tells time, memory and sizes of files.
+"""Seconds, peak memory and file sizes of an analysis of synthetic examples.
 
     python -m benchmarks.analysis --num_examples=20000
 
-A Hyperdecoder with random weights and vectors as wide as those of T5 large, but few layers, is
-studied on tasks whose inputs are random letters; then the page and the pictures are written. Memory
-is the process's peak so far, of which JAX, TensorFlow and their like take one gigabyte.
+The model is a Hyperdecoder with random weights: vectors as wide as T5 large's, but few layers.
+Inputs are random letters. Memory is the process's peak so far; importing JAX and TensorFlow takes
+about 1 GB of it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LABELS = ("no", "yes")
 
 
 def make_tasks(num_examples: int, batch_size: int) -> evaluator.Evaluator:
-    """Tasks of equally many examples, all together `num_examples`."""
+    """`NUM_TASKS` tasks of equal size, `num_examples` in all, in one evaluator."""
     vocabulary = seqio.ByteVocabulary()
     feature = seqio.Feature(vocabulary)
     tasks = []
@@ -59,7 +59,7 @@ def make_tasks(num_examples: int, batch_size: int) -> evaluator.Evaluator:
                 source,
                 output_features={"inputs": feature, "targets": feature},
                 preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
-                metric_fns=[agreement],
+                metric_fns=[exact_match],
             )
         )
     mixture = seqio.Mixture("synthetic", tasks, default_rate=1)
@@ -67,11 +67,13 @@ def make_tasks(num_examples: int, batch_size: int) -> evaluator.Evaluator:
     return evaluator.Evaluator(mixture, names, LENGTHS, batch_size=batch_size)
 
 
-def agreement(targets, predictions):
-    return {"agreement": 100 * np.mean([a == b for a, b in zip(targets, predictions, strict=True)])}
+def exact_match(targets, predictions):
+    matches = [a == b for a, b in zip(targets, predictions, strict=True)]
+    return {"exact_match": 100 * np.mean(matches)}
 
 
 def make_subject(emb_dim: int) -> Subject:
+    """A small Hyperdecoder with random weights, ready to be studied."""
     network = HypernetworkConfig(bottleneck_dim=64, layer_embedding_dim=10)
     config = TransformerConfig(
         vocab_size=seqio.ByteVocabulary().vocab_size,
@@ -93,10 +95,12 @@ def make_subject(emb_dim: int) -> Subject:
 
 
 def peak_gb() -> str:
+    # Linux counts kibibytes. The peak never falls, so a row holds all stages before it, too.
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9:.2f}"
 
 
 def main() -> None:
+    """Prints a row for each stage and one for each file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num_examples", type=int, default=20_000)
     parser.add_argument("--emb_dim", type=int, default=1024)

@@ -1,17 +1,15 @@
-"""Times decoding of any experiment against plain T5, in one process.
+"""Time, FLOPs and memory of decoding a batch: any experiment against plain T5, in one process.
 
     python -m benchmarks.decode --gin_file=experiments/demo_hyperdecoder.gin
 
-Every text is decoded to its full length: `min_len` forbids an earlier end, so that the work does
-not depend on random weights. Tokens are generated ones, of the returned texts. XLA counts the FLOPs
-of a loop's body once, whatever the number of its rounds.
+Every text is decoded to its full length: `min_len` forbids an earlier end, so the work does not
+depend on the random weights. Tokens per second count generated tokens of the returned texts. XLA
+counts the FLOPs of a loop's body once, however often it runs.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import statistics
-import time
 
 import jax
 
@@ -20,16 +18,14 @@ from hyperdecoders_jax.data import text_table
 
 
 def measure(experiment: measurement.Experiment, devices, num_calls: int):
-    """Returns (parameters, cost of decoding a batch)."""
+    """Returns (number of parameters, cost of decoding a batch)."""
     partitioner = measurement.make_partitioner(experiment, devices)
     max_len = experiment.task_feature_lengths["targets"]
     decoding = dataclasses.replace(experiment.model.decoding, min_len=max_len)
     model = dataclasses.replace(experiment.model, decoding=decoding)
     shapes = model.param_shapes()
     shardings = partitioner.param_shardings(shapes, model.param_axes())
-    params = jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
-    )
+    params = measurement.with_shardings(shapes, shardings)
     batch = measurement.batch_shapes(experiment, partitioner)
     key = jax.random.key(0)
 
@@ -41,12 +37,7 @@ def measure(experiment: measurement.Experiment, devices, num_calls: int):
     call_secs = None
     if devices is None:
         values = measurement.random_values((params, batch))
-        times = []
-        for _ in range(num_calls + 1):  # the first call warms up
-            start = time.perf_counter()
-            jax.block_until_ready(compiled(*values))
-            times.append(time.perf_counter() - start)
-        call_secs = statistics.median(times[1:])
+        call_secs = measurement.median_secs(lambda: compiled(*values), num_calls)
     cost = measurement.cost(compiled, compile_secs, call_secs)
     return measurement.num_parameters(shapes), cost
 

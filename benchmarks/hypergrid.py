@@ -1,15 +1,15 @@
-"""Compares products with a gated kernel to the plain product of the same shape, in one process.
+"""Time and memory of matrix products with a gated kernel, against the plain product.
 
     python -m benchmarks.hypergrid
     python -m benchmarks.hypergrid --topology=v5e:2x2
 
-`gated` is what the model runs, `per example` makes a kernel for each example. A gradient step is
+`gated` is what the model runs; `per example` makes a kernel for each example. A gradient step is
 the product and its gradients with respect to states, gates and, unless frozen, kernel.
 
-Here all products take turns, and a ratio is one of median times: of the process's CPU time on a
-CPU, where others may be computing too. Memory is XLA's count of what a gradient step keeps besides
-its arguments and results. For TPUs that need not be there, `--topology` prints the compiler's
-estimates instead; it has none ("-") for some programs.
+The products take turns in one process, and ratios are of median times; on a CPU, which other
+processes may be using too, of CPU time. Memory is XLA's count of the temporary arrays of a gradient
+step. For TPUs that are not attached, `--topology` prints the compiler's estimates instead, and "-" for
+programs that it does not estimate.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from hyperdecoders_jax.modeling import gated_matmul
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """The shapes of a product; in a decoding step `length` is the number of beams."""
+    """Shapes of a matrix product; in a decoding step `length` is the number of beams."""
 
     kernel: str
     batch: int
@@ -44,11 +44,12 @@ class Case:
         return f"{self.kernel} {states} x {self.fans[0]} x {self.fans[1]}, grid {self.grid}"
 
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of states, kernel and gates."""
+        """Shapes of states, kernel and gates."""
         return (self.batch, self.length, self.fans[0]), self.fans, (self.batch, *self.grid)
 
     def products(self) -> dict[str, Callable]:
-        """The plain product first: the others are compared to it."""
+        """Name → product of (states, kernel, gates); the first is the baseline of the others."""
+        # The mlp axis, which the model splits over devices: rows of `wo`, columns of `wi`.
         axis = {"wo": "rows", "wi": "cols"}[self.kernel]
         return {
             "plain": lambda x, kernel, gates: jnp.dot(x, kernel),
@@ -84,19 +85,21 @@ T5_BASE = (
 
 
 def per_example(x, kernel, gates):
-    """The baseline: a kernel for each example."""
+    """The baseline, which makes a kernel for each example in memory."""
     return jax.vmap(lambda x, gates: jnp.dot(x, gated_matmul.fold(kernel, gates)))(x, gates)
 
 
 def gradient_step(product: Callable, argnums: Sequence[int]) -> Callable:
     """The product and its gradients with respect to some of (states, kernel, gates)."""
 
+    # Only chosen arguments are differentiated: no gradient of a frozen kernel is computed.
     def step(*args):
         def of_some(*some):
             chosen = dict(zip(argnums, some, strict=True))
             return product(*(chosen.get(i, arg) for i, arg in enumerate(args)))
 
         y, gradient = jax.vjp(of_some, *(args[i] for i in argnums))
+        # Any cotangent that depends on y, so that the forward product cannot be dropped.
         return y, gradient(jnp.cos(y))
 
     return step
@@ -120,11 +123,11 @@ def compile_case(case: Case, step: str, device=None) -> dict[str, jax.stages.Com
 
 
 def time_ratios(case: Case, compiled: dict[str, Callable], num_rounds: int) -> dict[str, float]:
-    """Median seconds of a call of each product, over those of the plain one."""
+    """Each product's median time, relative to the plain product's."""
     keys = jax.random.split(jax.random.key(0), 3)
     args = [jax.random.uniform(k, s, case.dtype) for k, s in zip(keys, case.shapes(), strict=True)]
     clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
-    # Enough of them to be measured; they are small in a decoding step.
+    # A decoding step's products are too small for the clock, so they are timed by the hundred.
     num_calls = max(1, min(200, 2**28 // (case.batch * case.length * case.fans[0] * case.fans[1])))
     times = {name: [] for name in compiled}
     for _ in range(num_rounds + 1):  # the first round warms up
@@ -139,7 +142,7 @@ def time_ratios(case: Case, compiled: dict[str, Callable], num_rounds: int) -> d
 
 
 def timed_rows(cases: Iterable[Case], steps: Sequence[str], num_rounds: int):
-    """One row for each case: time ratios of each step, and the memory of the first."""
+    """One row for each case: time ratios of each step, and the memory of the first step."""
     for case in cases:
         cells = {"gated": [], "per example": []}
         compiled = {step: compile_case(case, step) for step in steps}
@@ -151,7 +154,7 @@ def timed_rows(cases: Iterable[Case], steps: Sequence[str], num_rounds: int):
 
 
 def estimated_rows(cases: Iterable[Case], device: jax.Device):
-    """One row for each case, step and product: what the compiler thinks of it."""
+    """One row for each case, step and product: the compiler's estimates."""
     for case in cases:
         for step in STEPS:
             compiled = compile_case(case, step, device)

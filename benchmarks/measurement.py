@@ -1,8 +1,8 @@
-"""What benchmarks share: an experiment from gin, a batch, and the numbers of a compiled function.
+"""Shared by the benchmarks: an experiment from gin, random batches, costs of compiled functions.
 
-FLOPs and memory are XLA's own count for one device; times are the median of several calls, after
-compiling. On `--topology` (such as v5e:2x2, with libtpu installed) functions are compiled for TPUs
-that need not be there, and are not run.
+FLOPs and memory are XLA's own counts for one device; times are the median of several calls, after
+compiling. With `--topology` (such as v5e:2x2, with libtpu installed) functions are compiled for
+TPUs that are not attached, and do not run.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +38,7 @@ PLAIN_T5 = TrainableConfig(backbone=True)
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The part of a training experiment that speed depends on; see the macros of the same name."""
+    """The settings of a training experiment that affect speed; gin macros have the same names."""
 
     model: Model
     trainable: TrainableConfig
@@ -60,7 +61,7 @@ class Experiment:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one call of a compiled function takes; seconds are None if it was not run."""
+    """Cost of one call of a compiled function; `call_secs` is None where it did not run."""
 
     compile_secs: float
     gflops: float
@@ -69,7 +70,7 @@ class Cost:
 
 
 def parse_arguments(description: str, arguments: Sequence[str] | None = None):
-    """Returns (the experiment, devices to compile for, whether they are only described, args)."""
+    """Returns (the experiment, the devices of `--topology` or None, all arguments)."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--gin_file", action="append", required=True, help="a training experiment")
     parser.add_argument("--gin_search_paths", action="append", default=[])
@@ -82,7 +83,7 @@ def parse_arguments(description: str, arguments: Sequence[str] | None = None):
     args = parser.parse_args(others)
     cli.start_tensorflow()
     bindings = [configuration.to_binding(name, value) for name, value in flags]
-    # A benchmark writes nothing and starts from random weights.
+    # These two have no default. A benchmark writes nothing and starts from random weights.
     bindings += ["MODEL_DIR = None", "INITIAL_CHECKPOINT_PATH = None"]
     files = [SETTINGS_FILE, *args.gin_file, EXPERIMENT_FILE]
     configuration.parse(files, bindings, args.gin_search_paths, readers=cli.TRAIN_FILES)
@@ -90,23 +91,24 @@ def parse_arguments(description: str, arguments: Sequence[str] | None = None):
 
 
 def devices(topology: str | None) -> list[jax.Device] | None:
-    """Devices of a TPU slice that need not be there, by its name; None for none."""
+    """Devices of a named TPU slice that is not attached; None without a name."""
     if topology is None:
         return None
     from jax.experimental import topologies
 
+    # Off a TPU VM libtpu would wait for the VM's metadata server.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
 
 
 def make_partitioner(experiment: Experiment, devices: list[jax.Device] | None):
-    """Places an experiment on `devices`."""
+    """The partitioner of an experiment on `devices`; None means those attached."""
     config = partitioning.PartitioningConfig(model_parallel=experiment.model_parallel)
     return partitioning.make_partitioner(config, devices)
 
 
 def batch_shapes(experiment: Experiment, partitioner) -> Batch:
-    """Shapes of a whole batch, each at its place."""
+    """Shapes and shardings of a batch."""
     lengths, batch = experiment.task_feature_lengths, experiment.batch_size
 
     def shape(*sizes):
@@ -116,14 +118,23 @@ def batch_shapes(experiment: Experiment, partitioner) -> Batch:
     return Batch(shape(batch, lengths["inputs"]), targets, targets, targets, shape(batch))
 
 
+def with_shardings(shapes: Any, shardings: Any) -> Any:
+    """The same shapes, each with its sharding."""
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
+    )
+
+
 def random_values(shapes: Any, seed: int = 0) -> Any:
-    """Small random numbers, or tokens, of these shapes, at their places."""
+    """Small random numbers or tokens with these shapes and shardings."""
     rng = np.random.default_rng(seed)
 
     def draw(x):
         if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
             return jax.random.key(seed)
         if np.issubdtype(x.dtype, np.integer):
+            # Matrices are tokens, none of them padding (0) or EOS (1); vectors are task ids, and
+            # scalars step counts.
             value = rng.integers(2, 30, x.shape) if x.ndim == 2 else np.zeros(x.shape)
         else:
             value = rng.standard_normal(x.shape, np.float32) * 0.02
@@ -132,17 +143,28 @@ def random_values(shapes: Any, seed: int = 0) -> Any:
     return jax.tree.map(draw, shapes)
 
 
+def median_secs(call: Callable[[], Any], num_calls: int) -> float:
+    """Median seconds of a call, until its result is ready; one more call warms up."""
+    times = []
+    for _ in range(num_calls + 1):
+        start = time.perf_counter()
+        jax.block_until_ready(call())
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
 def compile_for(function: Callable, *shapes: Any) -> tuple[Callable, float]:
-    """Compiles a jitted function for these shapes; the seconds it took."""
+    """Compiles a jitted function for these shapes; also returns the seconds that took."""
     start = time.perf_counter()
     compiled = function.lower(*shapes).compile()
     return compiled, time.perf_counter() - start
 
 
 def cost(compiled: Any, compile_secs: float, call_secs: float | None) -> Cost:
-    """What XLA says of a compiled function."""
+    """The cost of a compiled function, as XLA counts it."""
     analysis = compiled.cost_analysis() or {}
     memory = compiled.memory_analysis()
+    # A donated argument shares its memory with a result, and would be counted twice.
     peak = (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes
@@ -158,7 +180,7 @@ def num_parameters(shapes: Any) -> int:
 
 
 def format_cost(found: Cost, baseline: Cost, examples: int, tokens: int) -> list[str]:
-    """The cells of one row that both benchmarks share."""
+    """The table cells under `COST_HEADER`."""
 
     def rate(amount):
         return "-" if found.call_secs is None else f"{amount / found.call_secs:,.1f}"

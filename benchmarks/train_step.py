@@ -1,17 +1,16 @@
-"""Times a train step of any experiment against full fine-tuning of plain T5, in one process.
+"""Time, FLOPs and memory of a train step: any experiment against plain T5, in one process.
 
     python -m benchmarks.train_step --gin_file=experiments/demo_hyperdecoder.gin
     python -m benchmarks.train_step --gin_file=experiments/glue/glue_manual_generated.gin \
         --topology=v5e:4x4
 
-Tokens are input and target positions, padding included. Weights and batches are random.
+Tokens are input and target positions, padding included. Weights and batches are random. Benchmarks
+are not installed: from outside the clone, add it to PYTHONPATH.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import statistics
-import time
 
 import jax
 
@@ -22,7 +21,7 @@ from hyperdecoders_jax.training import trainable as trainable_lib
 
 
 def measure(experiment: measurement.Experiment, devices, num_calls: int):
-    """Returns (trained parameters, all parameters, cost of a step)."""
+    """Returns (number of trained parameters, number of all parameters, cost of a step)."""
     partitioner = measurement.make_partitioner(experiment, devices)
     model = experiment.model
     axes = model.param_axes()
@@ -34,11 +33,11 @@ def measure(experiment: measurement.Experiment, devices, num_calls: int):
         return train_state.create(params, tx, jax.random.key(0))
 
     state = jax.eval_shape(create, trainable)
-    placements = partitioner.param_shardings(trainable, axes)
-    shardings = partitioner.state_shardings(state, tx, placements)
-    state = _place(state, shardings)
+    param_shardings = partitioner.param_shardings(trainable, axes)
+    shardings = partitioner.state_shardings(state, tx, param_shardings)
+    state = measurement.with_shardings(state, shardings)
     frozen = jax.eval_shape(lambda x: trainable_lib.cast_frozen(x, experiment.frozen_dtype), frozen)
-    frozen = _place(frozen, partitioner.param_shardings(frozen, axes))
+    frozen = measurement.with_shardings(frozen, partitioner.param_shardings(frozen, axes))
     batch = measurement.batch_shapes(experiment, partitioner)
     step = train_step.make_train_step(
         model,
@@ -50,34 +49,30 @@ def measure(experiment: measurement.Experiment, devices, num_calls: int):
     compiled, compile_secs = measurement.compile_for(step, state, frozen, batch)
     call_secs = None
     if devices is None:
-        call_secs = _time(compiled, *measurement.random_values((state, frozen, batch)), num_calls)
+        call_secs = _step_secs(
+            compiled, *measurement.random_values((state, frozen, batch)), num_calls
+        )
     cost = measurement.cost(compiled, compile_secs, call_secs)
     num_trained = measurement.num_parameters(trainable)
     return num_trained, num_trained + measurement.num_parameters(frozen), cost
 
 
-def _place(shapes, shardings):
-    return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
-    )
-
-
-def _time(compiled, state, frozen, batch, num_calls: int) -> float:
-    times = []
-    for _ in range(num_calls + 1):  # the first call warms up
-        start = time.perf_counter()
+def _step_secs(compiled, state, frozen, batch, num_calls: int) -> float:
+    def step():
+        # The step donates its state, so each call must be given the state of the one before.
+        nonlocal state
         state, metrics = compiled(state, frozen, batch)
-        metrics["loss"].block_until_ready()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+        return metrics["loss"]
+
+    return measurement.median_secs(step, num_calls)
 
 
 def main() -> None:
     """Prints one row for the experiment and one for each baseline."""
     experiment, devices, args = measurement.parse_arguments(__doc__.splitlines()[0])
     plain = experiment.without_adapters()
-    # Plain T5 whose layer norms alone are trained: the price of a backward pass through a frozen
-    # backbone, and so the least that any adapter costs.
+    # Only layer norms are trained: the cost of a backward pass through a frozen backbone, which is
+    # a lower bound for any adapter.
     frozen = dataclasses.replace(plain, trainable=trainable_lib.TrainableConfig(layer_norms=True))
     variants = {
         "plain T5, all trained": plain,
