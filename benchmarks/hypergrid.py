@@ -8,8 +8,8 @@ the product and its gradients with respect to states, gates and, unless frozen, 
 
 The products take turns in one process, and ratios are of median times; on a CPU, which other
 processes may be using too, of CPU time. Memory is XLA's count of the temporary arrays of a gradient
-step. For TPUs that are not attached, `--topology` prints the compiler's estimates instead, and "-" for
-programs that it does not estimate.
+step. For TPUs that are not attached, `--topology` prints the compiler's estimates instead, and "-"
+for programs that it does not estimate.
 """
 
 from __future__ import annotations
