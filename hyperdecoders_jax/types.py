@@ -92,7 +92,7 @@ class LoraParams:
     up_kernel: Float[Array, "*lead rank fan_out"]
 
 
-# What adapts a layer, or with a leading axis `layers` a stack, by the name of its target.
+# What adapts a layer, or with a leading axis `layers` a stack, by the name of its site.
 Adapters = Mapping[str, AdapterParams | SerialAdapterParams | LoraParams]
 
 

@@ -29,7 +29,7 @@ GATE_COUNTS = {
 
 def make_config(
     encoder="manual", decoder="generated", *, norm_input=False, pooled_mlp=True, network=None,
-    encoder_targets=("feed_forward",), decoder_targets=("feed_forward",), **kw,
+    encoder_sites=("feed_forward",), decoder_sites=("feed_forward",), **kw,
 ):  # fmt: skip
     """A config with the given adapter sources; further fields as keywords."""
     network = network or config.HypernetworkConfig(
@@ -45,12 +45,8 @@ def make_config(
         num_encoder_layers=2,
         num_decoder_layers=3,
         dropout_rate=0.1,
-        encoder_adapter=config.AdapterConfig(
-            encoder, 5, norm_input, network, encoder_targets, lora
-        ),
-        decoder_adapter=config.AdapterConfig(
-            decoder, 3, norm_input, network, decoder_targets, lora
-        ),
+        encoder_adapter=config.AdapterConfig(encoder, 5, norm_input, network, encoder_sites, lora),
+        decoder_adapter=config.AdapterConfig(decoder, 3, norm_input, network, decoder_sites, lora),
         num_tasks=NUM_TASKS,
     )
     return config.TransformerConfig(**(sizes | kw))

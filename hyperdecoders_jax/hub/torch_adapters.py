@@ -2,7 +2,7 @@
 
 What `modeling.adapter_sources` and `modeling.adapters` do, with parameters of the same names,
 shapes and layouts: a name in the state dict is a path of ours with dots for slashes. A source is
-called with what may be known of each example, and gives the arrays of all layers by target and
+called with what may be known of each example, and gives the arrays of all layers by site and
 name: `[layers, batch, ...]`, or `[layers, ...]` where all examples share them.
 
 Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; Mahabadi et al. 2021 (arXiv:2106.04489),
@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from hyperdecoders_jax.hub import torch_hypernetworks
 from hyperdecoders_jax.hub.torch_hypernetworks import Adapters, Arrays
-from hyperdecoders_jax.modeling import adapters, initializers, targets, task_rows
+from hyperdecoders_jax.modeling import adapters, initializers, sites, task_rows
 from hyperdecoders_jax.modeling.config import (
     CROSS_ATTENTION,
     SELF_ATTENTION,
@@ -30,7 +30,7 @@ from hyperdecoders_jax.modeling.config import (
     HyperGridConfig,
     TransformerConfig,
 )
-from hyperdecoders_jax.modeling.targets import ArraySpec, Target
+from hyperdecoders_jax.modeling.sites import ArraySpec, Site
 
 # ---------------------------------------------------------------- what adapters compute
 
@@ -38,8 +38,8 @@ from hyperdecoders_jax.modeling.targets import ArraySpec, Target
 def of_layer(stack_adapters: Adapters, layer: int) -> Adapters:
     """The adapters of one layer."""
     return {
-        target: {name: array[layer] for name, array in arrays.items()}
-        for target, arrays in stack_adapters.items()
+        site: {name: array[layer] for name, array in arrays.items()}
+        for site, arrays in stack_adapters.items()
     }
 
 
@@ -120,13 +120,13 @@ def fold_beams(
 
 
 class LearnedArrays(torch_hypernetworks.Learned):
-    """The arrays of one target as parameters: of each layer, or of each layer and task."""
+    """The arrays of one site as parameters: of each layer, or of each layer and task."""
 
-    def __init__(self, target: Target, num_layers: int, num_tasks: int | None = None):
+    def __init__(self, site: Site, num_layers: int, num_tasks: int | None = None):
         super().__init__()
         lead = (num_layers,) if num_tasks is None else (num_layers, num_tasks)
-        for name, spec in target.specs.items():
-            self.learn(name, *lead, *spec.shape, std=_learned_std(target.kind, spec, num_tasks))
+        for name, spec in site.specs.items():
+            self.learn(name, *lead, *spec.shape, std=_learned_std(site.kind, spec, num_tasks))
 
     def forward(self) -> Arrays:
         return dict(self.named_parameters())
@@ -155,7 +155,7 @@ class Source(torch_hypernetworks.Learned):
         self.config = config
         self.adapter_config: AdapterConfig = getattr(config, f"{side}_adapter")
         self.num_layers: int = getattr(config, f"num_{side}_layers")
-        self.targets = targets.of_side(config, side)
+        self.sites = sites.of_side(config, side)
 
     def forward(
         self, pooled: Float[Tensor, "batch emb"] | None, task_ids: Int[Tensor, "batch"] | None
@@ -173,19 +173,19 @@ class Source(torch_hypernetworks.Learned):
         raise NotImplementedError
 
     def add_learned(self, num_tasks: int | None = None) -> None:
-        """Adds learned arrays for every target."""
-        for name, target in self.targets.items():
-            self.add_module(name, LearnedArrays(target, self.num_layers, num_tasks))
+        """Adds learned arrays for every site."""
+        for name, site in self.sites.items():
+            self.add_module(name, LearnedArrays(site, self.num_layers, num_tasks))
 
     def learned(self) -> Adapters:
         """What `add_learned` added."""
-        return {name: self.get_submodule(name)() for name in self.targets}
+        return {name: self.get_submodule(name)() for name in self.sites}
 
     def add_hypernetwork(self, cond_dim: int) -> None:
         """Adds the network of the configuration."""
         config = self.adapter_config.hypernetwork
         network = torch_hypernetworks.NETWORKS[type(config)]
-        self.hypernetwork = network(config, self.targets, self.num_layers, cond_dim)
+        self.hypernetwork = network(config, self.sites, self.num_layers, cond_dim)
 
 
 class Manual(Source):
@@ -300,8 +300,8 @@ def take_tasks(
     return of_tasks[task_ids]
 
 
-def _is_lora(target: str) -> bool:
-    return target in (*SELF_ATTENTION, *CROSS_ATTENTION)
+def _is_lora(site: str) -> bool:
+    return site in (*SELF_ATTENTION, *CROSS_ATTENTION)
 
 
 def _scale(lora: Arrays, scale: float) -> Arrays:
@@ -310,6 +310,6 @@ def _scale(lora: Arrays, scale: float) -> Arrays:
 
 def _map(function: Callable[[Tensor], Tensor], stack_adapters: Adapters) -> Adapters:
     return {
-        target: {name: function(array) for name, array in arrays.items()}
-        for target, arrays in stack_adapters.items()
+        site: {name: function(array) for name, array in arrays.items()}
+        for site, arrays in stack_adapters.items()
     }

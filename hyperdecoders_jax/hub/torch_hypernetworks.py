@@ -22,9 +22,9 @@ from hyperdecoders_jax.modeling.config import (
     HypernetworkConfig,
     PerLayerHypernetworkConfig,
 )
-from hyperdecoders_jax.modeling.targets import ArraySpec, Target
+from hyperdecoders_jax.modeling.sites import ArraySpec, Site
 
-# Of one adapter, by name; and those of a layer, or of all layers, by target.
+# Of one adapter, by name; and those of a layer, or of all layers, by site.
 Arrays = Mapping[str, Tensor]
 Adapters = Mapping[str, Arrays]
 
@@ -83,10 +83,10 @@ def _head(hidden_dim: int, spec: ArraySpec, num_layers: int = 0) -> Dense:
 
 
 class Heads(nn.ModuleDict):
-    """The heads that write the arrays of one target, shared by all layers or one set for each."""
+    """The heads that write the arrays of one site, shared by all layers or one set for each."""
 
-    def __init__(self, target: Target, hidden_dim: int, num_layers: int = 0):
-        specs = target.specs.items()
+    def __init__(self, site: Site, hidden_dim: int, num_layers: int = 0):
+        specs = site.specs.items()
         super().__init__({name: _head(hidden_dim, spec, num_layers) for name, spec in specs})
         self.shapes = {name: spec.shape for name, spec in specs}
 
@@ -100,21 +100,21 @@ class Hypernetwork(Learned):
     def __init__(
         self,
         config: HypernetworkConfig,
-        targets: Mapping[str, Target],
+        sites: Mapping[str, Site],
         num_layers: int,
         cond_dim: int,
     ):
         super().__init__()
-        self.targets = tuple(targets)
+        self.sites = tuple(sites)
         self.learn("layer_embedding", num_layers, config.layer_embedding_dim, std=1.0)
         self.hidden = linear(cond_dim + config.layer_embedding_dim, config.bottleneck_dim)
-        for name, target in targets.items():
-            self.add_module(name, Heads(target, config.bottleneck_dim))
+        for name, site in sites.items():
+            self.add_module(name, Heads(site, config.bottleneck_dim))
 
     def forward(self, condition: Float[Tensor, "batch cond"]) -> Adapters:
         x = _join(condition, self.layer_embedding[:, None])
         hidden = functional.relu(self.hidden(x))
-        return {name: self.get_submodule(name)(hidden) for name in self.targets}
+        return {name: self.get_submodule(name)(hidden) for name in self.sites}
 
 
 class PerLayerHypernetwork(nn.Module):
@@ -123,47 +123,47 @@ class PerLayerHypernetwork(nn.Module):
     def __init__(
         self,
         config: PerLayerHypernetworkConfig,
-        targets: Mapping[str, Target],
+        sites: Mapping[str, Site],
         num_layers: int,
         cond_dim: int,
     ):
         super().__init__()
-        self.targets = tuple(targets)
+        self.sites = tuple(sites)
         self.hidden = linear(cond_dim, config.bottleneck_dim, num_layers)
-        for name, target in targets.items():
-            self.add_module(name, Heads(target, config.bottleneck_dim, num_layers))
+        for name, site in sites.items():
+            self.add_module(name, Heads(site, config.bottleneck_dim, num_layers))
 
     def forward(self, condition: Float[Tensor, "batch cond"]) -> Adapters:
         hidden = functional.relu(self.hidden(condition))  # [layers, batch, hidden]
-        return {name: self.get_submodule(name)(hidden) for name in self.targets}
+        return {name: self.get_submodule(name)(hidden) for name in self.sites}
 
 
 class HyperFormer(Learned):
-    """Condition, layer and place become one embedding, which heads of each kind of target read."""
+    """Condition, layer and place become one embedding, which heads of each kind of site read."""
 
     def __init__(
         self,
         config: HyperFormerConfig,
-        targets: Mapping[str, Target],
+        sites: Mapping[str, Site],
         num_layers: int,
         cond_dim: int,
     ):
         super().__init__()
-        self.targets = dict(targets)
+        self.sites = dict(sites)
         joined_dim = cond_dim + 2 * config.embedding_dim
         self.learn("layer_embedding", num_layers, config.embedding_dim, std=1.0)
-        self.learn("place_embedding", len(targets), config.embedding_dim, std=1.0)
+        self.learn("place_embedding", len(sites), config.embedding_dim, std=1.0)
         self.joint_0 = Dense(joined_dim, config.hidden_dim, HYPERFORMER_STD)
         self.joint_1 = Dense(config.hidden_dim, config.joint_dim, HYPERFORMER_STD)
         self.learn("norm_scale", config.joint_dim, mean=1.0, std=0.0)
         self.learn("norm_bias", config.joint_dim, std=0.0)
-        # Targets of one kind have arrays of the same shapes, and one set of heads.
-        for target in {target.kind: target for target in targets.values()}.values():
-            for name, spec in target.specs.items():
+        # Sites of one kind have arrays of the same shapes, and one set of heads.
+        for site in {site.kind: site for site in sites.values()}.values():
+            for name, spec in site.specs.items():
                 head = _head(config.joint_dim, spec)
-                if target.kind == "serial":
+                if site.kind == "serial":
                     head.starts["kernel"] = (0.0, HYPERFORMER_STD)
-                self.add_module(f"{target.kind}_{name}", head)
+                self.add_module(f"{site.kind}_{name}", head)
 
     def forward(self, condition: Float[Tensor, "batch cond"]) -> Adapters:
         x = _join(condition, self.layer_embedding[:, None], self.place_embedding[:, None, None])
@@ -171,12 +171,10 @@ class HyperFormer(Learned):
         x = functional.layer_norm(x, x.shape[-1:], self.norm_scale, self.norm_bias, eps=1e-6)
         return {
             name: {
-                array: self.get_submodule(f"{target.kind}_{array}")(hidden).unflatten(
-                    -1, spec.shape
-                )
-                for array, spec in target.specs.items()
+                array: self.get_submodule(f"{site.kind}_{array}")(hidden).unflatten(-1, spec.shape)
+                for array, spec in site.specs.items()
             }
-            for hidden, (name, target) in zip(x, self.targets.items(), strict=True)
+            for hidden, (name, site) in zip(x, self.sites.items(), strict=True)
         }
 
 

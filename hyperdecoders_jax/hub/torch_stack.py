@@ -27,7 +27,7 @@ MakeGates = Callable[[int, Tensor], Gates]
 
 
 class Attention(modeling_t5.T5Attention):
-    """T5's attention with adapted projections; `place` begins the names of its targets."""
+    """T5's attention with adapted projections; `place` begins the names of its sites."""
 
     def __init__(self, config: T5Config, layer: int, place: str):
         has_positions = layer == 0 and place == "self_attention"

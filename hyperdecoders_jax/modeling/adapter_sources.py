@@ -1,7 +1,7 @@
 """Adapter sources: who makes the adapters of all layers of a stack.
 
 Every source is a module called with a `Condition` that returns `Adapters` with leading axis
-`layers`, or `[layers, batch]` where each example has its own, for each of the stack's `targets`.
+`layers`, or `[layers, batch]` where each example has its own, for each of the stack's `sites`.
 Its parameters are the top-level keys `encoder_adapters` and `decoder_adapters`. A new source is one
 class and one entry of `SOURCES`.
 
@@ -24,7 +24,7 @@ from hyperdecoders_jax.modeling import (
     hypernetwork,
     initializers,
     layers,
-    targets,
+    sites,
     task_rows,
 )
 from hyperdecoders_jax.modeling.config import (
@@ -33,7 +33,7 @@ from hyperdecoders_jax.modeling.config import (
     PerLayerHypernetworkConfig,
     TransformerConfig,
 )
-from hyperdecoders_jax.modeling.targets import ArraySpec, Target
+from hyperdecoders_jax.modeling.sites import ArraySpec, Site
 from hyperdecoders_jax.types import Adapters
 
 
@@ -71,9 +71,9 @@ class AdapterSource(nn.Module):
         return getattr(self.config, f"num_{self.side}_layers")
 
     @property
-    def targets(self) -> dict[str, Target]:
+    def sites(self) -> dict[str, Site]:
         """Where adapters are wanted, and which arrays each place needs."""
-        return targets.of_side(self.config, self.side)
+        return sites.of_side(self.config, self.side)
 
     def __call__(self, condition: Condition) -> Adapters:
         """Adapters of all layers."""
@@ -83,23 +83,21 @@ class AdapterSource(nn.Module):
         """Within a compact method: learned adapters `[layers, ...]` or `[layers, tasks, ...]`."""
         dtype = self.config.compute_dtype
         return {
-            name: target.pack(
-                **_Learned(target.specs, self.num_layers, num_tasks, dtype, name=name)()
-            )
-            for name, target in self.targets.items()
+            name: site.pack(**_Learned(site.specs, self.num_layers, num_tasks, dtype, name=name)())
+            for name, site in self.sites.items()
         }
 
     def write(self, condition: Float[Array, "batch cond"]) -> Adapters:
         """Within a compact method: what the hypernetwork writes for each row of `condition`."""
         config = self.adapter_config.hypernetwork
         written = NETWORKS[type(config)](
-            config, self.targets, self.num_layers, self.config.compute_dtype, name="hypernetwork"
+            config, self.sites, self.num_layers, self.config.compute_dtype, name="hypernetwork"
         )(condition)
-        return {name: target.pack(**written[name]) for name, target in self.targets.items()}
+        return {name: site.pack(**written[name]) for name, site in self.sites.items()}
 
 
 class _Learned(nn.Module):
-    """The arrays of one target as parameters."""
+    """The arrays of one site as parameters."""
 
     specs: Mapping[str, ArraySpec]
     num_layers: int

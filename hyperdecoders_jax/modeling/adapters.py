@@ -74,10 +74,10 @@ def apply_adapters(
 
 def add(
     layer_adapters: Adapters,
-    target: str,
+    site: str,
     y: Float[Array, "batch length fan_out"],
     x: Float[Array, "batch length fan_in"],
 ) -> Float[Array, "batch length fan_out"]:
-    """`y` plus what the adapter at `target` makes of `x`; `y` itself where there is none."""
-    adapter = layer_adapters.get(target)
+    """`y` plus what the adapter at `site` makes of `x`; `y` itself where there is none."""
+    adapter = layer_adapters.get(site)
     return y if adapter is None else y + apply_adapters(adapter, x)

@@ -34,7 +34,7 @@ class KeyValueCache:
 class Attention(nn.Module):
     """Projections to and from heads, and the attention between them.
 
-    `place` begins the names of its targets: `self_attention` or `cross_attention`, the adapters of
+    `place` begins the names of its sites: `self_attention` or `cross_attention`, the adapters of
     whose `query`, `key`, `value` and `out` change its projections.
     """
 

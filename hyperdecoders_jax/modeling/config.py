@@ -22,17 +22,17 @@ TASK_SOURCES = ("manual_specific", "task")
 PROJECTIONS = ("query", "key", "value", "out")
 SELF_ATTENTION = tuple(f"self_attention_{name}" for name in PROJECTIONS)
 CROSS_ATTENTION = tuple(f"cross_attention_{name}" for name in PROJECTIONS)
-# Where they are applied; see `targets.TARGETS`.
-TARGETS = (
+# Where they are applied; see `sites.SITES`.
+SITES = (
     "feed_forward",
     *SELF_ATTENTION,
     *CROSS_ATTENTION,
     "after_self_attention",
     "after_feed_forward",
 )
-TARGETS_OF_SIDE = {
-    "encoder": tuple(name for name in TARGETS if name not in CROSS_ATTENTION),
-    "decoder": TARGETS,
+SITES_OF_SIDE = {
+    "encoder": tuple(name for name in SITES if name not in CROSS_ATTENTION),
+    "decoder": SITES,
 }
 UNSEEN_TASKS = ("error", "mean")
 # Who makes the factors of a grid of gates, rows first; see `HyperGridConfig`.
@@ -169,14 +169,14 @@ class LoraConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AdapterConfig:
-    """The adapters of one stack: a source makes their parameters, targets are where they go.
+    """The adapters of one stack: a source makes their parameters, sites are where they go.
 
     Attributes:
       source: who makes them. `none`: nobody, plain T5. `manual`: they are learned, one set a
         layer, shared by all examples. `manual_specific`: learned, one set for each task. `task`: a
         hypernetwork writes them from a learned embedding of the task. `generated`: a hypernetwork
         writes them for each example, from its pooled encoder output.
-      targets: where they go, one or several. `feed_forward`: a bottleneck adapter beside the
+      sites: where they go, one or several. `feed_forward`: a bottleneck adapter beside the
         feed-forward block (the paper's). `self_attention_query`, `…_key`, `…_value`, `…_out` and
         the same of `cross_attention` (in the decoder): a low-rank change of that projection
         (LoRA). `after_self_attention`, `after_feed_forward`: a bottleneck adapter behind that
@@ -189,31 +189,41 @@ class AdapterConfig:
       task_embedding_dim: features of a task's embedding, for `task`; None: `emb_dim`.
       unseen_tasks: what a task that was not trained on gets from `task` and `manual_specific`:
         "error", or "mean" of what the trained tasks have (`mean_task_embeddings` of the original).
+      targets: the former name of `sites`, for gin files that bind it.
     """
 
     source: str = "none"
     bottleneck_dim: int = 64
     norm_input: bool = False
     hypernetwork: AnyHypernetworkConfig = HypernetworkConfig()
-    targets: Sequence[str] = ("feed_forward",)
+    sites: Sequence[str] = ("feed_forward",)
     lora: LoraConfig = LoraConfig()
     task_embedding_dim: int | None = None
     unseen_tasks: str = "error"
+    targets: dataclasses.InitVar[Sequence[str] | None] = None
 
-    def __post_init__(self):
+    def __post_init__(self, targets: Sequence[str] | None):
+        if targets is not None:
+            if self.sites != type(self).sites:
+                raise ValueError(
+                    "AdapterConfig.sites must be given under one name; got "
+                    f"sites={self.sites} and targets={targets}, its former name. Rename targets to "
+                    "sites where it is set."
+                )
+            object.__setattr__(self, "sites", targets)
         _check_choice("AdapterConfig.source", self.source, SOURCES)
         _check_positive("AdapterConfig", bottleneck_dim=self.bottleneck_dim)
         # gin gives lists where a user writes brackets, and a string where one forgets them.
-        targets = (self.targets,) if isinstance(self.targets, str) else tuple(self.targets or ())
-        for target in targets:
-            _check_choice("AdapterConfig.targets", target, TARGETS)
-        if not targets or len(set(targets)) < len(targets):
+        sites = (self.sites,) if isinstance(self.sites, str) else tuple(self.sites or ())
+        for site in sites:
+            _check_choice("AdapterConfig.sites", site, SITES)
+        if not sites or len(set(sites)) < len(sites):
             raise ValueError(
-                f"AdapterConfig.targets must name at least one target, and each once; got "
-                f"{targets}. For a stack without adapters set source = 'none'."
+                f"AdapterConfig.sites must name at least one site, and each once; got "
+                f"{sites}. For a stack without adapters set source = 'none'."
             )
         # In one order: two ways to write the same model are the same model.
-        object.__setattr__(self, "targets", tuple(sorted(targets, key=TARGETS.index)))
+        object.__setattr__(self, "sites", tuple(sorted(sites, key=SITES.index)))
         for field, kind in (("hypernetwork", AnyHypernetworkConfig), ("lora", LoraConfig)):
             if not isinstance(getattr(self, field), kind):
                 raise TypeError(
@@ -372,8 +382,8 @@ class TransformerConfig:
                 "T5 uses 0.1; 0.0 turns dropout off."
             )
         for side, config in (("encoder", self.encoder_adapter), ("decoder", self.decoder_adapter)):
-            for target in config.targets:
-                _check_choice(f"{side}_adapter.targets", target, TARGETS_OF_SIDE[side])
+            for site in config.sites:
+                _check_choice(f"{side}_adapter.sites", site, SITES_OF_SIDE[side])
         for side in ("encoder", "decoder"):
             self._check_hypergrid(side)
         for field in ("num_tasks", "num_trained_tasks"):
@@ -451,12 +461,18 @@ _HYPERNETWORKS = {
 }
 
 
+# Fields of an `AdapterConfig` that files call by a former name.
+_SAVED_NAMES = {"sites": "targets"}
+
+
 def to_dict(config: TransformerConfig) -> dict[str, Any]:
     """The fields as plain values, nested; a hypernetwork's class is its field `type`."""
     fields = dataclasses.asdict(config)
     for side in ("encoder_adapter", "decoder_adapter"):
         network = getattr(config, side).hypernetwork
         fields[side]["hypernetwork"]["type"] = type(network).__name__
+        # Files keep the former name of `sites`, at its position: older versions read them.
+        fields[side] = {_SAVED_NAMES.get(name, name): x for name, x in fields[side].items()}
     return fields
 
 
@@ -477,6 +493,9 @@ def from_dict(fields: Mapping[str, Any]) -> TransformerConfig:
                 adapter["hypernetwork"] = _make(_HYPERNETWORKS[name], network)
             if "lora" in adapter:
                 adapter["lora"] = _make(LoraConfig, adapter["lora"])
+            for name, saved in _SAVED_NAMES.items():
+                if saved in adapter and name not in adapter:
+                    adapter[name] = adapter.pop(saved)
             fields[side] = _make(AdapterConfig, adapter)
     for side in ("encoder_hypergrid", "decoder_hypergrid"):
         if fields.get(side) is not None:

@@ -1,6 +1,6 @@
 """HyperFormer++'s hypernetwork: condition, layer and place become one embedding, read by all heads.
 
-One set of heads writes the adapters of all layers and, among targets of one kind, of all places.
+One set of heads writes the adapters of all layers and, among sites of one kind, of all places.
 What differs from the published code: each stack has task embeddings of its own, where that code
 shares one table of `tasks * 64` numbers between the two.
 
@@ -21,26 +21,26 @@ from jaxtyping import Array, Float
 from hyperdecoders_jax.modeling import initializers, layers
 from hyperdecoders_jax.modeling.config import HyperFormerConfig
 from hyperdecoders_jax.modeling.hypernetwork import Written
-from hyperdecoders_jax.modeling.targets import Target
+from hyperdecoders_jax.modeling.sites import Site
 
 
 class HyperFormer(nn.Module):
     """Writes the adapters of all layers and places from one joint embedding of each."""
 
     config: HyperFormerConfig
-    targets: Mapping[str, Target]
+    sites: Mapping[str, Site]
     num_layers: int
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, condition: Float[Array, "batch cond"]) -> Written:
-        """Writes every array of every target."""
+        """Writes every array of every site."""
         joint = self._joint_embedding(condition)  # [places, layers, batch, joint]
-        places = enumerate(self.targets.items())
-        of_kind: dict[str, list[tuple[int, str, Target]]] = {}
-        for place, (name, target) in places:
-            of_kind.setdefault(target.kind, []).append((place, name, target))
-        written: Written = {name: {} for name in self.targets}
+        places = enumerate(self.sites.items())
+        of_kind: dict[str, list[tuple[int, str, Site]]] = {}
+        for place, (name, site) in places:
+            of_kind.setdefault(site.kind, []).append((place, name, site))
+        written: Written = {name: {} for name in self.sites}
         for kind, members in of_kind.items():
             hidden = joint[jnp.array([place for place, _, _ in members])]
             for array, spec in members[0][2].specs.items():
@@ -70,7 +70,7 @@ class HyperFormer(nn.Module):
                 self.dtype,
             )
 
-        num_places, num_layers = len(self.targets), self.num_layers
+        num_places, num_layers = len(self.sites), self.num_layers
         lead = (num_places, num_layers, condition.shape[0])
         of_layer = embedding("layer_embedding", "layers", num_layers)
         of_place = embedding("place_embedding", "places", num_places)

@@ -22,9 +22,9 @@ from jaxtyping import Array, Float
 
 from hyperdecoders_jax.modeling import initializers, layers
 from hyperdecoders_jax.modeling.config import HypernetworkConfig, PerLayerHypernetworkConfig
-from hyperdecoders_jax.modeling.targets import ArraySpec, Target
+from hyperdecoders_jax.modeling.sites import ArraySpec, Site
 
-# Arrays with leading axes [layers, batch], by the name of their target and their own.
+# Arrays with leading axes [layers, batch], by the name of their site and their own.
 Written = dict[str, dict[str, Array]]
 
 
@@ -50,13 +50,13 @@ class Hypernetwork(nn.Module):
     """One network for all layers, which a learned embedding tells apart."""
 
     config: HypernetworkConfig
-    targets: Mapping[str, Target]
+    sites: Mapping[str, Site]
     num_layers: int
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, condition: Float[Array, "batch cond"]) -> Written:
-        """Writes every array of every target.
+        """Writes every array of every site.
 
         Cost: for `feed_forward` `layers * batch * 2 * emb * bottleneck` numbers; 12.7 MB an example
         for T5 large in float32 with a bottleneck of 64.
@@ -71,11 +71,11 @@ class Hypernetwork(nn.Module):
         hidden = _LayerwiseDense(self.config.bottleneck_dim, self.dtype, name="hidden")(
             condition, embedding
         )
-        return _write(self.targets, hidden, is_per_layer=False, dtype=self.dtype)
+        return _write(self.sites, hidden, is_per_layer=False, dtype=self.dtype)
 
 
 class Heads(nn.Module):
-    """The heads that write the arrays of one target, shared by all layers or one set for each."""
+    """The heads that write the arrays of one site, shared by all layers or one set for each."""
 
     specs: Mapping[str, ArraySpec]
     is_per_layer: bool
@@ -145,29 +145,29 @@ class PerLayerHypernetwork(nn.Module):
     """A network of its own for every layer."""
 
     config: PerLayerHypernetworkConfig
-    targets: Mapping[str, Target]
+    sites: Mapping[str, Site]
     num_layers: int
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, condition: Float[Array, "batch cond"]) -> Written:
-        """Writes every array of every target."""
+        """Writes every array of every site."""
         init = initializers.linear(condition.shape[-1])
         hidden = _Dense(
             self.config.bottleneck_dim, ("hyper_in", "hyper_hidden"), True, self.dtype, init, init,
             name="hidden",
         )(jnp.broadcast_to(condition, (self.num_layers, *condition.shape)))  # fmt: skip
-        return _write(self.targets, nn.relu(hidden), is_per_layer=True, dtype=self.dtype)
+        return _write(self.sites, nn.relu(hidden), is_per_layer=True, dtype=self.dtype)
 
 
 def _write(
-    targets: Mapping[str, Target],
+    sites: Mapping[str, Site],
     hidden: Float[Array, "layers batch hidden"],
     is_per_layer: bool,
     dtype: DTypeLike,
 ) -> Written:
-    """Within a compact method: every array of every target."""
+    """Within a compact method: every array of every site."""
     return {
-        name: Heads(target.specs, is_per_layer, dtype, name=name)(hidden)
-        for name, target in targets.items()
+        name: Heads(site.specs, is_per_layer, dtype, name=name)(hidden)
+        for name, site in sites.items()
     }

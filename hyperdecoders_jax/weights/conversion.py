@@ -282,10 +282,10 @@ def _what_counts(config: TransformerConfig, keys: Collection[str]) -> dict[str, 
 
 
 def _adapter_that_counts(adapter: AdapterConfig) -> dict[str, Any]:
-    found = {"source": adapter.source, "targets": sorted(adapter.targets)}
-    if "feed_forward" in adapter.targets:
+    found = {"source": adapter.source, "sites": sorted(adapter.sites)}
+    if "feed_forward" in adapter.sites:
         found["norm_input"] = adapter.norm_input
-    if any(target in _PROJECTIONS for target in adapter.targets):
+    if any(site in _PROJECTIONS for site in adapter.sites):
         found["lora.alpha"] = adapter.lora.alpha
     if adapter.source in ("task", "generated"):
         found["hypernetwork"] = type(adapter.hypernetwork).__name__

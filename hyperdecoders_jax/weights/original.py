@@ -21,7 +21,7 @@ _HEADS = {
     "up_kernel": "weight_up",
     "up_bias": "bias_up",
 }
-_TARGET = "feed_forward"
+_SITE = "feed_forward"
 
 
 def state_names(config: TransformerConfig) -> dict[str, tuple[str, ...]]:
@@ -60,11 +60,11 @@ def _check_exists_there(side: str, adapter) -> None:
     if adapter.source == "none":
         return
     has_network = adapter.source in ("task", "generated")
-    is_there = adapter.targets == (_TARGET,) and adapter.task_embedding_dim is None
+    is_there = adapter.sites == (_SITE,) and adapter.task_embedding_dim is None
     if not is_there or (has_network and not isinstance(adapter.hypernetwork, HypernetworkConfig)):
         raise ValueError(
             "The original adapts feed-forward blocks alone, with one hypernetwork a stack that "
-            f"reads emb_dim features; got {side}_adapter with targets {adapter.targets}, "
+            f"reads emb_dim features; got {side}_adapter with sites {adapter.sites}, "
             f"{type(adapter.hypernetwork).__name__} and task_embedding_dim "
             f"{adapter.task_embedding_dim}. Keep such a model in this package's own formats."
         )
@@ -77,7 +77,7 @@ def _manual_names(
     separator = "_" if is_bank else "."  # a bank's arrays are parameters, not linear layers
     for half in ("down", "up"):
         for ours, theirs in (("kernel", "weight"), ("bias", "bias")):
-            found[f"{key}/{_TARGET}/{half}_{ours}"] = tuple(
+            found[f"{key}/{_SITE}/{half}_{ours}"] = tuple(
                 f"{side}.block.{layer}.layer.{_FEED_FORWARD[side]}.adapter_layer"
                 f".adapter_{half}_manual{separator}{theirs}"
                 for layer in range(num_layers)
@@ -91,7 +91,7 @@ def _hypernetwork_names(side: str) -> dict[str, tuple[str, ...]]:
     # The original's generator module is itself called `decoder`, in both stacks.
     found |= _dense_names(f"{ours}/hidden", f"{theirs}.decoder.linear1")
     for head, name in _HEADS.items():
-        found |= _dense_names(f"{ours}/{_TARGET}/{head}", f"{theirs}.decoder.{name}")
+        found |= _dense_names(f"{ours}/{_SITE}/{head}", f"{theirs}.decoder.{name}")
     return found
 
 
@@ -101,7 +101,7 @@ def _dense_names(path: str, name: str) -> dict[str, tuple[str, ...]]:
 
 def is_stacked(path: str) -> bool:
     """Whether the parameter at `path` holds the arrays of all layers."""
-    return f"_adapters/{_TARGET}/" in path
+    return f"_adapters/{_SITE}/" in path
 
 
 def to_ours(path: str, name: str, value: np.ndarray) -> np.ndarray:

@@ -181,10 +181,8 @@ def test_a_delta_is_what_an_adapter_adds_to_a_layer():
 
 def test_a_delta_is_also_what_adapters_change_of_what_is_attended_to():
     layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
-    targets = ("cross_attention_value",)
-    model = model_lib.Model(
-        tiny.make_config("none", "generated", decoder_targets=targets, **layers)
-    )
+    sites = ("cross_attention_value",)
+    model = model_lib.Model(tiny.make_config("none", "generated", decoder_sites=sites, **layers))
     reading = read(model, tiny.make_params(model), tiny.make_batch())
     assert jnp.all(reading.delta_norms["decoder"] > 0.01)
 

@@ -1,4 +1,4 @@
-"""What holds for every adapter source, on every side, at every target that it may adapt."""
+"""What holds for every adapter source, on every side, at every site that it may adapt."""
 
 import dataclasses
 import functools
@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from hyperdecoders_jax import model, types
-from hyperdecoders_jax.modeling import adapter_sources, config, targets
+from hyperdecoders_jax.modeling import adapter_sources, config, sites
 from hyperdecoders_jax.modeling import adapters as adapters_lib
 from hyperdecoders_jax.training import partitioning
 from tests import tiny
 
 CASES = [
-    (side, source, target)
-    for side, side_targets in config.TARGETS_OF_SIDE.items()
+    (side, source, site)
+    for side, side_sites in config.SITES_OF_SIDE.items()
     for source in config.SOURCES
-    for target in (side_targets if source != "none" else ["feed_forward"])
+    for site in (side_sites if source != "none" else ["feed_forward"])
 ]
 ADAPTED = [case for case in CASES if case[1] != "none"]
 NETWORKS = [
@@ -35,11 +35,11 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @functools.cache
-def make_model(side, source, *side_targets, network=None):
+def make_model(side, source, *side_sites, network=None):
     return model.Model(
         tiny.make_config(
             **{"encoder": "none", "decoder": "none", side: source},
-            **{f"{side}_targets": side_targets},
+            **{f"{side}_sites": side_sites},
             network=network,
             num_encoder_layers=2,
             num_decoder_layers=1,
@@ -67,44 +67,44 @@ def test_every_parameter_has_an_axis_name_for_each_dimension(case):
         assert all(isinstance(name, str) for name in names)
 
 
-def start_of(source, target, network):
+def start_of(source, site, network):
     """The most that a fresh adapter adds."""
-    if target in (*config.SELF_ATTENTION, *config.CROSS_ATTENTION):
+    if site in (*config.SELF_ATTENTION, *config.CROSS_ATTENTION):
         return 0.0
     if source not in ("task", "generated"):
         return LEARNED_START
     is_hyperformer = isinstance(network, config.HyperFormerConfig)
-    return HYPERFORMER_START if is_hyperformer and "after" in target else WRITTEN_START
+    return HYPERFORMER_START if is_hyperformer and "after" in site else WRITTEN_START
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: type(network).__name__)
 @pytest.mark.parametrize("case", ADAPTED, ids="-".join)
-def test_adapters_fit_their_target_and_change_almost_nothing_at_first(case, network):
-    side, source, target = case
+def test_adapters_fit_their_site_and_change_almost_nothing_at_first(case, network):
+    side, source, site = case
     if source not in ("task", "generated") and network is not NETWORKS[0]:
         return  # It has no hypernetwork.
     tiny_config = make_model(*case, network=network).config
     condition = adapter_sources.Condition(jnp.ones((3, tiny_config.emb_dim)), jnp.arange(3))
     module = adapter_sources.SOURCES[source](tiny_config, side)
     adapters, _ = module.init_with_output(jax.random.key(0), condition)
-    assert set(adapters) == {target}
+    assert set(adapters) == {site}
     num_layers = getattr(tiny_config, f"num_{side}_layers")
-    specs = targets.of_side(tiny_config, side)[target].specs
-    for field in dataclasses.fields(adapters[target]):
-        array = getattr(adapters[target], field.name)
+    specs = sites.of_side(tiny_config, side)[site].specs
+    for field in dataclasses.fields(adapters[site]):
+        array = getattr(adapters[site], field.name)
         shape = specs[field.name].shape
         assert array.shape[-len(shape) :] == shape
         assert array.shape[: -len(shape)] in ((num_layers,), (num_layers, 3))
 
     first_layer = jax.tree.map(lambda x: x[0], adapters)
     states = jnp.ones((3, 2, specs["down_kernel"].shape[0]))
-    change = adapters_lib.apply_adapters(first_layer[target], states)
-    np.testing.assert_allclose(change, 0.0, atol=start_of(source, target, network))
+    change = adapters_lib.apply_adapters(first_layer[site], states)
+    np.testing.assert_allclose(change, 0.0, atol=start_of(source, site, network))
 
 
 @functools.cache
 def compiled(source, network):
-    """A model with this source on both sides and every target; its logits and gradients."""
+    """A model with this source on both sides and every site; its logits and gradients."""
     fresh = model.Model(
         tiny.make_config(
             source,
@@ -112,7 +112,7 @@ def compiled(source, network):
             network=network,
             num_encoder_layers=2,
             num_decoder_layers=1,
-            **{f"{side}_targets": found for side, found in config.TARGETS_OF_SIDE.items()},
+            **{f"{side}_sites": found for side, found in config.SITES_OF_SIDE.items()},
         )
     )
 
@@ -138,12 +138,12 @@ def test_a_fresh_model_is_almost_plain_t5(source, network):
     _, plain_grad_and_logits = compiled("none", NETWORKS[0])
     _, logits = grad_and_logits(params, BATCH)
     _, expected = plain_grad_and_logits(backbone, BATCH)
-    atol = max(start_of(source, target, network) for target in config.TARGETS)
+    atol = max(start_of(source, site, network) for site in config.SITES)
     np.testing.assert_allclose(logits, expected, atol=2 * atol)
 
 
 @pytest.mark.parametrize(("source", "network"), OF_NETWORKS)
-def test_every_parameter_of_every_target_gets_a_gradient(source, network):
+def test_every_parameter_of_every_site_gets_a_gradient(source, network):
     tiny_model, grad_and_logits = compiled(source, network)
     gradients, _ = grad_and_logits(tiny.make_params(tiny_model), BATCH)
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):

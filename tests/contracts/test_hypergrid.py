@@ -56,8 +56,8 @@ def make_model(name):
             mlp_dim=12,
             num_encoder_layers=1,
             num_decoder_layers=1,
-            encoder_targets=ADAPTED,
-            decoder_targets=ADAPTED,
+            encoder_sites=ADAPTED,
+            decoder_sites=ADAPTED,
             encoder_hypergrid=encoder,
             decoder_hypergrid=decoder,
         )

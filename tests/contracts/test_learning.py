@@ -8,7 +8,7 @@ import pytest
 
 from hyperdecoders_jax import model
 from hyperdecoders_jax.data import pipeline, vocabulary
-from hyperdecoders_jax.modeling import adapter_sources, config, targets
+from hyperdecoders_jax.modeling import adapter_sources, config, sites
 from hyperdecoders_jax.tasks import mixtures
 from hyperdecoders_jax.trained import preparation
 from hyperdecoders_jax.training import optimizer, schedules, train_state, train_step, trainable
@@ -21,19 +21,19 @@ SIZES = dict(
 LORA = ("self_attention_query", "cross_attention_out")
 SERIAL = ("after_self_attention", "after_feed_forward")
 SMALL = config.HypernetworkConfig(bottleneck_dim=24)
-# What each side is adapted by: every source, target kind and network is among them.
+# What each side is adapted by: every source, site kind and network is among them.
 METHODS = {
     "manual_generated": ({"source": "manual"}, {"source": "generated"}),
     "generated_manual": ({"source": "generated"}, {"source": "manual"}),
     "task_manual_specific": ({"source": "task"}, {"source": "manual_specific"}),
     "manual_specific_task": ({"source": "manual_specific"}, {"source": "task"}),
-    "none_generated_lora": ({"source": "none"}, {"source": "generated", "targets": LORA}),
+    "none_generated_lora": ({"source": "none"}, {"source": "generated", "sites": LORA}),
     "manual_generated_per_layer": (
-        {"source": "manual", "targets": ("feed_forward", *SERIAL)},
+        {"source": "manual", "sites": ("feed_forward", *SERIAL)},
         {"source": "generated", "hypernetwork": config.PerLayerHypernetworkConfig(24)},
     ),
     "hyperformer": (
-        {"source": "task", "targets": SERIAL, "hypernetwork": config.HyperFormerConfig()},
+        {"source": "task", "sites": SERIAL, "hypernetwork": config.HyperFormerConfig()},
     )
     * 2,
 }
@@ -78,13 +78,13 @@ def test_the_loss_falls(name, batches):
     assert np.mean(per_token[-4:]) < 0.8 * np.mean(per_token[:4])
 
 
-def test_every_source_target_kind_and_network_is_tried():
+def test_every_source_site_kind_and_network_is_tried():
     plain = config.TransformerConfig(**SIZES)
     methods = [config.AdapterConfig(**side) for sides in METHODS.values() for side in sides]
     assert {method.source for method in methods} == set(config.SOURCES)
     tried, known = (
-        {targets.TARGETS[name](plain, config.AdapterConfig()).kind for name in names}
-        for names in ([name for method in methods for name in method.targets], config.TARGETS)
+        {sites.SITES[name](plain, config.AdapterConfig()).kind for name in names}
+        for names in ([name for method in methods for name in method.sites], config.SITES)
     )
     assert tried == known
     networks = {type(method.hypernetwork) for method in methods}

@@ -22,7 +22,7 @@ CONFIGS = {
     "adapters": tiny.make_config("manual", "generated"),
     "tasks": tiny.make_config("task", "manual_specific", mlp_activations=("relu",)),
     "tied": tiny.make_config("none", "manual", logits_via_embedding=True),
-    "LoRA": tiny.make_config(decoder_targets=("cross_attention_query", "after_feed_forward")),
+    "LoRA": tiny.make_config(decoder_sites=("cross_attention_query", "after_feed_forward")),
     "networks": tiny.make_config(network=modeling_config.HyperFormerConfig(6, 5, 4)),
     "gates": tiny.make_config(
         "none", "none", num_trained_tasks=3, encoder_hypergrid=HyperGridConfig(2, 4, "GG")

@@ -35,7 +35,7 @@ ATOL = 1e-5
 BATCH = 5
 MAX_LEN = 8
 TASK_NAMES = ("cola", "mnli", "qqp", "sst2")
-EVERYWHERE = {f"{side}_targets": found for side, found in config.TARGETS_OF_SIDE.items()}
+EVERYWHERE = {f"{side}_sites": found for side, found in config.SITES_OF_SIDE.items()}
 NETWORKS = {
     "HyperFormer": HyperFormerConfig(embedding_dim=4, hidden_dim=7, joint_dim=6),
     "one for each layer": PerLayerHypernetworkConfig(bottleneck_dim=11),
@@ -76,8 +76,8 @@ MODELS = {
     "tasks, v1.0": make_config(
         "generated",
         "task",
-        encoder_targets=("self_attention_out", "after_self_attention"),
-        decoder_targets=("feed_forward", "self_attention_key", "cross_attention_value"),
+        encoder_sites=("self_attention_out", "after_self_attention"),
+        decoder_sites=("feed_forward", "self_attention_key", "cross_attention_value"),
         logits_via_embedding=True,
         mlp_activations=("relu",),
     ),
@@ -165,8 +165,8 @@ def test_adapters_everywhere_give_our_logits(make):
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=list(NETWORKS))
 def test_every_network_gives_our_logits(make, network):
-    targets = ("feed_forward", "self_attention_query", "self_attention_out", "after_feed_forward")
-    model_config = make_config("none", "task", network=network, decoder_targets=targets)
+    sites = ("feed_forward", "self_attention_query", "self_attention_out", "after_feed_forward")
+    model_config = make_config("none", "task", network=network, decoder_sites=sites)
     assert_same_logits(make(model_config), model_config)
 
 
@@ -356,7 +356,7 @@ def test_a_head_stays_its_own_where_transformers_calls_every_t5_tied(tmp_path):
 # ---------------------------------------------------------------- training
 
 
-def test_every_parameter_of_every_target_gets_a_gradient(make):
+def test_every_parameter_of_every_site_gets_a_gradient(make):
     theirs = make(make_gated("of tasks", "generated", "task", **EVERYWHERE)).train()
     torch.manual_seed(0)
     batch = make_batch().replace(task_ids=jnp.arange(BATCH) % 4)
@@ -414,9 +414,9 @@ STARTS = {
 
 @pytest.mark.parametrize(("source", "network"), STARTS.values(), ids=list(STARTS))
 def test_what_a_folder_lacks_starts_as_in_our_model(tmp_path, source, network):
-    targets = ("feed_forward", "self_attention_out", "after_feed_forward")
+    sites = ("feed_forward", "self_attention_out", "after_feed_forward")
     plain = make_config("none", "none", emb_dim=64)
-    adapted = make_config("none", source, emb_dim=64, network=network, decoder_targets=targets)
+    adapted = make_config("none", source, emb_dim=64, network=network, decoder_sites=sites)
     write(tmp_path, plain)
     fields = config.to_dict(adapted)
     description = interop.HyperdecoderConfig(

@@ -4,7 +4,7 @@ import json
 import jaxtyping
 import pytest
 
-from hyperdecoders_jax.modeling import adapter_sources, config, targets
+from hyperdecoders_jax.modeling import adapter_sources, config, sites
 from tests import tiny
 
 
@@ -15,21 +15,21 @@ def test_a_misspelt_source_is_refused_with_the_nearest_name():
         config.AdapterConfig(source="generate")
 
 
-def test_a_target_on_the_wrong_side_is_refused():
+def test_a_site_on_the_wrong_side_is_refused():
     with pytest.raises(
-        ValueError, match=r"encoder_adapter\.targets must be one of .*cross_attention_query"
+        ValueError, match=r"encoder_adapter\.sites must be one of .*cross_attention_query"
     ):
-        tiny.make_config(encoder_targets=("cross_attention_query",))
+        tiny.make_config(encoder_sites=("cross_attention_query",))
 
 
-@pytest.mark.parametrize("targets", [(), ("feed_forward", "feed_forward")])
-def test_targets_are_named_once_each(targets):
-    with pytest.raises(ValueError, match=r"at least one target, and each once"):
-        config.AdapterConfig(targets=targets)
+@pytest.mark.parametrize("sites", [(), ("feed_forward", "feed_forward")])
+def test_sites_are_named_once_each(sites):
+    with pytest.raises(ValueError, match=r"at least one site, and each once"):
+        config.AdapterConfig(sites=sites)
 
 
-def test_a_single_target_may_be_a_string():
-    assert config.AdapterConfig(targets="feed_forward").targets == ("feed_forward",)
+def test_a_single_site_may_be_a_string():
+    assert config.AdapterConfig(sites="feed_forward").sites == ("feed_forward",)
 
 
 @pytest.mark.parametrize("bad", [0, -1, True])
@@ -59,8 +59,8 @@ def test_every_source_of_the_configuration_has_a_class():
     assert tuple(adapter_sources.SOURCES) == config.SOURCES
 
 
-def test_every_target_of_the_configuration_has_its_arrays():
-    assert tuple(targets.TARGETS) == config.TARGETS
+def test_every_site_of_the_configuration_has_its_arrays():
+    assert tuple(sites.SITES) == config.SITES
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,24 @@ def test_alpha_and_choices_are_checked():
         config.AdapterConfig(unseen_tasks="first")
 
 
-def test_targets_have_one_order():
+def test_the_former_name_of_sites_is_taken_and_stays_in_files():
+    former = config.AdapterConfig("manual", targets=["cross_attention_key", "feed_forward"])
+    assert former == config.AdapterConfig("manual", sites=("feed_forward", "cross_attention_key"))
+    assert dataclasses.replace(former, bottleneck_dim=3).sites == former.sites
+    tiny_config = tiny.make_config("none", decoder_adapter=former)
+    fields = json.loads(json.dumps(config.to_dict(tiny_config)))
+    names = list(fields["decoder_adapter"])
+    assert names[4] == "targets"
+    assert "sites" not in names
+    fields["decoder_adapter"]["sites"] = fields["decoder_adapter"].pop("targets")
+    assert config.from_dict(fields) == tiny_config
+    with pytest.raises(ValueError, match=r"under one name; .*Rename targets to sites"):
+        config.AdapterConfig(sites=("after_feed_forward",), targets=("feed_forward",))
+
+
+def test_sites_have_one_order():
     two = ("self_attention_value", "feed_forward")
-    assert config.AdapterConfig(targets=two) == config.AdapterConfig(targets=two[::-1])
+    assert config.AdapterConfig(sites=two) == config.AdapterConfig(sites=two[::-1])
 
 
 @pytest.mark.parametrize("field", ["hypernetwork", "lora"])

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperdecoders_jax.modeling import hypernetwork, initializers, targets
+from hyperdecoders_jax.modeling import hypernetwork, initializers, sites
 from hyperdecoders_jax.modeling.config import HypernetworkConfig, PerLayerHypernetworkConfig
 from tests import tiny
 
@@ -18,7 +18,7 @@ SHAPES = {
 def make(seed=0, network_class=hypernetwork.Hypernetwork, config_class=HypernetworkConfig):
     network = network_class(
         config_class(bottleneck_dim=HIDDEN),
-        targets.of_side(tiny.make_config(), "decoder"),
+        sites.of_side(tiny.make_config(), "decoder"),
         LAYERS,
         jnp.float32,
     )

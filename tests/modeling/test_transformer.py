@@ -14,20 +14,20 @@ from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig
 from hyperdecoders_jax.decoding.sampling import GreedyConfig
 from hyperdecoders_jax.modeling.config import (
     CROSS_ATTENTION,
+    SITES,
+    SITES_OF_SIDE,
     SOURCES,
-    TARGETS,
-    TARGETS_OF_SIDE,
 )
 from tests import tiny
 
 # float32 rounding: batches of other shapes are summed in another order.
 ATOL = 2e-5
-# Every target at once: three times as many products, of weights far from their initial values.
-ALL_TARGETS_ATOL = 5e-5
+# Every site at once: three times as many products, of weights far from their initial values.
+ALL_SITES_ATOL = 5e-5
 
 # Every source on every side.
 PAIRS = [*zip(SOURCES, (*SOURCES[1:], SOURCES[0]), strict=True), ("manual", "generated")]
-ALL_TARGETS = dict(encoder_targets=TARGETS_OF_SIDE["encoder"], decoder_targets=TARGETS)
+ALL_SITES = dict(encoder_sites=SITES_OF_SIDE["encoder"], decoder_sites=SITES)
 
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -57,8 +57,8 @@ def test_padding_does_not_change_logits(pair, amount, seed):
     np.testing.assert_allclose(logits(params, batch), padded, atol=ATOL)
 
 
-def test_every_target_keeps_examples_apart_and_padding_out():
-    _, params, logits = make_model("generated", "generated", **ALL_TARGETS)
+def test_every_site_keeps_examples_apart_and_padding_out():
+    _, params, logits = make_model("generated", "generated", **ALL_SITES)
     batch = tiny.make_batch()
     together = logits(params, batch)
     alone = logits(params, tiny.take_examples(batch, slice(1, 2)))
@@ -68,16 +68,16 @@ def test_every_target_keeps_examples_apart_and_padding_out():
 
 
 def test_a_low_rank_change_is_a_change_of_the_kernel():
-    _, params, logits = make_model("none", "manual", decoder_targets=CROSS_ATTENTION)
+    _, params, logits = make_model("none", "manual", decoder_sites=CROSS_ATTENTION)
     _, _, plain_logits = make_model("none", "none")
     merged = jax.tree.map(jnp.copy, {key: params[key] for key in model.BACKBONE_KEYS})
-    for target in CROSS_ATTENTION:
-        lora = params["decoder_adapters"][target]
+    for site in CROSS_ATTENTION:
+        lora = params["decoder_adapters"][site]
         for layer in range(3):
             attention = merged["decoder"][f"layers_{layer}"]["encoder_decoder_attention"]
             change = lora["down_kernel"][layer] @ lora["up_kernel"][layer]
             # tiny.make_config: alpha 3 over rank 2
-            attention[target.rsplit("_", 1)[-1]]["kernel"] += 1.5 * change
+            attention[site.rsplit("_", 1)[-1]]["kernel"] += 1.5 * change
     batch = tiny.make_batch()
     np.testing.assert_allclose(logits(params, batch), plain_logits(merged, batch), atol=ATOL)
 
@@ -154,8 +154,8 @@ def test_step_by_step_logits_equal_teacher_forced(pair):
 
 
 @pytest.mark.parametrize("source", ["manual", "generated"])
-def test_step_by_step_logits_equal_teacher_forced_with_every_target(source):
-    check_step_by_step(*make_model("none", source, **ALL_TARGETS), atol=ALL_TARGETS_ATOL)
+def test_step_by_step_logits_equal_teacher_forced_with_every_site(source):
+    check_step_by_step(*make_model("none", source, **ALL_SITES), atol=ALL_SITES_ATOL)
 
 
 def check_step_by_step(tiny_model, params, logits, atol=ATOL):

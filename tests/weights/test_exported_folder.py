@@ -33,8 +33,8 @@ MODELS = {
     "HyperFormer, LoRA": dict(
         encoder="task",
         network=modeling_config.HyperFormerConfig(7, 9, 11),
-        encoder_targets=("after_self_attention", "after_feed_forward"),
-        decoder_targets=("self_attention_query", "cross_attention_out"),
+        encoder_sites=("after_self_attention", "after_feed_forward"),
+        decoder_sites=("self_attention_query", "cross_attention_out"),
     ),
     "a network a layer, gates": dict(
         encoder="none",

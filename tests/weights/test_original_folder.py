@@ -176,7 +176,7 @@ def test_parameters_of_another_configuration_are_refused():
 
 
 def test_what_the_original_cannot_compute_is_refused():
-    lora = make(decoder_targets=("self_attention_query",))
+    lora = make(decoder_sites=("self_attention_query",))
     with pytest.raises(ValueError, match=r"feed-forward blocks alone.* Keep such a model"):
         original_folder.config_to_json(lora)
     config = make("task", "manual_specific")

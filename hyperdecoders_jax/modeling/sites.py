@@ -1,8 +1,8 @@
-"""Targets: where in a layer adapters go, and which arrays a source must make for them.
+"""Sites: where in a layer adapters go, and which arrays a source must make for them.
 
-A `Target` lists the arrays of one layer; a source makes each of them for all layers, as parameters
-or as what a hypernetwork writes, and `Target.pack` turns them into what the layer applies. A new
-target is one entry of `TARGETS` and the line of a layer that applies it (see `adapters`).
+A `Site` lists the arrays of one layer; a source makes each of them for all layers, as parameters
+or as what a hypernetwork writes, and `Site.pack` turns them into what the layer applies. A new
+site is one entry of `SITES` and the line of a layer that applies it (see `adapters`).
 
 Every array starts so that step 0 is the plain backbone, or almost.
 
@@ -52,11 +52,11 @@ class ArraySpec:
 
 
 @dataclasses.dataclass(frozen=True)
-class Target:
+class Site:
     """One place for adapters.
 
     Attributes:
-      kind: targets of one kind have arrays of the same shapes.
+      kind: sites of one kind have arrays of the same shapes.
       specs: the arrays of one layer, by name.
       pack: makes what the layer applies from arrays of these names.
     """
@@ -89,12 +89,12 @@ def _bottleneck_specs(
     }
 
 
-def _parallel(config: TransformerConfig, adapter: AdapterConfig) -> Target:
+def _parallel(config: TransformerConfig, adapter: AdapterConfig) -> Site:
     specs = _bottleneck_specs(config, adapter, initializers.adapter_kernel)
-    return Target("parallel", specs, AdapterParams)
+    return Site("parallel", specs, AdapterParams)
 
 
-def _serial(config: TransformerConfig, adapter: AdapterConfig) -> Target:
+def _serial(config: TransformerConfig, adapter: AdapterConfig) -> Site:
     # Scale and bias of the norm start at zero, so its input need not: as HyperFormer's, it must be
     # large enough beside the norm's epsilon to have a gradient.
     specs = _bottleneck_specs(config, adapter, lambda *shape: initializers.HYPERFORMER_KERNEL)
@@ -102,10 +102,10 @@ def _serial(config: TransformerConfig, adapter: AdapterConfig) -> Target:
         name: _zeros(config.emb_dim, "embed", initializers.HYPERNETWORK_GAIN)
         for name in ("norm_scale", "norm_bias")
     }
-    return Target("serial", {**specs, **norm}, SerialAdapterParams)
+    return Site("serial", {**specs, **norm}, SerialAdapterParams)
 
 
-def _lora(config: TransformerConfig, adapter: AdapterConfig, projection: str) -> Target:
+def _lora(config: TransformerConfig, adapter: AdapterConfig, projection: str) -> Site:
     emb, joined = (config.emb_dim, "embed"), (config.num_heads * config.head_dim, "joined_kv")
     is_out = projection == "out"
     (fan_in, in_axis), (fan_out, out_axis) = (joined, emb) if is_out else (emb, joined)
@@ -129,15 +129,15 @@ def _lora(config: TransformerConfig, adapter: AdapterConfig, projection: str) ->
     def pack(down_kernel: Array, up_kernel: Array) -> LoraParams:
         return LoraParams(down_kernel, scale * up_kernel)
 
-    return Target("lora_out" if is_out else "lora_in", specs, pack)
+    return Site("lora_out" if is_out else "lora_in", specs, pack)
 
 
-def _lora_of(name: str) -> Callable[[TransformerConfig, AdapterConfig], Target]:
+def _lora_of(name: str) -> Callable[[TransformerConfig, AdapterConfig], Site]:
     projection = name.rsplit("_", 1)[-1]
     return lambda config, adapter: _lora(config, adapter, projection)
 
 
-TARGETS: dict[str, Callable[[TransformerConfig, AdapterConfig], Target]] = {
+SITES: dict[str, Callable[[TransformerConfig, AdapterConfig], Site]] = {
     "feed_forward": _parallel,
     **{name: _lora_of(name) for name in (*SELF_ATTENTION, *CROSS_ATTENTION)},
     "after_self_attention": _serial,
@@ -145,7 +145,7 @@ TARGETS: dict[str, Callable[[TransformerConfig, AdapterConfig], Target]] = {
 }
 
 
-def of_side(config: TransformerConfig, side: str) -> dict[str, Target]:
-    """The targets of one stack by name, in the order of its configuration."""
+def of_side(config: TransformerConfig, side: str) -> dict[str, Site]:
+    """The sites of one stack by name, in the order of its configuration."""
     adapter = getattr(config, f"{side}_adapter")
-    return {name: TARGETS[name](config, adapter) for name in adapter.targets}
+    return {name: SITES[name](config, adapter) for name in adapter.sites}
