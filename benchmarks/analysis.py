@@ -24,7 +24,9 @@ from etils import epath
 from hyperdecoders_jax.analysis import report, study
 from hyperdecoders_jax.analysis.subject import Subject
 from hyperdecoders_jax.data import text_table
+from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.evaluation import evaluator
+from hyperdecoders_jax.evaluation.config import EvaluationConfig
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.config import AdapterConfig, HypernetworkConfig, TransformerConfig
 from hyperdecoders_jax.training import partitioning
@@ -64,7 +66,8 @@ def make_tasks(num_examples: int, batch_size: int) -> evaluator.Evaluator:
         )
     mixture = seqio.Mixture("synthetic", tasks, default_rate=1)
     names = [task.name for task in tasks]
-    return evaluator.Evaluator(mixture, names, LENGTHS, batch_size=batch_size)
+    data = PipelineConfig(mixture, LENGTHS, batch_size=batch_size)
+    return evaluator.Evaluator(data, EvaluationConfig(), names)
 
 
 def exact_match(targets, predictions):

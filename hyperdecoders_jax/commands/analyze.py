@@ -70,7 +70,9 @@ def analyze(
 
     from hyperdecoders_jax.analysis import report, study
     from hyperdecoders_jax.analysis.subject import Subject
+    from hyperdecoders_jax.data.pipeline import PipelineConfig
     from hyperdecoders_jax.evaluation import evaluator
+    from hyperdecoders_jax.evaluation.config import EvaluationConfig
     from hyperdecoders_jax.trained import preparation
     from hyperdecoders_jax.training import checkpoint
 
@@ -84,14 +86,10 @@ def analyze(
     checkpoint.check_writable(output_dir, "folder of an analysis", "--output")
     preparation.check_decoding(trained.model, max_len, generation)
     tasks = evaluator.Evaluator(
-        mixture_or_task_name,
+        PipelineConfig(mixture_or_task_name, task_feature_lengths, use_cached=use_cached),
+        EvaluationConfig(split, batch_size, num_examples),
         preparation.task_names_of(trained),
-        task_feature_lengths,
-        split=split,
-        batch_size=batch_size,
-        num_examples=num_examples,
         accepts_unseen_tasks=trained.model.config.accepts_unseen_tasks,
-        use_cached=use_cached,
     )
     preparation.use_vocabulary(trained.vocabulary, trained.initial_checkpoint_path)
     tasks.rehearse()

@@ -62,7 +62,9 @@ def evaluate(
     import jax
     from etils import epath
 
-    from hyperdecoders_jax.evaluation import evaluator
+    from hyperdecoders_jax.data.pipeline import PipelineConfig
+    from hyperdecoders_jax.evaluation import evaluator, table
+    from hyperdecoders_jax.evaluation.config import EvaluationConfig
     from hyperdecoders_jax.trained import preparation
     from hyperdecoders_jax.training import checkpoint
 
@@ -72,16 +74,12 @@ def evaluate(
     if output_dir is not None:
         checkpoint.check_writable(output_dir)
     evaluate_tasks = evaluator.Evaluator(
-        mixture_or_task_name,
+        PipelineConfig(mixture_or_task_name, task_feature_lengths, use_cached=use_cached),
+        EvaluationConfig(split, batch_size, num_examples),
         preparation.task_names_of(trained),
-        task_feature_lengths,
-        split=split,
-        batch_size=batch_size,
-        num_examples=num_examples,
         output_dir=output_dir,
         shard=preparation.data_shard(trained),
         accepts_unseen_tasks=trained.model.config.accepts_unseen_tasks,
-        use_cached=use_cached,
     )
     preparation.use_vocabulary(trained.vocabulary, trained.initial_checkpoint_path)
     evaluate_tasks.rehearse()
@@ -96,7 +94,7 @@ def evaluate(
             path.write_text(json.dumps(metrics, indent=1) + "\n")
         where = f"predictions are in {output_dir}" if output_dir else "predictions were not kept"
         print(f"Step {model.step} on {split}; {where}.", file=sys.stderr)
-        print(evaluator.format_table(metrics, left_out_metrics))
+        print(table.format_table(metrics, left_out_metrics))
     return 0
 
 

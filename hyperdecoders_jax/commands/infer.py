@@ -66,7 +66,9 @@ def infer(
     import jax
 
     from hyperdecoders_jax.data import vocabulary
+    from hyperdecoders_jax.data.pipeline import PipelineConfig
     from hyperdecoders_jax.evaluation import evaluator, predictions
+    from hyperdecoders_jax.evaluation.config import EvaluationConfig
     from hyperdecoders_jax.trained import preparation, text_model
     from hyperdecoders_jax.training import checkpoint
 
@@ -94,15 +96,11 @@ def infer(
     output_dir = output_dir or f"{trained.model_dir}/infer"
     checkpoint.check_writable(output_dir)
     tasks = evaluator.Evaluator(
-        mixture_or_task_name,
+        PipelineConfig(mixture_or_task_name, lengths, use_cached=use_cached),
+        EvaluationConfig(split, batch_size, num_examples),
         preparation.task_names_of(trained),
-        lengths,
-        split=split,
-        batch_size=batch_size,
-        num_examples=num_examples,
         shard=preparation.data_shard(trained),
         accepts_unseen_tasks=trained.model.config.accepts_unseen_tasks,
-        use_cached=use_cached,
     )
     model = preparation.open_trained(trained, lengths["targets"], batch_size, generation)
     for task, predicted in tasks.predict(model.predict).items():

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import seqio
 
-from hyperdecoders_jax.data import mixtures, offline, pipeline, vocabulary
+from hyperdecoders_jax.data import eval_batches, mixtures, offline, vocabulary
 
 # Examples that are read of each task for its lengths.
 NUM_MEASURED = 64
@@ -125,7 +125,7 @@ def _first_split(provider: seqio.Task | seqio.Mixture) -> str:
 
 def _first_examples(task: seqio.Task, split: str, count: int) -> Sequence[dict]:
     # Nothing is cut here, so there is nothing to warn of.
-    read = pipeline.read_examples(task, 0, _LENGTHS, split, num_examples=count, warns=False)
+    read = eval_batches.read_examples(task, 0, _LENGTHS, split, num_examples=count, warns=False)
     return read.examples
 
 

@@ -72,8 +72,9 @@ def train(
     """
     import jax
 
-    from hyperdecoders_jax.data import feature_converter, mixtures, pipeline
-    from hyperdecoders_jax.evaluation import evaluator
+    from hyperdecoders_jax.data import feature_converter, mixtures, preflight, train_batches
+    from hyperdecoders_jax.evaluation import evaluator, table
+    from hyperdecoders_jax.evaluation.config import EvaluationConfig
     from hyperdecoders_jax.trained import preparation
     from hyperdecoders_jax.training import checkpoint, partitioning, trainer
     from hyperdecoders_jax.training import trainable as trainable_lib
@@ -92,22 +93,18 @@ def train(
     preparation.check_start(initial_checkpoint_path, model, task_names)
     trainable_lib.split(model.param_shapes(), trainable)
     fingerprint = preparation.use_vocabulary(vocabulary, initial_checkpoint_path)
-    report = pipeline.preflight(data, vocab_size=model.config.vocab_size)
-    batches = pipeline.TrainIterator(data, *partitioner.data_shard())
+    report = preflight.preflight(data, vocab_size=model.config.vocab_size)
+    batches = train_batches.TrainIterator(data, *partitioner.data_shard())
     evaluate = None
     if eval_split is not None:
         if trainer_config.best is not None:
             trainer_config.best.check_tasks(batches.task_names)
         evaluate_tasks = evaluator.Evaluator(
-            data.mixture_or_task_name,
+            data,
+            EvaluationConfig(eval_split, eval_batch_size, eval_examples),
             batches.task_names,
-            data.task_feature_lengths,
-            split=eval_split,
-            batch_size=eval_batch_size,
-            num_examples=eval_examples,
             output_dir=f"{model_dir}/eval",
             shard=partitioner.data_shard(),
-            use_cached=data.use_cached,
         )
         rehearsed = evaluate_tasks.rehearse()
         if trainer_config.best is not None:
@@ -120,7 +117,7 @@ def train(
             predict_fn, score_fn = predictor.bind(params)
             return evaluate_tasks(predict_fn, step, score_fn)
 
-    order = pipeline.order_settings(data, report)
+    order = preflight.order_settings(data, report)
     settings = {**order, "dropout_seed": trainer_config.seed}
     preparation.check_newest_checkpoint(model_dir, model, batches.task_names, fingerprint, settings)
 
@@ -161,7 +158,7 @@ def train(
         return 0
     if result.metrics:
         left_out = trainer_config.best.left_out if trainer_config.best else ()
-        print(evaluator.format_table(result.metrics, left_out))
+        print(table.format_table(result.metrics, left_out))
     if result.best_step is not None:
         print(f"Best checkpoint: step {result.best_step}, in {model_dir}/checkpoints.")
     return 0

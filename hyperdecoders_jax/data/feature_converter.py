@@ -19,6 +19,16 @@ from hyperdecoders_jax.data import mixtures
 TASK_IDS = "task_ids"
 
 
+def check_not_packed(pack: bool) -> None:
+    """Raises if several examples shall share a row."""
+    if pack:
+        raise ValueError(
+            "A row of a batch must hold one example, because each example gets its own "
+            "adapter; got pack=True, which puts several examples into a row. "
+            "Set pack=False (in a gin file: utils.DatasetConfig.pack = False)."
+        )
+
+
 def task_batch(
     inputs: Int[np.ndarray, "batch enc_len"],
     targets: Int[np.ndarray, "batch dec_len"],
@@ -60,12 +70,7 @@ class TaskIdFeatureConverter(seqio.EncDecFeatureConverter):
     }
 
     def __init__(self, pack: bool = False, **kwargs):
-        if pack:
-            raise ValueError(
-                "A row of a batch must hold one example, because each example gets its own "
-                "adapter; got pack=True, which puts several examples into a row. "
-                "Set pack=False (in a gin file: utils.DatasetConfig.pack = False)."
-            )
+        check_not_packed(pack)
         super().__init__(pack=False, **kwargs)
 
     def __call__(

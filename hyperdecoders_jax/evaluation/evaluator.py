@@ -1,11 +1,11 @@
-"""A predict function goes in; metrics and predictions of every task of a split come out.
+"""Metrics and predictions of every task of a split, from a predict function.
 
 Targets, postprocessors and metrics are SeqIO's: each task's `metric_objs`, called as SeqIO's own
-Evaluator calls them, so that a task scores the same here and under T5X. Not used is
-`seqio.Evaluator` itself: it takes registered names only, so tasks could not carry their number; it
-reads every example twice through TensorFlow before the first prediction and converts them again at
-each evaluation; and what it logs lacks log-likelihoods. Here a split is read once, when it is first
-needed, and kept as numpy.
+Evaluator calls them, so that a task scores the same here and under T5X. `seqio.Evaluator` itself is
+not used: it takes registered names only, so tasks could not carry their number; it reads every
+example twice through TensorFlow before the first prediction and converts them again at each
+evaluation; and its logs lack log-likelihoods. Here a split is read once, when it is first needed,
+and kept as numpy.
 """
 
 import dataclasses
@@ -24,14 +24,15 @@ from jax.experimental import multihost_utils
 from jaxtyping import Float, Int, Shaped
 
 from hyperdecoders_jax import types
-from hyperdecoders_jax.data import mixtures, pipeline
-from hyperdecoders_jax.evaluation import averages, mrqa, predictions
+from hyperdecoders_jax.data import eval_batches, mixtures
+from hyperdecoders_jax.data.pipeline import PipelineConfig
+from hyperdecoders_jax.evaluation import mrqa, predictions, task_metrics
+from hyperdecoders_jax.evaluation.config import EvaluationConfig
+from hyperdecoders_jax.evaluation.task_metrics import GENERATED, ModelOutputType
 
 Metrics = dict[str, dict[str, float]]
 ScoreFn = Callable[[types.Batch], Float[np.ndarray, "batch dec_len"]]
 
-_TYPES = seqio.metrics.ModelOutputType
-_GENERATED = (_TYPES.PREDICTION, _TYPES.PREDICTION_WITH_AUX)
 # Examples of each task that a rehearsal computes metrics of.
 _NUM_REHEARSED = 64
 
@@ -51,22 +52,22 @@ PredictFn = Callable[[types.Batch, str], Predicted]
 class _TaskState:
     """What is read once and kept between evaluations."""
 
-    examples: pipeline.TaskExamples
+    examples: eval_batches.TaskExamples
     postprocessed_targets: list[Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskResult:
-    """What a predict function made of one task's split.
+    """The predictions for one task's split and their metrics.
 
     Attributes:
-      examples: of the task, in order.
-      predictions: of each example.
-      aux: what metrics may know beside them; see `_Generated.aux`.
-      metrics: those that take predictions.
+        examples: of the task, in order.
+        predictions: of each example.
+        aux: what metrics may know beside them; see `_Generated.aux`.
+        metrics: those that take predictions.
     """
 
-    examples: pipeline.TaskExamples
+    examples: eval_batches.TaskExamples
     predictions: Sequence[predictions.Prediction]
     aux: Mapping[str, Shaped[np.ndarray, "examples"]]
     metrics: Mapping[str, float]
@@ -106,6 +107,14 @@ class _Generated:
             "batch_num_tokens": np.repeat(most, self.batch_size)[: len(num_tokens)],
         }
 
+    @property
+    def outputs(self) -> dict[ModelOutputType, Any]:
+        """The inputs of metrics that take predictions."""
+        return {
+            ModelOutputType.PREDICTION: self.tokens,
+            ModelOutputType.PREDICTION_WITH_AUX: (self.tokens, self.aux),
+        }
+
 
 class Evaluator:
     """Evaluates every task of a mixture that has the split, by generation.
@@ -113,64 +122,56 @@ class Evaluator:
     With several processes each predicts its shard of every batch, and all get all results.
 
     Args:
-      mixture_or_task_name: what to evaluate.
-      task_names: the ordered list that numbers tasks; the one that the model was trained with.
-      task_feature_lengths: tokens of `inputs` and of `targets`.
-      split: read from every task that has it.
-      batch_size: examples of one call of the predict function, over all processes.
-      num_examples: of each task, from the beginning; None: all.
-      output_dir: gets `TASK/STEP.jsonl` with the predictions, and for windows of questions what
-        `mrqa.write_answers` writes; None: nothing is written.
-      seed: for tasks that draw at random even in evaluation.
-      shard: (index, count) of the part of each batch that this process predicts, as
-        `Partitioner.data_shard` gives it; processes may share one. None: one for each process.
-      accepts_unseen_tasks: whether tasks that `task_names` lacks are evaluated, with the number
-        `UNSEEN_TASK_ID`; see `TransformerConfig.accepts_unseen_tasks`.
-      use_cached: reads text from SeqIO's caches, not from the data.
+        data: the mixture and its lengths, and whether text is read from caches.
+        config: which examples, and how many at once.
+        task_names: the ordered list that numbers tasks, the one that the model was trained with;
+            None: the mixture's tasks sorted by name.
+        output_dir: gets `TASK/STEP.jsonl` with the predictions, and for windows of questions what
+            `mrqa.write_answers` writes; None: nothing is written.
+        shard: (index, count) of the part of each batch that this process predicts, as
+            `Partitioner.data_shard` gives it; processes may share one. None: one for each process.
+        accepts_unseen_tasks: whether tasks that `task_names` lacks are evaluated, with the number
+            `UNSEEN_TASK_ID`; see `TransformerConfig.accepts_unseen_tasks`.
+        seed: for tasks that draw at random even in evaluation.
 
     Raises:
-      ValueError: a name, a number, a length, a split or data are missing.
+        ValueError: a name, a number, a split or data are missing.
     """
 
     def __init__(
         self,
-        mixture_or_task_name: mixtures.MixtureOrTask,
+        data: PipelineConfig,
+        config: EvaluationConfig,
         task_names: Sequence[str] | None,
-        task_feature_lengths: Mapping[str, int],
-        split: str = "validation",
-        batch_size: int = 128,
-        num_examples: int | None = None,
+        *,
         output_dir: str | os.PathLike[str] | None = None,
-        seed: int = 0,
         shard: tuple[int, int] | None = None,
         accepts_unseen_tasks: bool = False,
-        use_cached: bool = False,
+        seed: int = 0,
     ):
+        if config.split is None:
+            raise ValueError(
+                "An evaluation needs a split; got EvaluationConfig.split = None. Name one, such as "
+                "'validation'."
+            )
+        self._split = config.split
+        self._batch_size = config.batch_size or data.batch_size
+        self._num_examples = config.num_examples
         self._shard = shard or (jax.process_index(), jax.process_count())
-        if batch_size % self._shard[1]:
+        if self._batch_size % self._shard[1]:
             raise ValueError(
                 f"The batch size of an evaluation must divide over the processes' shards; got "
-                f"{batch_size} for {self._shard[1]} shards. Set it to a multiple of that."
+                f"{self._batch_size} for {self._shard[1]} shards. Set it to a multiple of that."
             )
-        if num_examples is not None and num_examples < 1:
-            raise ValueError(
-                f"An evaluation must read at least one example of each task; got {num_examples}. "
-                "Raise EVAL_EXAMPLES, or leave it None: all."
-            )
-        mixtures.check_lengths(task_feature_lengths)
-        self._tasks = mixtures.leaf_tasks(mixture_or_task_name, split, use_cached)
+        self._tasks = mixtures.leaf_tasks(data.mixture_or_task_name, self._split, data.use_cached)
         mixtures.check_features_agree(self._tasks)
         self._accepts_unseen_tasks = accepts_unseen_tasks
         self._task_names = mixtures.resolve_task_names(
-            mixture_or_task_name, task_names, accepts_unseen_tasks
+            data.mixture_or_task_name, task_names, accepts_unseen_tasks
         )
-        self._lengths = {name: task_feature_lengths[name] for name in mixtures.FEATURES}
-        self._split = split
-        self._batch_size = batch_size
-        self._num_examples = num_examples
+        self._data = data
         self._output_dir = None if output_dir is None else epath.Path(output_dir)
         self._seed = seed
-        self._use_cached = use_cached
         self._states: dict[str, _TaskState] = {}
 
     def __call__(
@@ -184,17 +185,17 @@ class Evaluator:
         """Computes the metrics of every task that has some, and writes its predictions.
 
         Args:
-          predict_fn: takes this process's share of a batch, always of the same size, and the name
-            of its task.
-          step: names the files.
-          score_fn: gives the log-likelihood of each target token; needed by score metrics only.
+            predict_fn: takes this process's share of a batch, always of the same size, and the name
+                of its task.
+            step: names the files.
+            score_fn: gives the log-likelihood of each target token; needed by score metrics only.
 
         Returns:
-          {task: {metric: value}}, tasks sorted by name; metrics as the tasks define them, T5's in
-          [0, 100].
+            {task: {metric: value}}, tasks sorted by name; metrics as the tasks define them, T5's in
+            [0, 100].
 
         Raises:
-          ValueError: a metric needs what was not given, or two metrics have one name.
+            ValueError: a metric needs what was not given, or two metrics have one name.
         """
         results = {}
         for task in self._tasks:
@@ -205,37 +206,33 @@ class Evaluator:
         return results
 
     def rehearse(self) -> Metrics:
-        """The metrics of the first targets as their own predictions, without any model.
+        """Metrics of the first targets as their own predictions, without any model.
 
         Called before a run, it shows what would stop its first evaluation: examples that cannot be
         read, targets that are secret, metrics that fail or share a name. What it reads is kept.
 
         Raises:
-          Exception: what the data raise, or a metric of the whole split.
+            Exception: what the data raise, or a metric of the complete split.
         """
         return {task.name: self._rehearse(task) for task in self._tasks if task.metric_objs}
 
     def _rehearse(self, task: seqio.Task) -> dict[str, float]:
-        whole = self._state(task).examples
-        first = dataclasses.replace(whole, examples=whole.examples[:_NUM_REHEARSED])
+        examples = self._state(task).examples
+        first = dataclasses.replace(examples, examples=examples.examples[:_NUM_REHEARSED])
         try:
             return self._metrics_of_targets(task, first)
         except Exception:  # A metric may need more than so few examples give it.
-            return self._metrics_of_targets(task, whole)
+            return self._metrics_of_targets(task, examples)
 
     def _metrics_of_targets(
-        self, task: seqio.Task, examples: pipeline.TaskExamples
+        self, task: seqio.Task, examples: eval_batches.TaskExamples
     ) -> dict[str, float]:
         count = len(examples.examples)
         batches = [item.batch for item in examples.batches(self._batch_size)]
         tokens = np.concatenate([batch.decoder_target_tokens for batch in batches])[:count]
         generated = _Generated(tokens, np.zeros(count), self._batch_size)
-        outputs = {
-            _TYPES.PREDICTION: generated.tokens,
-            _TYPES.PREDICTION_WITH_AUX: (generated.tokens, generated.aux),
-            _TYPES.SCORE: generated.log_likelihoods,
-        }
-        return _compute_metrics(task, _TaskState(examples), outputs)
+        outputs = {**generated.outputs, ModelOutputType.SCORE: generated.log_likelihoods}
+        return task_metrics.compute(task, examples.examples, outputs)[0]
 
     def predict(self, predict_fn: PredictFn) -> dict[str, list[predictions.Prediction]]:
         """Predictions for every example of every task, with metrics or without."""
@@ -247,28 +244,24 @@ class Evaluator:
         }
 
     def results(self, predict_fn: PredictFn) -> Iterator[TaskResult]:
-        """Task by task, what `evaluate` computes of predictions, without scores or files."""
+        """What `evaluate` computes of predictions, task by task, without scores or files."""
         for task in self._tasks:
             state = self._state(task)
             generated = self._generate(state, predict_fn)
-            aux = generated.aux
-            outputs = {
-                _TYPES.PREDICTION: generated.tokens,
-                _TYPES.PREDICTION_WITH_AUX: (generated.tokens, aux),
-            }
-            metrics = _compute_metrics(task, state, outputs)
-            yield TaskResult(state.examples, _describe(state.examples, generated), aux, metrics)
+            metrics = _compute_metrics(state, generated.outputs)
+            described = _describe(state.examples, generated)
+            yield TaskResult(state.examples, described, generated.aux, metrics)
 
     def _state(self, task: seqio.Task) -> _TaskState:
         if task.name not in self._states:
-            examples = pipeline.read_examples(
+            examples = eval_batches.read_examples(
                 task,
                 mixtures.task_number(task.name, self._task_names, self._accepts_unseen_tasks),
-                self._lengths,
+                {name: self._data.task_feature_lengths[name] for name in mixtures.FEATURES},
                 self._split,
                 self._num_examples,
                 self._seed,
-                use_cached=self._use_cached,
+                use_cached=self._data.use_cached,
             )
             if not examples.examples:
                 raise ValueError(
@@ -282,53 +275,30 @@ class Evaluator:
     def _evaluate_task(
         self, task: seqio.Task, predict_fn: PredictFn, step: int, score_fn: ScoreFn | None
     ) -> dict[str, float]:
-        needed = {metric.model_output_type for metric in task.metric_objs}
-        _check_supported(task, needed, score_fn)
+        needed = task_metrics.check_supported(task, has_scores=score_fn is not None)
         start = time.monotonic()
         state = self._state(task)
-        outputs: dict[_TYPES, Any] = {}
-        generated = None
-        if needed & set(_GENERATED):
+        outputs: dict[ModelOutputType, Any] = {}
+        if needed & set(GENERATED):
             generated = self._generate(state, predict_fn)
-            outputs[_TYPES.PREDICTION] = generated.tokens
-            outputs[_TYPES.PREDICTION_WITH_AUX] = (generated.tokens, generated.aux)
-        if _TYPES.SCORE in needed:
-            outputs[_TYPES.SCORE] = self._score(state, score_fn)
+            outputs |= generated.outputs
+        if ModelOutputType.SCORE in needed:
+            outputs[ModelOutputType.SCORE] = self._score(state, score_fn)
         # Before the metrics: what was predicted for hours shall outlive one that fails.
-        if generated is not None and self._output_dir is not None and jax.process_index() == 0:
-            self._write(self._output_dir / task.name, step, state.examples, generated)
-        metrics = _compute_metrics(task, state, outputs)
+        if needed & set(GENERATED) and self._output_dir is not None and jax.process_index() == 0:
+            _write(self._output_dir / task.name, step, state.examples, generated)
+        metrics = _compute_metrics(state, outputs)
         logging.info(
             "Evaluated %d examples of %s in %.1f s: %s",
             len(state.examples.examples), task.name, time.monotonic() - start, metrics,
         )  # fmt: skip
         return metrics
 
-    def _write(
-        self,
-        folder: epath.Path,
-        step: int,
-        examples: pipeline.TaskExamples,
-        generated: _Generated,
-    ) -> None:
-        described = _describe(examples, generated)
-        predictions.write(folder / f"{step}.jsonl", described)
-        if mrqa.QUESTION in examples.examples[0]:
-            aux = generated.aux
-            mrqa.write_answers(
-                folder,
-                step,
-                examples.examples,
-                texts=[prediction.prediction for prediction in described],
-                log_likelihoods=aux["scores"],
-                num_tokens=aux["num_tokens"],
-                batch_num_tokens=aux["batch_num_tokens"],
-            )
-
     def _generate(self, state: _TaskState, predict_fn: PredictFn) -> _Generated:
         tokens, log_likelihoods = [], []
         for batch in self._batches(state):
             predicted = predict_fn(batch, state.examples.task.name)
+            # Index 0 is the best beam.
             tokens.append(np.asarray(predicted.tokens)[:, 0])
             log_likelihoods.append(np.asarray(predicted.log_likelihoods)[:, 0])
         count = len(state.examples.examples)
@@ -340,7 +310,7 @@ class Evaluator:
         scores = [np.asarray(score_fn(batch)).sum(axis=1) for batch in self._batches(state)]
         return self._gather(scores, len(state.examples.examples))
 
-    def _batches(self, state: _TaskState):
+    def _batches(self, state: _TaskState) -> Iterator[types.Batch]:
         return (item.batch for item in state.examples.batches(self._batch_size, *self._shard))
 
     def _gather(
@@ -349,83 +319,58 @@ class Evaluator:
         """All processes' rows in the order of the examples, without those that fill batches up."""
         rows = np.concatenate(batches)
         if jax.process_count() > 1:
-            numbers = multihost_utils.process_allgather(np.int32(self._shard[0]))
-            rows = interleave(multihost_utils.process_allgather(rows), numbers)
+            shards = multihost_utils.process_allgather(np.int32(self._shard[0]))
+            rows = interleave(multihost_utils.process_allgather(rows), shards)
         return rows[:num_examples]
 
 
 def interleave(
-    shards: Shaped[np.ndarray, "processes rows *rest"], numbers: Int[np.ndarray, "processes"]
+    rows: Shaped[np.ndarray, "processes rows *rest"], shards: Int[np.ndarray, "processes"]
 ) -> Shaped[np.ndarray, "examples *rest"]:
     """Undoes the sharding in which example `i` belongs to shard `i % count`.
 
     Args:
-      shards: what each process has of its own.
-      numbers: the shard of each process; several may have the same.
+        rows: of each process.
+        shards: the shard of each process; several may have the same.
 
     >>> interleave(np.array([[0, 2, 4], [1, 3, 5]]), np.array([0, 1]))
     array([0, 1, 2, 3, 4, 5])
     >>> interleave(np.array([[1, 3], [1, 3], [0, 2], [0, 2]]), np.array([1, 1, 0, 0]))
     array([0, 1, 2, 3])
     """
-    _, processes = np.unique(numbers, return_index=True)  # the first of each shard, in order
-    return np.moveaxis(shards[processes], 0, 1).reshape(-1, *shards.shape[2:])
+    _, processes = np.unique(shards, return_index=True)  # the first of each shard, in order
+    return np.moveaxis(rows[processes], 0, 1).reshape(-1, *rows.shape[2:])
 
 
-def _check_supported(task: seqio.Task, needed: set[_TYPES], score_fn: ScoreFn | None) -> None:
-    unsupported = sorted(kind.name for kind in needed - {*_GENERATED, _TYPES.SCORE})
-    if unsupported:
-        raise ValueError(
-            "A metric must take predictions, predictions with scores, or scores; one of "
-            f"{task.name!r} takes {unsupported}. Write it as metric_fn(targets, predictions) or "
-            "metric_fn(targets, scores)."
+def _compute_metrics(state: _TaskState, outputs: Mapping[ModelOutputType, Any]) -> dict[str, float]:
+    examples = state.examples
+    # Targets are postprocessed at the first evaluation only.
+    metrics, state.postprocessed_targets = task_metrics.compute(
+        examples.task, examples.examples, outputs, state.postprocessed_targets
+    )
+    return metrics
+
+
+def _write(
+    folder: epath.Path, step: int, examples: eval_batches.TaskExamples, generated: _Generated
+) -> None:
+    described = _describe(examples, generated)
+    predictions.write(folder / f"{step}.jsonl", described)
+    if mrqa.QUESTION in examples.examples[0]:
+        aux = generated.aux
+        mrqa.write_answers(
+            folder,
+            step,
+            examples.examples,
+            texts=[prediction.prediction for prediction in described],
+            log_likelihoods=aux["scores"],
+            num_tokens=aux["num_tokens"],
+            batch_num_tokens=aux["batch_num_tokens"],
         )
-    if _TYPES.SCORE in needed and score_fn is None:
-        raise ValueError(
-            f"A metric that takes scores needs a score function; task {task.name!r} has one and "
-            "none was given. Pass score_fn to Evaluator.evaluate."
-        )
-
-
-def _compute_metrics(
-    task: seqio.Task, state: _TaskState, outputs: Mapping[_TYPES, Any]
-) -> dict[str, float]:
-    examples = state.examples.examples
-    places = np.arange(len(examples))
-    results = {}
-    for metric in task.metric_objs:
-        if metric.model_output_type not in outputs:
-            continue
-        output = outputs[metric.model_output_type]
-        arguments = (examples, output, task.output_features, "targets")
-        if isinstance(metric, seqio.metrics.CollectingMetric):
-            collected = metric.from_model_output(
-                *arguments,
-                # Given as numpy: the default makes them on the accelerator.
-                mask=np.ones(len(examples), np.int32),
-                indices_2d=np.stack([np.zeros_like(places), places], axis=1),
-            )
-            values, inferences = collected.actual_compute(
-                examples, task.output_features, "targets", state.postprocessed_targets
-            )
-            state.postprocessed_targets = inferences["targets"]
-        else:
-            values = metric.from_model_output(*arguments).compute()
-        for name, value in values.items():
-            if name in results:
-                raise ValueError(
-                    f"The metrics of a task must have different names; {task.name!r} has two "
-                    f"called {name!r}. Rename the key that one of its metric functions returns."
-                )
-            if isinstance(value, seqio.metrics.Scalar):
-                value = value.value
-            if not isinstance(value, seqio.metrics.MetricValue):  # No text, image, histogram.
-                results[name] = float(value)
-    return results
 
 
 def _describe(
-    examples: pipeline.TaskExamples, generated: _Generated
+    examples: eval_batches.TaskExamples, generated: _Generated
 ) -> list[predictions.Prediction]:
     features = examples.task.output_features
     return [
@@ -443,42 +388,8 @@ def _describe(
 
 
 def _text(example: Mapping[str, Any], name: str, vocabulary: seqio.Vocabulary) -> str:
+    # SeqIO's tokenize keeps the text beside the ids; tasks with a tokenizer of their own may not.
     text = example.get(f"{name}_pretokenized")
     if isinstance(text, bytes):
         return text.decode()
     return vocabulary.decode([int(i) for i in example[name]])
-
-
-def format_table(metrics: Metrics, left_out: Sequence[str] = ()) -> str:
-    """Lays results out as text, a metric a line, and both averages; see `averages`.
-
-    >>> print(format_table({"mrpc": {"accuracy": 80.0, "f1": 90.0}, "rte": {"accuracy": 70.0}}))
-    task  metric     value
-    mrpc  accuracy   80.00
-    mrpc  f1         90.00
-    rte   accuracy   70.00
-    task_average     77.50  (mean over tasks of the mean of a task's metrics)
-    average_metrics  80.00  (mean of all metrics)
-    """
-    rows = [
-        (task, name, value) for task, values in metrics.items() for name, value in values.items()
-    ]
-    if not rows:
-        return "No task has metrics."
-    task_width = max(len("task"), *(len(task) for task, _, _ in rows))
-    name_width = max(len("metric"), *(len(name) for _, name, _ in rows))
-    # The names of the averages stand in both columns.
-    name_width = max(name_width, len("average_metrics") - task_width - 2)
-    lines = [f"{'task':<{task_width}}  {'metric':<{name_width}}  {'value':>6}"]
-    lines += [f"{task:<{task_width}}  {name:<{name_width}}  {v:>6.2f}" for task, name, v in rows]
-    but = f" but {', '.join(left_out)}" if left_out else ""
-    has_lengths = any(name == averages.LENGTH for _, name, _ in rows)
-    notes = {
-        "task_average": "mean over tasks of the mean of a task's metrics"
-        + f" but {averages.LENGTH}" * has_lengths,
-        "average_metrics": f"mean of all metrics{but}",
-    }
-    values = averages.compute(metrics, left_out)
-    width = task_width + 2 + name_width
-    lines += [f"{name:<{width}}  {values[name]:>6.2f}  ({note})" for name, note in notes.items()]
-    return "\n".join(lines)

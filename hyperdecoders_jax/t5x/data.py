@@ -23,7 +23,7 @@ from clu.data import dataset_iterator
 from etils import epath
 from t5x import utils
 
-from hyperdecoders_jax.data import mixtures, pipeline, vocabulary
+from hyperdecoders_jax.data import mixtures, preflight, train_batches, vocabulary
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.training import checkpoint
@@ -63,7 +63,7 @@ def get_dataset(
             "or bind train.get_dataset_fn to T5X's @utils.get_dataset."
         )
     pipeline_config = dataclasses.replace(pipeline_config, batch_size=cfg.batch_size)
-    report = pipeline.preflight(pipeline_config, vocab_size=model.config.vocab_size)
+    report = preflight.preflight(pipeline_config, vocab_size=model.config.vocab_size)
     provider = mixtures.get_mixture_or_task(pipeline_config.mixture_or_task_name)
     task_names = mixtures.resolve_task_names(provider, pipeline_config.task_names)
     identity = checkpoint.Identity(
@@ -73,7 +73,7 @@ def get_dataset(
             provider.output_features["inputs"].vocabulary
         ),
     )
-    settings = pipeline.order_settings(pipeline_config, report)
+    settings = preflight.order_settings(pipeline_config, report)
     return BatchIterator(pipeline_config, shard_id, num_shards, identity, settings)
 
 
@@ -98,7 +98,7 @@ class BatchIterator(dataset_iterator.DatasetIterator):
       shard_id: which part of every batch.
       num_shards: number of parts.
       identity: what a checkpoint belongs to.
-      settings: that define the order; see `pipeline.order_settings`.
+      settings: that define the order; see `preflight.order_settings`.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class BatchIterator(dataset_iterator.DatasetIterator):
         settings: Mapping[str, Any] | None = None,
     ):
         self._identity, self._settings = identity, settings
-        self._batches = pipeline.TrainIterator(config, shard_id, num_shards)
+        self._batches = train_batches.TrainIterator(config, shard_id, num_shards)
         lengths, rows = config.task_feature_lengths, config.batch_size // num_shards
         inputs, targets = ((rows, lengths[name]) for name in mixtures.FEATURES)
         shapes = Batch(inputs, targets, targets, targets, (rows,))

@@ -18,7 +18,7 @@ from absl import logging
 from etils import epath
 
 from hyperdecoders_jax import files
-from hyperdecoders_jax.data import mixtures, pipeline
+from hyperdecoders_jax.data import mixtures, preflight
 from hyperdecoders_jax.data import vocabulary as vocabulary_lib
 from hyperdecoders_jax.decoding import decode
 from hyperdecoders_jax.decoding.decode import DecodingConfig, Generation
@@ -338,7 +338,7 @@ def check_newest_checkpoint(
 
     Raises:
       ValueError: it holds a run of T5X, one of another model, task list or vocabulary, or one of
-        other `pipeline.order_settings`.
+        other `preflight.order_settings`.
     """
     checkpoints = _reader(model_dir)
     if isinstance(checkpoints, T5XCheckpoints):
@@ -582,7 +582,7 @@ def describe_run(
     model: Model,
     start: Start,
     partitioner: partitioning.Partitioner,
-    report: Mapping[str, pipeline.TaskReport],
+    report: Mapping[str, preflight.TaskReport],
     generation: Generation | None = None,
 ) -> str:
     """A few lines on what is about to run: data, ways of decoding, parameters, devices."""

@@ -47,7 +47,7 @@ WriteMetrics = Callable[[int, Mapping[str, float]], None]
 
 
 class Batches(Protocol):
-    """An endless iterator that knows where it is; `data.pipeline.TrainIterator` is one."""
+    """An endless iterator that knows where it is; `data.train_batches.TrainIterator` is one."""
 
     def __iter__(self) -> Iterator[Batch]: ...
 

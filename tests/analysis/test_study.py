@@ -8,7 +8,9 @@ import seqio
 from hyperdecoders_jax import model as model_lib
 from hyperdecoders_jax.analysis import ablations, results, study, table
 from hyperdecoders_jax.analysis.subject import Predictor, Subject
+from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.evaluation import evaluator
+from hyperdecoders_jax.evaluation.config import EvaluationConfig
 from hyperdecoders_jax.training import partitioning
 from tests import tiny
 from tests.data.conftest import _make_task
@@ -37,7 +39,8 @@ def make_tasks():
     ]
     mixture = seqio.Mixture("both", tasks, default_rate=1)
     lengths = {"inputs": 8, "targets": 4}
-    return evaluator.Evaluator(mixture, ["first", "second"], lengths, batch_size=4)
+    data = PipelineConfig(mixture, lengths, batch_size=4)
+    return evaluator.Evaluator(data, EvaluationConfig(), ["first", "second"])
 
 
 @functools.cache
@@ -142,12 +145,9 @@ def test_the_table_has_a_row_for_each_example(folder):
 
 
 def test_too_few_examples_are_refused_before_they_are_studied(folder):
-    tasks = evaluator.Evaluator(
-        _make_task("few", targets=["a", "b"], splits=("validation",)),
-        ["few"],
-        {"inputs": 8, "targets": 4},
-        batch_size=4,
-    )
+    task = _make_task("few", targets=["a", "b"], splits=("validation",))
+    data = PipelineConfig(task, {"inputs": 8, "targets": 4}, batch_size=4)
+    tasks = evaluator.Evaluator(data, EvaluationConfig(), ["few"])
     with pytest.raises(ValueError, match=r"at least 3 examples, .*; got 2. Raise --num_examples"):
         study.run(run("manual", folder)[0], tasks, folder / "few", batch_size=4)
     assert not (folder / "few").exists()
@@ -161,7 +161,8 @@ def test_numbers_that_are_not_finite_are_told_before_ablations(folder):
         return {"count": len(targets)}
 
     task = _make_task("nan", targets=list(LETTERS), splits=("validation",), metric_fns=[count])
-    tasks = evaluator.Evaluator(task, ["nan"], {"inputs": 8, "targets": 4}, batch_size=4)
+    data = PipelineConfig(task, {"inputs": 8, "targets": 4}, batch_size=4)
+    tasks = evaluator.Evaluator(data, EvaluationConfig(), ["nan"])
     layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
     model = model_lib.Model(tiny.make_config("none", "task", vocab_size=NUM_IDS, **layers))
     params = tiny.make_params(model)

@@ -3,7 +3,7 @@
 import pytest
 import seqio
 
-from hyperdecoders_jax.data import cache, offline, pipeline
+from hyperdecoders_jax.data import cache, eval_batches, offline
 from tests.contracts.test_tasks import at_hand, folder, lengths, run_vocabulary  # noqa: F401
 
 
@@ -25,7 +25,7 @@ def test_a_cached_task_gives_the_same_examples(name, at_hand, tmp_path):  # noqa
         (outcome,) = cache.write([task], str(tmp_path))
         assert outcome.status == offline.DONE, outcome
         plain, cached = (
-            pipeline.read_examples(
+            eval_batches.read_examples(
                 task, 0, lengths(name), "test", warns=False, use_cached=use_cached
             ).examples
             for use_cached in (False, True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hyperdecoders_jax import model
-from hyperdecoders_jax.data import pipeline, vocabulary
+from hyperdecoders_jax.data import pipeline, train_batches, vocabulary
 from hyperdecoders_jax.modeling import adapter_sources, config, sites
 from hyperdecoders_jax.tasks import mixtures
 from hyperdecoders_jax.trained import preparation
@@ -45,7 +45,7 @@ def batches():
     data = pipeline.PipelineConfig(
         "demo", mixtures.TASK_FEATURE_LENGTHS["demo"], batch_size=BATCH_SIZE
     )
-    with pipeline.TrainIterator(data) as iterator:
+    with train_batches.TrainIterator(data) as iterator:
         yield list(itertools.islice(iterator, NUM_STEPS))
     vocabulary.set_run_vocabulary(None)
 

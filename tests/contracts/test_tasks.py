@@ -14,9 +14,11 @@ import pytest
 import seqio
 import tensorflow as tf
 
+from hyperdecoders_jax.data import eval_batches, vocabulary
 from hyperdecoders_jax.data import mixtures as data_mixtures
-from hyperdecoders_jax.data import pipeline, vocabulary
+from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.evaluation import evaluator
+from hyperdecoders_jax.evaluation.config import EvaluationConfig
 from hyperdecoders_jax.tasks import mixtures, sources
 from tests.contracts import records, registered, rendered, tfds_folders
 
@@ -105,7 +107,7 @@ def read_examples():
     @functools.cache
     def read(name, split):
         task = seqio.TaskRegistry.get(name)
-        return pipeline.read_examples(task, 0, lengths(name), split, num_examples=5).examples
+        return eval_batches.read_examples(task, 0, lengths(name), split, num_examples=5).examples
 
     return read
 
@@ -278,9 +280,9 @@ def test_the_evaluator_scores_the_targets_a_hundred(name, at_hand, tmp_path):
 
     task = seqio.TaskRegistry.get(name)
     with at_hand(task):
-        evaluate = evaluator.Evaluator(
-            name, None, lengths(name), evaluated_split(task), 4, num_examples=5, output_dir=tmp_path
-        )
+        data = PipelineConfig(name, lengths(name), batch_size=4)
+        config = EvaluationConfig(evaluated_split(task), num_examples=5)
+        evaluate = evaluator.Evaluator(data, config, None, output_dir=tmp_path)
         scores = evaluate(Perfect, step=3)[name]
     scores.pop("gen_len", None)
     assert scores == pytest.approx(dict.fromkeys(scores, 100))

@@ -5,6 +5,10 @@ import pytest
 import seqio
 import tensorflow as tf
 
+from hyperdecoders_jax.data import pipeline
+
+LENGTHS = {"inputs": 8, "targets": 3}
+
 
 @pytest.fixture
 def make_task():
@@ -67,3 +71,24 @@ def _make_task(
         },
         **kwargs,
     )
+
+
+def mixture_of(*sizes_and_rates, **kwargs):
+    tasks = [
+        (_make_task(chr(ord("a") + i), size, **kwargs), rate)
+        for i, (size, rate) in enumerate(sizes_and_rates)
+    ]
+    return seqio.Mixture("m", tasks)
+
+
+def config_of(provider, **kwargs):
+    return pipeline.PipelineConfig(provider, LENGTHS, **{"batch_size": 4, **kwargs})
+
+
+def texts(batches):
+    vocabulary = seqio.ByteVocabulary()
+    return [
+        vocabulary.decode([int(i) for i in row])
+        for batch in batches
+        for row in batch.encoder_input_tokens
+    ]

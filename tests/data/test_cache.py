@@ -7,7 +7,16 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from hyperdecoders_jax.data import cache, mixtures, offline, pipeline, vocabulary
+from hyperdecoders_jax.data import (
+    cache,
+    eval_batches,
+    mixtures,
+    offline,
+    pipeline,
+    preflight,
+    train_batches,
+    vocabulary,
+)
 from hyperdecoders_jax.tasks import demo, sources  # noqa: F401 (demo registers its tasks)
 
 LENGTHS = {"inputs": 64, "targets": 64}
@@ -47,7 +56,9 @@ def cached(make_task):
 def read_both(task, split):
     """The examples of a split from the data and from the cache."""
     return [
-        pipeline.read_examples(task, 0, LENGTHS, split, warns=False, use_cached=use_cached).examples
+        eval_batches.read_examples(
+            task, 0, LENGTHS, split, warns=False, use_cached=use_cached
+        ).examples
         for use_cached in (False, True)
     ]
 
@@ -119,11 +130,11 @@ def test_training_from_a_cache_needs_no_data(cached, tmp_path):
     seqio.add_global_cache_dirs([str(tmp_path)])
     task = task.replace(source=seqio.TfdsDataSource("glue/rte:2.0.0", str(tmp_path), ["train"]))
     config = pipeline.PipelineConfig(task, LENGTHS, batch_size=4, use_cached=True)
-    report = pipeline.preflight(config)["cached"]
+    report = preflight.preflight(config)["cached"]
     assert (report.num_checked, report.mixing.num_examples) == (40, 40)
     batches = []
     for _ in range(2):
-        with pipeline.TrainIterator(config) as iterator:
+        with train_batches.TrainIterator(config) as iterator:
             batches.append([next(iterator).encoder_input_tokens for _ in range(20)])
     np.testing.assert_array_equal(*batches)
     assert len(np.unique(np.concatenate(batches[0][:10]), axis=0)) == 40

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import seqio
 
-from hyperdecoders_jax.data import feature_converter, pipeline
+from hyperdecoders_jax.data import eval_batches, feature_converter
 
 LENGTHS = {"inputs": 9, "targets": 4}
 
@@ -57,7 +57,7 @@ def test_the_two_converters_agree(make_task):
         feature_converter.TaskIdFeatureConverter(),
     )
     converted = next(ds.batch(7).as_numpy_iterator())
-    examples = pipeline.read_examples(task, 1, LENGTHS, "train")
+    examples = eval_batches.read_examples(task, 1, LENGTHS, "train")
     (batch,) = [item.batch for item in examples.batches(7)]
     for name, expected in converted.items():
         np.testing.assert_array_equal(getattr(batch, name), expected, err_msg=name)

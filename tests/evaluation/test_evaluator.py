@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import seqio
 
-from hyperdecoders_jax.data import pipeline
+from hyperdecoders_jax.data import eval_batches
+from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.evaluation import evaluator, predictions
+from hyperdecoders_jax.evaluation.config import EvaluationConfig
 from tests.data.conftest import _make_task
 
 LENGTHS = {"inputs": 8, "targets": 4}
@@ -39,8 +41,9 @@ def task_of(name, targets, metric_fns=(accuracy,), **kwargs):
     )
 
 
-def evaluator_of(provider, **kwargs):
-    return evaluator.Evaluator(provider, None, LENGTHS, **{"batch_size": 4, **kwargs})
+def evaluator_of(provider, task_names=None, output_dir=None, batch_size=4, **config):
+    data = PipelineConfig(provider, LENGTHS, batch_size=batch_size)
+    return evaluator.Evaluator(data, EvaluationConfig(**config), task_names, output_dir=output_dir)
 
 
 def test_metrics_are_those_computed_by_hand():
@@ -48,18 +51,6 @@ def test_metrics_are_those_computed_by_hand():
     mixture = seqio.Mixture("m", tasks, default_rate=1)
     metrics = evaluator_of(mixture)(answer_yes, 1)
     assert metrics == {"a": {"accuracy": pytest.approx(100 / 3)}, "b": {"accuracy": 60.0}}
-
-
-def test_the_table_names_both_averages_and_what_was_left_out():
-    metrics = {"a": {"f1": 10.0, "accuracy": 50.0}, "b": {"accuracy": 60.0}}
-    table = evaluator.format_table(metrics, left_out=("a/f1",)).splitlines()
-    assert table[-2].split()[:2] == ["task_average", "45.00"]
-    assert table[-1].split()[:2] == ["average_metrics", "55.00"]
-    assert table[-1].endswith("(mean of all metrics but a/f1)")
-    table = evaluator.format_table({"a": {"bleu": 10.0, "gen_len": 50.0}}).splitlines()
-    assert table[-2].endswith(
-        "10.00  (mean over tasks of the mean of a task's metrics but gen_len)"
-    )
 
 
 def test_metrics_may_know_how_many_tokens_were_generated():
@@ -144,7 +135,7 @@ def test_task_ids_follow_the_given_list():
         return answer_yes(batch, task_name)
 
     mixture = seqio.Mixture("m", tasks, default_rate=1)
-    evaluator.Evaluator(mixture, ["b", "x", "a"], LENGTHS, batch_size=3).evaluate(predict, 0)
+    evaluator_of(mixture, ["b", "x", "a"], batch_size=3).evaluate(predict, 0)
     assert seen == {"a 0": {2}, "b 0": {0}}
 
 
@@ -224,13 +215,6 @@ def test_only_the_first_examples_are_evaluated_when_asked():
     }
 
 
-def test_an_evaluation_of_no_examples_is_refused():
-    with pytest.raises(
-        ValueError, match=r"at least one example of each task; got -3.*EVAL_EXAMPLES"
-    ):
-        evaluator_of(task_of("a", ["yes"]), num_examples=-3)
-
-
 def mean_score(targets, scores):
     assert len(targets) == len(scores)
     return {"mean_score": seqio.metrics.Scalar(np.mean(scores))}
@@ -281,29 +265,38 @@ def test_a_task_without_examples_is_an_error():
         evaluator_of(task)(answer_yes, 0)
 
 
+def test_an_evaluation_without_a_split_is_refused():
+    with pytest.raises(ValueError, match=r"needs a split; got EvaluationConfig.split = None. Name"):
+        evaluator_of(task_of("a", ["yes"]), split=None)
+
+
+def test_batches_are_those_of_training_unless_a_size_is_given():
+    sizes = []
+
+    def predict(batch, task_name):
+        sizes.append(len(batch.task_ids))
+        return answer_yes(batch, task_name)
+
+    data = PipelineConfig(task_of("a", ["yes"] * 3), LENGTHS, batch_size=2)
+    for config in (EvaluationConfig(), EvaluationConfig(batch_size=3)):
+        evaluator.Evaluator(data, config, None).predict(predict)
+    assert sizes == [2, 2, 3]
+
+
 def test_a_missing_split_is_an_error_when_the_evaluator_is_made():
     with pytest.raises(ValueError, match=r"got 'test', and they have \['validation'\]"):
         evaluator_of(task_of("a", ["yes"]), split="test")
 
 
-def test_lengths_must_be_given():
-    with pytest.raises(ValueError, match=r"got {'inputs': 8}. Set TASK_FEATURE_LENGTHS"):
-        evaluator.Evaluator(task_of("a", ["yes"]), None, {"inputs": 8})
-
-
 @pytest.mark.parametrize("size", [1, 6, 7])
 def test_shares_of_processes_come_back_in_order(size):
-    examples = pipeline.read_examples(_make_task("a", size), 0, LENGTHS, "train")
+    examples = eval_batches.read_examples(_make_task("a", size), 0, LENGTHS, "train")
     shares = [
         np.concatenate([item.batch.encoder_input_tokens for item in examples.batches(6, index, 3)])
         for index in range(3)
     ]
     rows = evaluator.interleave(np.stack(shares), np.arange(3))[:size]
     assert [VOCABULARY.decode(row.tolist()) for row in rows] == [f"a {i}" for i in range(size)]
-
-
-def test_a_table_without_results_says_so():
-    assert evaluator.format_table({}) == "No task has metrics."
 
 
 def test_results_are_what_an_evaluation_is_made_of():

@@ -12,7 +12,7 @@ pytest.importorskip("t5x", reason="T5X is not installed")
 from clu.data import dataset_iterator
 from t5x import utils
 
-from hyperdecoders_jax.data import pipeline
+from hyperdecoders_jax.data import train_batches
 from hyperdecoders_jax.data.feature_converter import TaskIdFeatureConverter
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.model import Model
@@ -52,7 +52,7 @@ def assert_same(found, expected):
 def test_the_batches_are_those_of_our_own_runner(config):
     found = data.BatchIterator(config)
     spec = found.element_spec
-    for _, expected in zip(range(3), pipeline.TrainIterator(config), strict=False):
+    for _, expected in zip(range(3), train_batches.TrainIterator(config), strict=False):
         batch = next(found)
         assert_same(batch, expected)
         assert {name: x.shape for name, x in batch.items()} == {

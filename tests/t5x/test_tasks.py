@@ -14,8 +14,10 @@ from t5x import eval as t5x_eval
 from t5x import partitioning, train_state, utils
 
 from hyperdecoders_jax import model, types
+from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.decoding.decoded import Decoded
 from hyperdecoders_jax.evaluation import evaluator
+from hyperdecoders_jax.evaluation.config import EvaluationConfig
 from hyperdecoders_jax.t5x import tasks
 from hyperdecoders_jax.t5x.model import HyperdecoderModel
 from tests import tiny
@@ -104,7 +106,8 @@ def test_t5x_predicts_and_scores_what_our_evaluator_does(mixture):
     params = tiny.make_params(wrapped.model)
     predict = jax.jit(lambda batch: wrapped.model.predict(params, batch, max_len=4))
 
-    ours = evaluator.Evaluator(name, NAMES, LENGTHS, "validation", batch_size=4)
+    data = PipelineConfig(name, LENGTHS, batch_size=4)
+    ours = evaluator.Evaluator(data, EvaluationConfig(), NAMES)
     expected = ours.evaluate(lambda batch, _: Decoded(*map(np.asarray, predict(batch))), step=0)
     expected_seen = dict(seen)
 

@@ -11,7 +11,7 @@ import seqio
 import tensorflow as tf
 
 from hyperdecoders_jax.config import configuration
-from hyperdecoders_jax.data import mixtures, pipeline
+from hyperdecoders_jax.data import mixtures, pipeline, preflight, train_batches
 from hyperdecoders_jax.tasks import mixing, registration
 from hyperdecoders_jax.tasks.splits import SplitConfig
 
@@ -179,9 +179,12 @@ def test_a_configuration_mixes_without_python_and_is_saved_whole(tmp_path):
     configs = [gin.get_configurable(pipeline.PipelineConfig)() for _ in range(2)]
     for config in configs:
         assert shares(config.mixture_or_task_name) == {"mixing_a": 5 / 6, "mixing_c": 1 / 6}
-    report = pipeline.preflight(configs[0])
+    report = preflight.preflight(configs[0])
     assert [report[name].mixing.num_examples for name in report] == [5, 1]
-    with pipeline.TrainIterator(configs[0]) as one, pipeline.TrainIterator(configs[1]) as other:
+    with (
+        train_batches.TrainIterator(configs[0]) as one,
+        train_batches.TrainIterator(configs[1]) as other,
+    ):
         np.testing.assert_array_equal(next(one).task_ids, next(other).task_ids)
         assert one.task_names == ("mixing_a", "mixing_c")
 

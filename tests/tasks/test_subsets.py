@@ -8,7 +8,7 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from hyperdecoders_jax.data import mixtures, pipeline
+from hyperdecoders_jax.data import eval_batches, mixtures, pipeline, train_batches
 from hyperdecoders_jax.tasks import (  # noqa: F401 (some only register their tasks)
     classification,
     glue,
@@ -168,14 +168,14 @@ def test_the_pipeline_trains_on_the_examples_of_the_split_alone(process_count):
     config = pipeline.PipelineConfig(task, LENGTHS, batch_size=10, examples_per_turn=10)
     seen = []
     for index in range(process_count):
-        with pipeline.TrainIterator(config, index, process_count) as iterator:
+        with train_batches.TrainIterator(config, index, process_count) as iterator:
             rows = next(iterator).encoder_input_tokens
         decode = seqio.ByteVocabulary().decode
         seen += [int(decode([int(i) for i in row])) for row in rows]
     assert sorted(seen) == sorted(read(task, "train"))
-    test = pipeline.read_examples(task, 0, LENGTHS, "test").examples
+    test = eval_batches.read_examples(task, 0, LENGTHS, "test").examples
     assert [int(e["inputs_pretokenized"]) for e in test] == LINE_NUMBERS.tolist()
-    examples = pipeline.read_examples(task, 0, LENGTHS, "validation").examples
+    examples = eval_batches.read_examples(task, 0, LENGTHS, "validation").examples
     assert [int(e["inputs_pretokenized"]) for e in examples] == read(task, "validation")
 
 

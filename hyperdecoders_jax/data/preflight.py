@@ -1,0 +1,153 @@
+"""Checks of a run's data before anything is compiled or written, and what fixes their order."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import seqio
+
+from hyperdecoders_jax import types
+from hyperdecoders_jax.data import mixtures, reading
+from hyperdecoders_jax.data.pipeline import PipelineConfig
+
+# Splits with no more examples than this are read to their end before training.
+_SMALL_SPLIT = 20_000
+# T5 rounds its embeddings up to a multiple of this, so fewer rows than this may be without an id.
+_VOCABULARY_MULTIPLE = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskReport:
+    """What `preflight` saw of a task.
+
+    Attributes:
+        mixing: share and size.
+        num_checked: examples that were read.
+        longest_inputs: most tokens of an input among them, before cutting.
+        longest_targets: most tokens of a target.
+        num_truncated: inputs among them that training would cut.
+    """
+
+    mixing: mixtures.MixingRow
+    num_checked: int
+    longest_inputs: int
+    longest_targets: int
+    num_truncated: int
+
+
+def preflight(
+    config: PipelineConfig,
+    vocab_size: int | None = None,
+    num_examples: int = 64,
+    budget_secs: float = 5.0,
+) -> dict[str, TaskReport]:
+    """Finds what would stop a run later, and reports on each task, sorted by name.
+
+    Checked are names, data, task numbers, rates, vocabularies, and the lengths of examples: of all,
+    where a task has no more than 20,000 and time permits, else of the first.
+
+    Args:
+        config: what will be read.
+        vocab_size: rows of the model's embedding table; None skips that check.
+        num_examples: read from each task in any case.
+        budget_secs: after which no task is read any further; 0 reads the first examples alone.
+
+    Raises:
+        ValueError: the first problem found, and what to do about it.
+    """
+    reading.keep_tensorflow_off_accelerators()
+    mixture = config.mixture_or_task_name
+    tasks = mixtures.leaf_tasks(mixture, config.split, config.use_cached)
+    mixtures.check_features_agree(tasks)
+    mixtures.resolve_task_names(mixture, config.task_names)
+    if vocab_size is not None:
+        # One task stands for all: their vocabularies are the same.
+        _check_vocabulary(tasks[0], vocab_size, config.is_small_vocabulary_allowed)
+    table = mixtures.mixing_table(mixture, config.split, config.use_cached)
+    deadline = time.monotonic() + budget_secs
+    return {
+        task.name: _check_examples(task, config, table[task.name], num_examples, deadline)
+        for task in tasks
+    }
+
+
+def order_settings(config: PipelineConfig, report: Mapping[str, TaskReport]) -> dict[str, Any]:
+    """What defines the order of a run's data, as JSON; a position holds under these alone."""
+    return {
+        "seed": config.seed,
+        "batch_size": config.batch_size,
+        "task_feature_lengths": {
+            name: config.task_feature_lengths[name] for name in mixtures.FEATURES
+        },
+        "split": config.split,
+        "use_cached": config.use_cached,
+        "shuffle": config.shuffle,
+        "shuffle_buffer_size": config.shuffle_buffer_size,
+        "examples_per_turn": config.examples_per_turn,
+        "mixing_rates": {name: task.mixing.rate for name, task in report.items()},
+        "num_examples": {name: task.mixing.num_examples for name, task in report.items()},
+    }
+
+
+def _check_vocabulary(task: seqio.Task, vocab_size: int, is_small_allowed: bool) -> None:
+    for name in mixtures.FEATURES:
+        vocabulary = task.output_features[name].vocabulary
+        if vocabulary.vocab_size > vocab_size:
+            raise ValueError(
+                "Every id of the vocabulary must have a row in the model's embedding; the "
+                f"vocabulary of {task.name!r} has {vocabulary.vocab_size} ids and the model "
+                f"vocab_size={vocab_size}. Set --vocabulary to the one that the model was trained "
+                "with, or vocab_size to at least the vocabulary's."
+            )
+        unused = vocab_size - vocabulary.vocab_size
+        if unused >= _VOCABULARY_MULTIPLE and not is_small_allowed:
+            raise ValueError(
+                f"Fewer than {_VOCABULARY_MULTIPLE} rows of the model's embedding may be without "
+                f"an id, as T5's are; the vocabulary of {task.name!r} has {vocabulary.vocab_size} "
+                f"ids and the model vocab_size={vocab_size}, which leaves {unused}. Set "
+                "--vocabulary to the one that the model was trained with, vocab_size to the "
+                "vocabulary's (rounded up), or PipelineConfig.is_small_vocabulary_allowed = True."
+            )
+        if (vocabulary.pad_id, vocabulary.eos_id) != (types.PAD_ID, types.EOS_ID):
+            raise ValueError(
+                f"A vocabulary must have padding at {types.PAD_ID} and EOS at {types.EOS_ID}, as "
+                f"T5's do; that of {task.name!r} has {vocabulary.pad_id} and {vocabulary.eos_id}. "
+                "Set --vocabulary to a T5, mT5 or ByT5 vocabulary."
+            )
+
+
+def _check_examples(
+    task: seqio.Task,
+    config: PipelineConfig,
+    mixing: mixtures.MixingRow,
+    num_examples: int,
+    deadline: float,
+) -> TaskReport:
+    lengths = config.task_feature_lengths
+    is_small = mixing.num_examples is not None and mixing.num_examples <= _SMALL_SPLIT
+    is_all_read = is_small and time.monotonic() < deadline
+    chunks = reading.read_rows(
+        task,
+        # A target that is too long is reported after the loop, with the longest of all.
+        dataclasses.replace(config, shuffle=False, truncate_targets=True),
+        seqio.ShardInfo(index=0, num_shards=1),
+        epoch_block=0,
+        num_examples=None if is_all_read else num_examples,
+    )
+    num_checked = num_truncated = 0
+    longest = dict.fromkeys(mixtures.FEATURES, 0)
+    first_long = None
+    for chunk in chunks:
+        num_checked += len(chunk["inputs"])
+        num_truncated += int(np.sum(chunk["inputs_len"] > lengths["inputs"]))
+        for name in mixtures.FEATURES:
+            longest[name] = max(longest[name], int(chunk[f"{name}_len"].max()))
+        if first_long is None and reading.has_long_target(chunk, lengths):
+            first_long = chunk
+        if num_checked >= num_examples and time.monotonic() > deadline:
+            break
+    if first_long is not None and not config.truncate_targets:
+        raise reading.long_target_error(task, first_long, lengths, longest["targets"])
+    return TaskReport(mixing, num_checked, longest["inputs"], longest["targets"], num_truncated)

@@ -1,0 +1,49 @@
+"""EvaluationConfig: which examples are evaluated, and how. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hyperdecoders_jax.decoding.decode import Generation
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """The examples of an evaluation, and how it decodes and averages.
+
+    Attributes:
+        split: read from every task that has it; None: no evaluation.
+        batch_size: examples of one prediction step, over all processes; None: as many as of a
+            training step.
+        num_examples: of each task, from the beginning; None: all.
+        generation: {task: (most tokens of a text, beams)}, for tasks that are not decoded as the
+            model's configuration says.
+        left_out_metrics: "TASK/METRIC" pairs that `average_metrics` does not count.
+    """
+
+    split: str | None = "validation"
+    batch_size: int | None = None
+    num_examples: int | None = None
+    generation: Generation | None = None
+    left_out_metrics: Sequence[str] = ()
+
+    def __post_init__(self):
+        if self.num_examples is not None and self.num_examples < 1:
+            raise ValueError(
+                "An evaluation must read at least one example of each task; got "
+                f"{self.num_examples}. Raise EVAL_EXAMPLES, or leave it None: all."
+            )
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(
+                "An evaluation step must have at least one example; got "
+                f"{self.batch_size}. Raise EVAL_BATCH_SIZE, or leave it None: BATCH_SIZE."
+            )
+        if isinstance(self.left_out_metrics, str):
+            raise TypeError(
+                "EvaluationConfig.left_out_metrics must be a list of 'TASK/METRIC' pairs; got "
+                f"{self.left_out_metrics!r}, one text. Write LEFT_OUT_METRICS = "
+                f"({self.left_out_metrics!r},)."
+            )
