@@ -168,7 +168,8 @@ def _method(export: Export) -> str:
         sentences.append(f"Training began with `{name}`.")
     for side, adapter in _adapters(config).items():
         if adapter.source != "none":
-            sentences.append(f"The {side} has {_SOURCES[adapter.source]}.")
+            default = f"adapters of the source `{adapter.source}`, which its own module registers"
+            sentences.append(f"The {side} has {_SOURCES.get(adapter.source, default)}.")
     for side, grid in _grids(config).items():
         if grid is not None:
             folded = (

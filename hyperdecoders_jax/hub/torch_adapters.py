@@ -264,13 +264,23 @@ _SOURCES: dict[str, type[Source] | None] = {
 
 def make(config: TransformerConfig, side: str) -> Source | None:
     """The source of one stack's adapters, or None for a plain stack."""
-    source = _SOURCES[getattr(config, f"{side}_adapter").source]
+    source = _source_named(getattr(config, f"{side}_adapter").source)
     return None if source is None else source(config, side)
+
+
+def _source_named(name: str) -> type[Source] | None:
+    if name not in _SOURCES:
+        raise ValueError(
+            f"A PyTorch model must have adapters of one of {tuple(_SOURCES)}; got the source "
+            f"{name!r}, which is registered for JAX alone. Use the Flax class, or "
+            "hyperdecoders_jax.load."
+        )
+    return _SOURCES[name]
 
 
 def make_first_pass(config: TransformerConfig) -> Source | None:
     """What adapts the encoder while it makes the states that its own source reads, if it does."""
-    source = _SOURCES[config.encoder_adapter.source]
+    source = _source_named(config.encoder_adapter.source)
     return None if source is None or not source.reads_pooled else Manual(config, "encoder")
 
 

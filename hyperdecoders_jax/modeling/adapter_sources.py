@@ -10,7 +10,7 @@ Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; allenai/hyperdecoder
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import flax.struct
@@ -25,9 +25,11 @@ from hyperdecoders_jax.modeling import (
     initializers,
     layers,
     sites,
+    source_registry,
     task_rows,
 )
 from hyperdecoders_jax.modeling.config import (
+    AdapterConfig,
     HyperFormerConfig,
     HypernetworkConfig,
     PerLayerHypernetworkConfig,
@@ -53,16 +55,20 @@ class AdapterSource(nn.Module):
       side: "encoder" or "decoder".
       reads_pooled: whether it reads `Condition.pooled`. In the encoder that takes a first pass,
         with learned adapters of its own (`encoder_first_pass_adapters`).
+      reads_tasks: whether it learns something for each task, of which `task_rows` takes rows.
+      options_class: frozen dataclass of its own hyperparameters; None: it has none.
     """
 
     config: TransformerConfig
     side: str
 
     reads_pooled: ClassVar[bool] = False
+    reads_tasks: ClassVar[bool] = False
+    options_class: ClassVar[type | None] = None
 
     @property
-    def adapter_config(self):
-        """The adapters' part of the configuration."""
+    def adapter_config(self) -> AdapterConfig:
+        """The adapters' part of the configuration; its `options` are of `options_class`."""
         return getattr(self.config, f"{self.side}_adapter")
 
     @property
@@ -133,6 +139,8 @@ class Manual(AdapterSource):
 class ManualSpecific(AdapterSource):
     """One learned set of adapters a layer for every task."""
 
+    reads_tasks = True
+
     @nn.compact
     def __call__(self, condition: Condition) -> Adapters:
         """Returns leading axes `[layers, batch]`."""
@@ -148,6 +156,8 @@ class ManualSpecific(AdapterSource):
 
 class Task(AdapterSource):
     """A hypernetwork writes the adapters of each task from the task's learned embedding."""
+
+    reads_tasks = True
 
     @nn.compact
     def __call__(self, condition: Condition) -> Adapters:
@@ -183,6 +193,7 @@ class Generated(AdapterSource):
         return self.write(pooled)
 
 
+# By name; `register` adds to them.
 SOURCES: dict[str, type[AdapterSource] | None] = {
     "none": None,
     "manual": Manual,
@@ -196,6 +207,46 @@ NETWORKS: dict[type, type[nn.Module]] = {
     PerLayerHypernetworkConfig: hypernetwork.PerLayerHypernetwork,
     HyperFormerConfig: hyperformer.HyperFormer,
 }
+
+
+def register(name: str) -> Callable[[type[AdapterSource]], type[AdapterSource]]:
+    """Decorator that makes a class of yours the source `AdapterConfig.source = name`.
+
+    Importing its module is enough for all commands, under both runners (`--module=my_adapters`, an
+    import in a gin file, or one in Python before a folder is loaded). The class declares
+
+    - `reads_pooled` and `reads_tasks`, if it does;
+    - `options_class`, a frozen dataclass, if it has hyperparameters of its own.
+
+    A class of the same module and name replaces what it registered before, as after a reload.
+
+    Raises:
+        ValueError: the name is taken, or no lower-case identifier.
+        TypeError: the class is no `AdapterSource`, or its options are no frozen dataclass.
+    """
+
+    def add(source: type) -> type:
+        if not issubclass(source, AdapterSource):
+            raise TypeError(
+                f"An adapter source must be a class derived from AdapterSource; got {source!r} for "
+                f"{name!r}. Derive it from adapter_sources.AdapterSource."
+            )
+        before = SOURCES.get(name)
+        if before is not None and _full_name(before) != _full_name(source):
+            raise ValueError(
+                f"The name of an adapter source must be free; {name!r} is {_full_name(before)}, "
+                f"and {_full_name(source)} asks for it. Choose another."
+            )
+        traits = source_registry.Traits(source.reads_tasks, source.options_class)
+        source_registry.add(name, traits)
+        SOURCES[name] = source
+        return source
+
+    return add
+
+
+def _full_name(source: type) -> str:
+    return f"{source.__module__}.{source.__qualname__}"
 
 
 def make(config: TransformerConfig, side: str) -> AdapterSource | None:

@@ -14,11 +14,12 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 
 from hyperdecoders_jax import errors
+from hyperdecoders_jax.modeling import source_registry
 
-# Who makes the adapters of a stack; see `adapter_sources.SOURCES`.
-SOURCES = ("none", "manual", "manual_specific", "task", "generated")
+# Who makes the adapters of a stack; see `adapter_sources`, where others are registered.
+SOURCES = source_registry.BUILT_IN
 # Those that need to know how many tasks there are.
-TASK_SOURCES = ("manual_specific", "task")
+TASK_SOURCES = tuple(name for name in SOURCES if source_registry.traits_of(name).reads_tasks)
 PROJECTIONS = ("query", "key", "value", "out")
 SELF_ATTENTION = tuple(f"self_attention_{name}" for name in PROJECTIONS)
 CROSS_ATTENTION = tuple(f"cross_attention_{name}" for name in PROJECTIONS)
@@ -189,6 +190,8 @@ class AdapterConfig:
       task_embedding_dim: features of a task's embedding, for `task`; None: `emb_dim`.
       unseen_tasks: what a task that was not trained on gets from `task` and `manual_specific`:
         "error", or "mean" of what the trained tasks have (`mean_task_embeddings` of the original).
+      options: hyperparameters of a registered source's own, an instance of its `options_class`;
+        None: their defaults.
       targets: the former name of `sites`, for gin files that bind it.
     """
 
@@ -200,6 +203,7 @@ class AdapterConfig:
     lora: LoraConfig = LoraConfig()
     task_embedding_dim: int | None = None
     unseen_tasks: str = "error"
+    options: Any = None
     targets: dataclasses.InitVar[Sequence[str] | None] = None
 
     def __post_init__(self, targets: Sequence[str] | None):
@@ -211,7 +215,8 @@ class AdapterConfig:
                     "sites where it is set."
                 )
             object.__setattr__(self, "sites", targets)
-        _check_choice("AdapterConfig.source", self.source, SOURCES)
+        options = source_registry.checked_options(self.source, self.options)
+        object.__setattr__(self, "options", options)
         _check_positive("AdapterConfig", bottleneck_dim=self.bottleneck_dim)
         # gin gives lists where a user writes brackets, and a string where one forgets them.
         sites = (self.sites,) if isinstance(self.sites, str) else tuple(self.sites or ())
@@ -424,7 +429,7 @@ class TransformerConfig:
         adapters = (self.encoder_adapter, self.decoder_adapter)
         grids = (self.encoder_hypergrid, self.decoder_hypergrid)
         return [
-            *(adapter for adapter in adapters if adapter.source in TASK_SOURCES),
+            *(x for x in adapters if source_registry.traits_of(x.source).reads_tasks),
             *(grid for grid in grids if grid and grid.condition_read == "task_embedding"),
         ]
 
@@ -473,6 +478,8 @@ def to_dict(config: TransformerConfig) -> dict[str, Any]:
         fields[side]["hypernetwork"]["type"] = type(network).__name__
         # Files keep the former name of `sites`, at its position: older versions read them.
         fields[side] = {_SAVED_NAMES.get(name, name): x for name, x in fields[side].items()}
+        if fields[side]["options"] is None:  # So that files of the package's sources stay the same.
+            del fields[side]["options"]
     return fields
 
 
@@ -490,29 +497,18 @@ def from_dict(fields: Mapping[str, Any]) -> TransformerConfig:
                 network = dict(adapter["hypernetwork"])
                 name = network.pop("type", HypernetworkConfig.__name__)
                 _check_choice(f"{side}.hypernetwork.type", name, tuple(_HYPERNETWORKS))
-                adapter["hypernetwork"] = _make(_HYPERNETWORKS[name], network)
+                adapter["hypernetwork"] = source_registry.make(_HYPERNETWORKS[name], network)
             if "lora" in adapter:
-                adapter["lora"] = _make(LoraConfig, adapter["lora"])
+                adapter["lora"] = source_registry.make(LoraConfig, adapter["lora"])
+            if adapter.get("options") is not None:
+                adapter["options"] = source_registry.options_from_dict(
+                    adapter["source"], adapter["options"]
+                )
             for name, saved in _SAVED_NAMES.items():
                 if saved in adapter and name not in adapter:
                     adapter[name] = adapter.pop(saved)
-            fields[side] = _make(AdapterConfig, adapter)
+            fields[side] = source_registry.make(AdapterConfig, adapter)
     for side in ("encoder_hypergrid", "decoder_hypergrid"):
         if fields.get(side) is not None:
-            fields[side] = _make(HyperGridConfig, fields[side])
-    return _make(TransformerConfig, fields)
-
-
-def _make(config_class: type, fields: Mapping[str, Any]) -> Any:
-    known = {field.name: field for field in dataclasses.fields(config_class)}
-    unknown = sorted(set(fields) - set(known))
-    required = {name for name, field in known.items() if field.default is dataclasses.MISSING}
-    missing = sorted(required - set(fields))
-    if unknown or missing:
-        raise ValueError(
-            f"The fields of a {config_class.__name__} must be among {tuple(known)}, and "
-            f"{tuple(sorted(required))} must be there; unknown: {unknown or 'none'}, missing: "
-            f"{missing or 'none'}. A newer version of this package may have written them: update "
-            "it, or correct the file."
-        )
-    return config_class(**fields)
+            fields[side] = source_registry.make(HyperGridConfig, fields[side])
+    return source_registry.make(TransformerConfig, fields)

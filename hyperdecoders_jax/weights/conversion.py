@@ -287,8 +287,10 @@ def _adapter_that_counts(adapter: AdapterConfig) -> dict[str, Any]:
         found["norm_input"] = adapter.norm_input
     if any(site in _PROJECTIONS for site in adapter.sites):
         found["lora.alpha"] = adapter.lora.alpha
-    if adapter.source in ("task", "generated"):
+    if adapter.source not in ("manual", "manual_specific"):
         found["hypernetwork"] = type(adapter.hypernetwork).__name__
+    if adapter.options is not None:
+        found["options"] = dataclasses.asdict(adapter.options)
     return found
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hyperdecoders_jax.modeling.config import HypernetworkConfig, TransformerConfig
+from hyperdecoders_jax.modeling.config import SOURCES, HypernetworkConfig, TransformerConfig
 from hyperdecoders_jax.weights import names
 
 _FEED_FORWARD = {"encoder": 1, "decoder": 2}  # index of the sub-layer within a block
@@ -59,6 +59,11 @@ def state_names(config: TransformerConfig) -> dict[str, tuple[str, ...]]:
 def _check_exists_there(side: str, adapter) -> None:
     if adapter.source == "none":
         return
+    if adapter.source not in SOURCES:
+        raise ValueError(
+            f"The original has the adapter sources {SOURCES}; got {side}_adapter.source = "
+            f"{adapter.source!r}. Keep such a model in this package's own formats."
+        )
     has_network = adapter.source in ("task", "generated")
     is_there = adapter.sites == (_SITE,) and adapter.task_embedding_dim is None
     if not is_there or (has_network and not isinstance(adapter.hypernetwork, HypernetworkConfig)):

@@ -1,4 +1,7 @@
-"""What holds for every adapter source, on every side, at every site that it may adapt."""
+"""What holds for every adapter source, on every side, at every site that it may adapt.
+
+Registered sources, too: `pytest -p my_adapters tests/contracts/test_adapter_sources.py`.
+"""
 
 import dataclasses
 import functools
@@ -13,11 +16,13 @@ from hyperdecoders_jax.modeling import adapter_sources, config, sites
 from hyperdecoders_jax.modeling import adapters as adapters_lib
 from hyperdecoders_jax.training import partitioning
 from tests import tiny
+from tests.modeling import own_source  # noqa: F401 (it registers a source)
 
+SOURCES = tuple(adapter_sources.SOURCES)
 CASES = [
     (side, source, site)
     for side, side_sites in config.SITES_OF_SIDE.items()
-    for source in config.SOURCES
+    for source in SOURCES
     for site in (side_sites if source != "none" else ["feed_forward"])
 ]
 ADAPTED = [case for case in CASES if case[1] != "none"]
@@ -26,6 +31,15 @@ NETWORKS = [
     config.PerLayerHypernetworkConfig(bottleneck_dim=11),
     config.HyperFormerConfig(embedding_dim=4, hidden_dim=7, joint_dim=6),
 ]
+# Sources whose adapters a hypernetwork writes; the others are tried with the first alone.
+WRITTEN = ("task", "generated")
+LEARNED = ("manual", "manual_specific")
+
+
+def networks_of(source):
+    return NETWORKS if source in WRITTEN else NETWORKS[:1]
+
+
 # What a fresh adapter adds to states of ones, at most: LoRA nothing; learned ones 1e-4 squared;
 # written ones a few times 1e-3; HyperFormer's serial ones are normed, and scaled by about 0.1.
 LEARNED_START, WRITTEN_START, HYPERFORMER_START = 1e-5, 1e-2, 0.5
@@ -71,18 +85,22 @@ def start_of(source, site, network):
     """The most that a fresh adapter adds."""
     if site in (*config.SELF_ATTENTION, *config.CROSS_ATTENTION):
         return 0.0
-    if source not in ("task", "generated"):
+    if source in ("none", *LEARNED):
         return LEARNED_START
     is_hyperformer = isinstance(network, config.HyperFormerConfig)
     return HYPERFORMER_START if is_hyperformer and "after" in site else WRITTEN_START
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: type(network).__name__)
-@pytest.mark.parametrize("case", ADAPTED, ids="-".join)
+@pytest.mark.parametrize(
+    ("case", "network"),
+    [
+        pytest.param(case, network, id=f"{'-'.join(case)}-{type(network).__name__}")
+        for case in ADAPTED
+        for network in networks_of(case[1])
+    ],
+)
 def test_adapters_fit_their_site_and_change_almost_nothing_at_first(case, network):
     side, source, site = case
-    if source not in ("task", "generated") and network is not NETWORKS[0]:
-        return  # It has no hypernetwork.
     tiny_config = make_model(*case, network=network).config
     condition = adapter_sources.Condition(jnp.ones((3, tiny_config.emb_dim)), jnp.arange(3))
     module = adapter_sources.SOURCES[source](tiny_config, side)
@@ -124,10 +142,7 @@ def compiled(source, network):
 
 
 BATCH = tiny.make_batch(batch=tiny.NUM_TASKS).replace(task_ids=jnp.arange(tiny.NUM_TASKS))
-OF_NETWORKS = [
-    *[(source, NETWORKS[0]) for source in config.SOURCES],
-    *[(source, network) for source in ("task", "generated") for network in NETWORKS[1:]],
-]
+OF_NETWORKS = [(source, network) for source in SOURCES for network in networks_of(source)]
 
 
 @pytest.mark.parametrize(("source", "network"), OF_NETWORKS)
