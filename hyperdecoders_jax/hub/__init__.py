@@ -1,1 +1,1 @@
-"""An exported model's classes for Hugging Face's transformers, and the files beside it."""
+"""transformers' classes of exported models, tokenizer files and model cards."""

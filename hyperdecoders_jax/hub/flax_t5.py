@@ -1,11 +1,11 @@
-"""transformers' own Flax T5 on the jax of today: one call of it is put right, nothing else changes.
+"""Repair of transformers' own Flax T5 for jax 0.10, which changes one call.
 
     from hyperdecoders_jax.hub import flax_t5
     flax_t5.repair()
     model = transformers.FlaxT5ForConditionalGeneration.from_pretrained(folder)
 
-Its module calls `jnp.clip(x, a_max=...)`, a name that jax 0.10 took away, and no release of
-transformers with Flax will follow. `FlaxHyperdecoderForConditionalGeneration` does not need this.
+Its module calls `jnp.clip(x, a_max=...)`, whose argument jax 0.10 removed; there will be no further
+release of transformers with Flax. `FlaxHyperdecoderForConditionalGeneration` does not need this.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from transformers.models.t5 import modeling_flax_t5
 
 
 def repair() -> None:
-    """Gives transformers' `modeling_flax_t5`, and no other module, a `clip` with the old names."""
+    """Gives `modeling_flax_t5`, and no other module, a `clip` with the old argument names."""
     numpy = types.SimpleNamespace(**vars(jnp))
+    # A copy of the namespace: jax.numpy itself stays as it is.
     numpy.clip = lambda x, a_min=None, a_max=None: jnp.clip(x, a_min, a_max)
     modeling_flax_t5.jnp = numpy

@@ -1,9 +1,9 @@
-"""A `GenerationConfig` of transformers in, one of this package's ways of decoding out.
+"""Decoding configuration from transformers' `GenerationConfig`.
 
-Read are the lengths, `max_new_tokens`, `max_length` (with the start token) and `min_length`; for a
-beam search `num_beams`, `num_return_sequences`, `length_penalty` and `early_stopping`; for sampling
-`do_sample`, `temperature`, `top_k`, `top_p` and `num_return_sequences`. Whatever else would change
-the texts is an error, for it would be ignored.
+Supported are the lengths `max_new_tokens`, `max_length` (with the start token) and `min_length`;
+for beam search `num_beams`, `num_return_sequences`, `length_penalty` and `early_stopping`; for
+sampling `do_sample`, `temperature`, `top_k`, `top_p` and `num_return_sequences`. Any other option
+that would change the texts is an error, rather than ignored.
 
 Source: transformers 4.57, GenerationConfig and GenerationMixin, the PyTorch one.
 """
@@ -28,10 +28,10 @@ _READ = (
     *generation_fields.OF_SAMPLING,
 )
 _OF_SCORING = ("length_penalty", "early_stopping")
-# They change no token.
+# These change no token.
 _ABOUT_ITSELF = ("transformers_version", "_from_model_config")
 _WITHOUT_EFFECT = ("use_cache", "return_dict_in_generate", *_ABOUT_ITSELF)
-# They may say what is so anyway.
+# Accepted with these values only, which are the model's.
 _FIXED = {
     "pad_token_id": types.PAD_ID,
     "eos_token_id": types.EOS_ID,
@@ -44,22 +44,23 @@ def read(
     given: Mapping[str, Any],
     of_run: Mapping[str, Any] | None = None,
 ) -> tuple[DecodingConfig, int]:
-    """The way of decoding, and the most tokens behind the start token.
+    """Decoding configuration, and the most tokens after the start token.
 
     >>> options = transformers.GenerationConfig(num_beams=4, max_length=9)
     >>> read(options, {"num_beams": 1, "min_length": 2})
     (GreedyConfig(min_len=2), 8)
 
     Args:
-      defaults: options, such as those of `generation_config.json`.
-      given: options that change them.
-      of_run: how the run's predictions were made, as `config.json` has it. Its rules of a beam
-        search hold; where Hugging Face's, with the `length_penalty` and `early_stopping` of the
-        options, and where T5X's, if the options have transformers' own.
+        defaults: options, such as those of `generation_config.json`.
+        given: options that override them.
+        of_run: decoding of the run's predictions, from `config.json`. A beam search scores like the
+            run's: by Hugging Face's rules, with the options' `length_penalty` and `early_stopping`;
+            by T5X's, unless the options differ from transformers' defaults in these two.
 
     Raises:
-      ValueError: an option is unknown, or one that this package does not have.
+        ValueError: an option is unknown, or not supported by this package.
     """
+    # transformers updates in place, and the defaults may be the model's own.
     options = copy.deepcopy(defaults)
     unknown = options.update(**given)
     _check(options, unknown)
@@ -102,6 +103,7 @@ def _scoring(options: transformers.GenerationConfig, of_run: Mapping[str, Any] |
 
 
 def _max_len(options: transformers.GenerationConfig, given: Mapping[str, Any]) -> int:
+    # A `max_length` of the call overrides the defaults' `max_new_tokens`, which else wins.
     if given.get("max_length") is not None and given.get("max_new_tokens") is None:
         return options.max_length - 1
     return generation_fields.max_len(options.to_dict())

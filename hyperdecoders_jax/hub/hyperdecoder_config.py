@@ -1,8 +1,8 @@
-"""The `config.json` of an exported folder as transformers reads it, into a configuration of ours.
+"""Configuration of an exported model for transformers: T5's fields, and those of what adapts it.
 
-T5's sizes stand in T5's own fields and nowhere else; what adapts it stands beside them, as
-`modeling.config.to_dict` writes it. Importing this module lets `AutoConfig` know the class; it
-needs transformers, 4.57 or 5.
+T5's sizes are in T5's own fields only; adapters and gates are beside them, as
+`modeling.config.to_dict` writes them. Importing this module registers the class with `AutoConfig`;
+it needs transformers, 4.57 or 5.
 
 Source: transformers, T5Config.
 """
@@ -19,9 +19,19 @@ from hyperdecoders_jax import errors, types
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.weights import exported_folder
 
+# How the model was trained and written: nothing that its arrays depend on.
+_RECORD = {
+    "task_feature_lengths": None,
+    "decoding": None,
+    "vocabulary": None,
+    "step": None,
+    "format_version": exported_folder.VERSION,
+    "made_by": None,
+}
+
 
 class HyperdecoderConfig(transformers.T5Config):
-    """A T5 and what adapts it.
+    """Configuration of a T5 and of what adapts it.
 
     >>> config = HyperdecoderConfig(
     ...     decoder_adapter={"source": "manual_specific"}, num_tasks=2, task_names=["cola", "sst2"]
@@ -30,23 +40,20 @@ class HyperdecoderConfig(transformers.T5Config):
     ('manual_specific', 1)
 
     Args:
-      encoder_adapter: fields of an `AdapterConfig`; None: no adapters. So are the next three.
-      decoder_adapter: what adapts the decoder.
-      encoder_hypergrid: fields of a `HyperGridConfig`; None: no gates.
-      decoder_hypergrid: those of the decoder.
-      num_tasks: see `TransformerConfig`.
-      num_trained_tasks: see `TransformerConfig`.
-      task_names: the ordered list that numbers tasks.
-      task_feature_lengths: tokens of inputs and targets in training.
-      decoding: how the run's predictions were made, as an adapter folder has it.
-      vocabulary: `num_sentinels` and `fingerprint` of that of training.
-      step: of the checkpoint.
-      format_version: of the folder.
-      made_by: the package that wrote it.
-      **kwargs: of T5Config.
+        encoder_adapter: fields of an `AdapterConfig`; None: no adapters.
+        decoder_adapter: the same of the decoder.
+        encoder_hypergrid: fields of a `HyperGridConfig`; None: no gates.
+        decoder_hypergrid: the same of the decoder.
+        num_tasks: see `TransformerConfig`.
+        num_trained_tasks: see `TransformerConfig`.
+        task_names: ordered list that numbers the tasks.
+        **kwargs: fields of T5Config, and a record of the training: `task_feature_lengths` (tokens
+            of inputs and targets), `decoding` (of the run's predictions, as in an adapter folder),
+            `vocabulary` (its `num_sentinels` and `fingerprint`), `step` (of the checkpoint),
+            `format_version` (of the folder) and `made_by` (the package that wrote it).
 
     Raises:
-      ValueError: a field is unknown, its value is no good, or a later version wrote it.
+        ValueError: a field is unknown or invalid, or written by a later version.
     """
 
     model_type = exported_folder.MODEL_TYPE
@@ -60,12 +67,6 @@ class HyperdecoderConfig(transformers.T5Config):
         num_tasks: int | None = None,
         num_trained_tasks: int | None = None,
         task_names: Sequence[str] = (),
-        task_feature_lengths: Mapping[str, int] | None = None,
-        decoding: Mapping[str, Any] | None = None,
-        vocabulary: Mapping[str, Any] | None = None,
-        step: int | None = None,
-        format_version: int = exported_folder.VERSION,
-        made_by: str | None = None,
         **kwargs,
     ):
         self.encoder_adapter = encoder_adapter or {"source": "none"}
@@ -75,32 +76,28 @@ class HyperdecoderConfig(transformers.T5Config):
         self.num_tasks = num_tasks
         self.num_trained_tasks = num_trained_tasks
         self.task_names = list(task_names)
-        self.task_feature_lengths = task_feature_lengths
-        self.decoding = decoding
-        self.vocabulary = vocabulary
-        self.step = step
-        self.format_version = format_version
-        self.made_by = made_by
+        for name, default in _RECORD.items():
+            setattr(self, name, kwargs.pop(name, default))
+        # T5Config has no default for it, and `generate` cannot start without it.
         super().__init__(**{"decoder_start_token_id": types.DECODER_START_ID, **kwargs})
-        if format_version != exported_folder.VERSION:
+        if self.format_version != exported_folder.VERSION:
             raise ValueError(
                 f"An exported model must be of format_version {exported_folder.VERSION}; this one "
-                f"is of {format_version!r}, made by {made_by}. Update hyperdecoders_jax."
+                f"is of {self.format_version!r}, made by {self.made_by}. Update hyperdecoders_jax."
             )
-        self.transformer_config  # noqa: B018  A field that is no good is an error here.
+        self.transformer_config  # noqa: B018  An invalid field is an error here.
 
     @property
     def transformer_config(self) -> TransformerConfig:
-        """The model, as this package configures it."""
+        """This package's configuration of the model."""
         return exported_folder.config_from_json(self.to_dict())
 
     def get_text_config(
         self, decoder: bool | None = None, encoder: bool | None = None
     ) -> HyperdecoderConfig:
-        """As of every configuration; the decoder's has as many layers as the decoder.
+        """This configuration; for the decoder with the decoder's number of layers.
 
-        transformers makes a cache for the layers that it counts there, and of a T5 it would count
-        the encoder's.
+        transformers makes caches for `num_layers` of it, which of a T5 is the encoder's number.
         """
         if not decoder or encoder:
             return self
@@ -112,7 +109,7 @@ class HyperdecoderConfig(transformers.T5Config):
         """The number of a task, for `task_ids`.
 
         Raises:
-          ValueError: there is no such task, and what adapts the model has nothing for it.
+            ValueError: the task is unknown, and nothing adapts the model to unseen ones.
         """
         if task in self.task_names:
             return self.task_names.index(task)

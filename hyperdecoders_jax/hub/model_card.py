@@ -1,7 +1,7 @@
-"""What is known of an exported model in; the README.md that Hugging Face shows of it out.
+"""Model card (README.md) of an exported model for the Hugging Face hub.
 
-Its head is YAML that the hub reads, the rest is for people. What nobody told it, such as the
-language of the data and the licence, it does not make up.
+The head is YAML that the hub reads, the rest is for people. Unknown facts, such as the language of
+the data and the licence, are not invented.
 
 Source: huggingface.co/docs/hub/model-cards.
 """
@@ -70,19 +70,19 @@ _CITATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """What is known of an exported model.
+    """Facts about an exported model.
 
     Attributes:
-      name: of its folder.
-      description: of the model in the folder.
-      formats: of its weights.
-      trained: the model that was trained, before gates were folded.
-      folded_task: whose gates were folded, where they depended on the task.
-      num_parameters: of the folder.
-      num_frozen: of these, those of the T5 that was adapted; None: not known.
-      backbone: path or hub id of the T5 that training began with; None: not known.
-      mixture: what was trained on; None: not known.
-      metrics: task → metric → value, of the exported step.
+        name: of its folder.
+        description: of the model in the folder.
+        formats: of its weights.
+        trained: the trained model, before gates were folded.
+        num_parameters: of the folder.
+        folded_task: whose gates were folded, if gates depended on the task.
+        num_frozen: number of the backbone's unchanged parameters; None: unknown.
+        backbone: path or hub id of the T5 that training began with; None: unknown.
+        mixture: trained on; None: unknown.
+        metrics: task → metric → value, at the exported step.
     """
 
     name: str
@@ -163,7 +163,7 @@ def _method(export: Export) -> str:
         f"decoder layers, {config.emb_dim} features wide, for texts."
     ]
     if export.backbone is not None:
-        # A path tells where it was on one machine; a name is enough.
+        # The last part only: the rest of a path means nothing on other machines.
         name = export.backbone if _is_hub_id(export.backbone) else _last(export.backbone)
         sentences.append(f"Training began with `{name}`.")
     for side, adapter in _adapters(config).items():

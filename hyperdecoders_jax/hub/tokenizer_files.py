@@ -1,4 +1,4 @@
-"""A vocabulary in; the files from which transformers makes a tokenizer with the same ids out.
+"""Tokenizer files of a vocabulary for transformers, with the same ids as in training.
 
     spiece.model             the SentencePiece model, its sentinels among its pieces as in mT5's
     tokenizer.json           the same for the library tokenizers
@@ -6,23 +6,22 @@
     special_tokens_map.json  names of EOS, padding and unknown
 
 `AutoTokenizer` reads `tokenizer.json`, in transformers 4.57 and 5; `T5Tokenizer` of 4.57 reads
-`spiece.model`. Both end a text with EOS, which a vocabulary of training leaves to who calls it.
+`spiece.model`. Both append EOS, which the vocabulary of training leaves to its caller.
 
-The ids of `spiece.model` are those of training for every text: the class hands the text over as it
-is. So are those of `tokenizer.json`, except that the library
-- takes `</s>`, `<pad>` and `<unk>` in a text for those tokens, where training reads letters;
-- puts the marks of a letter into Unicode's order, where training leaves them in the text's;
-- may lose a mark or a joiner that stands directly behind a space other than the common one;
-- may differ in texts with a NUL or a ▁ of their own, and where two ways to cut a text are equally
-  likely.
-Decoding leaves unknown tokens out, where training writes ⁇, and may lose the space before a
-sentinel. `T5Tokenizer` of transformers 5 makes another tokenizer of the files: use `AutoTokenizer`.
+`spiece.model` gives the ids of training for every text, because the class passes the text on
+unchanged. So does `tokenizer.json`, except that the library
+- reads `</s>`, `<pad>` and `<unk>` in a text as those tokens, where training reads letters;
+- sorts the combining marks of a letter as Unicode does, where training keeps their order;
+- may lose a mark or a joiner directly after a space other than the common one;
+- may differ in texts that contain NUL or ▁, and between segmentations of equal likelihood.
+Decoding skips unknown tokens, where training writes ⁇, and may lose the space before a sentinel.
+`T5Tokenizer` of transformers 5 builds another tokenizer from the files: use `AutoTokenizer`.
 
-A vocabulary of bytes has the last two files alone, for `ByT5Tokenizer`, and the ids of training for
-every text.
+A vocabulary of bytes has the last two files only, for `ByT5Tokenizer`; its ids are always those of
+training.
 
 Source: sentencepiece, sentencepiece_model.proto and unigram_model.cc; tokenizers, tokenizer.json;
-transformers, T5Tokenizer and T5Converter, which differs from SentencePiece in more texts than this.
+transformers, T5Tokenizer and T5Converter, which differs from SentencePiece in more texts.
 """
 
 from __future__ import annotations
@@ -42,15 +41,15 @@ CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 
 _Piece = sentencepiece_model_pb2.ModelProto.SentencePiece
-# How SentencePiece writes a space.
+# SentencePiece's character for a space.
 _SPACE = "▁"
 _BYT5_SPECIAL_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
 def with_own_sentinels(vocabulary: Vocabulary) -> Vocabulary:
-    """The vocabulary as `spiece.model` of a folder holds it: the same ids, no sentinels behind it.
+    """The vocabulary with the same ids and its sentinels inside `spiece.model`.
 
-    So whoever reads the file alone, as `T5Tokenizer`, SeqIO and T5X do, has the ids of training.
+    So `T5Tokenizer`, SeqIO and T5X, which read only that file, get the ids of training.
     """
     if vocabulary.model == tokenizer.BYTES_MODEL:
         return vocabulary
@@ -61,13 +60,13 @@ def write(folder: epath.PathLike, vocabulary: Vocabulary, max_len: int) -> None:
     """Writes the files of a tokenizer.
 
     Args:
-      folder: that exists.
-      vocabulary: of training.
-      max_len: most tokens of an input, EOS included: what `truncation=True` leaves.
+        folder: must exist.
+        vocabulary: of training.
+        max_len: most tokens of an input, EOS included; `truncation=True` cuts to it.
     """
     folder = epath.Path(folder)
     config = {"model_max_length": max_len, "clean_up_tokenization_spaces": False}
-    # Of a text with special tokens in it, training reads the letters.
+    # Training reads the names of special tokens in a text as letters.
     config["split_special_tokens"] = True
     if vocabulary.model == tokenizer.BYTES_MODEL:
         special = _BYT5_SPECIAL_TOKENS
@@ -81,13 +80,13 @@ def write(folder: epath.PathLike, vocabulary: Vocabulary, max_len: int) -> None:
         special = _special_tokens(model)
         config |= {
             "tokenizer_class": "T5Tokenizer",
-            # Hands the text over to SentencePiece as it is.
+            # Passes the text to SentencePiece unchanged.
             "legacy": True,
             "extra_ids": 0,
             "added_tokens_decoder": {str(i): token for i, token in added.items()},
         }
         if _is_known(model):
-            # T5Tokenizer of transformers 5 would make another tokenizer of the file.
+            # T5Tokenizer of transformers 5 would build another tokenizer from the file.
             config["tokenizer_class"] = "PreTrainedTokenizerFast"
             config["model_input_names"] = ["input_ids", "attention_mask"]
             _write_json(folder / TOKENIZER_FILE, _to_tokenizer(model, added), indent=None)
@@ -108,12 +107,12 @@ def _special_tokens(model: sentencepiece_model_pb2.ModelProto) -> dict[str, str]
 def _added_tokens(
     model: sentencepiece_model_pb2.ModelProto, num_sentinels: int
 ) -> dict[int, dict[str, Any]]:
-    """Special tokens and the sentinels that follow the pieces, by their ids."""
+    """Special tokens, and the sentinels that follow the pieces, by id."""
 
     def token(content: str, is_special: bool) -> dict[str, Any]:
         flags = dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
-        # Sentinels are looked for in the normalised text, by their normalised name, which begins
-        # with a space: so they are found where SentencePiece finds them.
+        # Sentinels are matched in the normalised text by their normalised name, which begins with
+        # a space: that is where SentencePiece finds them.
         return {"content": content, **flags, "normalized": not is_special, "special": is_special}
 
     num_pieces = len(model.pieces)
@@ -129,7 +128,7 @@ def _added_tokens(
 
 
 def _is_known(model: sentencepiece_model_pb2.ModelProto) -> bool:
-    """Whether `_to_tokenizer` computes what the model does; it does for all published T5s."""
+    """Whether `_to_tokenizer` can express the model, as for all published T5s."""
     spec = model.trainer_spec
     return (
         spec.model_type == spec.UNIGRAM
@@ -182,7 +181,7 @@ def _normalizers(spec: sentencepiece_model_pb2.NormalizerSpec) -> list[dict[str,
     found = []
     if spec.precompiled_charsmap:
         if "nfkc" in spec.name:
-            # Else `Precompiled` drops the second mark of a letter with two.
+            # Without it `Precompiled` drops the second of two marks of a letter.
             found.append({"type": "NFC"})
         charsmap = base64.b64encode(spec.precompiled_charsmap).decode()
         found.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
@@ -190,6 +189,7 @@ def _normalizers(spec: sentencepiece_model_pb2.NormalizerSpec) -> list[dict[str,
     def replace(pattern: str, content: str) -> dict[str, Any]:
         return {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
 
+    # In SentencePiece's order: whitespace is trimmed before a space is put in front.
     if spec.remove_extra_whitespaces:
         found.append(replace(rf"\A +|[ {_SPACE}]+\z| +(?= )", ""))
     if spec.add_dummy_prefix:

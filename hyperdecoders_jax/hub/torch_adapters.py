@@ -1,9 +1,8 @@
-"""Adapters in PyTorch: who makes those of a stack, and what they compute.
+"""Adapters in PyTorch: their sources and their application.
 
-What `modeling.adapter_sources` and `modeling.adapters` do, with parameters of the same names,
-shapes and layouts: a name in the state dict is a path of ours with dots for slashes. A source is
-called with what may be known of each example, and gives the arrays of all layers by site and
-name: `[layers, batch, ...]`, or `[layers, ...]` where all examples share them.
+The same as `modeling.adapter_sources` and `modeling.adapters`, with parameters of the same names
+(in a state dict with dots for slashes), shapes and layouts. A source returns the arrays of all
+layers by site and name: `[layers, batch, ...]`, or `[layers, ...]` if all examples share them.
 
 Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; Mahabadi et al. 2021 (arXiv:2106.04489),
 section 2; Hu et al. 2021 (arXiv:2106.09685), section 4.1.
@@ -32,8 +31,6 @@ from hyperdecoders_jax.modeling.config import (
 )
 from hyperdecoders_jax.modeling.sites import ArraySpec, Site
 
-# ---------------------------------------------------------------- what adapters compute
-
 
 def of_layer(stack_adapters: Adapters, layer: int) -> Adapters:
     """The adapters of one layer."""
@@ -48,14 +45,14 @@ def add_parallel(
     adapter: Arrays | None,
     x: Float[Tensor, "rows length emb"],
 ) -> Float[Tensor, "rows length emb"]:
-    """`y`, of a feed-forward block, plus what the adapter beside it makes of `x`."""
+    """Adds the adapter parallel to a feed-forward block, which reads `x`, to the output `y`."""
     return _add(y, _bottleneck(functional.relu), adapter, x)
 
 
 def add_serial(
     y: Float[Tensor, "rows length emb"], adapter: Arrays | None
 ) -> Float[Tensor, "rows length emb"]:
-    """`y`, of a sub-layer, plus what the adapter behind it makes of it: a normed bottleneck."""
+    """Adds a normed bottleneck adapter after a sub-layer with output `y`."""
     bottleneck = _bottleneck(functools.partial(functional.gelu, approximate="tanh"))
 
     def normed(x, norm_scale, norm_bias, **arrays):
@@ -71,14 +68,14 @@ def add_low_rank(
     adapter: Arrays | None,
     x: Float[Tensor, "rows length fan_in"],
 ) -> Float[Tensor, "rows length fan_out"]:
-    """`y`, a projection of `x`, plus the adapter's change of it.
+    """Adds a LoRA update to `y`, a projection of `x`.
 
     >>> adapter = {"down_kernel": torch.ones(1, 2, 1), "up_kernel": 3 * torch.ones(1, 1, 2)}
     >>> add_low_rank(torch.zeros(2, 1, 2), adapter, torch.tensor([[[1.0, 2.0]], [[0.0, 1.0]]]))
     tensor([[[9., 9.]],
             [[3., 3.]]])
 
-    The two rows are hypotheses of one example.
+    The two rows are beams of one example.
     """
     return _add(y, lambda x, down_kernel, up_kernel: x @ down_kernel @ up_kernel, adapter, x)
 
@@ -91,12 +88,12 @@ def _bottleneck(activation: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]
 
 
 def _add(y: Tensor, function: Callable[..., Tensor], adapter: Arrays | None, x: Tensor) -> Tensor:
-    """`y` itself where there is no adapter."""
     if adapter is None:
         return y
     arrays = {name: array.to(x.dtype) for name, array in adapter.items()}
     if arrays["down_kernel"].ndim == 2:  # shared by all examples
         return y + function(x, **arrays)
+    # Biases of each example are broadcast over positions: [batch, 1, features].
     arrays = {
         name: array if name.endswith("kernel") else array.unsqueeze(1)
         for name, array in arrays.items()
@@ -107,20 +104,17 @@ def _add(y: Tensor, function: Callable[..., Tensor], adapter: Arrays | None, x: 
 def fold_beams(
     function: Callable[[Tensor], Tensor], x: Float[Tensor, "rows length fan_in"], batch: int
 ) -> Float[Tensor, "rows length fan_out"]:
-    """`function` of a batch, whose examples have `rows / batch` hypotheses each, side by side.
+    """Applies `function` to a batch whose examples have `rows / batch` beams each.
 
-    transformers repeats inputs so for beams and samples. They share what is their example's: it is
-    never repeated.
+    transformers repeats inputs for beams and samples, in adjacent rows. Here beams use the position
+    axis, so that adapters and gates of an example are never repeated.
     """
     y = function(x.reshape(batch, -1, x.shape[-1]))
     return y.reshape(*x.shape[:-1], -1)
 
 
-# ---------------------------------------------------------------- sources
-
-
 class LearnedArrays(torch_hypernetworks.Learned):
-    """The arrays of one site as parameters: of each layer, or of each layer and task."""
+    """The arrays of one site as parameters of each layer, or of each layer and task."""
 
     def __init__(self, site: Site, num_layers: int, num_tasks: int | None = None):
         super().__init__()
@@ -133,7 +127,7 @@ class LearnedArrays(torch_hypernetworks.Learned):
 
 
 def _learned_std(kind: str, spec: ArraySpec, num_tasks: int | None) -> float:
-    """The deviation of what `ArraySpec.learned` draws."""
+    """Standard deviation of `ArraySpec.learned`'s initialiser."""
     if len(spec.shape) == 1 or spec.head_gain == 0:
         return 0.0
     if kind == "serial":
@@ -141,12 +135,14 @@ def _learned_std(kind: str, spec: ArraySpec, num_tasks: int | None) -> float:
     if kind != "parallel":
         return torch_hypernetworks.linear_std(spec.fan_in)
     fan_in, fan_out = spec.shape
+    # PyTorch's fans of a bank [tasks, fan_in, fan_out], which the original initialised so: it takes
+    # the first axis for outputs and the last for a receptive field.
     fans = fan_in + fan_out if num_tasks is None else fan_out * (fan_in + num_tasks)
     return initializers.ADAPTER_GAIN * math.sqrt(2 / fans)
 
 
 class Source(torch_hypernetworks.Learned):
-    """Makes the adapters of one stack; the base of all sources."""
+    """Base of all sources of one stack's adapters."""
 
     reads_pooled = False
 
@@ -169,7 +165,7 @@ class Source(torch_hypernetworks.Learned):
         }
 
     def make(self, pooled: Tensor | None, task_ids: Tensor | None) -> Adapters:
-        """The arrays of all layers, as they are learned or written."""
+        """The arrays of all layers, before LoRA's scale."""
         raise NotImplementedError
 
     def add_learned(self, num_tasks: int | None = None) -> None:
@@ -178,18 +174,18 @@ class Source(torch_hypernetworks.Learned):
             self.add_module(name, LearnedArrays(site, self.num_layers, num_tasks))
 
     def learned(self) -> Adapters:
-        """What `add_learned` added."""
+        """The arrays of `add_learned`."""
         return {name: self.get_submodule(name)() for name in self.sites}
 
     def add_hypernetwork(self, cond_dim: int) -> None:
-        """Adds the network of the configuration."""
+        """Adds the configured hypernetwork."""
         config = self.adapter_config.hypernetwork
         network = torch_hypernetworks.NETWORKS[type(config)]
         self.hypernetwork = network(config, self.sites, self.num_layers, cond_dim)
 
 
 class Manual(Source):
-    """One learned set of adapters a layer, shared by all examples."""
+    """Learned adapters shared by all examples."""
 
     def __init__(self, config: TransformerConfig, side: str):
         super().__init__(config, side)
@@ -200,7 +196,7 @@ class Manual(Source):
 
 
 class ManualSpecific(Source):
-    """One learned set of adapters a layer for every task."""
+    """Learned adapters of each task."""
 
     def __init__(self, config: TransformerConfig, side: str):
         super().__init__(config, side)
@@ -214,7 +210,7 @@ class ManualSpecific(Source):
 
 
 class Task(Source):
-    """A hypernetwork writes the adapters of each task from the task's learned embedding."""
+    """Adapters of each task, written by a hypernetwork from a learned task embedding."""
 
     def __init__(self, config: TransformerConfig, side: str):
         super().__init__(config, side)
@@ -223,14 +219,14 @@ class Task(Source):
         self.add_hypernetwork(cond_dim)
 
     def make(self, pooled, task_ids):
-        # Once for each task of the batch, not for each example.
+        # The network runs once per task of the batch, not per example.
         unique, rows = torch.unique(task_ids, return_inverse=True)
         condition = take_tasks(self.task_embedding, unique, self.config, self.adapter_config)
         return _map(lambda written: written[:, rows], self.hypernetwork(condition))
 
 
 class Generated(Source):
-    """A hypernetwork writes the adapters of each example from its pooled encoder output."""
+    """Adapters of each example, written by a hypernetwork from pooled encoder output."""
 
     reads_pooled = True
 
@@ -279,7 +275,7 @@ def _source_named(name: str) -> type[Source] | None:
 
 
 def make_first_pass(config: TransformerConfig) -> Source | None:
-    """What adapts the encoder while it makes the states that its own source reads, if it does."""
+    """Source for the encoder's first pass, whose states its own source reads; None without it."""
     source = _source_named(config.encoder_adapter.source)
     return None if source is None or not source.reads_pooled else Manual(config, "encoder")
 
@@ -287,7 +283,7 @@ def make_first_pass(config: TransformerConfig) -> Source | None:
 def masked_mean(
     states: Float[Tensor, "batch length emb"], mask: Bool[Tensor, "batch length"]
 ) -> Float[Tensor, "batch emb"]:
-    """The mean of `states` where `mask` is True, in float32; zeros where it is nowhere.
+    """Mean of `states` where `mask` is True, in float32; zeros if it is False everywhere.
 
     >>> masked_mean(torch.tensor([[[2.0], [4.0], [9.0]]]), torch.tensor([[True, True, False]]))
     tensor([[3.]])
@@ -302,7 +298,7 @@ def take_tasks(
     config: TransformerConfig,
     reader: AdapterConfig | HyperGridConfig,
 ) -> Float[Tensor, "batch *rest"]:
-    """What is learned for each example's task; for one that was not trained on, the mean."""
+    """Learned arrays of each example's task; the mean over trained tasks for unseen ones."""
     if reader.unseen_tasks == "mean":
         trained = of_tasks[: config.num_trained_tasks or config.num_tasks]
         of_tasks = torch.cat([of_tasks, trained.mean(dim=0, keepdim=True)])

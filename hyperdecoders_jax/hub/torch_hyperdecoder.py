@@ -1,16 +1,16 @@
-"""Exported models in PyTorch: transformers' generate around a T5 that its own parts adapt.
+"""Exported models in PyTorch, with transformers' `generate`.
 
-The class for a folder whose `config.json` says `hyperdecoder`, for transformers 4.57 and 5 (tried:
-4.57.6 and 5.23.0, with torch 2.13):
+The class of folders whose `config.json` says `hyperdecoder`, for transformers 4.57 and 5 (tested
+with 4.57.6 and 5.23.0, torch 2.13):
 
     from hyperdecoders_jax.interop import HyperdecoderForConditionalGeneration
 
     model = HyperdecoderForConditionalGeneration.from_pretrained(folder)
     model.generate(**inputs, task_ids=task_ids, num_beams=4)
 
-T5's parameters have transformers' names, the others ours. What is made of an input is made once:
-`encode` gives the states and, beside them, the adapters and gates of the decoder, which `generate`
-keeps for all its steps, and all its beams; so does the cache with cross-attention's keys.
+T5's parameters have transformers' names, the others ours. `encode` computes states, and the
+decoder's adapters and gates, once per input; `generate` keeps them for all steps and beams, as its
+cache keeps the keys of cross-attention.
 
 Source: Ivison & Peters 2022 (arXiv:2203.08304); transformers' T5ForConditionalGeneration.
 """
@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import transformers
@@ -31,6 +33,7 @@ from torch.nn import functional
 from transformers import DynamicCache, EncoderDecoderCache, GenerationMixin
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.models.t5.modeling_t5 import T5PreTrainedModel
+from transformers.utils import can_return_tuple
 
 from hyperdecoders_jax import types
 from hyperdecoders_jax.hub import torch_adapters, torch_hypergrid, torch_hypernetworks, torch_stack
@@ -45,9 +48,10 @@ class EncoderOutput(BaseModelOutput):
     """All that a decoder knows of its inputs.
 
     Attributes:
-      mask: True where an input has a token; generate repeats it, as the states, for beams.
-      adapters: of all decoder layers. These and the gates are never repeated.
-      gates: of each decoder layer.
+        mask: True at real tokens. For beams `generate` repeats it and the states, but neither
+            adapters nor gates, which are no tensors at the top level.
+        adapters: of all decoder layers.
+        gates: of each decoder layer.
     """
 
     mask: Bool[Tensor, "rows enc_len"] | None = None
@@ -56,20 +60,21 @@ class EncoderOutput(BaseModelOutput):
 
 
 class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
-    """A T5 and what adapts it, with the interface of T5ForConditionalGeneration.
+    """An adapted T5 with the interface of T5ForConditionalGeneration.
 
-    What differs from that:
-      - Padding is never read, with or without an `attention_mask`, and may stand on either side.
+    What differs from that class:
+      - Padding is never read, with or without an `attention_mask`; either side may be padded.
       - A model with parameters for each task needs `task_ids`.
-      - Attention weights and hidden states of each layer do not come out; caches are dynamic ones,
-        and there is no gradient checkpointing. A decoder may be deeper than its encoder.
+      - Attention weights and hidden states of each layer are not returned; caches are dynamic, and
+        there is no gradient checkpointing. A decoder may be deeper than its encoder.
 
     Args:
-      config: of the model.
+        config: of the model.
     """
 
     config_class = HyperdecoderConfig
     config: HyperdecoderConfig
+    # transformers reads these; accelerate keeps each such module on one device.
     _no_split_modules = ("Block",)
     supports_gradient_checkpointing = False
     _can_compile_fullgraph = False
@@ -95,10 +100,10 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kw):
-        """Loads an exported model, as every class of transformers does.
+        """Loads an exported model, with the arguments of every class of transformers.
 
         Raises:
-          FileNotFoundError: the folder has Flax's weights alone.
+            FileNotFoundError: the folder has only Flax's weights.
         """
         folder = pathlib.Path(pretrained_model_name_or_path or "", kw.get("subfolder") or "")
         has_own = any(any(folder.glob(files)) for files in ("*.safetensors", "*.bin"))
@@ -117,10 +122,10 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         self.shared = new_embeddings
 
     def tie_weights(self, *args, **kwargs) -> None:
-        """Nothing: a model whose embedding makes the logits has no `lm_head`."""
+        """Does nothing: a model whose embedding makes the logits has no `lm_head`."""
 
     def get_encoder(self, modality: str | None = None) -> InputEncoder:
-        """What `generate` calls once for its inputs."""
+        """The encoder that `generate` calls once."""
         return InputEncoder(self)
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -138,16 +143,16 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         attention_mask: Int[Tensor, "batch enc_len"] | None = None,
         task_ids: Int[Tensor, "*batch"] | Sequence[int] | int | None = None,
     ) -> EncoderOutput:
-        """Encodes the inputs and writes each example's decoder.
+        """Encodes the inputs and computes each example's adapters and gates.
 
         Args:
-          input_ids: padded on either side; padding is never read.
-          attention_mask: False where tokens are not to be read either.
-          task_ids: the number of each example's task, or of all of them, where the model depends
-            on it; `config.task_id` gives it.
+            input_ids: padded on either side; padding is never read.
+            attention_mask: False at other tokens that are not read.
+            task_ids: number of each example's task, or one for all, as `config.task_id` gives it;
+                only for models that depend on it.
 
         Raises:
-          ValueError: the model needs `task_ids` and there are none, or not those of its tasks.
+            ValueError: `task_ids` are needed and missing, or not those of the model's tasks.
         """
         mask = input_ids != types.PAD_ID
         if attention_mask is not None:
@@ -163,6 +168,7 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
             adapters = {} if source is None else source(pooled, task_ids)
             return self.encoder(embedded, mask, adapters, make_gates)
 
+        # Adapters written from the encoder's own output need it first: the encoder runs twice.
         pooled = None
         if self.encoder_first_pass_adapters is not None:
             pooled = torch_adapters.masked_mean(run(self.encoder_first_pass_adapters), mask)
@@ -180,6 +186,15 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
             ]
         return EncoderOutput(encoded, mask=mask, adapters=adapters, gates=gates)
 
+    # `generate` reads the signature to know which arguments it may pass.
+    @functools.wraps(GenerationMixin.prepare_inputs_for_generation)
+    def prepare_inputs_for_generation(self, *args, **kwargs) -> dict[str, Any]:
+        inputs = super().prepare_inputs_for_generation(*args, **kwargs)
+        # transformers 4 passes it; positions are counted from the cache's length here.
+        inputs.pop("cache_position", None)
+        return inputs
+
+    @can_return_tuple
     def forward(
         self,
         input_ids: Int[Tensor, "batch enc_len"] | None = None,
@@ -190,26 +205,22 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         labels: Int[Tensor, "batch dec_len"] | None = None,
         task_ids: Int[Tensor, "*batch"] | Sequence[int] | int | None = None,
         use_cache: bool | None = None,
-        cache_position: Int[Tensor, "dec_len"] | None = None,
-        return_dict: bool | None = None,
     ) -> Seq2SeqLMOutput:
         """Logits of the token after each of the decoder's, and the loss of `labels`.
 
         Args:
-          input_ids: see `encode`, as for the next one and `task_ids`.
-          attention_mask: of the inputs.
-          decoder_input_ids: begin with the start token; None: `labels`, shifted.
-          encoder_outputs: what `encode` gave for the inputs, instead of them.
-          past_key_values: of earlier calls with `use_cache`, whose tokens these continue.
-          labels: the target of each position; -100: none.
-          task_ids: of the examples.
-          use_cache: whether to return `past_key_values`; None: where there are no labels.
-          cache_position: not read; transformers 4 passes it.
-          return_dict: not read; transformers passes True.
+            input_ids: see `encode`, also for the next one and `task_ids`.
+            attention_mask: of the inputs.
+            decoder_input_ids: begin with the start token; None: `labels`, shifted.
+            encoder_outputs: output of `encode`, instead of the inputs.
+            past_key_values: cache of earlier calls with `use_cache`, whose tokens these continue.
+            labels: target of each position; -100: none.
+            task_ids: of the examples.
+            use_cache: whether to return `past_key_values`; None: if there are no labels.
 
         Raises:
-          TypeError: `encoder_outputs` are not those of `encode`.
-          ValueError: there is nothing to encode, or to decode.
+            TypeError: `encoder_outputs` are not those of `encode`.
+            ValueError: there is nothing to encode, or to decode.
         """
         if encoder_outputs is None:
             if input_ids is None:
@@ -253,13 +264,14 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         self, states: Float[Tensor, "rows length emb"]
     ) -> Float[Tensor, "rows length vocab"]:
         if self.transformer_config.logits_via_embedding:
+            # T5 v1.0 scales the logits of tied embeddings.
             return functional.linear(states * self.config.d_model**-0.5, self.shared.weight)
         return self.lm_head(states)
 
     def _check_tasks(
         self, task_ids: Tensor | Sequence[int] | int | None, input_ids: Tensor
     ) -> Int[Tensor, "batch"] | None:
-        """Numbers of tasks beside the inputs; None where nothing reads them."""
+        """One task number for each example; None if nothing reads them."""
         config = self.transformer_config
         if not config.reads_tasks:
             return None
@@ -286,7 +298,7 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
 
 
 class InputEncoder:
-    """A model's `encode` as transformers' generate expects an encoder."""
+    """The encoder of a model as `generate` expects it: `encode` with transformers' arguments."""
 
     main_input_name = "input_ids"
 
@@ -294,7 +306,7 @@ class InputEncoder:
         self._model = model
 
     def __call__(self, *args, **kwargs) -> EncoderOutput:
-        """As `forward`."""
+        """See `forward`."""
         return self.forward(*args, **kwargs)
 
     def forward(
@@ -307,10 +319,10 @@ class InputEncoder:
         output_hidden_states: bool = False,
         return_dict: bool = True,
     ) -> EncoderOutput:
-        """As `encode`.
+        """See `encode`.
 
         Raises:
-          ValueError: something else is to come out, too.
+            ValueError: attention weights or hidden states are asked for.
         """
         if output_attentions or output_hidden_states:
             raise ValueError(

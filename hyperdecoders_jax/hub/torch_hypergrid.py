@@ -1,9 +1,9 @@
-"""HyperGrid's gates in PyTorch: what makes them, and products with a gated kernel.
+"""HyperGrid's gates in PyTorch, and products with gated kernels.
 
-What `modeling.hypergrid` and `modeling.gated_matmul` do, with parameters of the same names, shapes
-and layouts.
+The same as `modeling.hypergrid` and `modeling.gated_matmul`, with parameters of the same names,
+shapes and layouts.
 
-Source: Tay et al. 2021 (arXiv:2007.05891); `modeling/hypergrid.py` says what of it is known.
+Source: Tay et al. 2021 (arXiv:2007.05891); see `modeling/hypergrid.py` for what is published.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from hyperdecoders_jax.hub import torch_adapters, torch_hypernetworks
 from hyperdecoders_jax.modeling import task_rows
 from hyperdecoders_jax.modeling.config import GATED_KERNELS, HyperGridConfig, TransformerConfig
 
-# By the kernels that they scale: [batch, rows, cols], or [1, rows, cols] for all examples.
+# By the scaled kernel: [batch, rows, cols], or [1, rows, cols] for all examples.
 Gates = Mapping[str, Float[Tensor, "batch rows cols"]]
 
 
 def gated_linear(
     dense: nn.Linear, x: Float[Tensor, "rows length fan_in"], gates: Tensor | None
 ) -> Float[Tensor, "rows length fan_out"]:
-    """`dense(x)`, where blocks of its kernel are scaled by each example's gates.
+    """`dense(x)` with blocks of its kernel scaled by each example's gates.
 
     >>> dense = nn.Linear(2, 2, bias=False)
     >>> dense.weight.data = torch.tensor([[1.0, 3.0], [2.0, 4.0]])
@@ -34,14 +34,14 @@ def gated_linear(
     >>> gated_linear(dense, torch.ones(1, 1, 2), gates).tolist()
     [[[2.5, 4.0]]]
 
-    No example gets a kernel of its own: gates scale the products with the kernel's rows.
+    Gates scale products with blocks of rows, so that no example needs a kernel of its own.
     """
     if gates is None:
         return dense(x)
     fan_out, fan_in = dense.weight.shape
     batch, rows, cols = gates.shape
     kernels = dense.weight.t().reshape(rows, fan_in // rows, fan_out)
-    # In float32, because blocks are added up as a plain product adds up its terms.
+    # In float32: a plain product accumulates its terms in float32, too.
     scales = gates.float().repeat_interleave(fan_out // cols, dim=2)  # [batch, rows, fan_out]
 
     def product(x):
@@ -53,7 +53,7 @@ def gated_linear(
 
 
 class HyperGrid(torch_hypernetworks.Learned):
-    """Learns what makes the gates of one stack."""
+    """Gates of one stack."""
 
     def __init__(self, config: TransformerConfig, side: str):
         super().__init__()
@@ -81,7 +81,7 @@ class HyperGrid(torch_hypernetworks.Learned):
         else:
             prefix_lens = {"first_state": 1, "prefix_mean": self.grid.prefix_len}
             prefix_len = prefix_lens.get(self.grid.condition, math.inf)
-            # Real positions are counted: padding may come first, too.
+            # Real tokens are counted, because padding may be on the left.
             condition = torch_adapters.masked_mean(
                 states, mask & (mask.cumsum(dim=1) <= prefix_len)
             )
@@ -89,13 +89,13 @@ class HyperGrid(torch_hypernetworks.Learned):
 
 
 class Factors(torch_hypernetworks.Learned):
-    """The factors of one kernel of all layers."""
+    """Factors of one kernel's gates, for all layers."""
 
     def __init__(self, config: HyperGridConfig, num_layers: int, emb_dim: int):
         super().__init__()
         self.config = config
         for i, (side, kind) in enumerate(config.factors.items()):
-            # One factor of `identity` starts at zero, so that all gates start at one.
+            # With `identity` one factor starts at zero, so that all gates start at one.
             is_zero = config.gate == "identity" and i == 0
             blocks = getattr(config, side)
             if kind == "local":

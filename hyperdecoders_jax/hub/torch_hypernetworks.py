@@ -1,7 +1,7 @@
-"""Hypernetworks in PyTorch: conditions become the adapters of all layers.
+"""Hypernetworks in PyTorch, from conditions to the adapters of all layers.
 
-What `modeling.hypernetwork` and `modeling.hyperformer` do, with parameters of the same names,
-shapes and layouts. New ones start as wide as there, from a normal distribution each.
+The same as `modeling.hypernetwork` and `modeling.hyperformer`, with parameters of the same names,
+shapes and layouts. New parameters are normal, with the standard deviations of the JAX model.
 
 Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; Mahabadi et al. 2021 (arXiv:2106.04489),
 section 2.
@@ -24,34 +24,34 @@ from hyperdecoders_jax.modeling.config import (
 )
 from hyperdecoders_jax.modeling.sites import ArraySpec, Site
 
-# Of one adapter, by name; and those of a layer, or of all layers, by site.
+# Arrays of one adapter by name; adapters of one or all layers by site.
 Arrays = Mapping[str, Tensor]
 Adapters = Mapping[str, Arrays]
 
-# The deviation of HyperFormer's own initializer.
+# Standard deviation of HyperFormer's own initialiser.
 HYPERFORMER_STD = 1e-2
 
 
 class Learned(nn.Module):
-    """Parameters, and mean and deviation of the normal distribution that each starts from."""
+    """A module that knows mean and standard deviation of its parameters' initialisers."""
 
     def __init__(self):
         super().__init__()
         self.starts: dict[str, tuple[float, float]] = {}
 
     def learn(self, name: str, *shape: int, std: float, mean: float = 0.0) -> None:
-        """Adds a parameter, which `reset` gives its values."""
+        """Adds a parameter; `reset` initialises it."""
         self.register_parameter(name, nn.Parameter(torch.empty(shape)))
         self.starts[name] = (mean, std)
 
     def reset(self) -> None:
-        """Draws all of them anew."""
+        """Initialises the parameters of this module."""
         for name, (mean, std) in self.starts.items():
             nn.init.normal_(getattr(self, name), mean, std)
 
 
 class Dense(Learned):
-    """`x @ kernel + bias`; with `num_layers` one of each for every layer, `x` and itself alike."""
+    """`x @ kernel + bias`; with `num_layers` a kernel and bias of each layer, on axis 0."""
 
     def __init__(
         self, fan_in: int, fan_out: int, std: float, bias_std: float = 0.0, num_layers: int = 0
@@ -66,24 +66,24 @@ class Dense(Learned):
 
 
 def linear(fan_in: int, fan_out: int, num_layers: int = 0) -> Dense:
-    """A map that starts as wide as PyTorch's own."""
+    """A dense layer with the initial standard deviation of PyTorch's."""
     std = linear_std(fan_in)
     return Dense(fan_in, fan_out, std, std, num_layers)
 
 
 def linear_std(fan_in: int) -> float:
-    """The deviation of PyTorch's own, which is uniform."""
+    """Standard deviation of PyTorch's uniform initialiser."""
     return 1 / math.sqrt(3 * fan_in)
 
 
 def _head(hidden_dim: int, spec: ArraySpec, num_layers: int = 0) -> Dense:
-    """Writes one array, flat, with the deviation that `initializers.head_kernel` has."""
+    """Dense layer that writes one array, flat; initialised as by `initializers.head_kernel`."""
     std = spec.head_gain / math.sqrt(hidden_dim * spec.fan_in)
     return Dense(hidden_dim, math.prod(spec.shape), std, num_layers=num_layers)
 
 
 class Heads(nn.ModuleDict):
-    """The heads that write the arrays of one site, shared by all layers or one set for each."""
+    """Heads that write the arrays of one site, shared by all layers or one set for each."""
 
     def __init__(self, site: Site, hidden_dim: int, num_layers: int = 0):
         specs = site.specs.items()
@@ -95,7 +95,7 @@ class Heads(nn.ModuleDict):
 
 
 class Hypernetwork(Learned):
-    """One network for all layers, which a learned embedding tells apart."""
+    """One network for all layers, with a learned layer embedding as further input."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class PerLayerHypernetwork(nn.Module):
 
 
 class HyperFormer(Learned):
-    """Condition, layer and place become one embedding, which heads of each kind of site read."""
+    """Joint embedding of condition, layer and site, read by heads for each kind of site."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class HyperFormer(Learned):
         self.joint_1 = Dense(config.hidden_dim, config.joint_dim, HYPERFORMER_STD)
         self.learn("norm_scale", config.joint_dim, mean=1.0, std=0.0)
         self.learn("norm_bias", config.joint_dim, std=0.0)
-        # Sites of one kind have arrays of the same shapes, and one set of heads.
+        # Sites of one kind have arrays of the same shapes and share their heads.
         for site in {site.kind: site for site in sites.values()}.values():
             for name, spec in site.specs.items():
                 head = _head(config.joint_dim, spec)
@@ -167,7 +167,7 @@ class HyperFormer(Learned):
 
     def forward(self, condition: Float[Tensor, "batch cond"]) -> Adapters:
         x = _join(condition, self.layer_embedding[:, None], self.place_embedding[:, None, None])
-        x = self.joint_1(functional.relu(self.joint_0(x)))  # [places, layers, batch, joint]
+        x = self.joint_1(functional.relu(self.joint_0(x)))  # [sites, layers, batch, joint]
         x = functional.layer_norm(x, x.shape[-1:], self.norm_scale, self.norm_bias, eps=1e-6)
         return {
             name: {
@@ -179,7 +179,7 @@ class HyperFormer(Learned):
 
 
 def _join(*parts: Tensor) -> Tensor:
-    """Concatenates features, for every combination of what the other axes count."""
+    """Concatenates features, after broadcasting the other axes."""
     lead = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
     return torch.cat([part.expand(*lead, part.shape[-1]) for part in parts], dim=-1)
 

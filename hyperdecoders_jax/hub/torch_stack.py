@@ -1,8 +1,8 @@
-"""T5's two stacks in PyTorch, with adapters and gates as arguments.
+"""T5's encoder and decoder stacks in PyTorch, with adapters and gates as arguments.
 
-What `modeling.encoder`, `modeling.decoder`, `modeling.attention` and `modeling.feed_forward` do.
-Modules and parameters are those of transformers' T5, under its names; only what is adapted between
-them is written anew, because adapters are arguments here and never state of a layer.
+The same as `modeling.encoder`, `modeling.decoder`, `modeling.attention` and
+`modeling.feed_forward`. Modules and parameters are those of transformers' T5, under its names; only
+the calls between them are new, because adapters are arguments and never state of a layer.
 
 Source: transformers' T5; Ivison & Peters 2022 (arXiv:2203.08304), section 2.
 """
@@ -22,21 +22,21 @@ from hyperdecoders_jax.hub import torch_adapters, torch_hypergrid
 from hyperdecoders_jax.hub.torch_hypergrid import Gates
 from hyperdecoders_jax.hub.torch_hypernetworks import Adapters
 
-# The gates of a layer, from its number and what enters its feed-forward block.
+# Gates of a layer, from its index and the input of its feed-forward block.
 MakeGates = Callable[[int, Tensor], Gates]
 
 
 class Attention(modeling_t5.T5Attention):
-    """T5's attention with adapted projections; `place` begins the names of its sites."""
+    """T5's attention with adapted projections; `kind` is the prefix of its sites' names."""
 
-    def __init__(self, config: T5Config, layer: int, place: str):
-        has_positions = layer == 0 and place == "self_attention"
+    def __init__(self, config: T5Config, layer: int, kind: str):
+        has_positions = layer == 0 and kind == "self_attention"
         super().__init__(config, has_relative_attention_bias=has_positions, layer_idx=layer)
         self.config = config
-        self.place = place
+        self.kind = kind
 
     def _project(self, name: str, dense: nn.Linear, x: Tensor, adapters: Adapters) -> Tensor:
-        return torch_adapters.add_low_rank(dense(x), adapters.get(f"{self.place}_{name}"), x)
+        return torch_adapters.add_low_rank(dense(x), adapters.get(f"{self.kind}_{name}"), x)
 
     def _heads(self, name: str, dense: nn.Linear, x: Tensor, adapters: Adapters) -> Tensor:
         y = self._project(name, dense, x, adapters)
@@ -50,11 +50,11 @@ class Attention(modeling_t5.T5Attention):
         adapters: Adapters,
         cache: EncoderDecoderCache | None,
     ) -> Float[Tensor, "rows queries emb"]:
-        """Lets each position of `x` read `states`, and what the cache holds of earlier ones."""
+        """Attends from `x` to `states` and to the cached keys and values of earlier positions."""
         query = self._heads("query", self.q, x, adapters)
         keys, values = self._keys_values(states, adapters, cache)
         dropout_rate = self.config.dropout_rate if self.training else 0.0
-        # T5 does not divide by sqrt(head_dim).
+        # T5 does not divide by sqrt(head_dim): its initialiser does.
         read = functional.scaled_dot_product_attention(
             query, keys, values, attn_mask=bias, dropout_p=dropout_rate, scale=1.0
         )
@@ -63,7 +63,8 @@ class Attention(modeling_t5.T5Attention):
     def _keys_values(
         self, states: Tensor, adapters: Adapters, cache: EncoderDecoderCache | None
     ) -> tuple[Tensor, Tensor]:
-        is_cross = self.place == "cross_attention"
+        is_cross = self.kind == "cross_attention"
+        # Keys and values of the inputs are the same in all steps.
         if is_cross and cache is not None and cache.is_updated.get(self.layer_idx):
             held = cache.cross_attention_cache.layers[self.layer_idx]
             return held.keys, held.values
@@ -79,7 +80,7 @@ class Attention(modeling_t5.T5Attention):
     def position_bias(
         self, queries: Int[Tensor, "queries"], keys: Int[Tensor, "keys"]
     ) -> Float[Tensor, "1 heads queries keys"]:
-        """T5's biases for pairs of positions, which only the first layer has and all share."""
+        """T5's relative position biases; all layers use those of the first."""
         buckets = self._relative_position_bucket(
             keys - queries[:, None],
             bidirectional=not self.is_decoder,
@@ -137,6 +138,7 @@ class Block(nn.Module):
             y = sublayer["EncDecAttention"](normed, encoded, cross_bias, adapters, cache)
             x = x + self.dropout(y)
 
+        # The adapter is parallel to the feed-forward block, and reads its raw or normed input.
         normed = feed_forward["layer_norm"](x)
         y = _feed_forward(feed_forward["DenseReluDense"], normed, make_gates(self.index, normed))
         y = torch_adapters.add_serial(y, adapters.get("after_feed_forward"))
@@ -160,9 +162,9 @@ def _feed_forward(
 
 
 class Stack(nn.Module):
-    """The encoder or the decoder: embedded tokens become normed states."""
+    """The encoder or the decoder, from embedded tokens to normed states."""
 
-    # transformers' generate asks the encoder.
+    # `generate` reads it.
     main_input_name = "input_ids"
 
     def __init__(self, config: T5Config, adapter_reads_normed: bool):
@@ -184,15 +186,15 @@ class Stack(nn.Module):
         encoded: Float[Tensor, "rows enc_len emb"] | None = None,
         cache: EncoderDecoderCache | None = None,
     ) -> Float[Tensor, "rows length emb"]:
-        """All positions at once, or those behind what the cache holds.
+        """States of all positions, or of those after the cached ones.
 
         Args:
-          embedded: tokens.
-          mask: of the inputs.
-          adapters: of all layers.
-          make_gates: of each layer.
-          encoded: the inputs' states, for the decoder.
-          cache: of the decoder.
+            embedded: embedded tokens.
+            mask: of the inputs.
+            adapters: of all layers.
+            make_gates: makes the gates of a layer.
+            encoded: states of the inputs, for the decoder.
+            cache: of the decoder.
         """
         start = 0 if cache is None else cache.get_seq_length()
         keys = torch.arange(start + embedded.shape[1], device=embedded.device)
@@ -212,4 +214,5 @@ class Stack(nn.Module):
 
 
 def _masked(bias: Tensor, mask: Bool[Tensor, "..."]) -> Tensor:
+    # The least finite number: rows without any real position stay finite, unlike with -inf.
     return torch.where(mask, bias, torch.finfo(bias.dtype).min)

@@ -1,9 +1,9 @@
-"""Parameters as others name and store them.
-
-transformers finds these classes by a folder's `config.json` (`AutoConfig` and the Auto classes)
-once one of them was imported; until then none of them, nor transformers, costs an import.
+"""transformers' classes of exported models.
 
     from hyperdecoders_jax.interop import FlaxHyperdecoderForConditionalGeneration
+
+Importing one registers it with transformers' Auto classes, which then find it by a folder's
+`config.json`. Importing this package imports neither the classes nor transformers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-# Where each class is, what it needs, and the extra of this package that brings it.
+# Class → its module, its requirements, and the extra of this package that installs them.
 _CLASSES = {
     "HyperdecoderConfig": ("hyperdecoder_config", "transformers", "hf"),
     "FlaxHyperdecoderForConditionalGeneration": (

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import inspect
 import pathlib
 import sys
 import types
@@ -365,6 +366,15 @@ def test_one_task_may_be_given_for_all(exported):
 def test_arguments_that_cannot_be_meant_are_refused(loaded, arguments, message):
     with pytest.raises(ValueError, match=message):
         loaded(**GIVEN | arguments)
+
+
+def test_options_are_shown_by_name_and_unknown_ones_refused(loaded):
+    for method in (loaded.__call__, loaded.encode, loaded.decode):
+        found = inspect.signature(method).parameters
+        assert {"train", "params", "dropout_rng", "return_dict"} <= set(found)
+        assert inspect.Parameter.VAR_KEYWORD not in {x.kind for x in found.values()}
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'training'"):
+        loaded.encode(TOKENS, training=True)
 
 
 def test_generate_is_traced_always(loaded):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import itertools
 import json
 
@@ -515,6 +516,25 @@ def test_a_folder_of_flax_s_weights_alone_says_how_to_make_others(tmp_path):
     for cls in (interop.HyperdecoderForConditionalGeneration, transformers.AutoModelForSeq2SeqLM):
         with pytest.raises(FileNotFoundError, match=message):
             cls.from_pretrained(tmp_path)
+
+
+def test_transformers_finds_the_arguments_of_forward():
+    cls = interop.HyperdecoderForConditionalGeneration
+    found = inspect.signature(cls.forward).parameters
+    assert {"input_ids", "attention_mask", "labels", "task_ids", "use_cache"} <= set(found)
+    # With `**kwargs` the Trainer would leave it to the model to average losses over batches.
+    assert inspect.Parameter.VAR_KEYWORD not in {x.kind for x in found.values()}
+    prepare = inspect.signature(cls.prepare_inputs_for_generation).parameters
+    assert {"input_ids", "past_key_values", "kwargs"} <= set(prepare)
+
+
+def test_an_output_may_be_a_tuple(make):
+    theirs, inputs = make(MODELS["hyperdecoder"]), inputs_of(make_batch())
+    output = theirs(**inputs, labels=inputs["input_ids"])
+    loss, logits, states = theirs(**inputs, labels=inputs["input_ids"], return_dict=False)
+    assert torch.equal(loss, output.loss)
+    assert torch.equal(logits, output.logits)
+    assert torch.equal(states, output.encoder_last_hidden_state)
 
 
 def test_an_encoding_serves_several_calls(make):
