@@ -1,11 +1,9 @@
-"""A metric and two predictions for each example in; their difference with its interval out.
+"""Paired bootstrap: a metric's difference between two predictions, with its 95 % interval.
 
-Paired bootstrap: examples are drawn with replacement, and what is drawn is drawn of both
-predictions, so that examples which are hard for both do not widen the interval.
-
-Where a metric is of groups, such as the windows of a question, a group that is drawn twice would be
-taken for one, even one of a single window. Half of the groups are drawn then, each once: the
-variance is the same.
+The same examples are drawn, with replacement, of both predictions, so that examples which are hard
+for both do not widen the interval. Metrics of groups, such as the windows of a question, would take
+a group that is drawn twice for one; for them half of the groups are drawn, each once, which gives
+the same variance.
 
 Source: Koehn 2004, "Statistical significance tests for machine translation evaluation"; McCarthy
 1969, "Pseudo-replication: half samples".
@@ -22,19 +20,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-# The fewest of which 2.5 % are one.
+# The fewest resamples of which 2.5 % are one.
 MIN_RESAMPLES = 40
 
 Metric = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, Any]]
 
 
 class Difference(NamedTuple):
-    """A metric under other conditions.
+    """A metric of the other predictions, and its difference from that of the own ones.
 
     Attributes:
-      value: of the other predictions.
-      difference: from the value of the model's own.
-      low, high: 95 % interval of the difference, by percentiles; NaN where it is not known.
+        value: of the other predictions.
+        difference: other minus own.
+        low, high: 95 % interval of the difference, by percentiles; NaN if unknown.
     """
 
     value: float
@@ -53,35 +51,34 @@ def paired_bootstrap(
     max_secs: float = 30.0,
     groups: Sequence[Hashable] | None = None,
 ) -> dict[str, Difference]:
-    """Compares two predictions for the same examples by every number of a metric.
+    """Compares two predictions for the same examples by every value of a metric.
 
     >>> def accuracy(targets, predictions):
     ...     return {"accuracy": 100 * np.mean(np.equal(targets, predictions))}
     >>> paired_bootstrap(accuracy, [1, 0, 1, 1], [1, 0, 1, 0], [0, 0, 1, 0])["accuracy"]
     Difference(value=50.0, difference=-25.0, low=-75.0, high=0.0)
 
-    Equal predictions differ by exactly 0, and nothing is resampled. Resamples on which the metric
-    fails or is NaN, as some are with one class, do not count; where fewer than `MIN_RESAMPLES` are
-    left, or there is but one example or group, the interval is NaN.
+    Equal predictions differ by exactly 0, without resampling. Resamples on which the metric fails
+    or is NaN, such as those of a single class, are dropped; with fewer than `MIN_RESAMPLES` left,
+    or a single example or group, the interval is NaN.
 
     Args:
-      metric_fn: SeqIO's: (targets, predictions) → {name: value}. Values that are no numbers, such
-        as texts, are left out.
-      targets: of each example.
-      own_predictions: with the examples' own conditions.
-      other_predictions: with others.
-      seed: of the resamples; equal seeds draw the same examples.
-      num_resamples: at least `MIN_RESAMPLES`.
-      max_secs: after which no resample begins, unless fewer than `MIN_RESAMPLES` were made. Only
-        metrics that take longer depend on the machine's speed.
-      groups: of each example, where the metric may look at examples of a group together. None:
-        each counts by itself.
+        metric_fn: SeqIO's: (targets, predictions) → {name: value}; only numbers are compared.
+        targets: of each example.
+        own_predictions: with the examples' own conditions.
+        other_predictions: with other conditions.
+        seed: of the resamples; equal seeds draw the same examples.
+        num_resamples: at least `MIN_RESAMPLES`.
+        max_secs: after which no resample begins, once there are `MIN_RESAMPLES`. Results of slower
+            metrics depend on the machine's speed.
+        groups: of each example, if the metric reads examples of a group together; None: it reads
+            each alone.
 
     Raises:
-      ValueError: there are no examples, lengths differ, or resamples are too few.
-      Exception: what the metric raises for all examples.
+        ValueError: there are no examples, lengths differ, or resamples are too few.
+        Exception: the metric fails for all examples; its own error.
 
-    Cost: two calls of the metric for each resample, with as many examples as there are.
+    Cost: two calls of the metric per resample, each with as many examples as there are.
     """
     lengths = len(targets), len(own_predictions), len(other_predictions)
     if len(set(lengths)) > 1 or not len(targets):
@@ -119,7 +116,7 @@ def paired_bootstrap(
 def _resamples(
     num_examples: int, groups: Sequence[Hashable] | None, rng: np.random.Generator
 ) -> Iterator[Int[np.ndarray, "rows"]]:
-    """Rows of examples, without end; none where nothing can be drawn."""
+    """Endless draws of rows; none from a single example or group."""
     if groups is None:
         while num_examples > 1:
             yield rng.integers(num_examples, size=num_examples)
@@ -127,17 +124,17 @@ def _resamples(
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     of_rows = np.array([numbers[group] for group in groups])
     while len(numbers) > 1:
-        # Of an odd number one more than half, or one less.
+        # Of an odd number half of one group too many, or too few, at random: on average half.
         half = (len(numbers) + rng.integers(2)) // 2
         yield np.flatnonzero(np.isin(of_rows, rng.permutation(len(numbers))[:half]))
 
 
 def _difference(metric_fn, targets, own, other, rows) -> dict[str, float]:
-    """Of the examples of these rows; nothing where the metric fails."""
+    """Differences on these rows; none if the metric fails."""
     targets, own, other = ([values[row] for row in rows] for values in (targets, own, other))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Said once for all examples, not for each resample.
+            warnings.simplefilter("ignore")  # Shown once for all examples, not per resample.
             before, after = (_numbers(metric_fn(targets, x)) for x in (own, other))
     except Exception:  # Metrics are users' code: any may fail on what was drawn.
         return {}
@@ -152,7 +149,7 @@ def _interval(differences: list[float]) -> tuple[float, float]:
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The values that are numbers, some of which SeqIO wraps."""
+    """The metric's numbers; SeqIO wraps some of them, texts are skipped."""
     numbers = {}
     for name, value in metrics.items():
         try:
@@ -167,5 +164,5 @@ def _is_equal(own: Any, other: Any) -> bool:
         return np.array_equal(own, other)
     try:
         return bool(own == other)
-    except ValueError:  # Arrays within: what is taken for unequal is resampled, and no worse.
+    except ValueError:  # Nested arrays. Taking them for unequal only costs a resampling.
         return False

@@ -1,7 +1,7 @@
-"""Conditions of examples in, other conditions for the same examples out: are they needed at all?
+"""Ablations: examples get other conditions than their own, to see whether they need theirs.
 
-If a model's metric does not suffer under the mean condition of a task, its adaptation is by task;
-if not under another example's, it is by nothing that examples differ in.
+If a metric does not suffer from the mean condition of a task, the model adapts to tasks only; if
+not from another example's condition, it adapts to nothing in which examples differ.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from jaxtyping import Float, Int, Shaped
 from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
 
 OWN = "own"
-# Say nothing new where there is one task.
+# With a single task they equal others.
 OF_SEVERAL_TASKS = ("mean of all", "shuffled across tasks")
 
-# Rows that are in memory at once while they are added up.
+# Rows in memory at a time while a mean is computed.
 _NUM_SUMMED = 256
 
-# A row for each example, or for each mean.
+# One row for each example, or for each mean.
 _Rows = Float[np.ndarray, "rows *rest"] | RowsOnDisk
 
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """What examples are given as their conditions.
+    """Conditions that replace the examples' own.
 
     Attributes:
-      values: by what reads them.
-      rows: of the values, one for each example.
+        values: rows of conditions, by the key of what reads them.
+        rows: index into the values for each example.
     """
 
     values: Mapping[str, _Rows]
     rows: Int[np.ndarray, "examples"]
 
     def take(self, examples: Int[np.ndarray, "batch"]) -> dict[str, Float[np.ndarray, "batch *_"]]:
-        """The conditions that these examples get."""
+        """Conditions of a batch of examples."""
         return {key: x[self.rows[examples]] for key, x in self.values.items()}
 
 
@@ -48,7 +48,7 @@ def replace(
     tasks: Shaped[np.ndarray, "examples"],
     seed: int = 0,
 ) -> Given:
-    """The conditions that examples get in an ablation.
+    """Conditions of all examples under an ablation.
 
     >>> x = np.array([[1.0], [3.0], [8.0]])
     >>> given = replace("mean of the task", {"decoder_adapters": x}, np.array(["a", "a", "b"]))
@@ -58,13 +58,13 @@ def replace(
            [8.]], dtype=float32)}
 
     Args:
-      kind: one of `KINDS`.
-      conditions: of all examples of all tasks, each row an example's.
-      tasks: of each example.
-      seed: of what is shuffled; what reads several conditions reads all of them from one example.
+        kind: one of `KINDS`.
+        conditions: of all examples of all tasks, a row each.
+        tasks: of each example.
+        seed: of shuffles; all conditions that an example gets are those of one other example.
 
     Raises:
-      ValueError: there is no such kind.
+        ValueError: the kind is unknown.
     """
     if kind not in KINDS:
         raise ValueError(f"An ablation must be one of {tuple(KINDS)}; got {kind!r}.")
@@ -72,7 +72,7 @@ def replace(
 
 
 def _from(rows_of: Callable) -> Callable:
-    """Each example gets the condition of the example whose row `rows_of` names."""
+    """An ablation that gives each example the condition of another one."""
     return lambda conditions, tasks, rng: Given(conditions, rows_of(tasks, rng))
 
 
@@ -81,7 +81,7 @@ def _own(tasks, rng):
 
 
 def _next_of_task(tasks, rng):
-    """The next one's in a random circle through the task: never its own."""
+    """The next example in a random cycle through the task: never the example itself."""
     rows = np.arange(len(tasks))
     for task in np.unique(tasks):
         circle = rng.permutation(np.flatnonzero(tasks == task))
@@ -121,7 +121,7 @@ def _means(x: _Rows, groups: Int[np.ndarray, "rows"]) -> Float[np.ndarray, "grou
     return (sums.T / sizes).T.astype(np.float32)
 
 
-# In the order of tables: the further down, the less of an example is left.
+# In the order of tables, from most to least information about the example.
 KINDS = {
     OWN: _from(_own),
     "mean of the task": _task_means,

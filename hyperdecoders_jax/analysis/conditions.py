@@ -1,10 +1,10 @@
-"""What each example is adapted by: read from a model that runs, or given to it instead.
+"""Conditions of a running model: read from it, or replaced in it.
 
-A *condition* is what something reads to adapt an example: a hypernetwork the pooled states
-(`generated`) or its task's embedding (`task`), the factors of a grid the states or the embedding
-that `HyperGridConfig.condition` names. `read` finds them on their way, together with what is made
-from them; `given` makes a model use others. Both step between the modules of `modeling` with Flax's
-interceptors, which see every call, so that the model itself knows nothing of an analysis.
+A *condition* is the vector that an example is adapted by: a hypernetwork reads the pooled states
+(`generated`) or the task's embedding (`task`), a grid's factors read the states or the embedding
+that `HyperGridConfig.condition` names. `read` records conditions and all that is computed from
+them; `given` replaces them. Both use Flax's interceptors, which see every call of a module, so that
+the model needs no code for analyses.
 
 Source: Ivison & Peters 2022 (arXiv:2203.08304), section 5, asks what the conditions hold.
 """
@@ -37,26 +37,26 @@ from hyperdecoders_jax.modeling import (
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.types import PAD_ID, Adapters, Batch, GridGates, Params
 
-# By the top-level key of the parameters of what reads it. Those of an encoder's grid have an axis
-# for layers, because each reads its own states.
+# By the reader's top-level key in the parameters. Conditions of an encoder's grid have a layer
+# axis, because each layer reads its own states.
 Conditions = Mapping[str, Float[Array, "batch *layers cond"]]
 
-# No residual stream has this norm.
+# Smaller than the norm of any residual stream; avoids 0 / 0.
 _TINY = 1e-30
 
 
 @flax.struct.dataclass
 class Reading:
-    """What a model made of each example, and of what.
+    """Conditions of a batch and what the model computed from them.
 
     Attributes:
-      pooled: the mean of the encoder's states.
-      conditions: of all that is adapted by one.
-      inputs: the same as networks and factors read it, behind the MLP that pooled states may pass.
-      hidden: what the heads of a hypernetwork read, by the key of its parameters.
-      written: what a hypernetwork or a grid wrote, flat, by the same keys.
-      delta_norms: by stack, what adapters and gates change of a layer's output: its norm, in parts
-        of that of the residual stream that enters the layer; mean over positions.
+        pooled: mean of the encoder's states.
+        conditions: of each reader.
+        inputs: conditions as networks and factors read them, after the MLP for pooled states.
+        hidden: input of a hypernetwork's heads, by the key of its parameters.
+        written: output of a hypernetwork or grid, flat, by the same keys.
+        delta_norms: by stack, norm of the change that adapters and gates make to a layer's output,
+            relative to the norm of the residual stream that enters the layer; mean over positions.
     """
 
     pooled: Float[Array, "batch emb"]
@@ -68,9 +68,7 @@ class Reading:
 
 
 def readers(config: TransformerConfig) -> tuple[str, ...]:
-    """The keys of all that reads a condition; none where all examples are adapted alike.
-
-    The first is the one whose condition is shown as the example's.
+    """Keys of all that reads a condition, the main one first; none if all examples are alike.
 
     >>> from hyperdecoders_jax.modeling.config import AdapterConfig
     >>> by_task = AdapterConfig("task")
@@ -90,17 +88,17 @@ def readers(config: TransformerConfig) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def given(conditions: Conditions) -> Iterator[None]:
-    """Within it, models are adapted by these conditions instead of the examples' own.
+    """Context in which models are adapted by these conditions instead of the examples' own.
 
-    For use around a call of a verb of `Model`, under `jit`, too. What `conditions` has no key of
-    reads its own.
+    For a call of a verb of `Model`, also under `jit`. Readers without a key in `conditions` read
+    their own.
     """
 
     def intercept(next_call, args, kwargs, context):
         module = context.module
         if context.method_name != "__call__" or module.name not in conditions:
             return next_call(*args, **kwargs)
-        # Kept as float32, which would make all that it meets float32, too.
+        # float32 on disk: uncast it would promote bfloat16 activations.
         condition = conditions[module.name].astype(module.config.compute_dtype)
         if isinstance(module, adapter_sources.Generated):
             return next_call(args[0].replace(pooled=condition))
@@ -111,7 +109,7 @@ def given(conditions: Conditions) -> Iterator[None]:
         if condition.ndim == 3:
             of_layers = list(jnp.moveaxis(condition, 1, 0))
         return tuple(
-            # Gates by task stay shared, or the same numbers would be rounded otherwise.
+            # Gates of tasks stay shared by group: computed per example they round differently.
             grid.replace(
                 task_embedding=x, groups=None if grid.groups is None else _first_equal_row(x)
             )
@@ -123,14 +121,14 @@ def given(conditions: Conditions) -> Iterator[None]:
 
 
 def _first_equal_row(x: Float[Array, "batch dim"]) -> Int[Array, "batch"]:
-    """Equal rows get equal numbers."""
+    """Index of the first row that is equal to each."""
     return jnp.argmax(jnp.all(x[:, None] == x[None], axis=-1), axis=1)
 
 
 def read(model: Model, params: Params, batch: Batch) -> Reading:
-    """Runs a model over inputs and targets, as in training without dropout.
+    """Reads a teacher-forced forward pass without dropout.
 
-    Cost: two forward passes, because every layer also runs without what adapts it.
+    Cost: two forward passes, because every layer also runs without adaptation.
     """
     reader = _Reader(model.config, batch)
     with nn.intercept_methods(reader.intercept):
@@ -139,7 +137,7 @@ def read(model: Model, params: Params, batch: Batch) -> Reading:
 
 
 def pool(model: Model, params: Params, batch: Batch) -> Float[Array, "batch emb"]:
-    """The mean of the encoder's states, of a model without adapters as well."""
+    """Mean of the encoder's states; also of a model without adapters."""
     tokens = batch.encoder_input_tokens
 
     def encode(module):
@@ -149,14 +147,14 @@ def pool(model: Model, params: Params, batch: Batch) -> Float[Array, "batch emb"
 
 
 class _Reader:
-    """Collects what passes between modules during one forward pass."""
+    """Records what passes between modules during one forward pass."""
 
     def __init__(self, config: TransformerConfig, batch: Batch):
         self._batch = batch
         self._readers = readers(config)
         self._encoded: Array | None = None  # [batch, enc_len, emb]
         self._pooled = None
-        # By the names of `Reading`; a list has an array for each layer.
+        # Fields of `Reading`; a list has an array for each layer.
         self._conditions: dict[str, Array | list[Array]] = {}
         self._inputs: dict[str, Array] = {}
         self._hidden: dict[str, Array] = {}
@@ -165,8 +163,7 @@ class _Reader:
         self._last_input: Array | None = None  # [batch, cond]
         self._last_hidden: Array | None = None  # [layers, batch, hidden]
         self._is_plain_run = False
-        # (module, method) → who is called instead of it, with the module, the method's call and
-        # its arguments.
+        # (module, method) → called in its stead with the module, the bound call and its arguments.
         self._handlers = {
             (transformer.Transformer, "make_context"): self._read_pooled,
             (adapter_sources.Generated, "write"): self._read_input,
@@ -197,7 +194,7 @@ class _Reader:
         )
 
     def intercept(self, next_call, args, kwargs, context):
-        """What Flax calls instead of each method; gives what the method would."""
+        """Flax calls it for every method; returns what the method does."""
         module, call = context.module, functools.partial(next_call, *args, **kwargs)
         if not self._is_plain_run:
             for (kind, method), read in self._handlers.items():
@@ -215,13 +212,13 @@ class _Reader:
         return call()
 
     def _read_hidden(self, module, call, hidden):
-        self._last_hidden = hidden  # The same for all heads.
+        self._last_hidden = hidden  # All heads read the same.
         return call()
 
     def _read_joint(self, module, call, *args):
-        joint = call()  # [places, layers, batch, joint]
-        places_last = jnp.moveaxis(joint, 0, 2)
-        self._last_hidden = places_last.reshape(*places_last.shape[:2], -1)
+        joint = call()  # [sites, layers, batch, joint]
+        sites_last = jnp.moveaxis(joint, 0, 2)
+        self._last_hidden = sites_last.reshape(*sites_last.shape[:2], -1)
         return joint
 
     def _read_generated(self, module, call, condition):
@@ -235,7 +232,7 @@ class _Reader:
         table = task_rows.with_mean(table, config, adapter_config, axis=0)
         rows = task_rows.find(condition.task_ids, config, adapter_config)
         hidden = self._last_hidden
-        if hidden.shape[1] == table.shape[0]:  # It wrote for each task once.
+        if hidden.shape[1] == table.shape[0]:  # Written once per task, not per example.
             hidden = task_rows.take(hidden, rows, axis=1)
         return self._add_source(module.name, task_rows.take(table, rows, axis=0), hidden, adapters)
 
@@ -266,7 +263,7 @@ class _Reader:
         )
 
     def _begin_encoder(self, module, call, *args):
-        # Where its own adapters read pooled states it runs twice, and the second run counts.
+        # An encoder whose own adapters read pooled states runs twice; the second pass counts.
         for found in (self._conditions, self._written):
             found.pop("encoder_hypergrid", None)
         self._delta_norms.pop("encoder", None)
@@ -276,12 +273,13 @@ class _Reader:
         return self._read_layer("encoder", module, mask[:, 0], call(), (x, mask, bias, {}, None))
 
     def _read_decoder_layer(self, module, call, x, of_layer, *args):
-        # Made anew: adapters may be in the keys and values that it reads, too.
+        # Not the cached keys and values: adapters may have changed them.
         plain = _alone(module, self._encoded, {}, GridGates(), method="make_context")
         is_real = self._batch.decoder_loss_weights > 0
         return self._read_layer("decoder", module, is_real, call(), (x, plain, *args))
 
     def _read_layer(self, side, module, is_real, adapted, plain_args):
+        # The handlers must not record the layer's plain run.
         self._is_plain_run = True
         plain = _alone(module, *plain_args, deterministic=True)
         self._is_plain_run = False
@@ -294,14 +292,14 @@ class _Reader:
 
 
 def _alone(module: nn.Module, *args, **kwargs) -> Any:
-    """What a module of a model that runs makes of other arguments."""
+    """Applies a bound module to other arguments, outside of the running model."""
     variables = {"params": module.variables["params"]}
     return module.clone(parent=None).apply(variables, *args, **kwargs)
 
 
 @flax.struct.dataclass
 class _RecordingGrid(hypergrid.LayerGrid):
-    """A grid that tells of what its gates are made, and of the gates."""
+    """A grid that records its conditions and gates."""
 
     record: Callable[[Array, GridGates], None] | None = flax.struct.field(
         pytree_node=False, default=None

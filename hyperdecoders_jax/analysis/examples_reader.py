@@ -1,8 +1,7 @@
-"""Examples and their predictions in; a table, sums, and what probes and pictures need, out.
+"""Reads all examples through a model, batch by batch, for the tables, probes and ablations.
 
-Batch by batch: what a model reads for an example, and how much that changes, goes into the table,
-what it writes into the variances' sums, the condition to the disk, and a few vectors of an example
-that is drawn, too.
+Of each example, texts and vectors go into the table, generated parameters into the variances'
+sums, conditions to the disk for ablations, and features to the disk if it is drawn for probes.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ from hyperdecoders_jax.model import BACKBONE_KEYS, Model
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.types import Batch, Params
 
-# Numbers that stand for what is written for a layer, and for all layers.
+# Dimensions of the sketch of a layer's generated parameters, and of all layers' together.
 SKETCH_DIM = 4096
 FEATURE_DIM = 512
 
 
 class ExamplesReader:
-    """Reads batches into the table, into sums, and into what is kept of examples.
+    """Collects what a model reads and writes for examples.
 
     Attributes:
-      tasks: that were read.
-      conditions: of all examples, by what reads them.
-      variances: of what is written for all examples.
+        tasks: those read so far.
+        conditions: of all examples, by their readers' keys.
+        variances: of the generated parameters of all examples.
     """
 
     def __init__(self, subject: Subject):
@@ -56,7 +55,7 @@ class ExamplesReader:
         if sketches:
             main, *_ = conditions.readers(self._subject.model.config)
             read = reading.inputs[main]
-            if read.ndim == 3:  # A grid of the encoder reads states of every layer.
+            if read.ndim == 3:  # An encoder's grid reads the states of every layer.
                 read = sketch(read.reshape(len(read), -1), FEATURE_DIM)
             features["condition"] = read
             flat = [x.reshape(len(x), -1) for x in sketches.values()]
@@ -72,7 +71,7 @@ class ExamplesReader:
         batch_size: int,
         writer: table.Writer,
     ) -> None:
-        """Adds the examples of one task, of which those that are `drawn` are kept."""
+        """Reads the examples of one task; features are kept of those that are `drawn`."""
         predicted, task = result.predictions, result.examples.task.name
         texts = {
             "input": [p.input for p in predicted],
@@ -110,6 +109,7 @@ class ExamplesReader:
         for name, values in kept.items():
             self._columns.setdefault(name, []).extend(itertools.compress(values, drawn))
         start = 0
+        # The evaluator's own batches, so that row i is the example of prediction i.
         for item in result.examples.batches(batch_size):
             rows = slice(start, start + int(item.is_real.sum()))
             start = rows.stop
@@ -134,6 +134,7 @@ class ExamplesReader:
             writer.write({**columns, **vectors})
 
     def examples(self) -> results.Examples:
+        """The drawn examples of all tasks that were read."""
         columns = self._columns
         return results.Examples(
             ids=columns["id"],
@@ -149,7 +150,7 @@ class ExamplesReader:
 
 
 def draw(sizes: Sequence[int], limit: int, seed: int = 0) -> list[Bool[np.ndarray, "examples"]]:
-    """Which examples of each task are kept: all of small tasks, equally many of large ones.
+    """Draws `limit` examples: all of small tasks, equally many of each large one.
 
     >>> [int(drawn.sum()) for drawn in draw([2, 90, 50], limit=22)]
     [2, 10, 10]
@@ -165,16 +166,16 @@ def draw(sizes: Sequence[int], limit: int, seed: int = 0) -> list[Bool[np.ndarra
 
 
 def sketch(x: Float[Array, "*lead dim"], size: int) -> Float[Array, "*lead size"]:
-    """Fewer numbers with the same lengths and angles, on average: a sum of parts of random signs.
+    """Random projection to `size` dimensions that keeps lengths and angles on average.
 
-    What has no more than `size` numbers is left as it is.
+    Vectors of at most `size` dimensions are returned unchanged.
 
     Source: Weinberger et al. 2009 (arXiv:0902.2206), with the hash `i % size`.
     """
     dim = x.shape[-1]
     if dim <= size:
         return x
-    # The signs of a sketch of sketches are others, or those of its first numbers would cancel.
+    # Seeded by `size`: the signs of a sketch of sketches must be independent of the first ones.
     signs = jax.random.rademacher(jax.random.key(size), (dim,), jnp.float32)
     padding = [(0, 0)] * (x.ndim - 1) + [(0, -dim % size)]
     parts = jnp.pad(x * signs, padding).reshape(*x.shape[:-1], -1, size)
@@ -184,14 +185,14 @@ def sketch(x: Float[Array, "*lead dim"], size: int) -> Float[Array, "*lead size"
 def groups_of(
     examples: Sequence[Mapping[str, Any]], targets: Sequence[Any]
 ) -> list[Hashable] | None:
-    """Which examples metrics look at together: windows of a question, answers to one; None: none.
+    """Groups that metrics read together, such as the windows of a question; None: no groups.
 
     >>> groups_of([{"qid": "a"}, {"qid": "a"}, {"qid": "b"}], ["yes", "yes", "no"])
     ['a', 'a', 'b']
 
     Args:
-      examples: of a task, with their features.
-      targets: as its metrics take them.
+        examples: of a task, with their features.
+        targets: as the task's metrics get them.
     """
     if mrqa.QUESTION in examples[0]:
         return [example[mrqa.QUESTION] for example in examples]
@@ -201,10 +202,10 @@ def groups_of(
 
 
 def is_same(target: Any, prediction: Any) -> bool:
-    """Whether a postprocessed prediction is the target, or one of the answers that it lists."""
+    """Whether a postprocessed prediction equals the target, or one of its answers."""
     if isinstance(target, Mapping):
         target = target.get("answers", target)
-    target = getattr(target, "value", target)  # SuperGLUE's targets know their group, too.
+    target = getattr(target, "value", target)  # SuperGLUE's `Grouped`.
     if isinstance(target, list | tuple) and not isinstance(prediction, list | tuple):
         return any(is_same(answer, prediction) for answer in target)
     return bool(np.all(target == prediction))

@@ -1,18 +1,18 @@
-"""The targets of a task in, what kind of text they are out."""
+"""Output type of a task, inferred from its targets: label, number, span or free text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# A task has labels if it has at most so many different targets, each five times on average.
+# Labels: at most so many different targets, each used so often on average.
 _MOST_LABELS = 20
 _LEAST_USES = 5
-# Of the targets that must be found in their inputs to be spans.
+# Spans: the share of targets that must be found in their inputs.
 _SPAN_RATE = 0.9
 
 
 def infer(inputs: Sequence[str], targets: Sequence[str]) -> str:
-    """One of `results.OUTPUT_TYPES`, by what the targets look like.
+    """One of `results.OUTPUT_TYPES`, inferred from the texts.
 
     >>> infer(["a", "b"] * 5, ["yes", "no"] * 5)
     'class label'
@@ -23,14 +23,14 @@ def infer(inputs: Sequence[str], targets: Sequence[str]) -> str:
     >>> infer(["say hello in French"], ["bonjour"])
     'free text'
 
-    Whole numbers that are few and used often are labels: classes by their numbers, or stars.
+    A few whole numbers that are used often are labels: numbered classes, or stars.
 
     >>> infer(["good", "fair", "bad"] * 10, ["3", "2", "-1"] * 10)
     'class label'
     >>> infer(["good", "fair", "bad"] * 10, ["3.0", "2.5", "1.0"] * 10)
     'number'
 
-    The empty targets of windows without an answer say nothing of a task, as many as they are.
+    Empty targets (windows without an answer) are ignored.
 
     >>> infer(["Who? Ann saw Ben"] + ["Who? It rained"] * 19, ["Ann"] + [""] * 19)
     'span'

@@ -1,8 +1,7 @@
-"""An analysis in, one HTML page that shows it out: interactive, whole in itself, for any browser.
+"""Interactive HTML page of an analysis, in one file that loads nothing from the network.
 
-The page asks no host for anything. plotly.js is part of it, as the Python package plotly ships it;
-examples are packed (zlib, base64), so that 20,000 of them stay a few megabytes and no text of
-theirs can end a script. What the page does with them is in page.js.
+It includes plotly.js, from the Python package plotly. Examples are packed (zlib, base64): 20,000 of
+them take a few megabytes, and none of their texts can end a script. page.js draws them.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from jaxtyping import Float, Int
 
 from hyperdecoders_jax import files
 from hyperdecoders_jax.analysis import groups
-from hyperdecoders_jax.analysis.results import Ablation, Examples, Probe, Variance
+from hyperdecoders_jax.analysis.maps import Layout
+from hyperdecoders_jax.analysis.results import Ablation, Examples, Probe, Study, Variance
 
-# Longer texts are cut; the table of examples has them whole.
+# Longer texts are cut; the table of examples has all of them.
 INPUT_CHARS = 200
 ANSWER_CHARS = 100
 
@@ -48,40 +47,26 @@ VARIANCE_NOTE = (
 
 
 def write(
-    path: epath.PathLike,
-    examples: Examples,
-    maps: Mapping[tuple[str, str], Float[np.ndarray, "examples 2"]],
-    neighbours: Int[np.ndarray, "examples k"],
-    probes: Sequence[Probe],
-    ablations: Sequence[Ablation],
-    variances: Sequence[Variance],
-    title: str,
-    captions: Sequence[str] = (),
-    neighbours_by: str = "condition",
+    path: epath.PathLike, found: Study, layout: Layout, title: str, captions: Sequence[str] = ()
 ) -> None:
     """Writes the page; the same analysis gives the same bytes.
 
     Args:
-      path: of the file; one that is there is replaced.
-      examples: what the maps show.
-      maps: positions by features and projection; NaN where an example is not on a map.
-      neighbours: rows of the examples most like each, the nearest first.
-      probes: one section; none, where there are none.
-      ablations: likewise.
-      variances: likewise.
-      title: of the page, plain text.
-      captions: paragraphs below the title, plain text: the model, the data, how many examples.
-      neighbours_by: the vectors that make them neighbours.
+        path: of the file; replaced if it exists.
+        found: the analysis; tables without rows get no section.
+        layout: of its examples.
+        title: of the page, plain text.
+        captions: paragraphs below the title, plain text: the model, the data, how many examples.
 
     Raises:
-      ImportError: plotly is not installed.
-      ValueError: maps or neighbours are not of these examples.
+        ImportError: plotly is not installed.
+        ValueError: the layout is not of these examples.
     """
-    _check(examples, maps, neighbours)
+    _check(found.examples, layout)
     sections = {
-        "ablations": ("Ablations", ABLATION_NOTE, _ablation_table(ablations)),
-        "probes": ("Probes", PROBE_NOTE, _probe_table(probes)),
-        "variance": ("Variance by layer", VARIANCE_NOTE, _variance_bars(variances)),
+        "ablations": ("Ablations", ABLATION_NOTE, _ablation_table(found.ablations)),
+        "probes": ("Probes", PROBE_NOTE, _probe_table(found.probes)),
+        "variance": ("Variance by layer", VARIANCE_NOTE, _variance_bars(found.variances)),
     }
     sections = {name: section for name, section in sections.items() if section[-1]}
     folder = importlib.resources.files("hyperdecoders_jax.analysis")
@@ -89,12 +74,12 @@ def write(
         title=html.escape(title),
         captions="".join(f"<p>{html.escape(caption)}</p>" for caption in captions),
         links="".join(f'<a href="#{name}">{section[0]}</a>' for name, section in sections.items()),
-        num_examples=f"{len(examples):,}",
+        num_examples=f"{len(found.examples):,}",
         input_chars=INPUT_CHARS,
         answer_chars=ANSWER_CHARS,
         sections="".join(_section(name, *section) for name, section in sections.items()),
-        neighbours_by=html.escape(neighbours_by),
-        data=_pack(_data(examples, maps, neighbours, variances, neighbours_by)),
+        neighbours_by=html.escape(layout.neighbours_by),
+        data=_pack(_data(found.examples, layout, found.variances)),
         plotly=_plotly_js(),
         style=(folder / "page.css").read_text("utf-8"),
         script=(folder / "page.js").read_text("utf-8"),
@@ -103,7 +88,7 @@ def write(
 
 
 def cut(text: str, limit: int) -> str:
-    """Ends a text that is longer than `limit` characters with "…", which counts.
+    """Cuts a text to `limit` characters, the last of which is then "…".
 
     >>> cut("a long story", 7)
     'a long…'
@@ -111,12 +96,12 @@ def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def _check(examples, maps, neighbours) -> None:
-    shapes = {f"map {key}": positions.shape for key, positions in maps.items()}
+def _check(examples: Examples, layout: Layout) -> None:
+    shapes = {f"map {key}": positions.shape for key, positions in layout.positions.items()}
     wrong = [f"{name} {shape}" for name, shape in shapes.items() if shape != (len(examples), 2)]
-    if len(neighbours) != len(examples):
-        wrong.append(f"neighbours {neighbours.shape}")
-    if wrong or not maps:
+    if len(layout.neighbours) != len(examples):
+        wrong.append(f"neighbours {layout.neighbours.shape}")
+    if wrong or not shapes:
         raise ValueError(
             f"A page must get maps and neighbours of its {len(examples)} examples, a row each; "
             f"got {', '.join(wrong) or 'no map'}. Make them of the same examples: analysis.maps."
@@ -134,8 +119,8 @@ def _plotly_js() -> str:
     return offline.get_plotlyjs()
 
 
-def _data(examples, maps, neighbours, variances, neighbours_by) -> dict[str, Any]:
-    """What page.js reads."""
+def _data(examples: Examples, layout: Layout, variances: Sequence[Variance]) -> dict[str, Any]:
+    """Data of page.js, as JSON takes them."""
     by_side = {variance.side: [] for variance in variances}
     for variance in variances:
         by_side[variance.side].append(variance)
@@ -149,14 +134,15 @@ def _data(examples, maps, neighbours, variances, neighbours_by) -> dict[str, Any
             {
                 "features": features,
                 "projection": projection,
+                # Little-endian whatever this machine is: the page makes typed arrays of the bytes.
                 "x": _base64(positions[:, 0].astype("<f4")),
                 "y": _base64(positions[:, 1].astype("<f4")),
             }
-            for (features, projection), positions in maps.items()
+            for (features, projection), positions in layout.positions.items()
         ],
-        "k": neighbours.shape[1],
-        "neighbours_by": neighbours_by,
-        "neighbours": _base64(neighbours.astype("<i4")),
+        "k": layout.neighbours.shape[1],
+        "neighbours_by": layout.neighbours_by,
+        "neighbours": _base64(layout.neighbours.astype("<i4")),
         "shares": [{"name": name, "colour": colour} for name, colour in _shares()],
         "variances": {
             side: {
@@ -188,7 +174,7 @@ def _base64(array: np.ndarray) -> str:
 
 
 def _pack(data: Mapping[str, Any]) -> str:
-    # A text may hold half a surrogate pair, which no encoding takes.
+    # Texts may hold half a surrogate pair, which UTF-8 cannot encode.
     text = json.dumps(data, ensure_ascii=False).encode("utf-8", errors="replace")
     return base64.b64encode(zlib.compress(text, level=9)).decode("ascii")
 
@@ -201,7 +187,7 @@ def _section(name: str, heading: str, note: str, body: str) -> str:
 
 
 def _table(name: str, columns: Iterable[str], rows: Iterable[tuple[str, Iterable[str]]]) -> str:
-    """A table of cells that are HTML; a region of its own, that scrolls where it must."""
+    """A table of HTML cells, in a region of its own that scrolls."""
     head = "".join(f'<th scope="col">{column}</th>' for column in columns)
     body = "".join(
         f'<tr><th scope="row">{row}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
@@ -286,5 +272,5 @@ def _variance_bars(variances: Sequence[Variance]) -> str:
 
 
 def _minus(text: str) -> str:
-    """A hyphen breaks lines, a minus sign does not."""
+    """Minus signs for hyphens, at which browsers break lines."""
     return text.replace("-", "\N{MINUS SIGN}")

@@ -1,4 +1,4 @@
-"""An analysis in; pictures of its maps, ablations, probes and variances out, as PNG."""
+"""Pictures (PNG) of an analysis: its maps, ablations, probes and variances."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from etils import epath
 from jaxtyping import Float
 
 from hyperdecoders_jax.analysis import groups
-from hyperdecoders_jax.analysis.results import Ablation, Examples, Probe, Variance
+from hyperdecoders_jax.analysis.results import Ablation, Probe, Study, Variance
 
 DOTS_PER_INCH = 150
 NAME_CHARS = 50
@@ -21,18 +21,15 @@ SHUFFLED_COLOUR = "#000000"
 
 def write(
     folder: epath.PathLike,
-    examples: Examples,
+    found: Study,
     maps: Mapping[tuple[str, str], Float[np.ndarray, "examples 2"]],
-    probes: Sequence[Probe],
-    ablations: Sequence[Ablation],
-    variances: Sequence[Variance],
 ) -> list[epath.Path]:
-    """Draws what there is, and tells the files: maps by each colouring, and one of each table.
+    """Draws the maps for each colouring and each table that has rows; returns the files.
 
-    A picture of a table that has no rows now, from an earlier analysis, is removed.
+    Pictures of tables without rows, which an earlier analysis left, are removed.
 
     Raises:
-      ImportError: matplotlib is not installed.
+        ImportError: matplotlib is not installed.
     """
     try:
         from matplotlib import figure
@@ -43,21 +40,26 @@ def write(
         ) from error
     pictures = {
         f"maps by {name}": (_draw_maps, (maps, name, members))
-        for name, members in groups.of(examples).items()
+        for name, members in groups.of(found.examples).items()
     }
-    tables = {"ablations": ablations, "probes": probes, "variance": variances}
+    tables = {
+        "ablations": found.ablations,
+        "probes": found.probes,
+        "variance": found.variances,
+    }
     draws = {"ablations": _draw_ablations, "probes": _draw_probes, "variance": _draw_variances}
     pictures |= {name: (draws[name], (table,)) for name, table in tables.items() if table}
     for name in tables.keys() - pictures.keys():
         _file(folder, name).unlink(missing_ok=True)
     files = []
-    for name, (draw, found) in pictures.items():
-        # A figure of its own, not pyplot's: that would open a window where there is one.
+    for name, (draw, arguments) in pictures.items():
+        # Not pyplot's, which would open a window on a desktop.
         picture = figure.Figure(layout="constrained", dpi=DOTS_PER_INCH)
-        draw(picture, *found)
+        draw(picture, *arguments)
         files.append(_file(folder, name))
         with files[-1].open("wb") as file:
-            # What hangs over the edge, such as a long name, makes the picture larger.
+            # "tight" enlarges the picture for names that are longer than its margin. Without
+            # "Software" the bytes do not depend on matplotlib's version.
             picture.savefig(file, format="png", bbox_inches="tight", metadata={"Software": None})
     return files
 
@@ -67,7 +69,7 @@ def _file(folder: epath.PathLike, name: str) -> epath.Path:
 
 
 def plain(text: str) -> str:
-    r"""A name of users for matplotlib, which hides "_…" and reads formulas between dollars.
+    r"""Escapes a user's name for matplotlib, which hides "_…" and reads formulas between dollars.
 
     >>> plain("_$5")
     ' _\\$5'
@@ -79,19 +81,20 @@ def plain(text: str) -> str:
 
 
 def _draw_maps(picture: Any, maps: Mapping[tuple[str, str], Any], name: str, members) -> None:
-    """A row for each projection, a column for each kind of vector."""
+    """One row for each projection, one column for each kind of vector."""
     features = list(dict.fromkeys(key[0] for key in maps))
     projections = list(dict.fromkeys(key[1] for key in maps))
     picture.set_size_inches(4.0 * len(features), 3.7 * len(projections) + 1)
     axes = picture.subplots(len(projections), len(features), squeeze=False)
     shown = groups.frequent(members)
-    place = {group: shown.index(group) if group in shown else len(shown) - 1 for group in members}
-    looks = np.array([place[group] for group in members])
+    # Groups that are not shown by name are all "other", the last one.
+    index = {group: shown.index(group) if group in shown else len(shown) - 1 for group in members}
+    looks = np.array([index[group] for group in members])
     shapes = list(groups.SHAPES)
     area = 14 if len(members) < 2000 else 4
     for (vectors, projection), positions in maps.items():
         axis = axes[projections.index(projection), features.index(vectors)]
-        # In rounds, so that no group hides the others by being drawn last.
+        # In rounds, so that no group covers the others by being drawn last.
         for part in np.array_split(np.random.default_rng(0).permutation(len(looks)), NUM_ROUNDS):
             handles = [
                 axis.scatter(
@@ -121,7 +124,7 @@ def _draw_maps(picture: Any, maps: Mapping[tuple[str, str], Any], name: str, mem
 
 
 def _draw_ablations(picture: Any, ablations: Sequence[Ablation]) -> None:
-    """A panel for each condition, a line for each task and metric."""
+    """One panel for each condition, one line for each task and metric."""
     conditions = list(dict.fromkeys(row.condition for row in ablations if row.condition != "own"))
     lines = list(dict.fromkeys((row.task, row.metric) for row in ablations))
     picture.set_size_inches(2.5 + 2.3 * len(conditions), 1.2 + 0.3 * len(lines))
@@ -144,24 +147,25 @@ def _draw_ablations(picture: Any, ablations: Sequence[Ablation]) -> None:
 
 
 def _draw_probes(picture: Any, probes: Sequence[Probe]) -> None:
-    """A panel for each method, a line for each grouping, a colour for each kind of vector."""
+    """One panel for each method, one line for each grouping, one colour for each vector."""
     methods = list(dict.fromkeys(row.method for row in probes))
     features = list(dict.fromkeys(row.features for row in probes))
     lines = list(dict.fromkeys((row.grouping, row.task) for row in probes))
     picture.set_size_inches(2.5 + 3.4 * len(methods), 1.5 + 0.22 * len(features) * len(lines))
     axes = picture.subplots(1, len(methods), sharey=True, squeeze=False)[0]
     for axis, method in zip(axes, methods, strict=True):
-        for place, name in enumerate(features):
+        for i, name in enumerate(features):
             rows = [row for row in probes if row.method == method and row.features == name]
-            shift = 0.8 * ((place + 0.5) / len(features) - 0.5)
+            # Vectors of one grouping are drawn side by side within its line.
+            shift = 0.8 * ((i + 0.5) / len(features) - 0.5)
             heights = [lines.index((row.grouping, row.task)) + shift for row in rows]
             _points_with_intervals(
                 axis,
                 [row.score for row in rows],
                 heights,
                 [(row.low, row.high) for row in rows],
-                color=groups.COLOURS[place % len(groups.COLOURS)],
-                marker=list(groups.SHAPES)[place % len(groups.SHAPES)],
+                color=groups.COLOURS[i % len(groups.COLOURS)],
+                marker=list(groups.SHAPES)[i % len(groups.SHAPES)],
                 label=name,
             )
             axis.scatter(
@@ -169,7 +173,7 @@ def _draw_probes(picture: Any, probes: Sequence[Probe]) -> None:
                 heights,
                 color=SHUFFLED_COLOUR,
                 marker="|",
-                label="groups shuffled" if place == len(features) - 1 else None,
+                label="groups shuffled" if i == len(features) - 1 else None,
             )
         axis.set_title(method, fontsize="medium")
         axis.set_xlabel("score (-1 to 1)" if method == "silhouette" else "accuracy (%)")
@@ -186,7 +190,7 @@ def _draw_probes(picture: Any, probes: Sequence[Probe]) -> None:
 
 
 def _points_with_intervals(axis: Any, values, heights, intervals, **look) -> None:
-    # By percentiles of resamples, an interval may leave out the value itself.
+    # Intervals are percentiles of resamples: the value may be outside, lengths must not be < 0.
     lengths = [
         (max(0.0, value - low), max(0.0, high - value))
         for value, (low, high) in zip(values, intervals, strict=True)
@@ -196,7 +200,7 @@ def _points_with_intervals(axis: Any, values, heights, intervals, **look) -> Non
 
 
 def _draw_variances(picture: Any, variances: Sequence[Variance]) -> None:
-    """A panel for each side, a bar for each layer."""
+    """One panel for each side, one bar for each layer."""
     sides = list(dict.fromkeys(row.side for row in variances))
     picture.set_size_inches(5.0 * len(sides), 4.0)
     axes = picture.subplots(1, len(sides), sharey=True, squeeze=False)[0]

@@ -1,22 +1,22 @@
-"""Examples and their vectors in; how well a vector tells labels, tasks and output types, out.
+"""Probes: how well vectors predict labels, tasks and output types of their examples.
 
-Three methods, each beside the same with shuffled groups:
+Three methods, each compared with shuffled groups:
 
-- "linear probe": ridge regression of standardised vectors on the groups, its penalty by the error
-  of training examples left out one at a time.
-- "nearest neighbours": the vote of the `NUM_NEIGHBOURS` nearest by cosine.
+- "linear probe": ridge regression of standardised vectors on the groups, with the penalty that has
+  the least leave-one-out error on training examples.
+- "nearest neighbours": vote of the `NUM_NEIGHBOURS` nearest by cosine.
 - "silhouette": how much nearer, by cosine, examples are to their own group than to the next one.
 
-Every group counts the same, however large it is: in the regression, in votes, and in scores, which
-are means over groups. Chance is 100 / groups, and about 0 for silhouettes.
+All groups have the same weight, whatever their sizes: in the regression, in votes, and in scores,
+which are means over groups. Chance is 100 / groups, and about 0 for silhouettes.
 
-Nothing is told that was trained on: examples are held out by folds, those that know too much of
-each other together, and of copies of an input text only one, drawn at random, is used.
+Examples are held out by folds, those that reveal each other together; of equal input texts only
+one, drawn at random, is used.
 
-A vector that tells tasks also tells output types, as a task has one. So they are told once more
-with whole tasks held out: then only what tasks of a type have in common helps. Chance is less than
-100 / groups there, because of the type of the task held out fewer are left to learn from; the types
-of whole tasks shuffled tell how much.
+A vector that predicts the task also predicts its output type. So types are also predicted with
+whole tasks held out, which measures what tasks of a type have in common. Chance is below
+100 / groups there, because fewer tasks of the held-out task's type are left to learn from. The
+score with the types of whole tasks shuffled shows by how much.
 
 Source: Alain & Bengio 2016 (arXiv:1610.01644), linear probes; Rousseeuw 1987, "Silhouettes".
 """
@@ -44,26 +44,26 @@ from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
 MIN_GROUP_SIZE = 10
 MAX_EXAMPLES = 5_000
 MAX_SILHOUETTES = 2_000
-# There are as many folds as tasks.
+# Fewer, because there are as many folds as tasks.
 MAX_OF_NEW_TASKS = 1_500
 NUM_FOLDS = 5
 NUM_NEIGHBOURS = 10
 OF_NEW_TASKS = "output type of a new task"
 
 _NUM_RESAMPLES = 1000
-# Examples with shuffled groups, over several draws of them.
+# Total of examples over the shuffles of their groups.
 _NUM_SHUFFLED = 2_500
 _MAX_SHUFFLES = 5
-# For each training example; vectors are standardised.
+# Per training example, for standardised vectors.
 _PENALTIES = 10.0 ** np.arange(-3, 2)
-# What varies by less, in parts of the vectors' size, is float32's rounding.
+# Smaller variation, relative to the vectors' size, is float32 rounding.
 _ROUNDING = 1e-5
 
 _Vectors = Float[np.ndarray, "examples dim"]
 _Groups = Int[np.ndarray, "examples"]
-# The rows to learn from and those to tell.
+# Rows to learn from, and rows to predict.
 _Folds = Sequence[tuple[_Groups, _Groups]]
-# Score, low and high end of its interval, score with shuffled groups.
+# Score, both ends of its interval, score with shuffled groups.
 _Score = tuple[float, float, float, float]
 
 
@@ -71,33 +71,31 @@ def measure(examples: results.Examples, seed: int = 0) -> list[results.Probe]:
     """Probes every vector for labels within each task, for tasks and for output types.
 
     Labels are the targets of tasks whose output type is "class label". Groups of fewer than
-    `MIN_GROUP_SIZE` different inputs are left out, and those that some folds would have nothing of
-    to learn from: of fewer than `NUM_FOLDS` questions, or types of one task where whole tasks are
-    held out. Fewer than two groups, or vectors that do not vary, give no row.
+    `MIN_GROUP_SIZE` different inputs are skipped, and groups that are absent from the training part
+    of some folds: those of fewer than `NUM_FOLDS` questions, or types of one task where whole tasks
+    are held out. Fewer than two groups, or constant vectors, give no row.
 
-    Intervals are bootstrapped over the examples held out, within groups: hits are drawn anew, with
-    half a hit and half a miss more in each group, so that ten hits of ten are not taken for
-    certain, and as many as there are questions, or tasks, that were held out as one; of
-    silhouettes, the examples' values. What other training examples would change is not
-    in them.
+    Intervals are bootstrapped over held-out examples within groups. Hits are drawn anew with half a
+    hit and half a miss added, so that ten hits of ten are not certain, and questions or tasks that
+    were held out together count once; for silhouettes, the examples' values are drawn. Intervals do
+    not cover what other training examples would change.
 
     Args:
-      examples: with vectors of any scale.
-      seed: of folds, shuffled groups and resamples.
+        examples: with vectors of any scale.
+        seed: of folds, shuffled groups and resamples.
 
     Raises:
-      ValueError: vectors are not one for each example, or not finite.
+        ValueError: vectors are not one for each example, or not finite.
 
-    Cost: uses at most `MAX_EXAMPLES` of a grouping, `MAX_OF_NEW_TASKS` where tasks are held out one
-      by one, and for silhouettes `MAX_SILHOUETTES`, or `MIN_GROUP_SIZE` of each group where that is
-      more, drawn at random. A fold takes examples x
-      dim^2 operations; memory is that of some copies of the vectors that are used.
+    Cost: at most `MAX_EXAMPLES` per grouping, `MAX_OF_NEW_TASKS` if tasks are held out one by one,
+    and for silhouettes `MAX_SILHOUETTES`, or `MIN_GROUP_SIZE` per group if that is more, drawn at
+    random. A fold takes examples x dim^2 operations; memory is a few copies of the used vectors.
     """
     for name, vectors in examples.features.items():
         _check(name, vectors, examples.ids)
     tasks, output_types = np.array(examples.tasks), np.array(examples.output_types)
     rows = np.arange(len(examples))
-    # Name, task, rows, their groups, and what is held out together.
+    # Name, task, rows, group of each example, and what is held out together.
     groupings = [
         (
             *("label", task, rows[(tasks == task) & (output_types == "class label")]),
@@ -110,8 +108,7 @@ def measure(examples: results.Examples, seed: int = 0) -> list[results.Probe]:
         ("output type", None, rows, examples.output_types, examples.groups),
         (OF_NEW_TASKS, None, rows, examples.output_types, examples.tasks),
     ]
-    # On a machine that others use, more threads make factorisations of this size slower: 0.1 s
-    # became 15 s.
+    # More threads make factorisations of this size slower on a busy machine: 15 s instead of 0.1.
     with threadpoolctl.threadpool_limits(1):
         return [probe for grouping in groupings for probe in _measure(examples, *grouping, seed)]
 
@@ -169,26 +166,26 @@ def _measure(
         yield told("linear probe", *linear, num_examples=len(rows))
         votes = _accuracy(_tell_by_votes, x, groups, parts, seed)
         yield told("nearest neighbours", *votes, num_examples=len(rows))
-        if grouping != OF_NEW_TASKS:  # A silhouette holds nothing out.
+        if grouping != OF_NEW_TASKS:  # Silhouettes hold nothing out.
             silhouette = _silhouette(x[few], groups[few], seed)
             yield told("silhouette", *silhouette, num_examples=len(few))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Parts:
-    """What is held out together: the windows of a question, or a whole task.
+    """Parts of the examples that are held out together: windows of a question, or whole tasks.
 
     Attributes:
-      names: of each example's.
-      are_of_one_group: whether all examples of a part are of one group, as those of a task are of
-        one output type. Each part is held out alone then, and shuffled as a whole.
+        names: part of each example.
+        are_of_one_group: whether all examples of a part have one group, as those of a task have one
+            output type. Then each part is held out alone, and parts are shuffled, not examples.
     """
 
     names: Sequence[str]
     are_of_one_group: bool
 
     def split(self, groups: _Groups, seed: int) -> _Folds:
-        """For each fold, the rows to learn from and those to tell."""
+        """For each fold, the rows to learn from and those to predict."""
         options = {"n_splits": NUM_FOLDS, "shuffle": True, "random_state": seed}
         if self.are_of_one_group:
             folds = sklearn.model_selection.LeaveOneGroupOut()
@@ -196,15 +193,15 @@ class _Parts:
             return list(sklearn.model_selection.StratifiedKFold(**options).split(groups, groups))
         else:
             folds = sklearn.model_selection.StratifiedGroupKFold(**options)
-        # Of few and large parts, a fold may get none.
+        # With few and large parts some folds may be empty.
         return [fold for fold in folds.split(groups, groups, self.names) if len(fold[1])]
 
     def count(self, groups: _Groups) -> Int[np.ndarray, "groups"]:
-        """How many parts each group has."""
+        """Number of parts of each group."""
         return np.bincount([group for group, _ in set(zip(groups, self.names, strict=True))])
 
     def shuffled(self, groups: _Groups, rng: np.random.Generator) -> list[_Groups]:
-        """Draws of groups that say nothing."""
+        """Groups shuffled at random, several times."""
         if not self.are_of_one_group:
             return _shuffled(groups, rng)
         _, first, numbers = np.unique(self.names, return_index=True, return_inverse=True)
@@ -214,7 +211,7 @@ class _Parts:
 def _draw_different(
     rows: Int[np.ndarray, "rows"], inputs: Sequence[str], rng: np.random.Generator
 ) -> list[int]:
-    """One row of each text, in random order."""
+    """One row for each different text, in random order."""
     by_text: dict[str, int] = {}
     for row in rng.permutation(rows):
         by_text.setdefault(inputs[row], int(row))
@@ -222,7 +219,7 @@ def _draw_different(
 
 
 def _draw_of_each(groups: _Groups, rng: np.random.Generator) -> Int[np.ndarray, "few"]:
-    """Equally many examples of each group, as far as it has them."""
+    """Equally many rows of each group, or all that it has."""
     sizes = np.bincount(groups)
     count = max(MAX_SILHOUETTES // len(sizes), MIN_GROUP_SIZE)
     order = rng.permutation(len(groups))
@@ -230,7 +227,7 @@ def _draw_of_each(groups: _Groups, rng: np.random.Generator) -> Int[np.ndarray, 
 
 
 def _scaled(vectors: _Vectors) -> _Vectors:
-    """In float32, whatever the scale was."""
+    """float32 vectors of values up to 1: neither squares nor distances can overflow."""
     vectors = vectors.astype(np.float64)
     return (vectors / (np.abs(vectors).max(initial=0) or 1)).astype(np.float32)
 
@@ -247,14 +244,14 @@ def _accuracy(
     parts: _Parts,
     seed: int,
 ) -> _Score:
-    """The mean over groups of the share of examples whose group was told, in [0, 100]."""
+    """Mean over groups of the rate of right predictions, in [0, 100]."""
     rng = np.random.default_rng(seed)
     rates, *shuffled_rates = (
         _means((tell(x, labels, parts.split(labels, seed)) == labels).astype(float), labels)
         for labels in (groups, *parts.shuffled(groups, rng))
     )
-    # Half a hit and half a miss more: the mean of what is drawn moves, the score is not to.
-    # A part counts once, as if it were told as a whole.
+    # Smoothing by half a hit and half a miss moves the mean of the draws, which is moved back to
+    # the score. A part counts once, as if it were one example.
     sizes = parts.count(groups)
     smoothed = (rates * sizes + 0.5) / (sizes + 1)
     drawn = rng.binomial(sizes, smoothed, (_NUM_RESAMPLES, len(sizes))) / sizes
@@ -265,7 +262,7 @@ def _accuracy(
 
 
 def _shuffled(groups: _Groups, rng: np.random.Generator) -> list[_Groups]:
-    """Of few examples several draws, because each differs from the next."""
+    """Shuffled groups; several times for few examples, whose scores vary more."""
     num_draws = np.clip(_NUM_SHUFFLED // len(groups), 1, _MAX_SHUFFLES)
     return [rng.permutation(groups) for _ in range(num_draws)]
 
@@ -279,9 +276,9 @@ def _tell_linearly(x: _Vectors, groups: _Groups, folds: _Folds) -> _Groups:
 
 
 def _tell_by_votes(x: _Vectors, groups: _Groups, folds: _Folds) -> _Groups:
-    # Where a question has many windows, the other folds may have few.
+    # If a question has many windows, other folds may be smaller than the number of neighbours.
     num_neighbours = min(NUM_NEIGHBOURS, *(len(learned) for learned, _ in folds))
-    # On unit vectors Euclid's order is that of cosines, and the search for it is faster.
+    # On unit vectors Euclidean order is the order by cosine, and searched faster.
     probe = sklearn.pipeline.make_pipeline(
         sklearn.preprocessing.Normalizer(),
         sklearn.neighbors.KNeighborsClassifier(num_neighbours, algorithm="brute"),
@@ -289,11 +286,11 @@ def _tell_by_votes(x: _Vectors, groups: _Groups, folds: _Folds) -> _Groups:
     votes = sklearn.model_selection.cross_val_predict(
         probe, x, groups, cv=folds, method="predict_proba"
     )  # [examples, groups]
-    return (votes / np.bincount(groups)).argmax(axis=1)
+    return (votes / np.bincount(groups)).argmax(axis=1)  # Large groups get no more votes.
 
 
 def _silhouette(x: _Vectors, groups: _Groups, seed: int) -> _Score:
-    """The mean over groups of the mean of their examples' silhouettes, in [-1, 1]."""
+    """Mean over groups of their examples' mean silhouette, in [-1, 1]."""
     rng = np.random.default_rng(seed)
     distances = sklearn.metrics.pairwise.cosine_distances(x)
 

@@ -1,4 +1,4 @@
-"""A study in; its files out: numbers as JSON, a page to look at, pictures, and a text to read."""
+"""Files of a study: numbers as JSON, tables as text, a page and pictures."""
 
 from __future__ import annotations
 
@@ -11,14 +11,7 @@ from typing import Any
 from etils import epath
 
 from hyperdecoders_jax import files
-from hyperdecoders_jax.analysis import (
-    ablations,
-    maps,
-    page,
-    pictures,
-    results,
-    study,
-)
+from hyperdecoders_jax.analysis import ablations, maps, page, pictures, results
 from hyperdecoders_jax.data import text_table
 
 RESULTS_FILE = "results.json"
@@ -27,43 +20,33 @@ PAGE_FILE = "page.html"
 PICTURES_FOLDER = "pictures"
 
 
-def write(output_dir: epath.PathLike, found: study.Study, about: Mapping[str, Any]) -> None:
-    """Writes numbers, tables as text, the page and the pictures into a folder that exists.
+def write(output_dir: epath.PathLike, found: results.Study, about: Mapping[str, Any]) -> None:
+    """Writes numbers, tables as text, the page and the pictures.
 
     Args:
-      output_dir: of the study; its table is there already.
-      found: by the study.
-      about: what was studied, each by its name: "mixture", "split", "checkpoint" and more, as JSON
-        takes it.
+        output_dir: existing folder, with the table of examples.
+        found: the study.
+        about: what was studied, as JSON takes it: "mixture", "split", "checkpoint" and more.
     """
     folder = epath.Path(output_dir)
     files.write_text(
         folder / RESULTS_FILE, json.dumps(_to_dict(found, about), indent=1, allow_nan=False) + "\n"
     )
     files.write_text(folder / TEXT_FILE, text(found, about) + "\n")
-    of_maps = maps.make(found.examples)
-    key = "condition" if "condition" in found.examples.features else "pooled"
-    neighbours = maps.neighbours(found.examples.features[key])
-    tables = (found.probes, found.ablations, found.variances)
+    features = found.examples.features
+    key = "condition" if "condition" in features else "pooled"
+    layout = maps.Layout(maps.make(found.examples), maps.neighbours(features[key]), key)
     (folder / PICTURES_FOLDER).mkdir(exist_ok=True)
-    pictures.write(folder / PICTURES_FOLDER, found.examples, of_maps, *tables)
-    page.write(
-        folder / PAGE_FILE,
-        found.examples,
-        of_maps,
-        neighbours,
-        *tables,
-        title(about),
-        [_describe(about), *captions(found)],
-        neighbours_by=key,
-    )
+    pictures.write(folder / PICTURES_FOLDER, found, layout.positions)
+    about_page = [_describe(about), *captions(found)]
+    page.write(folder / PAGE_FILE, found, layout, title(about), about_page)
 
 
-def captions(found: study.Study) -> list[str]:
-    """What a reader must know of what is shown."""
+def captions(found: results.Study) -> list[str]:
+    """Sentences that a reader needs to understand the tables."""
     num_tasks, num_drawn = len(set(found.examples.tasks)), len(found.examples)
     lines = [f"{found.num_examples:,} examples of {num_tasks} task{'s'[: num_tasks > 1]}"]
-    # Of an exported folder no step is known.
+    # Some exported folders do not know their step.
     lines[0] += f", at step {found.step}." if found.step else "."
     if num_drawn < found.num_examples:
         lines.append(
@@ -88,7 +71,7 @@ def captions(found: study.Study) -> list[str]:
 
 
 def title(about: Mapping[str, Any]) -> str:
-    """What was studied, in short.
+    """Short name of what was studied.
 
     >>> title({"mixture": "glue", "split": "validation"})
     'glue, validation'
@@ -100,8 +83,8 @@ def _describe(about: Mapping[str, Any]) -> str:
     return "; ".join(f"{name}: {value}" for name, value in about.items()) + "."
 
 
-def text(found: study.Study, about: Mapping[str, Any]) -> str:
-    """The tables as text."""
+def text(found: results.Study, about: Mapping[str, Any]) -> str:
+    """All tables as text."""
     parts = [_describe(about), *captions(found), _task_table(found.tasks)]
     if found.ablations:
         parts.append(
@@ -130,7 +113,7 @@ def _task_table(rows: Sequence[results.Task]) -> str:
 
 
 def _ablation_table(rows: Sequence[results.Ablation]) -> str:
-    """A line for each metric of a task, a column for each condition."""
+    """One line for each metric of a task, one column for each condition."""
     kinds = list(dict.fromkeys(row.condition for row in rows))
     of_metric: dict[tuple[str, str], dict[str, results.Ablation]] = {}
     for row in rows:
@@ -176,8 +159,8 @@ def _variance_table(rows: Sequence[results.Variance]) -> str:
     return text_table.align(lines)
 
 
-def _to_dict(found: study.Study, about: Mapping[str, Any]) -> dict[str, Any]:
-    """All but the examples, which are in the table."""
+def _to_dict(found: results.Study, about: Mapping[str, Any]) -> dict[str, Any]:
+    """All results but the examples, which are in the table."""
     tables = {
         "tasks": found.tasks,
         "probes": found.probes,
@@ -194,12 +177,9 @@ def _to_dict(found: study.Study, about: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _row(
-    row: results.Task | results.Probe | results.Ablation | results.Variance,
-) -> dict[str, Any]:
-    """Its fields; None for NaN and infinity, which JSON does not have."""
-    fields = dataclasses.asdict(row)
+def _row(row: Any) -> dict[str, Any]:
+    """Fields of a row; None for NaN and infinity, which JSON does not have."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in fields.items()
+        for name, value in dataclasses.asdict(row).items()
     }

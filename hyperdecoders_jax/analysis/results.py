@@ -1,4 +1,4 @@
-"""What an analysis found: examples with their vectors, and rows of its tables."""
+"""Results of an analysis: examples with their vectors, and rows of its tables."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from jaxtyping import Bool, Float
 
 from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
 
-# What a target is, as far as its task tells.
+# Kinds of targets.
 OUTPUT_TYPES = ("class label", "number", "span", "free text")
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Examples side by side; every field has one entry for each.
+    """Examples by columns; every field has one entry per example.
 
     Attributes:
-      ids: unique; task and position, such as "rte-17".
-      tasks: names.
-      inputs: texts.
-      targets: texts; of several answers the first.
-      predictions: texts.
-      is_correct: whether the prediction is the target, or one of the answers, word for word.
-      output_types: each one of `OUTPUT_TYPES`.
-      groups: names that examples share which know too much of each other, such as the windows of a
-        question; else unique.
-      features: vectors by what they are: "pooled" (the encoder's states, mean over positions),
-        "condition" (what the hypernetwork reads), "parameters" (what it writes, projected), and
-        "backbone" (pooled, of T5 without adapters and gates; what was trained of T5 itself, such as
-        HyperFormer's layer norms, is as it was trained). Read in parts, or each alone.
+        ids: unique; task and index, such as "rte-17".
+        tasks: names.
+        inputs: texts.
+        targets: texts; of several answers the first.
+        predictions: texts.
+        is_correct: whether the prediction equals the target, or one of the answers, exactly.
+        output_types: each one of `OUTPUT_TYPES`.
+        groups: shared by examples that reveal each other, such as the windows of a question; else
+            unique.
+        features: vectors by name: "pooled" (the encoder's states, mean over positions),
+            "condition" (read by the hypernetwork), "parameters" (written by it, projected), and
+            "backbone" (pooled states without adapters and gates; parameters of T5 itself that were
+            trained, such as HyperFormer's layer norms, stay as trained).
     """
 
     ids: Sequence[str]
@@ -53,11 +53,11 @@ class Task:
     """The examples of a task.
 
     Attributes:
-      name: of the task.
-      num_examples: all.
-      output_type: one of `OUTPUT_TYPES`.
-      num_labels: different targets, where they are class labels; else 0.
-      correct: examples whose prediction is right word for word, in [0, 100].
+        name: of the task.
+        num_examples: all of the task.
+        output_type: one of `OUTPUT_TYPES`.
+        num_labels: different class labels; 0 for other targets.
+        correct: predictions that are exactly right, in [0, 100].
     """
 
     name: str
@@ -69,20 +69,19 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """How well a vector tells groups of examples apart.
+    """How well a vector separates groups of examples.
 
     Attributes:
-      features: which vector, a key of `Examples.features`.
-      grouping: "label" (within a task), "task", "output type", or "output type of a new task": told
-        for each task by what was learned of the others.
-      task: within which the labels are told apart; None for the other groupings.
-      method: "linear probe", "nearest neighbours" or "silhouette".
-      score: balanced accuracy on examples held out, the mean over groups of the share of each that
-        is told, in [0, 100], so that chance is 100 / groups; or the mean over groups of their
-        examples' silhouettes, in [-1, 1].
-      low, high: 95 % interval of the score, by resampling examples within groups.
-      shuffled: the score when the groups are shuffled; of few examples the mean of several draws.
-      num_examples: that were used.
+        features: which vector, a key of `Examples.features`.
+        grouping: "label" (within a task), "task", "output type", or "output type of a new task":
+            that of each task, predicted from the other tasks.
+        task: of the labels; None for the other groupings.
+        method: "linear probe", "nearest neighbours" or "silhouette".
+        score: balanced accuracy on held-out examples (the mean over groups, in [0, 100]; chance is
+            100 / groups), or mean silhouette over groups, in [-1, 1].
+        low, high: 95 % interval of the score, by resampling examples within groups.
+        shuffled: score with shuffled groups; for few examples the mean of several shuffles.
+        num_examples: used for it.
     """
 
     features: str
@@ -98,18 +97,18 @@ class Probe:
 
 @dataclasses.dataclass(frozen=True)
 class Ablation:
-    """A task's metric where examples are adapted by another condition than their own.
+    """A task's metric with other conditions than the examples' own.
 
     Attributes:
-      task: its name.
-      condition: "own", "mean of the task", "mean of all", "shuffled within the task", "shuffled
-        across tasks" or "zero".
-      metric: its name.
-      value: in the metric's unit, [0, 100] as a rule.
-      difference: from the value with own conditions.
-      low, high: 95 % interval of the difference, by resampling examples; NaN where it is unknown.
-      num_changed: predictions that are another text than with own conditions.
-      num_examples: predictions of the task.
+        task: its name.
+        condition: "own", "mean of the task", "mean of all", "shuffled within the task", "shuffled
+            across tasks" or "zero".
+        metric: its name.
+        value: in the metric's unit, usually [0, 100].
+        difference: from the value with own conditions.
+        low, high: 95 % interval of the difference, by resampling examples; NaN if unknown.
+        num_changed: predictions whose text differs from that with own conditions.
+        num_examples: predictions of the task.
     """
 
     task: str
@@ -124,22 +123,22 @@ class Ablation:
 
     @property
     def is_same(self) -> bool:
-        """Whether not one prediction changes, nor what the metric makes of its log-likelihood."""
+        """Whether no prediction changes, and no metric of log-likelihoods either."""
         return self.num_changed == 0 and self.difference == 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Variance:
-    """Where the variance of what a hypernetwork writes for one layer lies; shares of 1.
+    """Shares of the variance of one layer's generated parameters; they add up to 1.
 
-    All are 0 where it writes the same for all examples.
+    All are 0 if all examples get the same parameters.
 
     Attributes:
-      side: the key of the parameters that write, such as "decoder_adapters".
-      layer: its number, from 0.
-      between_tasks: of the means of tasks, without the noise of few examples.
-      between_labels: of the means of labels within a task, without that noise.
-      within_labels: of examples within a label.
+        side: key of the parameters that generate, such as "decoder_adapters".
+        layer: from 0.
+        between_tasks: of tasks' means, without the noise of few examples.
+        between_labels: of labels' means within a task, without that noise.
+        within_labels: of examples within a label.
     """
 
     side: str
@@ -151,3 +150,29 @@ class Variance:
     @property
     def shares(self) -> tuple[float, float, float]:
         return self.between_tasks, self.between_labels, self.within_labels
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """All results of an analysis.
+
+    Attributes:
+        examples: with their vectors; at most `study.MAX_EXAMPLES` of them.
+        tasks: all that were analysed.
+        probes, ablations, variances: the tables.
+        readers: keys of the parameters that read a condition.
+        step: of the checkpoint; 0 if unknown.
+    """
+
+    examples: Examples
+    tasks: Sequence[Task]
+    probes: Sequence[Probe]
+    ablations: Sequence[Ablation]
+    variances: Sequence[Variance]
+    readers: Sequence[str]
+    step: int
+
+    @property
+    def num_examples(self) -> int:
+        """Examples of all tasks."""
+        return sum(task.num_examples for task in self.tasks)

@@ -1,7 +1,7 @@
-"""Batches of rows in; any of the rows, read back from the disk, out.
+"""Arrays on disk, appended in batches and read by row.
 
-What is known of each example may be larger than memory: a HyperGrid of T5 large reads 100 KB of it.
-An array of all rows is `np.asarray` of them.
+The conditions of all examples may exceed memory: a HyperGrid of T5 large reads 100 KB per example.
+`np.asarray` reads all rows.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from jaxtyping import Float, Int
 
 
 class RowsOnDisk:
-    """Rows of one shape, in a file that goes with this object.
-
-    It lies where temporary files do, so in the folder that the environment names as TMPDIR.
+    """Rows of one shape in a temporary file (in `$TMPDIR`), deleted with this object.
 
     >>> rows = RowsOnDisk()
     >>> rows.append(np.array([[1.0, 2.0], [3.0, 4.0]]))
@@ -28,12 +26,13 @@ class RowsOnDisk:
     """
 
     def __init__(self):
+        # Never closed here: its space is freed with the last reference.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115
         self._row_shape: tuple[int, ...] | None = None
         self._count = 0
 
     def append(self, rows: Float[np.ndarray, "batch *rest"]) -> None:
-        """Adds rows; kept as float32."""
+        """Adds rows, as float32."""
         if self._row_shape not in (None, rows.shape[1:]):
             raise ValueError(
                 f"Rows of one file must have one shape; it began with {self._row_shape} and got "
@@ -50,14 +49,15 @@ class RowsOnDisk:
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, places: Int[np.ndarray, "rows"]) -> Float[np.ndarray, "rows *rest"]:
-        """The rows at these places, as of an array."""
-        places = np.arange(self._count)[places]
+    def __getitem__(self, rows: Int[np.ndarray, "rows"]) -> Float[np.ndarray, "rows *rest"]:
+        """Rows by index, slice or mask, as of an array."""
+        rows = np.arange(self._count)[rows]
         self._file.flush()
-        found = np.empty((len(places), *self.shape[1:]), np.float32)
+        found = np.empty((len(rows), *self.shape[1:]), np.float32)
         row_bytes = 4 * math.prod(self.shape[1:])
-        for row, place in zip(found, places, strict=True):
-            os.preadv(self._file.fileno(), [row.data], int(place) * row_bytes)
+        # One read per row, into its own memory: a memory map would count as memory of the process.
+        for into, row in zip(found, rows, strict=True):
+            os.preadv(self._file.fileno(), [into.data], int(row) * row_bytes)
         return found
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:

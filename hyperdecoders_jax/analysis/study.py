@@ -1,14 +1,13 @@
-"""A trained model and the examples of tasks in; all that an analysis finds out.
+"""Analysis of a trained model: predictions, probes, ablations and variances over tasks.
 
-Each task is predicted with its examples' own conditions, then read batch by batch, each batch into
-the table and into sums. Then every task is predicted again under each ablation. Memory is that of
-a plain evaluation, however many examples there are: vectors wait on the disk, and probes and
-pictures are of `MAX_EXAMPLES`, drawn from each task.
+Each task is predicted with its examples' own conditions, then read batch by batch into the table
+and into sums; then every task is predicted again under each ablation. Memory is that of an
+evaluation, whatever the number of examples: vectors are on disk, and probes and pictures show
+`MAX_EXAMPLES`, drawn from each task.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -32,38 +31,12 @@ from hyperdecoders_jax.analysis.subject import Predictor, Subject
 from hyperdecoders_jax.evaluation import evaluator
 
 TABLE_FILE = "examples.parquet"
-# That probes and pictures are of; a page answers quickly with as many.
+# Shown by probes and pictures; a page stays quick with so many.
 MAX_EXAMPLES = 20_000
-# For the intervals of one metric of a task under one ablation.
+# Time for the intervals of one metric, task and ablation.
 _RESAMPLING_SECS = 10.0
-# Of fewer examples or groups, intervals cover too little: of eight 87 %, of twelve 94 %.
+# With fewer examples or groups, intervals cover too little: with eight 87 %, with twelve 94 %.
 _MIN_FOR_INTERVAL = 12
-
-
-@dataclasses.dataclass(frozen=True)
-class Study:
-    """What was found.
-
-    Attributes:
-      examples: with their vectors; all, or `MAX_EXAMPLES` of them.
-      tasks: whose examples they are.
-      probes, ablations, variances: the tables.
-      readers: keys of the parameters that read a condition.
-      step: of the checkpoint.
-    """
-
-    examples: results.Examples
-    tasks: Sequence[results.Task]
-    probes: Sequence[results.Probe]
-    ablations: Sequence[results.Ablation]
-    variances: Sequence[results.Variance]
-    readers: Sequence[str]
-    step: int
-
-    @property
-    def num_examples(self) -> int:
-        """Of all tasks."""
-        return sum(task.num_examples for task in self.tasks)
 
 
 def run(
@@ -72,18 +45,18 @@ def run(
     output_dir: epath.PathLike,
     batch_size: int,
     tell: Callable[[str], None] = logging.info,
-) -> Study:
-    """Studies a model on all examples of `tasks`; writes the table.
+) -> results.Study:
+    """Analyses a model on all examples of `tasks`, and writes the table.
 
     Args:
-      subject: the model.
-      tasks: what is evaluated, in batches of `batch_size`.
-      output_dir: gets `TABLE_FILE`.
-      batch_size: examples of one step.
-      tell: gets a line for each part, when it begins.
+        subject: the model.
+        tasks: evaluated in batches of `batch_size`.
+        output_dir: gets `TABLE_FILE`.
+        batch_size: examples per step.
+        tell: called with a line when each part begins.
 
     Raises:
-      ValueError: there are too few examples, or some numbers of the model are not finite.
+        ValueError: there are too few examples, or the model computes values that are not finite.
     """
     predictor = Predictor(subject, batch_size)
     tell("Predicting with the examples' own conditions …")
@@ -106,10 +79,10 @@ def run(
             reader.read(result, drawn, batch_size, writer)
         examples = reader.examples()
         tell("Probing …")
-        # Before ablations, which take long: it tells vectors that are not finite.
+        # Before the ablations, which take long: it refuses vectors that are not finite.
         probed = probes.measure(examples, subject.seed)
-        # Within, so that a study which fails leaves the table of an earlier one.
-        return Study(
+        # Inside the writer, so that a failure keeps an earlier study's table.
+        return results.Study(
             examples,
             reader.tasks,
             probed,
@@ -128,7 +101,7 @@ def _ablate(
     seed: int,
     tell: Callable[[str], None],
 ) -> list[results.Ablation]:
-    """Every metric under every ablation that says something."""
+    """Every metric under every ablation; those that equal another one are skipped."""
     of_examples = np.repeat(
         [result.examples.task.name for result in own], [len(result.predictions) for result in own]
     )
@@ -149,7 +122,7 @@ def _ablate(
 def _compare(
     kind: str, own: evaluator.TaskResult, ablated: evaluator.TaskResult, seed: int
 ) -> list[results.Ablation]:
-    """What each metric of a task loses."""
+    """Rows of one task under one ablation."""
     (targets, before), (_, after) = own.postprocessed, ablated.postprocessed
     task, groups = own.examples.task, examples_reader.groups_of(own.examples.examples, targets)
     compared = [(metric_fn, before, after) for metric_fn in task.predict_metric_fns]
@@ -187,10 +160,10 @@ def _rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
 
 
 def _takes_pairs(metric_fn: Callable[..., Any]) -> ablation_intervals.Metric:
-    """A metric of predictions and `aux_values`, as one of pairs of a prediction and its values."""
+    """A metric of predictions and `aux_values` as one of (prediction, values) pairs."""
 
     def of_pairs(targets, pairs):
-        # Arrays, as an evaluation gives them: metrics may compute with them.
+        # Arrays, as in an evaluation: metrics may compute with them.
         columns = {name: np.array([row[name] for _, row in pairs]) for name in pairs[0][1]}
         return metric_fn(targets, [prediction for prediction, _ in pairs], columns)
 

@@ -1,4 +1,4 @@
-"""A trained model and conditions in; predictions for examples that are adapted by them, out."""
+"""Predictions of a trained model with replaced conditions."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from hyperdecoders_jax.types import Batch, Params
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A trained model that is studied.
+    """A trained model on devices, for an analysis.
 
     Attributes:
-      model: with as many tasks as it was trained on.
-      params: all of them, on the devices.
-      partitioner: that placed them.
-      step: of the checkpoint.
-      max_len: most tokens of a prediction, EOS included.
-      generation: of tasks whose texts are decoded otherwise: (most tokens, beams).
-      seed: of sampling and shuffling.
+        model: with as many tasks as it was trained on.
+        params: all, on the devices.
+        partitioner: that distributed them.
+        step: of the checkpoint.
+        max_len: most tokens of a prediction, EOS included.
+        generation: (most tokens, beams) of tasks that are decoded differently.
+        seed: of sampling and shuffling.
     """
 
     model: Model
@@ -43,15 +43,12 @@ class Subject:
 
 
 class Predictor:
-    """Predict functions of a model, each for other conditions.
-
-    Conditions are arguments of one program for each way of decoding: nothing is compiled again for
-    the next ablation.
-    """
+    """Makes predict functions of a model for given conditions."""
 
     def __init__(self, subject: Subject, batch_size: int):
         self._subject = subject
         self._batch_size = batch_size
+        # Conditions are arguments of one program per way of decoding: ablations share it.
         self._compiled = functools.cache(self._compile)
 
     def _compile(self, decoding: decode.DecodingConfig, max_len: int) -> Callable[..., Any]:
@@ -66,15 +63,15 @@ class Predictor:
     def bind(
         self, given: ablations.Given | None = None, tasks: Sequence[str] = ()
     ) -> evaluator.PredictFn:
-        """A function for the batches of an evaluator, each task's from its first example on.
+        """Predict function for an evaluator that goes through each task once, in order.
 
         Args:
-          given: to the examples of all tasks; None: they have their own conditions.
-          tasks: of each example that is given one.
+            given: conditions of the examples of all tasks; None: their own.
+            tasks: of each example in `given`.
         """
         subject, size = self._subject, self._batch_size
-        # Examples of each task that no batch had yet.
         tasks = np.array(tasks)
+        # Rows of `given` that are still to come: a batch does not say which examples it holds.
         left = {task: np.flatnonzero(tasks == task) for task in np.unique(tasks)}
         calls = itertools.count()
 
@@ -82,7 +79,7 @@ class Predictor:
             replaced = {}
             if given is not None:
                 rows, left[task_name] = left[task_name][:size], left[task_name][size:]
-                # For rows that fill a batch up any condition does.
+                # Rows that fill up the last batch get any condition.
                 replaced = given.take(np.pad(rows, (0, size - len(rows)), mode="edge"))
             placed = subject.partitioner.put_batch((batch, replaced))
             sample_rng = jax.random.fold_in(jax.random.key(subject.seed), next(calls))

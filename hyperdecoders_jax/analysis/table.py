@@ -1,7 +1,7 @@
-"""Rows of examples in, one Parquet file out, batch after batch.
+"""Parquet table of examples, written batch by batch.
 
-Texts and numbers are columns of their own, vectors are lists of float32; what has a value for each
-layer is a list over layers. Any reader of Parquet (pandas, polars, DuckDB) opens it.
+Vectors are columns of lists of float32, values for each layer lists over layers. Any reader of
+Parquet (pandas, polars, DuckDB) opens it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ from pyarrow import parquet
 
 
 class Writer:
-    """Writes a table while its rows come; the file is there when it is closed without an error.
-
-    Args:
-      path: of the file; one that is there is replaced.
+    """Atomic writer of a table: the file appears, or is replaced, when it closes without an error.
 
     >>> import tempfile
     >>> path = epath.Path(tempfile.mkdtemp()) / "examples.parquet"
@@ -35,10 +32,10 @@ class Writer:
         self._writer: parquet.ParquetWriter | None = None
 
     def write(self, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
-        """Adds rows; every call gives the same columns."""
+        """Adds rows; every call must give the same columns."""
         table = pa.table({name: _to_arrow(values) for name, values in columns.items()})
         if self._writer is None:
-            # Opened by us: Arrow does not know every place that epath does.
+            # Opened by epath: Arrow does not know every file system.
             self._file = self._unfinished.open("wb")
             self._writer = parquet.ParquetWriter(self._file, table.schema)
         self._writer.write_table(table)
@@ -58,7 +55,7 @@ class Writer:
 
 
 def read(path: epath.PathLike, columns: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """Columns of a table, by default all; lists become further axes."""
+    """Columns of a table, by default all; lists become axes."""
     table = parquet.read_table(path, columns=columns)
     return {name: _to_numpy(table[name]) for name in table.column_names}
 
@@ -66,6 +63,7 @@ def read(path: epath.PathLike, columns: Sequence[str] | None = None) -> dict[str
 def _to_arrow(values: Sequence[Any] | np.ndarray) -> pa.Array:
     if not isinstance(values, np.ndarray) or values.ndim == 1:
         return pa.array(values)
+    # From the innermost axis outwards, without a Python object per value.
     flat = pa.array(values.reshape(-1))
     for size in reversed(values.shape[1:]):
         flat = pa.FixedSizeListArray.from_arrays(flat, size)

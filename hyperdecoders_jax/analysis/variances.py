@@ -1,12 +1,12 @@
-"""What hypernetworks write, batch by batch, in; where its variance lies, layer by layer, out.
+"""Variance of generated parameters by layer: shares between tasks, between and within labels.
 
-A stream: what is kept of each group of examples (a label of a task) is its size, its mean, and the
-sum of its squared distances from that. By the law of total variance, the variance of all examples
-is that of the tasks' means, plus that of the labels' means within tasks, plus that within labels.
+Batches are streamed: of each group of examples (a label of a task) only its size, its mean and its
+sum of squared distances from the mean are kept. By the law of total variance, the variance of all
+examples is that of tasks' means, plus that of labels' means within tasks, plus that within labels.
 
-The mean of few examples varies even where groups do not differ. This noise is what the examples'
-variance within the groups makes it, and is taken off the variance of the means; with groups of one
-size the shares are those called omega squared.
+Means of few examples vary even if groups do not differ. This noise, known from the variance within
+groups, is subtracted from the variance of the means; for groups of one size the shares are omega
+squared.
 
 Source: Hays 1963, "Statistics for psychologists" (omega squared); Chan, Golub & LeVeque 1983,
 "Algorithms for computing the sample variance" (merging of groups).
@@ -25,7 +25,7 @@ from hyperdecoders_jax.analysis import results
 
 MAX_BYTES = 2 * 10**9
 
-# Of what is less, in parts of the vectors' size, nothing but float32's rounding is known.
+# Smaller variation, relative to the vectors' size, is float32 rounding.
 _ROUNDING = 1e-5
 
 
@@ -46,7 +46,7 @@ class _Group:
 
 
 class Variances:
-    """Collects what is written for examples, and tells where its variance lies.
+    """Streaming sums of generated parameters, and the shares of their variance.
 
     >>> variances = Variances()
     >>> written = np.array([[[1.0], [3.0], [7.0], [9.0]]])  # [layers, batch, dim]
@@ -55,8 +55,8 @@ class Variances:
     >>> round(share.between_labels, 2), round(share.within_labels, 2)
     (0.81, 0.19)
 
-    Cost: layers x dim x 8 bytes for each group, `MAX_BYTES` at most, whatever the number of
-      examples. Project vectors of millions first: sums of random signs keep squared distances.
+    Cost: layers x dim x 8 bytes for each group, at most `MAX_BYTES`, whatever the number of
+    examples. Project vectors of millions first: sums of random signs keep squared distances.
     """
 
     def __init__(self):
@@ -73,13 +73,13 @@ class Variances:
         """Adds a batch.
 
         Args:
-          side: names the rows.
-          parameters: what was written for each example, flat.
-          tasks: of each example.
-          labels: of each example within its task; one and the same where targets are no labels.
+            side: key of what generated them.
+            parameters: of each example, flat.
+            tasks: of each example.
+            labels: of each example within its task; all equal if targets are no labels.
 
         Raises:
-          ValueError: shapes do not fit, values are not finite, or groups take too much memory.
+            ValueError: shapes do not match, values are not finite, or groups need too much memory.
         """
         parameters = np.asarray(parameters)
         if parameters.ndim != 3 or not parameters.shape[1] == len(tasks) == len(labels):
@@ -124,11 +124,11 @@ class Variances:
             )
 
     def shares(self) -> list[results.Variance]:
-        """The shares of every layer of every side; each layer's add up to 1.
+        """Shares of every layer of every side, which add up to 1 for each layer.
 
-        All three are 0 where all examples get the same. A side of which no label of a task has two
-        examples has no row, because nothing is known within labels. Groups count by their sizes,
-        and a share that would be negative without its noise is 0.
+        All three are 0 if all examples get the same. A side has no row if no label has two
+        examples, because the variance within labels is unknown. Groups are weighted by size, and
+        shares that the subtracted noise makes negative are 0.
         """
         return [
             results.Variance(side, layer, *(float(share) for share in shares))
@@ -139,26 +139,27 @@ class Variances:
 
 
 def _shares(groups: dict[tuple[str, str], _Group]) -> Float[np.ndarray, "layers 3"]:
-    """Between tasks, between labels within tasks, and within labels."""
+    """Between tasks, between labels within tasks, within labels."""
     tasks = [
         [group for (task, _), group in groups.items() if task == name]
         for name in dict.fromkeys(task for task, _ in groups)
     ]
-    wholes = [_merge(of_task) for of_task in tasks]
-    everything = _merge(wholes)
-    # A group of one takes the variance that is common to the others.
+    whole_tasks = [_merge(of_task) for of_task in tasks]
+    everything = _merge(whole_tasks)
+    # For groups of one example, the pooled variance of the others.
     freedom = everything.size - len(groups)
     common = sum(group.squares for group in groups.values()) / freedom
 
     def variance(group):
         return group.squares / (group.size - 1) if group.size > 1 else common
 
-    between_tasks = sum(_distance(whole, everything) for whole in wholes)
+    between_tasks = sum(_distance(whole, everything) for whole in whole_tasks)
     between_labels = np.zeros_like(between_tasks)
     within_labels = np.zeros_like(between_tasks)
-    for of_task, whole in zip(tasks, wholes, strict=True):
+    for of_task, whole in zip(tasks, whole_tasks, strict=True):
         for group in of_task:
             noise = variance(group)
+            # The mean's variance is noise / size, and the group's own mean is part of its task's.
             between_labels += _distance(group, whole) - noise * (1 - group.size / whole.size)
             between_tasks -= noise * (group.size / whole.size - group.size / everything.size)
             within_labels += noise * group.size

@@ -52,3 +52,8 @@ def make_tables(tasks=("cola", "rte"), num_layers=3):
         for layer in range(num_layers)
     ]
     return probes, ablations, variances
+
+
+def make_study(examples, tables=((), (), ())):
+    """A study of such examples with these probes, ablations and variances."""
+    return results.Study(examples, [], *tables, readers=(), step=0)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hyperdecoders_jax.analysis import maps, page, results
-from tests.analysis.constructed import make_examples, make_tables
+from tests.analysis.constructed import make_examples, make_study, make_tables
 
 ATTACK = (
     "</script><script>window.isHacked = true</script><img src=x onerror='window.isHacked = true'>"
@@ -32,7 +32,8 @@ def make_maps(examples):
 def write(path, examples, tables=None, title="What it looks at", captions=("Twelve of them.",)):
     neighbours = maps.neighbours(examples.features["condition"], k=3)
     tables = make_tables() if tables is None else tables
-    page.write(path, examples, make_maps(examples), neighbours, *tables, title, captions)
+    layout = maps.Layout(make_maps(examples), neighbours)
+    page.write(path, make_study(examples, tables), layout, title, captions)
     return path.read_text("utf-8")
 
 
@@ -124,11 +125,12 @@ def test_positions_and_neighbours_are_of_the_examples(tmp_path):
 def test_a_page_needs_maps_of_its_examples(tmp_path):
     examples, others = make_examples(num=5), make_examples(num=4)
     neighbours = maps.neighbours(others.features["condition"])
+    layout = maps.Layout(make_maps(others), neighbours)
     found = r"map \('condition', 'PCA'\) \(4, 2\).*neighbours \(4, 3\)"
     with pytest.raises(ValueError, match=rf"of its 5 examples, a row each; got {found}"):
-        page.write(tmp_path / "page.html", examples, make_maps(others), neighbours, [], [], [], "")
+        page.write(tmp_path / "page.html", make_study(examples), layout, "")
     with pytest.raises(ValueError, match="got no map"):
-        page.write(tmp_path / "page.html", others, {}, neighbours, [], [], [], "")
+        page.write(tmp_path / "page.html", make_study(others), maps.Layout({}, neighbours), "")
 
 
 def test_without_plotly_an_error_says_what_to_install(tmp_path, monkeypatch):
@@ -161,7 +163,8 @@ def make_many(num=20_000):
 @pytest.fixture(scope="module")
 def large_page(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "large.html"
-    page.write(path, *make_many(), *make_tables(), "Many")
+    examples, *layout = make_many()
+    page.write(path, make_study(examples, make_tables()), maps.Layout(*layout), "Many")
     return path
 
 

@@ -1,7 +1,7 @@
 import json
 import math
 
-from hyperdecoders_jax.analysis import report, results, study
+from hyperdecoders_jax.analysis import report, results
 from tests.analysis.constructed import make_examples
 
 ABOUT = {"mixture": "demo", "split": "test", "checkpoint": "my_run"}
@@ -14,7 +14,7 @@ def make_study(step, num=12, readers=("decoder_adapters",), variances=()):
         results.Ablation("a", "zero", "score", 2.0, -1.0, math.nan, math.inf, 4, num),
     ]
     task = results.Task("a", num, "class label", 2, 25.0)
-    return study.Study(make_examples(12), [task], [], [own, *others], variances, readers, step)
+    return results.Study(make_examples(12), [task], [], [own, *others], variances, readers, step)
 
 
 def test_a_study_becomes_files(tmp_path):
