@@ -1,8 +1,7 @@
-"""Arrays of a file, known by shape and read one at a time.
+"""Lazy arrays: shape and type are known, values are read one array at a time.
 
-Every format opens as a mapping of names to `StoredArray`s, in the names and layouts of its files,
-and writes one: a conversion holds one array, or one shard of a file, at a time. Who renames or
-transposes wraps an array with `StoredArray.then`.
+Every format opens as a mapping of its own names to `StoredArray`s, and is written from one, so that
+a conversion holds one array, or one shard, in memory. `StoredArray.then` transposes and casts.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class StoredArray:
-    """An array that is read when it is asked for.
+    """An array that is read on demand.
 
     Attributes:
-      shape: of what `read` gives.
-      dtype: of what `read` gives; `ml_dtypes.bfloat16` is one.
-      read: reads it, each time anew.
+        shape: of the array.
+        dtype: of the array; may be `ml_dtypes.bfloat16`.
+        read: reads the values, anew with each call.
     """
 
     shape: tuple[int, ...]
@@ -28,23 +27,23 @@ class StoredArray:
     read: Callable[[], np.ndarray]
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
-        """Reads it, for numpy."""
+        """Reads the values, for numpy."""
         return np.asarray(self.read(), dtype)
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the array in memory."""
+        """Size in memory."""
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
     def then(
         self, function: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...] | None = None
     ) -> StoredArray:
-        """The array after `function`, which keeps its type, and its shape unless one is given."""
+        """The array after a function that keeps its type, and its shape unless one is given."""
         shape = self.shape if shape is None else shape
         return StoredArray(shape, self.dtype, lambda: function(self.read()))
 
     def cast(self, dtype: np.dtype) -> StoredArray:
-        """The array in another type."""
+        """The array with another type."""
         return StoredArray(self.shape, dtype, lambda: self.read().astype(dtype))
 
 
@@ -52,7 +51,7 @@ Arrays = Mapping[str, StoredArray]
 
 
 def in_memory(arrays: Mapping[str, np.ndarray]) -> dict[str, StoredArray]:
-    """Wraps arrays that are in memory.
+    """Wraps arrays in memory.
 
     >>> in_memory({"a": np.zeros((2, 3), np.float32)})["a"].num_bytes
     24
@@ -65,11 +64,11 @@ def in_memory(arrays: Mapping[str, np.ndarray]) -> dict[str, StoredArray]:
 
 @dataclasses.dataclass(frozen=True)
 class Accounted:
-    """All arrays of a file: those that became ours, and those that did not.
+    """All arrays of a file: those that are parameters of the model, and the skipped ones.
 
     Attributes:
-      arrays: under our paths, in our layouts.
-      left: name in the file → why it was left, such as "a copy of shared.weight".
+        arrays: by our paths, in our layouts.
+        left: name in the file → why it was skipped, such as "a copy of shared.weight".
     """
 
     arrays: dict[str, StoredArray]

@@ -1,7 +1,7 @@
-"""Gates folded into the kernels that they scale: a model with gates in, one without gates out.
+"""Folds gates into the kernels that they scale, which gives a model without gates.
 
-Weights can hold the gates that all examples share: those of the variant `GG`, and for a single
-task those by `task_embedding`. No weights can stand for gates that read an example's states.
+Possible for gates that all examples share: those of the variant `GG`, and those of one task by
+`task_embedding`. Gates computed from each input cannot be folded.
 
 Source: Tay et al. 2021 (arXiv:2007.05891), the gates; see `modeling.hypergrid`.
 """
@@ -25,7 +25,7 @@ from hyperdecoders_jax.weights.arrays import Arrays, StoredArray
 
 
 def advice(config: TransformerConfig) -> str:
-    """What a format without a place for gates says of a model's; nothing where it has none."""
+    """Advice for errors of formats without gates; empty for models without gates."""
     grids = _grids(config)
     if obstacle := _obstacle(grids):
         return f" {obstacle} Keep such a model in this package's own formats."
@@ -38,19 +38,19 @@ def fold(
     task_names: Sequence[str] | None = None,
     task: str | None = None,
 ) -> tuple[dict[str, StoredArray], TransformerConfig]:
-    """The arrays and the configuration of the same model without gates.
+    """Arrays and configuration of the same model without gates.
 
     Args:
-      arrays: all parameters of the model, under our paths.
-      config: of the model.
-      task_names: the ordered list that numbers tasks, if known.
-      task: whose gates are meant, where they depend on the task.
+        arrays: all parameters of the model, by our paths.
+        config: of the model.
+        task_names: ordered list that numbers the tasks, if known.
+        task: whose gates are folded, if gates depend on the task.
 
-    Cost: reads the parameters of the gates; kernels are read, and folded, one at a time.
+    Cost: reads the parameters of the gates; kernels are read and folded one at a time.
 
     Raises:
-      ValueError: there are no gates, or some that cannot be folded; or they depend on the task and
-        it is not named, or the other way round.
+        ValueError: there are no gates, or they cannot be folded; or `task` is missing though gates
+            depend on it, or given though they do not.
     """
     grids = _grids(config)
     if not grids:
@@ -83,7 +83,7 @@ def _grids(config: TransformerConfig) -> dict[str, HyperGridConfig]:
 
 
 def _obstacle(grids: dict[str, HyperGridConfig]) -> str | None:
-    """Why gates cannot be folded."""
+    """Why gates cannot be folded; None if they can."""
     for side, grid in grids.items():
         if grid.condition_read not in (None, "task_embedding"):
             return (
@@ -122,15 +122,16 @@ def _is_of_gates(path: str) -> bool:
 def _read_gates(
     arrays: Arrays, config: TransformerConfig, side: str, task_id: int
 ) -> list[GridGates]:
-    """The gates of each layer, [rows, cols]."""
+    """Gates of each layer, [rows, cols]."""
     learned = names.unflatten(
         {path: array.read() for path, array in arrays.items() if path.startswith(f"{side}_hyper")}
     )
-    # Whatever the type of activations, kernels are scaled in float32.
+    # Kernels are scaled in float32, whatever the type of activations.
     module = hypergrid.HyperGrid(dataclasses.replace(config, dtype="float32"), side)
     layers = module.apply({"params": learned[f"{side}_hypergrid"]}, jnp.array([task_id]))
-    nobody_reads = jnp.zeros((1, 1, config.emb_dim)), jnp.ones((1, 1), bool)
-    gates = [layer.gates(*nobody_reads) for layer in layers]
+    # `gates` takes states and a mask, which gates that can be folded do not read.
+    unread = jnp.zeros((1, 1, config.emb_dim)), jnp.ones((1, 1), bool)
+    gates = [layer.gates(*unread) for layer in layers]
     return jax.tree.map(lambda x: x.reshape(x.shape[-2:]), gates)
 
 

@@ -1,8 +1,7 @@
-"""One bijection of parameter names: T5X's paths, which are ours, and Hugging Face's.
+"""Parameter names: T5X's paths, which are ours, and Hugging Face's.
 
 A path joins the keys of a parameter tree by "/": `encoder/layers_0/mlp/wo/kernel` is Hugging
-Face's `encoder.block.0.layer.1.DenseReluDense.wo.weight`, transposed. Everything that reads or
-writes other people's weights goes through here.
+Face's `encoder.block.0.layer.1.DenseReluDense.wo.weight`, transposed.
 
 Source: transformers' T5; t5x/examples/t5/network.py.
 """
@@ -18,7 +17,7 @@ from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.types import Params
 
 _PROJECTIONS = {"query": "q", "key": "k", "value": "v", "out": "o"}
-# Sub-layers of a block in order: ours, the norm before it, and Hugging Face's.
+# Sub-layers of a block in order: our name, our name of the norm before it, Hugging Face's name.
 _ENCODER_SUBLAYERS = (
     ("attention", "pre_attention_layer_norm", "SelfAttention"),
     ("mlp", "pre_mlp_layer_norm", "DenseReluDense"),
@@ -29,7 +28,7 @@ _DECODER_SUBLAYERS = (
     ("mlp", "pre_mlp_layer_norm", "DenseReluDense"),
 )
 
-# What Flax's T5 of Hugging Face calls what we call so.
+# Our leaf → that of Hugging Face's Flax T5.
 _FLAX_LEAVES = {
     "kernel": "kernel",
     "scale": "weight",
@@ -61,7 +60,7 @@ def abridge(found: Sequence[str], most: int = 5) -> str:
 
 
 def hugging_face_names(config: TransformerConfig) -> dict[str, str]:
-    """Hugging Face's name of every backbone parameter, by its path; in the order of its models."""
+    """Our path → Hugging Face's name, of every backbone parameter, in Hugging Face's order."""
     names = {"token_embedder/embedding": "shared.weight"}
     stacks = (
         ("encoder", config.num_encoder_layers, _ENCODER_SUBLAYERS),
@@ -74,7 +73,7 @@ def hugging_face_names(config: TransformerConfig) -> dict[str, str]:
                 for dense, their_dense in _dense_names(sublayer, config).items():
                     kernel = f"{path}/{sublayer}/{dense}/kernel"
                     names[kernel] = f"{name}.{theirs}.{their_dense}.weight"
-                if (layer, i) == (0, 0):
+                if (layer, i) == (0, 0):  # All layers share the first one's positions.
                     positions = f"{name}.{theirs}.relative_attention_bias.weight"
                     names[f"{stack}/relpos_bias/rel_embedding"] = positions
                 names[f"{path}/{norm}/scale"] = f"{name}.layer_norm.weight"
@@ -85,7 +84,7 @@ def hugging_face_names(config: TransformerConfig) -> dict[str, str]:
 
 
 def flax_names(config: TransformerConfig) -> dict[str, str]:
-    """The name of every backbone parameter in Flax's T5 of Hugging Face, by its path.
+    """Our path → name in Hugging Face's Flax T5, of every backbone parameter.
 
     >>> flax_names(TransformerConfig(9, 8, 2, 4, 6, 1, 1))["encoder/encoder_norm/scale"]
     'encoder/final_layer_norm/weight'
@@ -103,16 +102,14 @@ def _dense_names(sublayer: str, config: TransformerConfig) -> dict[str, str]:
 
 
 def feed_forward_names(config: TransformerConfig) -> list[str]:
-    """The dense maps of a feed-forward block: `wi`, or `wi_0` and `wi_1`, and `wo`."""
+    """Dense layers of a feed-forward block: `wi`, or `wi_0` and `wi_1`, and `wo`."""
     num_inputs = len(config.mlp_activations)
     return ["wi", "wo"] if num_inputs == 1 else [*(f"wi_{i}" for i in range(num_inputs)), "wo"]
 
 
 def transpose(path: str, value: np.ndarray) -> np.ndarray:
-    """Turns a parameter's PyTorch layout into ours, and ours into PyTorch's.
-
-    PyTorch keeps dense kernels as [fan_out, fan_in] and relative positions as [buckets, heads].
-    """
+    """Converts between PyTorch's layout of a parameter and ours, in either direction."""
     name = path.rsplit("/", 1)[-1]
+    # PyTorch keeps dense kernels as [fan_out, fan_in] and relative positions as [buckets, heads].
     is_matrix = name.endswith(("kernel", "rel_embedding")) and value.ndim > 1
     return np.swapaxes(value, -1, -2) if is_matrix else value

@@ -1,8 +1,8 @@
-"""Names and layouts of the original PyTorch Hyperdecoders' parameters, for each of ours.
+"""Names and layouts of the original PyTorch Hyperdecoders' parameters.
 
 The original's `state_dict` has Hugging Face's names for T5, one adapter in each adapted block, and
-one hypernetwork (`param_gen`) a stack. Where it has an array for every layer, ours has one with a
-leading axis `layers`.
+one hypernetwork (`param_gen`) per stack. Arrays of every layer are one array with a leading axis
+`layers` here.
 
 Source: allenai/hyperdecoders.
 """
@@ -25,12 +25,10 @@ _SITE = "feed_forward"
 
 
 def state_names(config: TransformerConfig) -> dict[str, tuple[str, ...]]:
-    """The names in the original's state of every parameter of ours, by its path.
-
-    Several names are the layers of one stacked parameter.
+    """Our path → the original's name, or those of all layers for a stacked parameter.
 
     Raises:
-      ValueError: the original has no such adapters.
+        ValueError: the original has no such adapters.
     """
     found = {path: (name,) for path, name in names.hugging_face_names(config).items()}
     for side in ("encoder", "decoder"):
@@ -47,7 +45,7 @@ def state_names(config: TransformerConfig) -> dict[str, tuple[str, ...]]:
             found |= _hypernetwork_names(side)
         elif adapter.source == "generated":
             found |= _hypernetwork_names(side)
-            if adapter.hypernetwork.pooled_mlp:
+            if adapter.hypernetwork.pooled_mlp:  # An nn.Sequential; 1 is its ReLU.
                 mlp = f"{side}_adapters/pooled_mlp"
                 found |= _dense_names(f"{mlp}/dense_0", f"{side}.mlp.0")
                 found |= _dense_names(f"{mlp}/dense_1", f"{side}.mlp.2")
@@ -79,7 +77,7 @@ def _manual_names(
     side: str, key: str, num_layers: int, is_bank: bool
 ) -> dict[str, tuple[str, ...]]:
     found = {}
-    separator = "_" if is_bank else "."  # a bank's arrays are parameters, not linear layers
+    separator = "_" if is_bank else "."  # A bank has plain parameters, not linear layers.
     for half in ("down", "up"):
         for ours, theirs in (("kernel", "weight"), ("bias", "bias")):
             found[f"{key}/{_SITE}/{half}_{ours}"] = tuple(
@@ -110,10 +108,10 @@ def is_stacked(path: str) -> bool:
 
 
 def to_ours(path: str, name: str, value: np.ndarray) -> np.ndarray:
-    """Turns one array of the original's state into our layout.
+    """Converts one array of the original to our layout.
 
-    Linear layers of PyTorch keep `[fan_out, fan_in]`; a bank of adapters keeps kernels as ours and
-    biases as `[tasks, 1, features]`.
+    PyTorch's linear layers keep `[fan_out, fan_in]`; a bank of adapters has our layout of kernels,
+    and biases `[tasks, 1, features]`.
     """
     if name.endswith("_manual_weight"):
         return value
@@ -123,7 +121,7 @@ def to_ours(path: str, name: str, value: np.ndarray) -> np.ndarray:
 
 
 def to_theirs(path: str, name: str, value: np.ndarray) -> np.ndarray:
-    """The opposite of `to_ours`."""
+    """Inverse of `to_ours`."""
     if name.endswith("_manual_weight"):
         return value
     if name.endswith("_manual_bias"):

@@ -1,7 +1,7 @@
-"""A folder that the original Hyperdecoders saved opens as a configuration and arrays, and back.
+"""Folders of the original Hyperdecoders, read and written.
 
-It holds `config.json`, Hugging Face's fields and the original's own, and `pytorch_model.bin`, a
-`state_dict`. What is where in it is known to `original`.
+They hold `config.json`, with Hugging Face's fields and the original's own, and `pytorch_model.bin`,
+a `state_dict` whose names are in `original`.
 
 Source: allenai/hyperdecoders, training_args.py and modeling/adapter_t5.py.
 """
@@ -31,19 +31,19 @@ _NEVER_READ = "the original makes it beside a hypernetwork and never reads it"
 
 
 def is_at(path: epath.Path) -> bool:
-    """Whether there is a folder of the original, as `config.json` tells."""
+    """Whether a folder is one of the original, by its `config.json`."""
     return (path / hugging_face.CONFIG_FILE).exists() and (
         "encoder_adapter" in hugging_face.read_config(path)
     )
 
 
 def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
-    """The configuration that the fields of the original's `config.json` describe.
+    """Configuration from the original's `config.json`.
 
-    Fields that older versions of the original did not save are at its defaults.
+    Fields that older versions of the original did not save get its defaults.
 
     Raises:
-      ValueError: they are not the original's, or name a T5 or adapters that we do not have.
+        ValueError: the fields are not the original's, or describe a model that we do not have.
     """
     missing = [name for name in ("encoder_adapter", "decoder_adapter") if name not in fields]
     if missing:
@@ -61,7 +61,7 @@ def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
 def task_names(fields: Mapping[str, Any]) -> tuple[str, ...]:
     """The tasks of `config.json` in their order, which numbers them.
 
-    The original orders them by chance, anew for each process that trains.
+    The original's order is random, and differs between its training processes.
     """
     tasks = fields.get("tasks") or ()
     if not isinstance(tasks, list | tuple):
@@ -73,12 +73,12 @@ def task_names(fields: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def config_to_json(config: TransformerConfig, task_names: Sequence[str] = ()) -> dict[str, Any]:
-    """The fields of the original's `config.json`; the opposite of `config_from_json`.
+    """Fields of the original's `config.json`; inverse of `config_from_json`.
 
     Raises:
-      ValueError: the original has no such adapters, or tasks are missing.
+        ValueError: the original has no such adapters, or tasks are missing.
     """
-    original.state_names(config)  # Refuses adapters that it has not.
+    original.state_names(config)  # Refuses adapters that the original does not have.
     if config.reads_tasks and len(task_names) != config.num_tasks:
         raise ValueError(
             f"The original's config.json must name all {config.num_tasks} tasks; got "
@@ -111,12 +111,12 @@ def config_to_json(config: TransformerConfig, task_names: Sequence[str] = ()) ->
 def open(
     folder: str | os.PathLike,
 ) -> tuple[TransformerConfig, tuple[str, ...], dict[str, StoredArray]]:
-    """The configuration, the tasks in their order, and the arrays, in the original's names.
+    """Configuration, ordered tasks, and arrays with the original's names.
 
     Raises:
-      FileNotFoundError: there is no config.json, or no weights.
-      ImportError: PyTorch is missing.
-      ValueError: a file is no good.
+        FileNotFoundError: `config.json` or the weights are missing.
+        ImportError: PyTorch is missing.
+        ValueError: a file is invalid.
     """
     folder = epath.Path(folder)
     fields = hugging_face.read_config(folder)
@@ -132,12 +132,12 @@ def write(
     """Writes `config.json` and `pytorch_model.bin`, which the original loads.
 
     Args:
-      folder: made where it is missing.
-      config: of the model.
-      arrays: in the original's names and layouts, as `to_state` gives them.
-      task_names: in their order.
+        folder: created if missing.
+        config: of the model.
+        arrays: with the original's names and layouts, as from `to_state`.
+        task_names: ordered.
 
-    Cost: holds all arrays in memory.
+    Cost: all arrays in memory.
     """
     folder = epath.Path(folder)
     fields = config_to_json(config, task_names)
@@ -147,10 +147,10 @@ def write(
 
 
 def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
-    """The original's arrays under our paths, in our layouts.
+    """The original's arrays by our paths, in our layouts.
 
     Raises:
-      ValueError: they are not exactly what the original makes for `config`.
+        ValueError: they are not exactly the original's arrays for `config`.
     """
     arrays, left = hugging_face.without_copies(arrays, config)
     groups = original.state_names(config)
@@ -181,14 +181,14 @@ def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
 def to_state(
     arrays: Arrays, config: TransformerConfig, unused: Arrays | None = None
 ) -> dict[str, StoredArray]:
-    """Our arrays in the original's names and layouts; the opposite of `to_ours`.
+    """Our arrays with the original's names and layouts; inverse of `to_ours`.
 
-    The original refuses a state without the adapters that it makes and never reads, see
-    `unused_names`: they are taken from `unused`, and zeros where that has none.
+    The original refuses a state without the adapters that it makes and never reads (see
+    `unused_names`): they are taken from `unused`, else zeros.
 
     Raises:
-      ValueError: they are not exactly the parameters of `config`, or the original has no such
-        adapters.
+        ValueError: they are not exactly the parameters of `config`, or the original has no such
+            adapters.
     """
     groups = original.state_names(config)
     missing, unexpected = sorted(set(groups) - set(arrays)), sorted(set(arrays) - set(groups))
@@ -204,6 +204,7 @@ def to_state(
             state[name] = _unstack(path, arrays[path], name, layer)
     dtype = arrays["token_embedder/embedding"].dtype
     for name, shape in unused_names(config).items():
+        # Bound as a default: a closure would see the shape of the last iteration.
         zeros = StoredArray(shape, dtype, lambda shape=shape: np.zeros(shape, dtype))
         state[name] = (unused or {}).get(name, zeros)
     table = state["shared.weight"]
@@ -212,11 +213,11 @@ def to_state(
 
 
 def unused_names(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every array that the original makes for `config` and never reads."""
+    """Name → shape of every array that the original makes for `config` and never reads."""
     found = {}
     for side in _SIDES:
         adapter = getattr(config, f"{side}_adapter")
-        # In pass 1 the encoder does read them.
+        # An encoder with generated adapters does read them, in its first pass.
         if adapter.source == "task" or (adapter.source, side) == ("generated", "decoder"):
             manual = dataclasses.replace(
                 config, **{f"{side}_adapter": dataclasses.replace(adapter, source="manual")}
@@ -253,7 +254,7 @@ def _adapter_from_json(side: str, fields: Mapping[str, Any]) -> AdapterConfig:
 
 
 def _shared(name: str, values: list, default: Any) -> Any:
-    """The one value that the original's configuration has for both stacks."""
+    """The common value of both stacks, for which the original has one field."""
     if len(set(values)) > 1:
         raise ValueError(
             f"The original has one {name} for both stacks; got {' and '.join(map(repr, values))}. "
@@ -270,6 +271,7 @@ def _stack(path: str, arrays: Sequence[StoredArray], group: Sequence[str]) -> St
         ]
         return np.stack(layers) if original.is_stacked(path) else layers[0]
 
+    # The shape of a view of a single zero, which takes no memory.
     shape = original.to_ours(path, group[0], np.broadcast_to(0, arrays[0].shape)).shape
     if original.is_stacked(path):
         shape = (len(group), *shape)

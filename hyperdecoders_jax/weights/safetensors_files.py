@@ -1,7 +1,4 @@
-"""A safetensors file, or a folder of them, opens as arrays; arrays become such files.
-
-Files keep their own names and layouts. A folder may hold one file, several, or shards with an
-index, as Hugging Face writes them.
+"""safetensors files of weights: one file, several, or shards with an index.
 
 Source: huggingface/safetensors; transformers' `save_pretrained` for names and index of shards.
 """
@@ -33,15 +30,13 @@ _DTYPES = {"F32": np.float32, "BF16": ml_dtypes.bfloat16, "F16": np.float16, "F6
 
 
 def open(path: str | os.PathLike) -> dict[str, StoredArray]:
-    """The arrays of a file, or of all files of a folder; nothing but headers is read yet.
+    """Unread arrays of a file, or of a folder's `model.safetensors`, else shards, else all files.
 
-    A folder's `model.safetensors` comes first, then its index, then any files that it holds.
-
-    Cost: a remote file (gs://…) is copied to this machine's disk first.
+    Cost: a remote file (gs://…) is copied to the local disk first.
 
     Raises:
-      FileNotFoundError: there is no such file or folder, nothing to read in it, or a shard is gone.
-      ValueError: a file is damaged, holds arrays that are no floats, or repeats another's.
+        FileNotFoundError: there is no such file or folder, or a shard is missing.
+        ValueError: a file is damaged, holds other arrays than floats, or repeats an array.
     """
     path = epath.Path(path)
     found: dict[str, StoredArray] = {}
@@ -58,12 +53,12 @@ def open(path: str | os.PathLike) -> dict[str, StoredArray]:
 
 
 def metadata(path: str | os.PathLike) -> dict[str, str]:
-    """The strings that a file carries; of a folder, its first file's."""
+    """Metadata of a file, or of a folder's first file."""
     return _handle(files(epath.Path(path))[0]).metadata() or {}
 
 
 def files(path: epath.Path) -> list[epath.Path]:
-    """The files that `open` reads, in order; see there for what it raises."""
+    """The files that `open` reads, in order; raises like `open`."""
     if not path.is_dir():
         if not path.exists():
             raise FileNotFoundError(
@@ -86,7 +81,7 @@ def files(path: epath.Path) -> list[epath.Path]:
 
 
 def visible(folder: epath.Path) -> list[epath.Path]:
-    """The safetensors files of a folder, in order; hidden ones are those of unfinished writers."""
+    """The safetensors files of a folder, without hidden ones, which are unfinished; sorted."""
     return sorted(x for x in folder.glob("*.safetensors") if not x.name.startswith("."))
 
 
@@ -94,8 +89,8 @@ def shards(index: epath.Path) -> list[epath.Path]:
     """The files that an index of Hugging Face names, in order.
 
     Raises:
-      FileNotFoundError: one of them is missing.
-      ValueError: the index is none.
+        FileNotFoundError: a file is missing.
+        ValueError: the index is invalid.
     """
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
@@ -120,9 +115,9 @@ def write_file(
 ) -> None:
     """Writes all arrays into one file.
 
-    Cost: holds them all in memory; `write_sharded` does not.
+    Cost: all arrays in memory.
     """
-    # C order: safetensors writes memory as it lies, strides unseen.
+    # In C order: safetensors writes the memory of an array and ignores strides.
     held = {name: np.asarray(array.read(), order="C") for name, array in arrays.items()}
     if _is_remote(path):
         epath.Path(path).write_bytes(safetensors_numpy.save(held, dict(metadata or {})))
@@ -130,7 +125,7 @@ def write_file(
     epath.Path(path).write_bytes(b"")
     mode = os.stat(path).st_mode
     safetensors_numpy.save_file(held, os.fspath(path), dict(metadata or {}))
-    # What it writes only the owner may read, whatever other files here are like.
+    # safetensors makes files that only the owner may read, whatever the umask.
     os.chmod(path, mode)
 
 
@@ -140,9 +135,9 @@ def write_sharded(
     max_shard_bytes: int = MAX_SHARD_BYTES,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes `model.safetensors`, or shards and their index where that would be too large.
+    """Writes `model.safetensors`, or shards and their index if that would be too large.
 
-    Cost: one shard in memory. An array larger than `max_shard_bytes` is a shard of its own.
+    Cost: one shard in memory. An array larger than `max_shard_bytes` gets a shard of its own.
     """
     folder = epath.Path(folder)
     groups = split(arrays, max_shard_bytes)
@@ -163,7 +158,7 @@ def write_sharded(
 
 
 def split(arrays: Arrays, max_shard_bytes: int) -> list[list[str]]:
-    """Names in their order, in groups of at most so many bytes, or of one array.
+    """Splits names, in order, into groups of at most `max_shard_bytes`, or of one larger array.
 
     >>> from hyperdecoders_jax.weights import arrays
     >>> split(arrays.in_memory({n: np.zeros(2, np.float32) for n in "abc"}), 16)
@@ -182,7 +177,10 @@ def split(arrays: Arrays, max_shard_bytes: int) -> list[list[str]]:
 
 @contextlib.contextmanager
 def local_copy(file: epath.Path) -> Iterator[str]:
-    """The file's path, or that of a copy of a remote one; what is open stays after it is gone."""
+    """Local path of a file; a remote one is copied, and the copy deleted afterwards.
+
+    An open file stays readable after its deletion.
+    """
     if not _is_remote(file):
         yield os.fspath(file)
         return
@@ -215,7 +213,7 @@ def _open_file(file: epath.Path) -> dict[str, StoredArray]:
 def _handle(file: epath.Path) -> safetensors.safe_open:
     try:
         with local_copy(file) as path:
-            # Not mapped: pages of a mapped file count as memory until somebody needs them.
+            # Not memory-mapped: pages of a mapped file count as memory of the process.
             return safetensors.safe_open(path, framework="np", backend="pread")
     except safetensors.SafetensorError as error:
         raise ValueError(

@@ -1,10 +1,10 @@
-"""T5X checkpoints without T5X: a folder becomes arrays under our paths, which are T5X's, and back.
+"""T5X checkpoints, read and written without T5X.
 
-A checkpoint is a folder `checkpoint_<step>` in one of two layouts. Both keep an array as zarr and
-name it by its place in the train state, `target/encoder/…` for a parameter:
+A checkpoint is a folder `checkpoint_<step>` in one of two layouts. Both store arrays as zarr and
+name them by their path in the train state, `target/encoder/…` for a parameter:
 
     t5x     checkpoint             msgpack: tree of small arrays, and of specs of the zarr folders
-            target.encoder.…/      zarr, a folder an array
+            target.encoder.…/      zarr, one folder per array
     orbax   state/_METADATA        JSON: the names in the tree
             state/manifest.ocdbt   zarr of all arrays in one key-value store
 
@@ -34,56 +34,57 @@ from hyperdecoders_jax.weights import names
 from hyperdecoders_jax.weights.arrays import Accounted, Arrays, StoredArray
 
 LAYOUTS = ("t5x", "orbax")
-# What T5X writes since June 2021; it reads 2 too.
+# Written by T5X since June 2021, which also reads 2.
 _VERSION = 3
 _T5X_INDEX = "checkpoint"
 _ORBAX_INDEX = "state/_METADATA"
-# First bytes of the file `checkpoint` of a TensorFlow checkpoint.
+# Start of a TensorFlow checkpoint's file `checkpoint`.
 _TENSORFLOW = b"model_checkpoint_path"
-# 16 MiB of float32: chunks are packed in parallel, and each of T5X's hosts reads those it needs.
+# 16 MiB of float32: chunks are compressed in parallel, and each host of T5X reads only its own.
 _CHUNK_ELEMENTS = 4 * 2**20
 
 
 def is_checkpoint(path: str | epath.Path) -> bool:
-    """Whether `path` is a T5X checkpoint of either layout, or a folder of some."""
+    """Whether `path` is a T5X checkpoint of either layout, or a folder of checkpoints."""
     path = epath.Path(path)
     return _has_index(path) or bool(steps(path))
 
 
 def steps(path: str | epath.Path) -> dict[int, epath.Path]:
-    """The checkpoints in a folder, such as T5X's MODEL_DIR: step → folder, oldest first."""
+    """Step → folder of the checkpoints in T5X's MODEL_DIR, oldest first."""
     path = epath.Path(path)
     if not path.is_dir():
         return {}
     found = {child: re.fullmatch(r"checkpoint_(\d+)", child.name) for child in path.iterdir()}
-    whole = {int(match[1]): child for child, match in found.items() if match and _has_index(child)}
-    return dict(sorted(whole.items()))
+    # A folder without an index is unfinished.
+    complete = {int(m[1]): child for child, m in found.items() if m and _has_index(child)}
+    return dict(sorted(complete.items()))
 
 
 def open(path: str | epath.Path) -> dict[str, StoredArray]:
-    """The parameters of a checkpoint, under our paths; see `account`."""
+    """Parameters of a checkpoint, by our paths; see `account`."""
     return account(path).arrays
 
 
 def account(path: str | epath.Path) -> Accounted:
-    """The parameters of a checkpoint, and the rest of its train state as left.
+    """Parameters of a checkpoint, with the rest of its train state as skipped.
 
     Args:
-      path: of the folder `checkpoint_<step>`, of the file `checkpoint` in it, or of a folder that
-        holds one such folder.
+        path: of the folder `checkpoint_<step>`, of the file `checkpoint` in it, or of a folder that
+            holds one such folder.
 
     Raises:
-      FileNotFoundError: there is no checkpoint.
-      ValueError: it is damaged, or its parameters are of no T5 that we know. An array whose chunks
-        are damaged is found when it is read.
+        FileNotFoundError: there is no checkpoint.
+        ValueError: it is damaged, or of another model than T5. Damaged chunks of an array are found
+            when it is read.
     """
     folder = _find(epath.Path(path))
-    places = _list_t5x(folder) if (folder / _T5X_INDEX).is_file() else _list_orbax(folder)
+    stores = _list_t5x(folder) if (folder / _T5X_INDEX).is_file() else _list_orbax(folder)
     target, left = {}, {}
-    for name, place in places.items():
+    for name, store in stores.items():
         top, _, rest = name.partition("/")
         if top == "target":
-            target[rest] = place
+            target[rest] = store
         elif top == "state":
             left[name] = "the count of steps" if rest == "step" else "state of T5X's optimiser"
         else:
@@ -100,21 +101,21 @@ def account(path: str | epath.Path) -> Accounted:
 
 
 def write(path: str | epath.Path, arrays: Arrays, step: int = 0, layout: str = "t5x") -> epath.Path:
-    """Writes a checkpoint that T5X restores, and returns its folder, `path/checkpoint_<step>`.
+    """Writes a checkpoint that T5X restores; returns its folder, `path/checkpoint_<step>`.
 
-    It has parameters and no state of an optimiser: T5X starts from it with
+    It has no optimiser state: T5X starts from it with
     `RestoreCheckpointConfig.fallback_to_scratch = True` and
     `apply_assignment_map.assignment_map = (("state/param_states.*", None),)`.
 
     Args:
-      path: of the folder that the checkpoint's folder goes into, T5X's MODEL_DIR.
-      arrays: under our paths; one at a time is in memory.
-      step: that T5X counts on from.
-      layout: "t5x", which all versions of T5X read, or "orbax".
+        path: of T5X's MODEL_DIR, the parent folder.
+        arrays: by our paths; one at a time is in memory.
+        step: at which T5X continues.
+        layout: "t5x", which all versions of T5X read, or "orbax".
 
     Raises:
-      FileExistsError: the folder is there.
-      ValueError: there is no such layout.
+        FileExistsError: the folder exists.
+        ValueError: the layout is unknown.
     """
     if layout not in LAYOUTS:
         hint = errors.suggestion(layout, LAYOUTS)
@@ -132,7 +133,7 @@ def write(path: str | epath.Path, arrays: Arrays, step: int = 0, layout: str = "
 
 
 def kvstore(folder: epath.Path) -> dict[str, str]:
-    """How TensorStore names a folder.
+    """TensorStore's specification of a folder.
 
     >>> kvstore(epath.Path("gs://bucket/models/checkpoint_5"))
     {'driver': 'gcs', 'bucket': 'bucket', 'path': 'models/checkpoint_5/'}
@@ -179,7 +180,7 @@ def _find(path: epath.Path) -> epath.Path:
 
 
 def _list_t5x(folder: epath.Path) -> dict[str, np.ndarray | dict[str, Any]]:
-    """Name in the train state → the array, or where TensorStore finds it."""
+    """Name in the train state → the array, or TensorStore's specification of its store."""
     index = folder / _T5X_INDEX
     try:
         state = serialization.msgpack_restore(index.read_bytes())["optimizer"]
@@ -190,7 +191,7 @@ def _list_t5x(folder: epath.Path) -> dict[str, np.ndarray | dict[str, Any]]:
             name: _locate(folder, leaf) if isinstance(leaf, dict) else leaf
             for name, leaf in leaves.items()
         }
-    # Which of them a cut or changed file gives depends on the byte.
+    # Any of them, depending on where the file is cut or changed.
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"A checkpoint's file must be a whole msgpack with T5X's train state; {index} is not: "
@@ -200,14 +201,14 @@ def _list_t5x(folder: epath.Path) -> dict[str, np.ndarray | dict[str, Any]]:
 
 
 def _locate(folder: epath.Path, spec: Mapping[str, Any]) -> dict[str, Any]:
-    # Whatever disk or bucket it was written to, an array's folder lies beside the file; T5X before
-    # TensorStore 0.1.14 has its path outside of `kvstore`.
+    # The spec names the disk or bucket of the writer; here an array's folder is beside the file.
+    # T5X before TensorStore 0.1.14 has the path outside of `kvstore`.
     path = spec["kvstore"].get("path") or spec["path"]
     return kvstore(folder / os.path.basename(path.rstrip("/")))
 
 
 def _list_orbax(folder: epath.Path) -> dict[str, dict[str, Any]]:
-    """Name in the train state → where TensorStore finds the array."""
+    """Name in the train state → TensorStore's specification of the array's store."""
     index = folder / _ORBAX_INDEX
     try:
         entries = json.loads(index.read_text())["tree_metadata"].values()
@@ -218,8 +219,8 @@ def _list_orbax(folder: epath.Path) -> dict[str, dict[str, Any]]:
             f"not: {error!r}. Copy or download the checkpoint again."
         ) from error
     is_ocdbt = (folder / "state" / "manifest.ocdbt").exists()
-    place = _ocdbt if is_ocdbt else lambda state, name: kvstore(state / name)
-    return {"/".join(keys): place(folder / "state", ".".join(keys)) for keys in trees}
+    locate = _ocdbt if is_ocdbt else lambda state, name: kvstore(state / name)
+    return {"/".join(keys): locate(folder / "state", ".".join(keys)) for keys in trees}
 
 
 def _ocdbt(state: epath.Path, name: str) -> dict[str, Any]:
@@ -236,26 +237,26 @@ def _refuse_scanned(folder: epath.Path, paths: Iterable[str]) -> None:
         )
 
 
-def _open_arrays(folder: epath.Path, places: Mapping[str, Any]) -> dict[str, StoredArray]:
-    # All at once: each answer of a bucket takes its time.
+def _open_arrays(folder: epath.Path, stores: Mapping[str, Any]) -> dict[str, StoredArray]:
+    # All in parallel: every request to a bucket has latency.
     futures = {
         path: tensorstore.open(
-            # A missing chunk would be read as zeros.
-            {"driver": "zarr", "kvstore": place, "fill_missing_data_reads": False},
+            # TensorStore would read a missing chunk as zeros.
+            {"driver": "zarr", "kvstore": store, "fill_missing_data_reads": False},
             open=True,
         )
-        for path, place in places.items()
-        if isinstance(place, dict)
+        for path, store in stores.items()
+        if isinstance(store, dict)
     }
     opened = {}
-    for path, place in places.items():
+    for path, array in stores.items():
         name = f"{path} of {folder}"
         if path in futures:
             store = _wait(name, futures[path].result)
             read = functools.partial(_read, name, store)
             opened[path] = StoredArray(store.shape, store.dtype.numpy_dtype, read)
         else:
-            opened |= arrays_lib.in_memory({path: np.asarray(place)})
+            opened |= arrays_lib.in_memory({path: np.asarray(array)})
         if not jnp.issubdtype(opened[path].dtype, jnp.floating):
             raise ValueError(
                 f"A parameter must be an array of floats; {name} is of type {opened[path].dtype}. "
@@ -303,17 +304,17 @@ def _write_orbax(folder: epath.Path, state: Arrays, step: np.ndarray) -> None:
         }
     metadata = {"tree_metadata": tree, "use_ocdbt": True, "use_zarr3": False}
     (folder / _ORBAX_INDEX).write_text(json.dumps(metadata))
-    for whole in (folder / "state", folder):
+    for complete in (folder / "state", folder):
         # In a bucket Orbax takes a folder without it for unfinished.
-        (whole / "commit_success.txt").write_text("")
+        (complete / "commit_success.txt").write_text("")
 
 
-def _write_array(array: StoredArray, place: dict[str, Any], compressor: str) -> dict[str, Any]:
-    """Writes `array` as zarr and returns TensorStore's spec of it."""
+def _write_array(array: StoredArray, kvstore: dict[str, Any], compressor: str) -> dict[str, Any]:
+    """Writes an array as zarr; returns TensorStore's specification of it."""
     store = tensorstore.open(
         {
             "driver": "zarr",
-            "kvstore": place,
+            "kvstore": kvstore,
             "dtype": np.dtype(array.dtype).name,
             "metadata": {"shape": array.shape, "compressor": {"id": compressor, "level": 1}},
             "schema": {"chunk_layout": {"chunk": {"elements_soft_constraint": _CHUNK_ELEMENTS}}},

@@ -1,7 +1,7 @@
-"""A PyTorch `.bin` file, or a folder of them, opens as arrays; arrays become such a file.
+"""PyTorch's `.bin` files of weights.
 
-Such files are pickles, which can name any function to call. They are read by PyTorch's own reader
-of weights alone (`weights_only`), which calls nothing but what rebuilds tensors.
+They are pickles, which can call any function. PyTorch's reader of weights (`weights_only`) reads
+them, which only calls what rebuilds tensors.
 
 Source: pytorch/pytorch, torch/_weights_only_unpickler.py; transformers' names of files.
 """
@@ -23,19 +23,19 @@ from hyperdecoders_jax.weights.arrays import Arrays, StoredArray
 SINGLE_FILE = "pytorch_model.bin"
 INDEX_FILE = "pytorch_model.bin.index.json"
 
-# Before it, a file could run code in spite of `weights_only` (CVE-2025-32434).
+# In older versions a file could run code in spite of `weights_only` (CVE-2025-32434).
 _OLDEST = (2, 6)
 
 
 def open(path: str | os.PathLike) -> dict[str, StoredArray]:
-    """The arrays of a file, or of a folder's `pytorch_model.bin` or its shards.
+    """Arrays of a file, or of a folder's `pytorch_model.bin` or its shards.
 
-    Cost: files are mapped into memory, not read; those of PyTorch before 1.6 are read whole.
+    Cost: files are memory-mapped; those of PyTorch before 1.6 are read into memory.
 
     Raises:
-      FileNotFoundError: there is no such file or folder, nothing to read in it, or a shard is gone.
-      ImportError: PyTorch is missing, or too old to be safe.
-      ValueError: a file is damaged, holds anything but tensors of floats, or would run code.
+        FileNotFoundError: there is no such file or folder, or a shard is missing.
+        ImportError: PyTorch is missing, or too old to be safe.
+        ValueError: a file is damaged, holds other values than float tensors, or would run code.
     """
     arrays: dict[str, StoredArray] = {}
     for file in _find_files(epath.Path(path)):
@@ -44,11 +44,11 @@ def open(path: str | os.PathLike) -> dict[str, StoredArray]:
 
 
 def write(path: str | os.PathLike, arrays: Arrays) -> None:
-    """Writes all arrays into one file, as `torch.save` does a `state_dict`.
+    """Writes all arrays into one file, as a `state_dict`.
 
     Names of the same `StoredArray` share their bytes, as tied parameters do in PyTorch.
 
-    Cost: holds them all in memory.
+    Cost: all arrays in memory.
     """
     torch = _import_torch()
     tensors = {}
@@ -59,7 +59,7 @@ def write(path: str | os.PathLike, arrays: Arrays) -> None:
 
 
 def has_files(folder: epath.Path) -> bool:
-    """Whether `open` would find something to read in this folder."""
+    """Whether a folder holds such files."""
     return (folder / SINGLE_FILE).exists() or (folder / INDEX_FILE).exists()
 
 
@@ -102,7 +102,7 @@ def _open_file(file: epath.Path) -> dict[str, StoredArray]:
     torch = _import_torch()
     try:
         with safetensors_files.local_copy(file) as path:
-            # Only zip files, which PyTorch writes since 1.6, can be mapped.
+            # Only zip files, which PyTorch writes since 1.6, can be memory-mapped.
             mmap = zipfile.is_zipfile(path)
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
@@ -136,7 +136,7 @@ def _to_array(name: str, value: object, file: epath.Path, torch) -> StoredArray:
         torch.float64: np.float64,
     }
     is_tensor = isinstance(value, torch.Tensor)
-    # A sparse tensor is not laid out as an array, one on the device "meta" has no values.
+    # Sparse tensors are not laid out as arrays, those on the device "meta" have no values.
     is_array = is_tensor and value.layout == torch.strided and value.device.type == "cpu"
     if not is_array or value.dtype not in dtypes:
         kind = type(value).__name__
@@ -150,7 +150,7 @@ def _to_array(name: str, value: object, file: epath.Path, torch) -> StoredArray:
 
     def read():
         tensor = value.detach().contiguous()
-        # numpy's torch knows no bfloat16.
+        # PyTorch converts no bfloat16 to numpy: its bits pass as int16.
         return (
             tensor.view(torch.int16).numpy().view(dtype)
             if value.dtype == torch.bfloat16
