@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperdecoders_jax.commands import cli
-from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.training import partitioning
@@ -82,11 +82,12 @@ def parse_arguments(description: str, arguments: Sequence[str] | None = None):
     others, flags = cli.split_gin_flags(arguments)
     args = parser.parse_args(others)
     cli.start_tensorflow()
-    bindings = [configuration.to_binding(name, value) for name, value in flags]
+    bindings = [gin_files.to_binding(name, value) for name, value in flags]
     # These two have no default. A benchmark writes nothing and starts from random weights.
     bindings += ["MODEL_DIR = None", "INITIAL_CHECKPOINT_PATH = None"]
     files = [SETTINGS_FILE, *args.gin_file, EXPERIMENT_FILE]
-    configuration.parse(files, bindings, args.gin_search_paths, readers=cli.TRAIN_FILES)
+    text = gin_files.read(files, bindings, args.gin_search_paths)
+    gin_binding.parse(text, readers=cli.TRAIN_FILES)
     return gin.get_configurable(Experiment)(), devices(args.topology), args
 
 

@@ -13,6 +13,7 @@ import seqio
 import tensorflow as tf
 
 from hyperdecoders_jax.tasks import metrics, postprocessors
+from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
 from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, corrupt_spans
 from hyperdecoders_jax.tasks.registration import add_task
 from hyperdecoders_jax.tasks.sources import JsonLinesDataSource
@@ -91,6 +92,7 @@ add_task(
     preprocessors=[render_topic, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
+    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -99,6 +101,7 @@ add_task(
     preprocessors=[render_part_of_speech, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
+    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -107,6 +110,7 @@ add_task(
     preprocessors=[render_relation, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
+    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -115,6 +119,7 @@ add_task(
     preprocessors=[render_genus, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.squad],
+    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -123,6 +128,7 @@ add_task(
     preprocessors=[render_find, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.squad],
+    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -131,6 +137,7 @@ add_task(
     preprocessors=[render_inflect, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
+    output_features=OUTPUT_FEATURES,
 )
 
 _TEXT_FOLDERS = ("topic", "part_of_speech", "genus", "find")
@@ -157,4 +164,5 @@ add_task(
         functools.partial(corrupt_spans, noise_density=0.3, targets="text"),
         seqio.preprocessors.append_eos,
     ],
+    output_features=OUTPUT_FEATURES,
 )

@@ -477,9 +477,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     if args.command == "gin-path":
-        from hyperdecoders_jax.config import configuration
+        from hyperdecoders_jax.config import gin_files
 
-        print(configuration.package_config_folder())
+        print(gin_files.package_config_folder())
         return 0
     if args.command == "doctor":
         return _call("hyperdecoders_jax.commands.doctor", "report")
@@ -524,7 +524,8 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
         return infer_lines(args, gin_flags)
     import gin
 
-    from hyperdecoders_jax.config import configuration
+    from hyperdecoders_jax.config import gin_binding
+    from hyperdecoders_jax.config.gin_files import check_macros, read, unread_macros
 
     command = COMMANDS[args.command]
     gin_files, bindings, search_paths = what_is_given(args, gin_flags)
@@ -538,10 +539,10 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
         check_t5x(args)
     gin_files = with_run_file(gin_files, run_file, search_paths)
     # Mistakes that the text alone shows are told before anything heavy is imported.
-    text = configuration.read(gin_files, bindings, configuration.search_path(search_paths))
-    configuration.check_macros(text, TRAIN_FILES)
+    text = read(gin_files, bindings, search_paths)
+    check_macros(text, TRAIN_FILES)
     if args.command == "train":
-        for macro in configuration.unread_macros(text):
+        for macro in unread_macros(text):
             print(f"Not read by this runner: {macro}", file=sys.stderr)
     join_processes(args)
     start_tensorflow()
@@ -549,15 +550,13 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
         function = _call(T5X_LAUNCHER, "script", args.command)
     else:
         function = getattr(importlib.import_module(command.module), command.function)
-    text = configuration.parse(
-        gin_files,
-        bindings,
-        search_paths,
+    config_text = gin_binding.parse(
+        text,
         function,
         # What a training run was started with may be said again to eval and infer.
         are_macros_checked=args.command == "train",
         readers=TRAIN_FILES,
-        left_out=() if is_t5x or args.command == "train" else T5X_MODULES,
+        skipped_modules=() if is_t5x or args.command == "train" else T5X_MODULES,
     )
     set_data_folders(args)
     for name in args.module:
@@ -570,7 +569,7 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
         options = {"input_path": args.input}
     elif args.command == "analyze":
         options = {"output_dir": files.at_home(args.output)}
-    return call(config_text=text, **options) or 0
+    return call(config_text=config_text, **options) or 0
 
 
 def infer_lines(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
@@ -609,7 +608,7 @@ def what_is_given(
     args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]
 ) -> tuple[list[str], list[str], list[str]]:
     """The gin files, bindings and searched folders that the flags of a run mean."""
-    from hyperdecoders_jax.config import configuration
+    from hyperdecoders_jax.config.gin_files import to_binding
 
     args.model_dir = files.at_home(args.model_dir)
     args.vocabulary = files.at_home(args.vocabulary)
@@ -626,7 +625,7 @@ def what_is_given(
     gin_files, bindings = add_own_data(args, gin_files, search_paths)
     bindings += start
     bindings += [
-        configuration.to_binding(name, files.at_home(value) if name in PATH_MACROS else value)
+        to_binding(name, files.at_home(value) if name in PATH_MACROS else value)
         for name, value in gin_flags
     ]
     bindings += args.gin_bindings
@@ -723,14 +722,13 @@ def count_parameters(
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import gin
 
-    from hyperdecoders_jax.config import configuration
+    from hyperdecoders_jax.config import gin_binding, gin_checks, gin_statements
+    from hyperdecoders_jax.config.gin_files import read
 
     command = COMMANDS["params"]
     function = getattr(importlib.import_module(command.module), command.function)
-    configuration.parse(
-        gin_files,
-        bindings,
-        search_paths,
+    gin_binding.parse(
+        read(gin_files, bindings, search_paths),
         function,
         are_macros_checked=False,
         is_all_bound=False,
@@ -739,9 +737,8 @@ def count_parameters(
 
     def register_tasks():
         start_tensorflow()
-        folders = configuration.search_path(search_paths)
-        text = configuration.read(gin_files, (), folders)
-        configuration.import_modules(configuration.leave_out(text, T5X_MODULES))
+        text = read(gin_files, (), search_paths)
+        gin_checks.import_modules(gin_statements.skip_modules(text, T5X_MODULES))
         for name in args.module:
             import_task_module(name)
 
@@ -750,10 +747,10 @@ def count_parameters(
 
 def _saved_config(args: argparse.Namespace) -> str:
     """The configuration that a training run left in its model directory."""
-    from hyperdecoders_jax.config import configuration
+    from hyperdecoders_jax.config import gin_files
 
     saved = os.path.join(args.model_dir or "", SAVED_CONFIG)
-    if args.command == "train" or args.model_dir is None or not configuration.is_file(saved):
+    if args.command == "train" or args.model_dir is None or not gin_files.is_file(saved):
         where = "" if args.model_dir is None else f", and {saved} does not exist"
         raise errors.UsageError(
             f"{args.command} needs a configuration; got no --gin_file{where}. Pass "
@@ -767,13 +764,13 @@ def add_own_data(
     args: argparse.Namespace, gin_files: Sequence[str], search_paths: Sequence[str]
 ) -> tuple[list[str], list[str]]:
     """The gin files, with that of own data where flags need it, and what these flags bind."""
-    from hyperdecoders_jax.config import configuration
+    from hyperdecoders_jax.config.gin_files import read
 
     values = {macro: getattr(args, flag) for flag, macro in OWN_TEXT_FLAGS.items()}
     for flag, macro in OWN_FILE_FLAGS.items():
         values[macro] = [own_file(file) for file in getattr(args, flag)]
     bindings = [f"{macro} = {tuple(value)!r}" for macro, value in values.items() if value]
-    text = configuration.read(gin_files, (), configuration.search_path(search_paths))
+    text = read(gin_files, (), search_paths)
     is_included = "TRAIN_FILES" in text.macro_values
     if not bindings and not is_included:
         return list(gin_files), []
@@ -805,11 +802,10 @@ def with_run_file(
 
     First, so that its defaults do not undo what an experiment sets.
     """
-    from hyperdecoders_jax.config import configuration
+    from hyperdecoders_jax.config.gin_files import find_file, read
 
-    folders = configuration.search_path(search_paths)
-    path = os.path.abspath(configuration.find_file(run_file, folders))
-    text = configuration.read(gin_files, (), folders)
+    path = os.path.abspath(find_file(run_file, search_paths))
+    text = read(gin_files, (), search_paths)
     is_included = any(os.path.abspath(file.path) == path for file in text.files)
     return list(gin_files) if is_included else [run_file, *gin_files]
 

@@ -187,13 +187,13 @@ def read_model_config(gin_files: Sequence[str], search_paths: Sequence[str]) -> 
     """The model that gin files describe; of what a run sets besides, nothing is needed."""
     import gin
 
-    from hyperdecoders_jax.config import configuration
+    from hyperdecoders_jax.config.gin_binding import parse
+    from hyperdecoders_jax.config.gin_files import read
     from hyperdecoders_jax.trained import trained_model
 
-    configuration.parse(
-        cli.with_run_file(gin_files, trained_model.RUN_FILE, search_paths),
-        (),
-        search_paths,
+    gin_files = cli.with_run_file(gin_files, trained_model.RUN_FILE, search_paths)
+    parse(
+        read(gin_files, (), search_paths),
         model_config,
         are_macros_checked=False,
         is_all_bound=False,

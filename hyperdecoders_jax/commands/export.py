@@ -159,13 +159,13 @@ def _num_frozen(trained: TrainedModel) -> int | None:
 
 def _about_training(checkpoint: str, description: Description) -> dict[str, Any]:
     """Fields of a `model_card.Export` that the files of a run tell."""
-    from hyperdecoders_jax.config import configuration
+    from hyperdecoders_jax.config import gin_files
     from hyperdecoders_jax.training import metric_lines, trainer
 
     saved = os.path.join(checkpoint, cli.SAVED_CONFIG)
-    if not configuration.is_file(saved):
+    if not gin_files.is_file(saved):
         return {"backbone": description.backbone and description.backbone.source}
-    text = configuration.read([saved], (), configuration.search_path())
+    text = gin_files.read([saved])
     macros = {name: x for name, (x, _) in text.macro_values.items() if isinstance(x, str)}
     return {
         "backbone": macros.get("INITIAL_CHECKPOINT_PATH"),

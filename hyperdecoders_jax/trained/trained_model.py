@@ -144,10 +144,10 @@ def read_run(model_dir: str, step: str) -> TrainedModel:
     """
     import gin
 
-    from hyperdecoders_jax.config import configuration
+    from hyperdecoders_jax.config import gin_binding, gin_files
 
     saved = os.path.join(model_dir, cli.SAVED_CONFIG)
-    if not configuration.is_file(saved):
+    if not gin_files.is_file(saved):
         raise errors.UsageError(
             f"A training run must have left its {cli.SAVED_CONFIG}; there is no {saved}. Name the "
             "--model_dir of the run."
@@ -159,10 +159,13 @@ def read_run(model_dir: str, step: str) -> TrainedModel:
         )
     which = int(step) if step.isdecimal() else step
     cli.start_tensorflow()  # The run's vocabulary needs it.
-    configuration.parse(
+    text = gin_files.read(
         [RUN_FILE, files.absolute(saved)],
         [f"MODEL_DIR = {model_dir!r}", f"CHECKPOINT_STEP = {which!r}"],
-        function=open_run,
+    )
+    gin_binding.parse(
+        text,
+        open_run,
         are_macros_checked=False,
         is_all_bound=False,
         readers=cli.TRAIN_FILES,

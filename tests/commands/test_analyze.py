@@ -7,7 +7,7 @@ import pytest
 
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.commands import analyze, cli
-from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.decoding import sampling
 from hyperdecoders_jax.model import Model
 from tests import tiny
@@ -26,7 +26,8 @@ def test_flags_say_what_is_analysed(tmp_path):
     )
     files, bindings, folders = cli.what_is_given(args, [])
     files = cli.with_run_file(files, "runs/embedded/analyze.gin", folders)
-    configuration.parse(files, bindings, folders, readers=cli.TRAIN_FILES)
+    text = gin_files.read(files, bindings, folders)
+    gin_binding.parse(text, readers=cli.TRAIN_FILES)
     bound = gin.get_bindings("analyze_script.analyze")
     trained = gin.get_bindings("preparation.TrainedConfig")
     gin.clear_config()

@@ -3,21 +3,20 @@
 import pytest
 
 from hyperdecoders_jax.commands import demo
-from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.config import gin_files
 
 
 @pytest.mark.parametrize("method", demo.METHODS)
 def test_a_method_of_the_demo_is_an_experiment_on_its_frozen_t5(method):
     file = f"experiments/demo_{method}.gin"
-    macros = configuration.read([file], (), configuration.search_path()).macro_values
+    macros = gin_files.read([file]).macro_values
     assert macros["INITIAL_CHECKPOINT_PATH"][0] == "package://tasks/demo_data/demo_t5.safetensors"
     assert macros["MIXTURE_OR_TASK_NAME"][0] == demo.MIXTURE
 
 
 def test_the_same_batches_are_seen_by_every_method():
-    folders = configuration.search_path()
     files = [f"experiments/demo_{method}.gin" for method in demo.METHODS]
-    macros = [configuration.read([file], (), folders).macro_values for file in files]
+    macros = [gin_files.read([file]).macro_values for file in files]
     for name in ("TRAIN_STEPS", "BATCH_SIZE", "TASK_FEATURE_LENGTHS"):
         assert len({str(values[name][0]) for values in macros}) == 1
     assert not any("RANDOM_SEED" in values for values in macros)

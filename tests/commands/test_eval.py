@@ -4,7 +4,7 @@ import gin
 import pytest
 
 from hyperdecoders_jax.commands import cli, eval
-from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.config import gin_binding, gin_files
 
 
 @pytest.mark.parametrize("command", ["eval", "infer"])
@@ -12,7 +12,7 @@ def test_the_batch_size_of_evaluation_reaches_eval_and_infer(command):
     run_file = cli.COMMANDS[command].run_file
     files = cli.with_run_file(["experiments/demo_hyperdecoder.gin"], run_file, [])
     bindings = ["MODEL_DIR = 'x'", "BATCH_SIZE = 6", "EVAL_BATCH_SIZE = 5"]
-    configuration.parse(files, bindings, readers=cli.TRAIN_FILES)
+    gin_binding.parse(gin_files.read(files, bindings), readers=cli.TRAIN_FILES)
     function = {"eval": "evaluate"}.get(command, command)
     bound = gin.get_bindings(f"{command}_script.{function}")
     gin.clear_config()

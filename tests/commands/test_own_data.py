@@ -10,7 +10,7 @@ import pytest
 import seqio
 
 from hyperdecoders_jax.commands import cli
-from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.data import mixtures, vocabulary
 from hyperdecoders_jax.tasks import own_data
 from tests.commands import test_train
@@ -164,7 +164,7 @@ RUN_FILES = ("runs/embedded/train.gin", "experiments/demo_hyperdecoder.gin")
 def bound(command, *flags, files=RUN_FILES):
     args = cli.make_parser().parse_args([command, *flags])
     gin_files, bindings = cli.add_own_data(args, files, [])
-    text = configuration.read(gin_files, bindings, configuration.search_path())
+    text = gin_files.read(gin_files, bindings)
     return {name: value for name, (value, _) in text.macro_values.items()}
 
 
@@ -245,7 +245,8 @@ def test_a_flag_sets_the_rates(tmp_path):
     args = cli.make_parser().parse_args(["train", f"--train_file={file}"])
     files, bindings = cli.add_own_data(args, RUN_FILES, [])
     rates = "own_data.mixture.rates = @mixing.Equal()"
-    configuration.parse(files, [*bindings, rates, "MODEL_DIR = '/nowhere'"])
+    bindings += [rates, "MODEL_DIR = '/nowhere'"]
+    gin_binding.parse(gin_files.read(files, bindings))
     macro = gin.query_parameter("MIXTURE_OR_TASK_NAME/gin.macro.value")
     assert macro.scoped_configurable_fn() == own_data.MIXTURE
     assert seqio.MixtureRegistry.get(own_data.MIXTURE).total_rate == 1.0

@@ -11,13 +11,13 @@ import pytest
 
 from hyperdecoders_jax import model
 from hyperdecoders_jax.commands import cli, params
-from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.config import gin_files
 from hyperdecoders_jax.training import optimizer, train_state
 from hyperdecoders_jax.training import trainable as trainable_lib
 from tests import tiny
 from tests.contracts import test_gin
 
-EXPERIMENTS = pathlib.Path(configuration.package_config_folder()) / "experiments"
+EXPERIMENTS = pathlib.Path(gin_files.package_config_folder()) / "experiments"
 
 # What the original prints for each of its configs: trained and all parameters. In both there can be
 # learned adapters that it makes and never uses, (features, stacks): in a decoder that gets
@@ -117,7 +117,7 @@ def test_an_experiment_of_ours_has_as_many_parameters_as_its_header_says(name, c
 @pytest.mark.parametrize("name", HYPERGRID)
 def test_an_experiment_with_gates_has_as_many_parameters_as_its_header_says(name):
     size = f"t5_{name.rpartition('_')[2]}"
-    text = configuration.read([f"experiments/{name}.gin"], (), configuration.search_path())
+    text = gin_files.read([f"experiments/{name}.gin"])
     sizes = ("EMB_DIM", "NUM_ENCODER_LAYERS", "NUM_DECODER_LAYERS")
     emb_dim, num_layers = SIZES[size]
     assert [text.macro_values[macro][0] for macro in sizes] == [emb_dim, num_layers, num_layers]

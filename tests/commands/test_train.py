@@ -149,13 +149,13 @@ def test_backbone_weights_of_a_file_are_the_frozen_ones(tmp_path, capsys):
 
 
 def tiny_start():
-    from hyperdecoders_jax.config import configuration
+    from hyperdecoders_jax.config import gin_binding, gin_files
 
     _, flags = cli.split_gin_flags(train_arguments("/nowhere"))
-    bindings = [configuration.to_binding(*flag) for flag in flags]
+    bindings = [gin_files.to_binding(*flag) for flag in flags]
     bindings.append("MODEL_DIR = '/nowhere'")
     files = ["runs/embedded/train.gin", "experiments/demo_hyperdecoder.gin"]
-    configuration.parse(files, bindings)
+    gin_binding.parse(gin_files.read(files, bindings))
     model, config = (
         gin.query_parameter(f"{name}/gin.macro.value").scoped_configurable_fn()
         for name in ("MODEL", "TRAINABLE")

@@ -11,13 +11,12 @@ import jax
 import pytest
 
 from hyperdecoders_jax.commands import cli
-from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.config import gin_binding, gin_files, gin_statements
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.tasks import mixtures
 from hyperdecoders_jax.training import trainable
 
-ROOT = pathlib.Path(configuration.package_config_folder())
-FOLDERS = configuration.search_path()
+ROOT = pathlib.Path(gin_files.package_config_folder())
 # Included in this order: a later file may set what an earlier one declares, never the reverse. The
 # files of runs/ come before all of them, from whoever runs the experiment.
 ORDER = ["models", "adapters", "optim", "decoding", "mixtures"]
@@ -71,24 +70,23 @@ def _forget_configuration():
 
 
 def to_bindings(**macros):
-    return [configuration.to_binding(name, str(value)) for name, value in macros.items()]
+    return [gin_files.to_binding(name, str(value)) for name, value in macros.items()]
 
 
 def parse_experiment(name, command="train", **macros):
     """Parses as the command line does; what an experiment leaves to its user is set here."""
     files = cli.with_run_file([f"experiments/{name}.gin"], cli.COMMANDS[command].run_file, [])
     macros = {"MODEL_DIR": "/nowhere", "VOCABULARY": vocabulary.DEMO_VOCABULARY_PATH, **macros}
-    text = configuration.read(files, (), FOLDERS)
-    required = configuration.MacroRead(configuration.REQUIRED)
+    text = gin_files.read(files)
+    required = gin_statements.REQUIRED
     for macro, (value, _) in text.macro_values.items():
         if value == required and macro != "MODEL_DIR":
             macros.setdefault(macro, 3 if macro == "TRAIN_STEPS" else None)
     module = importlib.import_module(cli.COMMANDS[command].module)
     function = getattr(module, cli.COMMANDS[command].function)
-    return configuration.parse(
-        files,
-        to_bindings(**macros),
-        function=function,
+    return gin_binding.parse(
+        gin_files.read(files, to_bindings(**macros)),
+        function,
         are_macros_checked=False,
         readers=cli.TRAIN_FILES,
     )
@@ -99,7 +97,7 @@ def parse_parts(model, *methods, optim="adamw_linear", decoding="greedy", **macr
     files += [f"adapters/{method}.gin" for method in methods]
     files += [f"optim/{optim}.gin", f"decoding/{decoding}.gin", "mixtures/glue.gin"]
     macros = {"MODEL_DIR": "/nowhere", "TRAIN_STEPS": 3, "INITIAL_CHECKPOINT_PATH": None, **macros}
-    configuration.parse(files, to_bindings(**macros))
+    gin_binding.parse(gin_files.read(files, to_bindings(**macros)))
     return value_of("MODEL")
 
 
@@ -113,7 +111,7 @@ def num_parameters(tree):
 
 @pytest.mark.parametrize("name", ALL_FILES)
 def test_every_file_is_gin_and_says_what_it_is(name):
-    configuration.read([name], (), FOLDERS)
+    gin_files.read([name])
     assert (ROOT / name).read_text(encoding="utf-8").startswith("# ")
 
 
@@ -125,7 +123,7 @@ def test_every_experiment_parses_for_every_command(name, command):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_includes_in_one_order_and_names_no_runner(name):
-    text = configuration.read([f"experiments/{name}.gin"], (), FOLDERS)
+    text = gin_files.read([f"experiments/{name}.gin"])
     # In the order in which they bind, whichever file includes them.
     folders = [file.name.split("/")[0] for file in text.files]
     places = [ORDER.index(folder) for folder in folders if folder != "experiments"]
@@ -151,14 +149,14 @@ def test_an_experiment_says_what_how_and_what_to_expect(name):
     "name", [name for name in ALL_FILES if not name.startswith(("runs/t5x", "experiments"))]
 )
 def test_only_run_files_of_t5x_import_it(name):
-    text = configuration.read([name], (), FOLDERS)
+    text = gin_files.read([name])
     modules = [statement.module for file in text.files for statement, _ in file.imports]
     assert not any("t5x" in module.split(".") for module in modules), modules
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_size_file_holds_macros_alone(name):
-    text = configuration.read([f"models/{name}.gin"], (), FOLDERS)
+    text = gin_files.read([f"models/{name}.gin"])
     for file in text.files:
         assert not file.imports
         assert not file.parameters
@@ -173,7 +171,7 @@ def test_a_mixture_file_states_the_lengths_of_its_tasks():
     for path in (ROOT / "mixtures").glob("*.gin"):
         if path.stem == OWN_DATA:
             continue
-        macros = configuration.read([str(path)], (), FOLDERS).macro_values
+        macros = gin_files.read([str(path)]).macro_values
         stated[macros["MIXTURE_OR_TASK_NAME"][0]] = macros["TASK_FEATURE_LENGTHS"][0]
     assert stated == mixtures.TASK_FEATURE_LENGTHS
 
@@ -181,7 +179,7 @@ def test_a_mixture_file_states_the_lengths_of_its_tasks():
 @pytest.mark.parametrize("name", ["summarization", "summarization_nli"])
 def test_long_summaries_are_cut_in_every_run_that_reads_them(name):
     files = ["runs/embedded/train.gin", f"mixtures/{name}.gin"]
-    assert configuration.read(files, (), FOLDERS).macro_values["TRUNCATE_TARGETS"][0] is True
+    assert gin_files.read(files).macro_values["TRUNCATE_TARGETS"][0] is True
 
 
 def test_every_size_has_a_published_count():

@@ -62,7 +62,8 @@ def test_the_package_names_no_task_module():
         "hyperdecoders_jax.commands.params",
         "hyperdecoders_jax.commands.convert",
         "hyperdecoders_jax.commands.doctor",
-        "hyperdecoders_jax.config.configuration",
+        "hyperdecoders_jax.config.gin_binding",
+        "hyperdecoders_jax.config.gin_files",
     ],
 )
 def test_the_command_line_loads_neither_jax_nor_tensorflow(module):

@@ -11,7 +11,7 @@ import pytest
 
 from hyperdecoders_jax import t5x_install
 from hyperdecoders_jax.commands import cli
-from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.config import gin_files
 
 ROOT = pathlib.Path(__file__).parents[2]
 PODS = ROOT / "docs/pods.md"
@@ -151,6 +151,6 @@ def test_what_is_launched_passes_the_checks_of_its_configuration(pod_calls, comm
     assert (args.runner, args.multiprocess) == ("t5x", True)
     files, bindings, folders = cli.what_is_given(args, list(gin_flags.items()))
     files = cli.with_run_file(files, f"runs/t5x/{command}.gin", folders)
-    text = configuration.read(files, bindings, configuration.search_path(folders))
-    configuration.check_macros(text, cli.TRAIN_FILES)
+    text = gin_files.read(files, bindings, gin_files.search_path(folders))
+    gin_files.check_macros(text, cli.TRAIN_FILES)
     assert text.macro_values["MODEL_DIR"][0] == "gs://my-bucket/glue_hyperdecoder"

@@ -6,7 +6,7 @@ import re
 import gin
 import pytest
 
-from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.config import gin_binding, gin_files
 from tests.modeling import own_source
 
 README = pathlib.Path(__file__).parents[2] / "README.md"
@@ -50,7 +50,7 @@ def test_the_mixture_of_the_readme_is_made(tmp_path):
     files = ["runs/embedded/train.gin", experiment, str(path)]
     flags = ["MODEL_DIR = '/nowhere'", "INITIAL_CHECKPOINT_PATH = None"]
     try:
-        configuration.parse(files, flags)
+        gin_binding.parse(gin_files.read(files, flags))
         macro = gin.query_parameter("MIXTURE_OR_TASK_NAME/gin.macro.value")
         mixture = macro.scoped_configurable_fn()
     finally:

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("t5x", reason="T5X is not installed")
 
 from hyperdecoders_jax.commands import cli
-from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.config import gin_binding, gin_files, gin_statements
 from hyperdecoders_jax.t5x import launch, periods
 from hyperdecoders_jax.weights import arrays, t5x_checkpoint
 from tests.contracts import test_gin as embedded
@@ -24,14 +24,13 @@ def _forget_configuration():
 def parse_experiment(name, command):
     macros = {"MODEL_DIR": "/nowhere", "VOCABULARY": "bytes", "INITIAL_CHECKPOINT_PATH": None}
     files = cli.with_run_file([f"experiments/{name}.gin"], f"runs/t5x/{command}.gin", [])
-    text = configuration.read(files, (), embedded.FOLDERS)
-    required = configuration.MacroRead(configuration.REQUIRED)
+    text = gin_files.read(files)
+    required = gin_statements.REQUIRED
     if text.macro_values["TRAIN_STEPS"][0] == required:
         macros["TRAIN_STEPS"] = 3
-    return configuration.parse(
-        files,
-        embedded.to_bindings(**macros),
-        function=launch.script(command),
+    return gin_binding.parse(
+        gin_files.read(files, embedded.to_bindings(**macros)),
+        launch.script(command),
         are_macros_checked=False,
         readers=cli.TRAIN_FILES,
     )
@@ -46,19 +45,18 @@ def test_every_experiment_parses_for_every_script(name, command):
 def test_pretraining_decodes_nothing():
     files = ["runs/t5x/pretrain.gin", "experiments/demo_pretrain.gin"]
     assert cli.with_run_file(files, "runs/t5x/train.gin", []) == files
-    text = configuration.parse(
-        files, ["MODEL_DIR = '/nowhere'"], function=launch.script("train"), readers=cli.TRAIN_FILES
-    )
+    text = gin_files.read(files, ["MODEL_DIR = '/nowhere'"])
+    text = gin_binding.parse(text, launch.script("train"), readers=cli.TRAIN_FILES)
     assert "infer_eval_dataset_cfg = None" in text
 
 
 def test_what_t5x_does_not_read_is_told():
     files = ["runs/t5x/train.gin", "experiments/glue/glue_manual_generated.gin"]
-    text = configuration.read(files, (), embedded.FOLDERS)
-    (unread,) = configuration.unread_macros(text)
+    text = gin_files.read(files)
+    (unread,) = gin_files.unread_macros(text)
     assert unread.startswith("GENERATION (set in experiments/glue/recipe.gin:")
     files[0] = "runs/embedded/train.gin"
-    assert not configuration.unread_macros(configuration.read(files, (), embedded.FOLDERS))
+    assert not gin_files.unread_macros(gin_files.read(files))
 
 
 def test_periods_that_t5x_would_refuse_are_told_by_their_names():

@@ -18,7 +18,7 @@ from t5x.decoding import DecodingState
 from t5x.examples.t5 import network
 
 from hyperdecoders_jax import losses, model
-from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.config import gin_files
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, T5XScoring
 from hyperdecoders_jax.decoding.sampling import GreedyConfig, SamplingConfig
 from hyperdecoders_jax.t5x.model import HyperdecoderModel
@@ -38,7 +38,7 @@ SIZES = (
     "vocab_size", "emb_dim", "num_heads", "head_dim", "mlp_dim", "num_encoder_layers",
     "num_decoder_layers", "mlp_activations", "logits_via_embedding",
 )  # fmt: skip
-MODEL_FILES = sorted((pathlib.Path(configuration.package_config_folder()) / "models").glob("*.gin"))
+MODEL_FILES = sorted((pathlib.Path(gin_files.package_config_folder()) / "models").glob("*.gin"))
 BEAM_4 = BeamSearchConfig(num_beams=4, num_return=4, scoring=T5XScoring())
 
 
@@ -140,7 +140,7 @@ def test_a_plain_models_steps_are_t5xs():
 
 @pytest.mark.parametrize("file", MODEL_FILES, ids=lambda file: file.stem)
 def test_every_size_has_t5xs_parameters_and_axes(file):
-    text = configuration.read([f"models/{file.name}"], (), configuration.search_path())
+    text = gin_files.read([f"models/{file.name}"])
     assert_same_variables(plain(**{name: text.macro_values[name.upper()][0] for name in SIZES}))
 
 

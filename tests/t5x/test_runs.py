@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("t5x", reason="T5X is not installed")
 
 from hyperdecoders_jax.commands import cli
-from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.config import gin_files
 from hyperdecoders_jax.weights import t5x_checkpoint
 
 pytestmark = pytest.mark.t5x
@@ -55,7 +55,7 @@ def plain_t5x(command, **macros):
     files = [f"runs/t5x/{command}.gin", *FILES]
     flags = [f"--gin_file={file}" for file in files]
     flags += [f"--gin.{name}={value!r}" for name, value in macros.items()]
-    where = f"--gin_search_paths={configuration.package_config_folder()}"
+    where = f"--gin_search_paths={gin_files.package_config_folder()}"
     return [sys.executable, "-m", f"t5x.{command}", where, *flags]
 
 

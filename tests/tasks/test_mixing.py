@@ -10,7 +10,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.config import gin_binding, gin_files, gin_statements
 from hyperdecoders_jax.data import mixtures, pipeline, preflight, train_batches
 from hyperdecoders_jax.tasks import mixing, registration
 from hyperdecoders_jax.tasks.splits import SplitConfig
@@ -170,12 +170,11 @@ def test_a_configuration_mixes_without_python_and_is_saved_whole(tmp_path):
         f"  task_feature_lengths = {LENGTHS}\n"
         "  batch_size = 6\n"
     )
-    saved = configuration.parse(
-        [str(path)], ["mixing.Temperature.temperature = 1"], function=pipeline.PipelineConfig
-    )
+    text = gin_files.read([str(path)], ["mixing.Temperature.temperature = 1"])
+    saved = gin_binding.parse(text, pipeline.PipelineConfig)
     # A run's own configuration, as eval and infer read it.
     path.write_text(saved)
-    configuration.parse([str(path)], function=pipeline.PipelineConfig)
+    gin_binding.parse(gin_files.read([str(path)]), pipeline.PipelineConfig)
     configs = [gin.get_configurable(pipeline.PipelineConfig)() for _ in range(2)]
     for config in configs:
         assert shares(config.mixture_or_task_name) == {"mixing_a": 5 / 6, "mixing_c": 1 / 6}
@@ -208,17 +207,17 @@ UNDIVIDED = {
     "glue_none_task",
     "glue_task_none",
 }
-EXPERIMENTS = pathlib.Path(configuration.package_config_folder()) / "experiments"
+EXPERIMENTS = pathlib.Path(gin_files.package_config_folder()) / "experiments"
 
 
 def split_config(name):
     """What an experiment binds of its splits, macros replaced."""
-    text = configuration.read([f"experiments/{name}.gin"], (), configuration.search_path())
+    text = gin_files.read([f"experiments/{name}.gin"])
     bound = {}
     for binding in text.bindings:
         if binding.statement.selector == "splits.SplitConfig":
             value = binding.statement.value
-            if isinstance(value, configuration.MacroRead):
+            if isinstance(value, gin_statements.MacroRead):
                 value, _ = text.macro_values[value.name]
             bound[binding.statement.arg_name] = value
     return SplitConfig(**bound)
@@ -236,7 +235,8 @@ def test_experiments_divide_data_as_the_original_s(folder):
 def test_an_experiment_evaluates_what_it_did_not_train_on():
     files = ["runs/embedded/train.gin", "experiments/glue/glue_manual_generated.gin"]
     macros = {"MODEL_DIR": "/nowhere", "INITIAL_CHECKPOINT_PATH": None}
-    configuration.parse(files, [f"{name} = {value!r}" for name, value in macros.items()])
+    bindings = [f"{name} = {value!r}" for name, value in macros.items()]
+    gin_binding.parse(gin_files.read(files, bindings))
     provider = gin.query_parameter("MIXTURE_OR_TASK_NAME/gin.macro.value").scoped_configurable_fn()
     tasks = {task.name: task for task in mixtures.leaf_tasks(provider)}
     assert len(tasks) == 8

@@ -9,7 +9,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.data import mixtures as data_mixtures
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.tasks import mixtures, mrqa
@@ -275,7 +275,7 @@ def test_a_score_that_does_not_exist_is_told():
 
 def test_long_answers_are_cut_in_every_run_that_trains_on_them():
     files = ["runs/embedded/train.gin", "mixtures/mrqa.gin"]
-    macros = configuration.read(files, (), configuration.search_path()).macro_values
+    macros = gin_files.read(files).macro_values
     assert macros["TRUNCATE_TARGETS"][0] is True
 
 
@@ -290,10 +290,10 @@ def test_a_configuration_chooses_options_by_flags_and_keeps_them(tmp_path):
     ]
     name = "MIXTURE_OR_TASK_NAME/gin.macro.value"
     files = ["runs/embedded/train.gin", "experiments/mrqa/adamw_adapter_gen.gin"]
-    saved = configuration.parse(files, flags)
+    saved = gin_binding.parse(gin_files.read(files, flags))
     # A run's own configuration, as eval and infer read it.
     (tmp_path / "saved.gin").write_text(saved)
-    configuration.parse([str(tmp_path / "saved.gin")])
+    gin_binding.parse(gin_files.read([str(tmp_path / "saved.gin")]))
     provider = gin.query_parameter(name).scoped_configurable_fn()
     gin.clear_config()
     assert provider.name == "mrqa"

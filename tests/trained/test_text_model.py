@@ -16,7 +16,7 @@ import pytest
 import hyperdecoders_jax
 from hyperdecoders_jax import types
 from hyperdecoders_jax.commands import cli
-from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.data import tokenizer, vocabulary
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig
 from hyperdecoders_jax.model import Model
@@ -171,7 +171,8 @@ def test_a_run_starts_from_all_of_an_exported_folder(exported):
     arguments = ["train", f"--init={exported}", "--model_dir=/nowhere",
                  "--gin_file=mixtures/demo.gin", "--gin_file=optim/adamw_linear.gin"]  # fmt: skip
     files, bindings, _ = cli.what_is_given(cli.make_parser().parse_args(arguments), [])
-    configuration.parse(["runs/embedded/train.gin", *files], [*bindings, "TRAIN_STEPS = 1"])
+    files = ["runs/embedded/train.gin", *files]
+    gin_binding.parse(gin_files.read(files, [*bindings, "TRAIN_STEPS = 1"]))
     model, trained, tasks, lengths, path, words = map(
         value_of,
         ("MODEL", "TRAINABLE", "TASK_NAMES", "TASK_FEATURE_LENGTHS", "INITIAL_CHECKPOINT_PATH",

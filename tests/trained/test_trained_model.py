@@ -11,7 +11,7 @@ import pytest
 
 import hyperdecoders_jax
 from hyperdecoders_jax.commands import cli
-from hyperdecoders_jax.config import configuration
+from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.data import tokenizer, vocabulary
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFaceScoring
 from hyperdecoders_jax.decoding.sampling import GreedyConfig, SamplingConfig
@@ -93,7 +93,8 @@ def test_a_plain_t5_is_trained_unless_an_experiment_adapts_it(t5, adapters, is_b
     write_json(t5, "tokenizer_config.json", tokenizer_class="ByT5Tokenizer")
     files = ["runs/embedded/train.gin", "runs/init.gin", *adapters, "optim/adamw_linear.gin"]
     macros = {"INITIAL_CHECKPOINT_PATH": str(t5), "MODEL_DIR": "x", "TRAIN_STEPS": 1}
-    configuration.parse(files, [f"{name} = {value!r}" for name, value in macros.items()])
+    bindings = [f"{name} = {value!r}" for name, value in macros.items()]
+    gin_binding.parse(gin_files.read(files, bindings))
     config = test_text_model.value_of("MODEL").config
     assert (config.emb_dim, config.decoder_adapter.source) == (
         8,

@@ -1,0 +1,74 @@
+"""Checked text into gin: what is checked is what gin binds, for gin is handed the parsed text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import gin
+
+from hyperdecoders_jax.config import gin_checks, gin_files, gin_statements
+from hyperdecoders_jax.config.gin_statements import Binding, Text
+
+
+def parse(
+    text: Text,
+    function: Callable[..., Any] | None = None,
+    *,
+    are_macros_checked: bool = True,
+    is_all_bound: bool = True,
+    readers: Sequence[str] = (),
+    skipped_modules: Sequence[str] = (),
+) -> str:
+    """Checks files and flags, hands them to gin, and returns the whole configuration as gin.
+
+    What was bound before is forgotten. The returned text holds every binding.
+
+    Args:
+        text: from `gin_files.read`.
+        function: what will be called; each flag must reach it. None: they need not.
+        are_macros_checked: whether flags of macros must reach it, too.
+        is_all_bound: False binds only what a call of `function` reads. What it does not read need
+            not be set, and modules that it does not need, such as those of data, are not imported.
+        readers: see `gin_files.check_macros`.
+        skipped_modules: nothing of these is imported or bound; see `gin_statements.skip_modules`.
+
+    Raises:
+        ConfigurationError: an import, macro, class or parameter that does not exist, a macro that
+            nobody reads, one that is read and unset, or set to itself, a flag without effect, or a
+            value of another type than its parameter. Nothing is written.
+    """
+    gin_files.check_macros_are_read(text, readers)
+    if skipped_modules:
+        text = gin_statements.skip_modules(text, skipped_modules)
+    if not is_all_bound:
+        root = f"{function.__module__}.{function.__qualname__}"
+        text = gin_statements.only_needed(text, root)
+    gin_files.check_macros_are_set(text)
+    gin_checks.check_parameters(text)
+    flags = gin_checks.resolve_flags(text)
+    gin.clear_config()
+    for file, bindings in gin_statements.sections(text):
+        lines = io.StringIO(gin_statements.to_gin(file, bindings))
+        lines.name = file.path  # gin's own errors name it.
+        gin.parse_config(lines)
+    gin.parse_config(_flag_statements(flags.values()))
+    gin.finalize()
+    if function is not None:
+        used = gin_checks.find_used(function)
+        gin_checks.check_used(flags, used, are_macros_checked)
+        gin_checks.check_types(text, used)
+    return gin.config_str()
+
+
+def _flag_statements(flags: Iterable[Binding]) -> str:
+    """Flags with full names as gin, behind the imports of these names."""
+    imports, lines = [], []
+    for flag in flags:
+        names = flag.references + [flag.statement.selector] * (not flag.macro)
+        imports += [name.rpartition(".")[0] for name in names]
+        lines.append(flag.to_gin())
+    header = ["from __gin__ import dynamic_registration"]
+    header += [f"import {module}" for module in dict.fromkeys(imports)]
+    return "\n".join([*header, *lines, ""])

@@ -1,0 +1,351 @@
+"""Checks of gin files and flags against the code that they name, and of what a call reads.
+
+First, before gin binds anything, modules are imported and every class and parameter is looked up.
+Then, from what gin has bound: does each flag have an effect, does each literal have the type of its
+parameter? An error names what must hold, what came, and the nearest name.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import contextlib
+import difflib
+import importlib
+import inspect
+import pkgutil
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gin import config_parser
+
+from hyperdecoders_jax import errors
+from hyperdecoders_jax.config import gin_private
+from hyperdecoders_jax.config.gin_private import MACRO
+from hyperdecoders_jax.config.gin_statements import Binding, Location, Text
+
+# (scope, selector) -> parameters that are bound there and read.
+Used = Mapping[tuple[str, str], set[str]]
+
+
+# ---------------------------------------------------------------- modules
+
+
+def _import(statement: config_parser.ImportStatement, location: Location) -> Any:
+    try:
+        return importlib.import_module(statement.module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (statement.module + ".").startswith(error.name + "."):
+            raise  # The module is there, and something that it imports is not.
+        parent_name, _, child = error.name.rpartition(".")
+        siblings = []
+        if parent_name:
+            parent = importlib.import_module(parent_name)
+            siblings = [module.name for module in pkgutil.iter_modules(parent.__path__)]
+        raise errors.ConfigurationError(
+            f"A gin file must import modules that exist; {location} imports {statement.module!r}, "
+            f"and there is no {error.name!r}.{errors.suggestion(child, siblings)} Correct the "
+            f"import, or install or add to PYTHONPATH what holds it."
+        ) from None
+
+
+def import_modules(text: Text) -> None:
+    """Imports what files import, for what these modules register.
+
+    Raises:
+        ConfigurationError: a module does not exist.
+    """
+    for file in text.files:
+        for statement, location in file.imports:
+            _import(statement, location)
+
+
+# ---------------------------------------------------------------- names in files
+
+
+def check_parameters(text: Text) -> None:
+    """Imports what the files name and looks up every parameter that they set.
+
+    Raises:
+        ConfigurationError: a module, class, function or parameter that does not exist.
+    """
+    for file in text.files:
+        if file.dynamic_registration is None:
+            continue  # Registered names of other libraries; gin checks them when it binds.
+        symbols = {"gin": gin_private.builtins()}
+        for statement, location in file.imports:
+            module = _import(statement, location)
+            name = statement.bound_name()
+            # `import a.b` binds `a`.
+            is_path = not statement.is_from and not statement.alias
+            symbols[name] = importlib.import_module(name) if is_path else module
+        for binding in text.bindings:
+            if binding.file is not file:
+                continue
+            for selector in binding.references:
+                _resolve(selector, symbols, binding.location)
+            if not binding.macro:
+                selector = binding.statement.selector
+                value = _resolve(selector, symbols, binding.class_location)
+                _check_parameter(selector, value, binding)
+
+
+def _resolve(selector: str, symbols: Mapping[str, Any], location: Location) -> Any:
+    first, *rest = selector.split(".")
+    if first not in symbols:
+        raise errors.ConfigurationError(
+            f"A name in a gin file must come from an import of that file; {location} names "
+            f"{selector!r}, and the file imports {', '.join(symbols) or 'nothing'}."
+            f"{errors.suggestion(first, symbols)} Import its module there."
+        )
+    value = symbols[first]
+    for depth, name in enumerate(rest):
+        if not hasattr(value, name):
+            owner = ".".join([first, *rest[:depth]])
+            public = [name for name in dir(value) if not name.startswith("_")]
+            raise errors.ConfigurationError(
+                f"A gin file must name what a module has; {location} names {selector!r}, and "
+                f"{owner} ({getattr(value, '__name__', value)}) has no {name!r}."
+                f"{errors.suggestion(name, public)}"
+            )
+        value = getattr(value, name)
+    if not callable(value):
+        raise errors.ConfigurationError(
+            f"A gin binding must name a class or function; {location} names {selector!r}, which is "
+            f"a {type(value).__name__}. Write module.ClassName.parameter = value."
+        )
+    return value
+
+
+def _parameter_names(configurable: Callable[..., Any]) -> list[str] | None:
+    """Names that can be bound, or None where any can."""
+    parameters = inspect.signature(gin_private.constructor(configurable)).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [parameter.name for parameter in parameters if parameter.name != "self"]
+
+
+def _check_parameter(selector: str, configurable: Callable[..., Any], binding: Binding) -> None:
+    names, name = _parameter_names(configurable), binding.statement.arg_name
+    if names is not None and name not in names:
+        raise errors.ConfigurationError(
+            f"A gin binding must name a parameter of {selector}; {binding.location} sets {name!r}."
+            f"{errors.suggestion(name, names)} Its parameters are {', '.join(names)}."
+        )
+
+
+# ---------------------------------------------------------------- names in flags
+
+
+def resolve_flags(text: Text) -> dict[Binding, Binding]:
+    """Each flag with the full names of what it binds and refers to.
+
+    gin alone knows only what a file has bound; a flag may name all classes and functions of modules
+    that files import.
+
+    Raises:
+        ConfigurationError: a name that means nothing or several things, or an unknown parameter.
+    """
+    candidates = {}
+    if any(flag.references or not flag.macro for flag in text.flags):
+        candidates = _flag_candidates(text)
+    resolved = {}
+    for flag in text.flags:
+
+        def full_name(selector: str, flag: Binding = flag) -> str:
+            return _full_name(selector, candidates, flag.location)
+
+        resolved[flag] = flag.rename(full_name)
+        if not flag.macro:
+            configurable = candidates[resolved[flag].statement.selector]
+            _check_parameter(flag.statement.selector, configurable, flag)
+    return resolved
+
+
+def _flag_candidates(text: Text) -> dict[str, Callable[..., Any]]:
+    """Full names of what a flag may bind: classes and functions of modules that files import."""
+    candidates = {}
+    for file in text.files:
+        for statement, location in file.imports:
+            module = _import(statement, location)
+            for name, value in vars(module).items():
+                is_own = getattr(value, "__module__", None) == module.__name__
+                if is_own and (inspect.isclass(value) or inspect.isfunction(value)):
+                    candidates[f"{module.__name__}.{name}"] = value
+    return candidates
+
+
+def _full_name(selector: str, candidates: Mapping[str, Any], location: Location) -> str:
+    matches = [name for name in candidates if f".{name}".endswith(f".{selector}")]
+    if not matches:
+        depth = selector.count(".") + 1
+        tails = [".".join(name.split(".")[-depth:]) for name in candidates]
+        modules = sorted({name.rpartition(".")[0] for name in candidates})
+        raise errors.ConfigurationError(
+            f"A gin flag must name a class or function of a module that the gin files import; "
+            f"{location} names {selector!r}.{errors.suggestion(selector, tails)} "
+            f"They import {', '.join(modules) or 'nothing'}."
+        )
+    if len(matches) > 1:
+        raise errors.ConfigurationError(
+            f"A gin flag must name one class or function; {location} names {selector!r}, which "
+            f"could be any of {', '.join(matches)}. Write more of its name."
+        )
+    return matches[0]
+
+
+# ---------------------------------------------------------------- what a call reads
+
+
+def find_used(function: Callable[..., Any]) -> Used:
+    """What a call of `function` would read of what gin has bound.
+
+    The scopes are all in which gin would look; one in which nothing is bound has an empty set.
+    """
+    used: dict[tuple[str, str], set[str]] = {}
+    seen = set()
+    calls = [((), gin_private.selector_of(function))]
+    while calls:
+        call = scopes, selector = calls.pop()
+        if call in seen:
+            continue
+        seen.add(call)
+        bound = {}
+        for depth in range(len(scopes) + 1):
+            scope = "/".join(scopes[:depth])
+            used.setdefault((scope, selector), set())
+            # An inner scope's value replaces that of an outer one, which is then not read.
+            for parameter, value in gin_private.bound_parameters(scope, selector).items():
+                bound[parameter] = (scope, value)
+        for parameter, (scope, value) in bound.items():
+            used[scope, selector].add(parameter)
+            for inner, other in gin_private.references(value):
+                # A reference without a scope inherits the one in which it is read.
+                calls.append((inner or scopes, other))
+    return used
+
+
+def check_used(flags: Mapping[Binding, Binding], used: Used, are_macros_checked: bool) -> None:
+    """Every flag binds something that is used; gin has parsed them.
+
+    Files may bind more: an experiment replaces what the files that it includes have bound.
+
+    Args:
+        flags: as they were written, and with full names.
+        used: of `find_used`.
+        are_macros_checked: whether flags of macros must be used, too.
+
+    Raises:
+        ConfigurationError: a flag that would have no effect; names the nearest that would.
+    """
+    for flag, resolved in flags.items():
+        if flag.macro:
+            if are_macros_checked and "value" not in used.get((flag.macro, MACRO), ()):
+                macros = [scope for scope, selector in used if selector == MACRO]
+                raise errors.ConfigurationError(
+                    f"A flag must set what this run uses; {flag.location} sets {flag.macro}, which "
+                    f"only parts of the files read that are not used."
+                    f"{errors.suggestion(flag.macro, macros)} Leave the flag out, or use "
+                    f"what reads it."
+                )
+            continue
+        _check_parameter_is_used(flag, resolved, used)
+
+
+def _check_parameter_is_used(flag: Binding, resolved: Binding, used: Used) -> None:
+    scope, full_name, parameter, *_ = resolved.statement
+    module, _, name = full_name.rpartition(".")
+    target = getattr(importlib.import_module(module), name)
+    if gin_private.is_decorated(target):
+        return  # Code may call it, too.
+    selector = gin_private.selector_of(target)
+    if parameter in used.get((scope, selector), ()):
+        return
+    scoped_name = f"{scope}/{name}" if scope else name
+    likely = _likely_targets(selector, scope, parameter, used)
+    near = difflib.get_close_matches(scoped_name, likely, n=1, cutoff=0.0)
+    hint = f" Did you mean '{near[0]}.{parameter}'?" if near else ""
+    raise errors.ConfigurationError(
+        f"A flag must set what this run uses; {flag.location} sets {parameter} of {scoped_name}, "
+        f"which is not read.{hint} Correct the flag, or leave it out."
+    )
+
+
+def _likely_targets(own_selector: str, own_scope: str, parameter: str, used: Used) -> list[str]:
+    """What is used of the same class, else of classes with this parameter, as flags name it."""
+    macros = {scope for scope, selector in used if selector == MACRO and scope}
+    same, others = [], []
+    for scope, selector in used:
+        if scope.partition("/")[0] in macros:
+            continue
+        name = f"{scope}/" if scope else ""
+        name += selector.rpartition(".")[2]
+        if selector == own_selector:
+            if scope != own_scope:
+                same.append(name)
+        elif parameter in (_parameter_names(gin_private.wrapped(selector)) or ()):
+            others.append(name)
+    return same or others
+
+
+# ---------------------------------------------------------------- types
+
+
+def check_types(text: Text, used: Used) -> None:
+    """Every literal that is used has the type that its parameter declares.
+
+    Raises:
+        ConfigurationError: names the first that has not, and where it is set.
+    """
+    for (scope, selector), parameters in used.items():
+        annotations = _annotations(gin_private.wrapped(selector))
+        for parameter in parameters:
+            value, where = gin_private.bound_parameters(scope, selector)[parameter], parameter
+            # Ends: `gin_files.check_macros` lets no macro refer to itself.
+            while gin_private.is_macro(value):
+                name = "/".join(value.scopes)
+                value = gin_private.bound_parameters(name, MACRO).get("value")
+                set_at = text.macro_values[name][1] if name in text.macro_values else "a file"
+                where = f"{name} (set in {set_at})"
+            annotation = annotations.get(parameter, Any)
+            if not gin_private.is_reference(value) and not _fits(value, annotation):
+                wanted = getattr(annotation, "__name__", annotation)
+                raise errors.ConfigurationError(
+                    f"A value must have the type of its parameter; {where} is {value!r}, and "
+                    f"{parameter} of {selector.rpartition('.')[2]} is of type {wanted}. Correct "
+                    "the value."
+                )
+
+
+def _annotations(configurable: Callable[..., Any]) -> dict[str, Any]:
+    """Types of parameters, without those whose names only a type checker can look up."""
+    known = vars(inspect.getmodule(configurable) or typing)
+    found = {}
+    annotations = getattr(gin_private.constructor(configurable), "__annotations__", {})
+    for name, annotation in annotations.items():
+        # One at a time: names imported under TYPE_CHECKING alone fail, and would fail the others.
+        one = types.SimpleNamespace(__annotations__={name: annotation})
+        with contextlib.suppress(Exception):
+            found |= typing.get_type_hints(one, globalns=dict(known))
+    return found
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether a literal has a type, as far as that can be told; whole numbers are floats, too.
+
+    >>> [_fits(3, float), _fits("fast", float), _fits(None, int | None), _fits(True, int)]
+    [True, False, True, False]
+    """
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, argument) for argument in arguments)
+    if annotation in (int, float):
+        return isinstance(value, (int, annotation)) and not isinstance(value, bool)
+    if origin is collections.abc.Sequence:
+        return isinstance(value, list | tuple)
+    kind = origin or annotation
+    try:
+        return not isinstance(kind, type) or isinstance(value, kind)
+    except TypeError:  # Such as protocols, which tell of no instance.
+        return True

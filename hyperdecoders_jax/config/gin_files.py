@@ -1,0 +1,345 @@
+"""Gin files and flags as text: where files are, what they say, which macros they set and read.
+
+Nothing that files name is imported, so that mistakes are found in a fraction of a second, before
+TensorFlow is loaded. gin itself takes a misspelt macro in silence. Conventions and flags are T5X's
+(t5x/gin_utils.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+import os
+import re
+import tokenize
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from etils import epath
+from gin import config_parser
+
+from hyperdecoders_jax import errors
+from hyperdecoders_jax.config import gin_statements, moved_modules
+from hyperdecoders_jax.config.gin_statements import (
+    FLAGS,
+    REQUIRED,
+    Binding,
+    Location,
+    MacroRead,
+    Reference,
+    SourceFile,
+    Text,
+)
+
+# Where the gin files of this package are, wherever it is installed.
+PACKAGE_CONFIGS = "hyperdecoders_jax.gin_configs"
+# Macros that have a flag of their own.
+OWN_FLAGS = ("MODEL_DIR", "VOCABULARY")
+# Of a folder that is searched for suggestions; it may hold anything.
+_MAX_LISTED_FILES = 1000
+
+
+class _Delegate(config_parser.ParserDelegate):
+    """Keeps what values refer to as names, where gin's own delegate looks it up."""
+
+    def configurable_reference(self, scoped_configurable_name, evaluate):
+        return Reference(scoped_configurable_name, evaluate)
+
+    def macro(self, macro_name):
+        return MacroRead(macro_name)
+
+
+# ---------------------------------------------------------------- where files are
+
+
+def package_config_folder() -> str:
+    """The folder of the gin files that ship with the package."""
+    return os.path.dirname(importlib.import_module(PACKAGE_CONFIGS).__file__)
+
+
+def search_path(search_paths: Sequence[str] = ()) -> list[str]:
+    """Folders that are searched for gin files: this one, the given ones, the package's."""
+    return ["", *search_paths, package_config_folder()]
+
+
+def find_file(name: str, search_paths: Sequence[str] = (), included_by: str | None = None) -> str:
+    """The path of a gin file.
+
+    Args:
+        name: an absolute path or a URL, or a path relative to a searched folder.
+        search_paths: searched after this folder and before the package's.
+        included_by: the file that includes it, for the message.
+
+    Raises:
+        ConfigurationError: no searched folder has it.
+    """
+    folders = search_path(search_paths)
+    is_absolute = os.path.isabs(name) or "://" in name
+    tried = [name] if is_absolute else [os.path.join(folder, name) for folder in folders]
+    for path in tried:
+        if is_file(path):
+            return path
+    where = f" (included by {included_by})" if included_by else ""
+    searched = ", ".join(os.path.abspath(os.path.dirname(path) or ".") for path in tried)
+    raise errors.ConfigurationError(
+        f"A gin file must exist in a searched folder; {name!r}{where} is in none of {searched}."
+        f"{errors.suggestion(name, _known_files(name, folders))} `--gin_search_paths` adds "
+        f"folders; the package's own files are in {package_config_folder()}."
+    )
+
+
+def is_file(path: str) -> bool:
+    """Whether there is a file, on this machine or in a bucket.
+
+    Raises:
+        ConfigurationError: the bucket cannot be asked.
+    """
+    try:
+        return epath.Path(path).is_file()
+    except KeyError:  # What etils says of addresses of other kinds.
+        return False
+    # Remote file systems raise errors of their own.
+    except Exception as error:
+        raise errors.ConfigurationError(
+            f"A bucket must answer; {path} gave {type(error).__name__}: {error}. Check its name, "
+            "your rights and the network."
+        ) from error
+
+
+def files_under(folder: str, subfolder: str = "") -> list[str]:
+    """Gin files at any depth of a subfolder, as they are named with `folder` searched."""
+    found = []
+    for parent, _, files in os.walk(os.path.join(folder, subfolder)):
+        found += [os.path.relpath(os.path.join(parent, file), folder) for file in files]
+    return sorted(file for file in found if file.endswith(".gin"))
+
+
+def _known_files(name: str, folders: Sequence[str]) -> list[str]:
+    """Gin files that could have been meant: the package's, and neighbours of what was named."""
+    known = files_under(folders[-1])
+    own_folder = os.path.dirname(name)
+    for folder in folders[:-1]:
+        with contextlib.suppress(OSError):
+            files = sorted(os.listdir(os.path.join(folder, own_folder) or "."))
+            known += [os.path.join(own_folder, file) for file in files[:_MAX_LISTED_FILES]]
+    return [file for file in known if file.endswith(".gin")]
+
+
+# ---------------------------------------------------------------- flags
+
+
+def is_gin_value(text: str) -> bool:
+    """Whether gin reads `text` as one value: a literal, a reference or a macro.
+
+    >>> [is_gin_value(text) for text in ("3", "(1, 2)", "'a'", "%SIZE", "/a/b", "glue_v1")]
+    [True, True, True, True, False, False]
+    """
+    try:
+        parser = config_parser.ConfigParser(text, _Delegate())
+        parser.parse_value()
+    except (SyntaxError, tokenize.TokenError, StopIteration, IndentationError):
+        return False
+    end = (tokenize.NEWLINE, tokenize.NL, tokenize.ENDMARKER)
+    return parser.current_token.type in end
+
+
+def to_binding(name: str, value: str) -> str:
+    """One `NAME = VALUE` line for gin; what is no gin value is taken as a string.
+
+    >>> to_binding("TRAIN_STEPS", "30")
+    'TRAIN_STEPS = 30'
+    >>> to_binding("MODEL_DIR", "/data/run 1")
+    "MODEL_DIR = '/data/run 1'"
+
+    Raises:
+        ConfigurationError: the value begins like one of gin's, but does not end like one.
+    """
+    value = value.strip()
+    if is_gin_value(value):
+        return f"{name} = {value}"
+    if value[:1] in tuple("([{@%'\""):
+        raise errors.ConfigurationError(
+            f"The value of --gin.{name} must be one gin value; got {value!r}, which begins like "
+            f"one and does not parse. Close its brackets and quotes, or quote all of it for the "
+            f"shell: --gin.{name}='…'."
+        )
+    return f"{name} = {value!r}"
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read(
+    gin_files: Sequence[str], bindings: Sequence[str] = (), search_paths: Sequence[str] = ()
+) -> Text:
+    """Reads files, what they include, and flags; the modules in them are those of today.
+
+    Args:
+        gin_files: files in the order in which they bind.
+        bindings: `NAME = VALUE` lines of flags, as `to_binding` makes them; they bind last.
+        search_paths: searched after this folder and before the package's.
+
+    Raises:
+        ConfigurationError: a file that does not exist or is no valid gin.
+    """
+    text = Text()
+    for name in gin_files:
+        text += _read_file(name, search_paths)
+    return moved_modules.update(text + _read_flags(bindings))
+
+
+def _read_flags(bindings: Sequence[str]) -> Text:
+    found = []
+    for binding in bindings:
+        location = Location(FLAGS, 0, re.sub(r"\s*=\s*", "=", binding, count=1))
+        for statement in _statements(binding, FLAGS):
+            if not isinstance(statement, config_parser.BindingStatement):
+                raise errors.ConfigurationError(
+                    f"A gin flag must be a binding NAME=VALUE; got {binding!r}. "
+                    f"Imports and includes belong into a file."
+                )
+            _check_numbers(statement, location)
+            found.append(Binding(statement, None, location, location))
+    return Text(bindings=tuple(found))
+
+
+def _read_file(name: str, search_paths: Sequence[str], open_files: Sequence[tuple] = ()) -> Text:
+    """Reads a file and what it includes; `open_files` are (name, path) of those around it."""
+    path = find_file(name, search_paths, open_files[-1][0] if open_files else None)
+    if path in [other for _, other in open_files]:
+        raise errors.ConfigurationError(
+            f"Includes must not go round in a circle; {name} includes itself by way of "
+            f"{' -> '.join(other for _, other in open_files)}. Remove one of these includes."
+        )
+    file, text, bindings = SourceFile(name, path), Text(), []
+    with epath.Path(path).open(encoding="utf-8") as lines:
+        block = None
+        for statement in _statements(lines, name):
+            _, line_num, char_num, line = statement.location
+            location = Location(name, line_num, line.strip())
+            if isinstance(statement, config_parser.IncludeStatement):
+                text += Text(bindings=tuple(bindings))
+                text += _read_file(statement.filename, search_paths, [*open_files, (name, path)])
+                bindings = []
+            elif isinstance(statement, config_parser.BlockDeclaration):
+                block = location
+            elif isinstance(statement, config_parser.BindingStatement):
+                _check_numbers(statement, location)
+                # gin's parser counts characters in blocks alone.
+                class_location = location if char_num is None else block
+                bindings.append(Binding(statement, file, location, class_location))
+            elif statement.module == "__gin__.dynamic_registration":
+                file.dynamic_registration = location
+            else:
+                file.imports.append((statement, location))
+    return text + Text((file,), tuple(bindings))
+
+
+def _statements(source: Any, name: str) -> Iterator[Any]:
+    try:
+        yield from config_parser.ConfigParser(source, _Delegate())
+    except (SyntaxError, tokenize.TokenError) as error:
+        line = getattr(error, "lineno", None) or "?"
+        line_text = (getattr(error, "text", None) or "").strip()
+        raise errors.ConfigurationError(
+            f"A gin file must hold imports, includes and bindings; {name}:{line} is none of them: "
+            f"{line_text!r} ({error.args[0]}). Correct that line."
+        ) from None
+
+
+def _check_numbers(statement: config_parser.BindingStatement, location: Location) -> None:
+    for leaf in gin_statements.leaves(statement.value):
+        # gin can read 1e999, and writes it as `inf`, which it cannot read.
+        if isinstance(leaf, float) and not math.isfinite(leaf):
+            raise errors.ConfigurationError(
+                f"A number in a gin file must be finite; {location} sets {leaf}. Write a smaller "
+                "one."
+            )
+
+
+# ---------------------------------------------------------------- macros
+
+
+def check_macros(text: Text, readers: Sequence[str] = ()) -> None:
+    """Every macro that is set is read, and every macro that is read is set.
+
+    Args:
+        text: files and flags.
+        readers: files of the package that are not part of this run, and may read macros, too: an
+            experiment sets them for other commands.
+
+    Raises:
+        ConfigurationError: names the first that is not, where it stands, and the nearest name; or
+            macros that are set to each other in a circle.
+    """
+    check_macros_are_read(text, readers)
+    check_macros_are_set(text)
+
+
+def check_macros_are_read(text: Text, readers: Sequence[str] = ()) -> None:
+    """The first half of `check_macros`."""
+    reads = text.skipped_macro_reads | text.macro_reads.keys()
+    if readers and not reads.issuperset(text.macro_values):
+        other = read(readers)
+        reads |= other.skipped_macro_reads | other.macro_reads.keys()
+    for name, (_, location) in text.macro_values.items():
+        if name not in reads:
+            unset = [macro for macro in text.macro_reads if macro not in text.macro_values]
+            hint = errors.suggestion(name, unset) or errors.suggestion(name, sorted(reads))
+            raise errors.ConfigurationError(
+                f"Every macro that is set must be read by some gin file; {name} "
+                f"(set in {location}) is read by none of the {len(text.files)} files of this run."
+                f"{hint or ' Remove it, or include the file that reads it.'}"
+            )
+
+
+def check_macros_are_set(text: Text) -> None:
+    """The second half of `check_macros`."""
+    for name, location in text.macro_reads.items():
+        flag = f", or with --{name.lower()}=…" if name in OWN_FLAGS else ""
+        how = f"Set it in a gin file or with --gin.{name}=…{flag}."
+        if name not in text.macro_values:
+            raise errors.ConfigurationError(
+                f"Every macro that is read must be set; {name} (read in {location}) is set by no "
+                f"file and no flag. {how}"
+            )
+        value, set_at = text.macro_values[name]
+        if value == REQUIRED:
+            raise errors.ConfigurationError(
+                f"{name} must be set; {set_at} declares it as required, and no later file or flag "
+                f"sets it (an earlier value is erased there: include mixtures after runs). {how}"
+            )
+    _check_no_circle(text)
+
+
+def _check_no_circle(text: Text) -> None:
+    """Follows each macro through the macros in its value; gin would do so for ever."""
+    is_checked = set()
+
+    def follow(name: str, way: tuple[str, ...]) -> None:
+        if name in way:
+            circle = [*way[way.index(name) :], name]
+            places = ", ".join(f"{x} in {text.macro_values[x][1]}" for x in circle[:-1])
+            raise errors.ConfigurationError(
+                f"A macro must not be set to itself; {' -> '.join(circle)} is a circle ({places}). "
+                "Set one of them to a value."
+            )
+        if name in is_checked or name not in text.macro_values:
+            return
+        for leaf in gin_statements.leaves(text.macro_values[name][0]):
+            if isinstance(leaf, MacroRead):
+                follow(leaf.name, (*way, name))
+        is_checked.add(name)
+
+    for name in text.macro_values:
+        follow(name, ())
+
+
+def unread_macros(text: Text) -> list[str]:
+    """`NAME (set in …)` of macros that a run's own files set nobody to read."""
+    return [
+        f"{name} (set in {location})"
+        for name, (_, location) in text.macro_values.items()
+        if name not in text.macro_reads and not location.source.startswith("runs/")
+    ]

@@ -1,0 +1,66 @@
+"""gin's private names: the only module that uses them, one function for each use.
+
+gin publishes how to bind values, not how to look up what is bound, which the checks need. Tested
+with gin-config 0.5; when a newer gin renames something, this is the only file to change.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from gin import config as gin_config
+
+# Selector under which gin keeps macros: `NAME = 3` binds `NAME/gin.macro.value`.
+MACRO = "gin.macro"
+
+
+def bound_parameters(scope: str, selector: str) -> Mapping[str, Any]:
+    """Values bound to a class or function in exactly this scope."""
+    return gin_config._CONFIG.get((scope, selector), {})
+
+
+def wrapped(selector: str) -> Callable[..., Any]:
+    """The original class or function that is registered as `selector`."""
+    return gin_config._REGISTRY[selector].wrapped
+
+
+def selector_of(value: Callable[..., Any]) -> str | None:
+    """Full name under which a class or function is registered, or None."""
+    configurable = gin_config._inverse_lookup(value)
+    return None if configurable is None else configurable.selector
+
+
+def is_decorated(value: Callable[..., Any]) -> bool:
+    """Whether the module itself registers `value`, by `@gin.configurable`, so code may call it."""
+    configurable = gin_config._inverse_lookup(value)
+    return configurable is not None and configurable.wrapper is value
+
+
+def constructor(configurable: Callable[..., Any]) -> Callable[..., Any]:
+    """The function whose parameters can be bound: of a class the first `__init__` or `__new__`."""
+    if inspect.isclass(configurable):
+        configurable = gin_config._find_class_construction_fn(configurable)
+    return inspect.unwrap(configurable)
+
+
+def builtins() -> Any:
+    """What files may name as `gin.…` without an import: `macro`, `constant`, `singleton`."""
+    return gin_config._GinBuiltins()
+
+
+def is_macro(value: Any) -> bool:
+    """Whether a bound value is `%NAME`."""
+    return is_reference(value) and value.configurable.selector == MACRO
+
+
+def is_reference(value: Any) -> bool:
+    """Whether a bound value is `@name`, `@name()` or `%NAME`."""
+    return isinstance(value, gin_config.ConfigurableReference)
+
+
+def references(value: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+    """(scopes, selector) of the references in nested lists, tuples and dicts."""
+    for reference in gin_config.iterate_references(value):
+        yield tuple(reference.scopes), reference.configurable.selector

@@ -1,0 +1,323 @@
+"""Parsed gin statements, nothing resolved: values, bindings, files, and the selection of some.
+
+`Text` holds the statements of a run in the order in which gin binds them. Selections return a
+smaller `Text`; `to_gin` writes it as gin again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from gin import config_parser
+
+# Source of a `Location` that is no file.
+FLAGS = "command line"
+
+
+@dataclasses.dataclass(frozen=True)
+class Location:
+    """Where a statement stands: a file and a line, or the command line and the flag."""
+
+    source: str
+    line_num: int
+    text: str
+
+    def __str__(self) -> str:
+        if self.source == FLAGS:
+            return f"--gin.{self.text}"
+        return f"{self.source}:{self.line_num}"
+
+
+@dataclasses.dataclass(frozen=True)
+class MacroRead:
+    """`%NAME` in a value; its repr is gin."""
+
+    name: str
+
+    def __repr__(self) -> str:
+        return f"%{self.name}"
+
+
+REQUIRED = MacroRead("gin.REQUIRED")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """`@scope/module.function` in a value, with or without a call; its repr is gin."""
+
+    scoped_selector: str
+    is_called: bool = False
+
+    @property
+    def selector(self) -> str:
+        """The name without its scope."""
+        return self.scoped_selector.rsplit("/", 1)[-1]
+
+    def rename(self, rename: Callable[[str], str]) -> Reference:
+        """The same reference with another selector."""
+        scope = self.scoped_selector[: -len(self.selector)]
+        return Reference(scope + rename(self.selector), self.is_called)
+
+    def __repr__(self) -> str:
+        return f"@{self.scoped_selector}" + "()" * self.is_called
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Values in nested lists, tuples and dicts, keys included."""
+    if isinstance(value, Mapping):
+        value = list(value.items())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from leaves(item)
+    else:
+        yield value
+
+
+def rename_references(value: Any, rename: Callable[[str], str]) -> Any:
+    """The same nested value with other selectors in its references."""
+    if isinstance(value, dict):
+        return {
+            rename_references(key, rename): rename_references(item, rename)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return type(value)(rename_references(item, rename) for item in value)
+    return value.rename(rename) if isinstance(value, Reference) else value
+
+
+@dataclasses.dataclass(eq=False)
+class SourceFile:
+    """One gin file: what it imports; its bindings are in `Text`, in the order of all files.
+
+    Attributes:
+        name: as it was asked for or included.
+        path: where it was found.
+        imports: statements, but for the next.
+        dynamic_registration: where the file switches it on: names are looked up in its imports.
+    """
+
+    name: str
+    path: str
+    imports: list[tuple[config_parser.ImportStatement, Location]] = dataclasses.field(
+        default_factory=list
+    )
+    dynamic_registration: Location | None = None
+
+    def full_name(self, selector: str) -> str:
+        """`selector` with the module that it is imported from in place of the module's alias."""
+        first, _, rest = selector.partition(".")
+        for statement, _ in self.imports:
+            if statement.bound_name() == first and (statement.is_from or statement.alias):
+                return f"{statement.module}.{rest}"
+        return selector
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Binding:
+    """`scope/selector.parameter = value`; a macro has no parameter.
+
+    Attributes:
+        statement: as gin's parser gives it, with `MacroRead` and `Reference` in values.
+        file: None for a flag.
+        location: of the parameter.
+        class_location: of the class's name, which in a block stands above.
+    """
+
+    statement: config_parser.BindingStatement
+    file: SourceFile | None
+    location: Location
+    class_location: Location
+
+    @property
+    def macro(self) -> str:
+        """Name of the macro that is set, with its scope; "" for a parameter."""
+        scope, selector, parameter, *_ = self.statement
+        return "" if parameter else "/".join(filter(None, [scope, selector]))
+
+    @property
+    def macro_reads(self) -> list[str]:
+        """Macros that the value reads."""
+        return [x.name for x in self._leaves if isinstance(x, MacroRead) and x != REQUIRED]
+
+    @property
+    def references(self) -> list[str]:
+        """Selectors of the classes and functions that the value refers to."""
+        return [leaf.selector for leaf in self._leaves if isinstance(leaf, Reference)]
+
+    @property
+    def _leaves(self) -> Iterator[Any]:
+        return leaves(self.statement.value)
+
+    def full_name(self, selector: str) -> str:
+        """See `SourceFile.full_name`; flags are written with as much of a name as is clear."""
+        return selector if self.file is None else self.file.full_name(selector)
+
+    def binds(self, name: MacroRead | Reference) -> bool:
+        """Whether this sets a macro, or a parameter of what a reference with a full name means."""
+        if isinstance(name, MacroRead) or self.macro:
+            return name == MacroRead(self.macro)
+        # A flag may name the end alone, of what it binds and of what it refers to.
+        here, there = f".{self.full_name(self.statement.selector)}", f".{name.selector}"
+        return here.endswith(there) or there.endswith(here)
+
+    def rename(self, rename: Callable[[str], str]) -> Binding:
+        """The same binding with other selectors on both sides."""
+        _, selector, parameter, value, _ = self.statement
+        statement = self.statement._replace(
+            selector=rename(selector) if parameter else selector,
+            value=rename_references(value, rename),
+        )
+        return dataclasses.replace(self, statement=statement)
+
+    def to_gin(self) -> str:
+        """The statement on one line."""
+        scope, selector, parameter, value, _ = self.statement
+        name = "/".join(filter(None, [scope, selector]))
+        return f"{name}{'.' * bool(parameter)}{parameter or ''} = {value!r}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """Files and flags of a run as parsed statements; `+` adds what binds later.
+
+    Attributes:
+        files: a file stands after those that it includes.
+        bindings: of files and flags, in the order in which gin binds them.
+        skipped: bindings that gin does not get; macros that they read count as read.
+    """
+
+    files: tuple[SourceFile, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+    skipped: tuple[Binding, ...] = ()
+
+    def __add__(self, later: Text) -> Text:
+        return Text(
+            self.files + later.files, self.bindings + later.bindings, self.skipped + later.skipped
+        )
+
+    @functools.cached_property
+    def macro_values(self) -> dict[str, tuple[Any, Location]]:
+        """Value of each macro, and where it was set last."""
+        return {b.macro: (b.statement.value, b.location) for b in self.bindings if b.macro}
+
+    @functools.cached_property
+    def macro_reads(self) -> dict[str, Location]:
+        """Where each macro is read first, also by bindings that later ones replace."""
+        found = {}
+        for binding in self.bindings:
+            for name in binding.macro_reads:
+                found.setdefault(name, binding.location)
+        return found
+
+    @property
+    def skipped_macro_reads(self) -> set[str]:
+        """Macros that skipped bindings read."""
+        return {name for binding in self.skipped for name in binding.macro_reads}
+
+    @property
+    def flags(self) -> list[Binding]:
+        """Bindings of the command line."""
+        return [binding for binding in self.bindings if binding.file is None]
+
+    def select(
+        self,
+        is_kept: Callable[[Binding], bool],
+        is_imported: Callable[[SourceFile, config_parser.ImportStatement], bool],
+    ) -> Text:
+        """The text with some of its bindings and imports; the other bindings are skipped."""
+        files = {
+            id(file): dataclasses.replace(
+                file, imports=[item for item in file.imports if is_imported(file, item[0])]
+            )
+            for file in self.files
+        }
+        kept = {binding: is_kept(binding) for binding in self.bindings}
+        return Text(
+            tuple(files.values()),
+            tuple(
+                dataclasses.replace(binding, file=binding.file and files[id(binding.file)])
+                for binding in self.bindings
+                if kept[binding]
+            ),
+            # With their own file: its imports tell what they mean.
+            self.skipped + tuple(binding for binding in self.bindings if not kept[binding]),
+        )
+
+
+def skip_modules(text: Text, modules: Sequence[str]) -> Text:
+    """Skips imports of some modules, and the bindings of and to what is in them.
+
+    Args:
+        text: files and flags.
+        modules: full names; what is under them is skipped, too.
+    """
+
+    def is_skipped(name: str) -> bool:
+        return any(f"{name}.".startswith(f"{module}.") for module in modules)
+
+    def is_kept(binding: Binding) -> bool:
+        return not any(is_skipped(binding.full_name(name)) for name in _names(binding))
+
+    return text.select(is_kept, lambda _, statement: not is_skipped(statement.module))
+
+
+def only_needed(text: Text, root: str) -> Text:
+    """Skips bindings and imports that a call of `root` does not come to.
+
+    Flags of parameters stay: whether they name anything is told later, when modules are imported.
+
+    Args:
+        text: files and flags.
+        root: full name of a function.
+    """
+    names, found = [Reference(root)], set()
+    needed = set()
+    while names:
+        name = names.pop()
+        if name in found:
+            continue
+        found.add(name)
+        for binding in text.bindings:
+            if binding.binds(name):
+                needed.add(binding)
+                names += [MacroRead(macro) for macro in binding.macro_reads]
+                names += [Reference(binding.full_name(other)) for other in binding.references]
+    used = {(b.file, selector.partition(".")[0]) for b in needed for selector in _names(b)}
+    return text.select(
+        lambda binding: binding in needed or (binding.file is None and not binding.macro),
+        lambda file, statement: (file, statement.bound_name()) in used,
+    )
+
+
+def _names(binding: Binding) -> list[str]:
+    return binding.references + [binding.statement.selector] * (not binding.macro)
+
+
+def to_gin(file: SourceFile, bindings: Iterable[Binding]) -> str:
+    """Imports of a file and some of its bindings as text, each on the line on which it stands.
+
+    So gin's own errors name the right line.
+    """
+    statements = {location.line_num: x.format() for x, location in file.imports}
+    if file.dynamic_registration is not None:
+        line_num = file.dynamic_registration.line_num
+        statements[line_num] = "from __gin__ import dynamic_registration"
+    statements |= {binding.location.line_num: binding.to_gin() for binding in bindings}
+    lines = range(1, max(statements, default=0) + 1)
+    return "".join(f"{statements.get(line, '')}\n" for line in lines)
+
+
+def sections(text: Text) -> Iterator[tuple[SourceFile, list[Binding]]]:
+    """Bindings in their order, cut where the file changes; then files that bind nothing.
+
+    An include cuts its file into two sections.
+    """
+    of_files = [binding for binding in text.bindings if binding.file is not None]
+    for file, group in itertools.groupby(of_files, lambda binding: binding.file):
+        yield file, list(group)
+    binding_files = {binding.file for binding in of_files}
+    yield from ((file, []) for file in text.files if file not in binding_files)
