@@ -13,8 +13,7 @@ import seqio
 import tensorflow as tf
 
 from hyperdecoders_jax.tasks import metrics, postprocessors
-from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
-from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, join_fields
+from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, join_fields, with_label
 from hyperdecoders_jax.tasks.registration import add_task
 
 SPLITS = {"train": "train", "validation": "test", "test": "test"}
@@ -26,10 +25,7 @@ Example = dict[str, tf.Tensor]
 @seqio.map_over_dataset
 def render_imdb(example: Example) -> Example:
     """{"text": "So dull.", "label": 0} -> {"inputs": "imdb So dull.", "targets": "0"}"""
-    return {
-        "inputs": tf.strings.join(["imdb", example["text"]], separator=" "),
-        "targets": tf.strings.as_string(example["label"]),
-    }
+    return with_label(tf.strings.join(["imdb", example["text"]], separator=" "), example)
 
 
 @seqio.map_over_dataset
@@ -37,10 +33,8 @@ def render_yelp_polarity(example: Example) -> Example:
     """{"text": "Best rolls in town.", "label": 1} ->
     {"inputs": "yelp_polarity sentence: Best rolls in town.", "targets": "1"}
     """
-    return {
-        "inputs": join_fields("yelp_polarity", {"sentence": example["text"]}, "sentence"),
-        "targets": tf.strings.as_string(example["label"]),
-    }
+    inputs = join_fields("yelp_polarity", {"sentence": example["text"]}, "sentence")
+    return with_label(inputs, example)
 
 
 @seqio.map_over_dataset
@@ -62,10 +56,7 @@ def render_paws(example: Example) -> Example:
     """{"sentence1": "From A to B .", "sentence2": "From B to A .", "label": 0} ->
     {"inputs": "paws sentence1: From A to B . sentence2: From B to A .", "targets": "0"}
     """
-    return {
-        "inputs": join_fields("paws", example, "sentence1", "sentence2"),
-        "targets": tf.strings.as_string(example["label"]),
-    }
+    return with_label(join_fields("paws", example, "sentence1", "sentence2"), example)
 
 
 add_task(
@@ -74,7 +65,6 @@ add_task(
     preprocessors=[render_imdb, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -83,7 +73,6 @@ add_task(
     preprocessors=[render_yelp_polarity, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -92,7 +81,6 @@ add_task(
     preprocessors=[render_trec, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -101,5 +89,4 @@ add_task(
     preprocessors=[render_paws, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )

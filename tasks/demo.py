@@ -13,7 +13,6 @@ import seqio
 import tensorflow as tf
 
 from hyperdecoders_jax.tasks import metrics, postprocessors
-from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
 from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, corrupt_spans
 from hyperdecoders_jax.tasks.registration import add_task
 from hyperdecoders_jax.tasks.sources import JsonLinesDataSource
@@ -92,7 +91,6 @@ add_task(
     preprocessors=[render_topic, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -101,7 +99,6 @@ add_task(
     preprocessors=[render_part_of_speech, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -110,7 +107,6 @@ add_task(
     preprocessors=[render_relation, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -119,7 +115,6 @@ add_task(
     preprocessors=[render_genus, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.squad],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -128,7 +123,6 @@ add_task(
     preprocessors=[render_find, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.squad],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -137,7 +131,6 @@ add_task(
     preprocessors=[render_inflect, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 _TEXT_FOLDERS = ("topic", "part_of_speech", "genus", "find")
@@ -164,5 +157,4 @@ add_task(
         functools.partial(corrupt_spans, noise_density=0.3, targets="text"),
         seqio.preprocessors.append_eos,
     ],
-    output_features=OUTPUT_FEATURES,
 )

@@ -18,8 +18,8 @@ class Generation(NamedTuple):
     """What a task's texts are decoded with.
 
     Attributes:
-      max_len: most tokens of a text, EOS included where it is reached.
-      num_beams: of the search; 1 is greedy.
+        max_len: most tokens of a text, EOS included where it is reached.
+        num_beams: of the search; 1 is greedy.
     """
 
     max_len: int

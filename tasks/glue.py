@@ -15,8 +15,7 @@ import seqio
 import tensorflow as tf
 
 from hyperdecoders_jax.tasks import metrics, postprocessors
-from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
-from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, join_fields
+from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, join_fields, with_label
 from hyperdecoders_jax.tasks.registration import add_task
 
 SPLITS = {"train": "train", "validation": "validation", "test": "validation"}
@@ -29,16 +28,12 @@ MNLI_SPLITS = {
 Example = dict[str, tf.Tensor]
 
 
-def _with_label(inputs: tf.Tensor, example: Example) -> Example:
-    return {"inputs": inputs, "targets": tf.strings.as_string(example["label"])}
-
-
 @seqio.map_over_dataset
 def render_cola(example: Example) -> Example:
     """{"sentence": "It rains.", "label": 1} ->
     {"inputs": "cola sentence: It rains.", "targets": "1"}
     """
-    return _with_label(join_fields("cola", example, "sentence"), example)
+    return with_label(join_fields("cola", example, "sentence"), example)
 
 
 @seqio.map_over_dataset
@@ -46,7 +41,7 @@ def render_sst2(example: Example) -> Example:
     """{"sentence": "so dull ", "label": 0} ->
     {"inputs": "sst2 sentence: so dull ", "targets": "0"}
     """
-    return _with_label(join_fields("sst2", example, "sentence"), example)
+    return with_label(join_fields("sst2", example, "sentence"), example)
 
 
 @seqio.map_over_dataset
@@ -54,7 +49,7 @@ def render_mrpc(example: Example) -> Example:
     """{"sentence1": "It rains.", "sentence2": "It pours.", "label": 1} ->
     {"inputs": "mrpc sentence1: It rains. sentence2: It pours.", "targets": "1"}
     """
-    return _with_label(join_fields("mrpc", example, "sentence1", "sentence2"), example)
+    return with_label(join_fields("mrpc", example, "sentence1", "sentence2"), example)
 
 
 @seqio.map_over_dataset
@@ -76,7 +71,7 @@ def render_qqp(example: Example) -> Example:
     """{"question1": "Does it rain?", "question2": "Is it raining?", "label": 1} ->
     {"inputs": "qqp question1: Does it rain? question2: Is it raining?", "targets": "1"}
     """
-    return _with_label(join_fields("qqp", example, "question1", "question2"), example)
+    return with_label(join_fields("qqp", example, "question1", "question2"), example)
 
 
 @seqio.map_over_dataset
@@ -84,7 +79,7 @@ def render_mnli(example: Example) -> Example:
     """{"premise": "It rains.", "hypothesis": "It is dry.", "label": 2} ->
     {"inputs": "mnli premise: It rains. hypothesis: It is dry.", "targets": "2"}
     """
-    return _with_label(join_fields("mnli", example, "premise", "hypothesis"), example)
+    return with_label(join_fields("mnli", example, "premise", "hypothesis"), example)
 
 
 @seqio.map_over_dataset
@@ -92,7 +87,7 @@ def render_qnli(example: Example) -> Example:
     """{"question": "Does it rain?", "sentence": "It pours.", "label": 0} ->
     {"inputs": "qnli question: Does it rain? sentence: It pours.", "targets": "0"}
     """
-    return _with_label(join_fields("qnli", example, "question", "sentence"), example)
+    return with_label(join_fields("qnli", example, "question", "sentence"), example)
 
 
 @seqio.map_over_dataset
@@ -100,7 +95,7 @@ def render_rte(example: Example) -> Example:
     """{"sentence1": "It pours.", "sentence2": "It rains.", "label": 0} ->
     {"inputs": "rte sentence1: It pours. sentence2: It rains.", "targets": "0"}
     """
-    return _with_label(join_fields("rte", example, "sentence1", "sentence2"), example)
+    return with_label(join_fields("rte", example, "sentence1", "sentence2"), example)
 
 
 @seqio.map_over_dataset
@@ -110,7 +105,7 @@ def render_wnli(example: Example) -> Example:
     {"inputs": "wnli sentence1: The ball broke the box as it was big. sentence2: The ball was big.",
     "targets": "1"}
     """
-    return _with_label(join_fields("wnli", example, "sentence1", "sentence2"), example)
+    return with_label(join_fields("wnli", example, "sentence1", "sentence2"), example)
 
 
 add_task(
@@ -119,7 +114,6 @@ add_task(
     preprocessors=[render_cola, *TOKENIZE],
     postprocess_fn=postprocessors.to_int,
     metric_fns=[metrics.matthews_corrcoef],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -128,7 +122,6 @@ add_task(
     preprocessors=[render_sst2, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -137,7 +130,6 @@ add_task(
     preprocessors=[render_mrpc, *TOKENIZE],
     postprocess_fn=postprocessors.to_int,
     metric_fns=[metrics.f1_score_with_invalid, metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -146,7 +138,6 @@ add_task(
     preprocessors=[render_stsb, *TOKENIZE],
     postprocess_fn=postprocessors.to_float,
     metric_fns=[metrics.pearson_corrcoef, metrics.spearman_corrcoef],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -155,7 +146,6 @@ add_task(
     preprocessors=[render_qqp, *TOKENIZE],
     postprocess_fn=postprocessors.to_int,
     metric_fns=[metrics.f1_score_with_invalid, metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -164,7 +154,6 @@ add_task(
     preprocessors=[render_mnli, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -173,7 +162,6 @@ add_task(
     preprocessors=[render_qnli, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -182,7 +170,6 @@ add_task(
     preprocessors=[render_rte, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 # Papers leave it out, and so does the mixture.
@@ -192,5 +179,4 @@ add_task(
     preprocessors=[render_wnli, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )

@@ -80,8 +80,8 @@ def squad(targets: Sequence[str | Sequence[str]], predictions: Sequence[str]) ->
     An F1 of two empty answers is 0, their exact match 100, as in the original.
 
     Args:
-      targets: the gold answer, or the gold answers, of each example.
-      predictions: one answer for each.
+        targets: the gold answer, or the gold answers, of each example.
+        predictions: one answer for each.
 
     Source: SQuAD v1.1's evaluation script.
     """
@@ -119,8 +119,8 @@ def rouge(targets: Sequence[str | Sequence[str]], predictions: Sequence[str]) ->
     depends on where sentences end; see `prepare_rouge`.
 
     Args:
-      targets: the reference, or the references, of each example; the best one counts.
-      predictions: one text for each.
+        targets: the reference, or the references, of each example; the best one counts.
+        predictions: one text for each.
 
     Source: Lin 2004, "ROUGE: a package for automatic evaluation of summaries"; rouge-score.
     """
@@ -151,7 +151,7 @@ def prepare_rouge() -> None:
     of them change), and the same on transcripts of ABC news.
 
     Raises:
-      OSError: the download failed.
+        OSError: the download failed.
     """
     import nltk
 
@@ -179,8 +179,8 @@ def bleu(targets: Sequence[str | Sequence[str]], predictions: Sequence[str]) -> 
     {'bleu': 100.0...}
 
     Args:
-      targets: the reference, or the references (as many as there are), of each example.
-      predictions: one translation for each.
+        targets: the reference, or the references (as many as there are), of each example.
+        predictions: one translation for each.
 
     Source: Post 2018, "A call for clarity in reporting BLEU scores"; sacrebleu.
     """
@@ -213,7 +213,7 @@ def check_lengths(targets: Sequence, predictions: Sequence) -> None:
     """Checks what every metric needs.
 
     Raises:
-      ValueError: the numbers of targets and of predictions differ, or are zero.
+        ValueError: the numbers of targets and of predictions differ, or are zero.
     """
     if len(targets) != len(predictions) or not len(targets):
         raise ValueError(

@@ -89,13 +89,13 @@ def mixture(
     """Mixes tasks; nothing is registered, and no data are read.
 
     Args:
-      tasks: a registered mixture or task, or several. What they hold is mixed by `rates` alone,
-        each task once; rates with which a mixture was registered do not count.
-      rates: from a task, one of the classes above, or a function.
-      splits: how splits are made of those of the data; None: they are those of the data.
+        tasks: a registered mixture or task, or several. What they hold is mixed by `rates` alone,
+            each task once; rates with which a mixture was registered do not count.
+        rates: from a task, one of the classes above, or a function.
+        splits: how splits are made of those of the data; None: they are those of the data.
 
     Raises:
-      ValueError: nothing is registered under one of the names, or there is none.
+        ValueError: nothing is registered under one of the names, or there is none.
     """
     import seqio
 

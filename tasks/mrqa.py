@@ -97,12 +97,12 @@ def cut_windows(
     The target of a window is the answer of the first place that it holds, or the empty text.
 
     Args:
-      dataset: what `list_places` gives.
-      sequence_length: inputs' tokens, EOS included, which the windows of a long context fill; None
-        takes 512 as the original.
-      output_features: names the vocabulary.
-      is_cut_allowed: shortens a question that leaves its context too little room, instead of
-        raising `tf.errors.InvalidArgumentError`.
+        dataset: what `list_places` gives.
+        sequence_length: inputs' tokens, EOS included, which the windows of a long context fill;
+            None takes 512 as the original.
+        output_features: names the vocabulary.
+        is_cut_allowed: shortens a question that leaves its context too little room, instead of
+            raising `tf.errors.InvalidArgumentError`.
     """
     length = (sequence_length or {}).get("inputs") or windows.WINDOW_LEN
     overlap = length * windows.OVERLAP_LEN // windows.WINDOW_LEN
@@ -187,9 +187,9 @@ def squad_of_windows(
     whole text's log-likelihood.
 
     Args:
-      targets: the question's id and gold answers, for each window.
-      predictions: for each window; the empty text for none.
-      aux_values: "scores", log-likelihoods with EOS, and "num_tokens".
+        targets: the question's id and gold answers, for each window.
+        predictions: for each window; the empty text for none.
+        aux_values: "scores", log-likelihoods with EOS, and "num_tokens".
     """
     return _best_of_windows(targets, predictions, aux_values, "num_tokens")
 
@@ -240,17 +240,18 @@ def mixture(
     Its tasks have the names and all else that they have in `tasks`.
 
     Args:
-      tasks: a mixture or task, or the name of one. What has no windows stays as it is.
-      cut_long_questions: shortens a question that leaves its context too little room, so that its
-        windows have as many tokens of their own as they share; else it is an error when it is read.
-      score_per: what a window's log-likelihood is divided by: the tokens of its own "answer", or of
-        the longest in its "batch", as the original does.
-      rates: for each task; the original's are the numbers of windows, see `count_windows`. None:
-        those of `tasks`.
+        tasks: a mixture or task, or the name of one. What has no windows stays as it is.
+        cut_long_questions: shortens a question that leaves its context too little room, so that its
+            windows have as many tokens of their own as they share; else it is an error when it is
+            read.
+        score_per: what a window's log-likelihood is divided by: the tokens of its own "answer", or
+            of the longest in its "batch", as the original does.
+        rates: for each task; the original's are the numbers of windows, see `count_windows`. None:
+            those of `tasks`.
 
     Raises:
-      ValueError: there is no such score, nothing is registered under the name, no task has windows,
-        or rates are of other tasks.
+        ValueError: there is no such score, nothing is registered under the name, no task has
+            windows, or rates are of other tasks.
     """
     if score_per not in _METRICS:
         raise ValueError(

@@ -26,7 +26,7 @@ def read_answers(path: str) -> dict[str, list[str]]:
     """The gold answers of each question.
 
     Raises:
-      ValueError: a line is no context with questions.
+        ValueError: a line is no context with questions.
     """
     content = epath.Path(path).read_bytes()
     if path.endswith(".gz"):
@@ -52,7 +52,7 @@ def read_predictions(path: str) -> dict[str, str]:
     """The answer to each question, from either kind of file.
 
     Raises:
-      ValueError: it is neither.
+        ValueError: it is neither.
     """
     try:
         predictions = json.loads(epath.Path(path).read_bytes())
@@ -74,7 +74,7 @@ def score(answers: Mapping[str, Sequence[str]], predictions: Mapping[str, str]) 
     {'exact_match': 100.0, 'f1': 100.0}
 
     Raises:
-      ValueError: none has one.
+        ValueError: none has one.
     """
     answered = [qid for qid in answers if qid in predictions]
     if not answered:

@@ -15,8 +15,7 @@ import seqio
 import tensorflow as tf
 
 from hyperdecoders_jax.tasks import metrics, postprocessors, sources
-from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
-from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, join_fields
+from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, join_fields, with_label
 from hyperdecoders_jax.tasks.registration import add_task
 
 SPLITS = {"train": "train", "validation": "validation", "test": "validation"}
@@ -47,10 +46,7 @@ def render_cosmos_qa(example: Example) -> Example:
     "answer1: I was late. answer2: I sing. answer3: None.", "targets": "1"}
     """
     names = ("question", "context", "answer0", "answer1", "answer2", "answer3")
-    return {
-        "inputs": join_fields("cosmos_qa", example, *names),
-        "targets": tf.strings.as_string(example["label"]),
-    }
+    return with_label(join_fields("cosmos_qa", example, *names), example)
 
 
 @seqio.map_over_dataset
@@ -76,10 +72,7 @@ def render_hellaswag(example: Example) -> Example:
     """
     endings = example["endings"]
     fields = {"ctx": example["context"], **{f"ending{i}": endings[i] for i in range(4)}}
-    return {
-        "inputs": join_fields("hellaswag", fields, *fields),
-        "targets": tf.strings.as_string(example["label"]),
-    }
+    return with_label(join_fields("hellaswag", fields, *fields), example)
 
 
 @seqio.map_over_dataset
@@ -121,7 +114,6 @@ add_task(
     preprocessors=[render_social_i_qa, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -130,7 +122,6 @@ add_task(
     preprocessors=[render_cosmos_qa, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -139,7 +130,6 @@ add_task(
     preprocessors=[render_winogrande, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -148,7 +138,6 @@ add_task(
     preprocessors=[render_hellaswag, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -164,5 +153,4 @@ add_task(
     preprocessors=[render_commonsense_qa, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )

@@ -13,8 +13,7 @@ import seqio
 import tensorflow as tf
 
 from hyperdecoders_jax.tasks import metrics, postprocessors, sources
-from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
-from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, join_fields
+from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, join_fields, with_label
 from hyperdecoders_jax.tasks.registration import add_task
 
 SPLITS = {"train": "train", "validation": "validation", "test": "test"}
@@ -30,10 +29,7 @@ def render_anli(example: Example) -> Example:
     {"inputs": "anli premise: It rains. hypothesis: It is dry.", "targets": "2"}
     """
     fields = {"premise": example["context"], "hypothesis": example["hypothesis"]}
-    return {
-        "inputs": join_fields("anli", fields, *fields),
-        "targets": tf.strings.as_string(example["label"]),
-    }
+    return with_label(join_fields("anli", fields, *fields), example)
 
 
 @seqio.map_over_dataset
@@ -49,10 +45,7 @@ def render_art(example: Example) -> Example:
         "hypothesis 1": example["hypothesis_1"],
         "hypothesis 2": example["hypothesis_2"],
     }
-    return {
-        "inputs": join_fields("art", fields, *fields),
-        "targets": tf.strings.as_string(example["label"]),
-    }
+    return with_label(join_fields("art", fields, *fields), example)
 
 
 @seqio.map_over_dataset
@@ -62,10 +55,7 @@ def render_snli(example: Example) -> Example:
 
     A record on which the annotators did not agree has the label "-1", as in the original.
     """
-    return {
-        "inputs": join_fields("snli", example, "premise", "hypothesis"),
-        "targets": tf.strings.as_string(example["label"]),
-    }
+    return with_label(join_fields("snli", example, "premise", "hypothesis"), example)
 
 
 @seqio.map_over_dataset
@@ -74,10 +64,7 @@ def render_scitail(example: Example) -> Example:
     {"inputs": "scitail sentence1: Rain is water. sentence2: Rain is wet.", "targets": "0"}
     """
     fields = {"sentence1": example["premise"], "sentence2": example["hypothesis"]}
-    return {
-        "inputs": join_fields("scitail", fields, *fields),
-        "targets": tf.strings.as_string(example["label"]),
-    }
+    return with_label(join_fields("scitail", fields, *fields), example)
 
 
 @seqio.map_over_dataset
@@ -85,10 +72,7 @@ def render_sick(example: Example) -> Example:
     """{"premise": "It rains.", "hypothesis": "It does not rain.", "label": 2} ->
     {"inputs": "sick premise: It rains. hypothesis: It does not rain.", "targets": "2"}
     """
-    return {
-        "inputs": join_fields("sick", example, "premise", "hypothesis"),
-        "targets": tf.strings.as_string(example["label"]),
-    }
+    return with_label(join_fields("sick", example, "premise", "hypothesis"), example)
 
 
 def sick_from_hub(record: dict) -> sources.Record:
@@ -115,7 +99,6 @@ add_task(
     preprocessors=[render_anli, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -130,7 +113,6 @@ add_task(
     preprocessors=[render_art, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -139,7 +121,6 @@ add_task(
     preprocessors=[render_snli, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 # TFDS reads a quotation mark as a CSV's, and so has 23,097 of the original's 23,596 records.
@@ -149,7 +130,6 @@ add_task(
     preprocessors=[render_scitail, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 # The original reads three files that it does not ship; these are the published records.
@@ -166,5 +146,4 @@ add_task(
     preprocessors=[render_sick, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )

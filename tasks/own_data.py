@@ -43,9 +43,9 @@ class Answer:
     """What a metric makes of a text.
 
     Attributes:
-      words: what the text of a target must be.
-      fits: whether it is.
-      read: turns targets and predictions into what is compared.
+        words: what the text of a target must be.
+        fits: whether it is.
+        read: turns targets and predictions into what is compared.
     """
 
     words: str
@@ -114,13 +114,14 @@ class Rendering:
     """How the rows of a task become examples.
 
     Attributes:
-      inputs: template of what is read.
-      targets: template of what is to be answered.
-      metric_names: what the answers are compared by.
-      are_targets_required: False lets rows lack what the targets are made of.
+        inputs: template of what is read.
+        targets: template of what is to be answered.
+        metric_names: what the answers are compared by.
+        are_targets_required: False lets rows lack what the targets are made of.
 
     Raises:
-      ValueError: a template names no column, there is no such metric, or none, or two of one name.
+        ValueError: a template names no column, there is no such metric, or none, or two of one
+            name.
     """
 
     inputs: str
@@ -155,7 +156,7 @@ class Rendering:
         {'inputs': 'eggs, 3', 'targets': 'three', 'answers': '["three", "3"]'}
 
         Raises:
-          ValueError: a column is missing or no text, a text is empty, or a metric cannot read it.
+            ValueError: a column is missing or no text, a text is empty, or a metric cannot read it.
         """
         inputs = _fill(self.inputs, row, place)
         answers = self._answers(row, place)
@@ -254,8 +255,8 @@ class OwnFiles(sources.JsonLinesDataSource):
     """The examples of one task, from a file a split.
 
     Args:
-      files: from a split's name to its file.
-      rendering: makes examples of rows.
+        files: from a split's name to its file.
+        rendering: makes examples of rows.
     """
 
     def __init__(self, files: Mapping[str, str], rendering: Rendering):
@@ -271,7 +272,7 @@ class OwnFiles(sources.JsonLinesDataSource):
         """Reads what a run with this split will read; training asks for all files at its start.
 
         Raises:
-          ValueError: a file is not there, or one of its rows is not as it must be.
+            ValueError: a file is not there, or one of its rows is not as it must be.
         """
         for name in self.splits:
             if split in ("train", name):
@@ -303,18 +304,19 @@ def mixture(
     Opens no file. Calling it again replaces what it registered before.
 
     Args:
-      train_files: paths, or NAME=PATH; without a name a task is called as its file. Where there are
-        none, the files of the next split make the tasks.
-      validation_files: one for each task in their order, or any with NAME=PATH, or none.
-      test_files: likewise.
-      inputs_templates: one for all tasks, or one for each.
-      targets_templates: likewise.
-      metric_names: likewise; several of one task are separated by commas.
-      rates: how tasks are mixed; a class of `mixing`.
-      are_targets_required: False lets rows lack what the targets are made of, to predict for them.
+        train_files: paths, or NAME=PATH; without a name a task is called as its file. Where there
+            are none, the files of the next split make the tasks.
+        validation_files: one for each task in their order, or any with NAME=PATH, or none.
+        test_files: likewise.
+        inputs_templates: one for all tasks, or one for each.
+        targets_templates: likewise.
+        metric_names: likewise; several of one task are separated by commas.
+        rates: how tasks are mixed; a class of `mixing`.
+        are_targets_required: False lets rows lack what the targets are made of, to predict for
+            them.
 
     Raises:
-      ValueError: files, names, templates and metrics do not go together.
+        ValueError: files, names, templates and metrics do not go together.
     """
     files = dict(zip(SPLITS, (train_files, validation_files, test_files), strict=True))
     tasks = pair_files(files)
@@ -347,8 +349,8 @@ def pair_files(files: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
     {'a': {'train': 'a.csv'}, 'b': {'train': 'c.csv', 'test': 'd.csv'}}
 
     Raises:
-      ValueError: there is no file, a file has an unknown ending, two tasks have one name, or a
-        file's task cannot be told.
+        ValueError: there is no file, a file has an unknown ending, two tasks have one name, or a
+            file's task cannot be told.
     """
     named = {split: [_NAMED_FILE.fullmatch(file).groups() for file in files[split]]
              for split in SPLITS}  # fmt: skip

@@ -20,8 +20,8 @@ class Grouped(NamedTuple):
     """A target that is scored with the others of its group.
 
     Attributes:
-      group: numbers of the text and of the question about it.
-      value: the label of one answer (MultiRC), or all right answers (ReCoRD).
+        group: numbers of the text and of the question about it.
+        value: the label of one answer (MultiRC), or all right answers (ReCoRD).
     """
 
     group: tuple[int, int]
@@ -54,7 +54,7 @@ def to_float(text: str, is_target: bool = False, **unused) -> float:
     (3.8, -1.0, -1.0)
 
     Raises:
-      ValueError: a target is no finite number.
+        ValueError: a target is no finite number.
     """
     try:
         value = float(text)
@@ -74,7 +74,7 @@ def to_label(text: str, labels: Sequence[str], is_target: bool = False, **unused
     (1, -1)
 
     Raises:
-      ValueError: a target is none of them.
+        ValueError: a target is none of them.
     """
     if text in labels:
         return labels.index(text)
@@ -92,7 +92,7 @@ def multirc(
     (1, Grouped(group=(3, 7), value=0))
 
     Raises:
-      ValueError: a target is neither.
+        ValueError: a target is neither.
     """
     label = to_label(text, ("False", "True"), is_target)
     return Grouped(_group(example), label) if is_target else label
@@ -107,7 +107,7 @@ def record(
     Grouped(group=(3, 7), value=['Ann', 'Bob'])
 
     Raises:
-      ValueError: a target has no right answer.
+        ValueError: a target has no right answer.
     """
     if not is_target:
         return text
@@ -128,7 +128,7 @@ def wsc(text: str, example: Mapping[str, Any], is_target: bool = False, **unused
     have an apostrophe: "Bob" is not "Bob's hat". For a target this is the record's own label.
 
     Raises:
-      ValueError: a target's label is neither 0 nor 1.
+        ValueError: a target's label is neither 0 nor 1.
     """
     if is_target:
         if example["label"] not in (0, 1):

@@ -44,6 +44,18 @@ def label_name(labels: Sequence[str], number: tf.Tensor) -> tf.Tensor:
     return tf.gather([UNKNOWN, *labels], number + 1)
 
 
+def with_label(inputs: tf.Tensor, example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """An example whose target is the number of the record's label."""
+    return {"inputs": inputs, "targets": tf.strings.as_string(example["label"])}
+
+
+def with_label_name(
+    inputs: tf.Tensor, labels: Sequence[str], example: Mapping[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+    """An example whose target is the record's label in words."""
+    return {"inputs": inputs, "targets": label_name(labels, example["label"])}
+
+
 def corrupt_spans(
     dataset: tf.data.Dataset,
     sequence_length: Mapping[str, int] | None,
@@ -67,15 +79,15 @@ def corrupt_spans(
     (T5's own code always ends in one).
 
     Args:
-      dataset: examples with `targets` without EOS.
-      sequence_length: inputs' tokens per example; None takes 512 as T5 did.
-      output_features: names the vocabulary.
-      noise_density: share of tokens that are replaced, in (0, 1).
-      mean_span_len: mean tokens per span, at least 1.
-      targets: "spans" is T5's objective, "text" is BART's text infilling.
+        dataset: examples with `targets` without EOS.
+        sequence_length: inputs' tokens per example; None takes 512 as T5 did.
+        output_features: names the vocabulary.
+        noise_density: share of tokens that are replaced, in (0, 1).
+        mean_span_len: mean tokens per span, at least 1.
+        targets: "spans" is T5's objective, "text" is BART's text infilling.
 
     Raises:
-      ValueError: the noise leaves nothing, or there are fewer sentinels than spans.
+        ValueError: the noise leaves nothing, or there are fewer sentinels than spans.
 
     Source: Raffel et al. 2020 (arXiv:1910.10683), section 3.1.4; for "text" Lewis et al. 2020
     (arXiv:1910.13461), section 2.2.
@@ -125,10 +137,10 @@ def replace_spans(
     ([5, 99, 7, 98], [99, 6, 98, 8])
 
     Args:
-      tokens: [length] ids.
-      kept: [spans + 1] lengths of what stays before, between and after the spans.
-      noise: [spans] lengths of the spans.
-      top_id: the first sentinel; the next are one less each.
+        tokens: [length] ids.
+        kept: [spans + 1] lengths of what stays before, between and after the spans.
+        noise: [spans] lengths of the spans.
+        top_id: the first sentinel; the next are one less each.
     """
     noise = tf.convert_to_tensor(noise)
     num_spans = noise.shape[0]

@@ -35,7 +35,7 @@ def ending(path: str) -> str:
     '.csv'
 
     Raises:
-      ValueError: none of the known ones.
+        ValueError: none of the known ones.
     """
     found = os.path.splitext(path.lower().removesuffix(".gz"))[1]
     if found not in ENDINGS:
@@ -50,7 +50,7 @@ def read(path: str) -> Iterator[tuple[int, Row]]:
     """The line numbers and rows of a file; a value of a CSV or TSV file is always a text.
 
     Raises:
-      ValueError: the file is not there, is no UTF-8 text of its kind, or has no rows.
+        ValueError: the file is not there, is no UTF-8 text of its kind, or has no rows.
     """
     kind = ending(path)
     text = read_text(path)
@@ -70,7 +70,7 @@ def read_text(path: str) -> str:
     """The text of a file in UTF-8, plain or gzipped (`.gz`).
 
     Raises:
-      ValueError: it is not there, or no such text.
+        ValueError: it is not there, or no such text.
     """
     try:
         is_there = tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)

@@ -36,9 +36,9 @@ class JsonLinesDataSource(seqio.DataSource):
     number of processes record by record. For more than a few million records use TFDS.
 
     Args:
-      files: from a split's name to its file or files; `gs://` works.
-      fields: the fields to keep. Default: those of the first record. All records have them, with
-        strings or numbers as values. Blank lines are skipped.
+        files: from a split's name to its file or files; `gs://` works.
+        fields: the fields to keep. Default: those of the first record. All records have them, with
+            strings or numbers as values. Blank lines are skipped.
     """
 
     def __init__(
@@ -97,14 +97,14 @@ class JsonLinesFolder(JsonLinesDataSource):
     Where `data_dir` is says the function of that name when data are asked for, not before.
 
     Args:
-      task: the folder's name.
-      splits: from a split's name to its file's, without its ending.
-      fields: the fields to keep; others may be in the files.
-      labels: from a field to all that it may hold, as text: what else is in a file is no label.
-      hub: a folder that holds `<split>/*.parquet` for each of those files: the Hugging Face hub has
-        one for every public data set and configuration,
-        "hf://datasets/<owner>/<name>@refs/convert/parquet/<configuration>". None: nowhere.
-      from_hub: makes our record of one of the hub's, where the fields differ.
+        task: the folder's name.
+        splits: from a split's name to its file's, without its ending.
+        fields: the fields to keep; others may be in the files.
+        labels: from a field to all that it may hold, as text: what else is in a file is no label.
+        hub: a folder that holds `<split>/*.parquet` for each of those files: the Hugging Face hub
+            has one for every public data set and configuration,
+            "hf://datasets/<owner>/<name>@refs/convert/parquet/<configuration>". None: nowhere.
+        from_hub: makes our record of one of the hub's, where the fields differ.
     """
 
     def __init__(
@@ -154,8 +154,8 @@ class JsonLinesFolder(JsonLinesDataSource):
         """Downloads the files that are not there, each as a whole or not at all.
 
         Raises:
-          ValueError: there is nothing to download from, or it cannot be read.
-          ImportError: the hub needs huggingface_hub.
+            ValueError: there is nothing to download from, or it cannot be read.
+            ImportError: the hub needs huggingface_hub.
         """
         one_split_a_file = {stem: split for split, stem in self._stems.items()}
         for stem, split in one_split_a_file.items():
@@ -207,7 +207,7 @@ class ConcatenatedSource(seqio.DataSource):
     """The examples of several sources, one source after the other; shuffled, they are mixed.
 
     Args:
-      *sources: have the same splits, named when they were made, and the same fields.
+        *sources: have the same splits, named when they were made, and the same fields.
     """
 
     def __init__(self, *sources: seqio.DataSource):

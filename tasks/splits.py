@@ -52,14 +52,14 @@ class SplitConfig:
     """How the splits of tasks are made from those of their data.
 
     Attributes:
-      split_validation_test: divides the tasks in `HALVED` and `CARVED` so that validation and test
-        share no example; other tasks keep their own splits.
-      seed: of the permutation that decides which examples are in which part.
-      num_train: at most these examples of each task, the first of the permuted ones; None: all.
-      num_validation: as `num_train`.
-      num_test: as `num_train`.
-      drop_last_example: leaves the last of the permuted examples out of each split that has no
-        limit, to repeat the original exactly: its "all" is -1, read as the end of a slice.
+        split_validation_test: divides the tasks in `HALVED` and `CARVED` so that validation and
+            test share no example; other tasks keep their own splits.
+        seed: of the permutation that decides which examples are in which part.
+        num_train: at most these examples of each task, the first of the permuted ones; None: all.
+        num_validation: as `num_train`.
+        num_test: as `num_train`.
+        drop_last_example: leaves the last of the permuted examples out of each split that has no
+            limit, to repeat the original exactly: its "all" is -1, read as the end of a slice.
     """
 
     split_validation_test: bool = False
@@ -103,7 +103,7 @@ class SplitConfig:
         range(0, 1043)
 
         Raises:
-          ValueError: it takes nothing.
+            ValueError: it takes nothing.
         """
         kept = range(num_examples)
         if self._divides(task_name, split):

@@ -15,7 +15,6 @@ import seqio
 import tensorflow as tf
 
 from hyperdecoders_jax.tasks import metrics
-from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
 from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, join_fields
 from hyperdecoders_jax.tasks.registration import add_task
 
@@ -63,5 +62,4 @@ add_task(
     preprocessors=[render_squad, *TOKENIZE],
     postprocess_fn=all_answers,
     metric_fns=[metrics.squad],
-    output_features=OUTPUT_FEATURES,
 )

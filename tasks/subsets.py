@@ -44,9 +44,9 @@ class SubsetSource(seqio.DataSource):
     process reads all of it and keeps its share.
 
     Args:
-      source: where the records are.
-      task_name: whose rules hold.
-      config: the rules.
+        source: where the records are.
+        task_name: whose rules hold.
+        config: the rules.
     """
 
     def __init__(self, source: seqio.DataSource, task_name: str, config: SplitConfig):

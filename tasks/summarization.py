@@ -11,7 +11,6 @@ import seqio
 import tensorflow as tf
 
 from hyperdecoders_jax.tasks import metrics, postprocessors, sources
-from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
 from hyperdecoders_jax.tasks.preprocessors import TOKENIZE
 from hyperdecoders_jax.tasks.registration import add_task
 
@@ -56,7 +55,6 @@ add_task(
     preprocessors=[render_xsum, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.rouge, metrics.gen_len],
-    output_features=OUTPUT_FEATURES,
 )
 
 # The original reads version 3.0.0, which has a space before the full stops that it adds.
@@ -66,7 +64,6 @@ add_task(
     preprocessors=[render_cnn_dailymail, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.rouge, metrics.gen_len],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -75,5 +72,4 @@ add_task(
     preprocessors=[render_wiki_lingua, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.rouge, metrics.gen_len],
-    output_features=OUTPUT_FEATURES,
 )

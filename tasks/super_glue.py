@@ -12,8 +12,7 @@ import seqio
 import tensorflow as tf
 
 from hyperdecoders_jax.tasks import metrics, postprocessors
-from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
-from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, join_fields
+from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, join_fields, with_label
 from hyperdecoders_jax.tasks.registration import add_task
 
 SPLITS = {"train": "train", "validation": "validation", "test": "validation"}
@@ -27,10 +26,7 @@ def render_boolq(example: Example) -> Example:
     {"inputs": "superglue-boolq question: is rain wet passage: Rain -- Rain is water.",
     "targets": "1"}
     """
-    return {
-        "inputs": join_fields("superglue-boolq", example, "question", "passage"),
-        "targets": tf.strings.as_string(example["label"]),
-    }
+    return with_label(join_fields("superglue-boolq", example, "question", "passage"), example)
 
 
 @seqio.map_over_dataset
@@ -40,10 +36,7 @@ def render_cb(example: Example) -> Example:
 
     The labels are entailment, contradiction and neutral: not in the order of other sets.
     """
-    return {
-        "inputs": join_fields("superglue-cb", example, "premise", "hypothesis"),
-        "targets": tf.strings.as_string(example["label"]),
-    }
+    return with_label(join_fields("superglue-cb", example, "premise", "hypothesis"), example)
 
 
 @seqio.map_over_dataset
@@ -51,10 +44,7 @@ def render_rte(example: Example) -> Example:
     """{"premise": "It pours.", "hypothesis": "It rains.", "label": 0} ->
     {"inputs": "superglue-rte premise: It pours. hypothesis: It rains.", "targets": "0"}
     """
-    return {
-        "inputs": join_fields("superglue-rte", example, "premise", "hypothesis"),
-        "targets": tf.strings.as_string(example["label"]),
-    }
+    return with_label(join_fields("superglue-rte", example, "premise", "hypothesis"), example)
 
 
 add_task(
@@ -63,7 +53,6 @@ add_task(
     preprocessors=[render_boolq, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -72,7 +61,6 @@ add_task(
     preprocessors=[render_cb, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -81,5 +69,4 @@ add_task(
     preprocessors=[render_rte, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )

@@ -17,8 +17,7 @@ import seqio
 import tensorflow as tf
 
 from hyperdecoders_jax.tasks import metrics, postprocessors
-from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
-from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, UNKNOWN, join_fields, label_name
+from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, UNKNOWN, join_fields, with_label_name
 from hyperdecoders_jax.tasks.registration import add_task
 
 SPLITS = {"train": "train", "validation": "validation", "test": "test"}
@@ -46,10 +45,7 @@ def render_cola(example: Example) -> Example:
     """{"sentence": "It rains.", "label": 1} ->
     {"inputs": "cola sentence: It rains.", "targets": "acceptable"}
     """
-    return {
-        "inputs": join_fields("cola", example, "sentence"),
-        "targets": label_name(COLA_LABELS, example["label"]),
-    }
+    return with_label_name(join_fields("cola", example, "sentence"), COLA_LABELS, example)
 
 
 @seqio.map_over_dataset
@@ -57,10 +53,7 @@ def render_sst2(example: Example) -> Example:
     """{"sentence": "so dull ", "label": 0} ->
     {"inputs": "sst2 sentence: so dull ", "targets": "negative"}
     """
-    return {
-        "inputs": join_fields("sst2", example, "sentence"),
-        "targets": label_name(SST2_LABELS, example["label"]),
-    }
+    return with_label_name(join_fields("sst2", example, "sentence"), SST2_LABELS, example)
 
 
 @seqio.map_over_dataset
@@ -68,10 +61,8 @@ def render_mrpc(example: Example) -> Example:
     """{"sentence1": "It rains.", "sentence2": "It pours.", "label": 1} ->
     {"inputs": "mrpc sentence1: It rains. sentence2: It pours.", "targets": "equivalent"}
     """
-    return {
-        "inputs": join_fields("mrpc", example, "sentence1", "sentence2"),
-        "targets": label_name(MRPC_LABELS, example["label"]),
-    }
+    inputs = join_fields("mrpc", example, "sentence1", "sentence2")
+    return with_label_name(inputs, MRPC_LABELS, example)
 
 
 @seqio.map_over_dataset
@@ -93,10 +84,8 @@ def render_qqp(example: Example) -> Example:
     """{"question1": "Does it rain?", "question2": "Is it raining?", "label": 1} ->
     {"inputs": "qqp question1: Does it rain? question2: Is it raining?", "targets": "duplicate"}
     """
-    return {
-        "inputs": join_fields("qqp", example, "question1", "question2"),
-        "targets": label_name(QQP_LABELS, example["label"]),
-    }
+    inputs = join_fields("qqp", example, "question1", "question2")
+    return with_label_name(inputs, QQP_LABELS, example)
 
 
 @seqio.map_over_dataset
@@ -104,10 +93,8 @@ def render_mnli(example: Example) -> Example:
     """{"premise": "It rains.", "hypothesis": "It is dry.", "label": 2} ->
     {"inputs": "mnli hypothesis: It is dry. premise: It rains.", "targets": "contradiction"}
     """
-    return {
-        "inputs": join_fields("mnli", example, "hypothesis", "premise"),
-        "targets": label_name(MNLI_LABELS, example["label"]),
-    }
+    inputs = join_fields("mnli", example, "hypothesis", "premise")
+    return with_label_name(inputs, MNLI_LABELS, example)
 
 
 @seqio.map_over_dataset
@@ -115,10 +102,8 @@ def render_qnli(example: Example) -> Example:
     """{"question": "Does it rain?", "sentence": "It pours.", "label": 0} ->
     {"inputs": "qnli question: Does it rain? sentence: It pours.", "targets": "entailment"}
     """
-    return {
-        "inputs": join_fields("qnli", example, "question", "sentence"),
-        "targets": label_name(QNLI_LABELS, example["label"]),
-    }
+    inputs = join_fields("qnli", example, "question", "sentence")
+    return with_label_name(inputs, QNLI_LABELS, example)
 
 
 @seqio.map_over_dataset
@@ -126,10 +111,8 @@ def render_rte(example: Example) -> Example:
     """{"sentence1": "It pours.", "sentence2": "It rains.", "label": 0} ->
     {"inputs": "rte sentence1: It pours. sentence2: It rains.", "targets": "entailment"}
     """
-    return {
-        "inputs": join_fields("rte", example, "sentence1", "sentence2"),
-        "targets": label_name(RTE_LABELS, example["label"]),
-    }
+    inputs = join_fields("rte", example, "sentence1", "sentence2")
+    return with_label_name(inputs, RTE_LABELS, example)
 
 
 add_task(
@@ -138,7 +121,6 @@ add_task(
     preprocessors=[render_cola, *TOKENIZE],
     postprocess_fn=functools.partial(postprocessors.to_label, labels=COLA_LABELS),
     metric_fns=[metrics.matthews_corrcoef],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -147,7 +129,6 @@ add_task(
     preprocessors=[render_sst2, *TOKENIZE],
     postprocess_fn=functools.partial(postprocessors.to_label, labels=SST2_LABELS),
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -156,7 +137,6 @@ add_task(
     preprocessors=[render_mrpc, *TOKENIZE],
     postprocess_fn=functools.partial(postprocessors.to_label, labels=MRPC_LABELS),
     metric_fns=[metrics.f1_score_with_invalid, metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -165,7 +145,6 @@ add_task(
     preprocessors=[render_stsb, *TOKENIZE],
     postprocess_fn=postprocessors.to_float,
     metric_fns=[metrics.pearson_corrcoef, metrics.spearman_corrcoef],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -174,7 +153,6 @@ add_task(
     preprocessors=[render_qqp, *TOKENIZE],
     postprocess_fn=functools.partial(postprocessors.to_label, labels=QQP_LABELS),
     metric_fns=[metrics.f1_score_with_invalid, metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -183,7 +161,6 @@ add_task(
     preprocessors=[render_mnli, *TOKENIZE],
     postprocess_fn=functools.partial(postprocessors.to_label, labels=MNLI_LABELS),
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -192,7 +169,6 @@ add_task(
     preprocessors=[render_qnli, *TOKENIZE],
     postprocess_fn=functools.partial(postprocessors.to_label, labels=QNLI_LABELS),
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -201,5 +177,4 @@ add_task(
     preprocessors=[render_rte, *TOKENIZE],
     postprocess_fn=functools.partial(postprocessors.to_label, labels=RTE_LABELS),
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )

@@ -22,8 +22,13 @@ import seqio
 import tensorflow as tf
 
 from hyperdecoders_jax.tasks import metrics, postprocessors, super_glue_metrics
-from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
-from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, UNKNOWN, join_fields, label_name
+from hyperdecoders_jax.tasks.preprocessors import (
+    TOKENIZE,
+    UNKNOWN,
+    join_fields,
+    label_name,
+    with_label_name,
+)
 from hyperdecoders_jax.tasks.registration import add_task
 
 SPLITS = {"train": "train", "validation": "validation", "test": "test"}
@@ -41,10 +46,8 @@ def render_boolq(example: Example) -> Example:
     """{"passage": "Rain is water.", "question": "is rain wet", "label": 1} ->
     {"inputs": "boolq passage: Rain is water. question: is rain wet", "targets": "True"}
     """
-    return {
-        "inputs": join_fields("boolq", example, "passage", "question"),
-        "targets": label_name(FALSE_TRUE, example["label"]),
-    }
+    inputs = join_fields("boolq", example, "passage", "question")
+    return with_label_name(inputs, FALSE_TRUE, example)
 
 
 @seqio.map_over_dataset
@@ -52,10 +55,7 @@ def render_cb(example: Example) -> Example:
     """{"premise": "I doubt it rains.", "hypothesis": "It rains.", "label": 1} ->
     {"inputs": "cb hypothesis: It rains. premise: I doubt it rains.", "targets": "contradiction"}
     """
-    return {
-        "inputs": join_fields("cb", example, "hypothesis", "premise"),
-        "targets": label_name(CB_LABELS, example["label"]),
-    }
+    return with_label_name(join_fields("cb", example, "hypothesis", "premise"), CB_LABELS, example)
 
 
 @seqio.map_over_dataset
@@ -65,10 +65,11 @@ def render_copa(example: Example) -> Example:
     {"inputs": "copa choice1: I got wet. choice2: I ran dry. premise: It rained. question: effect",
      "targets": "choice1"}
     """
-    return {
-        "inputs": join_fields("copa", example, "choice1", "choice2", "premise", "question"),
-        "targets": label_name(COPA_LABELS, example["label"]),
-    }
+    return with_label_name(
+        join_fields("copa", example, "choice1", "choice2", "premise", "question"),
+        COPA_LABELS,
+        example,
+    )
 
 
 @seqio.map_over_dataset
@@ -122,10 +123,8 @@ def render_rte(example: Example) -> Example:
     """{"premise": "It pours.", "hypothesis": "It rains.", "label": 0} ->
     {"inputs": "rte hypothesis: It rains. premise: It pours.", "targets": "entailment"}
     """
-    return {
-        "inputs": join_fields("rte", example, "hypothesis", "premise"),
-        "targets": label_name(RTE_LABELS, example["label"]),
-    }
+    inputs = join_fields("rte", example, "hypothesis", "premise")
+    return with_label_name(inputs, RTE_LABELS, example)
 
 
 @seqio.map_over_dataset
@@ -133,10 +132,8 @@ def render_wic(example: Example) -> Example:
     """{"sentence1": "I can run.", "sentence2": "A can of peas.", "word": "can", "label": 0} ->
     {"inputs": "wic sentence1: I can run. sentence2: A can of peas. word: can", "targets": "False"}
     """
-    return {
-        "inputs": join_fields("wic", example, "sentence1", "sentence2", "word"),
-        "targets": label_name(FALSE_TRUE, example["label"]),
-    }
+    inputs = join_fields("wic", example, "sentence1", "sentence2", "word")
+    return with_label_name(inputs, FALSE_TRUE, example)
 
 
 @seqio.map_over_dataset
@@ -203,7 +200,6 @@ add_task(
     preprocessors=[render_boolq, *TOKENIZE],
     postprocess_fn=functools.partial(postprocessors.to_label, labels=FALSE_TRUE),
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -212,7 +208,6 @@ add_task(
     preprocessors=[render_cb, *TOKENIZE],
     postprocess_fn=functools.partial(postprocessors.to_label, labels=CB_LABELS),
     metric_fns=[super_glue_metrics.mean_3class_f1, metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -221,7 +216,6 @@ add_task(
     preprocessors=[render_copa, *TOKENIZE],
     postprocess_fn=functools.partial(postprocessors.to_label, labels=COPA_LABELS),
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -230,7 +224,6 @@ add_task(
     preprocessors=[render_multirc, *TOKENIZE],
     postprocess_fn=postprocessors.multirc,
     metric_fns=[super_glue_metrics.multirc],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -239,7 +232,6 @@ add_task(
     preprocessors=[render_record, *TOKENIZE],
     postprocess_fn=postprocessors.record,
     metric_fns=[super_glue_metrics.record],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -248,7 +240,6 @@ add_task(
     preprocessors=[render_rte, *TOKENIZE],
     postprocess_fn=functools.partial(postprocessors.to_label, labels=RTE_LABELS),
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -257,7 +248,6 @@ add_task(
     preprocessors=[render_wic, *TOKENIZE],
     postprocess_fn=functools.partial(postprocessors.to_label, labels=FALSE_TRUE),
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -266,7 +256,6 @@ add_task(
     preprocessors=[render_wsc, *TOKENIZE],
     postprocess_fn=postprocessors.wsc,
     metric_fns=[metrics.accuracy],
-    output_features=OUTPUT_FEATURES,
 )
 
 # For training alone: more pronouns to resolve, in WSC's format.
@@ -275,5 +264,4 @@ add_task(
     source=seqio.TfdsDataSource("definite_pronoun_resolution:1.1.0", splits=["train"]),
     preprocessors=[render_dpr, *TOKENIZE],
     metric_fns=[],
-    output_features=OUTPUT_FEATURES,
 )

@@ -11,7 +11,6 @@ import seqio
 import tensorflow as tf
 
 from hyperdecoders_jax.tasks import metrics, postprocessors, sources
-from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
 from hyperdecoders_jax.tasks.preprocessors import TOKENIZE
 from hyperdecoders_jax.tasks.registration import add_task
 
@@ -91,7 +90,6 @@ add_task(
     preprocessors=[render_wmt16_en_ro, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.bleu, metrics.gen_len],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -100,7 +98,6 @@ add_task(
     preprocessors=[render_wmt16_ro_en, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.bleu, metrics.gen_len],
-    output_features=OUTPUT_FEATURES,
 )
 
 # The original reads the hub's copy, which leaves CzEng out; TFDS insists on it.
@@ -110,7 +107,6 @@ add_task(
     preprocessors=[render_wmt16_en_cs, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.bleu, metrics.gen_len],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -119,7 +115,6 @@ add_task(
     preprocessors=[render_wmt16_en_fi, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.bleu, metrics.gen_len],
-    output_features=OUTPUT_FEATURES,
 )
 
 # The original reads the hub's copy, which leaves HindEnCorp out; TFDS insists on it.
@@ -129,7 +124,6 @@ add_task(
     preprocessors=[render_wmt14_hi_en, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.bleu, metrics.gen_len],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -144,7 +138,6 @@ add_task(
     preprocessors=[render_iwslt2017_ro_nl, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.bleu, metrics.gen_len],
-    output_features=OUTPUT_FEATURES,
 )
 
 add_task(
@@ -159,5 +152,4 @@ add_task(
     preprocessors=[render_iwslt2017_en_nl, *TOKENIZE],
     postprocess_fn=postprocessors.to_text,
     metric_fns=[metrics.bleu, metrics.gen_len],
-    output_features=OUTPUT_FEATURES,
 )

@@ -17,7 +17,7 @@ def answer(candidates: Iterable[tuple[str, float]]) -> str:
     A window that gives exactly the empty text has no answer and does not compete.
 
     Args:
-      candidates: each window's text, as generated, and its score: the lower, the likelier.
+        candidates: each window's text, as generated, and its score: the lower, the likelier.
     """
     return min(
         ((text, score) for text, score in candidates if text),

@@ -30,7 +30,7 @@ def check(task: seqio.Task, split: str) -> None:
     """Checks that a task's split is in a cache where SeqIO looks for it.
 
     Raises:
-      ValueError: it is not; says where it was looked for and which command writes it.
+        ValueError: it is not; says where it was looked for and which command writes it.
     """
     registered = task.name in seqio.TaskRegistry.names()
     if registered and seqio.TaskRegistry.get(task.name).source is not task.source:
@@ -93,12 +93,12 @@ def write_task(task: seqio.Task, folder: str) -> dict[str, int]:
     """Caches the splits of a task whose data are there; returns the examples of each.
 
     Args:
-      task: what is cached.
-      folder: what is in it is deleted.
+        task: what is cached.
+        folder: what is in it is deleted.
 
     Raises:
-      ValueError: the task has no placeholder, the data of no split are there, or a split has no
-        examples or some that SeqIO cannot read back.
+        ValueError: the task has no placeholder, the data of no split are there, or a split has no
+            examples or some that SeqIO cannot read back.
     """
     _check_supports_caching(task)
     splits = offline.splits_that_are_there(task)

@@ -103,12 +103,12 @@ def with_task_ids(
     A mixture's copy is flat: its leaves with the rates that SeqIO gives them.
 
     Args:
-      mixture_or_task: a registered name, or an object.
-      task_names: the ordered list in which a task's place is its number; may hold more tasks.
-      accepts_unseen: whether a task that is not in it gets `UNSEEN_TASK_ID`.
+        mixture_or_task: a registered name, or an object.
+        task_names: the ordered list in which a task's place is its number; may hold more tasks.
+        accepts_unseen: whether a task that is not in it gets `UNSEEN_TASK_ID`.
 
     Raises:
-      ValueError: a task is not in the list, and must be; names the nearest.
+        ValueError: a task is not in the list, and must be; names the nearest.
     """
 
     def number(task: seqio.Task) -> int:

@@ -25,8 +25,8 @@ class MixingRow:
     """What one task contributes to a mixture.
 
     Attributes:
-      rate: share of the mixture's examples, in [0, 1].
-      num_examples: input examples of the split as the source counts them; None where it does not.
+        rate: share of the mixture's examples, in [0, 1].
+        num_examples: input examples of the split as the source counts them; None where it does not.
     """
 
     rate: float
@@ -37,7 +37,7 @@ def get_mixture_or_task(mixture_or_task: MixtureOrTask) -> seqio.Task | seqio.Mi
     """Looks a registered name up; objects pass through.
 
     Raises:
-      ValueError: nothing is registered under that name; names the nearest.
+        ValueError: nothing is registered under that name; names the nearest.
     """
     if isinstance(mixture_or_task, seqio.Task | seqio.Mixture):
         return mixture_or_task
@@ -64,12 +64,12 @@ def leaf_tasks(
     """All tasks of a mixture and of the mixtures in it, sorted by name.
 
     Args:
-      mixture_or_task: what holds them.
-      split: leaves out the tasks that lack it, with a warning that names them, once.
-      use_cached: whether the split is read from SeqIO's caches, so that these must be there.
+        mixture_or_task: what holds them.
+        split: leaves out the tasks that lack it, with a warning that names them, once.
+        use_cached: whether the split is read from SeqIO's caches, so that these must be there.
 
     Raises:
-      ValueError: no task has the split, or the data of a task are not there.
+        ValueError: no task has the split, or the data of a task are not there.
     """
     provider = get_mixture_or_task(mixture_or_task)
     tasks = list(seqio.get_subtasks(provider))
@@ -107,8 +107,8 @@ def resolve_task_names(
     """The ordered list that numbers tasks: the given one, or the mixture's leaves sorted by name.
 
     Raises:
-      ValueError: the given list names a task twice, or lacks one of the mixture's and unseen tasks
-        are not accepted.
+        ValueError: the given list names a task twice, or lacks one of the mixture's and unseen
+            tasks are not accepted.
     """
     leaves = [task.name for task in leaf_tasks(mixture_or_task)]
     if task_names is None:
@@ -191,7 +191,7 @@ def mixing_rates(mixture_or_task: MixtureOrTask, tasks: Sequence[seqio.Task]) ->
     """The share of each of `tasks`, as SeqIO computes its rates, normalised to a sum of one.
 
     Raises:
-      ValueError: a rate cannot be computed or is negative, or all are zero.
+        ValueError: a rate cannot be computed or is negative, or all are zero.
     """
     provider = get_mixture_or_task(mixture_or_task)
     if isinstance(provider, seqio.Task):

@@ -27,11 +27,11 @@ class DataSet:
     """Some data that a task reads.
 
     Attributes:
-      name: what they are called.
-      key: the same for two objects that are the same data.
-      missing: gives one sentence on what is not there, or None.
-      remedy: what to do if something is missing, in sentences.
-      prepare: brings them there; None where nothing can.
+        name: what they are called.
+        key: the same for two objects that are the same data.
+        missing: gives one sentence on what is not there, or None.
+        remedy: what to do if something is missing, in sentences.
+        prepare: brings them there; None where nothing can.
     """
 
     name: str
@@ -60,7 +60,7 @@ def check(task: seqio.Task, split: str) -> None:
     """Checks that what a task reads for a split is on this machine.
 
     Raises:
-      ValueError: it is not; says where it was looked for and which command prepares it.
+        ValueError: it is not; says where it was looked for and which command prepares it.
     """
     for data in data_sets(task, split):
         sentence = data.missing()
@@ -75,7 +75,7 @@ def splits_that_are_there(task: seqio.Task) -> list[str]:
     """The splits of a task that can be read on this machine.
 
     Raises:
-      ValueError: there is none; says what is missing.
+        ValueError: there is none; says what is missing.
     """
     there, missing = [], None
     for split in task.splits:
@@ -137,7 +137,7 @@ def data_sets(task: seqio.Task, split: str | None = None) -> Iterator[DataSet]:
     """What a task reads for a split, or, with None, for all of them.
 
     Raises:
-      ValueError: the task names a data set that TFDS does not know.
+        ValueError: the task names a data set that TFDS does not know.
     """
     yield from _source_data(task, task.source, split)
 

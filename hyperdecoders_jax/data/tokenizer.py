@@ -120,11 +120,11 @@ class SentencePieceTokenizer(Tokenizer):
     """The pieces of a SentencePiece model, then its sentinels in descending order.
 
     Args:
-      model: the content of a `spiece.model`.
-      num_sentinels: that follow its pieces.
+        model: the content of a `spiece.model`.
+        num_sentinels: that follow its pieces.
 
     Raises:
-      ValueError: it is no such model.
+        ValueError: it is no such model.
     """
 
     def __init__(self, model: bytes, num_sentinels: int):

@@ -57,15 +57,16 @@ def load_vocabulary(path: str | os.PathLike[str], extra_ids: int | None = None) 
     384
 
     Args:
-      path: a SentencePiece model file; a folder that holds `spiece.model` or `sentencepiece.model`,
-        as Hugging Face's do (a ByT5 folder holds settings only); a `gs://` or `http(s)://` URL of a
-        model file, which for the latter is kept in `~/.cache/hyperdecoders_jax`; or `"bytes"`.
-      extra_ids: number of sentinels after the pieces. Default: what a Hugging Face folder says,
-        else 100, none if the model holds its own, for bytes 125.
+        path: a SentencePiece model file; a folder that holds `spiece.model` or
+            `sentencepiece.model`, as Hugging Face's do (a ByT5 folder holds settings only); a
+            `gs://` or `http(s)://` URL of a model file, which for the latter is kept in
+            `~/.cache/hyperdecoders_jax`; or `"bytes"`.
+        extra_ids: number of sentinels after the pieces. Default: what a Hugging Face folder says,
+            else 100, none if the model holds its own, for bytes 125.
 
     Raises:
-      ValueError: nothing is there, the folder holds no model, the URL does not answer, or the file
-        is no SentencePiece model with T5's pad and end-of-sequence ids.
+        ValueError: nothing is there, the folder holds no model, the URL does not answer, or the
+            file is no SentencePiece model with T5's pad and end-of-sequence ids.
     """
     path = os.fspath(path)
     if path == BYTES:

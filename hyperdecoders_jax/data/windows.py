@@ -46,7 +46,7 @@ def tokenize(text: tf.Tensor, vocabulary: seqio.Vocabulary) -> Tokens:
     belong to the next word, and one character that becomes several pieces ("½") to the last.
 
     Raises:
-      TypeError: the vocabulary is neither of SentencePiece nor of bytes.
+        TypeError: the vocabulary is neither of SentencePiece nor of bytes.
     """
     vocabulary = _current(vocabulary)
     if isinstance(vocabulary, seqio.SentencePieceVocabulary):
@@ -98,17 +98,17 @@ def fit_prefix(
     then makes windows for ever.)
 
     Args:
-      head: ids, of a question.
-      tail: ids that follow it.
-      num_tokens: of the context.
-      name: of the question, for the message.
-      length: of a window, with this prefix and EOS.
-      overlap: tokens of the context that neighbouring windows share.
-      is_cut_allowed: cuts the end of a head that is too long, so that each window has `overlap`
-        tokens of its own, instead of raising.
+        head: ids, of a question.
+        tail: ids that follow it.
+        num_tokens: of the context.
+        name: of the question, for the message.
+        length: of a window, with this prefix and EOS.
+        overlap: tokens of the context that neighbouring windows share.
+        is_cut_allowed: cuts the end of a head that is too long, so that each window has `overlap`
+            tokens of its own, instead of raising.
 
     Raises:
-      tf.errors.InvalidArgumentError: when run, if it is too long, or windows too short for any.
+        tf.errors.InvalidArgumentError: when run, if it is too long, or windows too short for any.
     """
 
     def is_too_long(room: tf.Tensor) -> tf.Tensor:
@@ -144,9 +144,9 @@ def bounds(num_tokens: tf.Tensor, room: tf.Tensor, overlap: int) -> tuple[tf.Ten
     A context without tokens has one window, which is empty: its question is still asked.
 
     Args:
-      num_tokens: of the context.
-      room: most tokens of a window; more than `overlap`, or not fewer than the context has.
-      overlap: tokens that a window shares with the one before.
+        num_tokens: of the context.
+        room: most tokens of a window; more than `overlap`, or not fewer than the context has.
+        overlap: tokens that a window shares with the one before.
     """
     step = tf.maximum(room - overlap, 1)
     num_more = tf.maximum(-((room - num_tokens) // step), 0)  # Rounded up.
@@ -181,10 +181,10 @@ def first_held(
     yet holds it: the original takes the last character for the one after it.
 
     Args:
-      window_starts: first character of each window.
-      window_ends: the one after its last.
-      starts: first character of each place, in the order of preference.
-      lasts: last character of each.
+        window_starts: first character of each window.
+        window_ends: the one after its last.
+        starts: first character of each place, in the order of preference.
+        lasts: last character of each.
     """
     window_starts, window_ends = (
         tf.convert_to_tensor(window_starts),

@@ -44,8 +44,8 @@ def average_metrics(metrics: Metrics, left_out: Collection[str] = ()) -> float:
     30.0
 
     Args:
-      metrics: task → metric → value.
-      left_out: "TASK/METRIC" pairs that do not count.
+        metrics: task → metric → value.
+        left_out: "TASK/METRIC" pairs that do not count.
 
     Source: allenai/hyperdecoders, `average_metrics` and `ignore_metric_keys`.
     """

@@ -38,16 +38,16 @@ def write_answers(
     the negative log-likelihood over the answer's own `num_tokens`.
 
     Args:
-      folder: of the task's predictions; made if it is not there.
-      step: names the files.
-      examples: the windows, each with its question's "qid".
-      texts: what was generated for each, not stripped.
-      log_likelihoods: of each text, EOS included.
-      num_tokens: of each text, EOS included.
-      batch_num_tokens: the most of those in the batch that the text was generated in.
+        folder: of the task's predictions; made if it is not there.
+        step: names the files.
+        examples: the windows, each with its question's "qid".
+        texts: what was generated for each, not stripped.
+        log_likelihoods: of each text, EOS included.
+        num_tokens: of each text, EOS included.
+        batch_num_tokens: the most of those in the batch that the text was generated in.
 
     Raises:
-      ValueError: there is not one of everything for each window.
+        ValueError: there is not one of everything for each window.
     """
     columns = (texts, log_likelihoods, num_tokens, batch_num_tokens)
     if any(len(column) != len(examples) for column in columns):

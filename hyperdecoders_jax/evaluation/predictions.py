@@ -15,11 +15,11 @@ class Prediction:
     """What a model made of one example.
 
     Attributes:
-      input: the input's text.
-      target: the target's text.
-      prediction: the best generated text, as decoded, before any postprocessing.
-      log_likelihood: the sum of its tokens' log probabilities, EOS included.
-      task: the task's name.
+        input: the input's text.
+        target: the target's text.
+        prediction: the best generated text, as decoded, before any postprocessing.
+        log_likelihood: the sum of its tokens' log probabilities, EOS included.
+        task: the task's name.
     """
 
     input: str
@@ -41,7 +41,7 @@ def read(path: str | os.PathLike[str]) -> list[Prediction]:
     """Reads what `write` wrote.
 
     Raises:
-      ValueError: a line is no prediction.
+        ValueError: a line is no prediction.
     """
     predictions = []
     # Not splitlines, which also ends a line at characters that JSON leaves as they are.
