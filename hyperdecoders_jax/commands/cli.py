@@ -22,7 +22,7 @@ import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from hyperdecoders_jax import errors, files
@@ -269,7 +269,7 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--module",
         action="append",
         default=[],
-        help="a module that registers tasks, imported first; repeatable",
+        help="a module that registers tasks or adapter sources, imported first; repeatable",
     )
     _add_own_data_arguments(parser)
     for name, text in (
@@ -360,7 +360,17 @@ def _add_convert_arguments(parser: argparse.ArgumentParser) -> None:
         ("--gin_search_paths", "FOLDERS", "folders that are searched for gin files; repeatable"),
     ):
         parser.add_argument(flag, action="append", default=[], metavar=name, help=text)
+    _add_source_module(parser)
     parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
+
+
+def _add_source_module(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--module",
+        action="append",
+        default=[],
+        help="a module that registers the model's adapter source; repeatable",
+    )
 
 
 def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -402,6 +412,7 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", default="float32", help="of the weights: float32 (the default) or bfloat16"
     )
+    _add_source_module(parser)
     parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
 
 
@@ -559,8 +570,7 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
         skipped_modules=() if is_t5x or args.command == "train" else T5X_MODULES,
     )
     set_data_folders(args)
-    for name in args.module:
-        import_task_module(name)
+    import_modules(args.module)
     call = gin.get_configurable(function)
     if is_t5x:
         return _call(T5X_LAUNCHER, "run", call)
@@ -587,13 +597,14 @@ def infer_lines(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) 
         )
     defaults = vars(make_parser().parse_args(["infer"]))
     others = [name for name, value in vars(args).items() if value != defaults[name]]
-    others = [name for name in others if name not in (*own, "traceback")]
+    others = [name for name in others if name not in (*own, "module", "traceback")]
     others += [f"gin.{name}" for name, _ in gin_flags]
     if others:
         raise errors.UsageError(
             f"A model of --checkpoint is as it was trained; got --{', --'.join(others)}. Leave "
             "that out, or name the run with --model_dir, or the folder with --init."
         )
+    import_modules(args.module)
     return _call(
         "hyperdecoders_jax.commands.infer",
         "infer_lines",
@@ -739,9 +750,12 @@ def count_parameters(
         start_tensorflow()
         text = read(gin_files, (), search_paths)
         gin_checks.import_modules(gin_statements.skip_modules(text, T5X_MODULES))
-        for name in args.module:
-            import_task_module(name)
 
+    # Those of the package register no adapter source, and cost TensorFlow's import.
+    skipped = (*T5X_MODULES, "hyperdecoders_jax")
+    text = gin_statements.skip_modules(read(gin_files, (), search_paths), skipped)
+    gin_checks.import_modules(text)
+    import_modules(args.module)
     return gin.get_configurable(function)(register_tasks=register_tasks)
 
 
@@ -896,12 +910,17 @@ def set_tfds_data_dir(folder: str | None) -> None:
     seqio.set_tfds_data_dir_override(folder)
 
 
-def import_task_module(name: str) -> None:
-    """Imports a module for the tasks that it registers.
+def import_modules(names: Iterable[str]) -> None:
+    """Imports modules for the tasks and adapter sources that they register.
 
     Raises:
-      UsageError: there is no such module; names the nearest of the package's own.
+        UsageError: there is no such module; suggests one of the package's own.
     """
+    for name in names:
+        _import_module(name)
+
+
+def _import_module(name: str) -> None:
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -928,6 +947,7 @@ def convert(args: argparse.Namespace) -> int:
     options = vars(args).copy()
     for name in ("command", "traceback"):
         del options[name]
+    import_modules(options.pop("module"))
     gin_files = [files.at_home(file) for file in options.pop("gin_file")]
     folders = [
         files.at_home(x) for item in options.pop("gin_search_paths") for x in item.split(",")
@@ -943,7 +963,9 @@ def convert(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> int:
     """Exports a trained model as the flags say."""
-    options = {name: x for name, x in vars(args).items() if name not in ("command", "traceback")}
+    import_modules(args.module)
+    skipped = ("command", "module", "traceback")
+    options = {name: x for name, x in vars(args).items() if name not in skipped}
     for name in ("checkpoint", "output", "backbone"):
         options[name] = files.at_home(options[name])
     return _call("hyperdecoders_jax.commands.export", "export", **options)
@@ -964,8 +986,7 @@ def show_tasks(args: argparse.Namespace) -> int:
 
         tf.io.gfile.makedirs(files.absolute(args.tfds_data_dir))
     set_data_folders(args)
-    for name in args.module or task_modules():
-        import_task_module(name)
+    import_modules(args.module or task_modules())
     if args.prepare is not None or args.cache is not None:
         return bring_here(args)
     if args.name is None:

@@ -59,7 +59,7 @@ def test_an_unknown_split_is_told(capsys):
 
 
 def test_a_task_without_its_data_is_listed_without_them():
-    cli.import_task_module("hyperdecoders_jax.tasks.mixtures")
+    cli.import_modules(["hyperdecoders_jax.tasks.mixtures"])
     row = task_listing.task_row("glue_qqp_v200")
     assert (row.sizes, row.lengths) == ({}, None)
     assert row.metrics == ("accuracy", "f1_score_with_invalid")
