@@ -8,6 +8,8 @@ that gin files import moves.
 
 from __future__ import annotations
 
+import dataclasses
+
 from gin import config_parser
 
 from hyperdecoders_jax import errors
@@ -18,6 +20,10 @@ from hyperdecoders_jax.config.gin_statements import Binding, MacroRead, Referenc
 MOVED = {
     "hyperdecoders_jax.trained_model": "hyperdecoders_jax.trained.trained_model",
 }
+
+# Class and former parameter -> parameter now. Renamed here, and not in the class alone, so that the
+# last of several bindings wins whichever name it uses.
+RENAMED_PARAMETERS = {("hyperdecoders_jax.modeling.config.AdapterConfig", "targets"): "sites"}
 
 # What bound a command's function: today's run files do that, from the same macros.
 REMOVED = (
@@ -38,6 +44,8 @@ def update(text: Text) -> Text:
         ConfigurationError: a literal is bound to a parameter of a module that was removed; skipping
             it would change the run.
     """
+    bindings = tuple(map(_rename_parameter, text.bindings))
+    text = Text(text.files, bindings, text.skipped)
     kept = gin_statements.skip_modules(text, REMOVED)
     for binding in kept.skipped[len(text.skipped) :]:
         _check_is_repeated(binding)
@@ -90,6 +98,16 @@ def _new_selector(selector: str, renames: dict[str, str]) -> str:
         if selector.startswith(f"{old}."):
             return new + selector.removeprefix(old)
     return selector
+
+
+def _rename_parameter(binding: Binding) -> Binding:
+    statement = binding.statement
+    for (owner, former), new in RENAMED_PARAMETERS.items():
+        # A flag may name the end of its class alone.
+        is_owner = f".{owner}".endswith(f".{binding.full_name(statement.selector)}")
+        if statement.arg_name == former and is_owner:
+            return dataclasses.replace(binding, statement=statement._replace(arg_name=new))
+    return binding
 
 
 def _check_is_repeated(binding: Binding) -> None:

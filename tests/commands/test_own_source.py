@@ -115,7 +115,9 @@ def test_a_gin_file_imports_its_module(tmp_path):
 def test_t5x_trains_it(tmp_path):
     pytest.importorskip("t5x")
     shutil.copy(own_source.__file__, tmp_path / "my_adapters.py")
-    arguments = test_train.train_arguments(tmp_path / "run", TRAIN_STEPS=2, EVAL_PERIOD=2)
+    arguments = test_train.train_arguments(
+        tmp_path / "run", TRAIN_STEPS=2, EVAL_PERIOD=2, CHECKPOINT_PERIOD=2
+    )
     arguments += [SOURCE, "--runner=t5x", "--module=my_adapters"]
     found = subprocess.run(
         [sys.executable, "-m", "hyperdecoders_jax.commands.cli", *arguments],

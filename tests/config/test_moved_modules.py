@@ -6,7 +6,7 @@ import pytest
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.commands import cli, train
 from hyperdecoders_jax.config import gin_binding, gin_files, moved_modules
-from tests.config.parsing import bound, parse
+from tests.config.parsing import bound, flags, parse
 
 # As the version of commit 8ebce41 saved it, shortened; it had flags that name modules by paths.
 OLD_FILE = """
@@ -96,3 +96,16 @@ def test_a_saved_configuration_of_an_earlier_version_trains_again(folder):
     gin_files.check_macros(text, cli.TRAIN_FILES)
     gin_binding.parse(text, train.train, readers=cli.TRAIN_FILES)
     assert gin.query_parameter("TRAIN_STEPS/gin.macro.value") == 3
+
+
+def test_the_last_name_of_a_parameter_wins(folder):
+    (folder / "old.gin").write_text(
+        "from __gin__ import dynamic_registration\n"
+        "from hyperdecoders_jax.modeling import config\n"
+        "config.AdapterConfig.sites = ('after_feed_forward',)\n"
+        "config.AdapterConfig.targets = ('feed_forward',)\n"
+    )
+    assert "AdapterConfig.sites = ('feed_forward',)" in parse(["old.gin"])
+    saved = parse(["old.gin"], flags("AdapterConfig.targets=('after_self_attention',)"))
+    assert "AdapterConfig.sites = ('after_self_attention',)" in saved
+    assert "targets" not in saved
