@@ -22,6 +22,46 @@ def write_text(path: epath.Path, text: str) -> None:
     unfinished.replace(path)
 
 
+def check_writable(
+    directory: str, name: str = "model directory", flag: str = "--model_dir"
+) -> None:
+    """Checks that files can be written in `directory`, which need not exist yet; leaves no trace.
+
+    Only process 0 looks, so that processes do not remove each other's traces.
+
+    Args:
+        directory: local or remote.
+        name: what it is, for the message.
+        flag: that names it, for the message.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    import jax
+    from etils import epath
+
+    if jax.process_index() != 0:
+        return
+    path = epath.Path(directory)
+    is_local = "://" not in str(directory)
+    missing = [p for p in (path, *path.parents) if is_local and not p.exists()]  # Deepest first.
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".write_probe"
+        probe.write_text("")
+        probe.unlink()
+    # Remote file systems raise errors of their own.
+    except Exception as error:
+        raise ValueError(
+            f"The {name} must be writable; got {str(directory)!r}, where writing gave "
+            f"{type(error).__name__}: {error}. Choose another {flag}, or change its rights."
+        ) from error
+    finally:
+        for parent in missing:
+            if parent.exists():
+                parent.rmdir()
+
+
 def at_home(path: str | None) -> str | None:
     """Replaces a leading `~`, which shells leave alone after `--flag=`."""
     return path if path is None else os.path.expanduser(path)

@@ -41,3 +41,15 @@ def test_what_cannot_be_written_leaves_the_file_as_it_was(tmp_path):
     with pytest.raises(OSError, match="unfinished"):
         files.write_text(path, "two")
     assert path.read_text() == "one"
+
+
+def test_an_unwritable_directory_is_refused(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(ValueError, match=r"must be writable; got '.*file/runs/one', .*--model_dir"):
+        files.check_writable(str(file / "runs" / "one"))
+
+
+def test_checking_a_directory_leaves_no_trace(tmp_path):
+    files.check_writable(str(tmp_path / "runs" / "one"))
+    assert list(pathlib.Path(tmp_path).iterdir()) == []

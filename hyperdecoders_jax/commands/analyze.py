@@ -68,13 +68,13 @@ def analyze(
         )
     import jax
 
+    from hyperdecoders_jax import files
     from hyperdecoders_jax.analysis import report, study
     from hyperdecoders_jax.analysis.subject import Subject
     from hyperdecoders_jax.data.pipeline import PipelineConfig
     from hyperdecoders_jax.evaluation import evaluator
     from hyperdecoders_jax.evaluation.config import EvaluationConfig
     from hyperdecoders_jax.trained import preparation
-    from hyperdecoders_jax.training import checkpoint
 
     if jax.process_count() > 1:
         raise ValueError(
@@ -83,7 +83,7 @@ def analyze(
         )
     batch_size = eval_batch_size or batch_size
     max_len = task_feature_lengths["targets"]
-    checkpoint.check_writable(output_dir, "folder of an analysis", "--output")
+    files.check_writable(output_dir, "folder of an analysis", "--output")
     preparation.check_decoding(trained.model, max_len, generation)
     tasks = evaluator.Evaluator(
         PipelineConfig(mixture_or_task_name, task_feature_lengths, use_cached=use_cached),

@@ -99,10 +99,10 @@ def write_backbone(model_dir: str, path: str) -> None:
 
     from hyperdecoders_jax.data import vocabulary
     from hyperdecoders_jax.model import Model
-    from hyperdecoders_jax.training import trainer
+    from hyperdecoders_jax.training import run_directory
     from hyperdecoders_jax.weights import backbone, conversion
 
-    checkpoints = trainer.open_checkpoints(model_dir)
+    checkpoints = run_directory.RunDirectory(model_dir).checkpoints()
     step = checkpoints.newest_step()
     params = checkpoints.load_trainable(gin.get_configurable(Model)().param_shapes(), step)
     params = jax.tree.map(lambda x: np.asarray(x).astype(ml_dtypes.bfloat16), params)

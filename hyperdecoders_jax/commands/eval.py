@@ -62,17 +62,17 @@ def evaluate(
     import jax
     from etils import epath
 
+    from hyperdecoders_jax import files
     from hyperdecoders_jax.data.pipeline import PipelineConfig
     from hyperdecoders_jax.evaluation import evaluator, table
     from hyperdecoders_jax.evaluation.config import EvaluationConfig
     from hyperdecoders_jax.trained import preparation
-    from hyperdecoders_jax.training import checkpoint
 
     batch_size = eval_batch_size or batch_size
     if output_dir is None and trained.model_dir is not None:
         output_dir = f"{trained.model_dir}/eval_{split}"
     if output_dir is not None:
-        checkpoint.check_writable(output_dir)
+        files.check_writable(output_dir)
     evaluate_tasks = evaluator.Evaluator(
         PipelineConfig(mixture_or_task_name, task_feature_lengths, use_cached=use_cached),
         EvaluationConfig(split, batch_size, num_examples),

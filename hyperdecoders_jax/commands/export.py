@@ -160,7 +160,7 @@ def _num_frozen(trained: TrainedModel) -> int | None:
 def _about_training(checkpoint: str, description: Description) -> dict[str, Any]:
     """Fields of a `model_card.Export` that the files of a run tell."""
     from hyperdecoders_jax.config import gin_files
-    from hyperdecoders_jax.training import metric_lines, trainer
+    from hyperdecoders_jax.training import metric_lines, run_directory
 
     saved = os.path.join(checkpoint, cli.SAVED_CONFIG)
     if not gin_files.is_file(saved):
@@ -171,7 +171,7 @@ def _about_training(checkpoint: str, description: Description) -> dict[str, Any]
         "backbone": macros.get("INITIAL_CHECKPOINT_PATH"),
         "mixture": macros.get("MIXTURE_OR_TASK_NAME"),
         "metrics": metric_lines.evaluated(
-            os.path.join(checkpoint, trainer.METRICS_FILE), description.step
+            run_directory.RunDirectory(checkpoint).metrics_path, description.step
         ),
     }
 

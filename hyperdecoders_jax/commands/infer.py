@@ -65,12 +65,12 @@ def infer(
     del config_text
     import jax
 
+    from hyperdecoders_jax import files
     from hyperdecoders_jax.data import vocabulary
     from hyperdecoders_jax.data.pipeline import PipelineConfig
     from hyperdecoders_jax.evaluation import evaluator, predictions
     from hyperdecoders_jax.evaluation.config import EvaluationConfig
     from hyperdecoders_jax.trained import preparation, text_model
-    from hyperdecoders_jax.training import checkpoint
 
     lengths = task_feature_lengths
     batch_size = eval_batch_size or batch_size
@@ -94,7 +94,7 @@ def infer(
             "INFER_OUTPUT_DIR. Name a folder with --model_dir=…, or lines with --input=FILE."
         )
     output_dir = output_dir or f"{trained.model_dir}/infer"
-    checkpoint.check_writable(output_dir)
+    files.check_writable(output_dir)
     tasks = evaluator.Evaluator(
         PipelineConfig(mixture_or_task_name, lengths, use_cached=use_cached),
         EvaluationConfig(split, batch_size, num_examples),

@@ -72,18 +72,19 @@ def train(
     """
     import jax
 
+    from hyperdecoders_jax import files
     from hyperdecoders_jax.data import feature_converter, mixtures, preflight, train_batches
     from hyperdecoders_jax.evaluation import evaluator, table
     from hyperdecoders_jax.evaluation.config import EvaluationConfig
     from hyperdecoders_jax.trained import preparation
-    from hyperdecoders_jax.training import checkpoint, partitioning, trainer
+    from hyperdecoders_jax.training import partitioning, trainer
     from hyperdecoders_jax.training import trainable as trainable_lib
 
     # Checks, the cheapest first.
     feature_converter.TaskIdFeatureConverter(pack=pack)
     trainable_lib.check_frozen_dtype(frozen_dtype)
     preparation.check_decoding(model, data.task_feature_lengths["targets"], generation)
-    checkpoint.check_writable(model_dir)
+    files.check_writable(model_dir)
     partitioner = partitioning.make_partitioner(partitioning_config)
     partitioner.check_batch_size(data.batch_size, trainer_config.num_microbatches)
     eval_batch_size = eval_batch_size or data.batch_size
@@ -128,27 +129,20 @@ def train(
         print(about, file=sys.stderr, flush=True)
     run_files = RunFiles(model_dir, config_text)
     identity = preparation.identity(model, start, batches.task_names, fingerprint)
-    # Handed over, not kept: they are on the devices soon, and in float32 only here.
-    start_trainable, start_frozen = [start.trainable], [start.frozen]
-    del start
+    loop = trainer.Trainer(
+        trainer.TrainingRecipe(model, optimizer, schedule, trainer_config),
+        partitioner,
+        trainer.RunDirectory(model_dir, identity, config_text, settings),
+        evaluate=evaluate,
+        on_accepted=run_files.write_config,
+        writers=[run_files.write],
+    )
+    trained, frozen = start.trainable, trainable_lib.cast_frozen(start.frozen, frozen_dtype)
+    del start  # Before the copies on the devices are made.
     with batches:
-        result = trainer.train(
-            model=model,
-            trainable=start_trainable.pop(),
-            frozen=trainable_lib.cast_frozen(start_frozen.pop(), frozen_dtype),
-            batches=batches,
-            evaluate=evaluate,
-            config=trainer_config,
-            optimizer=optimizer,
-            schedule=schedule,
-            partitioner=partitioner,
-            model_dir=model_dir,
-            identity=identity,
-            config_text=config_text,
-            settings=settings,
-            on_accepted=run_files.write_config,
-            writers=[run_files.write],
-        )
+        loop.start(trained, frozen, batches)
+        del trained, frozen  # They are on the devices now.
+        result = loop.run()
     run_files.close()
     if not is_first_process:
         return 0

@@ -19,10 +19,17 @@ from t5x import state_utils, utils
 
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.t5x import data
-from hyperdecoders_jax.training import checkpoint, trainer
-from hyperdecoders_jax.training.checkpoint import Identity
+from hyperdecoders_jax.training import identity as identity_lib
+from hyperdecoders_jax.training import run_directory
+from hyperdecoders_jax.training.identity import Identity
 from hyperdecoders_jax.types import PyTree
-from hyperdecoders_jax.weights import adapter_folder, conversion, names, t5x_checkpoint
+from hyperdecoders_jax.weights import (
+    adapter_folder,
+    conversion,
+    fingerprints,
+    names,
+    t5x_checkpoint,
+)
 from hyperdecoders_jax.weights.adapter_folder import Description
 from hyperdecoders_jax.weights.arrays import Arrays
 
@@ -39,7 +46,7 @@ def own_checkpoint(model_dir: str) -> utils.RestoreCheckpointConfig:
     Raises:
         ValueError: it holds a run of the package's own runner, whose files T5X would replace.
     """
-    if steps := trainer.open_checkpoints(model_dir).steps():
+    if steps := run_directory.RunDirectory(model_dir).checkpoints().steps():
         raise ValueError(
             f"A model directory must hold the run of one runner; {model_dir} has checkpoints of "
             f"the package's own, of steps {steps}. Leave out --runner=t5x, or name another "
@@ -82,7 +89,7 @@ def whole_checkpoint(
         numbered = description.task_names
     if is_numbered:
         here = Identity(task_names=tuple(task_names))
-        checkpoint.check_same(Identity(task_names=numbered), here, adapters or where)
+        identity_lib.check_same(Identity(task_names=numbered), here, adapters or where)
     return utils.RestoreCheckpointConfig(
         path=where, mode="specific", dtype=dtype, state_transformation_fns=(take,)
     )
@@ -147,7 +154,7 @@ def _add_adapters(
     taken = dict(adapters)
     if frozen:
         whole = {name: array.cast(np.float32) for name, array in frozen.items()}
-        fingerprint = checkpoint.fingerprint(names.unflatten(whole))
+        fingerprint = fingerprints.fingerprint(names.unflatten(whole))
         how = "Name the right one as CHECKPOINT_PATH."
         adapter_folder.check_backbone(description.backbone, fingerprint, path, how)
         if description.backbone.dtype != "float32":

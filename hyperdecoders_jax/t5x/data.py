@@ -26,8 +26,8 @@ from t5x import utils
 from hyperdecoders_jax.data import mixtures, preflight, train_batches, vocabulary
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.training import checkpoint
-from hyperdecoders_jax.training.checkpoint import Identity
+from hyperdecoders_jax.training import identity as identity_lib
+from hyperdecoders_jax.training.identity import Identity
 from hyperdecoders_jax.types import Batch
 
 
@@ -66,9 +66,9 @@ def get_dataset(
     report = preflight.preflight(pipeline_config, vocab_size=model.config.vocab_size)
     provider = mixtures.get_mixture_or_task(pipeline_config.mixture_or_task_name)
     task_names = mixtures.resolve_task_names(provider, pipeline_config.task_names)
-    identity = checkpoint.Identity(
+    identity = Identity(
         task_names=task_names,
-        model=checkpoint.describe_model(model.for_tasks(task_names).config),
+        model=identity_lib.describe_model(model.for_tasks(task_names).config),
         vocabulary_fingerprint=vocabulary.fingerprint(
             provider.output_features["inputs"].vocabulary
         ),
@@ -86,8 +86,8 @@ def read_identity(path: str) -> Identity:
     # Several processes have a folder each.
     for folder in ("dataset", "dataset/process_0-of-*"):
         for file in epath.Path(path).glob(f"{folder}/train_ds-???-of-???"):
-            return checkpoint.identity_of(json.loads(file.read_text()))
-    return checkpoint.UNKNOWN
+            return identity_lib.identity_of(json.loads(file.read_text()))
+    return identity_lib.UNKNOWN
 
 
 class BatchIterator(dataset_iterator.DatasetIterator):
@@ -106,7 +106,7 @@ class BatchIterator(dataset_iterator.DatasetIterator):
         config: PipelineConfig,
         shard_id: int = 0,
         num_shards: int = 1,
-        identity: Identity = checkpoint.UNKNOWN,
+        identity: Identity = identity_lib.UNKNOWN,
         settings: Mapping[str, Any] | None = None,
     ):
         self._identity, self._settings = identity, settings
@@ -155,8 +155,8 @@ class BatchIterator(dataset_iterator.DatasetIterator):
             processes.
         """
         run, where = json.loads(epath.Path(filename).read_text()), str(filename)
-        checkpoint.check_same(checkpoint.identity_of(run), self._identity, where)
-        checkpoint.check_settings(run["settings"], self._settings, where)
+        identity_lib.check_same(identity_lib.identity_of(run), self._identity, where)
+        identity_lib.check_settings(run["settings"], self._settings, where)
         self._batches.restore(run["position"])
         self._positions = [self._batches.position()]
 

@@ -25,13 +25,16 @@ from hyperdecoders_jax.decoding.decode import DecodingConfig, Generation
 from hyperdecoders_jax.decoding.decoded import Decoded
 from hyperdecoders_jax.model import BACKBONE_KEYS, Model
 from hyperdecoders_jax.modeling.config import TransformerConfig
-from hyperdecoders_jax.training import checkpoint, partitioning, trainer
+from hyperdecoders_jax.training import checkpoints as checkpoints_lib
+from hyperdecoders_jax.training import identity as identity_lib
+from hyperdecoders_jax.training import partitioning, run_directory
 from hyperdecoders_jax.training import trainable as trainable_lib
 from hyperdecoders_jax.types import Batch, Params
 from hyperdecoders_jax.weights import (
     backbone,
     conversion,
     exported_folder,
+    fingerprints,
     names,
     safetensors_files,
     t5x_checkpoint,
@@ -139,7 +142,7 @@ def load_start(
             "Drew %d new ones: %s", trainable_lib.num_parameters(new), trainable_lib.list_paths(new)
         )
     trainable, frozen = trainable_lib.split(params, trainable_config)
-    return Start(trainable, frozen, source, checkpoint.fingerprint(frozen))
+    return Start(trainable, frozen, source, fingerprints.fingerprint(frozen))
 
 
 def check_start(
@@ -176,11 +179,11 @@ def draw_new(model: Model, params_rng: jax.Array) -> Params:
 
 def identity(
     model: Model, start: Start, task_names: Sequence[str], vocabulary_fingerprint: str
-) -> checkpoint.Identity:
+) -> identity_lib.Identity:
     """What this run's checkpoints belong to."""
-    return checkpoint.Identity(
+    return identity_lib.Identity(
         task_names=tuple(task_names),
-        model=checkpoint.describe_model(model.config),
+        model=identity_lib.describe_model(model.config),
         frozen_source=start.frozen_source,
         frozen_fingerprint=start.frozen_fingerprint,
         vocabulary_fingerprint=vocabulary_fingerprint,
@@ -309,13 +312,16 @@ class T5XCheckpoints:
 
 
 @functools.lru_cache(maxsize=1)
-def _reader(model_dir: str) -> checkpoint.Checkpoints | T5XCheckpoints:
+def _reader(model_dir: str) -> checkpoints_lib.Checkpoints | T5XCheckpoints:
     """The checkpoints of a directory, to read them; one object, which hashes no file twice.
 
     Raises:
       ValueError: some are T5X's, and some are our own runner's.
     """
-    own, theirs = trainer.open_checkpoints(model_dir), T5XCheckpoints(epath.Path(model_dir))
+    own, theirs = (
+        run_directory.RunDirectory(model_dir).checkpoints(),
+        T5XCheckpoints(epath.Path(model_dir)),
+    )
     if not theirs.steps():
         return own
     if own.steps():
@@ -349,14 +355,14 @@ def check_newest_checkpoint(
     step = checkpoints.newest_step()
     if step is None:
         return
-    here = checkpoint.Identity(
+    here = identity_lib.Identity(
         task_names=tuple(task_names),
-        model=checkpoint.describe_model(model.config),
+        model=identity_lib.describe_model(model.config),
         vocabulary_fingerprint=vocabulary_fingerprint,
     )
     run, where = checkpoints.read_run(step), str(checkpoints.directory / str(step))
-    checkpoint.check_same(checkpoint.identity_of(run), here, where)
-    checkpoint.check_settings(run.get("settings"), settings, where)
+    identity_lib.check_same(identity_lib.identity_of(run), here, where)
+    identity_lib.check_settings(run.get("settings"), settings, where)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -428,7 +434,7 @@ def task_names_of(config: TrainedConfig) -> tuple[str, ...] | None:
     elif step is None:
         task_names = config.task_names
     else:
-        task_names = checkpoint.identity_of(checkpoints.read_run(step)).task_names
+        task_names = identity_lib.identity_of(checkpoints.read_run(step)).task_names
     return None if task_names is None else tuple(task_names)
 
 
@@ -481,9 +487,9 @@ def load_trained(config: TrainedConfig, placements: Params | None = None) -> Tra
         return TrainedParams(step, task_names, trainable, frozen)
     check_newest_checkpoint(config.model_dir, model, task_names, fingerprint)
     start = load_start(model, config.trainable, path, config.random_seed)
-    there = checkpoint.identity_of(checkpoints.read_run(step))
+    there = identity_lib.identity_of(checkpoints.read_run(step))
     here = identity(model, start, task_names, fingerprint)
-    checkpoint.check_same(there, here, str(checkpoints.directory / str(step)))
+    identity_lib.check_same(there, here, str(checkpoints.directory / str(step)))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), dict(start.trainable))
     if placements is not None:
         # Read to where it shall lie: the devices that saved it need not exist here.

@@ -22,13 +22,14 @@ from hyperdecoders_jax import errors, files
 from hyperdecoders_jax.commands import cli
 from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.model import BACKBONE_KEYS
-from hyperdecoders_jax.training import checkpoint, trainable
+from hyperdecoders_jax.training import trainable
 from hyperdecoders_jax.types import Params
 from hyperdecoders_jax.weights import (
     adapter_folder,
     arrays,
     conversion,
     exported_folder,
+    fingerprints,
     generation_fields,
     hugging_face,
     names,
@@ -202,7 +203,7 @@ def open_run(*, trained: TrainedConfig, task_feature_lengths: Mapping[str, int])
         decoding=model.decoding,
         backbone=adapter_folder.Backbone(
             _from_anywhere(trained.initial_checkpoint_path),
-            checkpoint.fingerprint(given),
+            fingerprints.fingerprint(given),
             trained.frozen_dtype,
         )
         if has_backbone
@@ -263,7 +264,7 @@ def _read_frozen(description: Description, paths: Sequence[str], backbone: str |
         ) from error
     frozen = {path: loaded[path] for path in paths}
     how = "Pass the place of the right one as backbone=…."
-    found = checkpoint.fingerprint(names.unflatten(frozen))
+    found = fingerprints.fingerprint(names.unflatten(frozen))
     adapter_folder.check_backbone(wanted, found, where, how)
     return arrays.in_memory(frozen)
 

@@ -175,7 +175,7 @@ def cast_frozen(frozen: Params, dtype: str) -> dict:
     check_frozen_dtype(dtype)
 
     def cast(leaf):
-        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        return leaf.astype(dtype, copy=False) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
     return jax.tree.map(cast, dict(frozen))
 

@@ -1,11 +1,8 @@
-"""The loop: a model, parameters, batches and an `evaluate` function in; a trained run on disk out.
-
-    <model_dir>/metrics.jsonl      a line of metrics every N steps, and one per evaluated task
-               /checkpoints/STEP/  see `checkpoint`
+"""The training loop: a model, parameters, batches and an `evaluate` function give a run on disk.
 
 After a step come, in this order and where they are due, its log line, its checkpoint and its
-evaluation; so an evaluation that is interrupted costs no steps, and the next start makes it up. An
-interrupted run that is started again equals an unbroken one bit for bit. A run stops by itself,
+evaluation: an evaluation that is interrupted loses no steps, and the next start repeats it. A run
+that is interrupted and started again equals an unbroken one bit for bit. A run stops by itself,
 keeping its last good checkpoint, when a loss is no longer finite.
 """
 
@@ -21,24 +18,25 @@ from typing import Any, Protocol
 
 import jax
 from absl import logging
-from etils import epath
 
+from hyperdecoders_jax import files
 from hyperdecoders_jax.evaluation import averages
 from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.training import checkpoint, metric_lines, partitioning, train_state
+from hyperdecoders_jax.training import metric_lines, partitioning, train_state
 from hyperdecoders_jax.training import optimizer as optimizer_lib
 from hyperdecoders_jax.training import train_step as train_step_lib
 from hyperdecoders_jax.training import trainable as trainable_lib
+from hyperdecoders_jax.training.checkpoints import agree
 from hyperdecoders_jax.training.optimizer import OptimizerConfig
 from hyperdecoders_jax.training.progress import Progress
+from hyperdecoders_jax.training.run_directory import RunDirectory
 from hyperdecoders_jax.training.schedules import ScheduleConfig
 from hyperdecoders_jax.training.stop_signals import StopAsked, StopSignals
 from hyperdecoders_jax.training.train_state import TrainState
 from hyperdecoders_jax.types import Batch, Params
 
-METRICS_FILE = "metrics.jsonl"
-CHECKPOINTS_DIR = "checkpoints"
-# Steps that may be under way on the devices before the host waits for the oldest.
+# Steps that the devices may have queued before the host waits for the oldest. One step ahead hides
+# the time of reading data and of dispatch; more would only delay the news of a loss that is NaN.
 MAX_STEPS_IN_FLIGHT = 2
 
 Metrics = averages.Metrics
@@ -47,7 +45,7 @@ WriteMetrics = Callable[[int, Mapping[str, float]], None]
 
 
 class Batches(Protocol):
-    """An endless iterator that knows where it is; `data.train_batches.TrainIterator` is one."""
+    """An endless iterator with a position; `data.train_batches.TrainIterator` is one."""
 
     def __iter__(self) -> Iterator[Batch]: ...
 
@@ -55,10 +53,10 @@ class Batches(Protocol):
         """This process's part of the next batch, as numpy arrays of the same shapes each time."""
 
     def position(self) -> Any:
-        """The place after the last batch returned, as JSON."""
+        """The position after the last batch returned, as JSON."""
 
     def restore(self, position: Any) -> None:
-        """Goes to a place that `position` gave."""
+        """Continues after a position that `position` returned."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +66,9 @@ class BestCheckpointConfig:
     Attributes:
         metric: "average_metrics" of all metrics, as in the original; "task_average", the mean over
             tasks (see `averages`); or "TASK/METRIC".
-        greater_is_better: whether more of it is better.
-        left_out: "TASK/METRIC" pairs that "average_metrics" leaves out (the original: ROUGE-1, -L
-            and -Lsum of XSum).
+        greater_is_better: False for a metric such as a loss.
+        left_out: "TASK/METRIC" pairs that are not part of "average_metrics" (in the original
+            ROUGE-1, -L and -Lsum of XSum).
     """
 
     metric: str = "average_metrics"
@@ -78,11 +76,7 @@ class BestCheckpointConfig:
     left_out: Sequence[str] = ()
 
     def check_tasks(self, task_names: Sequence[str]) -> None:
-        """Checks that the metrics named are of these tasks.
-
-        Raises:
-            ValueError: one is not.
-        """
+        """Raises ValueError unless the metrics named are of these tasks."""
         named = [("metric", self.metric)] if self.metric not in averages.NAMES else []
         for field, name in [*named, *(("left_out", name) for name in self.left_out)]:
             if not any(name.startswith(f"{task}/") for task in task_names):
@@ -100,7 +94,7 @@ class BestCheckpointConfig:
         50.0
 
         Raises:
-            KeyError: the metric, or one that is left out of a task, is not among those computed.
+            KeyError: the metric, or one of `left_out`, was not computed.
         """
         flat = averages.flatten(metrics)
         values = averages.compute(metrics, self.left_out) | flat
@@ -110,7 +104,7 @@ class BestCheckpointConfig:
                 f"task; got {self.metric!r}. Choose one of {sorted(flat)}."
             )
         for name in self.left_out:
-            # A task without this split has none.
+            # A task without the evaluated split has no metrics, and that is no misspelling.
             if name not in flat and name.split("/")[0] in metrics:
                 raise KeyError(
                     f"BestCheckpointConfig.left_out must name metrics that are computed; got "
@@ -125,12 +119,12 @@ class TrainerConfig:
     """How long to train, and what to do in between.
 
     Attributes:
-        num_train_steps: updates of the whole run, resumed parts included.
-        eval_every_steps: None evaluates after the last step alone.
-        checkpoint_every_steps: None saves after the last step, and the best, alone.
-        log_every_steps: steps that one line of metrics is the mean of.
+        num_train_steps: updates of the run, those before it was resumed included.
+        eval_every_steps: None: only after the last step.
+        checkpoint_every_steps: None: only after the last step, and the best one.
+        log_every_steps: steps between two lines of metrics, which are means over them.
         keep_last: newest checkpoints to keep; None keeps all.
-        best: which checkpoint is kept besides, and saved when it is found; None for neither.
+        best: which checkpoint is saved when it is found, and kept besides; None: no such.
         num_microbatches: parts that a batch is cut into, to save memory; see `train_step`.
         seed: of dropout.
     """
@@ -160,14 +154,14 @@ class TrainerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
-    """What a run is when `train` returns.
+    """Result of `Trainer.run`.
 
     Attributes:
-        state: after the last step.
+        state: train state after the last step.
         params: trainable and frozen ones together, on the devices.
-        metrics: task → metric → value, of the last evaluation; empty if there was none.
-        best_step: step of the best checkpoint, or None.
-        is_finished: False if a signal stopped the run; the next `train` continues it.
+        metrics: task → metric → value of the last evaluation; empty if there was none.
+        best_step: of the best checkpoint, or None.
+        is_finished: False if a signal stopped the run; the next start continues it.
     """
 
     state: TrainState
@@ -177,356 +171,348 @@ class TrainResult:
     is_finished: bool
 
 
-def open_checkpoints(
-    model_dir: str,
-    identity: checkpoint.Identity = checkpoint.UNKNOWN,
-    *,
-    config: TrainerConfig | None = None,
-    config_text: str = "",
-    settings: Mapping[str, Any] | None = None,
-) -> checkpoint.Checkpoints:
-    """Returns the checkpoints of a model directory; without a config, to read them."""
-    best = config.best if config else None
-    return checkpoint.Checkpoints(
-        epath.Path(model_dir) / CHECKPOINTS_DIR,
-        identity,
-        config_text=config_text,
-        settings=settings,
-        keep_last=config.keep_last if config else None,
-        greater_is_better=best.greater_is_better if best else True,
-    )
+@dataclasses.dataclass(frozen=True)
+class TrainingRecipe:
+    """What is trained and how, apart from data, devices and directory.
+
+    Attributes:
+        model: whose `loss` is minimised, and whose `param_axes` say how parameters are sharded.
+        optimizer: `AdamWConfig` or `AdafactorConfig`.
+        schedule: a class of `schedules`; it is given `config.num_train_steps`.
+        config: of the loop.
+    """
+
+    model: Model
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    config: TrainerConfig
 
 
-def train(
-    *,
-    model: Model,
-    trainable: Params,
-    frozen: Params,
-    batches: Batches,
-    evaluate: Evaluate | None,
-    config: TrainerConfig,
-    optimizer: OptimizerConfig,
-    schedule: ScheduleConfig,
-    partitioner: partitioning.Partitioner,
-    model_dir: str,
-    identity: checkpoint.Identity,
-    config_text: str = "",
-    settings: Mapping[str, Any] | None = None,
-    on_accepted: Callable[[], None] | None = None,
-    writers: Sequence[WriteMetrics] = (),
-    progress: Progress | None = None,
-) -> TrainResult:
-    """Trains until `config.num_train_steps`, or until a signal; continues what `model_dir` holds.
+class Trainer:
+    """The training loop of one run, in two calls, `start` and `run`.
 
-    Checks that the directory is writable before anything else, then reads its newest whole
-    checkpoint, if there is one, in place of `trainable`. SIGTERM (and one SIGINT) ends the run
-    after the step in progress with a checkpoint, or in the middle of an evaluation; `train` then
-    returns with `is_finished` False, and the caller exits with 0.
+    In between the caller drops its own parameters, so that host memory holds no second copy:
+
+        loop = Trainer(recipe, partitioner, directory, evaluate=evaluate)
+        loop.start(trainable, frozen, batches)
+        del trainable, frozen
+        result = loop.run()
+
+    SIGTERM (and one SIGINT) ends the run after the step in progress, with a checkpoint, or in the
+    middle of an evaluation; `run` then returns with `is_finished` False.
 
     Args:
-        model: whose `loss` is minimised, and whose `param_axes` place its parameters.
-        trainable: from `trainable.split`; the start of a new run. Not changed.
-        frozen: the rest, cast if wished; not changed either. Both whole in every process.
-        batches: this process's parts of the batches, `partitioner.data_shard()` tells which.
-        evaluate: called with all parameters (sharded, on the devices) and the step; gives task →
-            metric → value. All processes call it. None: no evaluation.
-        config: of the loop.
-        optimizer: `AdamWConfig` or `AdafactorConfig`.
-        schedule: a class of `schedules`; told `config.num_train_steps`.
+        recipe: what is trained and how.
         partitioner: from `partitioning.make_partitioner`.
-        model_dir: local or remote (gs://).
-        identity: what checkpoints belong to; compared on restore.
-        config_text: stored in checkpoints, for people.
-        settings: seeds, sizes and the like, as JSON, that must stay as they are when a run is
-            continued; stored in checkpoints, and compared on restore.
-        on_accepted: called in process 0 when the directory is found to hold this run or none,
+        directory: gets metrics and checkpoints; a run that is in it is continued.
+        evaluate: called in all processes with all parameters (sharded, on the devices) and the
+            step; returns task → metric → value. None: no evaluation.
+        on_accepted: called in process 0 once the directory is found to hold this run or none,
             before anything is written into it.
         writers: called in process 0 with a step and numbers such as "train/loss" and
             "eval/TASK/METRIC".
         progress: by default on the error stream.
-
-    Raises:
-        ValueError: the directory cannot be written, holds a checkpoint of another model or of
-            other settings, or only damaged ones; a batch does not divide over the devices, or
-            changes its shape; the data end; a loss is not finite.
-        KeyError: `config.best` names a metric that `evaluate` does not give.
     """
-    checkpoint.check_writable(model_dir)
-    rate = schedule.make(config.num_train_steps)
-    tx = optimizer_lib.make_optimizer(optimizer, rate)
-    axes = model.param_axes()
-    placements = partitioner.param_shardings(trainable, axes)
 
-    def create(params):
-        return train_state.create(params, tx, jax.random.key(config.seed))
+    def __init__(
+        self,
+        recipe: TrainingRecipe,
+        partitioner: partitioning.Partitioner,
+        directory: RunDirectory,
+        *,
+        evaluate: Evaluate | None = None,
+        on_accepted: Callable[[], None] | None = None,
+        writers: Sequence[WriteMetrics] = (),
+        progress: Progress | None = None,
+    ):
+        self._config = recipe.config
+        self._model = recipe.model
+        self._rate = recipe.schedule.make(recipe.config.num_train_steps)
+        self._tx = optimizer_lib.make_optimizer(recipe.optimizer, self._rate)
+        self._partitioner = partitioner
+        self._directory = directory
+        best = recipe.config.best
+        self._checkpoints = directory.checkpoints(
+            recipe.config.keep_last, best.greater_is_better if best else True
+        )
+        self._evaluate_params = evaluate
+        self._on_accepted = on_accepted
+        self._is_main = jax.process_index() == 0
+        self._writers = writers if self._is_main else ()
+        self._progress = progress
+        self._signals = StopSignals()
+        self._is_stopped = False
+        self._saved_step: int | None = None
+        # Of the evaluation of the current step; None if it was not evaluated.
+        self._metrics: Metrics | None = None
+        self._best_value: float | None = None
+        self._batch_size = 0
+        self._batch_shapes: list[tuple[int, ...]] | None = None
 
-    shapes = jax.eval_shape(create, dict(trainable))
-    shardings = partitioner.state_shardings(shapes, tx, placements)
-    checkpoints = open_checkpoints(
-        model_dir, identity, config=config, config_text=config_text, settings=settings
-    )
-    restored = checkpoints.restore(
-        jax.tree.map(
+    def start(self, trainable: Params, frozen: Params, batches: Batches) -> None:
+        """Puts the run's state on the devices: its newest intact checkpoint, or `trainable`.
+
+        Checks that the directory is writable before anything else; writes nothing.
+
+        Args:
+            trainable: from `trainable.split`, the start of a new run. Not changed.
+            frozen: the rest, cast if wished. Not changed. Every process has both in full.
+            batches: this process's parts of the batches; see `partitioner.data_shard()`.
+
+        Raises:
+            ValueError: the directory cannot be written, holds a checkpoint of another model or of
+                other settings, or only damaged ones.
+        """
+        files.check_writable(self._directory.path)
+        axes = self._model.param_axes()
+        placements = self._partitioner.param_shardings(trainable, axes)
+        shapes = jax.eval_shape(self._create_state, dict(trainable))
+        shardings = self._partitioner.state_shardings(shapes, self._tx, placements)
+        wanted = jax.tree.map(
             lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
             shapes,
             shardings,
         )
-    )
-    if restored is None:
-        placed = partitioner.put_params(trainable, placements)
-        state = jax.jit(create, out_shardings=shardings)(placed)
-        del placed
-    else:
-        state = restored.state
-        batches.restore(restored.position)
-    step = int(state.step)
-    logging.info("Trained from step %d: %s", step, trainable_lib.list_paths(trainable))
-    logging.info("Whole on every device: %s", partitioning.list_replicated(placements))
-    frozen_on_devices = partitioner.put_params(frozen, partitioner.param_shardings(frozen, axes))
-    # A caller that hands them over and keeps no reference gets their memory back.
-    del trainable, frozen
-
-    is_main = jax.process_index() == 0
-    metrics_path = epath.Path(model_dir) / METRICS_FILE
-    if is_main:
-        metrics_path.parent.mkdir(parents=True, exist_ok=True)
-        if on_accepted is not None:
-            on_accepted()
-        is_evaluated = restored is not None and restored.metrics is not None
-        metric_lines.drop_after(metrics_path, step, is_evaluated=is_evaluated)
-    run = _Run(
-        config=config,
-        train_step=train_step_lib.make_train_step(
-            model,
-            tx,
-            rate,
-            num_microbatches=config.num_microbatches,
+        self._batches = batches
+        state = self._restore(wanted)
+        self._state = self._new_state(trainable, shardings) if state is None else state
+        self._step = int(self._state.step)
+        logging.info("Trained from step %d: %s", self._step, trainable_lib.list_paths(trainable))
+        logging.info("Replicated on every device: %s", partitioning.list_replicated(placements))
+        self._frozen = self._partitioner.put_params(
+            frozen, self._partitioner.param_shardings(frozen, axes)
+        )
+        self._train_step = train_step_lib.make_train_step(
+            self._model,
+            self._tx,
+            self._rate,
+            num_microbatches=self._config.num_microbatches,
             state_shardings=shardings,
-        ),
-        frozen=frozen_on_devices,
-        batches=batches,
-        evaluate=evaluate,
-        partitioner=partitioner,
-        checkpoints=checkpoints,
-        metrics_path=metrics_path,
-        writers=writers if is_main else (),
-        # Compiled, so that the zeros lie where the step leaves its sums, and nothing recompiles.
-        make_zero_metrics=jax.jit(
-            train_state.RunningMetrics.zeros, out_shardings=partitioner.replicated
-        ),
-        progress=progress or Progress(step, config.num_train_steps, is_shown=is_main),
-        state=state,
-        step=step,
-    )
-    with contextlib.closing(run.progress), run.signals:
-        if restored is not None:
-            run.resume(restored.metrics)
-        run.train()
-    return run.result()
-
-
-@dataclasses.dataclass
-class _Run:
-    """A run in progress."""
-
-    config: TrainerConfig
-    train_step: train_step_lib.TrainStep
-    frozen: Params
-    batches: Batches
-    evaluate: Evaluate | None
-    partitioner: partitioning.Partitioner
-    checkpoints: checkpoint.Checkpoints
-    metrics_path: epath.Path
-    writers: Sequence[WriteMetrics]
-    make_zero_metrics: Callable[[], train_state.RunningMetrics]
-    progress: Progress
-    state: TrainState
-    step: int
-    signals: StopSignals = dataclasses.field(default_factory=StopSignals)
-    is_stopped: bool = False
-    saved_step: int | None = None
-    # Of the evaluation of `step`; None if it was not evaluated.
-    metrics: Metrics | None = None
-    best_value: float | None = None
-    batch_size: int = 0
-    batch_shapes: list[tuple[int, ...]] | None = None
-
-    def resume(self, metrics: Metrics | None) -> None:
-        """Takes up a run after its checkpoint of `step`, which had `metrics`."""
-        self.progress.say(f"continuing from step {self.step} of {self.checkpoints.directory}")
-        self.best_value = self.checkpoints.best_value()
-        self.metrics = metrics
-        self.saved_step = self.step
-        if self._is_eval_due() and metrics is None:
-            # Something came between the checkpoint and its evaluation.
-            self._evaluate()
-
-    def train(self) -> None:
-        in_flight = collections.deque()
-        while self.step < self.config.num_train_steps and not self.is_stopped:
-            in_flight.append(self._make_step())
-            if len(in_flight) > MAX_STEPS_IN_FLIGHT:
-                self._wait_for(in_flight.popleft())
-            self.is_stopped = self.signals.is_stop_asked(self.step)
-            is_last = self.step == self.config.num_train_steps
-            if is_last or _is_due(self.step, self.config.log_every_steps):
-                self._log()
-            every = self.config.checkpoint_every_steps
-            if self.is_stopped or is_last or _is_due(self.step, every):
-                self._save()
-            if self._is_eval_due() and not self.is_stopped:
-                self._evaluate()
-
-    def result(self) -> TrainResult:
-        is_at_end = self.step >= self.config.num_train_steps
-        return TrainResult(
-            state=self.state,
-            params=self._params(),
-            metrics=self.metrics or {},
-            best_step=self.checkpoints.best_step(),
-            is_finished=is_at_end and (self.evaluate is None or self.metrics is not None),
+        )
+        # Compiled, so that the zeros are sharded as the step's own sums: else the step that follows
+        # a log line would be compiled again.
+        self._make_zero_metrics = jax.jit(
+            train_state.RunningMetrics.zeros, out_shardings=self._partitioner.replicated
         )
 
+    def _create_state(self, params: Params) -> TrainState:
+        return train_state.create(params, self._tx, jax.random.key(self._config.seed))
+
+    def _new_state(self, trainable: Params, shardings: TrainState) -> TrainState:
+        # Compiled with shardings, so that the optimiser's moments are never whole on one device.
+        placed = self._partitioner.put_params(trainable, shardings.trainable)
+        return jax.jit(self._create_state, out_shardings=shardings)(placed)
+
+    def _restore(self, wanted: TrainState) -> TrainState | None:
+        restored = self._checkpoints.restore(wanted)
+        if restored is None:
+            return None
+        self._batches.restore(restored.position)
+        self._metrics = restored.metrics
+        self._saved_step = int(restored.state.step)
+        self._best_value = self._checkpoints.best_value()
+        return restored.state
+
+    def run(self) -> TrainResult:
+        """Trains until `TrainerConfig.num_train_steps`, or until a signal.
+
+        Raises:
+            ValueError: a batch does not divide over the devices, or changes its shape; the data
+                end; a loss is not finite.
+            KeyError: `TrainerConfig.best` names a metric that `evaluate` does not return.
+        """
+        is_resumed = self._saved_step is not None
+        if self._is_main:
+            path = self._directory.metrics_path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if self._on_accepted is not None:
+                self._on_accepted()
+            metric_lines.drop_after(path, self._step, is_evaluated=self._metrics is not None)
+        self._progress = self._progress or Progress(
+            self._step, self._config.num_train_steps, is_shown=self._is_main
+        )
+        with contextlib.closing(self._progress), self._signals:
+            if is_resumed:
+                where = self._checkpoints.directory
+                self._progress.say(f"continuing from step {self._step} of {where}")
+                if self._is_eval_due() and self._metrics is None:
+                    # The run was killed between the checkpoint and its evaluation.
+                    self._evaluate()
+            self._train()
+        is_at_end = self._step >= self._config.num_train_steps
+        is_evaluated = self._evaluate_params is None or self._metrics is not None
+        return TrainResult(
+            state=self._state,
+            params=self._params(),
+            metrics=self._metrics or {},
+            best_step=self._checkpoints.best_step(),
+            is_finished=is_at_end and is_evaluated,
+        )
+
+    def _train(self) -> None:
+        in_flight = collections.deque()
+        while self._step < self._config.num_train_steps and not self._is_stopped:
+            in_flight.append(self._make_step())
+            # JAX returns before a step is done. Without a limit the host would queue batches in
+            # device memory, and a signal or a NaN would be noticed many steps late.
+            if len(in_flight) > MAX_STEPS_IN_FLIGHT:
+                self._wait_for(in_flight.popleft())
+            self._is_stopped = self._signals.is_stop_asked(self._step)
+            is_last = self._step == self._config.num_train_steps
+            if is_last or _is_due(self._step, self._config.log_every_steps):
+                self._log()
+            every = self._config.checkpoint_every_steps
+            if self._is_stopped or is_last or _is_due(self._step, every):
+                self._save()
+            if self._is_eval_due() and not self._is_stopped:
+                self._evaluate()
+
     def _params(self) -> Params:
-        return trainable_lib.merge(self.state.trainable, self.frozen)
+        return trainable_lib.merge(self._state.trainable, self._frozen)
 
     def _make_step(self) -> train_step_lib.StepMetrics:
-        """Makes one step, without waiting for it."""
+        """Starts one step, without waiting for it."""
         batch = self._next_batch()
-        is_first = self.batch_shapes is None
+        is_first = self._batch_shapes is None
         if is_first:
             self._check_first(batch)
-            self.progress.say("compiling the train step …")
+            self._progress.say("compiling the train step …")
             start = time.perf_counter()
         else:
             self._check_shapes(batch)
-            self.progress.start_clock()
-        placed = self.partitioner.put_batch(batch)
-        self.state, of_step = self.train_step(self.state, self.frozen, placed)
-        self.step += 1
-        self.metrics = None
-        self.progress.advance()
+            self._progress.start_clock()
+        placed = self._partitioner.put_batch(batch)
+        # The step donates the old state, whose buffers nobody may read any more.
+        self._state, of_step = self._train_step(self._state, self._frozen, placed)
+        self._step += 1
+        self._metrics = None
+        self._progress.advance()
         if is_first:
+            # Waits, so that the rate of the following steps contains no compilation.
             of_step["loss"].block_until_ready()
             secs = time.perf_counter() - start
-            self.progress.say(f"compiled it and made the first step in {secs:.1f} s")
+            self._progress.say(f"compiled it and made the first step in {secs:.1f} s")
         return of_step
 
     def _wait_for(self, of_step: train_step_lib.StepMetrics) -> None:
-        """Waits until a step is made; no step follows one that is not finite for long."""
+        """Waits for a step of a moment ago, and stops the run if it was not finite."""
         if not all(math.isfinite(value) for value in jax.device_get(of_step).values()):
             self._check_finite()
 
     def _next_batch(self) -> Batch:
         try:
-            return next(self.batches)
+            return next(self._batches)
         except StopIteration:
             raise ValueError(
-                f"batches must last for {self.config.num_train_steps} steps; got their end after "
-                f"step {self.step}. Repeat the data, or lower TrainerConfig.num_train_steps."
+                f"Batches must last for {self._config.num_train_steps} steps; got their end after "
+                f"step {self._step}. Repeat the data, or lower TrainerConfig.num_train_steps."
             ) from None
 
     def _check_first(self, batch: Batch) -> None:
-        self.batch_shapes = _shapes(batch)
-        _, num_shards = self.partitioner.data_shard()
-        self.batch_size = self.batch_shapes[0][0] * num_shards
-        self.partitioner.check_batch_size(self.batch_size, self.config.num_microbatches)
+        self._batch_shapes = _shapes(batch)
+        _, num_shards = self._partitioner.data_shard()
+        self._batch_size = self._batch_shapes[0][0] * num_shards
+        self._partitioner.check_batch_size(self._batch_size, self._config.num_microbatches)
 
     def _check_shapes(self, batch: Batch) -> None:
-        if _shapes(batch) != self.batch_shapes:
+        if _shapes(batch) != self._batch_shapes:
             raise ValueError(
-                "all batches must have the same shapes, or the step is compiled again; got "
-                f"{_shapes(batch)} after {self.batch_shapes}. Pad to fixed lengths, and drop the "
+                "All batches must have the same shapes, or the step is compiled again; got "
+                f"{_shapes(batch)} after {self._batch_shapes}. Pad to fixed lengths, and drop the "
                 "last part of the data."
             )
 
     def _is_eval_due(self) -> bool:
-        is_last = self.step == self.config.num_train_steps
-        is_due = is_last or _is_due(self.step, self.config.eval_every_steps)
-        return self.evaluate is not None and is_due
+        is_last = self._step == self._config.num_train_steps
+        is_due = is_last or _is_due(self._step, self._config.eval_every_steps)
+        return self._evaluate_params is not None and is_due
 
     def _check_finite(self) -> None:
-        bad_step = int(self.state.metrics.first_bad_step)
+        bad_step = int(self._state.metrics.first_bad_step)
         if bad_step == train_state.NO_BAD_STEP:
             return
-        newest = self.checkpoints.newest_step()
+        newest = self._checkpoints.newest_step()
         kept = "There is no checkpoint yet"
         if newest is not None:
             kept = (
-                f"The newest checkpoint in {self.checkpoints.directory}, of step {newest}, is good"
+                f"The newest checkpoint in {self._checkpoints.directory}, of step {newest}, is good"
             )
         raise ValueError(
-            "the loss and the gradient of every step must be finite; got NaN or infinity at step "
+            "The loss and the gradient of every step must be finite; got NaN or infinity at step "
             f"{bad_step}. {kept}. Lower the learning rate, or clip the gradient's norm; then start "
             "again."
         )
 
     def _log(self) -> None:
-        self._check_finite()  # waits for the step
-        values = self.state.metrics.summarize()
-        rate = self.progress.take_rate()
+        self._check_finite()  # Waits for the step, so the log line costs a bubble on the devices.
+        values = self._state.metrics.summarize()
+        rate = self._progress.take_rate()
         if rate is not None:
-            values |= {"steps_per_sec": rate, "examples_per_sec": rate * self.batch_size}
-        self.progress.report(self.step, values)
+            values |= {"steps_per_sec": rate, "examples_per_sec": rate * self._batch_size}
+        self._progress.report(self._step, values)
         self._write("train", values)
-        self.state = self.state.replace(metrics=self.make_zero_metrics())
+        self._state = self._state.replace(metrics=self._make_zero_metrics())
 
     def _evaluate(self) -> None:
-        """Evaluates; saves this step if it is the best; notes the result beside its checkpoint."""
+        """Evaluates this step; saves it if it is the best; records the result in its checkpoint."""
         self._check_finite()
-        self.progress.stop_clock()
+        self._progress.stop_clock()
         start = time.perf_counter()
         try:
-            with self.signals.interrupting():
-                metrics = self.evaluate(self._params(), self.step)
+            with self._signals.interrupting():
+                metrics = self._evaluate_params(self._params(), self._step)
         except StopAsked:
-            self.is_stopped = True
-            self.progress.say(f"step {self.step}  stopped in the middle of its evaluation")
+            self._is_stopped = True
+            self._progress.say(f"step {self._step}  stopped in the middle of its evaluation")
             self._save()
             return
-        self.metrics = {
+        self._metrics = {
             task: {name: float(value) for name, value in row.items()}
             for task, row in metrics.items()
         }
-        for task, row in self.metrics.items():
+        for task, row in self._metrics.items():
             self._write("eval", row, task=task)
-        if self.metrics:
-            left_out = self.config.best.left_out if self.config.best else ()
-            self._write("average", averages.compute(self.metrics, left_out))
+        if self._metrics:
+            left_out = self._config.best.left_out if self._config.best else ()
+            self._write("average", averages.compute(self._metrics, left_out))
         secs = time.perf_counter() - start
         shown = "  ".join(
-            f"{name} {value:.2f}" for name, value in averages.flatten(self.metrics).items()
+            f"{name} {value:.2f}" for name, value in averages.flatten(self._metrics).items()
         )
-        self.progress.say(f"step {self.step}  evaluated in {secs:.1f} s  {shown}".rstrip())
+        self._progress.say(f"step {self._step}  evaluated in {secs:.1f} s  {shown}".rstrip())
         value = self._value()
-        # Hosts whose libraries or data differ may disagree, and a checkpoint needs all of them.
-        if checkpoint.agree(value is not None and self._is_best(value)):
-            self.best_value = value
+        # Hosts whose libraries differ may compute different scores, but all must save, or none.
+        if agree(value is not None and self._is_best(value)):
+            self._best_value = value
             self._save()
-        if self.saved_step == self.step:
-            self.checkpoints.record(self.step, self.metrics, value)
+        if self._saved_step == self._step:
+            self._checkpoints.record(self._step, self._metrics, value)
 
     def _is_best(self, value: float) -> bool:
-        sign = 1 if self.config.best.greater_is_better else -1
-        return self.best_value is None or sign * value > sign * self.best_value
+        sign = 1 if self._config.best.greater_is_better else -1
+        return self._best_value is None or sign * value > sign * self._best_value
 
     def _value(self) -> float | None:
-        return self.config.best.value(self.metrics) if self.config.best and self.metrics else None
+        return (
+            self._config.best.value(self._metrics) if self._config.best and self._metrics else None
+        )
 
     def _save(self) -> None:
-        if self.saved_step == self.step:
+        if self._saved_step == self._step:
             return
         self._check_finite()
-        self.progress.stop_clock()
-        self.checkpoints.save(self.state, self.batches.position())
-        self.saved_step = self.step
+        self._progress.stop_clock()
+        self._checkpoints.save(self._state, self._batches.position())
+        self._saved_step = self._step
 
     def _write(self, kind: str, values: Mapping[str, float], **labels: str) -> None:
-        if jax.process_index() == 0:
-            metric_lines.append(self.metrics_path, self.step, kind, {**labels, **values})
+        if self._is_main:
+            metric_lines.append(
+                self._directory.metrics_path, self._step, kind, {**labels, **values}
+            )
         prefix = "/".join((kind, *labels.values()))
-        for write in self.writers:
-            write(self.step, {f"{prefix}/{name}": value for name, value in values.items()})
+        for write in self._writers:
+            write(self._step, {f"{prefix}/{name}": value for name, value in values.items()})
 
 
 def _is_due(step: int, every: int | None) -> bool:

@@ -73,7 +73,7 @@ def test_a_run_leaves_configuration_metrics_predictions_and_a_checkpoint(trained
     predictions = (trained / "eval" / "demo_topic" / "3.jsonl").read_text().splitlines()
     assert len(predictions) == 10
     assert {"input", "target", "prediction", "log_likelihood"} <= set(json.loads(predictions[0]))
-    run = trainer.open_checkpoints(str(trained)).read_run(3)
+    run = trainer.RunDirectory(str(trained)).checkpoints().read_run(3)
     assert run["identity"]["task_names"] == ["demo_topic"]
     assert run["config"] == (trained / cli.SAVED_CONFIG).read_text()
 
@@ -144,7 +144,7 @@ def test_backbone_weights_of_a_file_are_the_frozen_ones(tmp_path, capsys):
     backbone.save(path, start.frozen, {conversion.VOCABULARY_KEY: fingerprint})
     assert cli.main(train_arguments(model_dir, INITIAL_CHECKPOINT_PATH=path)) == 0
     assert f"the others are from {path}" in capsys.readouterr().err
-    identity = trainer.open_checkpoints(str(model_dir)).read_run(3)["identity"]
+    identity = trainer.RunDirectory(str(model_dir)).checkpoints().read_run(3)["identity"]
     assert identity["frozen_fingerprint"] == start.frozen_fingerprint
 
 
@@ -385,7 +385,7 @@ def test_adapters_that_depend_on_the_task_ask_for_it(tmp_path, capsys):
         "--gin.TASK_NAMES=('demo_find', 'demo_topic')",
     ]
     assert cli.main([*train_arguments(model_dir), *flags]) == 0
-    checkpoints = trainer.open_checkpoints(str(model_dir))
+    checkpoints = trainer.RunDirectory(str(model_dir)).checkpoints()
     assert checkpoints.read_run(3)["identity"]["model"]["num_tasks"] == 2
     lines = tmp_path / "lines.jsonl"
     infer = ["infer", f"--model_dir={model_dir}", f"--input={lines}"]

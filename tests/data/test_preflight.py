@@ -4,7 +4,7 @@ import pytest
 import seqio
 
 from hyperdecoders_jax.data import mixtures, pipeline, preflight
-from hyperdecoders_jax.training import checkpoint
+from hyperdecoders_jax.training import identity
 from tests.data.conftest import _make_task, config_of
 
 
@@ -15,9 +15,9 @@ def test_a_run_is_not_continued_on_data_that_have_grown():
         row = mixtures.MixingRow(1.0, num_examples)
         report = {"mail": preflight.TaskReport(row, 9, 7, 3, 0)}
         settings.append(preflight.order_settings(data, report))
-    checkpoint.check_settings(settings[0], settings[0], "here")
+    identity.check_settings(settings[0], settings[0], "here")
     with pytest.raises(ValueError, match=r"num_examples.mail is 200 there and 201 here"):
-        checkpoint.check_settings(*settings, "here")
+        identity.check_settings(*settings, "here")
 
 
 def test_preflight_reports_what_it_saw():

@@ -14,9 +14,10 @@ from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.config import AdapterConfig
 from hyperdecoders_jax.t5x import checkpoints, optimizers
-from hyperdecoders_jax.training import checkpoint, optimizer, schedules, trainer
+from hyperdecoders_jax.training import optimizer, schedules, trainer
+from hyperdecoders_jax.training.identity import Identity
 from hyperdecoders_jax.training.trainable import TrainableConfig
-from hyperdecoders_jax.weights import adapter_folder, arrays, names, t5x_checkpoint
+from hyperdecoders_jax.weights import adapter_folder, arrays, fingerprints, names, t5x_checkpoint
 from tests.t5x import runs
 from tests.tiny import make_config
 from tests.training import tiny
@@ -53,7 +54,7 @@ def test_tasks_must_be_numbered_as_in_training(tmp_path, file):
     model = Model(make_config("manual_specific", "none"))
     path = tmp_path / "checkpoint_3"
     (path / "dataset" / file).parent.mkdir(parents=True)
-    identity = checkpoint.Identity(task_names=("sst2", "cola"))
+    identity = Identity(task_names=("sst2", "cola"))
     written = json.dumps({"identity": identity.to_json(), "settings": None, "position": None})
     (path / "dataset" / file).write_text(written)
 
@@ -80,7 +81,7 @@ def describe(model, backbone):
         model=model.config,
         decoding=model.decoding,
         backbone=adapter_folder.Backbone(
-            "pretrained", checkpoint.fingerprint(names.unflatten(backbone)), "float32"
+            "pretrained", fingerprints.fingerprint(names.unflatten(backbone)), "float32"
         ),
         vocabulary=adapter_folder.Vocabulary(tokenizer.BYTES_MODEL, 3),
         task_names=("mail",),
@@ -199,7 +200,7 @@ def test_another_optimizer_does_not_continue_a_run(tmp_path, run):
 
 
 def test_a_run_of_our_own_runner_is_left_alone(tmp_path):
-    own = trainer.open_checkpoints(str(tmp_path)).directory
+    own = trainer.RunDirectory(str(tmp_path)).checkpoints().directory
     (own / "7").mkdir(parents=True)
     (own / "7" / "manifest.json").write_text("{}")
     with pytest.raises(ValueError, match=r"must hold the run of one runner; .* of steps \[7\]\."):

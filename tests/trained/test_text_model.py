@@ -93,7 +93,7 @@ def value_of(macro):
 def trained_params(folder, model, config):
     """The parameters of the trainer's checkpoint, in the trainer's types."""
     shapes, frozen = trainable.split(model.param_shapes(), config)
-    trained = trainer.open_checkpoints(str(folder / "model")).load_trainable(shapes, 2)
+    trained = trainer.RunDirectory(str(folder / "model")).checkpoints().load_trainable(shapes, 2)
     if not frozen:
         return trained
     start = backbone.load(str(folder / "t5.safetensors"), model.config).params

@@ -89,7 +89,7 @@ def main():
     """Trains on several meshes one after another, or as one of two processes; or loads."""
     import jax
 
-    from hyperdecoders_jax.training import checkpoint, optimizer, partitioning, schedules, trainer
+    from hyperdecoders_jax.training import optimizer, partitioning, schedules, trainer
     from tests.training import tiny
 
     kind, model_dir, *arguments = sys.argv[1:]
@@ -98,7 +98,7 @@ def main():
         before, _ = tiny.make_params(model)
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), before)
         partitioner = partitioning.make_partitioner()
-        checkpoints = trainer.open_checkpoints(os.path.join(model_dir, "2x2"))
+        checkpoints = trainer.RunDirectory(os.path.join(model_dir, "2x2")).checkpoints()
         for wanted in (shapes, placed_shapes(partitioner, model, shapes)):
             after = checkpoints.load_trainable(wanted, step=1)
             moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), before, after)
@@ -125,21 +125,19 @@ def main():
             def position(self):
                 return {"count": self.count, "share": [index] * (1 + index)}
 
-        model = tiny.make_model()
-        trainable, frozen = tiny.make_params(model)
-        return trainer.train(
-            model=model,
-            trainable=trainable,
-            frozen=frozen,
-            batches=Share(),
+        loop = trainer.Trainer(
+            trainer.TrainingRecipe(
+                tiny.make_model(),
+                optimizer.AdamWConfig(),
+                schedules.ConstantConfig(1e-2),
+                trainer.TrainerConfig(num_train_steps, log_every_steps=1),
+            ),
+            partitioner,
+            trainer.RunDirectory(os.path.join(model_dir, name)),
             evaluate=lambda params, step: {},
-            config=trainer.TrainerConfig(num_train_steps, log_every_steps=1),
-            optimizer=optimizer.AdamWConfig(),
-            schedule=schedules.ConstantConfig(1e-2),
-            partitioner=partitioner,
-            model_dir=os.path.join(model_dir, name),
-            identity=checkpoint.Identity(),
         )
+        loop.start(*tiny.make_params(tiny.make_model()), Share())
+        return loop.run()
 
     if kind == "worker":
 

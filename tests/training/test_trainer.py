@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 from hyperdecoders_jax.training import (
-    checkpoint,
     optimizer,
     partitioning,
     schedules,
     trainable,
     trainer,
 )
+from hyperdecoders_jax.training.identity import Identity
 from hyperdecoders_jax.training.progress import Progress
 from hyperdecoders_jax.training.trainer import BestCheckpointConfig, TrainerConfig
 from tests.training import tiny
 
-IDENTITY = checkpoint.Identity(task_names=("a", "b"), vocabulary_fingerprint="cafe")
+IDENTITY = Identity(task_names=("a", "b"), vocabulary_fingerprint="cafe")
 
 
 def run(
@@ -34,24 +34,24 @@ def run(
     on_accepted=None,
     **options,
 ):
-    model = tiny.make_model()
-    trained, frozen = tiny.make_params(model)
     options = {"num_train_steps": 7, "log_every_steps": 1, "eval_every_steps": 3} | options
-    config = TrainerConfig(**options)
-    return trainer.train(
-        model=model,
-        trainable=trained,
-        frozen=frozen,
-        batches=batches or tiny.Batches(),
+    loop = make_loop(
+        model_dir, TrainerConfig(**options), identity, settings, evaluate, writers, on_accepted
+    )
+    loop.start(*tiny.make_params(tiny.make_model()), batches or tiny.Batches())
+    return loop.run()
+
+
+def make_loop(
+    model_dir, config, identity=IDENTITY, settings=None, evaluate=None, writers=(), on_accepted=None
+):
+    schedule = schedules.LinearConfig(1e-2, warmup_steps=2)
+    return trainer.Trainer(
+        trainer.TrainingRecipe(tiny.make_model(), optimizer.AdamWConfig(), schedule, config),
+        partitioning.make_partitioner(devices=jax.devices()[:1]),
+        trainer.RunDirectory(str(model_dir), identity, settings=settings or {"seed": 1}),
         evaluate=evaluate,
-        config=config,
-        optimizer=optimizer.AdamWConfig(),
-        schedule=schedules.LinearConfig(1e-2, warmup_steps=2),
-        partitioner=partitioning.make_partitioner(devices=jax.devices()[:1]),
-        model_dir=str(model_dir),
-        identity=identity,
         writers=writers,
-        settings=settings or {"seed": 1},
         on_accepted=on_accepted,
         progress=Progress(0, config.num_train_steps, io.StringIO()),
     )
@@ -123,7 +123,7 @@ def test_a_run_writes_its_metrics_and_checkpoints(tmp_path):
     ]
     assert (3, {"eval/a/accuracy": 30.0}) in written
     assert {"train/loss", "train/learning_rate"} <= written[0][1].keys()
-    assert trainer.open_checkpoints(tmp_path).steps() == [6, 7]
+    assert trainer.RunDirectory(tmp_path).checkpoints().steps() == [6, 7]
 
 
 def test_evaluation_sees_the_parameters_of_its_step_and_frozen_ones_stay(tmp_path):
@@ -164,7 +164,7 @@ def test_a_run_stopped_by_sigterm_continues_bit_for_bit(tmp_path):
     # Step 3 is one that is evaluated: the evaluation is made up for at the next start.
     stopped = run(tmp_path / "stopped", Failing(3, send(signal.SIGTERM)), evaluate=constant_metrics)
     assert not stopped.is_finished
-    assert trainer.open_checkpoints(tmp_path / "stopped").steps() == [3]
+    assert trainer.RunDirectory(tmp_path / "stopped").checkpoints().steps() == [3]
     resumed = run(tmp_path / "stopped", evaluate=constant_metrics)
     assert resumed.is_finished
     assert_same_state(resumed.state, unbroken.state)
@@ -188,7 +188,7 @@ def test_an_evaluation_that_is_broken_off_costs_no_step(tmp_path, act):
         stopped = run(tmp_path / "broken", evaluate=break_off, checkpoint_every_steps=3)
         assert not stopped.is_finished
     assert evaluated == [3]
-    assert trainer.open_checkpoints(tmp_path / "broken").steps() == [3]
+    assert trainer.RunDirectory(tmp_path / "broken").checkpoints().steps() == [3]
     resumed = run(tmp_path / "broken", evaluate=constant_metrics, checkpoint_every_steps=3)
     assert resumed.best_step == 7
     assert_same_state(resumed.state, unbroken.state)
@@ -202,7 +202,7 @@ def test_a_signal_in_an_evaluation_without_a_checkpoint_saves_its_step(tmp_path)
 
     stopped = run(tmp_path, evaluate=stop, checkpoint_every_steps=None)
     assert not stopped.is_finished
-    assert trainer.open_checkpoints(tmp_path).steps() == [3]
+    assert trainer.RunDirectory(tmp_path).checkpoints().steps() == [3]
 
 
 def test_lines_of_an_evaluation_that_was_not_noted_are_written_once(tmp_path):
@@ -263,7 +263,7 @@ def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, log_ever
             checkpoint_every_steps=2,
             log_every_steps=log_every_steps,
         )
-    assert trainer.open_checkpoints(tmp_path).newest_step() == 4
+    assert trainer.RunDirectory(tmp_path).checkpoints().newest_step() == 4
     if log_every_steps == 1:
         assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4]
 
@@ -276,7 +276,7 @@ def test_the_best_checkpoint_is_saved_when_it_is_found(tmp_path):
         tmp_path, evaluate=evaluate, eval_every_steps=2, checkpoint_every_steps=None, keep_last=1
     )
     assert result.best_step == 4
-    assert trainer.open_checkpoints(tmp_path).steps() == [4, 7]
+    assert trainer.RunDirectory(tmp_path).checkpoints().steps() == [4, 7]
 
 
 def test_the_best_of_a_stopped_run_is_still_the_best(tmp_path):
@@ -326,28 +326,18 @@ def to_copied(x):
 
 
 def test_start_parameters_that_are_handed_over_are_not_kept(tmp_path):
-    model, alive = tiny.make_model(), []
-    parts = [jax.tree.map(to_copied, part) for part in tiny.make_params(model)]
+    alive = []
+    parts = [jax.tree.map(to_copied, part) for part in tiny.make_params(tiny.make_model())]
     starts = [weakref.ref(jax.tree.leaves(part)[0]) for part in parts]
 
     def evaluate(params, step):
         alive.extend(start() is not None for start in starts)
         return {}
 
-    trainer.train(
-        model=model,
-        trainable=parts.pop(0),
-        frozen=parts.pop(0),
-        batches=tiny.Batches(),
-        evaluate=evaluate,
-        config=TrainerConfig(num_train_steps=1),
-        optimizer=optimizer.AdamWConfig(),
-        schedule=schedules.ConstantConfig(1e-2),
-        partitioner=partitioning.make_partitioner(devices=jax.devices()[:1]),
-        model_dir=str(tmp_path),
-        identity=IDENTITY,
-        progress=Progress(0, 1, io.StringIO()),
-    )
+    loop = make_loop(tmp_path, TrainerConfig(num_train_steps=1), evaluate=evaluate)
+    loop.start(*parts, tiny.Batches())
+    parts.clear()
+    loop.run()
     assert alive == [False, False]
 
 
@@ -360,7 +350,7 @@ def test_nothing_is_written_before_a_directory_is_accepted(tmp_path):
     run(tmp_path, num_train_steps=1, on_accepted=look)
     assert seen == [[]]
     with pytest.raises(ValueError, match="a checkpoint of another model"):
-        run(tmp_path, identity=checkpoint.Identity(task_names=("c",)), on_accepted=look)
+        run(tmp_path, identity=Identity(task_names=("c",)), on_accepted=look)
     with pytest.raises(
         ValueError, match=r"a checkpoint of other settings, .*seed is 1 there and 2"
     ):
@@ -370,14 +360,14 @@ def test_nothing_is_written_before_a_directory_is_accepted(tmp_path):
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     run(tmp_path, num_train_steps=1)
-    other = checkpoint.Identity(task_names=("b", "a"), vocabulary_fingerprint="cafe")
+    other = Identity(task_names=("b", "a"), vocabulary_fingerprint="cafe")
     with pytest.raises(ValueError, match=r"a checkpoint of another model, .*task_names is"):
         run(tmp_path, identity=other)
 
 
 def test_an_unwritable_directory_is_refused_before_any_work(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="the model directory must be writable"):
+    with pytest.raises(ValueError, match="The model directory must be writable"):
         run(tmp_path / "file" / "run", Failing(1, crash))
 
 
@@ -385,12 +375,12 @@ def test_data_that_end_are_refused(tmp_path):
     def end(batch):
         raise StopIteration
 
-    with pytest.raises(ValueError, match="batches must last for 7 steps; got their end after"):
+    with pytest.raises(ValueError, match="Batches must last for 7 steps; got their end after"):
         run(tmp_path, Failing(3, end))
 
 
 def test_a_batch_of_another_shape_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"all batches must have the same shapes, .*\(4, 7\)"):
+    with pytest.raises(ValueError, match=r"All batches must have the same shapes, .*\(4, 7\)"):
         run(tmp_path, Failing(2, lambda _: tiny.make_batch(batch_size=4)))
 
 

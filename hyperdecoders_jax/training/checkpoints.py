@@ -1,0 +1,455 @@
+"""Checkpoints of a run: a folder of Orbax files for each saved step, and which of them are intact.
+
+A checkpoint holds what a run trains and nothing else: trainable parameters, optimiser state, step,
+random state, the sums of the unfinished log line, and as JSON each process's position in the data,
+the configuration and the run's `Identity`, which names the frozen part by source and fingerprint.
+
+    <directory>/<step>/trainable/     nested dict of parameters, readable with plain Orbax
+                      /progress/      optimiser state, step, random state, sums
+                      /run/           JSON
+                      /manifest.json  size and SHA-256 of every file above, written last
+                      /evaluation.json  metrics of this step, written when it is evaluated
+
+A folder without a readable manifest was interrupted while it was saved, and one whose files differ
+from its manifest is damaged. Both are skipped with a message, and the checkpoint before is used.
+Older checkpoints are removed only after a new manifest is written, and an intact one is never
+replaced. A step is saved before it is evaluated, since an evaluation may take long.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from etils import epath
+from jax.experimental import multihost_utils
+
+from hyperdecoders_jax import files
+from hyperdecoders_jax.training import identity as identity_lib
+from hyperdecoders_jax.training import trainable as trainable_lib
+from hyperdecoders_jax.training.identity import Identity
+from hyperdecoders_jax.training.train_state import TrainState
+from hyperdecoders_jax.types import Params, PyTree
+
+MANIFEST = "manifest.json"
+EVALUATION = "evaluation.json"
+# Part of the name of an Orbax folder until it is complete.
+UNFINISHED = ".orbax-checkpoint-tmp"
+CHUNK_BYTES = 1 << 24
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A restored checkpoint.
+
+    Attributes:
+        state: the train state, on the devices.
+        position: of this process in the data.
+        metrics: task → metric → value at this step; None if it was not evaluated.
+    """
+
+    state: TrainState
+    position: Any
+    metrics: dict[str, dict[str, float]] | None
+
+
+class Checkpoints:
+    """The checkpoints of one run, in one directory.
+
+    Args:
+        directory: local or remote (gs://); created by the first save.
+        identity: of this run; saved, and compared on restore.
+        config_text: the run's configuration as text; saved, not compared.
+        settings: of this run, as JSON, that must not change; saved, and compared on restore.
+        keep_last: how many of the newest to keep; None keeps all.
+        greater_is_better: how `record`'s values compare; the best checkpoint is always kept.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        identity: Identity = identity_lib.UNKNOWN,
+        *,
+        config_text: str = "",
+        settings: Mapping[str, Any] | None = None,
+        keep_last: int | None = 3,
+        greater_is_better: bool = True,
+    ):
+        if keep_last is not None and keep_last < 1:
+            raise ValueError(
+                f"Checkpoints.keep_last must be at least 1; got {keep_last}. Give None to keep all "
+                "checkpoints."
+            )
+        # Orbax takes absolute paths only; gs:// is one, which `absolute` would spoil.
+        directory = epath.Path(directory)
+        self.directory = directory if "://" in str(directory) else directory.absolute()
+        self._identity = identity
+        self._config_text = config_text
+        self._settings = settings
+        self._keep_last = keep_last
+        self._greater_is_better = greater_is_better
+        # step → the manifest that its files agreed with, so that large files are hashed once.
+        self._verified: dict[int, dict] = {}
+        self._checkpointer = ocp.Checkpointer(
+            ocp.CompositeCheckpointHandler(
+                trainable=ocp.StandardCheckpointHandler(),
+                progress=ocp.StandardCheckpointHandler(),
+                run=ocp.JsonCheckpointHandler(),
+            )
+        )
+
+    def save(self, state: TrainState, position: Any) -> None:
+        """Saves `state`, then removes checkpoints that are no longer kept.
+
+        An intact checkpoint of this step is left alone; a damaged or interrupted one is replaced.
+
+        Args:
+            state: to save. It is donated to the next step, so `save` returns when it is written.
+            position: of this process's data iterator, as JSON.
+        """
+        step, folder = int(state.step), self._folder(int(state.step))
+        is_intact = False
+        if jax.process_index() == 0:
+            is_intact = self._why_not_usable(step) is None
+            if not is_intact and folder.exists():
+                folder.rmtree()
+        # Orbax waits for all processes, so all must come to the same decision.
+        if agree(int(is_intact)):
+            logging.info("Checkpoint %s exists already.", folder)
+            return
+        run = {
+            "step": step,
+            "identity": self._identity.to_json(),
+            "config": self._config_text,
+            "settings": self._settings,
+            "positions": _gather(position),
+            "rng_impl": str(jax.random.key_impl(state.rng)),
+        }
+        # Synchronous: trainable parameters are a few per cent of a model, so a save is short; and
+        # once it returns, the machine may be taken away.
+        self._checkpointer.save(
+            folder,
+            ocp.args.Composite(
+                trainable=ocp.args.StandardSave(dict(state.trainable)),
+                progress=ocp.args.StandardSave(_progress_of(state)),
+                run=ocp.args.JsonSave(run),
+            ),
+        )
+        if jax.process_index() == 0:
+            files.write_text(folder / MANIFEST, json.dumps(_hash_files(folder), indent=1))
+            self._remove_old(step)
+        _wait_for_all(f"saved {step}")
+
+    def record(
+        self, step: int, metrics: Mapping[str, Mapping[str, float]], value: float | None
+    ) -> None:
+        """Adds an evaluation to a saved checkpoint, then removes those that are no longer kept.
+
+        Args:
+            step: of the checkpoint.
+            metrics: task → metric → value.
+            value: by which the best checkpoint is chosen; None if there is none.
+        """
+        if jax.process_index() == 0:
+            evaluation = {
+                "metrics": metrics,
+                "value": value,
+                # So that the best is found without the run's configuration.
+                "greater_is_better": self._greater_is_better,
+            }
+            files.write_text(self._folder(step) / EVALUATION, json.dumps(evaluation, indent=1))
+            self._remove_old(step)
+        _wait_for_all(f"recorded {step}")
+
+    def restore(self, state: TrainState) -> Restored | None:
+        """Returns the newest intact checkpoint, or None if none was ever completed.
+
+        Args:
+            state: shapes, types and shardings (`jax.ShapeDtypeStruct`) of the state.
+
+        Raises:
+            ValueError: the checkpoint is of another model or of other settings, or all checkpoints
+                are damaged.
+        """
+        step = self.newest_step()
+        if step is None:
+            return None
+        run = self.read_run(step)
+        where = str(self._folder(step))
+        identity_lib.check_same(identity_lib.identity_of(run), self._identity, where)
+        identity_lib.check_settings(run.get("settings"), self._settings, where)
+        if len(run["positions"]) != jax.process_count():
+            raise ValueError(
+                "A run must be resumed with as many processes as saved it, since each has its own "
+                f"position in the data; got {jax.process_count()} and a checkpoint of "
+                f"{len(run['positions'])}, {where}. Start as many processes."
+            )
+        trained = self._load("trainable", dict(state.trainable), step)
+        saved = self._load("progress", _progress_of(state), step)
+        rng = jax.random.wrap_key_data(saved.pop("rng"), impl=run["rng_impl"])
+        if rng.dtype != state.rng.dtype:
+            raise ValueError(
+                f"The random keys of a run must stay of one kind; got {state.rng.dtype} and a "
+                f"checkpoint with {rng.dtype}, {where}. Set jax_default_prng_impl as before."
+            )
+        structure = jax.tree.structure((state.opt_state, state.metrics))
+        names = list(_named_leaves(state))
+        opt_state, sums = jax.tree.unflatten(structure, [saved[name] for name in names])
+        restored = TrainState(
+            step=saved["step"], trainable=trained, opt_state=opt_state, rng=rng, metrics=sums
+        )
+        position = run["positions"][jax.process_index()]
+        return Restored(restored, position, self._evaluation(step)["metrics"])
+
+    def load_trainable(self, trainable: Params, step: int) -> dict:
+        """Returns the trainable parameters of a checkpoint.
+
+        Args:
+            trainable: shapes, types and shardings; without one, the first local device.
+            step: of the checkpoint.
+
+        Raises:
+            ValueError: it is missing or damaged, or holds other parameters; says which.
+        """
+        reason = self._why_not_usable(step)
+        if reason is not None:
+            raise ValueError(
+                f"A checkpoint must be whole to be loaded; got {self._folder(step)}: {reason}. "
+                f"There are checkpoints of steps {self.steps()}, intact or not."
+            )
+        return self._load("trainable", jax.tree.map(_placed, dict(trainable)), step)
+
+    def read_run(self, step: int) -> dict[str, Any]:
+        """Returns the JSON of a checkpoint: step, identity, config, positions."""
+        return json.loads((self._folder(step) / "run" / "metadata").read_text())
+
+    def steps(self) -> list[int]:
+        """Lists the steps of all completed checkpoints, damaged ones included, oldest first."""
+        return [step for step in self._folders() if self._manifest(step) is not None]
+
+    def newest_step(self) -> int | None:
+        """Returns the step of the newest intact checkpoint; logs which are skipped, and why.
+
+        Raises:
+            ValueError: there are completed checkpoints, and all are damaged.
+        """
+        found, damaged = -1, []
+        # Process 0 decides for all: hosts may see a shared file system at different moments.
+        for step in reversed(self._folders()) if jax.process_index() == 0 else ():
+            reason = self._why_not_usable(step)
+            if reason is None:
+                found = step
+                break
+            logging.warning("Skipping checkpoint %s: %s", self._folder(step), reason)
+            if self._manifest(step) is not None:
+                damaged.append(f"{step} ({reason})")
+        found = agree(found)
+        if found >= 0:
+            return found
+        if agree(len(damaged)):
+            raise ValueError(
+                f"At least one checkpoint must be intact; got damaged ones in {self.directory}: "
+                f"{'; '.join(damaged) or 'see process 0'}. Restore them from a copy, or remove "
+                "the directory to start anew."
+            )
+        return None
+
+    def best_step(self) -> int | None:
+        """Returns the step of the intact checkpoint with the best value; None if none has one."""
+        usable = (step for step in self._best_first() if self._why_not_usable(step) is None)
+        return next(usable, None)
+
+    def best_value(self) -> float | None:
+        """Returns the value of the best checkpoint, or None if none has a value."""
+        step = self.best_step()
+        return None if step is None else self._evaluation(step)["value"]
+
+    def _best_first(self) -> list[int]:
+        values = {}
+        for step in self.steps():
+            evaluation = self._evaluation(step)
+            if evaluation["value"] is not None:
+                sign = 1 if evaluation["greater_is_better"] else -1
+                values[step] = sign * evaluation["value"]
+        return sorted(values, key=lambda step: (-values[step], step))
+
+    def _evaluation(self, step: int) -> dict[str, Any]:
+        """Metrics and value of a checkpoint; None for both where it was not evaluated."""
+        path = self._folder(step) / EVALUATION
+        nothing = {"metrics": None, "value": None, "greater_is_better": True}
+        if not path.exists():
+            return nothing
+        try:
+            return nothing | json.loads(path.read_text())
+        except (ValueError, TypeError):
+            logging.warning("Skipping %s, which is damaged.", path)
+            return nothing
+
+    def _folders(self) -> list[int]:
+        if not self.directory.exists():
+            return []
+        return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdecimal())
+
+    def _folder(self, step: int) -> epath.Path:
+        return self.directory / str(step)
+
+    def _load(self, item: str, wanted: dict, step: int) -> dict:
+        where = self._folder(step)
+        # Before Orbax does, whose message names neither the run nor what to do.
+        saved = self._checkpointer.metadata(where).item_metadata[item]
+        _check_shapes(saved.tree, wanted, item, str(where))
+        args = ocp.args.Composite(**{item: ocp.args.StandardRestore(wanted)})
+        restored = self._checkpointer.restore(where, args=args)[item]
+        paths = trainable_lib.list_paths(restored)
+        logging.info("Restored %d arrays of %s/%s: %s", len(paths), where, item, paths)
+        return restored
+
+    def _manifest(self, step: int) -> dict[str, list] | None:
+        """Size and SHA-256 of each file of a completed checkpoint; None for others."""
+        path = self._folder(step) / MANIFEST
+        try:
+            manifest = json.loads(path.read_text()) if path.exists() else None
+        except ValueError:
+            return None
+        return manifest if isinstance(manifest, dict) else None
+
+    def _why_not_usable(self, step: int) -> str | None:
+        folder, manifest = self._folder(step), self._manifest(step)
+        if manifest is None:
+            return f"it has no readable {MANIFEST}, so it was interrupted while it was saved"
+        # Sizes first: they tell most damage without reading the files.
+        for name, (size, _) in manifest.items():
+            file = folder / name
+            if not file.exists():
+                return f"{name} is missing"
+            if file.stat().length != size:
+                return f"{name} has {file.stat().length} bytes instead of {size}"
+        if self._verified.get(step) == manifest:
+            return None
+        actual = _hash_files(folder)
+        changed = [name for name in manifest if actual[name] != manifest[name]]
+        if changed:
+            return f"{changed[0]} has other contents than were saved"
+        self._verified[step] = manifest
+        return None
+
+    def _remove_old(self, newest: int) -> None:
+        """Removes all but the last, the best and those newer than `newest`."""
+        complete = [step for step in self.steps() if step <= newest]
+        keep = set(complete if self._keep_last is None else complete[-self._keep_last :])
+        keep.update(self._best_first()[:1])
+        for step in self._folders():
+            if step < newest and step not in keep:
+                # Without its manifest it no longer counts, should the removal be interrupted.
+                (self._folder(step) / MANIFEST).unlink(missing_ok=True)
+                self._folder(step).rmtree()
+        for folder in self.directory.iterdir():
+            if UNFINISHED in folder.name:  # A save that was killed.
+                folder.rmtree()
+
+
+def _named_leaves(state: TrainState) -> dict[str, Any]:
+    """Optimiser state and sums by key path, such as "[0][1].mu['adapters']", the name on disk."""
+    leaves = jax.tree_util.tree_leaves_with_path((state.opt_state, state.metrics))
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+
+def _progress_of(state: TrainState) -> dict[str, Any]:
+    """All of a state but its parameters, as a flat dict, so that optax's classes are not saved."""
+    # Orbax does not store typed random keys, so their data are stored; shapes take the same way.
+    if isinstance(state.rng, jax.Array):
+        rng = jax.random.key_data(state.rng)
+    else:
+        shape = jax.eval_shape(jax.random.key_data, state.rng)
+        rng = jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=state.rng.sharding)
+    return {"step": state.step, "rng": rng, **_named_leaves(state)}
+
+
+def _placed(shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    # Without a sharding, Orbax looks for the devices that saved the array.
+    sharding = shape.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
+
+
+def _check_shapes(saved: PyTree, wanted: PyTree, item: str, where: str) -> None:
+    there = {
+        path: (tuple(x.shape), str(x.dtype)) for path, x in identity_lib.flatten(saved).items()
+    }
+    here = {
+        path: (tuple(x.shape), str(x.dtype)) for path, x in identity_lib.flatten(wanted).items()
+    }
+    differences = [f"{path} is there and not here" for path in sorted(there.keys() - here)]
+    differences += [f"{path} is here and not there" for path in sorted(here.keys() - there)]
+    differences += [
+        f"{path} is {there[path]} there and {here[path]} here"
+        for path in sorted(there.keys() & here)
+        if there[path] != here[path]
+    ]
+    if differences:
+        shown = "; ".join(differences[:8])
+        more = f"; and {len(differences) - 8} more" if len(differences) > 8 else ""
+        raise ValueError(
+            f"A checkpoint must hold the {item} arrays of this run; got a checkpoint of another "
+            f"model, optimiser or set of trainable parameters, {where}: {shown}{more}. Give "
+            "another --model_dir, or the configuration that the checkpoint was trained with."
+        )
+
+
+def _hash_files(folder: epath.Path) -> dict[str, list]:
+    """Size and SHA-256 of every file of a checkpoint, by path."""
+    others = {folder / MANIFEST, folder / EVALUATION}
+
+    def walk(path):
+        for child in path.iterdir():
+            if child.is_dir():
+                yield from walk(child)
+            elif child not in others and not child.name.endswith(files.UNFINISHED):
+                yield child
+
+    def measure(file):
+        digest, size = hashlib.sha256(), 0
+        with file.open("rb") as f:
+            while chunk := f.read(CHUNK_BYTES):
+                digest.update(chunk)
+                size += len(chunk)
+        return [size, digest.hexdigest()]
+
+    found = sorted(walk(folder))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        measures = pool.map(measure, found)
+        return {
+            str(file.relative_to(folder)): measure
+            for file, measure in zip(found, measures, strict=True)
+        }
+
+
+def _wait_for_all(name: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def agree(value: int) -> int:
+    """Process 0's value, in every process; all processes must call it."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def _gather(position: Any) -> list[Any]:
+    """The positions of all processes, in every process."""
+    if jax.process_count() == 1:
+        return [position]
+    text = json.dumps(position).encode()
+    # Processes exchange arrays of one shape, so texts are padded; JSON ignores spaces at the end.
+    lengths = multihost_utils.process_allgather(np.int32(len(text)))
+    padded = np.frombuffer(text.ljust(int(lengths.max())), np.uint8)
+    rows = multihost_utils.process_allgather(padded)
+    return [json.loads(bytes(row)) for row in rows]

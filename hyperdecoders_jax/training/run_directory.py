@@ -1,0 +1,51 @@
+"""The directory of a run: its files' names, and what its checkpoints belong to.
+
+<path>/metrics.jsonl      a line of metrics every N steps, and one per evaluated task
+/checkpoints/STEP/  see `checkpoints`
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from hyperdecoders_jax.training.checkpoints import Checkpoints
+from hyperdecoders_jax.training.identity import UNKNOWN, Identity
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+    """The directory of one run, and what its checkpoints belong to.
+
+    Attributes:
+        path: local or remote (gs://).
+        identity: stored in checkpoints, and compared on restore.
+        config_text: the run's configuration; stored in checkpoints, for people to read.
+        settings: seeds, sizes and the like, as JSON, that must not change when a run is continued;
+            stored in checkpoints, and compared on restore.
+    """
+
+    path: str
+    identity: Identity = UNKNOWN
+    config_text: str = ""
+    settings: Mapping[str, Any] | None = None
+
+    @property
+    def metrics_path(self) -> epath.Path:
+        return epath.Path(self.path) / "metrics.jsonl"
+
+    def checkpoints(
+        self, keep_last: int | None = None, greater_is_better: bool = True
+    ) -> Checkpoints:
+        """Returns the run's checkpoints; to read them, the path of the directory is enough."""
+        return Checkpoints(
+            epath.Path(self.path) / "checkpoints",
+            self.identity,
+            config_text=self.config_text,
+            settings=self.settings,
+            keep_last=keep_last,
+            greater_is_better=greater_is_better,
+        )
