@@ -18,7 +18,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m hyperdecoders_jax.demo $(if $(METHODS),--methods $(METHODS))
 
 test: check
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 10 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10 $(PYTEST_ARGS)
 
 # All that needs no test run; docstrings are ruff's D rules.
 check: $(INSTALLED)
@@ -28,13 +28,14 @@ check: $(INSTALLED)
 
 install: $(INSTALLED)
 
-# Made anew whenever what is to be installed has changed.
+# Made anew whenever what is to be installed has changed. Nothing is compiled ahead: most modules of the
+# packages are never imported, and Python compiles those that are, once.
 $(INSTALLED): setup.py pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	  || { echo "$(VENV) must hold Python 3.11 to 3.13: remove it, then make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[test]'
 	touch $@
 
 format: $(INSTALLED)

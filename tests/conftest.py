@@ -1,11 +1,19 @@
 """Settings of every test run, and the rule that a run may skip nothing but what it cannot have."""
 
+import importlib.util
+import mmap
 import os
+import pathlib
 import shutil
 import sys
 import tempfile
 
+import hypothesis
 import pytest
+
+# A busy machine is slow, not wrong.
+hypothesis.settings.register_profile("no_deadline", deadline=None)
+hypothesis.settings.load_profile("no_deadline")
 
 # Before any test imports jax: CPU unless the caller says otherwise, and full precision, so that
 # tolerances mean the same on every machine.
@@ -14,8 +22,29 @@ os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-# Tests compile the same tiny programs again and again; one folder, new for each session, keeps them
-# for all workers (which inherit the variable) and subprocesses.
+# Most of the suite's time would go into compiling tiny programs, which run for microseconds. These
+# two make compiling four times faster; they change XLA's code, not our programs. What the code is
+# like with XLA's optimizations is measured by benchmarks/, `make demo` and
+# `python -m tests.parity.check`, which set neither.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+NO_FUSION_EMITTERS = "xla_cpu_use_fusion_emitters"
+
+
+def _has_xla_flag(name: str) -> bool:
+    """Whether jaxlib knows a flag: one that it does not know ends the process."""
+    spec = importlib.util.find_spec("jaxlib")
+    for path in pathlib.Path(spec.submodule_search_locations[0]).glob("libjax_common*"):
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            return text.find(name.encode()) >= 0
+    return False
+
+
+if NO_FUSION_EMITTERS not in os.environ.get("XLA_FLAGS", "") and _has_xla_flag(NO_FUSION_EMITTERS):
+    flags = f"--{NO_FUSION_EMITTERS}=false"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+
+# The same programs are compiled by many tests; one folder, new for each session, keeps them for all
+# workers (which inherit the variable) and subprocesses.
 _COMPILED = None
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _COMPILED = tempfile.mkdtemp(prefix="hyperdecoders_jax_compiled_")
@@ -62,14 +91,36 @@ def pytest_sessionfinish(session, exitstatus):
         session.exitstatus = 1
 
 
+# Each of their tests trains, or starts processes, so they go first: with `--dist loadfile` a long
+# file that begins last would leave the other workers idle.
+SLOW_FILES = (
+    "tests/commands/test_train.py",
+    "tests/training/test_many_devices.py",
+    "tests/t5x/test_runs.py",
+    "tests/t5x/test_devices.py",
+    "tests/commands/test_export.py",
+    "tests/commands/test_own_data.py",
+    "tests/commands/test_cli.py",
+    "tests/commands/test_t5x_run.py",
+    "tests/commands/test_analyze.py",
+    "tests/commands/test_convert.py",
+    "tests/contracts/test_learning.py",
+    "tests/contracts/test_hypergrid.py",
+    "tests/contracts/test_gin.py",
+    "tests/trained/test_text_model.py",
+    "tests/analysis/test_page.py",
+    "tests/training/test_trainer.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    rank = {file: number for number, file in enumerate(SLOW_FILES)}
+    items.sort(key=lambda item: rank.get(item.nodeid.split("::")[0], len(rank)))
+
+
 @pytest.fixture
 def quick_compilation():
-    """For tests whose time goes into compiling, and that are not about speed."""
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    """Nothing: compilation is quick for all tests."""
 
 
 @pytest.fixture(autouse=True, scope="module")

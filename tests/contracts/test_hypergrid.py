@@ -247,7 +247,7 @@ def main():
 
 
 def test_a_mesh_changes_neither_loss_nor_gradients():
-    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     command = [sys.executable, "-m", "tests.contracts.test_hypergrid"]
     done = subprocess.run(

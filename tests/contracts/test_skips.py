@@ -4,15 +4,17 @@ import pathlib
 import subprocess
 import sys
 
-import pytest
-
 CONFTEST = pathlib.Path(__file__).parents[1] / "conftest.py"
 
 
-def run_with_skip(folder, reason):
+def run_with_skips(folder, reasons):
+    """A test run of its own: a test that skips for each reason, and one that passes."""
     (folder / "conftest.py").write_text(CONFTEST.read_text(encoding="utf-8"))
     (folder / "test_one.py").write_text(
-        f"import pytest\ndef test_one(): pytest.skip({reason!r})\ndef test_two(): pass\n"
+        "import pytest\n"
+        f"@pytest.mark.parametrize('reason', {reasons!r}, ids=range({len(reasons)}))\n"
+        "def test_skipped(reason): pytest.skip(reason)\n"
+        "def test_passing(): pass\n"
     )
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:jaxtyping"]
     return subprocess.run(
@@ -20,23 +22,25 @@ def run_with_skip(folder, reason):
     )
 
 
-@pytest.mark.parametrize(
-    "reason",
-    [
+def test_a_skip_for_what_a_machine_cannot_have_passes(tmp_path):
+    reasons = [
         "needs T5X",
         "needs PyTorch",
         "could not import 'torch': No module",
         "needs a GPU",
         "GLUE's data are not here",
-    ],
-)
-def test_a_skip_for_what_a_machine_cannot_have_passes(tmp_path, reason):
-    assert run_with_skip(tmp_path, reason).returncode == 0
+    ]
+    assert run_with_skips(tmp_path, reasons).returncode == 0
 
 
-@pytest.mark.parametrize("reason", ["no network", "takes too long", "could not import 'yaml'"])
-def test_any_other_skip_fails_the_run_and_is_named(tmp_path, reason):
-    result = run_with_skip(tmp_path, reason)
+def test_any_other_skip_fails_the_run_and_is_named(tmp_path):
+    reasons = ["no network", "takes too long", "could not import 'yaml'"]
+    result = run_with_skips(tmp_path, reasons)
     assert result.returncode == 1
     assert "A test may skip only for a missing T5X, PyTorch, GPU" in result.stdout
-    assert f"test_one.py::test_one: {reason}" in result.stdout
+    for number, reason in enumerate(reasons):
+        assert f"test_one.py::test_skipped[{number}]: {reason}" in result.stdout
+
+
+def test_one_skip_that_is_not_allowed_fails_the_run(tmp_path):
+    assert run_with_skips(tmp_path, ["needs T5X", "no network"]).returncode == 1

@@ -243,7 +243,8 @@ for blocked, fans, axes in (
 
 
 def test_a_kernel_that_is_cut_over_devices_is_not_gathered():
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+    environment = {**os.environ, "XLA_FLAGS": flags}
     command = [sys.executable, "-c", SHARDED_STEP]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

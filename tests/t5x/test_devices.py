@@ -56,15 +56,13 @@ def start(folder, num_devices, meshes, continued=(), port=None, index=0):
     """Starts this file as a program; see `main`."""
     arguments = {"folder": str(folder), "meshes": meshes, "continued": continued}
     arguments |= {"port": port, "index": index}
-    flags = (
-        f"--xla_force_host_platform_device_count={num_devices} --xla_backend_optimization_level=0"
-    )
+    devices = f"--xla_force_host_platform_device_count={num_devices}"
     # No pipe: T5X says more than one holds, and the processes wait for each other.
     with (folder / f"log_{index}").open("w") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.t5x.test_devices", json.dumps(arguments)],
             cwd=ROOT,
-            env={**os.environ, "XLA_FLAGS": flags},
+            env={**os.environ, "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {devices}"},
             stdout=log,
             stderr=log,
         )

@@ -140,7 +140,7 @@ def test_the_rate_that_is_logged_is_the_one_that_is_used():
 
 
 def test_a_stopped_run_continues_as_if_unbroken_also_on_another_mesh(tmp_path):
-    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     finished = subprocess.run(
         [sys.executable, "-m", "tests.t5x.test_optimizers", str(tmp_path)],
         cwd=ROOT,

@@ -16,15 +16,11 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def start(kind, model_dir, *arguments, num_devices):
     """Starts this file as a program; see `main`."""
-    flags = (
-        f"--xla_force_host_platform_device_count={num_devices} --xla_backend_optimization_level=0"
-    )
+    devices = f"--xla_force_host_platform_device_count={num_devices}"
     environment = {
         **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": str(model_dir.parent / "xla"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": flags,
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {devices}",
         "PYTHONPATH": str(ROOT),
     }
     command = [sys.executable, "-m", "tests.training.test_many_devices", kind, str(model_dir)]
@@ -38,7 +34,7 @@ def start(kind, model_dir, *arguments, num_devices):
 
 
 def finish(*processes):
-    outputs = [process.communicate(timeout=120)[1] for process in processes]
+    outputs = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(outputs)
 
 
