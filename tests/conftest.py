@@ -118,11 +118,6 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: rank.get(item.nodeid.split("::")[0], len(rank)))
 
 
-@pytest.fixture
-def quick_compilation():
-    """Nothing: compilation is quick for all tests."""
-
-
 @pytest.fixture(autouse=True, scope="module")
 def unset_run_vocabulary():
     """What a module's tests set is not there for the next module's in the same process."""

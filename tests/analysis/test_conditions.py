@@ -12,8 +12,6 @@ from hyperdecoders_jax.analysis import conditions
 from hyperdecoders_jax.modeling.config import HyperFormerConfig, HyperGridConfig
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 L2 = HyperGridConfig(2, 4, "L2", "first_state")
 BY_TASK = HyperGridConfig(2, 2, "LG", "task_embedding", kernels="both")
 # What is adapted by what: fields of a configuration.

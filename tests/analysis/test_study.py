@@ -15,8 +15,6 @@ from hyperdecoders_jax.training import partitioning
 from tests import tiny
 from tests.data.conftest import _make_task
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 NUM_IDS = seqio.ByteVocabulary().vocab_size
 LETTERS = "abcdefghijkl"
 NUM_LAYERS = {"num_encoder_layers": 1, "num_decoder_layers": 2}

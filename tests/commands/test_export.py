@@ -80,7 +80,6 @@ def names_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_adapted_models_come_back_as_they_were(tmp_path, capsys):
     source = write_trained(tmp_path / "trained", "manual", "task", **SHARED_GATES)
     assert run_export(source, tmp_path / "new/out", "--format=flax,safetensors") == 0
@@ -151,7 +150,6 @@ def our_logits(source, input_ids):
     return jax.jit(loaded.model.logits)(loaded.params, batch)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_a_plain_t5_needs_no_code_of_ours(plain, tmp_path):
     source, out = plain
     config = json.loads((out / "config.json").read_text())
@@ -191,7 +189,6 @@ def test_a_plain_t5_needs_no_code_of_ours_in_pytorch(plain, tmp_path):
     np.testing.assert_allclose(theirs["logits"], ours, atol=1e-5)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_gates_are_folded_where_a_plain_t5_comes_of_it(plain, tmp_path, capsys):
     source, out = plain
     trained = trained_model.read(str(source)).weights
@@ -230,7 +227,6 @@ def test_lengths_and_decoding_come_back_with_a_plain_t5(plain):
     assert after.task_feature_lengths == before.task_feature_lengths
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_the_card_runs_as_written(tmp_path, capsys, monkeypatch):
     source = write_trained(tmp_path / "trained", "manual", "manual_specific")
     assert run_export(source, tmp_path / "my_model") == 0

@@ -45,9 +45,6 @@ def networks_of(source):
 LEARNED_START, WRITTEN_START, HYPERFORMER_START = 1e-5, 1e-2, 0.5
 
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 @functools.cache
 def make_model(side, source, *side_sites, network=None):
     return model.Model(

@@ -44,9 +44,6 @@ GATED = ("both", "one-sided", "static")
 ADAPTED = ("feed_forward", "after_feed_forward")
 
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 @functools.cache
 def make_model(name):
     """A model with these grids; what gives its logits, and the states that gates read."""

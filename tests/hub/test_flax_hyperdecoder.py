@@ -34,9 +34,6 @@ MAX_LEN = 6
 TASKS = ("cola", "mnli", "qqp", "sst2")
 BEAMS = BeamSearchConfig(4, scoring=HuggingFaceScoring(length_penalty=0.7, early_stopping=True))
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 SIZES = dict(num_encoder_layers=1, num_decoder_layers=1, mlp_dim=12)
 GRIDS = dict(
     encoder_hypergrid=HyperGridConfig(2, 4, "L2", gate="identity"),

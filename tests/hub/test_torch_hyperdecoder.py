@@ -29,7 +29,7 @@ from tests import tiny
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 transformers = pytest.importorskip("transformers")
 
-pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("quick_compilation")]
+pytestmark = pytest.mark.torch
 
 # float32 rounding; logits are of order 1 to 10.
 ATOL = 1e-5

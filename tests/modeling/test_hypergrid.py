@@ -18,9 +18,6 @@ VARIANTS = [
 BATCH, LENGTH, EMB, LAYERS = 3, 5, 8, 2
 
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 def of_variant(grid):
     return f"{grid.variant}-{grid.rows}x{grid.cols}"
 

@@ -30,9 +30,6 @@ PAIRS = [*zip(SOURCES, (*SOURCES[1:], SOURCES[0]), strict=True), ("manual", "gen
 ALL_SITES = dict(encoder_sites=SITES_OF_SIDE["encoder"], decoder_sites=SITES)
 
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 @functools.cache
 def make_model(encoder="manual", decoder="generated", **kw):
     tiny_model = model.Model(tiny.make_config(encoder, decoder, **kw))

@@ -49,7 +49,6 @@ def t5(written, tmp_path):
     return tmp_path
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_a_plain_t5_reads_and_writes_as_its_files_say(t5):
     write_json(t5, "tokenizer_config.json", tokenizer_class="ByT5Tokenizer", extra_ids=0,
                model_max_length=13)  # fmt: skip

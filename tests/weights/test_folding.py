@@ -45,7 +45,6 @@ def logits_of(weights, batch):
     return jax.jit(model.Model(weights.config).logits)(params, batch)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize(
     ("fields", "num_kernels"), [(V1_0, 2 * 1 + 2), (V1_1_WITH_ADAPTERS, 2 * 1 + 3)]
 )
