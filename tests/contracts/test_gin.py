@@ -1,5 +1,6 @@
 """Every gin file that ships: it parses, stands in its place, and its numbers are right."""
 
+import functools
 import importlib
 import math
 import pathlib
@@ -32,6 +33,20 @@ EXPERIMENTS = sorted(
     for path in (ROOT / "experiments").rglob("*.gin")
     if path.stem != RECIPE
 )
+# One of each folder, one that pretrains, and one with gates and all weights.
+KINDS = [
+    "demo_pretrain",
+    "demo_hypergrid_all_weights",
+    "glue/glue_hyperformer",
+    "hypergrid/glue_super_glue_base",
+    "mrqa/task_adamw_hypernet",
+    "nli/nli_task",
+    "summarization/summarise_adapter",
+    "summarization_nli/summarise_nli_gen",
+]
+# Of both runners: as text, those of T5X need no T5X.
+RUN_FILES = [command.run_file for command in cli.COMMANDS.values()]
+RUN_FILES += [f"runs/t5x/{command}.gin" for command in ("train", "eval", "infer")]
 ALL_FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.gin"))
 
 # Weights published by Google, counted by Hugging Face.
@@ -73,23 +88,26 @@ def to_bindings(**macros):
     return [gin_files.to_binding(name, str(value)) for name, value in macros.items()]
 
 
-def parse_experiment(name, command="train", **macros):
-    """Parses as the command line does; what an experiment leaves to its user is set here."""
-    files = cli.with_run_file([f"experiments/{name}.gin"], cli.COMMANDS[command].run_file, [])
-    macros = {"MODEL_DIR": "/nowhere", "VOCABULARY": vocabulary.DEMO_VOCABULARY_PATH, **macros}
-    text = gin_files.read(files)
-    required = gin_statements.REQUIRED
+@functools.cache
+def read(name):
+    return gin_files.read([name])
+
+
+def read_experiment(name, run_file):
+    """As the command line reads it, with what an experiment leaves to its user."""
+    text = read(run_file) + read(f"experiments/{name}.gin")
+    macros = {"MODEL_DIR": "/nowhere", "VOCABULARY": vocabulary.DEMO_VOCABULARY_PATH}
     for macro, (value, _) in text.macro_values.items():
-        if value == required and macro != "MODEL_DIR":
+        if value == gin_statements.REQUIRED and macro != "MODEL_DIR":
             macros.setdefault(macro, 3 if macro == "TRAIN_STEPS" else None)
-    module = importlib.import_module(cli.COMMANDS[command].module)
-    function = getattr(module, cli.COMMANDS[command].function)
-    return gin_binding.parse(
-        gin_files.read(files, to_bindings(**macros)),
-        function,
-        are_macros_checked=False,
-        readers=cli.TRAIN_FILES,
-    )
+    return text + gin_files.read([], to_bindings(**macros))
+
+
+def parse_experiment(name, command):
+    command = cli.COMMANDS[command]
+    function = getattr(importlib.import_module(command.module), command.function)
+    text = read_experiment(name, command.run_file)
+    return gin_binding.parse(text, function, are_macros_checked=False, readers=cli.TRAIN_FILES)
 
 
 def parse_parts(model, *methods, optim="adamw_linear", decoding="greedy", **macros):
@@ -115,9 +133,21 @@ def test_every_file_is_gin_and_says_what_it_is(name):
     assert (ROOT / name).read_text(encoding="utf-8").startswith("# ")
 
 
-@pytest.mark.parametrize("command", list(cli.COMMANDS))
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_parses_for_every_command(name, command):
+def test_every_experiment_parses(name):
+    assert "MODEL_DIR = '/nowhere'" in parse_experiment(name, "train")
+
+
+@pytest.mark.parametrize("run_file", RUN_FILES)
+def test_every_experiment_sets_and_reads_the_macros_of_every_command(run_file):
+    for name in EXPERIMENTS:
+        gin_files.check_macros(read_experiment(name, run_file), cli.TRAIN_FILES)
+
+
+# What an experiment binds is checked with training, what a command binds with any experiment.
+@pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name != "train"])
+@pytest.mark.parametrize("name", KINDS)
+def test_every_command_parses_every_kind_of_experiment(name, command):
     assert "MODEL_DIR = '/nowhere'" in parse_experiment(name, command)
 
 
