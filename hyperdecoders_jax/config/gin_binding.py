@@ -1,4 +1,4 @@
-"""Checked text into gin: what is checked is what gin binds, for gin is handed the parsed text."""
+"""Checks of gin text, and the binding of what was checked."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def parse(
     gin_files.check_macros_are_set(text)
     gin_checks.check_parameters(text)
     flags = gin_checks.resolve_flags(text)
+    # gin's configuration is global to the process: nothing before this line has changed it.
     gin.clear_config()
+    # gin is handed the statements that were checked, not the files: what it binds cannot differ.
     for file, bindings in gin_statements.sections(text):
         lines = io.StringIO(gin_statements.to_gin(file, bindings))
         lines.name = file.path  # gin's own errors name it.
@@ -63,11 +65,10 @@ def parse(
 
 
 def _flag_statements(flags: Iterable[Binding]) -> str:
-    """Flags with full names as gin, behind the imports of these names."""
+    """Flags with full names as gin, with imports of their modules."""
     imports, lines = [], []
     for flag in flags:
-        names = flag.references + [flag.statement.selector] * (not flag.macro)
-        imports += [name.rpartition(".")[0] for name in names]
+        imports += [name.rpartition(".")[0] for name in flag.selectors]
         lines.append(flag.to_gin())
     header = ["from __gin__ import dynamic_registration"]
     header += [f"import {module}" for module in dict.fromkeys(imports)]

@@ -39,7 +39,7 @@ def _import(statement: config_parser.ImportStatement, location: Location) -> Any
         if error.name is None or not (statement.module + ".").startswith(error.name + "."):
             raise  # The module is there, and something that it imports is not.
         parent_name, _, child = error.name.rpartition(".")
-        siblings = []
+        siblings = []  # Top-level names are not suggested: thousands may be installed.
         if parent_name:
             parent = importlib.import_module(parent_name)
             siblings = [module.name for module in pkgutil.iter_modules(parent.__path__)]
@@ -120,6 +120,7 @@ def _resolve(selector: str, symbols: Mapping[str, Any], location: Location) -> A
 
 def _parameter_names(configurable: Callable[..., Any]) -> list[str] | None:
     """Names that can be bound, or None where any can."""
+    # Not of the class: gin binds what `__init__` takes, whatever a metaclass says.
     parameters = inspect.signature(gin_private.constructor(configurable)).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
@@ -148,7 +149,7 @@ def resolve_flags(text: Text) -> dict[Binding, Binding]:
         ConfigurationError: a name that means nothing or several things, or an unknown parameter.
     """
     candidates = {}
-    if any(flag.references or not flag.macro for flag in text.flags):
+    if any(flag.selectors for flag in text.flags):  # Else nothing need be imported.
         candidates = _flag_candidates(text)
     resolved = {}
     for flag in text.flags:
@@ -170,6 +171,7 @@ def _flag_candidates(text: Text) -> dict[str, Callable[..., Any]]:
         for statement, location in file.imports:
             module = _import(statement, location)
             for name, value in vars(module).items():
+                # What a module has imported would make the names of flags ambiguous.
                 is_own = getattr(value, "__module__", None) == module.__name__
                 if is_own and (inspect.isclass(value) or inspect.isfunction(value)):
                     candidates[f"{module.__name__}.{name}"] = value
@@ -264,6 +266,7 @@ def _check_parameter_is_used(flag: Binding, resolved: Binding, used: Used) -> No
         return
     scoped_name = f"{scope}/{name}" if scope else name
     likely = _likely_targets(selector, scope, parameter, used)
+    # Without a cutoff: all of these have the parameter, so the nearest name helps however far.
     near = difflib.get_close_matches(scoped_name, likely, n=1, cutoff=0.0)
     hint = f" Did you mean '{near[0]}.{parameter}'?" if near else ""
     raise errors.ConfigurationError(
@@ -320,14 +323,14 @@ def check_types(text: Text, used: Used) -> None:
 
 def _annotations(configurable: Callable[..., Any]) -> dict[str, Any]:
     """Types of parameters, without those whose names only a type checker can look up."""
-    known = vars(inspect.getmodule(configurable) or typing)
+    known = dict(vars(inspect.getmodule(configurable) or typing))
     found = {}
     annotations = getattr(gin_private.constructor(configurable), "__annotations__", {})
     for name, annotation in annotations.items():
         # One at a time: names imported under TYPE_CHECKING alone fail, and would fail the others.
         one = types.SimpleNamespace(__annotations__={name: annotation})
         with contextlib.suppress(Exception):
-            found |= typing.get_type_hints(one, globalns=dict(known))
+            found |= typing.get_type_hints(one, globalns=known)
     return found
 
 
@@ -340,9 +343,9 @@ def _fits(value: Any, annotation: Any) -> bool:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, argument) for argument in arguments)
-    if annotation in (int, float):
+    if annotation in (int, float):  # Python has True as an int, a gin file would mean a mistake.
         return isinstance(value, (int, annotation)) and not isinstance(value, bool)
-    if origin is collections.abc.Sequence:
+    if origin is collections.abc.Sequence:  # A string is one, and is never meant.
         return isinstance(value, list | tuple)
     kind = origin or annotation
     try:

@@ -75,6 +75,7 @@ def find_file(name: str, search_paths: Sequence[str] = (), included_by: str | No
         ConfigurationError: no searched folder has it.
     """
     folders = search_path(search_paths)
+    # Buckets and URLs are never relative to a folder.
     is_absolute = os.path.isabs(name) or "://" in name
     tried = [name] if is_absolute else [os.path.join(folder, name) for folder in folders]
     for path in tried:
@@ -212,6 +213,7 @@ def _read_file(name: str, search_paths: Sequence[str], open_files: Sequence[tupl
             f"Includes must not go round in a circle; {name} includes itself by way of "
             f"{' -> '.join(other for _, other in open_files)}. Remove one of these includes."
         )
+    # Bindings since the last include: an include binds in between.
     file, text, bindings = SourceFile(name, path), Text(), []
     with epath.Path(path).open(encoding="utf-8") as lines:
         block = None
@@ -250,11 +252,10 @@ def _statements(source: Any, name: str) -> Iterator[Any]:
 
 def _check_numbers(statement: config_parser.BindingStatement, location: Location) -> None:
     for leaf in gin_statements.leaves(statement.value):
-        # gin can read 1e999, and writes it as `inf`, which it cannot read.
+        # gin reads 1e999 and would save it as `inf`, which it cannot read.
         if isinstance(leaf, float) and not math.isfinite(leaf):
             raise errors.ConfigurationError(
-                f"A number in a gin file must be finite; {location} sets {leaf}. Write a smaller "
-                "one."
+                f"A number must be finite; {location} sets {leaf}. Write a smaller one."
             )
 
 
@@ -280,6 +281,7 @@ def check_macros(text: Text, readers: Sequence[str] = ()) -> None:
 def check_macros_are_read(text: Text, readers: Sequence[str] = ()) -> None:
     """The first half of `check_macros`."""
     reads = text.skipped_macro_reads | text.macro_reads.keys()
+    # Most runs read all that they set: other commands' files are opened only where one does not.
     if readers and not reads.issuperset(text.macro_values):
         other = read(readers)
         reads |= other.skipped_macro_reads | other.macro_reads.keys()
@@ -315,6 +317,7 @@ def check_macros_are_set(text: Text) -> None:
 
 def _check_no_circle(text: Text) -> None:
     """Follows each macro through the macros in its value; gin would do so for ever."""
+    # Only values that hold count, a circle that a later file replaces is none.
     is_checked = set()
 
     def follow(name: str, way: tuple[str, ...]) -> None:

@@ -33,7 +33,9 @@ def selector_of(value: Callable[..., Any]) -> str | None:
 
 
 def is_decorated(value: Callable[..., Any]) -> bool:
-    """Whether the module itself registers `value`, by `@gin.configurable`, so code may call it."""
+    """Whether `value` was registered by its own module, with `@gin.configurable`."""
+    # Names that files register dynamically are wrapped for references alone; the module keeps the
+    # original, which is then not the wrapper.
     configurable = gin_config._inverse_lookup(value)
     return configurable is not None and configurable.wrapper is value
 
@@ -47,6 +49,7 @@ def constructor(configurable: Callable[..., Any]) -> Callable[..., Any]:
 
 def builtins() -> Any:
     """What files may name as `gin.…` without an import: `macro`, `constant`, `singleton`."""
+    # The object itself: its `constant` is a function that has no public name.
     return gin_config._GinBuiltins()
 
 

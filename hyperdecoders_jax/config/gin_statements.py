@@ -1,7 +1,6 @@
-"""Parsed gin statements, nothing resolved: values, bindings, files, and the selection of some.
+"""Parsed gin statements whose names are not looked up, selections of them, and gin text again.
 
-`Text` holds the statements of a run in the order in which gin binds them. Selections return a
-smaller `Text`; `to_gin` writes it as gin again.
+`Text` holds the statements of a run in the order in which gin binds them.
 """
 
 from __future__ import annotations
@@ -55,12 +54,12 @@ class Reference:
     @property
     def selector(self) -> str:
         """The name without its scope."""
-        return self.scoped_selector.rsplit("/", 1)[-1]
+        return self.scoped_selector.rpartition("/")[2]
 
     def rename(self, rename: Callable[[str], str]) -> Reference:
         """The same reference with another selector."""
-        scope = self.scoped_selector[: -len(self.selector)]
-        return Reference(scope + rename(self.selector), self.is_called)
+        scope, slash, selector = self.scoped_selector.rpartition("/")
+        return Reference(scope + slash + rename(selector), self.is_called)
 
     def __repr__(self) -> str:
         return f"@{self.scoped_selector}" + "()" * self.is_called
@@ -80,24 +79,22 @@ def leaves(value: Any) -> Iterator[Any]:
 def rename_references(value: Any, rename: Callable[[str], str]) -> Any:
     """The same nested value with other selectors in its references."""
     if isinstance(value, dict):
-        return {
-            rename_references(key, rename): rename_references(item, rename)
-            for key, item in value.items()
-        }
+        return dict(rename_references(list(value.items()), rename))
     if isinstance(value, list | tuple):
         return type(value)(rename_references(item, rename) for item in value)
     return value.rename(rename) if isinstance(value, Reference) else value
 
 
+# By identity: a file that is included twice binds twice.
 @dataclasses.dataclass(eq=False)
 class SourceFile:
-    """One gin file: what it imports; its bindings are in `Text`, in the order of all files.
+    """One gin file and its imports; its bindings are in `Text`, between those of other files.
 
     Attributes:
         name: as it was asked for or included.
         path: where it was found.
-        imports: statements, but for the next.
-        dynamic_registration: where the file switches it on: names are looked up in its imports.
+        imports: of modules.
+        dynamic_registration: where the file has gin look names up in its imports.
     """
 
     name: str
@@ -141,16 +138,18 @@ class Binding:
     @property
     def macro_reads(self) -> list[str]:
         """Macros that the value reads."""
-        return [x.name for x in self._leaves if isinstance(x, MacroRead) and x != REQUIRED]
+        found = (x for x in leaves(self.statement.value) if isinstance(x, MacroRead))
+        return [macro.name for macro in found if macro != REQUIRED]
 
     @property
     def references(self) -> list[str]:
         """Selectors of the classes and functions that the value refers to."""
-        return [leaf.selector for leaf in self._leaves if isinstance(leaf, Reference)]
+        return [x.selector for x in leaves(self.statement.value) if isinstance(x, Reference)]
 
     @property
-    def _leaves(self) -> Iterator[Any]:
-        return leaves(self.statement.value)
+    def selectors(self) -> list[str]:
+        """Selectors on both sides."""
+        return self.references + [self.statement.selector] * (not self.macro)
 
     def full_name(self, selector: str) -> str:
         """See `SourceFile.full_name`; flags are written with as much of a name as is clear."""
@@ -160,7 +159,8 @@ class Binding:
         """Whether this sets a macro, or a parameter of what a reference with a full name means."""
         if isinstance(name, MacroRead) or self.macro:
             return name == MacroRead(self.macro)
-        # A flag may name the end alone, of what it binds and of what it refers to.
+        # A flag may name the end alone, of what it binds and of what it refers to. Two classes
+        # with the same end both match: that binds more than is needed, never less.
         here, there = f".{self.full_name(self.statement.selector)}", f".{name.selector}"
         return here.endswith(there) or there.endswith(here)
 
@@ -177,7 +177,8 @@ class Binding:
         """The statement on one line."""
         scope, selector, parameter, value, _ = self.statement
         name = "/".join(filter(None, [scope, selector]))
-        return f"{name}{'.' * bool(parameter)}{parameter or ''} = {value!r}"
+        # Literals, macros and references all have a repr that is gin.
+        return f"{name}.{parameter} = {value!r}" if parameter else f"{name} = {value!r}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +186,7 @@ class Text:
     """Files and flags of a run as parsed statements; `+` adds what binds later.
 
     Attributes:
-        files: a file stands after those that it includes.
+        files: each after those that it includes.
         bindings: of files and flags, in the order in which gin binds them.
         skipped: bindings that gin does not get; macros that they read count as read.
     """
@@ -229,23 +230,15 @@ class Text:
         is_imported: Callable[[SourceFile, config_parser.ImportStatement], bool],
     ) -> Text:
         """The text with some of its bindings and imports; the other bindings are skipped."""
-        files = {
-            id(file): dataclasses.replace(
-                file, imports=[item for item in file.imports if is_imported(file, item[0])]
-            )
-            for file in self.files
-        }
-        kept = {binding: is_kept(binding) for binding in self.bindings}
-        return Text(
-            tuple(files.values()),
-            tuple(
-                dataclasses.replace(binding, file=binding.file and files[id(binding.file)])
-                for binding in self.bindings
-                if kept[binding]
-            ),
-            # With their own file: its imports tell what they mean.
-            self.skipped + tuple(binding for binding in self.bindings if not kept[binding]),
-        )
+        files = {}
+        for file in self.files:
+            imports = [item for item in file.imports if is_imported(file, item[0])]
+            files[file] = dataclasses.replace(file, imports=imports)
+        kept = tuple(filter(is_kept, self.bindings))
+        # These go on pointing to their old file: its imports tell what they mean.
+        skipped = tuple(binding for binding in self.bindings if binding not in {*kept})
+        kept = tuple(dataclasses.replace(b, file=b.file and files[b.file]) for b in kept)
+        return Text(tuple(files.values()), kept, self.skipped + skipped)
 
 
 def skip_modules(text: Text, modules: Sequence[str]) -> Text:
@@ -259,21 +252,14 @@ def skip_modules(text: Text, modules: Sequence[str]) -> Text:
     def is_skipped(name: str) -> bool:
         return any(f"{name}.".startswith(f"{module}.") for module in modules)
 
-    def is_kept(binding: Binding) -> bool:
-        return not any(is_skipped(binding.full_name(name)) for name in _names(binding))
-
-    return text.select(is_kept, lambda _, statement: not is_skipped(statement.module))
+    return text.select(
+        lambda binding: not any(is_skipped(binding.full_name(x)) for x in binding.selectors),
+        lambda _, statement: not is_skipped(statement.module),
+    )
 
 
 def only_needed(text: Text, root: str) -> Text:
-    """Skips bindings and imports that a call of `root` does not come to.
-
-    Flags of parameters stay: whether they name anything is told later, when modules are imported.
-
-    Args:
-        text: files and flags.
-        root: full name of a function.
-    """
+    """Skips bindings and imports that a call of `root`, a full name, does not reach."""
     names, found = [Reference(root)], set()
     needed = set()
     while names:
@@ -286,22 +272,19 @@ def only_needed(text: Text, root: str) -> Text:
                 needed.add(binding)
                 names += [MacroRead(macro) for macro in binding.macro_reads]
                 names += [Reference(binding.full_name(other)) for other in binding.references]
-    used = {(b.file, selector.partition(".")[0]) for b in needed for selector in _names(b)}
+    used = {(b.file, selector.partition(".")[0]) for b in needed for selector in b.selectors}
     return text.select(
+        # Flags of parameters stay: only with modules imported can a misspelt one be told.
         lambda binding: binding in needed or (binding.file is None and not binding.macro),
         lambda file, statement: (file, statement.bound_name()) in used,
     )
 
 
-def _names(binding: Binding) -> list[str]:
-    return binding.references + [binding.statement.selector] * (not binding.macro)
-
-
 def to_gin(file: SourceFile, bindings: Iterable[Binding]) -> str:
-    """Imports of a file and some of its bindings as text, each on the line on which it stands.
-
-    So gin's own errors name the right line.
-    """
+    """Imports of a file and some of its bindings as text."""
+    # Each on the line on which it stands, so that gin's own errors name the right line. Imports
+    # after the last of these bindings do no harm, and one that comes too late is an error, as in
+    # the file itself.
     statements = {location.line_num: x.format() for x, location in file.imports}
     if file.dynamic_registration is not None:
         line_num = file.dynamic_registration.line_num
@@ -312,12 +295,11 @@ def to_gin(file: SourceFile, bindings: Iterable[Binding]) -> str:
 
 
 def sections(text: Text) -> Iterator[tuple[SourceFile, list[Binding]]]:
-    """Bindings in their order, cut where the file changes; then files that bind nothing.
-
-    An include cuts its file into two sections.
-    """
+    """Bindings in their order, cut where the file changes; then files that bind nothing."""
+    # An include cuts its file in two: what stands after it replaces what the other file binds.
     of_files = [binding for binding in text.bindings if binding.file is not None]
     for file, group in itertools.groupby(of_files, lambda binding: binding.file):
         yield file, list(group)
+    # Their imports register tasks, and belong into the saved configuration.
     binding_files = {binding.file for binding in of_files}
     yield from ((file, []) for file in text.files if file not in binding_files)

@@ -1,22 +1,23 @@
-"""Modules that gin files of earlier versions import, under their names of today.
+"""Names that gin files of earlier versions use, as they are today.
 
-A run keeps its `config.gin`, and names in it are modules of the version that wrote it. Such a file
-still works with `--gin_file`: what moved is imported from where it is now, and bindings of what was
-removed are skipped, since today's run files bind the same macros. Add a line here whenever a module
-that gin files import moves.
+A run keeps its `config.gin`, which names modules of the version that wrote it and still works with
+`--gin_file`: modules that moved are imported from where they are now, bindings of removed ones are
+skipped, since today's run files bind the same macros, and parameters have their new names.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from gin import config_parser
 
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.config import gin_statements
-from hyperdecoders_jax.config.gin_statements import Binding, MacroRead, Reference, Text
+from hyperdecoders_jax.config.gin_statements import Binding, MacroRead, Reference, SourceFile, Text
 
-# Module then -> module now, with what is under it.
+# Module then -> module now, with what is under it. Whoever moves a module that gin files import
+# adds a line: a file that a user saved cannot be corrected here.
 MOVED = {
     "hyperdecoders_jax.trained_model": "hyperdecoders_jax.trained.trained_model",
 }
@@ -38,35 +39,25 @@ REMOVED = (
 
 
 def update(text: Text) -> Text:
-    """The text with modules of today.
+    """The text with names of today.
 
     Raises:
-        ConfigurationError: a literal is bound to a parameter of a module that was removed; skipping
-            it would change the run.
+        ConfigurationError: a literal is bound to a parameter of a module that was removed.
     """
     bindings = tuple(map(_rename_parameter, text.bindings))
     text = Text(text.files, bindings, text.skipped)
     kept = gin_statements.skip_modules(text, REMOVED)
     for binding in kept.skipped[len(text.skipped) :]:
         _check_is_repeated(binding)
-    renames = {
-        file: {
-            statement.module: new_name(statement.module)
-            for statement, _ in file.imports
-            if new_name(statement.module) != statement.module
-        }
-        for file in kept.files
-    }
-    if not any(renames.values()):
+    modules = {statement.module for file in kept.files for statement, _ in file.imports}
+    if all(new_name(module) == module for module in modules):
         return kept
     bindings = tuple(
-        binding.rename(lambda name, file=binding.file: _new_selector(name, renames[file]))
-        if renames.get(binding.file)
-        else binding
-        for binding in kept.bindings
+        b if b.file is None else b.rename(functools.partial(_new_selector, b.file))
+        for b in kept.bindings
     )
-    for file in kept.files:
-        file.imports = [(_new_import(statement), place) for statement, place in file.imports]
+    for file in kept.files:  # Copies of this call, which nobody else has.
+        file.imports = [(_new_import(statement), where) for statement, where in file.imports]
     return Text(kept.files, bindings, kept.skipped)
 
 
@@ -86,17 +77,18 @@ def new_name(module: str) -> str:
 
 def _new_import(statement: config_parser.ImportStatement) -> config_parser.ImportStatement:
     new = statement._replace(module=new_name(statement.module))
-    # Bindings go on using the name that the file knows.
+    # Bindings of the file go on using the name that they know.
     if statement.is_from and new.bound_name() != statement.bound_name():
         new = new._replace(alias=statement.bound_name())
     return new
 
 
-def _new_selector(selector: str, renames: dict[str, str]) -> str:
-    """Renames what is written in full; after `from … import`, the first name is the module's."""
-    for old, new in renames.items():
-        if selector.startswith(f"{old}."):
-            return new + selector.removeprefix(old)
+def _new_selector(file: SourceFile, selector: str) -> str:
+    for statement, _ in file.imports:
+        # After `import a.b`, names are written in full; after others, with the module's own name.
+        is_path = not statement.is_from and not statement.alias
+        if is_path and selector.startswith(f"{statement.module}."):
+            return new_name(statement.module) + selector.removeprefix(statement.module)
     return selector
 
 
@@ -111,8 +103,10 @@ def _rename_parameter(binding: Binding) -> Binding:
 
 
 def _check_is_repeated(binding: Binding) -> None:
-    leaves = list(gin_statements.leaves(binding.statement.value))
-    if binding.macro or any(isinstance(leaf, MacroRead | Reference) for leaf in leaves):
+    # A reference or macro repeats what the run file binds. A literal was set by a flag of then:
+    # without it the run would be another one.
+    leaves = gin_statements.leaves(binding.statement.value)
+    if any(isinstance(leaf, MacroRead | Reference) for leaf in leaves):
         return
     name = f"{binding.statement.selector}.{binding.statement.arg_name}"
     raise errors.ConfigurationError(
