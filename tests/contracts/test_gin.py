@@ -187,10 +187,8 @@ def test_only_run_files_of_t5x_import_it(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_a_size_file_holds_macros_alone(name):
     text = gin_files.read([f"models/{name}.gin"])
-    for file in text.files:
-        assert not file.imports
-        assert not file.parameters
-        assert not file.references
+    assert not any(file.imports for file in text.files)
+    assert all(binding.macro and not binding.references for binding in text.bindings)
     sizes = {"VOCAB_SIZE", "EMB_DIM", "NUM_HEADS", "HEAD_DIM", "MLP_DIM", "NUM_ENCODER_LAYERS"}
     sizes |= {"NUM_DECODER_LAYERS", "MLP_ACTIVATIONS", "LOGITS_VIA_EMBEDDING", "VOCABULARY"}
     assert set(text.macro_values) == sizes
