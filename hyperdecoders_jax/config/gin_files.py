@@ -8,6 +8,7 @@ TensorFlow is loaded. gin itself takes a misspelt macro in silence. Conventions 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import math
 import os
@@ -283,8 +284,7 @@ def check_macros_are_read(text: Text, readers: Sequence[str] = ()) -> None:
     reads = text.skipped_macro_reads | text.macro_reads.keys()
     # Most runs read all that they set: other commands' files are opened only where one does not.
     if readers and not reads.issuperset(text.macro_values):
-        other = read(readers)
-        reads |= other.skipped_macro_reads | other.macro_reads.keys()
+        reads |= _macros_read_in(tuple(os.path.abspath(find_file(name)) for name in readers))
     for name, (_, location) in text.macro_values.items():
         if name not in reads:
             unset = [macro for macro in text.macro_reads if macro not in text.macro_values]
@@ -294,6 +294,12 @@ def check_macros_are_read(text: Text, readers: Sequence[str] = ()) -> None:
                 f"(set in {location}) is read by none of the {len(text.files)} files of this run."
                 f"{hint or ' Remove it, or include the file that reads it.'}"
             )
+
+
+@functools.cache  # These files are the package's: nobody edits them while it runs.
+def _macros_read_in(paths: Sequence[str]) -> set[str]:
+    text = read(paths)
+    return text.skipped_macro_reads | text.macro_reads.keys()
 
 
 def check_macros_are_set(text: Text) -> None:
