@@ -117,8 +117,9 @@ def _means(x: _Rows, groups: Int[np.ndarray, "rows"]) -> Float[np.ndarray, "grou
     sums = np.zeros((len(sizes), *x.shape[1:]))
     for start in range(0, len(groups), _NUM_SUMMED):
         rows = np.arange(start, min(start + _NUM_SUMMED, len(groups)))
+        # Unbuffered: `sums[groups] += x` would add one row of each group only.
         np.add.at(sums, groups[rows], x[rows])
-    return (sums.T / sizes).T.astype(np.float32)
+    return (sums.T / sizes).T.astype(np.float32)  # Transposed, so that sizes meet the group axis.
 
 
 # In the order of tables, from most to least information about the example.

@@ -41,6 +41,7 @@ class ExamplesReader:
     def __init__(self, subject: Subject):
         self._subject = subject
         self._plain = Model(modeling_config.without_adaptation(subject.model.config))
+        # One program for reading and the plain backbone: one transfer per batch.
         self._program = jax.jit(self._read)
         self.tasks: list[results.Task] = []
         self._columns: dict[str, list[Any]] = {}
@@ -58,7 +59,7 @@ class ExamplesReader:
             if read.ndim == 3:  # An encoder's grid reads the states of every layer.
                 read = sketch(read.reshape(len(read), -1), FEATURE_DIM)
             features["condition"] = read
-            flat = [x.reshape(len(x), -1) for x in sketches.values()]
+            flat = [x.reshape(len(x), -1) for x in sketches.values()]  # [batch, layers * dim]
             features["parameters"] = sketch(jnp.concatenate(flat, axis=1), FEATURE_DIM)
         backbone = {key: params[key] for key in BACKBONE_KEYS}
         features["backbone"] = conditions.pool(self._plain, backbone, batch)
@@ -115,6 +116,7 @@ class ExamplesReader:
             start = rows.stop
             placed = self._subject.partitioner.put_batch(item.batch)
             reading, features = jax.device_get(self._program(self._subject.params, placed))
+            # Without the rows that fill up the last batch; numpy has no use for bfloat16.
             reading, features = jax.tree.map(
                 lambda x, n=rows.stop - rows.start: np.asarray(x[:n], np.float32),
                 (reading, features),
@@ -125,6 +127,7 @@ class ExamplesReader:
                 self.conditions[key].append(x)
             columns = {name: x[rows] for name, x in of_task.items()}
             for key, x in reading.written.items():
+                # [batch, layers, dim] -> [layers, batch, dim]
                 self.variances.update(key, x.swapaxes(0, 1), columns["task"], columns["label"])
             vectors = {"pooled": features["pooled"], "backbone": features["backbone"]}
             vectors |= {f"condition/{key}": x for key, x in reading.conditions.items()}
@@ -162,7 +165,7 @@ def draw(sizes: Sequence[int], limit: int, seed: int = 0) -> list[Bool[np.ndarra
             break
         left -= size
     rng = np.random.default_rng(seed)
-    return [rng.permutation(size) < most for size in sizes]
+    return [rng.permutation(size) < most for size in sizes]  # `most` random rows are True.
 
 
 def sketch(x: Float[Array, "*lead dim"], size: int) -> Float[Array, "*lead size"]:

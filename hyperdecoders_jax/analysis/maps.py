@@ -78,7 +78,7 @@ def neighbours(
            [2, 0],
            [0, 1]], dtype=int32)
     """
-    k = min(k, len(features) - 1)
+    k = min(k, len(features) - 1)  # Not itself: sklearn leaves it out without an argument.
     if k < 1:
         return np.zeros((len(features), 0), np.int32)
     # On unit vectors Euclidean order is the order by cosine.

@@ -51,12 +51,8 @@ def write(
 ) -> None:
     """Writes the page; the same analysis gives the same bytes.
 
-    Args:
-        path: of the file; replaced if it exists.
-        found: the analysis; tables without rows get no section.
-        layout: of its examples.
-        title: of the page, plain text.
-        captions: paragraphs below the title, plain text: the model, the data, how many examples.
+    Tables without rows get no section. Captions are paragraphs below the title, plain text: the
+    model, the data, how many examples.
 
     Raises:
         ImportError: plotly is not installed.
@@ -69,6 +65,7 @@ def write(
         "variance": ("Variance by layer", VARIANCE_NOTE, _variance_bars(found.variances)),
     }
     sections = {name: section for name, section in sections.items() if section[-1]}
+    # Sections are HTML made here; texts of users are escaped, or packed as data.
     folder = importlib.resources.files("hyperdecoders_jax.analysis")
     text = string.Template((folder / "page.html").read_text("utf-8")).substitute(
         title=html.escape(title),
@@ -157,6 +154,7 @@ def _data(examples: Examples, layout: Layout, variances: Sequence[Variance]) -> 
 
 
 def _codes(members: Sequence[str]) -> dict[str, Any]:
+    # As objects: numpy's own strings lose trailing NULs and take memory of the longest.
     names, codes = np.unique(np.array(members, dtype=object), return_inverse=True)
     return {"names": names.tolist(), "codes": _base64(codes.astype("<i4"))}
 
@@ -199,17 +197,24 @@ def _table(name: str, columns: Iterable[str], rows: Iterable[tuple[str, Iterable
     )
 
 
+def _pivot(name: str, corner: str, rows: Iterable[tuple[tuple[str, str], str, Any, str]]) -> str:
+    """A table of (name and detail of a line, column, result, cell); empty without rows."""
+    rows = list(rows)
+    cells = {(line, column): (result, cell) for line, column, result, cell in rows}
+    columns = list(dict.fromkeys(column for _, column, _, _ in rows))
+    lines = []
+    for line in dict.fromkeys(line for line, _, _, _ in rows):
+        found = [cells.get((line, column)) for column in columns]
+        num = max(result.num_examples for result, _ in filter(None, found))
+        what, detail = map(html.escape, line)
+        heading = f"{what}<small>{detail}, {num:,} examples</small>"
+        lines.append((heading, [x[1] if x else "" for x in found]))
+    return _table(name, [corner, *map(html.escape, columns)], lines) if lines else ""
+
+
 def _ablation_table(ablations: Sequence[Ablation]) -> str:
-    cells = {(row.task, row.metric, row.condition): row for row in ablations}
-    conditions = list(dict.fromkeys(row.condition for row in ablations))
-    rows = []
-    for task, metric in dict.fromkeys((row.task, row.metric) for row in ablations):
-        found = [cells.get((task, metric, condition)) for condition in conditions]
-        num = max(row.num_examples for row in found if row)
-        heading = f"{html.escape(task)}<small>{html.escape(metric)}, {num:,} examples</small>"
-        rows.append((heading, [_ablation_cell(row) if row else "" for row in found]))
-    columns = ["task and metric", *map(html.escape, conditions)]
-    return _table("Table of ablations", columns, rows) if rows else ""
+    rows = (((row.task, row.metric), row.condition, row, _ablation_cell(row)) for row in ablations)
+    return _pivot("Table of ablations", "task and metric", rows)
 
 
 def _ablation_cell(row: Ablation) -> str:
@@ -217,7 +222,7 @@ def _ablation_cell(row: Ablation) -> str:
         return f"{row.value:.1f}"
     if row.is_same:
         return f"{row.value:.1f}<small>same</small>"
-    is_apart = row.low > 0 or row.high < 0
+    is_apart = row.low > 0 or row.high < 0  # False for NaN.
     apart = ' class="apart"' if is_apart else ""
     change = f"{row.difference:+.1f}"
     if not math.isnan(row.low):
@@ -226,18 +231,11 @@ def _ablation_cell(row: Ablation) -> str:
 
 
 def _probe_table(probes: Sequence[Probe]) -> str:
-    cells = {(row.grouping, row.task, row.method, row.features): row for row in probes}
-    features = list(dict.fromkeys(row.features for row in probes))
-    rows = []
-    for group in dict.fromkeys((row.grouping, row.task, row.method) for row in probes):
-        grouping, task, method = group
-        what = f"{grouping} within {task}" if task else grouping
-        found = [cells.get((*group, name)) for name in features]
-        num = max(row.num_examples for row in found if row)
-        heading = f"{html.escape(what)}<small>{html.escape(method)}, {num:,} examples</small>"
-        rows.append((heading, [_probe_cell(row) if row else "" for row in found]))
-    columns = ["what is told apart", *map(html.escape, features)]
-    return _table("Table of probes", columns, rows) if rows else ""
+    def line(row):
+        return f"{row.grouping} within {row.task}" if row.task else row.grouping, row.method
+
+    rows = ((line(row), row.features, row, _probe_cell(row)) for row in probes)
+    return _pivot("Table of probes", "what is told apart", rows)
 
 
 def _probe_cell(row: Probe) -> str:

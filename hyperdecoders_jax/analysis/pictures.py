@@ -91,7 +91,7 @@ def _draw_maps(picture: Any, maps: Mapping[tuple[str, str], Any], name: str, mem
     index = {group: shown.index(group) if group in shown else len(shown) - 1 for group in members}
     looks = np.array([index[group] for group in members])
     shapes = list(groups.SHAPES)
-    area = 14 if len(members) < 2000 else 4
+    area = 14 if len(members) < 2000 else 4  # Square points.
     for (vectors, projection), positions in maps.items():
         axis = axes[projections.index(projection), features.index(vectors)]
         # In rounds, so that no group covers the others by being drawn last.
@@ -119,6 +119,7 @@ def _draw_maps(picture: Any, maps: Mapping[tuple[str, str], Any], name: str, mem
         title=name,
         markerscale=LEGEND_MARK / area**0.5,
     )
+    # Points are transparent where they overlap, their legend is not.
     for handle in legend.legend_handles:
         handle.set_alpha(1)
 
@@ -214,6 +215,6 @@ def _draw_variances(picture: Any, variances: Sequence[Variance]) -> None:
             below += shares
         axis.set_title(side)
         axis.set(xlabel="layer", ylabel="share of the variance (%)", ylim=(0, 100))
-        axis.set_xticks(layers[:: 1 + len(layers) // 13])
+        axis.set_xticks(layers[:: 1 + len(layers) // 13])  # At most 13 labels fit.
     handles = axes[0].get_legend_handles_labels()
     picture.legend(*handles, loc="outside lower center", ncols=len(groups.SHARES))

@@ -32,6 +32,7 @@ def write(output_dir: epath.PathLike, found: results.Study, about: Mapping[str, 
     files.write_text(
         folder / RESULTS_FILE, json.dumps(_to_dict(found, about), indent=1, allow_nan=False) + "\n"
     )
+    # Before maps and pictures, which take longer and need further packages.
     files.write_text(folder / TEXT_FILE, text(found, about) + "\n")
     features = found.examples.features
     key = "condition" if "condition" in features else "pooled"

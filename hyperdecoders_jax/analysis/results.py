@@ -50,75 +50,48 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """The examples of a task.
-
-    Attributes:
-        name: of the task.
-        num_examples: all of the task.
-        output_type: one of `OUTPUT_TYPES`.
-        num_labels: different class labels; 0 for other targets.
-        correct: predictions that are exactly right, in [0, 100].
-    """
+    """The examples of a task."""
 
     name: str
     num_examples: int
     output_type: str
-    num_labels: int
-    correct: float
+    num_labels: int  # 0 if targets are no class labels.
+    correct: float  # Rate of predictions that are exactly right, in [0, 100].
 
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
     """How well a vector separates groups of examples.
 
-    Attributes:
-        features: which vector, a key of `Examples.features`.
-        grouping: "label" (within a task), "task", "output type", or "output type of a new task":
-            that of each task, predicted from the other tasks.
-        task: of the labels; None for the other groupings.
-        method: "linear probe", "nearest neighbours" or "silhouette".
-        score: balanced accuracy on held-out examples (the mean over groups, in [0, 100]; chance is
-            100 / groups), or mean silhouette over groups, in [-1, 1].
-        low, high: 95 % interval of the score, by resampling examples within groups.
-        shuffled: score with shuffled groups; for few examples the mean of several shuffles.
-        num_examples: used for it.
+    The score is the balanced accuracy on held-out examples, in [0, 100] (chance is 100 / groups),
+    or the mean silhouette over groups, in [-1, 1].
     """
 
-    features: str
+    features: str  # Which vector, a key of `Examples.features`.
+    # "label" (within a task), "task", "output type", or "output type of a new task": that of each
+    # task, predicted from the other tasks.
     grouping: str
-    task: str | None
-    method: str
+    task: str | None  # Of the labels; None for the other groupings.
+    method: str  # "linear probe", "nearest neighbours" or "silhouette".
     score: float
-    low: float
+    low: float  # 95 % interval of the score, by resampling examples within groups.
     high: float
-    shuffled: float
+    shuffled: float  # Score with shuffled groups; for few examples the mean of several shuffles.
     num_examples: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Ablation:
-    """A task's metric with other conditions than the examples' own.
-
-    Attributes:
-        task: its name.
-        condition: "own", "mean of the task", "mean of all", "shuffled within the task", "shuffled
-            across tasks" or "zero".
-        metric: its name.
-        value: in the metric's unit, usually [0, 100].
-        difference: from the value with own conditions.
-        low, high: 95 % interval of the difference, by resampling examples; NaN if unknown.
-        num_changed: predictions whose text differs from that with own conditions.
-        num_examples: predictions of the task.
-    """
+    """A task's metric with other conditions than the examples' own."""
 
     task: str
-    condition: str
+    condition: str  # A key of `ablations.KINDS`.
     metric: str
-    value: float
-    difference: float
-    low: float
+    value: float  # In the metric's unit, usually [0, 100].
+    difference: float  # From the value with own conditions.
+    low: float  # 95 % interval of the difference, by resampling examples; NaN if unknown.
     high: float
-    num_changed: int
+    num_changed: int  # Predictions whose text differs from that with own conditions.
     num_examples: int
 
     @property
@@ -132,19 +105,12 @@ class Variance:
     """Shares of the variance of one layer's generated parameters; they add up to 1.
 
     All are 0 if all examples get the same parameters.
-
-    Attributes:
-        side: key of the parameters that generate, such as "decoder_adapters".
-        layer: from 0.
-        between_tasks: of tasks' means, without the noise of few examples.
-        between_labels: of labels' means within a task, without that noise.
-        within_labels: of examples within a label.
     """
 
-    side: str
+    side: str  # Key of the parameters that generate, such as "decoder_adapters".
     layer: int
-    between_tasks: float
-    between_labels: float
+    between_tasks: float  # Of tasks' means, without the noise of few examples.
+    between_labels: float  # Of labels' means within a task, without that noise.
     within_labels: float
 
     @property
@@ -154,23 +120,15 @@ class Variance:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """All results of an analysis.
+    """All results of an analysis."""
 
-    Attributes:
-        examples: with their vectors; at most `study.MAX_EXAMPLES` of them.
-        tasks: all that were analysed.
-        probes, ablations, variances: the tables.
-        readers: keys of the parameters that read a condition.
-        step: of the checkpoint; 0 if unknown.
-    """
-
-    examples: Examples
+    examples: Examples  # At most `study.MAX_EXAMPLES`.
     tasks: Sequence[Task]
     probes: Sequence[Probe]
     ablations: Sequence[Ablation]
     variances: Sequence[Variance]
-    readers: Sequence[str]
-    step: int
+    readers: Sequence[str]  # Keys of the parameters that read a condition.
+    step: int  # Of the checkpoint; 0 if unknown.
 
     @property
     def num_examples(self) -> int:

@@ -46,14 +46,9 @@ def run(
     batch_size: int,
     tell: Callable[[str], None] = logging.info,
 ) -> results.Study:
-    """Analyses a model on all examples of `tasks`, and writes the table.
+    """Analyses a model on all examples of `tasks`, and writes the table to `output_dir`.
 
-    Args:
-        subject: the model.
-        tasks: evaluated in batches of `batch_size`.
-        output_dir: gets `TABLE_FILE`.
-        batch_size: examples per step.
-        tell: called with a line when each part begins.
+    `tell` is called with a line when each part begins.
 
     Raises:
         ValueError: there are too few examples, or the model computes values that are not finite.
@@ -110,8 +105,10 @@ def _ablate(
         if kind in ablations.OF_SEVERAL_TASKS and len(own) == 1:
             continue
         ablated = own
+        # Without conditions all ablations equal the own predictions, and rows say "same".
         if kind != ablations.OWN and own_conditions:
             tell(f"Predicting with other conditions: {kind} …")
+            # Replaced over all tasks, because some kinds mix them.
             given = ablations.replace(kind, own_conditions, of_examples, seed)
             ablated = tasks.results(predictor.bind(given, of_examples))
         for before, after in zip(own, ablated, strict=True):

@@ -21,25 +21,16 @@ from hyperdecoders_jax.types import Batch, Params
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A trained model on devices, for an analysis.
+    """A trained model on devices, for an analysis."""
 
-    Attributes:
-        model: with as many tasks as it was trained on.
-        params: all, on the devices.
-        partitioner: that distributed them.
-        step: of the checkpoint.
-        max_len: most tokens of a prediction, EOS included.
-        generation: (most tokens, beams) of tasks that are decoded differently.
-        seed: of sampling and shuffling.
-    """
-
-    model: Model
+    model: Model  # With as many tasks as it was trained on.
     params: Params
-    partitioner: partitioning.Partitioner
+    partitioner: partitioning.Partitioner  # Distributed the parameters.
     step: int
-    max_len: int
+    max_len: int  # Most tokens of a prediction, EOS included.
+    # (most tokens, beams) of tasks that are decoded differently.
     generation: decode.Generation = dataclasses.field(default_factory=dict)
-    seed: int = 0
+    seed: int = 0  # Of sampling and shuffling.
 
 
 class Predictor:

@@ -73,15 +73,7 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
         for all, as `config.task_id(name)` gives it.
       - `decode` reads the inputs from the context that `encode` made, and from nothing else.
       - Attention weights and hidden states of each layer are not returned.
-
-    Args:
-        config: of the model.
-        input_shape: not read.
-        seed: of random parameters.
-        dtype: of activations, float32 or bfloat16.
-
-    Raises:
-        ValueError: `dtype` is another one.
+      - `input_shape` is not read; `dtype`, of activations, is float32 or bfloat16.
     """
 
     config_class = HyperdecoderConfig
@@ -102,6 +94,7 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
         self, rng: PRNGKeyArray, input_shape: tuple[int, ...], params: Params | None = None
     ) -> Params:
         """Random parameters, or `params` completed by random ones."""
+        # Drawn under our names, so that a seed means the same as in training.
         random = exported_folder.to_flax_tree(self._model.init(rng), self._model.config)
         return names.unflatten(names.flatten(random) | names.flatten(params or {}))
 
@@ -118,9 +111,11 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
     ):
         """Loads an exported model: Flax's files if there are some, else safetensors.
 
+        `dtype` is that of activations; parameters keep the type that they are stored in.
+
         Args:
             pretrained_model_name_or_path: a folder, or a hub id.
-            dtype: of activations; parameters keep the type that they are stored in.
+            dtype: see above.
             config: used instead of the folder's.
             subfolder: of the folder.
             **kwargs: fields of the configuration to change; for a hub id also `cache_dir`,
@@ -130,8 +125,7 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
             The model; with `_do_init=False` the model without parameters, and the parameters.
 
         Raises:
-            FileNotFoundError: a file is missing.
-            OSError: there is no configuration, or the download failed.
+            OSError: a file is missing, or the download failed.
             ValueError: a file is damaged, or the weights are not exactly the model's.
         """
         kwargs = {name: value for name, value in kwargs.items() if name not in _OF_AUTO_CLASSES}
@@ -198,12 +192,7 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
         task_ids: ArrayLike | None = None,
         **options: Any,
     ) -> FlaxHyperdecoderEncoderOutput | tuple:
-        """Contextual states of the inputs, and the context for `decode`; arguments as `__call__`'s.
-
-        Raises:
-            TypeError: an option is unknown.
-            ValueError: an argument is missing or invalid; the message names it.
-        """
+        """Contextual states of the inputs, and the context for `decode`; see `__call__`."""
         options = self._read_options(options)
         inputs = self._read_inputs(input_ids, attention_mask, task_ids)
         states, context = _encode(self._model, self._tree(options.params), inputs, options.key)
@@ -219,20 +208,9 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
         decoder_attention_mask: ArrayLike | None = None,
         **options: Any,
     ) -> outputs.FlaxCausalLMOutputWithCrossAttentions | tuple:
-        """Logits of the token after each of `decoder_input_ids`, for inputs that were encoded.
-
-        Args:
-            decoder_input_ids: [batch, dec_len], from the start token on.
-            encoder_outputs: all that `encode` gave.
-            decoder_attention_mask: see `__call__`.
-            **options: see `CallOptions`.
-
-        Raises:
-            TypeError: an option is unknown.
-            ValueError: an argument is missing or invalid; the message names it.
-        """
+        """Logits as of `__call__`, given all that `encode` returned for the inputs."""
         options = self._read_options(options)
-        context = encoder_outputs[-1]
+        context = encoder_outputs[-1]  # Of a named output or of a tuple.
         if not isinstance(context, DecoderContext):
             raise ValueError(
                 "encoder_outputs must be what encode gave, the context included, which holds each "
@@ -256,22 +234,12 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
         attention_mask: ArrayLike | None = None,
         task_ids: ArrayLike | None = None,
         **kwargs,
-    ) -> (
-        generation.FlaxGreedySearchOutput
-        | generation.FlaxSampleOutput
-        | generation.FlaxBeamSearchOutput
-    ):
+    ) -> transformers.utils.ModelOutput:
         """Texts found by greedy decoding, beam search or sampling.
 
-        Args:
-            input_ids: [batch, enc_len].
-            generation_config: default options; None: the model's own, of `generation_config.json`.
-            prng_key: for sampling; None: key 0.
-            trace: only True.
-            params: used instead of the model's own.
-            attention_mask: see `__call__`.
-            task_ids: see `__call__`.
-            **kwargs: options that change the defaults; see `generation_options`.
+        Options are those of `generation_config`, by default the model's `generation_config.json`,
+        changed by `**kwargs`; see `generation_options`. Sampling uses key 0 without `prng_key`.
+        Other arguments are those of `__call__`.
 
         Returns:
             `sequences` [batch * num_return_sequences, 1 + tokens], with the start token, padded;
@@ -355,6 +323,7 @@ def _decode(
 def _generate(
     model: Model, tree: Params, inputs: flax_inputs.Inputs, prng_key: PRNGKeyArray, max_len: int
 ) -> tuple[Int[Array, "rows 1+max_len"], Float[Array, " rows"]]:
+    # Renamed within the program: free, and gradients come out under the tree's own names.
     params = exported_folder.from_flax_tree(tree, model.config)
     found = model.predict(params, inputs.pack()[0], prng_key, max_len=max_len)
     rows = found.tokens.reshape(-1, max_len)  # [batch * beams, max_len]

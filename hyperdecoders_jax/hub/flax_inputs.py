@@ -122,7 +122,7 @@ def _read_tasks(
     batch: int,
 ) -> Int[Array, "*batch"]:
     if not config.reads_tasks:
-        return jnp.asarray(0)
+        return jnp.asarray(0)  # Whatever is given: one compiled program for all of it.
     advice = (
         "Give one number for each example, or one for all; config.task_id(name) tells it for "
         f"each of {tuple(task_names)}."

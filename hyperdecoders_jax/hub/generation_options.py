@@ -70,6 +70,7 @@ def read(
 
 def _check(options: transformers.GenerationConfig, unknown: Mapping[str, Any]) -> None:
     plain = transformers.GenerationConfig().to_dict()
+    # None is transformers' "not set".
     refused = {name: value for name, value in unknown.items() if value is not None}
     for name, value in options.to_dict().items():
         if name in _FIXED:
@@ -78,6 +79,7 @@ def _check(options: transformers.GenerationConfig, unknown: Mapping[str, Any]) -
             is_good = name in (*_READ, *_WITHOUT_EFFECT) or value == plain.get(name)
         if not is_good:
             refused[name] = value
+    # transformers also has "never", a rule of its own.
     if options.early_stopping not in (True, False):
         refused["early_stopping"] = options.early_stopping
     if options.do_sample and options.num_beams > 1:

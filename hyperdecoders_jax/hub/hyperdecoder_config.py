@@ -39,18 +39,13 @@ class HyperdecoderConfig(transformers.T5Config):
     >>> config.transformer_config.decoder_adapter.source, config.task_id("sst2")
     ('manual_specific', 1)
 
-    Args:
-        encoder_adapter: fields of an `AdapterConfig`; None: no adapters.
-        decoder_adapter: the same of the decoder.
-        encoder_hypergrid: fields of a `HyperGridConfig`; None: no gates.
-        decoder_hypergrid: the same of the decoder.
-        num_tasks: see `TransformerConfig`.
-        num_trained_tasks: see `TransformerConfig`.
-        task_names: ordered list that numbers the tasks.
-        **kwargs: fields of T5Config, and a record of the training: `task_feature_lengths` (tokens
-            of inputs and targets), `decoding` (of the run's predictions, as in an adapter folder),
-            `vocabulary` (its `num_sentinels` and `fingerprint`), `step` (of the checkpoint),
-            `format_version` (of the folder) and `made_by` (the package that wrote it).
+    Adapters are fields of an `AdapterConfig`, hypergrids of a `HyperGridConfig`, numbers of tasks
+    those of `TransformerConfig`; `task_names` is the ordered list that numbers the tasks.
+
+    `**kwargs` are fields of T5Config, and a record of the training: `task_feature_lengths` (tokens
+    of inputs and targets), `decoding` (of the run's predictions, as in an adapter folder),
+    `vocabulary` (its `num_sentinels` and `fingerprint`), `step` (of the checkpoint),
+    `format_version` (of the folder) and `made_by` (the package that wrote it).
 
     Raises:
         ValueError: a field is unknown or invalid, or written by a later version.
@@ -75,7 +70,7 @@ class HyperdecoderConfig(transformers.T5Config):
         self.decoder_hypergrid = decoder_hypergrid
         self.num_tasks = num_tasks
         self.num_trained_tasks = num_trained_tasks
-        self.task_names = list(task_names)
+        self.task_names = list(task_names)  # As JSON reads it, for equal configurations.
         for name, default in _RECORD.items():
             setattr(self, name, kwargs.pop(name, default))
         # T5Config has no default for it, and `generate` cannot start without it.

@@ -125,7 +125,8 @@ def _head(export: Export) -> str:
         fields["base_model"] = export.backbone
     if export.metrics:
         fields["metrics"] = sorted({name for row in export.metrics.values() for name in row})
-    lines = [f"{name}: {json.dumps(value)}" for name, value in fields.items()]  # JSON is YAML.
+    # JSON is YAML, and quotes what YAML would read as something else.
+    lines = [f"{name}: {json.dumps(value)}" for name, value in fields.items()]
     return "\n".join(["---", *lines, "---", ""])
 
 
@@ -211,6 +212,7 @@ print(tokenizer.batch_decode(tokens, skip_special_tokens=True))
 ```"""
     config = export.description.model
     task = f", task={export.description.task_names[0]!r}" if config.reads_tasks else ""
+    # Flax's class reads safetensors, too.
     found = ["`FlaxHyperdecoderForConditionalGeneration`"]
     if "safetensors" in export.formats:
         found.append("`HyperdecoderForConditionalGeneration` (PyTorch)")

@@ -91,7 +91,7 @@ def _add(y: Tensor, function: Callable[..., Tensor], adapter: Arrays | None, x: 
     if adapter is None:
         return y
     arrays = {name: array.to(x.dtype) for name, array in adapter.items()}
-    if arrays["down_kernel"].ndim == 2:  # shared by all examples
+    if arrays["down_kernel"].ndim == 2:  # Shared by all examples.
         return y + function(x, **arrays)
     # Biases of each example are broadcast over positions: [batch, 1, features].
     arrays = {
@@ -109,7 +109,7 @@ def fold_beams(
     transformers repeats inputs for beams and samples, in adjacent rows. Here beams use the position
     axis, so that adapters and gates of an example are never repeated.
     """
-    y = function(x.reshape(batch, -1, x.shape[-1]))
+    y = function(x.reshape(batch, -1, x.shape[-1]))  # [batch, beams * length, fan_out]
     return y.reshape(*x.shape[:-1], -1)
 
 
@@ -157,12 +157,13 @@ class Source(torch_hypernetworks.Learned):
         self, pooled: Float[Tensor, "batch emb"] | None, task_ids: Int[Tensor, "batch"] | None
     ) -> Adapters:
         """The adapters of all layers."""
-        made = self.make(pooled, task_ids)
+        made = dict(self.make(pooled, task_ids))
         lora = self.adapter_config.lora
-        return {
-            name: _scale(arrays, lora.alpha / lora.rank) if _is_lora(name) else arrays
-            for name, arrays in made.items()
-        }
+        for name in made.keys() & {*SELF_ATTENTION, *CROSS_ATTENTION}:
+            # Scaled once here, instead of every product in every layer and step.
+            up_kernel = lora.alpha / lora.rank * made[name]["up_kernel"]
+            made[name] = {**made[name], "up_kernel": up_kernel}
+        return made
 
     def make(self, pooled: Tensor | None, task_ids: Tensor | None) -> Adapters:
         """The arrays of all layers, before LoRA's scale."""
@@ -203,6 +204,7 @@ class ManualSpecific(Source):
         self.add_learned(task_rows.num_tasks(config))
 
     def make(self, pooled, task_ids):
+        # [layers, tasks, ...], but rows of tasks are taken from the first axis.
         def take(of_tasks):
             return take_tasks(of_tasks.transpose(0, 1), task_ids, self.config, self.adapter_config)
 
@@ -235,11 +237,10 @@ class Generated(Source):
         emb_dim = config.emb_dim
         self.pooled_mlp = None
         if self.adapter_config.hypernetwork.pooled_mlp:
-            layers = {
-                name: torch_hypernetworks.linear(emb_dim, emb_dim)
-                for name in ("dense_0", "dense_1")
-            }
-            self.pooled_mlp = nn.ModuleDict(layers)
+            dense = torch_hypernetworks.linear
+            self.pooled_mlp = nn.ModuleDict(
+                {name: dense(emb_dim, emb_dim) for name in ("dense_0", "dense_1")}
+            )
         self.add_hypernetwork(emb_dim)
 
     def make(self, pooled, task_ids):
@@ -288,6 +289,7 @@ def masked_mean(
     >>> masked_mean(torch.tensor([[[2.0], [4.0], [9.0]]]), torch.tensor([[True, True, False]]))
     tensor([[3.]])
     """
+    # Masked before the sum: 0 * NaN at padding would be NaN.
     total = states.float().masked_fill(~mask[..., None], 0.0).sum(dim=1)
     return (total / mask.sum(dim=1, keepdim=True).clamp(min=1)).to(states.dtype)
 
@@ -304,14 +306,6 @@ def take_tasks(
         of_tasks = torch.cat([of_tasks, trained.mean(dim=0, keepdim=True)])
     # UNSEEN_TASK_ID is -1, the last row.
     return of_tasks[task_ids]
-
-
-def _is_lora(site: str) -> bool:
-    return site in (*SELF_ATTENTION, *CROSS_ATTENTION)
-
-
-def _scale(lora: Arrays, scale: float) -> Arrays:
-    return {**lora, "up_kernel": scale * lora["up_kernel"]}
 
 
 def _map(function: Callable[[Tensor], Tensor], stack_adapters: Adapters) -> Adapters:

@@ -67,9 +67,6 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
       - A model with parameters for each task needs `task_ids`.
       - Attention weights and hidden states of each layer are not returned; caches are dynamic, and
         there is no gradient checkpointing. A decoder may be deeper than its encoder.
-
-    Args:
-        config: of the model.
     """
 
     config_class = HyperdecoderConfig
@@ -84,6 +81,7 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         self.transformer_config = ours = config.transformer_config
         self.shared = nn.Embedding(config.vocab_size, config.d_model)
         for side in ("encoder", "decoder"):
+            # transformers' layers read these two fields of a configuration of their own stack.
             of_side = copy.deepcopy(config)
             of_side.is_decoder = side == "decoder"
             of_side.num_layers = getattr(ours, f"num_{side}_layers")
@@ -105,6 +103,7 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         Raises:
             FileNotFoundError: the folder has only Flax's weights.
         """
+        # transformers 4 would ask for `from_flax=True`, which cannot read these files.
         folder = pathlib.Path(pretrained_model_name_or_path or "", kw.get("subfolder") or "")
         has_own = any(any(folder.glob(files)) for files in ("*.safetensors", "*.bin"))
         if pretrained_model_name_or_path and flax_files.has_files(folder) and not has_own:
@@ -129,7 +128,7 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         return InputEncoder(self)
 
     def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
+        super()._init_weights(module)  # T5's own modules.
         if isinstance(module, torch_hypernetworks.Learned):
             module.reset()
         elif module is self:
@@ -145,16 +144,13 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
     ) -> EncoderOutput:
         """Encodes the inputs and computes each example's adapters and gates.
 
-        Args:
-            input_ids: padded on either side; padding is never read.
-            attention_mask: False at other tokens that are not read.
-            task_ids: number of each example's task, or one for all, as `config.task_id` gives it;
-                only for models that depend on it.
+        Padding is never read; `attention_mask` hides further tokens. Models with parameters for
+        each task need `task_ids`, one per example or one for all, as `config.task_id` gives them.
 
         Raises:
             ValueError: `task_ids` are needed and missing, or not those of the model's tasks.
         """
-        mask = input_ids != types.PAD_ID
+        mask = input_ids != types.PAD_ID  # [batch, enc_len]
         if attention_mask is not None:
             mask &= attention_mask.bool()
         task_ids = self._check_tasks(task_ids, input_ids)
@@ -171,7 +167,8 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         # Adapters written from the encoder's own output need it first: the encoder runs twice.
         pooled = None
         if self.encoder_first_pass_adapters is not None:
-            pooled = torch_adapters.masked_mean(run(self.encoder_first_pass_adapters), mask)
+            states = run(self.encoder_first_pass_adapters)
+            pooled = torch_adapters.masked_mean(states, mask)  # [batch, emb]
         encoded = run(self.encoder_adapters, pooled)
 
         adapters = {}
@@ -209,13 +206,13 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         """Logits of the token after each of the decoder's, and the loss of `labels`.
 
         Args:
-            input_ids: see `encode`, also for the next one and `task_ids`.
-            attention_mask: of the inputs.
+            input_ids: see `encode`.
+            attention_mask: see `encode`.
             decoder_input_ids: begin with the start token; None: `labels`, shifted.
             encoder_outputs: output of `encode`, instead of the inputs.
             past_key_values: cache of earlier calls with `use_cache`, whose tokens these continue.
             labels: target of each position; -100: none.
-            task_ids: of the examples.
+            task_ids: see `encode`.
             use_cache: whether to return `past_key_values`; None: if there are no labels.
 
         Raises:
@@ -236,6 +233,7 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
             if labels is None:
                 raise ValueError(_lacks("decoder_input_ids or labels", "the targets"))
             decoder_input_ids = self._shift_right(labels)
+        # In training a cache would only keep memory.
         if use_cache is None:
             use_cache = labels is None and self.config.use_cache
         if use_cache and past_key_values is None:
@@ -245,6 +243,7 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
             self.shared(decoder_input_ids),
             encoder_outputs.mask,
             encoder_outputs.adapters,
+            # Gates of the decoder read the encoder's states, not its own: they are known.
             lambda layer, states: encoder_outputs.gates[layer],
             encoder_outputs.last_hidden_state,
             past_key_values,
@@ -252,6 +251,7 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         logits = self._logits(states)
         loss = None
         if labels is not None:
+            # In float32, and -100 is PyTorch's own `ignore_index`.
             loss = functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
         return Seq2SeqLMOutput(
             loss=loss,
@@ -288,6 +288,7 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         task_ids = torch.as_tensor(task_ids, device=input_ids.device).long()
         if task_ids.ndim == 0:
             task_ids = task_ids.expand(len(input_ids))
+        # Checked here: an index of -1 would silently be the last task's.
         lowest = types.UNSEEN_TASK_ID if config.accepts_unseen_tasks else 0
         is_known = (task_ids >= lowest) & (task_ids < config.num_tasks)
         if task_ids.shape != input_ids.shape[:1] or not bool(is_known.all()):
@@ -304,10 +305,6 @@ class InputEncoder:
 
     def __init__(self, model: HyperdecoderForConditionalGeneration):
         self._model = model
-
-    def __call__(self, *args, **kwargs) -> EncoderOutput:
-        """See `forward`."""
-        return self.forward(*args, **kwargs)
 
     def forward(
         self,
@@ -331,6 +328,9 @@ class InputEncoder:
                 "out, or register forward hooks on its blocks."
             )
         return self._model.encode(input_ids, attention_mask, task_ids)
+
+    # `generate` calls the encoder, after it has read the signature of its `forward`.
+    __call__ = forward
 
 
 def _lacks(names: str, what: str) -> str:

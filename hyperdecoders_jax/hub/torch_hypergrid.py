@@ -40,12 +40,13 @@ def gated_linear(
         return dense(x)
     fan_out, fan_in = dense.weight.shape
     batch, rows, cols = gates.shape
+    # PyTorch keeps [fan_out, fan_in]; gates count rows of our [fan_in, fan_out].
     kernels = dense.weight.t().reshape(rows, fan_in // rows, fan_out)
     # In float32: a plain product accumulates its terms in float32, too.
     scales = gates.float().repeat_interleave(fan_out // cols, dim=2)  # [batch, rows, fan_out]
 
     def product(x):
-        blocks = x.unflatten(-1, (rows, -1)).unbind(dim=2)
+        blocks = x.unflatten(-1, (rows, -1)).unbind(dim=2)  # rows x [batch, length, fan_in / rows]
         terms = zip(blocks, kernels, scales.split(1, dim=1), strict=True)
         return sum(block @ kernel * scale for block, kernel, scale in terms).to(x.dtype)
 

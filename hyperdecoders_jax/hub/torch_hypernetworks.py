@@ -41,6 +41,7 @@ class Learned(nn.Module):
 
     def learn(self, name: str, *shape: int, std: float, mean: float = 0.0) -> None:
         """Adds a parameter; `reset` initialises it."""
+        # Uninitialised: transformers overwrites it from a file, or calls `reset`.
         self.register_parameter(name, nn.Parameter(torch.empty(shape)))
         self.starts[name] = (mean, std)
 
@@ -62,7 +63,7 @@ class Dense(Learned):
         self.learn("bias", *lead, fan_out, std=bias_std)
 
     def forward(self, x: Float[Tensor, "*lead fan_in"]) -> Float[Tensor, "*lead fan_out"]:
-        return x @ self.kernel + self.bias.unsqueeze(-2)
+        return x @ self.kernel + self.bias.unsqueeze(-2)  # Every example has the same bias.
 
 
 def linear(fan_in: int, fan_out: int, num_layers: int = 0) -> Dense:
@@ -95,45 +96,28 @@ class Heads(nn.ModuleDict):
 
 
 class Hypernetwork(Learned):
-    """One network for all layers, with a learned layer embedding as further input."""
+    """One network for all layers, which reads a learned layer embedding, or one for each layer."""
 
     def __init__(
         self,
-        config: HypernetworkConfig,
+        config: HypernetworkConfig | PerLayerHypernetworkConfig,
         sites: Mapping[str, Site],
         num_layers: int,
         cond_dim: int,
     ):
         super().__init__()
         self.sites = tuple(sites)
-        self.learn("layer_embedding", num_layers, config.layer_embedding_dim, std=1.0)
-        self.hidden = linear(cond_dim + config.layer_embedding_dim, config.bottleneck_dim)
-        for name, site in sites.items():
-            self.add_module(name, Heads(site, config.bottleneck_dim))
-
-    def forward(self, condition: Float[Tensor, "batch cond"]) -> Adapters:
-        x = _join(condition, self.layer_embedding[:, None])
-        hidden = functional.relu(self.hidden(x))
-        return {name: self.get_submodule(name)(hidden) for name in self.sites}
-
-
-class PerLayerHypernetwork(nn.Module):
-    """A network of its own for every layer."""
-
-    def __init__(
-        self,
-        config: PerLayerHypernetworkConfig,
-        sites: Mapping[str, Site],
-        num_layers: int,
-        cond_dim: int,
-    ):
-        super().__init__()
-        self.sites = tuple(sites)
+        self.is_shared = isinstance(config, HypernetworkConfig)
+        if self.is_shared:
+            self.learn("layer_embedding", num_layers, config.layer_embedding_dim, std=1.0)
+            cond_dim, num_layers = cond_dim + config.layer_embedding_dim, 0
         self.hidden = linear(cond_dim, config.bottleneck_dim, num_layers)
         for name, site in sites.items():
             self.add_module(name, Heads(site, config.bottleneck_dim, num_layers))
 
     def forward(self, condition: Float[Tensor, "batch cond"]) -> Adapters:
+        if self.is_shared:
+            condition = _join(condition, self.layer_embedding[:, None])  # [layers, batch, ...]
         hidden = functional.relu(self.hidden(condition))  # [layers, batch, hidden]
         return {name: self.get_submodule(name)(hidden) for name in self.sites}
 
@@ -161,6 +145,7 @@ class HyperFormer(Learned):
         for site in {site.kind: site for site in sites.values()}.values():
             for name, spec in site.specs.items():
                 head = _head(config.joint_dim, spec)
+                # As in HyperFormer, whose adapters are serial; others start as this package's.
                 if site.kind == "serial":
                     head.starts["kernel"] = (0.0, HYPERFORMER_STD)
                 self.add_module(f"{site.kind}_{name}", head)
@@ -186,6 +171,6 @@ def _join(*parts: Tensor) -> Tensor:
 
 NETWORKS = {
     HypernetworkConfig: Hypernetwork,
-    PerLayerHypernetworkConfig: PerLayerHypernetwork,
+    PerLayerHypernetworkConfig: Hypernetwork,
     HyperFormerConfig: HyperFormer,
 }

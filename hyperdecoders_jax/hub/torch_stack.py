@@ -40,6 +40,7 @@ class Attention(modeling_t5.T5Attention):
 
     def _heads(self, name: str, dense: nn.Linear, x: Tensor, adapters: Adapters) -> Tensor:
         y = self._project(name, dense, x, adapters)
+        # [rows, heads, length, head_dim]
         return y.unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2)
 
     def forward(
@@ -53,6 +54,7 @@ class Attention(modeling_t5.T5Attention):
         """Attends from `x` to `states` and to the cached keys and values of earlier positions."""
         query = self._heads("query", self.q, x, adapters)
         keys, values = self._keys_values(states, adapters, cache)
+        # The function has no training flag of its own.
         dropout_rate = self.config.dropout_rate if self.training else 0.0
         # T5 does not divide by sqrt(head_dim): its initialiser does.
         read = functional.scaled_dot_product_attention(
@@ -87,7 +89,7 @@ class Attention(modeling_t5.T5Attention):
             num_buckets=self.config.relative_attention_num_buckets,
             max_distance=self.config.relative_attention_max_distance,
         )
-        return self.relative_attention_bias(buckets).permute(2, 0, 1)[None]
+        return self.relative_attention_bias(buckets).permute(2, 0, 1)[None]  # [1, heads, q, k]
 
 
 class Block(nn.Module):
@@ -204,7 +206,8 @@ class Stack(nn.Module):
         if encoded is None:
             bias = _masked(bias, mask[:, None, None])
         else:
-            bias = _masked(bias, keys <= queries[:, None])
+            bias = _masked(bias, keys <= queries[:, None])  # Causal.
+            # T5 has no position biases between inputs and targets.
             cross_bias = _masked(bias.new_zeros(1, 1, 1, 1), mask[:, None, None])
         x = self.dropout(embedded)
         for i, block in enumerate(self.block):

@@ -44,6 +44,7 @@ class StoredArray:
 
     def cast(self, dtype: np.dtype) -> StoredArray:
         """The array with another type."""
+        # When it is read, so that no copy of another type waits in memory.
         return StoredArray(self.shape, dtype, lambda: self.read().astype(dtype))
 
 
@@ -56,6 +57,7 @@ def in_memory(arrays: Mapping[str, np.ndarray]) -> dict[str, StoredArray]:
     >>> in_memory({"a": np.zeros((2, 3), np.float32)})["a"].num_bytes
     24
     """
+    # `x=x`: a closure would see the last array. `np.asarray` copies from devices when it is read.
     return {
         name: StoredArray(tuple(x.shape), np.dtype(x.dtype), lambda x=x: np.asarray(x))
         for name, x in arrays.items()

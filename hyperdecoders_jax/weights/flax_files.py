@@ -16,7 +16,6 @@ Source: flax/serialization.py; transformers 4.57, modeling_flax_utils.py; the ms
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import pathlib
@@ -102,28 +101,14 @@ def write(
 ) -> None:
     """Writes `flax_model.msgpack`, or shards and their index if that would be too large.
 
-    Args:
-        folder: must exist.
-        arrays: by names joined by "/".
-        max_shard_bytes: of arrays in a file; a larger array gets a shard of its own.
-
-    Cost: three copies of one array in memory.
+    Cost: three copies of one array in memory. An array larger than `max_shard_bytes` gets a shard
+    of its own.
     """
     folder = epath.Path(folder)
+    # By keys, not by characters: "a/b" comes before "a-b".
     arrays = {name: arrays[name] for name in sorted(arrays, key=lambda name: name.split("/"))}
-    groups = safetensors_files.split(arrays, max_shard_bytes)
-    if len(groups) == 1:
-        _write_file(folder / SINGLE_FILE, arrays)
-        return
-    stem, ending = os.path.splitext(SINGLE_FILE)
-    weight_map = {}
-    for number, group in enumerate(groups, start=1):
-        file = f"{stem}-{number:05}-of-{len(groups):05}{ending}"
-        _write_file(folder / file, {name: arrays[name] for name in group})
-        weight_map |= dict.fromkeys(group, file)
-    total = sum(array.num_bytes for array in arrays.values())
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    (folder / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    shards = safetensors_files.split(arrays, max_shard_bytes)
+    safetensors_files.write_shards(folder / SINGLE_FILE, shards, _write_file, {})
 
 
 def _write_file(file: epath.Path, arrays: Arrays) -> None:
@@ -132,6 +117,7 @@ def _write_file(file: epath.Path, arrays: Arrays) -> None:
 
 
 def _write_value(out: BinaryIO, value: dict[str, Any] | StoredArray) -> None:
+    # An array at a time; Flax's own function takes only a whole tree in memory.
     if isinstance(value, StoredArray):
         out.write(serialization.msgpack_serialize(np.asarray(value.read())))
         return

@@ -40,13 +40,8 @@ def fold(
 ) -> tuple[dict[str, StoredArray], TransformerConfig]:
     """Arrays and configuration of the same model without gates.
 
-    Args:
-        arrays: all parameters of the model, by our paths.
-        config: of the model.
-        task_names: ordered list that numbers the tasks, if known.
-        task: whose gates are folded, if gates depend on the task.
-
-    Cost: reads the parameters of the gates; kernels are read and folded one at a time.
+    Of gates that depend on the task, those of `task` are folded. Kernels are read and folded one at
+    a time, when the returned arrays are read.
 
     Raises:
         ValueError: there are no gates, or they cannot be folded; or `task` is missing though gates
@@ -63,7 +58,8 @@ def fold(
             f"{obstacle} Convert to a format of this package, without --fold."
         )
     task_id = _find_task(grids, task_names, task)
-    folded = {path: x for path, x in arrays.items() if not _is_of_gates(path)}
+    of_gates = ("encoder_hypergrid/", "decoder_hypergrid/")
+    folded = {path: x for path, x in arrays.items() if not path.startswith(of_gates)}
     for side in grids:
         for layer, gates in enumerate(_read_gates(arrays, config, side, task_id)):
             for name in names.feed_forward_names(config):
@@ -72,6 +68,7 @@ def fold(
                     path = f"{side}/layers_{layer}/mlp/{name}/kernel"
                     folded[path] = folded[path].then(functools.partial(_fold_kernel, gates=grid))
     config = dataclasses.replace(config, encoder_hypergrid=None, decoder_hypergrid=None)
+    # If the gates alone read tasks, the folded model has none.
     if not config.reads_tasks:
         config = dataclasses.replace(config, num_tasks=None, num_trained_tasks=None)
     return folded, config
@@ -115,10 +112,6 @@ def _find_task(
     return task_names.index(task)
 
 
-def _is_of_gates(path: str) -> bool:
-    return path.startswith(("encoder_hypergrid/", "decoder_hypergrid/"))
-
-
 def _read_gates(
     arrays: Arrays, config: TransformerConfig, side: str, task_id: int
 ) -> list[GridGates]:
@@ -132,8 +125,9 @@ def _read_gates(
     # `gates` takes states and a mask, which gates that can be folded do not read.
     unread = jnp.zeros((1, 1, config.emb_dim)), jnp.ones((1, 1), bool)
     gates = [layer.gates(*unread) for layer in layers]
-    return jax.tree.map(lambda x: x.reshape(x.shape[-2:]), gates)
+    return jax.tree.map(lambda x: x.reshape(x.shape[-2:]), gates)  # Without the batch of one.
 
 
 def _fold_kernel(kernel: np.ndarray, gates: jax.Array) -> np.ndarray:
+    # The function that the model itself uses where all examples share their gates.
     return np.asarray(gated_matmul.fold(jnp.asarray(kernel), gates))

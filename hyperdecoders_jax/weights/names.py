@@ -61,6 +61,7 @@ def abridge(found: Sequence[str], most: int = 5) -> str:
 
 def hugging_face_names(config: TransformerConfig) -> dict[str, str]:
     """Our path → Hugging Face's name, of every backbone parameter, in Hugging Face's order."""
+    # Insertion order is the order of arrays in the files that are written.
     names = {"token_embedder/embedding": "shared.weight"}
     stacks = (
         ("encoder", config.num_encoder_layers, _ENCODER_SUBLAYERS),
@@ -78,7 +79,7 @@ def hugging_face_names(config: TransformerConfig) -> dict[str, str]:
                     names[f"{stack}/relpos_bias/rel_embedding"] = positions
                 names[f"{path}/{norm}/scale"] = f"{name}.layer_norm.weight"
         names[f"{stack}/{stack}_norm/scale"] = f"{stack}.final_layer_norm.weight"
-    if not config.logits_via_embedding:
+    if not config.logits_via_embedding:  # T5 v1.0 has no head of its own.
         names["decoder/logits_dense/kernel"] = "lm_head.weight"
     return names
 

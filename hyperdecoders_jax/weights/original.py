@@ -30,6 +30,7 @@ def state_names(config: TransformerConfig) -> dict[str, tuple[str, ...]]:
     Raises:
         ValueError: the original has no such adapters.
     """
+    # T5's names are Hugging Face's.
     found = {path: (name,) for path, name in names.hugging_face_names(config).items()}
     for side in ("encoder", "decoder"):
         adapter = getattr(config, f"{side}_adapter")
@@ -76,16 +77,16 @@ def _check_exists_there(side: str, adapter) -> None:
 def _manual_names(
     side: str, key: str, num_layers: int, is_bank: bool
 ) -> dict[str, tuple[str, ...]]:
-    found = {}
     separator = "_" if is_bank else "."  # A bank has plain parameters, not linear layers.
-    for half in ("down", "up"):
-        for ours, theirs in (("kernel", "weight"), ("bias", "bias")):
-            found[f"{key}/{_SITE}/{half}_{ours}"] = tuple(
-                f"{side}.block.{layer}.layer.{_FEED_FORWARD[side]}.adapter_layer"
-                f".adapter_{half}_manual{separator}{theirs}"
-                for layer in range(num_layers)
-            )
-    return found
+    adapter = f"{side}.block.{{}}.layer.{_FEED_FORWARD[side]}.adapter_layer.adapter"
+    return {
+        f"{key}/{_SITE}/{half}_{ours}": tuple(
+            f"{adapter.format(layer)}_{half}_manual{separator}{theirs}"
+            for layer in range(num_layers)
+        )
+        for half in ("down", "up")
+        for ours, theirs in (("kernel", "weight"), ("bias", "bias"))
+    }
 
 
 def _hypernetwork_names(side: str) -> dict[str, tuple[str, ...]]:
@@ -116,7 +117,7 @@ def to_ours(path: str, name: str, value: np.ndarray) -> np.ndarray:
     if name.endswith("_manual_weight"):
         return value
     if name.endswith("_manual_bias"):
-        return value[:, 0]
+        return value[:, 0]  # [tasks, features]
     return names.transpose(path, value)
 
 

@@ -53,6 +53,7 @@ def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
         )
     adapters = {f"{side}_adapter": _adapter_from_json(side, fields) for side in _SIDES}
     config = dataclasses.replace(hugging_face.config_from_json(fields), **adapters)
+    # Only now: whether tasks are read depends on the adapters.
     if config.reads_tasks:
         config = dataclasses.replace(config, num_tasks=len(task_names(fields)))
     return config
@@ -85,24 +86,18 @@ def config_to_json(config: TransformerConfig, task_names: Sequence[str] = ()) ->
             f"{len(task_names)}: {tuple(task_names)}. Give the ordered list of the training."
         )
     adapters = [config.encoder_adapter, config.decoder_adapter]
-    networks = [x.hypernetwork for x in adapters if x.source in ("task", "generated")]
+    used = [x for x in adapters if x.source != "none"]
+    networks = [x.hypernetwork for x in used if x.source in ("task", "generated")]
+    poolers = [x.hypernetwork for x in used if x.source == "generated"]
     return hugging_face.config_to_json(config) | {
         "architectures": ["T5ForConditionalGenerationWithAdapter"],
         "encoder_adapter": config.encoder_adapter.source,
         "decoder_adapter": config.decoder_adapter.source,
         "encoder_adapter_dim": config.encoder_adapter.bottleneck_dim,
         "decoder_adapter_dim": config.decoder_adapter.bottleneck_dim,
-        "hypernetwork_bottleneck": _shared(
-            "bottleneck_dim", [x.bottleneck_dim for x in networks], 128
-        ),
-        "adapter_norm_input": _shared(
-            "norm_input", [x.norm_input for x in adapters if x.source != "none"], False
-        ),
-        "process_encoder_output": _shared(
-            "pooled_mlp",
-            [x.hypernetwork.pooled_mlp for x in adapters if x.source == "generated"],
-            True,
-        ),
+        "hypernetwork_bottleneck": _shared("bottleneck_dim", networks, 128),
+        "adapter_norm_input": _shared("norm_input", used, False),
+        "process_encoder_output": _shared("pooled_mlp", poolers, True),
         "mean_task_embeddings": any(x.unseen_tasks == "mean" for x in adapters),
         "tasks": list(task_names),
     }
@@ -129,13 +124,7 @@ def write(
     arrays: Arrays,
     task_names: Sequence[str] = (),
 ) -> None:
-    """Writes `config.json` and `pytorch_model.bin`, which the original loads.
-
-    Args:
-        folder: created if missing.
-        config: of the model.
-        arrays: with the original's names and layouts, as from `to_state`.
-        task_names: ordered.
+    """Writes `config.json` and `pytorch_model.bin` (the arrays of `to_state`) for the original.
 
     Cost: all arrays in memory.
     """
@@ -202,7 +191,7 @@ def to_state(
     for path, group in groups.items():
         for layer, name in enumerate(group):
             state[name] = _unstack(path, arrays[path], name, layer)
-    dtype = arrays["token_embedder/embedding"].dtype
+    dtype = arrays["token_embedder/embedding"].dtype  # PyTorch models have one type.
     for name, shape in unused_names(config).items():
         # Bound as a default: a closure would see the shape of the last iteration.
         zeros = StoredArray(shape, dtype, lambda shape=shape: np.zeros(shape, dtype))
@@ -236,25 +225,25 @@ def _adapter_from_json(side: str, fields: Mapping[str, Any]) -> AdapterConfig:
     source = fields[f"{side}_adapter"]
     if source == "none":
         return AdapterConfig()
-    network = HypernetworkConfig()
+    # Fields that the source does not read stay at our defaults, so that equal models are equal.
+    network = {}
     if source in ("task", "generated"):
-        network = HypernetworkConfig(bottleneck_dim=fields.get("hypernetwork_bottleneck", 128))
+        network["bottleneck_dim"] = fields.get("hypernetwork_bottleneck", 128)
     if source == "generated":
-        network = dataclasses.replace(
-            network, pooled_mlp=fields.get("process_encoder_output", True)
-        )
-    reads_tasks = source in TASK_SOURCES
+        network["pooled_mlp"] = fields.get("process_encoder_output", True)
+    takes_mean = source in TASK_SOURCES and fields.get("mean_task_embeddings")
     return AdapterConfig(
         source,
         fields.get(f"{side}_adapter_dim", 64),
         fields.get("adapter_norm_input", False),
-        network,
-        unseen_tasks="mean" if reads_tasks and fields.get("mean_task_embeddings") else "error",
+        HypernetworkConfig(**network),
+        unseen_tasks="mean" if takes_mean else "error",
     )
 
 
-def _shared(name: str, values: list, default: Any) -> Any:
+def _shared(name: str, configs: Sequence[Any], default: Any) -> Any:
     """The common value of both stacks, for which the original has one field."""
+    values = [getattr(config, name) for config in configs]
     if len(set(values)) > 1:
         raise ValueError(
             f"The original has one {name} for both stacks; got {' and '.join(map(repr, values))}. "
@@ -265,10 +254,8 @@ def _shared(name: str, values: list, default: Any) -> Any:
 
 def _stack(path: str, arrays: Sequence[StoredArray], group: Sequence[str]) -> StoredArray:
     def read():
-        layers = [
-            original.to_ours(path, name, array.read())
-            for name, array in zip(group, arrays, strict=True)
-        ]
+        pairs = zip(group, arrays, strict=True)
+        layers = [original.to_ours(path, name, array.read()) for name, array in pairs]
         return np.stack(layers) if original.is_stacked(path) else layers[0]
 
     # The shape of a view of a single zero, which takes no memory.

@@ -11,7 +11,8 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -94,6 +95,7 @@ def shards(index: epath.Path) -> list[epath.Path]:
     """
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        # An index is a downloaded file: it must not name files elsewhere on this machine.
         if not names or any(os.path.basename(name) != name for name in names):
             raise ValueError("it names no file, or one of another folder")
     except (ValueError, KeyError, AttributeError, TypeError) as error:
@@ -122,6 +124,7 @@ def write_file(
     if _is_remote(path):
         epath.Path(path).write_bytes(safetensors_numpy.save(held, dict(metadata or {})))
         return
+    # An empty file gets the mode that the umask gives; safetensors' own is replaced below.
     epath.Path(path).write_bytes(b"")
     mode = os.stat(path).st_mode
     safetensors_numpy.save_file(held, os.fspath(path), dict(metadata or {}))
@@ -139,40 +142,61 @@ def write_sharded(
 
     Cost: one shard in memory. An array larger than `max_shard_bytes` gets a shard of its own.
     """
-    folder = epath.Path(folder)
-    groups = split(arrays, max_shard_bytes)
-    if len(groups) == 1:
-        write_file(folder / SINGLE_FILE, arrays, metadata)
+    num_parameters = sum(math.prod(array.shape) for array in arrays.values())
+    write_shards(
+        epath.Path(folder) / SINGLE_FILE,
+        split(arrays, max_shard_bytes),
+        lambda file, shard: write_file(file, shard, metadata),
+        {"total_parameters": num_parameters},
+    )
+
+
+def write_shards(
+    single_file: epath.Path,
+    shards: Sequence[Arrays],
+    write: Callable[[epath.Path, Arrays], None],
+    metadata: Mapping[str, Any],
+) -> None:
+    """Writes one file, or several and their index, under transformers' names.
+
+    Args:
+        single_file: path of the file if there is one shard.
+        shards: at least one.
+        write: writes a shard to a path.
+        metadata: of the index, besides the size.
+    """
+    if len(shards) == 1:
+        write(single_file, shards[0])
         return
     weight_map = {}
-    for number, names in enumerate(groups, start=1):
-        file = f"model-{number:05}-of-{len(groups):05}.safetensors"
-        write_file(folder / file, {name: arrays[name] for name in names}, metadata)
-        weight_map |= dict.fromkeys(names, file)
-    metadata = {
-        "total_parameters": sum(math.prod(array.shape) for array in arrays.values()),
-        "total_size": sum(array.num_bytes for array in arrays.values()),
-    }
-    index = {"metadata": metadata, "weight_map": weight_map}
-    (folder / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    for number, shard in enumerate(shards, start=1):
+        file = f"{single_file.stem}-{number:05}-of-{len(shards):05}{single_file.suffix}"
+        write(single_file.parent / file, shard)
+        weight_map |= dict.fromkeys(shard, file)
+    total_size = sum(array.num_bytes for shard in shards for array in shard.values())
+    index = {"metadata": {**metadata, "total_size": total_size}, "weight_map": weight_map}
+    # Last: a folder of half a model has no index.
+    file = single_file.parent / f"{single_file.name}.index.json"
+    file.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
-def split(arrays: Arrays, max_shard_bytes: int) -> list[list[str]]:
-    """Splits names, in order, into groups of at most `max_shard_bytes`, or of one larger array.
+def split(arrays: Arrays, max_shard_bytes: int) -> list[dict[str, StoredArray]]:
+    """Splits arrays, in order, into shards of at most `max_shard_bytes`, or of one larger array.
 
     >>> from hyperdecoders_jax.weights import arrays
-    >>> split(arrays.in_memory({n: np.zeros(2, np.float32) for n in "abc"}), 16)
+    >>> shards = split(arrays.in_memory({n: np.zeros(2, np.float32) for n in "abc"}), 16)
+    >>> [list(shard) for shard in shards]
     [['a', 'b'], ['c']]
     """
-    groups: list[list[str]] = [[]]
+    shards: list[dict[str, StoredArray]] = [{}]
     room = max_shard_bytes
     for name, array in arrays.items():
-        if groups[-1] and array.num_bytes > room:
-            groups.append([])
+        if shards[-1] and array.num_bytes > room:
+            shards.append({})
             room = max_shard_bytes
-        groups[-1].append(name)
+        shards[-1][name] = array
         room -= array.num_bytes
-    return groups
+    return shards
 
 
 @contextlib.contextmanager
@@ -195,7 +219,7 @@ def _is_remote(path: str | os.PathLike) -> bool:
 def _open_file(file: epath.Path) -> dict[str, StoredArray]:
     handle = _handle(file)
     arrays = {}
-    for name in handle.keys():  # noqa: SIM118
+    for name in handle.keys():  # noqa: SIM118  The handle is no mapping.
         header = handle.get_slice(name)
         if header.get_dtype() not in _DTYPES:
             raise ValueError(

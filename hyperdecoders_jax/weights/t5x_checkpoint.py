@@ -69,9 +69,8 @@ def open(path: str | epath.Path) -> dict[str, StoredArray]:
 def account(path: str | epath.Path) -> Accounted:
     """Parameters of a checkpoint, with the rest of its train state as skipped.
 
-    Args:
-        path: of the folder `checkpoint_<step>`, of the file `checkpoint` in it, or of a folder that
-            holds one such folder.
+    `path` is the folder `checkpoint_<step>`, the file `checkpoint` in it, or a folder with a single
+    checkpoint.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
@@ -96,7 +95,7 @@ def account(path: str | epath.Path) -> Accounted:
         raise ValueError(
             f"A checkpoint must hold parameters; {folder} has none under target. Name another."
         )
-    _refuse_scanned(folder, target)
+    _refuse_scanned(folder, target)  # Before requests to a bucket for every array.
     return Accounted(_open_arrays(folder, target), left)
 
 
@@ -107,11 +106,8 @@ def write(path: str | epath.Path, arrays: Arrays, step: int = 0, layout: str = "
     `RestoreCheckpointConfig.fallback_to_scratch = True` and
     `apply_assignment_map.assignment_map = (("state/param_states.*", None),)`.
 
-    Args:
-        path: of T5X's MODEL_DIR, the parent folder.
-        arrays: by our paths; one at a time is in memory.
-        step: at which T5X continues.
-        layout: "t5x", which all versions of T5X read, or "orbax".
+    `path` is T5X's MODEL_DIR; it continues at `step`. All versions of T5X read the layout "t5x".
+    One array at a time is in memory.
 
     Raises:
         FileExistsError: the folder exists.
@@ -256,6 +252,7 @@ def _open_arrays(folder: epath.Path, stores: Mapping[str, Any]) -> dict[str, Sto
             read = functools.partial(_read, name, store)
             opened[path] = StoredArray(store.shape, store.dtype.numpy_dtype, read)
         else:
+            # T5X keeps small arrays in the index itself.
             opened |= arrays_lib.in_memory({path: np.asarray(array)})
         if not jnp.issubdtype(opened[path].dtype, jnp.floating):
             raise ValueError(

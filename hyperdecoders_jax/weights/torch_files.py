@@ -51,10 +51,9 @@ def write(path: str | os.PathLike, arrays: Arrays) -> None:
     Cost: all arrays in memory.
     """
     torch = _import_torch()
-    tensors = {}
-    for array in arrays.values():
-        if id(array) not in tensors:
-            tensors[id(array)] = _to_tensor(array.read(), torch)
+    # By identity: arrays that are merely equal stay separate.
+    tensors = {id(x): x for x in arrays.values()}
+    tensors = {key: _to_tensor(array.read(), torch) for key, array in tensors.items()}
     torch.save({name: tensors[id(array)] for name, array in arrays.items()}, os.fspath(path))
 
 
@@ -111,6 +110,7 @@ def _open_file(file: epath.Path) -> dict[str, StoredArray]:
             f"could run code, and nothing of it was run: {_first_line(error)}. Take the model's "
             "safetensors, or download the file again from somebody you trust."
         ) from error
+    # PyTorch's errors for damaged files of its two formats.
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"Weights must be whole .bin files; {file} is not: {_first_line(error)}. Copy or "
@@ -150,17 +150,16 @@ def _to_array(name: str, value: object, file: epath.Path, torch) -> StoredArray:
 
     def read():
         tensor = value.detach().contiguous()
-        # PyTorch converts no bfloat16 to numpy: its bits pass as int16.
-        return (
-            tensor.view(torch.int16).numpy().view(dtype)
-            if value.dtype == torch.bfloat16
-            else tensor.numpy()
-        )
+        if value.dtype == torch.bfloat16:
+            # PyTorch converts no bfloat16 to numpy: its bits pass as int16.
+            tensor = tensor.view(torch.int16)
+        return tensor.numpy().view(dtype)
 
     return StoredArray(tuple(value.shape), dtype, read)
 
 
 def _to_tensor(array: np.ndarray, torch):
+    # A copy in C order: PyTorch shares numpy's memory, which may be read-only.
     array = np.array(array, order="C")
     if array.dtype == ml_dtypes.bfloat16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
