@@ -88,8 +88,8 @@ def paired_bootstrap(
         )
     if num_resamples < MIN_RESAMPLES:
         raise ValueError(
-            f"num_resamples must be at least {MIN_RESAMPLES}, of which 2.5 % are one; got "
-            f"{num_resamples}. Keep the default."
+            f"The argument num_resamples must be at least {MIN_RESAMPLES}, of which 2.5 % are one; "
+            f"got {num_resamples}. Keep the default."
         )
     targets, own, other = list(targets), list(own_predictions), list(other_predictions)
     values = _numbers(metric_fn(targets, other))

@@ -44,7 +44,8 @@ class ExamplesReader:
         # One program for reading and the plain backbone: one transfer per batch.
         self._program = jax.jit(self._read)
         self.tasks: list[results.Task] = []
-        self._columns: dict[str, list[Any]] = {}
+        # Fields of `results.Examples`.
+        self._columns: dict[str, list[Any]] = collections.defaultdict(list)
         self._features: dict[str, RowsOnDisk] = collections.defaultdict(RowsOnDisk)
         self.conditions: dict[str, RowsOnDisk] = collections.defaultdict(RowsOnDisk)
         self.variances = variances.Variances()
@@ -74,11 +75,8 @@ class ExamplesReader:
     ) -> None:
         """Reads the examples of one task; features are kept of those that are `drawn`."""
         predicted, task = result.predictions, result.examples.task.name
-        texts = {
-            "input": [p.input for p in predicted],
-            "target": [p.target for p in predicted],
-            "prediction": [p.prediction for p in predicted],
-        }
+        fields = ("input", "target", "prediction")
+        texts = {name: [getattr(p, name) for p in predicted] for name in fields}
         output_type = output_types.infer(texts["input"], texts["target"])
         is_label = output_type == "class label"
         targets, answers = result.postprocessed
@@ -97,18 +95,14 @@ class ExamplesReader:
             "output_type": [output_type] * len(predicted),
             "label": texts["target"] if is_label else [""] * len(predicted),
         }
-        self.tasks.append(
-            results.Task(
-                name=task,
-                num_examples=len(predicted),
-                output_type=output_type,
-                num_labels=len(set(texts["target"])) if is_label else 0,
-                correct=100 * sum(correct) / len(correct),
-            )
-        )
-        kept = {**of_task, "group": ids if groups is None else [f"{task}-{g}" for g in groups]}
+        num_labels = len(set(texts["target"])) if is_label else 0
+        rate = 100 * sum(correct) / len(correct)
+        self.tasks.append(results.Task(task, len(predicted), output_type, num_labels, rate))
+        kept = {f"{name}s": of_task[name] for name in ("id", "task", *fields, "output_type")}
+        kept["is_correct"] = correct
+        kept["groups"] = ids if groups is None else [f"{task}-{group}" for group in groups]
         for name, values in kept.items():
-            self._columns.setdefault(name, []).extend(itertools.compress(values, drawn))
+            self._columns[name].extend(itertools.compress(values, drawn))
         start = 0
         # The evaluator's own batches, so that row i is the example of prediction i.
         for item in result.examples.batches(batch_size):
@@ -138,18 +132,9 @@ class ExamplesReader:
 
     def examples(self) -> results.Examples:
         """The drawn examples of all tasks that were read."""
-        columns = self._columns
-        return results.Examples(
-            ids=columns["id"],
-            tasks=columns["task"],
-            inputs=columns["input"],
-            targets=columns["target"],
-            predictions=columns["prediction"],
-            is_correct=np.array(columns["is_correct"]),
-            output_types=columns["output_type"],
-            groups=columns["group"],
-            features=self._features,
-        )
+        is_correct = np.array(self._columns["is_correct"])
+        columns = {**self._columns, "is_correct": is_correct, "features": self._features}
+        return results.Examples(**columns)
 
 
 def draw(sizes: Sequence[int], limit: int, seed: int = 0) -> list[Bool[np.ndarray, "examples"]]:

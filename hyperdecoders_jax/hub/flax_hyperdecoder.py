@@ -213,9 +213,9 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
         context = encoder_outputs[-1]  # Of a named output or of a tuple.
         if not isinstance(context, DecoderContext):
             raise ValueError(
-                "encoder_outputs must be what encode gave, the context included, which holds each "
-                f"example's adapters; got a {type(encoder_outputs).__name__} that ends with "
-                f"{type(context).__name__}. Pass all of it."
+                "The argument encoder_outputs must be what encode gave, the context included, "
+                f"which holds each example's adapters; got a {type(encoder_outputs).__name__} that "
+                f"ends with {type(context).__name__}. Pass all of it."
             )
         tokens = flax_inputs.read_decoder_tokens(decoder_input_ids, decoder_attention_mask)
         tree = self._tree(options.params)
@@ -250,8 +250,8 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
         """
         if not trace:
             raise ValueError(
-                "trace must be True; got False. To decode step by step, call generate under "
-                "jax.disable_jit()."
+                "The argument trace must be True; got False. To decode step by step, call "
+                "generate under jax.disable_jit()."
             )
         decoding, max_len = generation_options.read(
             generation_config or self.generation_config, kwargs, self.config.decoding

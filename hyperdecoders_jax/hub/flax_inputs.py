@@ -47,13 +47,13 @@ class CallOptions:
             value = getattr(self, name)
             if getattr(config, name) if value is None else value:
                 raise ValueError(
-                    f"{name} must be False; got True. This model does not keep what its layers "
-                    "compute: leave it out, or set it to False in the configuration."
+                    f"The argument {name} must be False; got True. This model does not keep what "
+                    "its layers compute: leave it out, or set it to False in the configuration."
                 )
         if self.train and self.dropout_rng is None:
             raise ValueError(
-                "dropout_rng must be given where train=True, for dropout; got None. Pass "
-                "dropout_rng=jax.random.key(step), or train=False."
+                "The argument dropout_rng must be given where train=True, for dropout; got None. "
+                "Pass dropout_rng=jax.random.key(step), or train=False."
             )
 
     @property
@@ -108,8 +108,8 @@ def read(
         mask = _mask("attention_mask", attention_mask, tokens)
         if num_shown := _count(lambda x, mask: (x == types.PAD_ID) & mask, tokens, mask):
             raise ValueError(
-                f"attention_mask must be 0 at padding, token {types.PAD_ID}, which this model "
-                f"never reads; it is 1 at {num_shown} of them. Give the mask that the "
+                f"The argument attention_mask must be 0 at padding, token {types.PAD_ID}, which "
+                f"this model never reads; it is 1 at {num_shown} of them. Give the mask that the "
                 "tokenizer makes, or none."
             )
     return Inputs(tokens, mask, _read_tasks(config, task_names, task_ids, tokens.shape[0]))
@@ -135,12 +135,14 @@ def _read_tasks(
     ids = jnp.asarray(task_ids, jnp.int32)
     if ids.shape not in ((), (batch,)):
         raise ValueError(
-            f"task_ids must be of shape ({batch},), as many as there are examples; got "
-            f"{ids.shape}. {advice}"
+            f"The argument task_ids must be of shape ({batch},), as many as there are examples; "
+            f"got {ids.shape}. {advice}"
         )
     first, last = types.UNSEEN_TASK_ID * config.accepts_unseen_tasks, config.num_tasks - 1
     if _count(lambda ids: (ids < first) | (ids > last), ids):
-        raise ValueError(f"task_ids must be from {first} to {last}; got {task_ids}. {advice}")
+        raise ValueError(
+            f"The argument task_ids must be from {first} to {last}; got {task_ids}. {advice}"
+        )
     return ids
 
 
@@ -150,8 +152,8 @@ def read_decoder_tokens(
     """Checks and converts what the decoder reads."""
     if ids is None:
         raise ValueError(
-            "decoder_input_ids must be given; got None. Give the targets behind the start token "
-            f"{types.DECODER_START_ID}; for texts of the model's own call generate."
+            "The argument decoder_input_ids must be given; got None. Give the targets behind the "
+            f"start token {types.DECODER_START_ID}; for texts of the model's own call generate."
         )
     tokens = _tokens("decoder_input_ids", ids)
     if mask is not None:
@@ -160,8 +162,8 @@ def read_decoder_tokens(
         # that the mask need not reach the model.
         if _count(lambda mask: mask[:, 1:] & ~mask[:, :-1], mask):
             raise ValueError(
-                "decoder_attention_mask must be 0 at the end of a row alone; in some row a 1 comes "
-                "after a 0. Pad the decoder's tokens on the right."
+                "The argument decoder_attention_mask must be 0 at the end of a row alone; in some "
+                "row a 1 comes after a 0. Pad the decoder's tokens on the right."
             )
     return tokens
 
@@ -188,8 +190,8 @@ def _tokens(name: str, ids: ArrayLike) -> Int[Array, "batch length"]:
     ids = jnp.asarray(ids)
     if ids.ndim != 2 or not jnp.issubdtype(ids.dtype, jnp.integer):
         raise ValueError(
-            f"{name} must be integers of shape [batch, length]; got {ids.dtype} of shape "
-            f'{ids.shape}. Call the tokenizer with a list of texts and return_tensors="np".'
+            f"The argument {name} must be integers of shape [batch, length]; got {ids.dtype} of "
+            f'shape {ids.shape}. Call the tokenizer with a list of texts and return_tensors="np".'
         )
     return ids.astype(jnp.int32)
 
@@ -198,7 +200,7 @@ def _mask(name: str, mask: ArrayLike, tokens: Array) -> Bool[Array, "batch lengt
     mask = jnp.asarray(mask, bool)
     if mask.shape != tokens.shape:
         raise ValueError(
-            f"{name} must have the shape of its tokens, {tokens.shape}; got {mask.shape}. Give the "
-            "mask that the tokenizer makes, or none."
+            f"The argument {name} must have the shape of its tokens, {tokens.shape}; got "
+            f"{mask.shape}. Give the mask that the tokenizer makes, or none."
         )
     return mask

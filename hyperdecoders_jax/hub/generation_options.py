@@ -87,9 +87,9 @@ def _check(options: transformers.GenerationConfig, unknown: Mapping[str, Any]) -
     if refused:
         listed = ", ".join(f"{name}={value!r}" for name, value in refused.items())
         raise ValueError(
-            f"generate must be given options that this model has, {', '.join(_READ)}, of which "
-            f"do_sample and beams exclude each other, and early_stopping is True or False; got "
-            f"{listed}. Leave these out, in the call and in generation_config.json."
+            f"Method generate must be given options that this model has, {', '.join(_READ)}, of "
+            "which do_sample and beams exclude each other, and early_stopping is True or False; "
+            f"got {listed}. Leave these out, in the call and in generation_config.json."
         )
 
 

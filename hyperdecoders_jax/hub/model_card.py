@@ -173,18 +173,10 @@ def _method(export: Export) -> str:
             sentences.append(f"The {side} has {_SOURCES.get(adapter.source, default)}.")
     for side, grid in _grids(config).items():
         if grid is not None:
-            folded = (
-                ""
-                if getattr(export.description.model, f"{side}_hypergrid")
-                else (
-                    " Here they are part of the kernels"
-                    + (
-                        f", as they are for the task `{export.folded_task}`."
-                        if export.folded_task
-                        else "."
-                    )
-                )
-            )
+            folded = ""
+            if not getattr(export.description.model, f"{side}_hypergrid"):
+                of_task = f", as they are for the task `{export.folded_task}`"
+                folded = f" Here they are part of the kernels{of_task * bool(export.folded_task)}."
             sentences.append(
                 f"The {side}'s feed-forward kernels are scaled by a grid of {grid.rows} × "
                 f"{grid.cols} gates (variant {grid.variant}), which "

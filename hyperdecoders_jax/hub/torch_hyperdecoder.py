@@ -225,8 +225,8 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
             encoder_outputs = self.encode(input_ids, attention_mask, task_ids)
         elif not isinstance(encoder_outputs, EncoderOutput):
             raise TypeError(
-                "encoder_outputs must be the EncoderOutput of this model's encode, which holds "
-                f"each example's decoder; got {type(encoder_outputs).__name__}. Pass "
+                "The argument encoder_outputs must be the EncoderOutput of this model's encode, "
+                f"which holds each example's decoder; got {type(encoder_outputs).__name__}. Pass "
                 "model.encode(input_ids, attention_mask, task_ids)."
             )
         if decoder_input_ids is None:
@@ -275,11 +275,12 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         config = self.transformer_config
         if not config.reads_tasks:
             return None
-        known = f"{list(range(config.num_tasks))}, the numbers of {self.config.task_names}"
-        unseen = ""
+        must = (
+            "The argument task_ids must give the task of each example, one of "
+            f"{list(range(config.num_tasks))}, the numbers of {self.config.task_names}"
+        )
         if config.accepts_unseen_tasks:
-            unseen = f", or {types.UNSEEN_TASK_ID} for a task that it was not trained on"
-        must = f"task_ids must give the task of each example, one of {known}{unseen}"
+            must += f", or {types.UNSEEN_TASK_ID} for a task that it was not trained on"
         advice = "Pass task_ids=[model.config.task_id(name), ...]."
         if task_ids is None:
             raise ValueError(
@@ -323,9 +324,9 @@ class InputEncoder:
         """
         if output_attentions or output_hidden_states:
             raise ValueError(
-                "output_attentions and output_hidden_states must be False for this model, which "
-                f"keeps neither; got {output_attentions} and {output_hidden_states}. Leave them "
-                "out, or register forward hooks on its blocks."
+                "Options output_attentions and output_hidden_states must be False for this model, "
+                f"which keeps neither; got {output_attentions} and {output_hidden_states}. Leave "
+                "them out, or register forward hooks on its blocks."
             )
         return self._model.encode(input_ids, attention_mask, task_ids)
 
@@ -334,7 +335,7 @@ class InputEncoder:
 
 
 def _lacks(names: str, what: str) -> str:
-    return f"{names} must be given; got neither of the two. Pass {what}."
+    return f"Either {names} must be given; got neither of the two. Pass {what}."
 
 
 transformers.AutoModelForSeq2SeqLM.register(

@@ -50,7 +50,7 @@ def fold(
     grids = _grids(config)
     if not grids:
         raise ValueError(
-            "--fold must be given a model with gates; this one has none. Leave it out."
+            "Option --fold must be given a model with gates; this one has none. Leave it out."
         )
     if obstacle := _obstacle(grids):
         raise ValueError(
@@ -96,7 +96,8 @@ def _find_task(
     if all(grid.condition_read is None for grid in grids.values()):
         if task is not None:
             raise ValueError(
-                f"--task must be left out where gates are the same for all tasks; got {task!r}."
+                "Option --task must be left out where gates are the same for all tasks; got "
+                f"{task!r}."
             )
         return 0
     if not task_names:
@@ -106,8 +107,8 @@ def _find_task(
         )
     if task not in task_names:
         raise ValueError(
-            "--task must name the task whose gates are folded, for each task has its own: one of "
-            f"{tuple(task_names)}; got {task!r}.{errors.suggestion(task or '', task_names)}"
+            "Option --task must name the task whose gates are folded, for each task has its own: "
+            f"one of {tuple(task_names)}; got {task!r}.{errors.suggestion(task or '', task_names)}"
         )
     return task_names.index(task)
 

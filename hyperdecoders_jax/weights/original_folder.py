@@ -67,7 +67,7 @@ def task_names(fields: Mapping[str, Any]) -> tuple[str, ...]:
     tasks = fields.get("tasks") or ()
     if not isinstance(tasks, list | tuple):
         raise ValueError(
-            f"tasks in config.json must be a list of names; got {tasks!r}. Copy the one that "
+            f"Field tasks in config.json must be a list of names; got {tasks!r}. Copy the one that "
             "training saved."
         )
     return tuple(tasks)

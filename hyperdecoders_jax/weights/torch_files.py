@@ -86,8 +86,8 @@ def _import_torch() -> types.ModuleType:
         import torch
     except ImportError as error:
         raise ImportError(
-            ".bin files need PyTorch, which is not installed. Install it (pip install torch), or "
-            "save the model as safetensors where it is."
+            "Files of type .bin need PyTorch, which is not installed. Install it (pip install "
+            "torch), or save the model as safetensors where it is."
         ) from error
     if tuple(map(int, torch.__version__.split(".")[:2])) < _OLDEST:
         raise ImportError(
