@@ -27,17 +27,11 @@ Metric = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, Any]]
 
 
 class Difference(NamedTuple):
-    """A metric of the other predictions, and its difference from that of the own ones.
-
-    Attributes:
-        value: of the other predictions.
-        difference: other minus own.
-        low, high: 95 % interval of the difference, by percentiles; NaN if unknown.
-    """
+    """A metric of the other predictions, and its difference from that of the own ones."""
 
     value: float
     difference: float
-    low: float
+    low: float  # 95 % interval of the difference, by percentiles; NaN if unknown.
     high: float
 
 
@@ -62,17 +56,10 @@ def paired_bootstrap(
     or is NaN, such as those of a single class, are dropped; with fewer than `MIN_RESAMPLES` left,
     or a single example or group, the interval is NaN.
 
-    Args:
-        metric_fn: SeqIO's: (targets, predictions) → {name: value}; only numbers are compared.
-        targets: of each example.
-        own_predictions: with the examples' own conditions.
-        other_predictions: with other conditions.
-        seed: of the resamples; equal seeds draw the same examples.
-        num_resamples: at least `MIN_RESAMPLES`.
-        max_secs: after which no resample begins, once there are `MIN_RESAMPLES`. Results of slower
-            metrics depend on the machine's speed.
-        groups: of each example, if the metric reads examples of a group together; None: it reads
-            each alone.
+    `metric_fn` is SeqIO's, (targets, predictions) → {name: value}; only numbers are compared. Equal
+    seeds draw the same examples. After `max_secs` no resample begins, once there are
+    `MIN_RESAMPLES`, so that results of slow metrics depend on the machine. `groups` are needed if
+    the metric reads examples of a group together.
 
     Raises:
         ValueError: there are no examples, lengths differ, or resamples are too few.
@@ -99,7 +86,7 @@ def paired_bootstrap(
     differences = {name: [] for name in values if name in own_values}
 
     rng = np.random.default_rng(seed)
-    end = time.monotonic() + max_secs
+    end = time.monotonic() + max_secs  # Clocks may be set back, this one is not.
     resamples = itertools.islice(_resamples(len(targets), groups, rng), num_resamples)
     for number, rows in enumerate(resamples):
         if number >= MIN_RESAMPLES and time.monotonic() > end:
@@ -121,6 +108,7 @@ def _resamples(
         while num_examples > 1:
             yield rng.integers(num_examples, size=num_examples)
         return
+    # Groups by number, in order of appearance.
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     of_rows = np.array([numbers[group] for group in groups])
     while len(numbers) > 1:

@@ -27,15 +27,10 @@ _Rows = Float[np.ndarray, "rows *rest"] | RowsOnDisk
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """Conditions that replace the examples' own.
+    """Conditions that replace the examples' own."""
 
-    Attributes:
-        values: rows of conditions, by the key of what reads them.
-        rows: index into the values for each example.
-    """
-
-    values: Mapping[str, _Rows]
-    rows: Int[np.ndarray, "examples"]
+    values: Mapping[str, _Rows]  # By the key of what reads them.
+    rows: Int[np.ndarray, "examples"]  # Index into the values for each example.
 
     def take(self, examples: Int[np.ndarray, "batch"]) -> dict[str, Float[np.ndarray, "batch *_"]]:
         """Conditions of a batch of examples."""
@@ -57,14 +52,11 @@ def replace(
            [2.],
            [8.]], dtype=float32)}
 
-    Args:
-        kind: one of `KINDS`.
-        conditions: of all examples of all tasks, a row each.
-        tasks: of each example.
-        seed: of shuffles; all conditions that an example gets are those of one other example.
+    `conditions` has a row for each example of all tasks. In shuffles an example gets all conditions
+    of one other example.
 
     Raises:
-        ValueError: the kind is unknown.
+        ValueError: the kind is none of `KINDS`.
     """
     if kind not in KINDS:
         raise ValueError(f"An ablation must be one of {tuple(KINDS)}; got {kind!r}.")

@@ -47,23 +47,15 @@ _TINY = 1e-30
 
 @flax.struct.dataclass
 class Reading:
-    """Conditions of a batch and what the model computed from them.
+    """Conditions of a batch and what the model computed from them, by the readers' keys."""
 
-    Attributes:
-        pooled: mean of the encoder's states.
-        conditions: of each reader.
-        inputs: conditions as networks and factors read them, after the MLP for pooled states.
-        hidden: input of a hypernetwork's heads, by the key of its parameters.
-        written: output of a hypernetwork or grid, flat, by the same keys.
-        delta_norms: by stack, norm of the change that adapters and gates make to a layer's output,
-            relative to the norm of the residual stream that enters the layer; mean over positions.
-    """
-
-    pooled: Float[Array, "batch emb"]
+    pooled: Float[Array, "batch emb"]  # Mean of the encoder's states.
     conditions: Conditions
-    inputs: Conditions
-    hidden: Mapping[str, Float[Array, "batch layers hidden"]]
-    written: Mapping[str, Float[Array, "batch layers dim"]]
+    inputs: Conditions  # The same as they are read, after the MLP for pooled states.
+    hidden: Mapping[str, Float[Array, "batch layers hidden"]]  # Input of a hypernetwork's heads.
+    written: Mapping[str, Float[Array, "batch layers dim"]]  # Output of a hypernetwork or grid.
+    # By stack, norm of the change that adapters and gates make to a layer's output, relative to the
+    # norm of the residual stream that enters the layer; mean over positions.
     delta_norms: Mapping[str, Float[Array, "batch layers"]]
 
 
@@ -96,6 +88,7 @@ def given(conditions: Conditions) -> Iterator[None]:
 
     def intercept(next_call, args, kwargs, context):
         module = context.module
+        # Modules that read conditions have the names of their parameters' keys.
         if context.method_name != "__call__" or module.name not in conditions:
             return next_call(*args, **kwargs)
         # float32 on disk: uncast it would promote bfloat16 activations.
@@ -229,6 +222,7 @@ class _Reader:
     def _read_task(self, module, call, condition):
         adapters, config, adapter_config = call(), module.config, module.adapter_config
         table = module.variables["params"]["task_embedding"]
+        # The row of unseen tasks is the mean, as the source itself reads it.
         table = task_rows.with_mean(table, config, adapter_config, axis=0)
         rows = task_rows.find(condition.task_ids, config, adapter_config)
         hidden = self._last_hidden

@@ -30,13 +30,7 @@ FEATURE_DIM = 512
 
 
 class ExamplesReader:
-    """Collects what a model reads and writes for examples.
-
-    Attributes:
-        tasks: those read so far.
-        conditions: of all examples, by their readers' keys.
-        variances: of the generated parameters of all examples.
-    """
+    """Collects what a model reads and writes for examples."""
 
     def __init__(self, subject: Subject):
         self._subject = subject
@@ -47,6 +41,7 @@ class ExamplesReader:
         # Fields of `results.Examples`.
         self._columns: dict[str, list[Any]] = collections.defaultdict(list)
         self._features: dict[str, RowsOnDisk] = collections.defaultdict(RowsOnDisk)
+        # Of all examples, by their readers' keys.
         self.conditions: dict[str, RowsOnDisk] = collections.defaultdict(RowsOnDisk)
         self.variances = variances.Variances()
 
@@ -177,10 +172,6 @@ def groups_of(
 
     >>> groups_of([{"qid": "a"}, {"qid": "a"}, {"qid": "b"}], ["yes", "yes", "no"])
     ['a', 'a', 'b']
-
-    Args:
-        examples: of a task, with their features.
-        targets: as the task's metrics get them.
     """
     if mrqa.QUESTION in examples[0]:
         return [example[mrqa.QUESTION] for example in examples]

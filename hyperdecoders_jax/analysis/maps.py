@@ -30,17 +30,12 @@ MAX_TSNE_EXAMPLES = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Positions and neighbours of examples, for a page.
+    """Positions and neighbours of examples, for a page."""
 
-    Attributes:
-        positions: by features and projection; NaN for examples that are not on a map.
-        neighbours: rows of the examples most similar to each, nearest first.
-        neighbours_by: the features that are compared.
-    """
-
+    # By features and projection; NaN for examples that are not on a map.
     positions: Mapping[tuple[str, str], Float[np.ndarray, "examples 2"]]
-    neighbours: Int[np.ndarray, "examples k"]
-    neighbours_by: str = "condition"
+    neighbours: Int[np.ndarray, "examples k"]  # Rows of the most similar ones, nearest first.
+    neighbours_by: str = "condition"  # The features that are compared.
 
 
 def make(
@@ -114,6 +109,7 @@ def _tsne(
         rng = np.random.default_rng(seed)
         rows = np.sort(rng.choice(rows, max_examples, replace=False))
     model = manifold.TSNE(
+        # sklearn requires less than the number of examples; 30 is the usual value.
         perplexity=min(30.0, (len(rows) - 1) / 3),
         # "pca" divides by the spread of the first component.
         init="pca" if components[rows, 0].std() > 0 else "random",

@@ -174,6 +174,7 @@ def _base64(array: np.ndarray) -> str:
 def _pack(data: Mapping[str, Any]) -> str:
     # Texts may hold half a surrogate pair, which UTF-8 cannot encode.
     text = json.dumps(data, ensure_ascii=False).encode("utf-8", errors="replace")
+    # Base64 has no "<": no text can close the script element that holds it.
     return base64.b64encode(zlib.compress(text, level=9)).decode("ascii")
 
 

@@ -130,6 +130,7 @@ def _draw_ablations(picture: Any, ablations: Sequence[Ablation]) -> None:
     lines = list(dict.fromkeys((row.task, row.metric) for row in ablations))
     picture.set_size_inches(2.5 + 2.3 * len(conditions), 1.2 + 0.3 * len(lines))
     axes = picture.subplots(1, max(1, len(conditions)), sharex=True, sharey=True, squeeze=False)[0]
+    # One empty panel if there are no other conditions than the own ones.
     for axis, condition in zip(axes, conditions, strict=False):
         rows = [row for row in ablations if row.condition == condition]
         _points_with_intervals(

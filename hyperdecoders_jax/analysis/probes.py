@@ -80,9 +80,7 @@ def measure(examples: results.Examples, seed: int = 0) -> list[results.Probe]:
     were held out together count once; for silhouettes, the examples' values are drawn. Intervals do
     not cover what other training examples would change.
 
-    Args:
-        examples: with vectors of any scale.
-        seed: of folds, shuffled groups and resamples.
+    Vectors may have any scale; the seed is that of folds, shuffled groups and resamples.
 
     Raises:
         ValueError: vectors are not one for each example, or not finite.
@@ -173,15 +171,11 @@ def _measure(
 
 @dataclasses.dataclass(frozen=True)
 class _Parts:
-    """Parts of the examples that are held out together: windows of a question, or whole tasks.
+    """Parts of the examples that are held out together: windows of a question, or whole tasks."""
 
-    Attributes:
-        names: part of each example.
-        are_of_one_group: whether all examples of a part have one group, as those of a task have one
-            output type. Then each part is held out alone, and parts are shuffled, not examples.
-    """
-
-    names: Sequence[str]
+    names: Sequence[str]  # Part of each example.
+    # Whether all examples of a part have one group, as those of a task have one output type. Then
+    # each part is held out alone, and parts are shuffled, not examples.
     are_of_one_group: bool
 
     def split(self, groups: _Groups, seed: int) -> _Folds:
@@ -222,7 +216,7 @@ def _draw_of_each(groups: _Groups, rng: np.random.Generator) -> Int[np.ndarray, 
     """Equally many rows of each group, or all that it has."""
     sizes = np.bincount(groups)
     count = max(MAX_SILHOUETTES // len(sizes), MIN_GROUP_SIZE)
-    order = rng.permutation(len(groups))
+    order = rng.permutation(len(groups))  # The first of each group are random ones.
     return np.concatenate([order[groups[order] == group][:count] for group in range(len(sizes))])
 
 
@@ -268,6 +262,7 @@ def _shuffled(groups: _Groups, rng: np.random.Generator) -> list[_Groups]:
 
 
 def _tell_linearly(x: _Vectors, groups: _Groups, folds: _Folds) -> _Groups:
+    # The loss is a sum over examples, so that the penalty must grow with their number.
     ridge = sklearn.linear_model.RidgeClassifierCV(
         alphas=len(groups) * _PENALTIES, class_weight="balanced"
     )

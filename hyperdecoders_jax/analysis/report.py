@@ -29,6 +29,7 @@ def write(output_dir: epath.PathLike, found: results.Study, about: Mapping[str, 
         about: what was studied, as JSON takes it: "mixture", "split", "checkpoint" and more.
     """
     folder = epath.Path(output_dir)
+    # Other programs read it: an unexpected NaN is an error here rather than invalid JSON there.
     files.write_text(
         folder / RESULTS_FILE, json.dumps(_to_dict(found, about), indent=1, allow_nan=False) + "\n"
     )
@@ -119,7 +120,7 @@ def _ablation_table(rows: Sequence[results.Ablation]) -> str:
     of_metric: dict[tuple[str, str], dict[str, results.Ablation]] = {}
     for row in rows:
         of_metric.setdefault((row.task, row.metric), {})[row.condition] = row
-    lines = [("task", "metric", *kinds)]
+    lines = [("task", "metric", *kinds)]  # The first kind is "own", in full; others are changes.
     for (task, metric), found in of_metric.items():
         own = f"{found[ablations.OWN].value:.1f}"
         lines.append((task, metric, own, *(_change(found.get(kind)) for kind in kinds[1:])))
@@ -131,6 +132,7 @@ def _change(row: results.Ablation | None) -> str:
         return "-"
     if row.is_same:
         return "same"
+    # NaN: too few examples for an interval.
     interval = "" if math.isnan(row.low) else f" [{row.low:+.1f}, {row.high:+.1f}]"
     return f"{row.difference:+.1f}{interval}"
 

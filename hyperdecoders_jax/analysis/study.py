@@ -123,6 +123,7 @@ def _compare(
     (targets, before), (_, after) = own.postprocessed, ablated.postprocessed
     task, groups = own.examples.task, examples_reader.groups_of(own.examples.examples, targets)
     compared = [(metric_fn, before, after) for metric_fn in task.predict_metric_fns]
+    # The bootstrap draws rows of one sequence, so that a prediction and its values stay together.
     with_aux = [
         list(zip(texts, _rows(result.aux), strict=True))
         for texts, result in ((before, own), (after, ablated))
@@ -135,6 +136,7 @@ def _compare(
         )
     texts = [[p.prediction for p in result.predictions] for result in (own, ablated)]
     num_changed = sum(x != y for x, y in zip(*texts, strict=True))
+    # Equal predictions differ by 0, however few they are.
     is_known = not num_changed or len(set(groups or range(len(targets)))) >= _MIN_FOR_INTERVAL
     rows = []
     for name, value in ablated.metrics.items():

@@ -72,6 +72,7 @@ class Predictor:
                 rows, left[task_name] = left[task_name][:size], left[task_name][size:]
                 # Rows that fill up the last batch get any condition.
                 replaced = given.take(np.pad(rows, (0, size - len(rows)), mode="edge"))
+            # With the batch, so that conditions are sharded like its examples.
             placed = subject.partitioner.put_batch((batch, replaced))
             sample_rng = jax.random.fold_in(jax.random.key(subject.seed), next(calls))
             predict = self._compiled(

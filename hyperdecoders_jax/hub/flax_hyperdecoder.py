@@ -49,13 +49,10 @@ _OF_AUTO_CLASSES = ("_from_auto", "_commit_hash", "adapter_kwargs", "trust_remot
 
 @flax.struct.dataclass
 class FlaxHyperdecoderEncoderOutput(outputs.FlaxBaseModelOutput):
-    """Output of `encode`, which `decode` reads.
+    """Output of `encode`, which `decode` reads."""
 
-    Attributes:
-        context: all that a decoder knows of the inputs: adapters, gates, cross-attention keys and
-            values. Inputs that were padded on the left are padded on the right in it.
-    """
-
+    # Adapters, gates, cross-attention keys and values. Inputs that were padded on the left are
+    # padded on the right in it.
     context: DecoderContext | None = None
 
 
@@ -111,15 +108,9 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
     ):
         """Loads an exported model: Flax's files if there are some, else safetensors.
 
-        `dtype` is that of activations; parameters keep the type that they are stored in.
-
-        Args:
-            pretrained_model_name_or_path: a folder, or a hub id.
-            dtype: see above.
-            config: used instead of the folder's.
-            subfolder: of the folder.
-            **kwargs: fields of the configuration to change; for a hub id also `cache_dir`,
-                `force_download`, `local_files_only`, `revision` and `token`.
+        `dtype` is that of activations; parameters keep the type that they are stored in. A `config`
+        replaces the folder's. `**kwargs` are fields of the configuration to change; for a hub id
+        also `cache_dir`, `force_download`, `local_files_only`, `revision` and `token`.
 
         Returns:
             The model; with `_do_init=False` the model without parameters, and the parameters.
@@ -138,6 +129,7 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
         model = cls(config, dtype=dtype, _do_init=False, **kwargs)
         arrays = _open_weights(folder, model._model.config)
         tree = exported_folder.to_flax_tree(names.unflatten(arrays), model._model.config)
+        # One array at a time is in the host's memory, besides those on the device.
         params = jax.tree.map(lambda array: jnp.asarray(array.read()), tree)
         if (folder / transformers.utils.GENERATION_CONFIG_NAME).exists():
             model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
@@ -259,6 +251,7 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
         # Equal models are one static argument of `_generate`: compiled once for equal options.
         model = dataclasses.replace(self._model, decoding=decoding)
         inputs = self._read_inputs(input_ids, attention_mask, task_ids)
+        # As FlaxGenerationMixin: without a key samples are the same in every call.
         prng_key = jax.random.key(0) if prng_key is None else prng_key
         sequences, scores = _generate(model, self._tree(params), inputs, prng_key, max_len)
         match model.decoding:

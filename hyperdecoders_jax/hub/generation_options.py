@@ -76,6 +76,7 @@ def _check(options: transformers.GenerationConfig, unknown: Mapping[str, Any]) -
         if name in _FIXED:
             is_good = value in (None, _FIXED[name])
         else:
+            # An option at transformers' own default does nothing, whatever it is.
             is_good = name in (*_READ, *_WITHOUT_EFFECT) or value == plain.get(name)
         if not is_good:
             refused[name] = value

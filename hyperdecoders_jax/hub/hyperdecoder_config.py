@@ -96,7 +96,7 @@ class HyperdecoderConfig(transformers.T5Config):
         """
         if not decoder or encoder:
             return self
-        of_decoder = copy.copy(self)
+        of_decoder = copy.copy(self)  # Callers may keep this one.
         of_decoder.num_layers = self.num_decoder_layers
         return of_decoder
 

@@ -70,30 +70,18 @@ _CITATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """Facts about an exported model.
+    """Facts about an exported model; None where one is unknown."""
 
-    Attributes:
-        name: of its folder.
-        description: of the model in the folder.
-        formats: of its weights.
-        trained: the trained model, before gates were folded.
-        num_parameters: of the folder.
-        folded_task: whose gates were folded, if gates depended on the task.
-        num_frozen: number of the backbone's unchanged parameters; None: unknown.
-        backbone: path or hub id of the T5 that training began with; None: unknown.
-        mixture: trained on; None: unknown.
-        metrics: task → metric → value, at the exported step.
-    """
-
-    name: str
-    description: Description
-    formats: Collection[str]
-    trained: TransformerConfig
+    name: str  # Of its folder.
+    description: Description  # Of the model in the folder.
+    formats: Collection[str]  # Of its weights.
+    trained: TransformerConfig  # Before gates were folded.
     num_parameters: int
-    folded_task: str | None = None
-    num_frozen: int | None = None
-    backbone: str | None = None
+    folded_task: str | None = None  # Whose gates were folded, if they depended on the task.
+    num_frozen: int | None = None  # The backbone's unchanged parameters.
+    backbone: str | None = None  # Path or hub id of the T5 that training began with.
     mixture: str | None = None
+    # Task → metric → value, at the exported step.
     metrics: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
 
@@ -145,6 +133,7 @@ def _papers(config: TransformerConfig) -> list[str]:
         isinstance(x.hypernetwork, HyperFormerConfig) and x.source in ("task", "generated")
         for x in adapters
     )
+    # In order of the citations; T5's comes last and always.
     known = {"Hyperdecoders": adapters, "HyperFormer": is_hyperformer, "HyperGrid": grids}
     return [*(name for name, is_used in known.items() if is_used), "T5"]
 
@@ -191,6 +180,7 @@ def _last(path: str) -> str:
 
 def _use(export: Export) -> str:
     name = json.dumps(export.name, ensure_ascii=False)
+    # Without safetensors transformers 5 loads nothing: it has no Flax.
     if _is_plain(export) and "safetensors" in export.formats:
         return f"""\
 This is a plain T5, which transformers alone loads:

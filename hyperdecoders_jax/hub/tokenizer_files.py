@@ -57,12 +57,9 @@ def with_own_sentinels(vocabulary: Vocabulary) -> Vocabulary:
 
 
 def write(folder: epath.PathLike, vocabulary: Vocabulary, max_len: int) -> None:
-    """Writes the files of a tokenizer.
+    """Writes the files of a tokenizer into an existing folder.
 
-    Args:
-        folder: must exist.
-        vocabulary: of training.
-        max_len: most tokens of an input, EOS included; `truncation=True` cuts to it.
+    `truncation=True` will cut inputs to `max_len` tokens, EOS included.
     """
     folder = epath.Path(folder)
     config = {"model_max_length": max_len, "clean_up_tokenization_spaces": False}

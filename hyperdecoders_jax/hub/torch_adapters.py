@@ -278,6 +278,7 @@ def _source_named(name: str) -> type[Source] | None:
 def make_first_pass(config: TransformerConfig) -> Source | None:
     """Source for the encoder's first pass, whose states its own source reads; None without it."""
     source = _source_named(config.encoder_adapter.source)
+    # The original's first pass has learned adapters of its own, shared by all examples.
     return None if source is None or not source.reads_pooled else Manual(config, "encoder")
 
 

@@ -45,16 +45,11 @@ from hyperdecoders_jax.weights import flax_files
 
 @dataclasses.dataclass
 class EncoderOutput(BaseModelOutput):
-    """All that a decoder knows of its inputs.
+    """All that a decoder knows of its inputs."""
 
-    Attributes:
-        mask: True at real tokens. For beams `generate` repeats it and the states, but neither
-            adapters nor gates, which are no tensors at the top level.
-        adapters: of all decoder layers.
-        gates: of each decoder layer.
-    """
-
-    mask: Bool[Tensor, "rows enc_len"] | None = None
+    mask: Bool[Tensor, "rows enc_len"] | None = None  # True at real tokens.
+    # Of all decoder layers, and of each. For beams `generate` repeats tensors at the top level, the
+    # mask and the states, but not these.
     adapters: Adapters | None = None
     gates: Sequence[Gates] | None = None
 

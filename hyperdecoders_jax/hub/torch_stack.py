@@ -190,13 +190,7 @@ class Stack(nn.Module):
     ) -> Float[Tensor, "rows length emb"]:
         """States of all positions, or of those after the cached ones.
 
-        Args:
-            embedded: embedded tokens.
-            mask: of the inputs.
-            adapters: of all layers.
-            make_gates: makes the gates of a layer.
-            encoded: states of the inputs, for the decoder.
-            cache: of the decoder.
+        `mask` is that of the inputs in both stacks; `encoded` and `cache` are for the decoder.
         """
         start = 0 if cache is None else cache.get_seq_length()
         keys = torch.arange(start + embedded.shape[1], device=embedded.device)

@@ -14,17 +14,11 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class StoredArray:
-    """An array that is read on demand.
-
-    Attributes:
-        shape: of the array.
-        dtype: of the array; may be `ml_dtypes.bfloat16`.
-        read: reads the values, anew with each call.
-    """
+    """An array that is read on demand."""
 
     shape: tuple[int, ...]
-    dtype: np.dtype
-    read: Callable[[], np.ndarray]
+    dtype: np.dtype  # May be `ml_dtypes.bfloat16`.
+    read: Callable[[], np.ndarray]  # Reads the values, anew with each call.
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         """Reads the values, for numpy."""
@@ -66,12 +60,7 @@ def in_memory(arrays: Mapping[str, np.ndarray]) -> dict[str, StoredArray]:
 
 @dataclasses.dataclass(frozen=True)
 class Accounted:
-    """All arrays of a file: those that are parameters of the model, and the skipped ones.
+    """All arrays of a file: those that are parameters of the model, and the skipped ones."""
 
-    Attributes:
-        arrays: by our paths, in our layouts.
-        left: name in the file → why it was skipped, such as "a copy of shared.weight".
-    """
-
-    arrays: dict[str, StoredArray]
-    left: dict[str, str]
+    arrays: dict[str, StoredArray]  # By our paths, in our layouts.
+    left: dict[str, str]  # Name in the file → why it was skipped ("a copy of shared.weight").

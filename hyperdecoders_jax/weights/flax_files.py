@@ -75,15 +75,14 @@ def open(folder: str | os.PathLike) -> dict[str, StoredArray]:
         ValueError: a file is damaged, holds other values than float arrays, or repeats an array.
     """
     folder = epath.Path(folder)
-    if (folder / SINGLE_FILE).exists():
-        return _open_file(folder / SINGLE_FILE)
-    if not (folder / INDEX_FILE).exists():
+    files = safetensors_files.find(folder, SINGLE_FILE, "Flax weights must be a .msgpack file")
+    if not files:
         raise FileNotFoundError(
             f"A folder of Flax weights must hold {SINGLE_FILE} or {INDEX_FILE}; {folder} holds "
             "neither. Correct the path."
         )
     found: dict[str, StoredArray] = {}
-    for file in safetensors_files.shards(folder / INDEX_FILE):
+    for file in files:
         arrays = _open_file(file)
         if repeated := sorted(set(arrays) & set(found)):
             raise ValueError(
@@ -143,7 +142,7 @@ def _open_file(file: epath.Path) -> dict[str, StoredArray]:
             raise ValueError(f"{names.abridge(wrong)} is no array")
     except _DAMAGES as error:
         raise ValueError(
-            f"Flax weights must be whole msgpack files of named arrays of {', '.join(_DTYPES)}; "
+            f"Flax weights must be complete msgpack files of named arrays of {', '.join(_DTYPES)}; "
             f"{file} is not: {str(error) or type(error).__name__}. Copy or download it again."
         ) from error
     return found

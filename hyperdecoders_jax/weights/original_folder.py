@@ -141,6 +141,7 @@ def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
     Raises:
         ValueError: they are not exactly the original's arrays for `config`.
     """
+    # The state repeats tied tables under several names.
     arrays, left = hugging_face.without_copies(arrays, config)
     groups = original.state_names(config)
     used = {name for group in groups.values() for name in group}

@@ -60,25 +60,33 @@ def metadata(path: str | os.PathLike) -> dict[str, str]:
 
 def files(path: epath.Path) -> list[epath.Path]:
     """The files that `open` reads, in order; raises like `open`."""
-    if not path.is_dir():
-        if not path.exists():
-            raise FileNotFoundError(
-                "Weights must be a .safetensors file or a folder of them; there is nothing at "
-                f"{path}. Correct the path."
-            )
-        return [path]
-    if (path / SINGLE_FILE).exists():
-        return [path / SINGLE_FILE]
-    if (path / INDEX_FILE).exists():
-        return shards(path / INDEX_FILE)
-    found = visible(path)
+    found = find(path, SINGLE_FILE, "Weights must be a .safetensors file") or visible(path)
     if not found:
-        held = ", ".join(sorted(child.name for child in path.iterdir())[:8]) or "nothing"
         raise FileNotFoundError(
-            f"A folder of weights must hold .safetensors files; {path} holds {held}. Save the model"
-            " with safetensors (save_pretrained does), or name another folder."
+            f"A folder of weights must hold .safetensors files; {path} holds {listing(path)}. Save "
+            "the model with safetensors (save_pretrained does), or name another folder."
         )
     return found
+
+
+def find(path: epath.Path, single_file: str, must: str) -> list[epath.Path]:
+    """A file of weights, or a folder's `single_file` or shards; none if a folder has neither."""
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{must} or a folder of them; there is nothing at {path}. Correct the path."
+        )
+    if not path.is_dir():
+        return [path]
+    # transformers reads in this order, whatever else a folder holds.
+    if (path / single_file).exists():
+        return [path / single_file]
+    index = path / f"{single_file}.index.json"
+    return shards(index) if index.exists() else []
+
+
+def listing(folder: epath.Path) -> str:
+    """The first names in a folder, for errors."""
+    return ", ".join(sorted(child.name for child in folder.iterdir())[:8]) or "nothing"
 
 
 def visible(folder: epath.Path) -> list[epath.Path]:
@@ -157,13 +165,9 @@ def write_shards(
     write: Callable[[epath.Path, Arrays], None],
     metadata: Mapping[str, Any],
 ) -> None:
-    """Writes one file, or several and their index, under transformers' names.
+    """Writes one shard to `single_file`, or several and their index under transformers' names.
 
-    Args:
-        single_file: path of the file if there is one shard.
-        shards: at least one.
-        write: writes a shard to a path.
-        metadata: of the index, besides the size.
+    The index gets the total size and further `metadata`.
     """
     if len(shards) == 1:
         write(single_file, shards[0])
@@ -241,6 +245,6 @@ def _handle(file: epath.Path) -> safetensors.safe_open:
             return safetensors.safe_open(path, framework="np", backend="pread")
     except safetensors.SafetensorError as error:
         raise ValueError(
-            f"Weights must be whole safetensors files; {file} is not: {error}. Copy or download "
+            f"Weights must be complete safetensors files; {file} is not: {error}. Copy or download "
             "it again."
         ) from error

@@ -117,6 +117,7 @@ def write(path: str | epath.Path, arrays: Arrays, step: int = 0, layout: str = "
         hint = errors.suggestion(layout, LAYOUTS)
         raise ValueError(f"The layout must be one of {LAYOUTS}; got {layout!r}.{hint}")
     folder = epath.Path(path) / f"checkpoint_{step}"
+    # Never overwritten: a checkpoint of two writers would be neither's.
     if folder.exists():
         raise FileExistsError(
             f"A checkpoint must go into a new folder; there is one at {folder}. "
@@ -190,9 +191,9 @@ def _list_t5x(folder: epath.Path) -> dict[str, np.ndarray | dict[str, Any]]:
     # Any of them, depending on where the file is cut or changed.
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"A checkpoint's file must be a whole msgpack with T5X's train state; {index} is not: "
-            f"{error!r}. Copy or download it again; if T5X before 2021 wrote it, restore and save "
-            "it with T5X."
+            f"A checkpoint's file must be a complete msgpack with T5X's train state; {index} is "
+            f"not: {error!r}. Copy or download it again; if T5X before 2021 wrote it, restore and "
+            "save it with T5X."
         ) from error
 
 

@@ -37,8 +37,15 @@ def open(path: str | os.PathLike) -> dict[str, StoredArray]:
         ImportError: PyTorch is missing, or too old to be safe.
         ValueError: a file is damaged, holds other values than float tensors, or would run code.
     """
+    path = epath.Path(path)
+    files = safetensors_files.find(path, SINGLE_FILE, "PyTorch's weights must be a .bin file")
+    if not files:
+        raise FileNotFoundError(
+            f"A folder of PyTorch's weights must hold {SINGLE_FILE} or {INDEX_FILE}; {path} holds "
+            f"{safetensors_files.listing(path)}. Name another folder, or the file itself."
+        )
     arrays: dict[str, StoredArray] = {}
-    for file in _find_files(epath.Path(path)):
+    for file in files:
         arrays |= _open_file(file)
     return arrays
 
@@ -60,25 +67,6 @@ def write(path: str | os.PathLike, arrays: Arrays) -> None:
 def has_files(folder: epath.Path) -> bool:
     """Whether a folder holds such files."""
     return (folder / SINGLE_FILE).exists() or (folder / INDEX_FILE).exists()
-
-
-def _find_files(path: epath.Path) -> list[epath.Path]:
-    if not path.exists():
-        raise FileNotFoundError(
-            f"PyTorch's weights must be a .bin file or a folder of them; there is nothing at {path}"
-            ". Correct the path."
-        )
-    if not path.is_dir():
-        return [path]
-    if (path / SINGLE_FILE).exists():
-        return [path / SINGLE_FILE]
-    if (path / INDEX_FILE).exists():
-        return safetensors_files.shards(path / INDEX_FILE)
-    held = ", ".join(sorted(child.name for child in path.iterdir())[:8]) or "nothing"
-    raise FileNotFoundError(
-        f"A folder of PyTorch's weights must hold {SINGLE_FILE} or {INDEX_FILE}; {path} holds "
-        f"{held}. Name another folder, or the file itself."
-    )
 
 
 def _import_torch() -> types.ModuleType:
@@ -113,7 +101,7 @@ def _open_file(file: epath.Path) -> dict[str, StoredArray]:
     # PyTorch's errors for damaged files of its two formats.
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"Weights must be whole .bin files; {file} is not: {_first_line(error)}. Copy or "
+            f"Weights must be complete .bin files; {file} is not: {_first_line(error)}. Copy or "
             "download it again."
         ) from error
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):

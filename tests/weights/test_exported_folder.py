@@ -258,7 +258,7 @@ def test_a_damaged_file_is_refused(written, folder, name):
     file = folder / name
     file.write_bytes(file.read_bytes()[:-50])
     with pytest.raises(
-        ValueError, match=rf"must be whole .*{name} is not: .*\. Copy or download it"
+        ValueError, match=rf"must be complete .*{name} is not: .*\. Copy or download it"
     ):
         exported_folder.read(folder)
 

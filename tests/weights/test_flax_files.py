@@ -91,7 +91,7 @@ def test_a_file_that_ends_too_early_is_refused(tmp_path, kept):
     write(tmp_path)
     file = tmp_path / FILE
     file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(ValueError, match=r"must be whole msgpack .*\.msgpack is not: .*again\."):
+    with pytest.raises(ValueError, match=r"must be complete msgpack .*\.msgpack is not: .*again\."):
         flax_files.open(tmp_path)
 
 

@@ -169,7 +169,7 @@ def test_a_cut_msgpack_is_an_error_wherever_it_is_cut(tmp_path):
     whole = file.read_bytes()
     for length in range(0, len(whole), 37):
         file.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"must be a whole msgpack.*download it again"):
+        with pytest.raises(ValueError, match=r"must be a complete msgpack.*download it again"):
             t5x_checkpoint.open(tmp_path)
 
 
