@@ -163,8 +163,8 @@ RUN_FILES = ("runs/embedded/train.gin", "experiments/demo_hyperdecoder.gin")
 
 def bound(command, *flags, files=RUN_FILES):
     args = cli.make_parser().parse_args([command, *flags])
-    gin_files, bindings = cli.add_own_data(args, files, [])
-    text = gin_files.read(gin_files, bindings)
+    files, bindings = cli.add_own_data(args, files, [])
+    text = gin_files.read(files, bindings)
     return {name: value for name, (value, _) in text.macro_values.items()}
 
 
