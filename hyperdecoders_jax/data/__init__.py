@@ -1,1 +1,1 @@
-"""Text in, batches out: vocabularies, feature conversion, the resumable pipeline."""
+"""Data: vocabularies, mixtures, readers, and the batches of training and evaluation."""

@@ -1,4 +1,4 @@
-"""The answers of a question's windows in, the question's answer out.
+"""Choice of a question's answer among those of its windows.
 
 Source: allenai/hyperdecoders, `mrqa_eval/eval.py`.
 """
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def answer(candidates: Iterable[tuple[str, float]]) -> str:
-    """The text with the smallest score, of a question's windows; the first of equals.
+    """The text of a question's windows with the smallest score; of equals the first.
 
     >>> answer([("", 0.1), ("in Rome", 0.7), ("Rome", 0.5), ("Paris", 0.5)])
     'Rome'
@@ -19,8 +19,5 @@ def answer(candidates: Iterable[tuple[str, float]]) -> str:
     Args:
         candidates: each window's text, as generated, and its score: the lower, the likelier.
     """
-    return min(
-        ((text, score) for text, score in candidates if text),
-        key=lambda candidate: candidate[1],
-        default=("", 0.0),
-    )[0]
+    texts = [candidate for candidate in candidates if candidate[0]]
+    return min(texts, key=lambda candidate: candidate[1], default=("", 0.0))[0]

@@ -1,10 +1,10 @@
-"""A task in; its text as a SeqIO cache on disk, out.
+"""SeqIO caches of tasks: text on disk that `use_cached=True` reads, here and under T5X.
 
-SeqIO reads such a folder with `use_cached=True`, here and under T5X. It holds what the steps before
-`seqio.CacheDatasetPlaceholder` make: text, which serves every vocabulary and every length. SeqIO's
-own `seqio_cache_tasks` writes the same files on many machines, but shuffles the examples, wants a
-vocabulary, and needs Apache Beam, which today cannot be installed beside SentencePiece (each wants
-another protobuf). Here a cache gives the very examples that the data give, in their order.
+A cache holds the output of the steps before `seqio.CacheDatasetPlaceholder`: text, which serves
+every vocabulary and length. It gives the same examples as the data, in the same order. SeqIO's own
+`seqio_cache_tasks` writes such files on many machines, but shuffles the examples, and needs a
+vocabulary and Apache Beam, which today cannot be installed beside SentencePiece (they need
+different versions of protobuf).
 """
 
 import contextlib
@@ -18,19 +18,19 @@ import tensorflow as tf
 
 from hyperdecoders_jax.data import offline
 
-# SeqIO takes a folder for a cache once this is in it.
-_COMPLETED = "COMPLETED"
-# SeqIO's reader takes this many examples from each of this many files in turn.
+_COMPLETED = "COMPLETED"  # SeqIO takes a folder for a cache once this file is in it.
+# SeqIO's reader interleaves files: this many examples of each of this many at a time. Written the
+# same way, examples come back in their order.
 _BLOCK_LEN = _MAX_SHARDS = 16
 # What SeqIO restores from a tf.train.Example.
 _DTYPES = ("string", "int64", "int32", "bool", "float32")
 
 
 def check(task: seqio.Task, split: str) -> None:
-    """Checks that a task's split is in a cache where SeqIO looks for it.
+    """Checks that SeqIO finds a cache of a task's split.
 
     Raises:
-        ValueError: it is not; says where it was looked for and which command writes it.
+        ValueError: it does not; says where it looks and which command writes the cache.
     """
     registered = task.name in seqio.TaskRegistry.names()
     if registered and seqio.TaskRegistry.get(task.name).source is not task.source:
@@ -42,13 +42,12 @@ def check(task: seqio.Task, split: str) -> None:
     folders = seqio.get_global_cache_dirs()
     command = f"`hyperdecoders tasks --cache {task.name} --cache_dir=FOLDER`"
     if task.cache_dir is None:
-        where = f"{task.name!r} is in none of {list(folders)}"
-        if not folders:
-            where = f"{task.name!r} is looked for nowhere, since no folder of caches is named"
+        where = f"in none of {list(folders)}" if folders else "in none: no folder is named"
         raise ValueError(
-            f"A task must be in a cache to be read with USE_CACHED_TASKS; {where}. Write it with "
-            f"{command} (the name of a mixture caches all of its tasks) and name the folder with "
-            "--seqio_additional_cache_dirs=FOLDER, or set USE_CACHED_TASKS = False."
+            f"A task must be in a cache to be read with USE_CACHED_TASKS; {task.name!r} is "
+            f"{where}. Write it with {command} (the name of a mixture caches all of its tasks) and "
+            "name the folder with --seqio_additional_cache_dirs=FOLDER, or set USE_CACHED_TASKS = "
+            "False."
         )
     info = seqio.get_cached_info_path(task.cache_dir, split)
     if split in task.splits and not tf.io.gfile.exists(info):
@@ -69,10 +68,7 @@ def _check_supports_caching(task: seqio.Task) -> None:
 
 
 def write(tasks: Iterable[seqio.Task], cache_dir: str) -> Iterator[offline.Outcome]:
-    """Caches tasks, each whole or not at all; goes on where one fails.
-
-    Nothing is done before the next outcome is asked for.
-    """
+    """Caches tasks lazily, one for each outcome that is asked for; failures don't stop the rest."""
     for task in tasks:
         folder = os.path.join(cache_dir, seqio.get_task_dir_from_name(task.name))
         if tf.io.gfile.exists(os.path.join(folder, _COMPLETED)):
@@ -94,7 +90,7 @@ def write_task(task: seqio.Task, folder: str) -> dict[str, int]:
 
     Args:
         task: what is cached.
-        folder: what is in it is deleted.
+        folder: emptied first.
 
     Raises:
         ValueError: the task has no placeholder, the data of no split are there, or a split has no
@@ -112,9 +108,10 @@ def write_task(task: seqio.Task, folder: str) -> dict[str, int]:
 
 def _write_split(task: seqio.Task, split: str, folder: str) -> int:
     ds = task.source.get_dataset(split=split, shuffle=False)
-    ds = task.preprocess_precache(ds, seed=0)
+    ds = task.preprocess_precache(ds, seed=0)  # The steps before the placeholder.
     features = {name: _describe(task, name, spec) for name, spec in ds.element_spec.items()}
     examples = iter(ds)
+    # Read ahead to learn whether all files are needed: SeqIO's reader opens each that is listed.
     first = list(itertools.islice(examples, _BLOCK_LEN * _MAX_SHARDS))
     if not first:
         raise ValueError(
@@ -137,7 +134,7 @@ def _write_split(task: seqio.Task, split: str, folder: str) -> int:
 
 
 def _without_booleans(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    # SeqIO stores them as integers too, but trips over today's protobuf.
+    # SeqIO stores them as integers too, but its code fails with today's protobuf.
     return {
         name: tf.cast(value, tf.int64) if value.dtype == tf.bool else value
         for name, value in example.items()

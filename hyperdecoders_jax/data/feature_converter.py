@@ -1,9 +1,8 @@
-"""Token ids of tasks go in, the five fields of a `Batch` come out.
+"""Conversion of tasks' token ids to the five fields of a `Batch`.
 
-`task_batch` does it for numpy arrays, for the package's own pipeline; `TaskIdFeatureConverter` does
-the same as a SeqIO feature converter, for everything that SeqIO drives (T5X, `seqio.get_dataset`,
-`seqio.Evaluator`). Tasks know nothing of their number: `with_task_ids` makes copies whose examples
-carry it.
+`task_batch` converts numpy arrays, for the package's own pipeline; `TaskIdFeatureConverter` does
+the same for what SeqIO drives (T5X, `seqio.get_dataset`, `seqio.Evaluator`). Tasks don't know their
+number: `with_task_ids` makes copies whose examples carry it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ TASK_IDS = "task_ids"
 
 
 def check_not_packed(pack: bool) -> None:
-    """Raises if several examples shall share a row."""
+    """Refuses to put several examples into one row."""
     if pack:
         raise ValueError(
             "A row of a batch must hold one example, because each example gets its own "
@@ -42,7 +41,7 @@ def task_batch(
     >>> batch.decoder_loss_weights
     array([[1, 1, 1, 0]], dtype=int32)
     """
-    shifted = np.roll(targets, 1, axis=1)
+    shifted = np.roll(targets, 1, axis=1)  # A copy; the last id, mostly padding, is overwritten.
     shifted[:, 0] = types.DECODER_START_ID
     return types.Batch(
         encoder_input_tokens=inputs,
@@ -56,8 +55,8 @@ def task_batch(
 class TaskIdFeatureConverter(seqio.EncDecFeatureConverter):
     """SeqIO's encoder-decoder converter, plus one task number per example.
 
-    In a task `task_ids` is a list of one number, because `seqio.Evaluator` measures the length of
-    every feature; in a model's batch it is `[batch]`. `task_feature_lengths` need not mention it.
+    `task_ids` is a list of one number in a task, because `seqio.Evaluator` measures the length of
+    every feature, and `[batch]` in a model's batch. `task_feature_lengths` need not mention it.
     """
 
     TASK_FEATURES = {  # noqa: RUF012 (SeqIO's interface)
@@ -104,11 +103,11 @@ def with_task_ids(
 
     Args:
         mixture_or_task: a registered name, or an object.
-        task_names: the ordered list in which a task's place is its number; may hold more tasks.
+        task_names: the ordered list in which a task's index is its number; may hold more tasks.
         accepts_unseen: whether a task that is not in it gets `UNSEEN_TASK_ID`.
 
     Raises:
-        ValueError: a task is not in the list, and must be; names the nearest.
+        ValueError: a task must be in the list and is not; suggests a name.
     """
 
     def number(task: seqio.Task) -> int:

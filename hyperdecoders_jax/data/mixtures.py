@@ -1,8 +1,8 @@
-"""Names of mixtures and tasks go in; leaf tasks, their rates and their numbers come out.
+"""Tasks of a SeqIO mixture, their rates and their numbers.
 
-A SeqIO mixture may hold mixtures; what is trained on is its leaves, each with the share that SeqIO
-gives it. A task's number is its place in an ordered list of names, never what registration order or
-hashing makes of it.
+A SeqIO mixture may hold mixtures; its leaves are trained on, each with the share that SeqIO gives
+it. A task's number is its index in an ordered list of names; it never depends on the order of
+registration or on hashing.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ class MixingRow:
 
     Attributes:
         rate: share of the mixture's examples, in [0, 1].
-        num_examples: input examples of the split as the source counts them; None where it does not.
+        num_examples: of the split, before preprocessing; None where the source does not count them.
     """
 
     rate: float
@@ -34,10 +34,10 @@ class MixingRow:
 
 
 def get_mixture_or_task(mixture_or_task: MixtureOrTask) -> seqio.Task | seqio.Mixture:
-    """Looks a registered name up; objects pass through.
+    """The mixture or task of a registered name; objects pass through.
 
     Raises:
-        ValueError: nothing is registered under that name; names the nearest.
+        ValueError: nothing is registered under that name; suggests one.
     """
     if isinstance(mixture_or_task, seqio.Task | seqio.Mixture):
         return mixture_or_task
@@ -65,8 +65,8 @@ def leaf_tasks(
 
     Args:
         mixture_or_task: what holds them.
-        split: leaves out the tasks that lack it, with a warning that names them, once.
-        use_cached: whether the split is read from SeqIO's caches, so that these must be there.
+        split: tasks that lack it are skipped, with one warning that names them.
+        use_cached: whether the split is read from SeqIO's caches, which must then be there.
 
     Raises:
         ValueError: no task has the split, or the data of a task are not there.
@@ -85,16 +85,16 @@ def leaf_tasks(
             f"{split!r}, and they have {known}.{errors.suggestion(split, known)} "
             "Set the split to one of those."
         )
-    left_out = tuple(task.name for task in tasks if split not in task.splits)
-    if left_out:
-        _warn_once(provider.name, split, left_out)
+    skipped = tuple(task.name for task in tasks if split not in task.splits)
+    if skipped:
+        _warn_once(provider.name, split, skipped)
     return with_split
 
 
-@functools.cache
+@functools.cache  # Once per process, though preflight, batches and evaluation all ask.
 def _warn_once(mixture_name: str, split: str, names: tuple[str, ...]) -> None:
     logging.warning(
-        "No split %r: %s; left out of %s where that split is read.",
+        "No split %r: %s; skipped where that split of %s is read.",
         split, ", ".join(names), mixture_name,
     )  # fmt: skip
 
@@ -114,12 +114,12 @@ def resolve_task_names(
     if task_names is None:
         return tuple(leaves)
     for name in leaves:
-        task_number(name, task_names, accepts_unseen)
+        task_number(name, task_names, accepts_unseen)  # Raises where it has none.
     return tuple(task_names)
 
 
 def task_number(name: str, task_names: Sequence[str], accepts_unseen: bool = False) -> int:
-    """The number of a task: its place in the ordered list.
+    """The number of a task: its index in the ordered list.
 
     >>> task_number("rte", ["cola", "rte"])
     1
@@ -145,7 +145,7 @@ def task_number(name: str, task_names: Sequence[str], accepts_unseen: bool = Fal
 
 
 def check_data_are_there(task: seqio.Task, split: str, use_cached: bool = False) -> None:
-    """Raises, with where it looked and what to run, if what a task reads is not on this machine.
+    """Raises if a task's data are not on this machine; the error says what to run.
 
     SeqIO would start a download instead, in the middle of a run and on every host.
     """
@@ -156,7 +156,7 @@ def check_data_are_there(task: seqio.Task, split: str, use_cached: bool = False)
 
 
 def check_lengths(task_feature_lengths: Mapping[str, int]) -> None:
-    """Raises unless inputs and targets have a number of tokens; other keys are allowed."""
+    """Raises unless inputs and targets have a length; other keys are allowed."""
     for feature in FEATURES:
         length = task_feature_lengths.get(feature)
         if not isinstance(length, int) or length < 1:
@@ -179,6 +179,7 @@ def check_features_agree(tasks: Sequence[seqio.Task]) -> None:
                     "in a preprocessor."
                 )
             ours, theirs = (t.output_features[feature].vocabulary for t in (task, first))
+            # Comparing SentencePiece vocabularies reads their models; most tasks share one object.
             if ours is not theirs and ours != theirs:
                 raise ValueError(
                     "Tasks that are mixed must share one vocabulary; "
@@ -188,7 +189,7 @@ def check_features_agree(tasks: Sequence[seqio.Task]) -> None:
 
 
 def mixing_rates(mixture_or_task: MixtureOrTask, tasks: Sequence[seqio.Task]) -> dict[str, float]:
-    """The share of each of `tasks`, as SeqIO computes its rates, normalised to a sum of one.
+    """The share of each task: SeqIO's rates, normalised to a sum of one.
 
     Raises:
         ValueError: a rate cannot be computed or is negative, or all are zero.
@@ -219,22 +220,20 @@ def mixing_rates(mixture_or_task: MixtureOrTask, tasks: Sequence[seqio.Task]) ->
 def mixing_table(
     mixture_or_task: MixtureOrTask, split: str, use_cached: bool = False
 ) -> dict[str, MixingRow]:
-    """What each task contributes to a split of the mixture, keyed by task, sorted by name."""
+    """Share and size of each task in a split of the mixture, sorted by name."""
     tasks = leaf_tasks(mixture_or_task, split, use_cached)
     rates = mixing_rates(mixture_or_task, tasks)
     table = {}
     for task in tasks:
-        if use_cached:
-            size = task.get_cached_stats(split)["examples"]
-        else:
-            size = task.num_input_examples(split)
-        known = size is not None and math.isfinite(size)
-        table[task.name] = MixingRow(rates[task.name], int(size) if known else None)
+        stats = task.get_cached_stats(split) if use_cached else None
+        size = stats["examples"] if use_cached else task.num_input_examples(split)
+        is_known = size is not None and math.isfinite(size)
+        table[task.name] = MixingRow(rates[task.name], int(size) if is_known else None)
     return table
 
 
 def format_mixing_table(table: Mapping[str, MixingRow]) -> str:
-    """Lays a mixing table out as text.
+    """A mixing table as text.
 
     >>> print(format_mixing_table({"cola": MixingRow(0.75, 8551), "mine": MixingRow(0.25, None)}))
     task    rate  examples

@@ -1,12 +1,12 @@
-"""Tasks in; what their data lack on this machine, or the data themselves, out.
+"""Checks that the data of tasks are on this machine, and their preparation.
 
 SeqIO downloads a TFDS data set at its first read: in the middle of a run, and on every host. Here
-nothing is downloaded unless `prepare` is called, and `check` comes before what reads.
+nothing is downloaded unless `prepare` is called, and `check` is called before data are read.
 
-A data source takes part with any of these: `sources`, those that it wraps, and `origin(split)`, the
-split of theirs that it takes one of its own from; `missing(split)`, None or one sentence that says
-what is not there and where it was looked for; `prepare()`, which brings everything there. So does a
-metric function with an attribute `prepare`.
+A data source may have: `sources`, those that it wraps, and `origin(split)`, the split of theirs
+that one of its own is made of; `missing(split)`, one sentence on what is not there and where it
+should be, or None; `prepare()`, which downloads or writes everything. A metric function may have
+the latter.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import seqio
 import tensorflow as tf
 from absl import logging
 
-# Where data are that TFDS does not have; --data_dir sets it.
+# The folder of data that TFDS does not have; --data_dir sets it.
 DATA_DIR_VARIABLE = "HYPERDECODERS_DATA_DIR"
 
 
@@ -27,11 +27,11 @@ class DataSet:
     """Some data that a task reads.
 
     Attributes:
-        name: what they are called.
-        key: the same for two objects that are the same data.
+        name: for messages.
+        key: equal for two objects that are the same data.
         missing: gives one sentence on what is not there, or None.
         remedy: what to do if something is missing, in sentences.
-        prepare: brings them there; None where nothing can.
+        prepare: downloads or writes them; None where that cannot be done.
     """
 
     name: str
@@ -43,7 +43,7 @@ class DataSet:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of one thing that was to be done: its name, how it went, and what to know."""
+    """Result of one step of a preparation, for a report."""
 
     name: str
     status: str
@@ -57,10 +57,10 @@ WAS_THERE, DONE, FAILED = "is there already", "done", "FAILED"
 
 
 def check(task: seqio.Task, split: str) -> None:
-    """Checks that what a task reads for a split is on this machine.
+    """Checks that the data of a task's split are on this machine.
 
     Raises:
-        ValueError: it is not; says where it was looked for and which command prepares it.
+        ValueError: they are not; says where they should be and which command prepares them.
     """
     for data in data_sets(task, split):
         sentence = data.missing()
@@ -75,7 +75,7 @@ def splits_that_are_there(task: seqio.Task) -> list[str]:
     """The splits of a task that can be read on this machine.
 
     Raises:
-        ValueError: there is none; says what is missing.
+        ValueError: there is none; says what the last one lacks.
     """
     there, missing = [], None
     for split in task.splits:
@@ -90,9 +90,9 @@ def splits_that_are_there(task: seqio.Task) -> list[str]:
 
 
 def prepare(tasks: Iterable[seqio.Task]) -> Iterator[Outcome]:
-    """Downloads and writes what `tasks` read, each data set once; goes on where one fails.
+    """Downloads and writes the data of `tasks`, each data set once; failures don't stop the rest.
 
-    Nothing is done before the next outcome is asked for.
+    Lazy: nothing is done before the next outcome is asked for.
     """
     seen = set()
     for task in tasks:
@@ -134,7 +134,7 @@ def _attempt(name: str, call: Callable[[], None], remedy: str = "") -> Outcome:
 
 
 def data_sets(task: seqio.Task, split: str | None = None) -> Iterator[DataSet]:
-    """What a task reads for a split, or, with None, for all of them.
+    """The data of a task's split or, with None, of all its splits.
 
     Raises:
         ValueError: the task names a data set that TFDS does not know.
@@ -152,7 +152,7 @@ def _source_data(
     elif isinstance(source, seqio.FileDataSource):
         yield _file_data(source, split)
     else:
-        # Of a wrapper that does not tell which of their splits it reads, all must be there.
+        # A wrapper without `origin` may read any of their splits, so all must be there.
         origin = getattr(source, "origin", lambda split: None)
         for inner in getattr(source, "sources", ()):
             yield from _source_data(task, inner, split and origin(split))
@@ -207,7 +207,7 @@ def _tfds_set(task: seqio.Task, loader, split: str | None) -> DataSet:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """TFDS warns of each folder that is not there; here that is an answer."""
+    """Silences TFDS's warning about each folder that is not there: an expected answer here."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:

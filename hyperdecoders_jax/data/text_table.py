@@ -1,10 +1,10 @@
-"""Rows of text go in, one aligned table comes out."""
+"""Tables of text with aligned columns."""
 
 from collections.abc import Sequence
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:
-    """Lays rows out in columns as wide as need be: the first to the left, the others to the right.
+    """Aligns the first column of rows to the left and the others to the right.
 
     >>> print(align([("task", "rate"), ("cola", "75.00%")]))
     task    rate
@@ -12,9 +12,5 @@ def align(rows: Sequence[Sequence[str]]) -> str:
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
     )

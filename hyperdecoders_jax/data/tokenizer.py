@@ -1,7 +1,6 @@
-"""A SentencePiece model, or "bytes", in; text to token ids and back out, without SeqIO.
+"""Tokenisation without SeqIO, token for token that of SeqIO's vocabularies.
 
-Gives what SeqIO's vocabularies give, token for token, to those who only predict: they need neither
-TensorFlow nor the nine seconds that it takes to import.
+Predicting needs no more, and is spared TensorFlow and the nine seconds that its import takes.
 
 Source: seqio/vocabularies.py.
 """
@@ -20,15 +19,12 @@ from sentencepiece import sentencepiece_model_pb2
 from hyperdecoders_jax.types import EOS_ID
 
 UNK_ID = 2
-# What stands for the model of a vocabulary of bytes.
-BYTES_MODEL = b"bytes"
+BYTES_MODEL = b"bytes"  # Stands for the model of a vocabulary of bytes.
 _FIRST_BYTE = 3
 _NUM_BYTES = 256
-# Sentinels of ByT5.
-NUM_BYTE_SENTINELS = 125
-# Sentinels behind the pieces of T5's models, and how one is called in a model that holds its own.
-_NUM_SENTINELS = 100
-_OWN_SENTINELS = ("▁<extra_id_0>", "<extra_id_0>")
+NUM_BYTE_SENTINELS = 125  # ByT5's.
+_NUM_SENTINELS = 100  # Behind the pieces of T5's models.
+_OWN_SENTINELS = ("▁<extra_id_0>", "<extra_id_0>")  # A piece of models that hold their own.
 
 
 def fingerprint(model: bytes, num_sentinels: int) -> str:
@@ -46,7 +42,7 @@ def with_sentinels(model: bytes, num_sentinels: int) -> bytes:
     >>> split_sentinels(with_sentinels(b"the bytes of a model", 3))
     (b'the bytes of a model', 3)
     """
-    # Protocol buffers may be joined: repeated fields then follow each other.
+    # Protocol buffers may be concatenated: their repeated fields (pieces) then follow each other.
     return model + b"".join(map(_sentinel, reversed(range(num_sentinels))))
 
 
@@ -66,10 +62,7 @@ def _sentinel(number: int) -> bytes:
 
 
 def default_sentinels(model: bytes) -> int:
-    """How many sentinels follow the pieces of a model where nothing else is said: 100, as of T5.
-
-    None follow those of a model that holds its own, as mT5's does.
-    """
+    """The sentinels that follow a model's pieces by default: T5's 100, none if it holds its own."""
     if model == BYTES_MODEL:
         return NUM_BYTE_SENTINELS
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
@@ -94,6 +87,7 @@ class Tokenizer(abc.ABC):
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids up to the first EOS."""
+        # Embeddings are padded to a multiple of 128 rows, so a model may generate ids without text.
         known = [int(i) if i < self.num_text_ids else UNK_ID for i in ids]
         return self._decode(known[: known.index(EOS_ID) + 1] if EOS_ID in known else known)
 
@@ -117,14 +111,10 @@ class ByteTokenizer(Tokenizer):
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """The pieces of a SentencePiece model, then its sentinels in descending order.
-
-    Args:
-        model: the content of a `spiece.model`.
-        num_sentinels: that follow its pieces.
+    """The pieces of a SentencePiece model, then sentinels in descending order.
 
     Raises:
-        ValueError: it is no such model.
+        ValueError: `model` is not the content of a `spiece.model`.
     """
 
     def __init__(self, model: bytes, num_sentinels: int):

@@ -196,6 +196,7 @@ class _Mixer:
     def next_batch(self) -> tuple[types.Batch, dict[str, Any], dict[str, int]]:
         """The batch, the position behind it, and how many inputs of each task were cut."""
         lengths = self._config.task_feature_lengths
+        # Each process draws its own tasks; together they follow the rates.
         draws = _generator(self._config.seed, "mixing", self._shard.index, self._step)
         choices = np.searchsorted(self._cumulative, draws.random(self._batch_size), side="right")
         ids = {
@@ -257,7 +258,7 @@ class _TaskStream:
         self._shard = shard
         self._block = 0
         self._offset = 0  # Rows of the block that were taken.
-        self._chunks: Iterator[Rows] | None = None
+        self._chunks = self._read()
         self._rest: Rows | None = None  # Of the chunk that was begun.
 
     def position(self) -> dict[str, int]:
@@ -266,44 +267,37 @@ class _TaskStream:
 
     def restore(self, position: Mapping[str, int]) -> None:
         self._block, self._offset = position["turn"], position["offset"]
-        self._chunks, self._rest = None, None
+        self._chunks, self._rest = self._read(), None
 
     def take(self, count: int) -> Rows:
         """The next `count` rows."""
         parts = []
         while count:
-            rows = self._some(count)
-            self._offset += len(rows["inputs"])
-            count -= len(rows["inputs"])
-            parts.append(rows)
-        return parts[0] if len(parts) == 1 else _concatenate(parts)
+            if self._rest is None or not _num_rows(self._rest):
+                self._rest = next(self._chunks)
+            parts.append(_select(self._rest, slice(count)))
+            self._rest = _select(self._rest, slice(count, None))
+            self._offset += _num_rows(parts[-1])
+            count -= _num_rows(parts[-1])
+        return _concatenate(parts)
 
-    def _some(self, most: int) -> Rows:
-        """At least one row and at most `most`, all of one chunk."""
-        if self._chunks is None:
-            self._chunks = self._read_block(self._block)
-            self._skip(self._offset)
-        if self._rest is None:
-            self._rest = next(self._chunks, None)
-        if self._rest is None:
-            self._block, self._offset = self._block + 1, 0
-            self._chunks = self._read_block(self._block)
-            self._rest = next(self._chunks)
-        rows, self._rest = _split(self._rest, most)
-        return rows
-
-    def _skip(self, count: int) -> None:
-        while count:
-            chunk = next(self._chunks, None)
-            if chunk is None:
+    def _read(self) -> Iterator[Rows]:
+        """Chunks from the position on, endlessly; nothing is read before the first is asked for."""
+        skipped = self._offset
+        while True:
+            for chunk in self._read_block(self._block):
+                if skipped < _num_rows(chunk):
+                    yield _select(chunk, slice(skipped, None))
+                skipped = max(0, skipped - _num_rows(chunk))
+            if skipped:
                 raise ValueError(
                     f"A data position must lie within the data; that of {self.task.name!r} is "
                     f"example {self._offset} of epoch block {self._block}, which is past the end. "
                     "The data or the configuration changed since: restore them, or start in a new "
                     "model directory."
                 )
-            skipped, self._rest = _split(chunk, count)
-            count -= len(skipped["inputs"])
+            # Only now: a position at the end of a block stays there until more is asked for.
+            self._block, self._offset = self._block + 1, 0
 
     def _read_block(self, block: int) -> Iterator[Rows]:
         """The rows of an epoch block, in chunks."""
@@ -311,7 +305,7 @@ class _TaskStream:
         kept: list[Rows] | None = []
         num_rows = 0
         for chunk in reading.read_rows(self.task, config, self._shard, block):
-            num_rows += len(chunk["inputs"])
+            num_rows += _num_rows(chunk)
             if kept is not None:
                 kept.append(chunk)
             if num_rows > config.shuffle_buffer_size:
@@ -320,32 +314,30 @@ class _TaskStream:
         if kept is None:
             return
         rows = _concatenate(kept)
-        num_epochs = -(-config.examples_per_turn // num_rows)
-        for epoch in range(1, num_epochs):
+        for epoch in range(1, -(-config.examples_per_turn // num_rows)):  # Rounded up.
             order = np.arange(num_rows)
             if config.shuffle:
                 draws = _generator(config.seed, f"epoch of {self.task.name}", block, epoch)
                 order = draws.permutation(num_rows)
             for start in range(0, num_rows, reading.CHUNK_ROWS):
-                indices = order[start : start + reading.CHUNK_ROWS]
-                yield {name: values[indices] for name, values in rows.items()}
+                yield _select(rows, order[start : start + reading.CHUNK_ROWS])
+
+
+def _num_rows(rows: Rows) -> int:
+    return len(rows["inputs"])
 
 
 def _concatenate(parts: Sequence[Rows]) -> Rows:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _split(rows: Rows, count: int) -> tuple[Rows, Rows | None]:
-    """The first `count` rows, and the others, if there are any."""
-    if len(rows["inputs"]) <= count:
-        return rows, None
-    first = {name: values[:count] for name, values in rows.items()}
-    return first, {name: values[count:] for name, values in rows.items()}
+def _select(rows: Rows, index: slice | np.ndarray) -> Rows:
+    return {name: values[index] for name, values in rows.items()}
 
 
 def _generator(seed: int, purpose: str, major: int, minor: int) -> np.random.Generator:
-    """A generator that is the same in every process and run, and differs between arguments."""
-    # Philox counts, so any step's generator is made at once, without those of the steps before.
+    """A generator that depends on its arguments alone."""
+    # Philox is counter-based: a step's generator is made without those of the steps before.
     key = int.from_bytes(hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=16).digest())
     # The low words count what one generator draws.
     return np.random.Generator(np.random.Philox(key=key, counter=(major << 192) + (minor << 128)))

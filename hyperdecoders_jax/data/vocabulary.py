@@ -1,4 +1,4 @@
-"""Vocabularies: a path, folder or URL comes in, a `seqio.Vocabulary` goes out.
+"""T5's vocabularies from a path, a folder or a URL, as SeqIO's.
 
 A task is registered when its file is imported, long before a run says which T5 it uses. Tasks are
 therefore registered with `RUN_VOCABULARY`, which passes every call on to the vocabulary that the
@@ -19,16 +19,14 @@ import pathlib
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Sequence
 
 import seqio
 import tensorflow as tf
 
 from hyperdecoders_jax.data import tokenizer
+from hyperdecoders_jax.types import EOS_ID, PAD_ID
 
 BYTES = "bytes"
-PAD_ID = 0
-EOS_ID = 1
 MODEL_FILE_NAMES = ("spiece.model", "sentencepiece.model")
 DOWNLOAD_TIMEOUT_SECS = 30
 
@@ -40,7 +38,7 @@ _LOCAL_COPY_HINT = (
 
 
 def _find_demo_vocabulary() -> str:
-    # find_spec looks the folder up without importing any task; the folder is mapped in by setup.py.
+    # find_spec finds the folder without importing a task; setup.py maps it into the package.
     spec = importlib.util.find_spec("hyperdecoders_jax.tasks")
     locations = spec.submodule_search_locations if spec else None
     folder = pathlib.Path(next(iter(locations or [pathlib.Path(__file__).parents[2] / "tasks"])))
@@ -51,7 +49,7 @@ DEMO_VOCABULARY_PATH = _find_demo_vocabulary()
 
 
 def load_vocabulary(path: str | os.PathLike[str], extra_ids: int | None = None) -> seqio.Vocabulary:
-    """Loads a T5 vocabulary, and reads its model at once, so that a wrong path fails here.
+    """Loads a T5 vocabulary, and its model at once, so that a wrong path fails here.
 
     >>> load_vocabulary("bytes").vocab_size
     384
@@ -65,8 +63,8 @@ def load_vocabulary(path: str | os.PathLike[str], extra_ids: int | None = None) 
             else 100, none if the model holds its own, for bytes 125.
 
     Raises:
-        ValueError: nothing is there, the folder holds no model, the URL does not answer, or the
-            file is no SentencePiece model with T5's pad and end-of-sequence ids.
+        ValueError: nothing is there, the URL does not answer, or what is there is no SentencePiece
+            model with T5's pad and end-of-sequence ids.
     """
     path = os.fspath(path)
     if path == BYTES:
@@ -93,7 +91,7 @@ def load_vocabulary(path: str | os.PathLike[str], extra_ids: int | None = None) 
             os.remove(file)  # What came is no vocabulary; ask the URL again next time.
         raise
     if extra_ids is None:
-        model, _ = content(vocabulary)
+        model, _ = content(vocabulary)  # Only its pieces tell whether sentinels are among them.
         return seqio.SentencePieceVocabulary(file, extra_ids=tokenizer.default_sentinels(model))
     return vocabulary
 
@@ -122,8 +120,13 @@ def content(vocabulary: seqio.Vocabulary) -> tuple[bytes, int]:
     )
 
 
+def _passed_on(name: str) -> property:
+    """An attribute or method of the vocabulary that is set."""
+    return property(lambda self: getattr(self.current, name))
+
+
 class RunVocabulary(seqio.Vocabulary):
-    """Stands for the vocabulary of this run: every call goes to the one that was set last.
+    """Proxy of this run's vocabulary: every call goes to the one that was set last.
 
     It may be put into a `seqio.Feature` before any vocabulary is set. It equals itself and the
     vocabulary it stands for; it is pickled and copied by name, so in another process the vocabulary
@@ -145,48 +148,14 @@ class RunVocabulary(seqio.Vocabulary):
             )
         return self._current
 
-    @property
-    def bos_id(self) -> int | None:
-        return self.current.bos_id
-
-    @property
-    def eos_id(self) -> int | None:
-        return self.current.eos_id
-
-    @property
-    def unk_id(self) -> int | None:
-        return self.current.unk_id
-
-    @property
-    def pad_id(self) -> int:
-        return self.current.pad_id
-
-    @property
-    def extra_ids(self) -> int:
-        return self.current.extra_ids
-
-    @property
-    def vocab_size(self) -> int:
-        return self.current.vocab_size
-
-    @property
-    def _base_vocab_size(self) -> int:
-        return self.current._base_vocab_size
-
-    def encode(self, s: str) -> Sequence[int]:
-        return self.current.encode(s)
-
-    def decode(self, ids: Iterable[int]) -> str:
-        return self.current.decode(ids)
-
-    def encode_tf(self, s: tf.Tensor) -> tf.Tensor:
-        return self.current.encode_tf(s)
-
-    def decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
-        return self.current.decode_tf(ids)
-
-    # The base class's public methods, overridden above, would call these four.
-    _encode, _decode, _encode_tf, _decode_tf = encode, decode, encode_tf, decode_tf
+    bos_id, eos_id, unk_id, pad_id = map(_passed_on, ("bos_id", "eos_id", "unk_id", "pad_id"))
+    extra_ids, vocab_size = map(_passed_on, ("extra_ids", "vocab_size"))
+    _base_vocab_size = _passed_on("_base_vocab_size")
+    # The private four are abstract; the public ones of the base class, replaced here, call them.
+    encode = _encode = _passed_on("encode")
+    decode = _decode = _passed_on("decode")
+    encode_tf = _encode_tf = _passed_on("encode_tf")
+    decode_tf = _decode_tf = _passed_on("decode_tf")
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, RunVocabulary):

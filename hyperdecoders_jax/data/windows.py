@@ -1,7 +1,7 @@
-"""A long text in; windows of its tokens and what each of them holds out.
+"""Windows of a long text's tokens, which overlap, and what each of them holds.
 
-A context that does not fit beside its question is cut into windows that overlap. Each window is an
-example of its own: the model answers from each, or says nothing, and `best_window` picks one.
+A context that does not fit beside its question is cut into windows. Each is an example of its own:
+the model answers from each, or says nothing, and `best_window` picks one.
 
     question, "context:" and the context's tokens   0 1 2 3 4 5 6 7 8 9
     the first window                                0 1 2 3 4
@@ -23,7 +23,7 @@ OVERLAP_LEN = 128
 
 
 class Tokens(NamedTuple):
-    """Ids of a text, with the places of its characters: `text[start:end]` became the token.
+    """Ids of a text with the characters of each: `text[start:end]` became the token.
 
     A SentencePiece token's characters include the space before it.
     """
@@ -34,14 +34,14 @@ class Tokens(NamedTuple):
 
 
 def tokenize(text: tf.Tensor, vocabulary: seqio.Vocabulary) -> Tokens:
-    """Encodes a text and tells which characters each token stands for.
+    """Ids of a text, and the characters of each.
 
     >>> tokens = tokenize(tf.constant("né"), seqio.ByteVocabulary())
     >>> [values.numpy().tolist() for values in tokens]
     [[113, 198, 172], [0, 1, 1], [1, 2, 2]]
 
-    SentencePiece's ids and places are those of the fast tokeniser that the original uses, but for
-    these: spaces at either end of a text and special tokens such as "</s>" are no tokens of their
+    SentencePiece's ids and offsets are those of the fast tokeniser that the original uses, except:
+    spaces at either end of a text and special tokens such as "</s>" are no tokens of their
     own; of pieces equally likely ("x xx", "xx x") it may choose others; all of several spaces
     belong to the next word, and one character that becomes several pieces ("½") to the last.
 
@@ -69,10 +69,9 @@ def tokenize(text: tf.Tensor, vocabulary: seqio.Vocabulary) -> Tokens:
 
 
 def encode_with_last_space(text: tf.Tensor, vocabulary: seqio.Vocabulary) -> tf.Tensor:
-    """Ids of a text that ends in a space; SentencePiece drops it, and here gets it back.
+    """Ids of a text that ends in a space, which SentencePiece drops, with the space's piece.
 
-    The original's tokeniser keeps it, as a piece of its own: T5's id 3. A SentencePiece model
-    without such a piece stays without.
+    The original's tokeniser keeps it: T5's id 3. A model without such a piece gets none.
     """
     vocabulary = _current(vocabulary)
     ids = vocabulary.encode_tf(text)
@@ -92,7 +91,7 @@ def fit_prefix(
     overlap: int = OVERLAP_LEN,
     is_cut_allowed: bool = False,
 ) -> tf.Tensor:
-    """What every window begins with: `head` and `tail`, if they leave enough room.
+    """The beginning of every window: `head` and `tail`, if they leave enough room.
 
     Without more room than the overlap no window would get beyond the one before. (The original
     then makes windows for ever.)
@@ -126,7 +125,7 @@ def fit_prefix(
         "let such questions be cut: MIXTURE_OR_TASK_NAME = @mrqa.mixture(), "
         "mrqa.mixture.cut_long_questions = True.",
     )  # fmt: skip
-    # What follows fails on too long a prefix, and less helpfully.
+    # A control dependency: else a later step may fail first, with an error that helps less.
     with tf.control_dependencies(
         [tf.debugging.Assert(~is_too_long(room), [tf.strings.join(message)])]
     ):
@@ -170,27 +169,25 @@ def characters(context: Tokens, begins: tf.Tensor, ends: tf.Tensor) -> tuple[tf.
 def first_held(
     window_starts: tf.Tensor, window_ends: tf.Tensor, starts: tf.Tensor, lasts: tf.Tensor
 ) -> tf.Tensor:
-    """For each window the first of some places that it holds whole; their number if none.
+    """For each window the index of the first span that lies in it; if none, the number of spans.
 
     >>> first_held([0, 9], [5, 20], starts=[10, 3], lasts=[12, 3]).numpy().tolist()
     [1, 0]
     >>> first_held([0, 9], [5, 20], starts=[3, 7], lasts=[5, 9]).numpy().tolist()
     [0, 2]
 
-    In the second example the first window ends before character 5, the last of the first place, and
-    yet holds it: the original takes the last character for the one after it.
+    In the second example the first window ends before character 5, the last of the first span, and
+    yet holds it: a bug of the original that is kept (it takes a span's last character for its end).
 
     Args:
         window_starts: first character of each window.
         window_ends: the one after its last.
-        starts: first character of each place, in the order of preference.
+        starts: first character of each span, in the order of preference.
         lasts: last character of each.
     """
-    window_starts, window_ends = (
-        tf.convert_to_tensor(window_starts),
-        tf.convert_to_tensor(window_ends),
-    )
-    is_held = (starts >= window_starts[:, None]) & (lasts <= window_ends[:, None])
+    begins, ends = map(tf.convert_to_tensor, (window_starts, window_ends))
+    is_held = (starts >= begins[:, None]) & (lasts <= ends[:, None])
+    # The padding is True, so that argmax (the first of equals) gives it where no span is held.
     return tf.argmax(tf.pad(is_held, [[0, 0], [0, 1]], constant_values=True), axis=1)
 
 

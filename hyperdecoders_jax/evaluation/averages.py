@@ -1,9 +1,9 @@
-"""The metrics of tasks in, one number out, to compare models and checkpoints by.
+"""Averages over tasks' metrics, to compare models and checkpoints by.
 
-Two averages are in use, and differ. `task_average` is that of published tables: every task counts
-the same, and lengths of texts do not count. `average_metrics` is the one by which the original
-Hyperdecoders chooses its checkpoint: every metric counts the same, so a task with two counts twice,
-and the lengths of summaries count too, unless they are left out.
+`task_average` is that of published tables: every task counts the same, and lengths of texts do not
+count. `average_metrics` is what the original Hyperdecoders chooses its checkpoint by: every metric
+counts the same, so a task with two counts twice, and the lengths of summaries count too, unless
+they are excluded.
 """
 
 import math
@@ -12,8 +12,7 @@ from collections.abc import Collection, Mapping
 Metrics = Mapping[str, Mapping[str, float]]
 
 NAMES = ("average_metrics", "task_average")
-# The mean length of generated texts, in tokens: longer is not better.
-LENGTH = "gen_len"
+LENGTH = "gen_len"  # The mean length of generated texts, in tokens: longer is not better.
 
 
 def flatten(metrics: Metrics) -> dict[str, float]:
@@ -43,9 +42,7 @@ def average_metrics(metrics: Metrics, left_out: Collection[str] = ()) -> float:
     >>> average_metrics({"xsum": {"rouge1": 90.0, "rouge2": 30.0}}, left_out=["xsum/rouge1"])
     30.0
 
-    Args:
-        metrics: task → metric → value.
-        left_out: "TASK/METRIC" pairs that do not count.
+    `left_out` are "TASK/METRIC" pairs that do not count.
 
     Source: allenai/hyperdecoders, `average_metrics` and `ignore_metric_keys`.
     """

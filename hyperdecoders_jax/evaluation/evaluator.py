@@ -174,11 +174,6 @@ class Evaluator:
         self._seed = seed
         self._states: dict[str, _TaskState] = {}
 
-    def __call__(
-        self, predict_fn: PredictFn, step: int, score_fn: ScoreFn | None = None
-    ) -> Metrics:
-        return self.evaluate(predict_fn, step, score_fn)
-
     def evaluate(
         self, predict_fn: PredictFn, step: int, score_fn: ScoreFn | None = None
     ) -> Metrics:
@@ -204,6 +199,8 @@ class Evaluator:
                 continue
             results[task.name] = self._evaluate_task(task, predict_fn, step, score_fn)
         return results
+
+    __call__ = evaluate
 
     def rehearse(self) -> Metrics:
         """Metrics of the first targets as their own predictions, without any model.

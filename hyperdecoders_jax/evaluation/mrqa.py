@@ -1,7 +1,7 @@
-"""Predictions of windows in; the answers of questions out, as two files of JSON.
+"""Files with the answers to MRQA's questions, from predictions for their windows.
 
-The windows of a question (`hyperdecoders_jax.data.windows`) share their "qid". One file holds what
-each of them gave, with the original Hyperdecoders' score; the other one answer for each question.
+The windows of a question (`hyperdecoders_jax.data.windows`) share their "qid". One file holds each
+window's answer with the original Hyperdecoders' score, the other the answer to each question.
 `python -m hyperdecoders_jax.tasks.mrqa_scorer` scores both.
 
 Source: allenai/hyperdecoders, `t5_trainer.py`; the MRQA 2019 shared task.
@@ -17,8 +17,7 @@ from etils import epath
 from hyperdecoders_jax import files
 from hyperdecoders_jax.data import best_window
 
-# The feature that a question's windows share, by which the evaluator knows them.
-QUESTION = "qid"
+QUESTION = "qid"  # The feature that a question's windows share; the evaluator looks for it.
 
 
 def write_answers(
@@ -30,7 +29,7 @@ def write_answers(
     num_tokens: Sequence[int],
     batch_num_tokens: Sequence[int],
 ) -> None:
-    """Writes `<step>-predicted_answers.json` and `<step>-answers.json`, each as a whole.
+    """Writes `<step>-predicted_answers.json` and `<step>-answers.json`, each atomically.
 
     The first is {qid: [[text, score], …]}, a pair for each window in the order of the data; the
     score is the original's, the negative log-likelihood over `batch_num_tokens`, and so depends on
@@ -38,16 +37,16 @@ def write_answers(
     the negative log-likelihood over the answer's own `num_tokens`.
 
     Args:
-        folder: of the task's predictions; made if it is not there.
+        folder: of the task's predictions; made if needed.
         step: names the files.
         examples: the windows, each with its question's "qid".
-        texts: what was generated for each, not stripped.
+        texts: generated for each, not stripped.
         log_likelihoods: of each text, EOS included.
         num_tokens: of each text, EOS included.
-        batch_num_tokens: the most of those in the batch that the text was generated in.
+        batch_num_tokens: the most of those in the text's batch.
 
     Raises:
-        ValueError: there is not one of everything for each window.
+        ValueError: the columns are not of one length.
     """
     columns = (texts, log_likelihoods, num_tokens, batch_num_tokens)
     if any(len(column) != len(examples) for column in columns):

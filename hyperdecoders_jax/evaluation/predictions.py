@@ -1,4 +1,4 @@
-"""Predictions go in, JSON lines come out, and the other way round: one example a line."""
+"""Predictions as JSON lines, one example a line."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from hyperdecoders_jax import files
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a model made of one example.
+    """A model's prediction for one example.
 
     Attributes:
         input: the input's text.
@@ -30,7 +30,7 @@ class Prediction:
 
 
 def write(path: str | os.PathLike[str], predictions: Iterable[Prediction]) -> None:
-    """Writes a file as a whole or not at all; makes its folder; replaces what was there."""
+    """Writes a file atomically; makes its folder, replaces the file of before."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(dataclasses.asdict(p), ensure_ascii=False) + "\n" for p in predictions]
@@ -41,10 +41,10 @@ def read(path: str | os.PathLike[str]) -> list[Prediction]:
     """Reads what `write` wrote.
 
     Raises:
-        ValueError: a line is no prediction.
+        ValueError: a line is not a prediction.
     """
     predictions = []
-    # Not splitlines, which also ends a line at characters that JSON leaves as they are.
+    # Not splitlines, which also cuts at U+2028 and others that JSON allows inside strings.
     for number, line in enumerate(epath.Path(path).read_text().split("\n"), start=1):
         if not line:
             continue

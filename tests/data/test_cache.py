@@ -192,7 +192,7 @@ def test_a_split_without_data_is_left_out_and_named(cached, tmp_path):
 
 def test_a_task_that_is_in_no_cache_says_where_it_was_looked_for(cached, tmp_path):
     seqio.set_global_cache_dirs([])
-    with pytest.raises(ValueError, match="'cached' is looked for nowhere, since no folder"):
+    with pytest.raises(ValueError, match="'cached' is in none: no folder is named"):
         mixtures.leaf_tasks(cached(), "train", use_cached=True)
     seqio.add_global_cache_dirs([str(tmp_path)])
     command = "`hyperdecoders tasks --cache cached --cache_dir=FOLDER`"
