@@ -1,4 +1,4 @@
-"""What a model must beat: a task's metrics for always giving the most frequent training target."""
+"""Majority baseline: a task's metrics if every prediction is the most frequent training target."""
 
 import collections
 
@@ -8,7 +8,7 @@ from hyperdecoders_jax.data import mixtures
 
 
 def majority_baseline(task_name: str, split: str = "validation") -> dict[str, float]:
-    """The task's own metrics if every prediction is the most frequent target of `train`.
+    """The task's metrics if every prediction is the most frequent target of `train`.
 
     The first in the alphabet wins a draw. The run's vocabulary must be set, since SeqIO's tasks
     tokenise what they read.

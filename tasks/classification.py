@@ -1,7 +1,7 @@
 """Classification of one or two texts: IMDB, Yelp, TREC and PAWS, as the original writes them.
 
-A record of TFDS comes in, `<task> <field>: <text> …` and the label's number go out; IMDB's text has
-no field's name before it. Numbers of labels are those of the original, which are TFDS's.
+Inputs are `<task> <field>: <text> …` (for IMDB without the field's name), targets the numbers of
+labels: those of the original, which are TFDS's.
 
 IMDB, Yelp and TREC have no validation split: `validation` and `test` are both their test split.
 

@@ -1,7 +1,7 @@
 """The features of every task: `inputs` and `targets`, in the vocabulary of the run.
 
-`OUTPUT_FEATURES` goes into `seqio.TaskRegistry.add`. It names no vocabulary file, so one registered
-task serves every T5 (`hyperdecoders_jax.data.vocabulary.RUN_VOCABULARY`).
+`registration.add_task` gives them to every task; `seqio.TaskRegistry.add` takes them too. They name
+no vocabulary file, so one registered task serves every T5 (`data.vocabulary.RUN_VOCABULARY`).
 """
 
 import seqio

@@ -1,6 +1,6 @@
 """GLUE's nine tasks: text, labels, splits and metrics of the original Hyperdecoders.
 
-A record of TFDS comes in, `<task> <field>: <value> …` and the label's number go out, such as
+Inputs are `<task> <field>: <value> …`, targets the labels' numbers, such as
 "cola sentence: It is raining." and "1". A task's name ends in the version of its data set (v200 is
 TFDS 2.0.0). Data are read from `--tfds_data_dir` (`seqio.set_tfds_data_dir_override`), else from
 `$TFDS_DATA_DIR`, else from `~/tensorflow_datasets`.

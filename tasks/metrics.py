@@ -1,8 +1,8 @@
-"""Postprocessed targets and predictions in, metrics in [0, 100] out, named as in T5.
+"""Metrics in [0, 100] of postprocessed targets and predictions, named as in T5.
 
 The scores are those of scikit-learn, scipy, rouge-score and sacrebleu, which are imported where
-they are used: registering a task needs none of them. What is here is how they are called and how
-invalid predictions count, which follows the original Hyperdecoders.
+they are used: registering a task needs none of them. This file says how they are called and how
+invalid predictions count, as in the original Hyperdecoders.
 """
 
 import collections
@@ -108,7 +108,7 @@ def normalize_answer(text: str) -> str:
 
 
 def rouge(targets: Sequence[str | Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:
-    """F-measures of shared words, word pairs and longest common subsequences, of stemmed words.
+    """ROUGE's F-measures: words, word pairs and longest common subsequences, stemmed.
 
     >>> scores = rouge(["The cats sat. They slept."], ["The cat slept."])
     >>> {name: round(score, 1) for name, score in scores.items()}
@@ -173,7 +173,7 @@ rouge.prepare = prepare_rouge
 
 
 def bleu(targets: Sequence[str | Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:
-    """BLEU of the whole corpus, with sacrebleu's defaults.
+    """Corpus BLEU with sacrebleu's defaults.
 
     >>> bleu(["the cat sat on the mat"], ["the cat sat on the mat"])
     {'bleu': 100.0...}
@@ -200,8 +200,8 @@ def gen_len(
     >>> gen_len(["a b", "c"], ["a", "c d"], {"num_tokens": [3, 4]})
     {'gen_len': 3.5}
 
-    No score: it is not in [0, 100]. Nothing where the model does not count its tokens
-    (`aux_values` lacks "num_tokens"), as T5X's own models.
+    A length, so not in [0, 100]. Empty where the model does not count its tokens (`aux_values`
+    lacks "num_tokens"), as T5X's own models.
     """
     check_lengths(targets, predictions)
     if "num_tokens" not in aux_values:
@@ -210,11 +210,7 @@ def gen_len(
 
 
 def check_lengths(targets: Sequence, predictions: Sequence) -> None:
-    """Checks what every metric needs.
-
-    Raises:
-        ValueError: the numbers of targets and of predictions differ, or are zero.
-    """
+    """Raises unless there is one prediction for each target, and one at least."""
     if len(targets) != len(predictions) or not len(targets):
         raise ValueError(
             "A metric needs one prediction for each target, and at least one; got "

@@ -1,4 +1,4 @@
-"""Names of tasks, rates and splits in, one SeqIO mixture out: what a configuration needs to mix.
+"""Mixtures made in a configuration, from names of tasks, rates and splits.
 
     MIXTURE_OR_TASK_NAME = @mixing.mixture()
     mixing.mixture:
@@ -6,9 +6,9 @@
       rates = @mixing.Temperature()
     mixing.Temperature.temperature = 10
 
-A rate is a function of a task, called when data are read: sizes are those of the train splits as
-they are then, and a configuration is read without data, and without SeqIO. Sizes are counted in
-records, so those of tasks that make several examples of one (MRQA's windows) are too small.
+A rate is a function of a task, called when data are read: sizes are those of the train splits at
+that time, and reading a configuration needs neither data nor SeqIO. Sizes are counted in records,
+so those of tasks that make several examples of one (MRQA's windows) are too small.
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ def mixture(
     """Mixes tasks; nothing is registered, and no data are read.
 
     Args:
-        tasks: a registered mixture or task, or several. What they hold is mixed by `rates` alone,
-            each task once; rates with which a mixture was registered do not count.
-        rates: from a task, one of the classes above, or a function.
-        splits: how splits are made of those of the data; None: they are those of the data.
+        tasks: registered mixtures or tasks. All their tasks are mixed by `rates` alone, each once;
+            the rates of registered mixtures are ignored.
+        rates: one of the classes above, or a function of a task.
+        splits: rules that make splits from those of the data; None: those of the data.
 
     Raises:
         ValueError: nothing is registered under one of the names, or there is none.

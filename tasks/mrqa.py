@@ -8,7 +8,7 @@ trained on. In evaluation the likeliest answer of a question's windows counts; e
 compete. `mrqa_reg_<set>_v100` has one example a question, begins with "mrqa", and loses the end of
 a context that is too long. Six sets are for training; on six others models are tested without.
 
-Where windows end depends on the vocabulary, so a SeqIO cache holds the records before.
+Where windows end depends on the vocabulary, so a SeqIO cache holds the records before the cut.
 
 Source: allenai/hyperdecoders, `tasks.py` and `mrqa_preprocess.py`; Fisch et al. 2019
 (arXiv:1910.09753).
@@ -23,7 +23,6 @@ import tensorflow as tf
 
 from hyperdecoders_jax.data import best_window, mixtures, windows
 from hyperdecoders_jax.tasks import metrics, squad
-from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
 from hyperdecoders_jax.tasks.preprocessors import TOKENIZE, join_fields
 from hyperdecoders_jax.tasks.registration import add_task
 
@@ -64,14 +63,14 @@ def render_mrqa(example: Example) -> dict[str, tf.Tensor]:
 
 
 @seqio.map_over_dataset
-def list_places(example: Example) -> dict[str, tf.Tensor]:
-    """A record's question, context and answers, and every place of the context that is one.
+def list_spans(example: Example) -> dict[str, tf.Tensor]:
+    """A record's question, context and answers, and every span of the context that is an answer.
 
-    The record knows where the context holds "detected answers". As in the original the i-th of them
+    The record lists where the context holds "detected answers". As in the original the i-th of them
     stands for the i-th gold answer, though it may be spelt like another; past these for itself.
     """
     detected = example["detected_answers"]
-    places = detected["char_spans"]
+    spans = detected["char_spans"]
     answers = example["answers"]
     texts = tf.concat([answers, detected["text"][tf.size(answers) :]], 0)
     return {
@@ -80,9 +79,10 @@ def list_places(example: Example) -> dict[str, tf.Tensor]:
         "qid": example["qid"],
         "answers": answers,
         "subset": example["subset"],
-        "place_starts": places["start"].flat_values,
-        "place_lasts": places["end"].flat_values,
-        "place_answers": tf.gather(texts, places["start"].value_rowids()),
+        # SeqIO caches hold these names.
+        "place_starts": spans["start"].flat_values,
+        "place_lasts": spans["end"].flat_values,
+        "place_answers": tf.gather(texts, spans["start"].value_rowids()),
     }
 
 
@@ -94,10 +94,10 @@ def cut_windows(
 ) -> tf.data.Dataset:
     """Turns each question into its windows, in the order of the context, as ids without EOS.
 
-    The target of a window is the answer of the first place that it holds, or the empty text.
+    The target of a window is the answer of the first span that it holds, or the empty text.
 
     Args:
-        dataset: what `list_places` gives.
+        dataset: what `list_spans` gives.
         sequence_length: inputs' tokens, EOS included, which the windows of a long context fill;
             None takes 512 as the original.
         output_features: names the vocabulary.
@@ -145,9 +145,9 @@ def cut_windows(
 def count_windows(
     name: str = "mrqa", split: str = "train", inputs_len: int = windows.WINDOW_LEN
 ) -> dict[str, int]:
-    """How many windows the tasks of a mixture have, in the run's vocabulary.
+    """The number of windows of each task of a mixture, in the run's vocabulary.
 
-    With these numbers as `mixture`'s rates tasks have the original's shares; their sum is an epoch.
+    As rates of `mixture` they give tasks the original's shares; their sum is an epoch.
 
     Cost: reads and tokenises all data, for "mrqa" half a million contexts.
     """
@@ -164,7 +164,7 @@ def question_and_answers(
     is_target: bool = False,
     **unused,
 ) -> str | tuple[str, list[str]]:
-    """The question's id and all its gold answers for the target of a window; else the text."""
+    """A prediction as it is; for a window's target the question's id and all its gold answers."""
     if not is_target:
         return text
     return tf.compat.as_text(example["qid"]), squad.all_answers(text, example, is_target)
@@ -182,9 +182,9 @@ def squad_of_windows(
     >>> squad_of_windows(targets, ["Bob", "Ann", ""], aux)
     {'em': 50.0, 'f1': 50.0}
 
-    Unlike the original's score, that of `squad_of_windows_by_batch`, it is the same whatever else
-    is in the batch. A model that does not count its tokens, such as T5X's own, is compared by the
-    whole text's log-likelihood.
+    Unlike the original's score, that of `squad_of_windows_by_batch`, it does not depend on the rest
+    of the batch. A model that does not count its tokens, such as T5X's own, is compared by the
+    log-likelihood of the complete text.
 
     Args:
         targets: the question's id and gold answers, for each window.
@@ -232,7 +232,7 @@ def mixture(
     score_per: str = "answer",
     rates: Mapping[str, float] | None = None,
 ) -> seqio.Mixture:
-    """A mixture with other options of its windows; nothing is registered, and no data are read.
+    """A mixture with other options for its windows; nothing is registered, and no data are read.
 
         MIXTURE_OR_TASK_NAME = @mrqa.mixture()
         mrqa.mixture.cut_long_questions = True
@@ -240,7 +240,7 @@ def mixture(
     Its tasks have the names and all else that they have in `tasks`.
 
     Args:
-        tasks: a mixture or task, or the name of one. What has no windows stays as it is.
+        tasks: a mixture or task, or the name of one. Tasks without windows stay as they are.
         cut_long_questions: shortens a question that leaves its context too little room, so that its
             windows have as many tokens of their own as they share; else it is an error when it is
             read.
@@ -290,29 +290,26 @@ def mixture(
 
 
 def _add_tasks(set_name: str, names: tuple[str, str], splits: Sequence[str]) -> None:
-    in_windows, whole = names
-    arguments = {
-        "source": seqio.TfdsDataSource(f"mrqa/{set_name}:1.0.0", splits=splits),
-        "output_features": OUTPUT_FEATURES,
-    }
+    in_windows, uncut = names
+    source = seqio.TfdsDataSource(f"mrqa/{set_name}:1.0.0", splits=splits)
     add_task(
         in_windows,
+        source=source,
         preprocessors=[
-            list_places,
+            list_spans,
             seqio.CacheDatasetPlaceholder(),
             cut_windows,
             seqio.preprocessors.append_eos_after_trim,
         ],
         postprocess_fn=question_and_answers,
         metric_fns=[squad_of_windows],
-        **arguments,
     )
     add_task(
-        whole,
+        uncut,
+        source=source,
         preprocessors=[render_mrqa, *TOKENIZE],
         postprocess_fn=squad.all_answers,
         metric_fns=[metrics.squad],
-        **arguments,
     )
 
 

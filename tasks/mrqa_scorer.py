@@ -1,11 +1,11 @@
-"""A data set of MRQA and a file of answers in; exact match and F1 out, as the shared task has them.
+"""Exact match and F1 of a file of answers to a data set of MRQA, as the shared task computes them.
 
     python -m hyperdecoders_jax.tasks.mrqa_scorer SQuAD.jsonl.gz 4000-predicted_answers.json
 
 The data set is a file of the shared task: a header, then a line for each context. The answers are
-what an evaluation wrote (`hyperdecoders_jax.evaluation.mrqa`): {qid: [[text, score], …]} with every
+those of an evaluation (`hyperdecoders_jax.evaluation.mrqa`): {qid: [[text, score], …]} with every
 window's answer, of which the best one counts, or {qid: text}. Questions without an answer in the
-file are left out of the means, as the original does, and counted in a message.
+file do not count in the means, as in the original; a message says how many they are.
 
 Source: allenai/hyperdecoders, `mrqa_eval/eval.py`.
 """
@@ -26,7 +26,7 @@ def read_answers(path: str) -> dict[str, list[str]]:
     """The gold answers of each question.
 
     Raises:
-        ValueError: a line is no context with questions.
+        ValueError: a line is not a context with questions.
     """
     content = epath.Path(path).read_bytes()
     if path.endswith(".gz"):

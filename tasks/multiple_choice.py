@@ -1,8 +1,7 @@
 """Multiple choice: Social IQa, Cosmos QA, WinoGrande, HellaSwag and CommonsenseQA.
 
-A record comes in; the question, its context, each choice with its name and the name of the right
-one go out, as the original writes them: Social IQa's answers are called A to C, but are 1 to 3 as
-targets.
+Inputs are the question, its context and each choice with its name, targets the name of the right
+one, as the original writes them: Social IQa's answers are called A to C, but are 1 to 3 as targets.
 
 Test labels are secret: `test` is the official validation split here, and so is `validation`.
 

@@ -1,7 +1,7 @@
 """Natural language inference: ANLI, ART, SNLI, SciTail and SICK, as the original writes them.
 
-A record comes in, `<task> premise: <premise> hypothesis: <hypothesis>` and the label's number go
-out; ART chooses between two hypotheses, and SciTail's texts are called `sentence1` and `sentence2`.
+Inputs are `<task> premise: <premise> hypothesis: <hypothesis>`, targets the labels' numbers; ART
+chooses between two hypotheses, and SciTail's texts are called `sentence1` and `sentence2`.
 (MNLI, QNLI, RTE and WNLI are in `glue`, SuperGLUE's sets in `super_glue`.)
 
 Source: allenai/hyperdecoders, `tasks.py`; Nie et al. 2020 (arXiv:1910.14599), Bhagavatula et al.

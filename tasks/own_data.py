@@ -1,13 +1,13 @@
-"""Anyone's own files in; a mixture with one task a file out, without any Python.
+"""Tasks from a user's own files, one a file, without any Python, and their mixture.
 
-Which files, which columns and which metric are said by flags (`hyperdecoders train --train_file=…`)
-or in a gin file that includes gin_configs/mixtures/own_data.gin; `row_files` says what is read.
+Flags (`hyperdecoders train --train_file=…`) or a gin file that includes
+gin_configs/mixtures/own_data.gin name the files, columns and metrics; formats are in `row_files`.
 
 A template makes the text of a row from its columns: "nli premise: {premise} hypothesis:
-{hypothesis}". Between braces stands a column's name and nothing else; `{{` and `}}` are braces.
-Numbers, true and false appear as the file writes them. Where the template of the targets is one
-column alone, and that holds a list of texts, these are several right answers: the first is trained
-on, and metrics that take several get all.
+{hypothesis}". Between braces is a column's name and nothing else; `{{` and `}}` are braces.
+Numbers, true and false appear as the file writes them. If the template of the targets is one column
+alone, and that holds a list of texts, these are several right answers: the first is trained on, and
+metrics that take several get all.
 
 Every row of every file is checked before anything is compiled, loaded or written.
 """
@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import seqio
 
 from hyperdecoders_jax.tasks import metrics, mixing, postprocessors, row_files, sources
-from hyperdecoders_jax.tasks.features import OUTPUT_FEATURES
 from hyperdecoders_jax.tasks.preprocessors import TOKENIZE
 from hyperdecoders_jax.tasks.registration import add_mixture, add_task
 
@@ -40,12 +39,12 @@ _NAMED_FILE = re.compile(r"(?:([\w.]+)=)?(.*)", re.DOTALL)
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a metric makes of a text.
+    """The kind of answer that a metric compares.
 
     Attributes:
-        words: what the text of a target must be.
-        fits: whether it is.
-        read: turns targets and predictions into what is compared.
+        words: describes the texts that a target may be.
+        fits: whether a text is one of these.
+        read: postprocessor of targets and predictions.
     """
 
     words: str
@@ -111,17 +110,16 @@ def to_answers(text: str, *, is_target: bool = False, example=None, **unused) ->
 
 @dataclasses.dataclass(frozen=True)
 class Rendering:
-    """How the rows of a task become examples.
+    """Conversion of a task's rows to examples.
 
     Attributes:
-        inputs: template of what is read.
-        targets: template of what is to be answered.
-        metric_names: what the answers are compared by.
-        are_targets_required: False lets rows lack what the targets are made of.
+        inputs: template of the inputs.
+        targets: template of the targets.
+        metric_names: names of `ANSWERS`.
+        are_targets_required: False accepts rows without the columns of the targets.
 
     Raises:
-        ValueError: a template names no column, there is no such metric, or none, or two of one
-            name.
+        ValueError: a template names no column, or metrics are unknown, missing, or of one name.
     """
 
     inputs: str
@@ -147,7 +145,7 @@ class Rendering:
                 "one."
             )
 
-    def render(self, row: row_files.Row, place: str) -> sources.Record:
+    def render(self, row: row_files.Row, where: str) -> sources.Record:
         """The example of a row; `answers` is a JSON list, so that examples have one shape.
 
         >>> rendering = Rendering("{word}, {count}", "{right}", ("squad",), True)
@@ -156,31 +154,31 @@ class Rendering:
         {'inputs': 'eggs, 3', 'targets': 'three', 'answers': '["three", "3"]'}
 
         Raises:
-            ValueError: a column is missing or no text, a text is empty, or a metric cannot read it.
+            ValueError: a column is missing or not a text, a text is empty, or not one for a metric.
         """
-        inputs = _fill(self.inputs, row, place)
-        answers = self._answers(row, place)
+        inputs = _fill(self.inputs, row, where)
+        answers = self._answers(row, where)
         if not inputs.strip():
-            raise _empty("inputs", place)
+            raise _empty("inputs", where)
         return {"inputs": inputs, "targets": answers[0], "answers": json.dumps(answers)}
 
-    def _answers(self, row: row_files.Row, place: str) -> list[str]:
+    def _answers(self, row: row_files.Row, where: str) -> list[str]:
         columns = [column for _, column in _parts(self.targets) if column is not None]
         if not self.are_targets_required and any(row.get(x) in (None, "", []) for x in columns):
             return [""]
         value = row.get(columns[0])
         if self.targets == f"{{{columns[0]}}}" and isinstance(value, list):
-            answers = [_fill(self.targets, {columns[0]: item}, place) for item in value]
+            answers = [_fill(self.targets, {columns[0]: item}, where) for item in value]
         else:
-            answers = [_fill(self.targets, row, place)]
+            answers = [_fill(self.targets, row, where)]
         if not answers or not all(map(str.strip, answers)):
-            raise _empty("targets", place)
+            raise _empty("targets", where)
         for name in self.metric_names if self.are_targets_required else ():
             for answer in answers:
                 if not ANSWERS[name].fits(answer.strip()):
                     raise ValueError(
                         f"The metric {name} needs targets that are {ANSWERS[name].words}; the "
-                        f"target in {place} is {answer[:80]!r}. Correct it, or choose another "
+                        f"target in {where} is {answer[:80]!r}. Correct it, or choose another "
                         "metric with --metric=…."
                     )
         return answers
@@ -188,7 +186,7 @@ class Rendering:
 
 @functools.cache
 def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
-    """Texts, and the column that follows each.
+    """The texts of a template with the column that follows each.
 
     >>> _parts("find {word} in: {text} {{1}}")
     (('find ', 'word'), (' in: ', 'text'), (' {', None), ('1}', None))
@@ -203,7 +201,7 @@ def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
     for _, column, form, conversion in parts:
         if column == "" or form or conversion:
             raise ValueError(
-                f"Between the braces of a template must stand a column's name alone; got "
+                f"Between the braces of a template must be a column's name alone; got "
                 f"{template!r}. {how}"
             )
     if all(column is None for _, column, _, _ in parts):
@@ -213,7 +211,7 @@ def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
     return tuple((text, column) for text, column, _, _ in parts)
 
 
-def _fill(template: str, row: row_files.Row, place: str) -> str:
+def _fill(template: str, row: row_files.Row, where: str) -> str:
     texts = []
     for text, column in _parts(template):
         texts.append(text)
@@ -221,7 +219,7 @@ def _fill(template: str, row: row_files.Row, place: str) -> str:
             continue
         if column not in row:
             raise ValueError(
-                f"Each row must have the columns of the template {template!r}; {place} has no "
+                f"Each row must have the columns of the template {template!r}; {where} has no "
                 f"{column!r}. Its columns are {', '.join(map(repr, row)) or 'none'}."
                 f"{_hint(column, row)} Correct the row, or say how its text is made with "
                 "--inputs_template='… {column} …' and --targets_template='{column}'."
@@ -232,16 +230,16 @@ def _fill(template: str, row: row_files.Row, place: str) -> str:
         if not isinstance(value, str):
             raise ValueError(
                 f"A column of a template must hold a text, a number, true or false (and, alone in "
-                f"the targets, a list of texts); {column!r} in {place} is "
+                f"the targets, a list of texts); {column!r} in {where} is "
                 f"{json.dumps(value)[:80]}. Correct the row, or leave it out."
             )
         texts.append(value)
     return "".join(texts)
 
 
-def _empty(feature: str, place: str) -> ValueError:
+def _empty(feature: str, where: str) -> ValueError:
     return ValueError(
-        f"An example's inputs and targets must hold text; the {feature} of {place} are empty. "
+        f"An example's inputs and targets must hold text; the {feature} of {where} are empty. "
         "Leave the row out, or write what the model shall read and answer there."
     )
 
@@ -269,10 +267,10 @@ class OwnFiles(sources.JsonLinesDataSource):
         return _examples(path, self._rendering)
 
     def missing(self, split: str) -> None:
-        """Reads what a run with this split will read; training asks for all files at its start.
+        """Reads the rows of a split (for train, of all), so that errors show at a run's start.
 
         Raises:
-            ValueError: a file is not there, or one of its rows is not as it must be.
+            ValueError: a file is not there, or one of its rows is wrong.
         """
         for name in self.splits:
             if split in ("train", name):
@@ -304,19 +302,18 @@ def mixture(
     Opens no file. Calling it again replaces what it registered before.
 
     Args:
-        train_files: paths, or NAME=PATH; without a name a task is called as its file. Where there
-            are none, the files of the next split make the tasks.
+        train_files: paths, or NAME=PATH; without a name a task is called as its file. If there are
+            none, the files of the next split make the tasks.
         validation_files: one for each task in their order, or any with NAME=PATH, or none.
         test_files: likewise.
         inputs_templates: one for all tasks, or one for each.
         targets_templates: likewise.
         metric_names: likewise; several of one task are separated by commas.
         rates: how tasks are mixed; a class of `mixing`.
-        are_targets_required: False lets rows lack what the targets are made of, to predict for
-            them.
+        are_targets_required: False accepts rows without the columns of the targets, to predict.
 
     Raises:
-        ValueError: files, names, templates and metrics do not go together.
+        ValueError: files, names, templates and metrics do not fit together.
     """
     files = dict(zip(SPLITS, (train_files, validation_files, test_files), strict=True))
     tasks = pair_files(files)
@@ -336,7 +333,6 @@ def mixture(
             preprocessors=TOKENIZE,
             postprocess_fn=to_answers,
             metric_fns=[metric_fn(name) for name in names],
-            output_features=OUTPUT_FEATURES,
         )
     add_mixture(MIXTURE, list(tasks), default_rate=rates)
     return MIXTURE
@@ -350,7 +346,7 @@ def pair_files(files: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
 
     Raises:
         ValueError: there is no file, a file has an unknown ending, two tasks have one name, or a
-            file's task cannot be told.
+            file's task is unclear.
     """
     named = {split: [_NAMED_FILE.fullmatch(file).groups() for file in files[split]]
              for split in SPLITS}  # fmt: skip
@@ -399,7 +395,7 @@ def _name_by_order(
 
 
 def _stem(path: str) -> str:
-    """What a task is called that nobody named.
+    """The default name of a file's task.
 
     >>> _stem("data/my-mail.v2.jsonl.gz")
     'my_mail.v2'
@@ -425,6 +421,6 @@ def _check_is_free(name: str) -> None:
     )
     if registered or name in seqio.MixtureRegistry.names() or name == MIXTURE:
         raise ValueError(
-            f"A task of own data must not hide one that is registered; {name!r} is. Name it by "
+            f"A task of own data must not replace a registered one; {name!r} is one. Name it by "
             "--train_file=NAME=PATH."
         )

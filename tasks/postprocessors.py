@@ -1,6 +1,6 @@
-"""Decoded text in, the value that a metric compares out.
+"""Postprocessors: decoded text to the value that a metric compares.
 
-SeqIO calls these for targets and predictions alike, with keywords that they do not need.
+SeqIO calls them for targets and predictions alike, with keywords that not all of them need.
 """
 
 import math
@@ -68,7 +68,7 @@ def to_float(text: str, is_target: bool = False, **unused) -> float:
 
 
 def to_label(text: str, labels: Sequence[str], is_target: bool = False, **unused) -> int:
-    """The place of a label among `labels`, or -1 for other text.
+    """The index of a label in `labels`, or -1 for other text.
 
     >>> to_label("yes", ("no", "yes")), to_label("Yes", ("no", "yes"))
     (1, -1)

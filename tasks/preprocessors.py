@@ -1,4 +1,4 @@
-"""Records in, tokens out: the steps that tasks share.
+"""Preprocessors that tasks share.
 
 A task's first step renders its record as text, its last are `TOKENIZE`. Pretraining has one step
 more, T5's span corruption.
@@ -163,8 +163,9 @@ def random_partition(total: int, num_parts: int, seed: tf.Tensor) -> tf.Tensor:
     >>> int(sum(random_partition(10, 4, (0, 1))))
     10
     """
-    places = tf.random.stateless_uniform([total - 1], seed)
-    cuts = tf.sort(tf.argsort(places)[: num_parts - 1]) + 1
+    # A random order of the gaps between units; the first of them are cut.
+    ranks = tf.random.stateless_uniform([total - 1], seed)
+    cuts = tf.sort(tf.argsort(ranks)[: num_parts - 1]) + 1
     return tf.concat([cuts, [total]], 0) - tf.concat([[0], cuts], 0)
 
 

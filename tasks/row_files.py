@@ -1,4 +1,4 @@
-"""A path in; the rows of a JSON-lines, CSV or TSV file out, each with the number of its line.
+"""Rows of JSON-lines, CSV and TSV files, each with the number of its line.
 
 A file is read by its ending, each plain or with `.gz`, in UTF-8, here or on `gs://`:
 
@@ -29,7 +29,7 @@ ENDINGS = (*JSON_ENDINGS, *DELIMITERS)
 
 
 def ending(path: str) -> str:
-    """The ending that tells how a file is read.
+    """The ending of a path, which says how the file is read.
 
     >>> ending("mail.v2.CSV.gz")
     '.csv'
@@ -70,7 +70,7 @@ def read_text(path: str) -> str:
     """The text of a file in UTF-8, plain or gzipped (`.gz`).
 
     Raises:
-        ValueError: it is not there, or no such text.
+        ValueError: it is not there, is damaged or is not UTF-8.
     """
     try:
         is_there = tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
@@ -90,7 +90,7 @@ def read_text(path: str) -> str:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(
-                f"A file that ends in .gz must be gzip, and whole; {path} is not ({error}). "
+                f"A file that ends in .gz must be gzip, and complete; {path} is not ({error}). "
                 "Compress it again, or rename it."
             ) from error
     content = content.removeprefix(codecs.BOM_UTF8)

@@ -1,7 +1,7 @@
-"""Where records come from when TFDS does not have them: JSON lines, or several sources as one.
+"""SeqIO data sources for records that TFDS does not have: JSON lines, or several sources as one.
 
-Paths or sources go in, a `seqio.DataSource` comes out. No file is opened before its records are
-asked for, so registering a task is cheap. (For TFDS and TFRecords there are SeqIO's own sources.)
+No file is opened before its records are asked for, so registering a task is cheap. (For TFDS and
+TFRecords there are SeqIO's own sources.)
 """
 
 import functools
@@ -32,7 +32,7 @@ def data_dir() -> str:
 class JsonLinesDataSource(seqio.DataSource):
     """Records from files with one JSON object a line, plain or gzipped (`.gz`).
 
-    The records are read into memory once, shuffled as a whole by the seed, and divided over any
+    The records are read into memory once, shuffled completely by the seed, and divided over any
     number of processes record by record. For more than a few million records use TFDS.
 
     Args:
@@ -94,17 +94,17 @@ class JsonLinesDataSource(seqio.DataSource):
 class JsonLinesFolder(JsonLinesDataSource):
     """Records from `<data_dir>/<task>/<split>.jsonl` or `<split>.jsonl.gz`.
 
-    Where `data_dir` is says the function of that name when data are asked for, not before.
+    The function `data_dir` is called when data are asked for, not before.
 
     Args:
         task: the folder's name.
         splits: from a split's name to its file's, without its ending.
         fields: the fields to keep; others may be in the files.
-        labels: from a field to all that it may hold, as text: what else is in a file is no label.
+        labels: from a field to all values that it may have, as text; others are refused.
         hub: a folder that holds `<split>/*.parquet` for each of those files: the Hugging Face hub
             has one for every public data set and configuration,
-            "hf://datasets/<owner>/<name>@refs/convert/parquet/<configuration>". None: nowhere.
-        from_hub: makes our record of one of the hub's, where the fields differ.
+            "hf://datasets/<owner>/<name>@refs/convert/parquet/<configuration>". None: no such.
+        from_hub: converts one of the hub's records to ours, where the fields differ.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class JsonLinesFolder(JsonLinesDataSource):
         return [packed if is_packed else plain]
 
     def missing(self, split: str) -> str | None:
-        """What is missing and where it was looked for, in a sentence; None if nothing is."""
+        """A sentence on what is missing and where it should be; None if nothing is."""
         [path] = self.list_shards(split)
         if tf.io.gfile.exists(path):
             return None
@@ -151,7 +151,7 @@ class JsonLinesFolder(JsonLinesDataSource):
         return super().records(split)
 
     def prepare(self) -> None:
-        """Downloads the files that are not there, each as a whole or not at all.
+        """Downloads the files that are not there, each atomically.
 
         Raises:
             ValueError: there is nothing to download from, or it cannot be read.
@@ -189,7 +189,7 @@ class JsonLinesFolder(JsonLinesDataSource):
         import pyarrow.parquet
 
         if self._hub is None:
-            raise FileNotFoundError("no place to download from is known")
+            raise FileNotFoundError("no folder to download from is known")
         system, folder = fsspec.url_to_fs(self._hub)
         paths = sorted(system.glob(f"{folder}/{stem}/*.parquet"))
         if not paths:
@@ -204,10 +204,10 @@ class JsonLinesFolder(JsonLinesDataSource):
 
 
 class ConcatenatedSource(seqio.DataSource):
-    """The examples of several sources, one source after the other; shuffled, they are mixed.
+    """The examples of several sources, one after the other, or mixed where they are shuffled.
 
     Args:
-        *sources: have the same splits, named when they were made, and the same fields.
+        *sources: with the same splits, named when they were made, and the same fields.
     """
 
     def __init__(self, *sources: seqio.DataSource):
@@ -222,7 +222,7 @@ class ConcatenatedSource(seqio.DataSource):
         self.sources = sources
 
     def origin(self, split: str) -> str:
-        """The split of each source that this one is made of."""
+        """The split of each source that this one is made of; see `data.offline`."""
         return split
 
     @property
@@ -259,7 +259,7 @@ class ConcatenatedSource(seqio.DataSource):
         return dataset
 
 
-def _check_values(record: Record, first: Record, place: str) -> None:
+def _check_values(record: Record, first: Record, where: str) -> None:
     for name, value in record.items():
         kind = str if isinstance(first[name], str) else int | float
         if not isinstance(value, kind):
@@ -267,17 +267,17 @@ def _check_values(record: Record, first: Record, place: str) -> None:
             if value is first[name]:
                 wanted = "a string or a number"
             raise ValueError(
-                f"A field must hold {wanted} in every line; {name!r} in {place} is "
+                f"A field must hold {wanted} in every line; {name!r} in {where} is "
                 f"{json.dumps(value)[:80]}. Correct the file, or name the fields to keep with "
                 "fields=(…)."
             )
 
 
-def _check_labels(record: Record, labels: _Labels, place: str) -> None:
+def _check_labels(record: Record, labels: _Labels, where: str) -> None:
     for name, texts in labels:
         if str(record[name]).strip() not in texts:
             raise ValueError(
-                f"A label must be one of {', '.join(texts)}; {name!r} in {place} is "
+                f"A label must be one of {', '.join(texts)}; {name!r} in {where} is "
                 f"{json.dumps(record[name])[:80]}. Correct the file."
             )
 

@@ -1,9 +1,9 @@
-"""Which examples are in which split: a task's name and its sizes in, places in its data out.
+"""Rules that divide a task's examples into splits.
 
 Most of GLUE's test labels are secret, and choosing a checkpoint on the split that is reported
-flatters it. The original Hyperdecoders therefore divide what is public anew: they permute a split
-by a seed and cut it. The rules are here, without data and without SeqIO, so that a configuration
-that names them is read fast; `subsets` applies them to a task.
+flatters it. The original Hyperdecoders therefore divide the public splits anew: they permute one by
+a seed and cut it. The rules need neither data nor SeqIO, so that a configuration that names them is
+read fast; `subsets` applies them to a task.
 
 Source: allenai/hyperdecoders, `tasks.py`.
 """
@@ -49,7 +49,7 @@ _NUM_CARVED = 1000
 
 @dataclasses.dataclass(frozen=True)
 class SplitConfig:
-    """How the splits of tasks are made from those of their data.
+    """Rules that make the splits of tasks from those of their data.
 
     Attributes:
         split_validation_test: divides the tasks in `HALVED` and `CARVED` so that validation and
@@ -58,8 +58,8 @@ class SplitConfig:
         num_train: at most these examples of each task, the first of the permuted ones; None: all.
         num_validation: as `num_train`.
         num_test: as `num_train`.
-        drop_last_example: leaves the last of the permuted examples out of each split that has no
-            limit, to repeat the original exactly: its "all" is -1, read as the end of a slice.
+        drop_last_example: drops the last of the permuted examples of each split that has no limit,
+            to repeat the original exactly: its "all" is -1, which it uses as the end of a slice.
     """
 
     split_validation_test: bool = False
@@ -94,12 +94,12 @@ class SplitConfig:
             return split
         return "validation" if task_name in HALVED else "train"
 
-    def places(self, task_name: str, split: str, num_examples: int) -> range:
+    def indices(self, task_name: str, split: str, num_examples: int) -> range:
         """What `split` takes of the permuted `origin`, which has `num_examples`.
 
-        >>> SplitConfig(split_validation_test=True).places("glue_cola_v200", "test", 1043)
+        >>> SplitConfig(split_validation_test=True).indices("glue_cola_v200", "test", 1043)
         range(521, 1043)
-        >>> SplitConfig(num_validation=1600).places("glue_cola_v200", "validation", 1043)
+        >>> SplitConfig(num_validation=1600).indices("glue_cola_v200", "validation", 1043)
         range(0, 1043)
 
         Raises:
@@ -138,21 +138,22 @@ class SplitConfig:
 
 
 def permutation(num_examples: int, seed: int = 42) -> np.ndarray:
-    """The numbers below `num_examples` in the order of `torch.randperm` on a CPU.
+    """`torch.randperm(num_examples)` on a CPU, bit for bit, without PyTorch.
 
     >>> permutation(277)[:5]
     array([207,  84, 253, 243, 190])
 
     Fisher and Yates's shuffle, drawing from the Mersenne twister. Cost: 0.1 s for 400,000.
     """
+    # NumPy's legacy generator and PyTorch's CPU generator are the same twister, seeded alike.
     draws = np.random.RandomState(seed).randint(
         2**32, size=max(num_examples - 1, 0), dtype="uint32"
     )
     steps = draws % np.arange(num_examples, 1, -1)
     order = list(range(num_examples))
-    for place, step in enumerate(steps.tolist()):
-        other = place + step
-        order[place], order[other] = order[other], order[place]
+    for index, step in enumerate(steps.tolist()):
+        other = index + step
+        order[index], order[other] = order[other], order[index]
     return np.array(order, np.int64)
 
 

@@ -1,4 +1,4 @@
-"""SQuAD 1.1: a question and its context in, the answer out, scored over all gold answers.
+"""SQuAD 1.1: answers to a question in its context, scored over all gold answers.
 
     squad question: Who ran? context: Ann ran.   ->   Ann
 

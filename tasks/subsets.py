@@ -1,6 +1,6 @@
-"""A task and a `SplitConfig` in, a task with those splits out: it filters records as they are read.
+"""Tasks with the splits of a `SplitConfig`: their records are filtered as they are read.
 
-An example is chosen by its place in the order of the original's files. TFDS stores records in
+An example is chosen by its index in the order of the original's files. TFDS stores records in
 another order, but those of GLUE and SuperGLUE carry their line number, `idx`, so the very examples
 of the original are chosen; records without one are counted in the order of their source.
 """
@@ -19,7 +19,7 @@ _ROWS_AT_ONCE = 8192
 
 
 def resplit(task: seqio.Task, config: SplitConfig) -> seqio.Task:
-    """The task with the splits that `config` makes: same name, not registered; itself if unchanged.
+    """The task with the splits of `config`: same name, not registered; itself if unchanged.
 
     Nothing is read before data or sizes are asked for. The copy cannot be read from SeqIO's cache,
     which holds the splits of the registered task.
@@ -39,9 +39,9 @@ def resplit(task: seqio.Task, config: SplitConfig) -> seqio.Task:
 class SubsetSource(seqio.DataSource):
     """The records of a source that a `SplitConfig` gives to each split, in the source's order.
 
-    A split that the configuration leaves alone is read as the source gives it. One that it changes
-    is read in order, so that every process counts alike: its files are not shuffled, and each
-    process reads all of it and keeps its share.
+    A split that the configuration does not change is read as the source gives it. A changed one is
+    read in order, so that every process counts alike: its files are not shuffled, and each process
+    reads all of it and keeps its share.
 
     Args:
         source: where the records are.
@@ -69,7 +69,7 @@ class SubsetSource(seqio.DataSource):
     def num_input_examples(self, split: str) -> int | None:
         if not self._config.changes(self._task_name, split):
             return self.sources[0].num_input_examples(split)
-        return len(self._places(split))
+        return len(self._indices(split))
 
     def get_dataset(
         self,
@@ -84,27 +84,27 @@ class SubsetSource(seqio.DataSource):
             return source.get_dataset(split, shuffle=shuffle, seed=seed, shard_info=shard_info)
         is_kept = tf.constant(self._is_kept(split))
         ds = source.get_dataset(self.origin(split), shuffle=False).enumerate()
-        ds = ds.filter(lambda place, record: tf.gather(is_kept, place))
-        ds = ds.map(lambda place, record: record, num_parallel_calls=tf.data.AUTOTUNE)
+        ds = ds.filter(lambda index, record: tf.gather(is_kept, index))
+        ds = ds.map(lambda index, record: record, num_parallel_calls=tf.data.AUTOTUNE)
         return ds.shard(shard_info.num_shards, shard_info.index) if shard_info else ds
 
     def origin(self, split: str) -> str:
         """The split of the source that this one is taken from."""
         return self._config.origin(self._task_name, split)
 
-    def _places(self, split: str) -> range:
+    def _indices(self, split: str) -> range:
         num_examples = _num_examples(self.sources[0], self.origin(split))
-        return self._config.places(self._task_name, split, num_examples)
+        return self._config.indices(self._task_name, split, num_examples)
 
     def _is_kept(self, split: str) -> np.ndarray:
         """For each record of the origin, in the order of the source."""
         source, origin = self.sources[0], self.origin(split)
         num_examples = _num_examples(source, origin)
-        places = self._places(split)
+        indices = self._indices(split)
         order = splits.permutation(num_examples, self._config.seed)
         is_kept = np.zeros(num_examples, bool)
-        is_kept[order[places.start : places.stop]] = True
-        return is_kept[_original_places(source, origin, num_examples)]
+        is_kept[order[indices.start : indices.stop]] = True
+        return is_kept[_original_indices(source, origin, num_examples)]
 
 
 @functools.lru_cache(maxsize=256)
@@ -120,8 +120,8 @@ def _num_examples(source: seqio.DataSource, split: str) -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def _original_places(source: seqio.DataSource, split: str, num_examples: int) -> np.ndarray:
-    """The place of each record of a source in the order of the original's files.
+def _original_indices(source: seqio.DataSource, split: str, num_examples: int) -> np.ndarray:
+    """The index of each record of a source in the order of the original's files.
 
     Cost: reads the split once, where records carry their line number; other numbers may be missing.
     """
@@ -131,6 +131,6 @@ def _original_places(source: seqio.DataSource, split: str, num_examples: int) ->
         return np.arange(num_examples)
     numbers = ds.map(lambda record: record[_LINE_NUMBER]).batch(_ROWS_AT_ONCE)
     order = np.argsort(np.concatenate(list(numbers.as_numpy_iterator())), kind="stable")
-    places = np.empty_like(order)
-    places[order] = np.arange(len(order))
-    return places
+    indices = np.empty_like(order)
+    indices[order] = np.arange(len(order))
+    return indices

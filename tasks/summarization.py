@@ -1,7 +1,7 @@
 """Summaries: XSum, CNN/DailyMail and WikiLingua (English), as the original writes them.
 
-A record comes in, `summarize: <text>` and its summary go out. All three have the same prefix, so
-nothing in a text tells which set it is from.
+Inputs are `summarize: <text>`. All three have the same prefix, so nothing in a text tells which set
+it is from.
 
 Source: allenai/hyperdecoders, `tasks.py`; Narayan et al. 2018 (arXiv:1808.08745), See et al. 2017
 (arXiv:1704.04368), Ladhak et al. 2020 (arXiv:2010.03093).

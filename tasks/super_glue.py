@@ -1,7 +1,7 @@
 """SuperGLUE's BoolQ, CB and RTE, as the original Hyperdecoders write them.
 
-A record of TFDS comes in, `superglue-<task> <field>: <value> …` and the label's number go out. (All
-of SuperGLUE in T5's words is in `t5_super_glue`.)
+Inputs are `superglue-<task> <field>: <value> …`, targets the labels' numbers. (All of SuperGLUE in
+T5's words is in `t5_super_glue`.)
 
 Test labels are secret: `test` is the official validation split here, and so is `validation`.
 

@@ -1,4 +1,4 @@
-"""SuperGLUE's own metrics: postprocessed targets and predictions in, values in [0, 100] out.
+"""SuperGLUE's own metrics, in [0, 100].
 
 MultiRC and ReCoRD have several examples per question: their targets say which belong together
 (`postprocessors.Grouped`), in any order.

@@ -1,7 +1,7 @@
 """GLUE's eight tasks in T5's text format, whose labels are words; HyperGrid trains on them.
 
-A record of TFDS comes in, its fields as in `tasks/glue.py` and the label's name go out, such as
-"cola sentence: It is raining." and "acceptable". Scored are the labels' numbers; other text is -1.
+Inputs are as in `tasks/glue.py`, targets the labels' names, such as "cola sentence: It is raining."
+and "acceptable". Metrics compare the labels' numbers; other text is -1.
 
 `validation` is the official one, for MNLI of matched genres; it has `validation_mismatched` too.
 `test` (and MNLI's `test_mismatched`) can be predicted but not scored: its labels are secret, and

@@ -1,11 +1,10 @@
 """SuperGLUE's eight tasks in T5's text format, and pronouns to learn WSC from; for HyperGrid.
 
-A record of TFDS comes in, its fields and the label's name go out, as in `tasks/t5_glue.py`. Three
-tasks are different:
+Inputs and targets are as in `tasks/t5_glue.py`. Three tasks are different:
 
 - MultiRC is one example per answer, scored over the answers of a question together (`group`).
 - ReCoRD is one example per right answer. All are scored as one: `group` and `answers` say of what.
-- WSC asks for whom or what a marked pronoun stands. Only pairs of pronoun and referent can be
+- WSC asks whom or what a marked pronoun stands for. Only pairs of pronoun and referent can be
   trained on; they are few, so Definite Pronoun Resolution is mixed in. In evaluation each record
   asks whether its candidate is the referent, and the answer is yes if the model names it.
 
@@ -142,18 +141,18 @@ def render_wsc(example: Example) -> Example:
      "span2_index": 4, "label": 1} ->
     {"inputs": "wsc: Ann asked Bob if *he* could run.", "targets": "Bob", "label": 1}
 
-    Marked is the pronoun nearest to `span2_index`: in one record this is the word before it. In
+    The pronoun closest to `span2_index` is marked: in one record this is the word before it. In
     another a comma sticks to the pronoun; it is set apart.
     """
     words, pronoun = tf.strings.split(example["text"], " "), example["span2_text"]
-    places = tf.range(tf.size(words))
+    indices = tf.range(tf.size(words))
     is_pronoun = tf.strings.regex_full_match(words, tf.strings.join([r"\Q", pronoun, r"\E\W*"]))
     tf.debugging.Assert(
         tf.reduce_any(is_pronoun),
         ["The pronoun must be a word of the text; got", pronoun, "in", example["text"]],
     )
-    distances = tf.where(is_pronoun, tf.abs(places - example["span2_index"]), tf.int32.max)
-    is_marked = places == tf.argmin(distances, output_type=tf.int32)
+    distances = tf.where(is_pronoun, tf.abs(indices - example["span2_index"]), tf.int32.max)
+    is_marked = indices == tf.argmin(distances, output_type=tf.int32)
     marked = tf.strings.regex_replace(words, tf.strings.join([r"^(\Q", pronoun, r"\E)"]), r"*\1* ")
     words = tf.where(is_marked, tf.strings.strip(marked), words)
     return {
@@ -169,7 +168,7 @@ def render_dpr(example: Example) -> Example:
      "candidates": ["Bees", "flowers"], "label": 1} ->
     {"inputs": "wsc: Bees like flowers because *they* smell.", "targets": "flowers"}
 
-    Marked is the first pronoun inside the sentence, and none if it begins the sentence alone.
+    The first pronoun inside the sentence is marked, and none if it only begins the sentence.
     """
     pattern = tf.strings.join([r" (\Q", example["pronoun"], r"\E)([ .,])"])
     sentence = tf.strings.regex_replace(

@@ -1,8 +1,7 @@
 """Translation: pairs of WMT 2014, WMT 2016 and IWSLT 2017, as the original writes them.
 
-A record with a text for each language comes in, `Translate <language> to <language> <text>` and its
-translation go out. The direction is that of the prefix: `wmt14_hi_en_v100` is from English, as in
-the original.
+Inputs are `Translate <language> to <language> <text>`. The direction is that of the prefix:
+`wmt14_hi_en_v100` is from English, as in the original.
 
 Source: allenai/hyperdecoders, `tasks.py`; Bojar et al. 2014 and 2016, Cettolo et al. 2017.
 """

@@ -1,15 +1,15 @@
-"""Makes the demo's data and vocabulary from WordNet and lemminflect's table. Needs no network.
+"""Builds the demo's data and vocabulary from WordNet and lemminflect's table. Needs no network.
 
-In: the folder of WordNet 3.0's database files (Debian: `apt-get install wordnet-base`), and
-`lemminflect/resources/infl_lu.csv.gz` (PyPI: lemminflect 0.2.3). Out, next to this file: one folder
-of JSON lines per task with `train`, `validation` and `test`, the text for pretraining, and a
+It reads the folder of WordNet 3.0's database files (Debian: `apt-get install wordnet-base`) and
+`lemminflect/resources/infl_lu.csv.gz` (PyPI: lemminflect 0.2.3), and writes, next to this file, a
+folder of JSON lines per task with `train`, `validation` and `test`, the text for pretraining, and a
 SentencePiece model. The same inputs give the same content.
 
     python -m hyperdecoders_jax.tasks.demo_data.build --lemminflect=…/infl_lu.csv.gz
 
 Nothing leaks between splits: *words* have splits, and a record belongs to the split that all of its
-words share; a record whose words disagree is left out. Words that are each other's antonyms share a
-split, which leaves more pairs. Glosses that occur twice are left out as well.
+words share; a record whose words disagree is skipped. Words that are each other's antonyms share a
+split, which keeps more pairs. Glosses that occur twice are skipped as well.
 
 WordNet's licence and lemminflect's allow this use; their notices are in NOTICE.md.
 """
@@ -40,21 +40,10 @@ PARTS_OF_SPEECH = ("noun", "verb", "adjective", "adverb")
 FILES = {"noun": "noun", "verb": "verb", "adjective": "adj", "adverb": "adv"}
 # Lexicographer files of WordNet (man lexnames) whose glosses a reader can tell apart.
 TOPICS = {
-    4: "act",
-    5: "animal",
-    6: "artifact",
-    8: "body",
-    10: "communication",
-    12: "feeling",
-    13: "food",
-    15: "location",
-    18: "person",
-    20: "plant",
-    21: "possession",
-    23: "quantity",
-    27: "substance",
-    28: "time",
-}
+    4: "act", 5: "animal", 6: "artifact", 8: "body", 10: "communication", 12: "feeling",
+    13: "food", 15: "location", 18: "person", 20: "plant", 21: "possession", 23: "quantity",
+    27: "substance", 28: "time",
+}  # fmt: skip
 # Columns of lemminflect's table, in its order.
 FORMS = {
     "noun": ("plural",),
@@ -93,9 +82,8 @@ class Synset:
     definitions: tuple[str, ...]
     examples: tuple[str, ...]
     hypernyms: tuple[str, ...]  # keys
-    antonyms: tuple[
-        tuple[str, str, int], ...
-    ]  # own word, key of the other synset, its word's index
+    # Own word, key of the other synset, its word's index.
+    antonyms: tuple[tuple[str, str, int], ...]
 
     @property
     def gloss(self) -> str:
@@ -222,9 +210,9 @@ def take(
     counts: collections.Counter = collections.Counter()
     for record in shuffled(records):
         split = split_of(record)
-        place = (split, group(record))
-        if split and counts[place] < num_wanted(num_train, split):
-            counts[place] += 1
+        key = (split, group(record))
+        if split and counts[key] < num_wanted(num_train, split):
+            counts[key] += 1
             taken[split].append(record)
     return taken
 
@@ -423,9 +411,8 @@ def fit(records: list[dict], max_bytes: int) -> list[dict]:
     low, high = 0, len(records)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (
-            (middle, high) if len(to_gzip(records[:middle])) <= max_bytes else (low, middle - 1)
-        )
+        is_fitting = len(to_gzip(records[:middle])) <= max_bytes
+        low, high = (middle, high) if is_fitting else (low, middle - 1)
     return records[:low]
 
 

@@ -64,9 +64,9 @@ def test_a_column_may_have_any_name():
     [
         ("{word", r"The braces of a template must close; '\{word' is none .*Write a column's name"),
         ("word}", "The braces of a template must close"),
-        ("{}", "must stand a column's name alone; got '{}'. Write"),
-        ("{n:.2f}", "must stand a column's name alone"),
-        ("{word!r}", "must stand a column's name alone"),
+        ("{}", "must be a column's name alone; got '{}'. Write"),
+        ("{n:.2f}", "must be a column's name alone"),
+        ("{word!r}", "must be a column's name alone"),
         ("word", "A template must name a column, or all examples are alike; got 'word'"),
         ("{{word}}", "A template must name a column"),
     ],
@@ -368,5 +368,5 @@ def test_a_registered_name_is_not_hidden(name):
         preprocessors=[],
         output_features=OUTPUT_FEATURES,
     )
-    with pytest.raises(ValueError, match=rf"'{name}' is\. Name it by --train_file=NAME=PATH"):
+    with pytest.raises(ValueError, match=rf"'{name}' is one\. Name it by --train_file=NAME=PATH"):
         own_data.mixture([f"{name}.csv"])

@@ -95,5 +95,7 @@ TRUNCATED = gzip.compress(b"a,b\n1,2\n", mtime=0)[:-9]
 @pytest.mark.parametrize("content", [b"a,b\n", TRUNCATED], ids=["plain", "truncated"])
 def test_a_file_that_is_not_compressed_as_it_says_is_named(tmp_path, content):
     (tmp_path / "x.csv.gz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"must be gzip, and whole; .*x\.csv\.gz is not .*again"):
+    with pytest.raises(
+        ValueError, match=r"must be gzip, and complete; .*x\.csv\.gz is not .*again"
+    ):
         list(row_files.read(str(tmp_path / "x.csv.gz")))

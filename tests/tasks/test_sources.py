@@ -101,7 +101,11 @@ def test_without_fields_the_first_line_is_an_object(tmp_path):
     ("name", "content", "message"),
     [
         ("rows.jsonl", '{"word": "é"}'.encode("latin-1"), "must be UTF-8; line 1 of .* 0xe9"),
-        ("rows.jsonl.gz", b'{"word": "w0"}', r"must be gzip, and whole; .*rows\.jsonl\.gz is not"),
+        (
+            "rows.jsonl.gz",
+            b'{"word": "w0"}',
+            r"must be gzip, and complete; .*rows\.jsonl\.gz is not",
+        ),
     ],
 )
 def test_a_file_that_is_no_text_is_named(tmp_path, name, content, message):
@@ -266,7 +270,7 @@ def test_a_failed_download_leaves_no_file(data_dir, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("hub", "reason"), [("/nowhere", r"/nowhere gave .*no train/\*\.parquet"), (None, "no place")]
+    ("hub", "reason"), [("/nowhere", r"/nowhere gave .*no train/\*\.parquet"), (None, "no folder")]
 )
 def test_what_cannot_be_downloaded_is_to_be_written(data_dir, hub, reason):
     source = sources.JsonLinesFolder("fruit", SPLITS, fields=["word"], hub=hub)

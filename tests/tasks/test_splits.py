@@ -45,7 +45,7 @@ SPLITS = ("train", "validation", "test")
 def sizes(task_name, official, config):
     official = dict(zip(SPLITS, official, strict=True))
     return tuple(
-        len(config.places(task_name, split, official[config.origin(task_name, split)]))
+        len(config.indices(task_name, split, official[config.origin(task_name, split)]))
         for split in SPLITS
     )
 
@@ -95,10 +95,10 @@ def test_parts_of_one_split_are_disjoint_and_cover_it(name, num_examples):
     config = splits.SplitConfig(split_validation_test=True)
     parts = {}
     for split in SPLITS:
-        places = config.places(name, split, num_examples)
-        parts.setdefault(config.origin(name, split), []).extend(places)
-    for places in parts.values():
-        assert sorted(places) == list(range(num_examples))
+        indices = config.indices(name, split, num_examples)
+        parts.setdefault(config.origin(name, split), []).extend(indices)
+    for indices in parts.values():
+        assert sorted(indices) == list(range(num_examples))
 
 
 def test_no_task_is_divided_in_two_ways():
@@ -107,20 +107,20 @@ def test_no_task_is_divided_in_two_ways():
 
 def test_a_limit_keeps_the_first_and_at_most_all():
     config = splits.SplitConfig(num_train=3, num_validation=1600, drop_last_example=True)
-    assert config.places("mine", "train", 10) == range(3)
-    assert config.places("mine", "validation", 10) == range(10)
-    assert config.places("mine", "test", 10) == range(9)
-    assert config.places("mine", "extra", 10) == range(9)
+    assert config.indices("mine", "train", 10) == range(3)
+    assert config.indices("mine", "validation", 10) == range(10)
+    assert config.indices("mine", "test", 10) == range(9)
+    assert config.indices("mine", "extra", 10) == range(9)
 
 
 def test_a_limit_cuts_what_a_division_leaves():
     # n_val of the original: ART has 1000 after the division and 1532 without.
     divided = splits.SplitConfig(split_validation_test=True, num_validation=1600)
-    assert divided.places("art", "validation", 169_654) == range(1000)
-    assert divided.places("art", "train", 169_654) == range(1000, 169_654)
-    assert splits.SplitConfig(num_validation=1600).places("art", "validation", 1532) == range(1532)
+    assert divided.indices("art", "validation", 169_654) == range(1000)
+    assert divided.indices("art", "train", 169_654) == range(1000, 169_654)
+    assert splits.SplitConfig(num_validation=1600).indices("art", "validation", 1532) == range(1532)
     halved = splits.SplitConfig(split_validation_test=True, num_test=5)
-    assert halved.places("sick", "test", 20) == range(10, 15)
+    assert halved.indices("sick", "test", 20) == range(10, 15)
 
 
 def test_a_configuration_knows_what_it_changes():
@@ -141,7 +141,7 @@ def test_a_split_without_examples_is_an_error():
     with pytest.raises(
         ValueError, match=r"'train' of 'art' keeps none of the 900 in 'train'.*Give"
     ):
-        config.places("art", "train", 900)
+        config.indices("art", "train", 900)
 
 
 @pytest.mark.parametrize("limit", [-1, 0, 2.5, True])
