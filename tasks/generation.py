@@ -15,15 +15,10 @@ from typing import NamedTuple
 
 
 class Generation(NamedTuple):
-    """Decoding of a task's texts.
+    """Decoding of a task's texts."""
 
-    Attributes:
-        max_len: most tokens of a text, EOS included where it is reached.
-        num_beams: of the search; 1 is greedy.
-    """
-
-    max_len: int
-    num_beams: int
+    max_len: int  # Most tokens of a text, EOS included where it is reached.
+    num_beams: int  # 1 is greedy.
 
 
 # Names are written out, so that a search for a task finds its decoding.

@@ -39,17 +39,11 @@ _NAMED_FILE = re.compile(r"(?:([\w.]+)=)?(.*)", re.DOTALL)
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """The kind of answer that a metric compares.
+    """The kind of answer that a metric compares."""
 
-    Attributes:
-        words: describes the texts that a target may be.
-        fits: whether a text is one of these.
-        read: postprocessor of targets and predictions.
-    """
-
-    words: str
-    fits: Callable[[str], bool]
-    read: Callable[[str], object]
+    words: str  # Describes the texts that a target may be.
+    fits: Callable[[str], bool]  # Whether a text is one of these.
+    read: Callable[[str], object]  # Postprocessor of targets and predictions.
 
 
 def _is_number(text: str) -> bool:

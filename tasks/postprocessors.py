@@ -17,15 +17,10 @@ DETERMINERS = {
 
 
 class Grouped(NamedTuple):
-    """A target that is scored with the others of its group.
+    """A target that is scored with the others of its group."""
 
-    Attributes:
-        group: numbers of the text and of the question about it.
-        value: the label of one answer (MultiRC), or all right answers (ReCoRD).
-    """
-
-    group: tuple[int, int]
-    value: int | list[str]
+    group: tuple[int, int]  # Numbers of the text and of the question about it.
+    value: int | list[str]  # The label of one answer (MultiRC), or all right answers (ReCoRD).
 
 
 def to_text(text: str, **unused) -> str:

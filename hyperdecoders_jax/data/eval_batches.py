@@ -18,27 +18,20 @@ from hyperdecoders_jax.data import feature_converter, mixtures, reading
 
 @dataclasses.dataclass(frozen=True)
 class EvalBatch:
-    """A batch of one process; rows that only fill it up are not real."""
+    """A batch of one process."""
 
     batch: types.Batch
-    is_real: Bool[np.ndarray, "batch"]
+    is_real: Bool[np.ndarray, "batch"]  # False for rows that only fill the batch up.
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskExamples:
-    """The examples of one task's split, in order and in memory.
-
-    Attributes:
-        task: as registered.
-        task_id: its number.
-        task_feature_lengths: tokens of `inputs` and of `targets`.
-        examples: as SeqIO gives them, nothing cut: what postprocessors expect as `example`.
-    """
+    """The examples of one task's split, in order and in memory."""
 
     task: seqio.Task
     task_id: int
-    task_feature_lengths: Mapping[str, int]
-    examples: Sequence[Mapping[str, Any]]
+    task_feature_lengths: Mapping[str, int]  # Tokens of `inputs` and of `targets`.
+    examples: Sequence[Mapping[str, Any]]  # Uncut, as postprocessors expect them as `example`.
 
     def batches(
         self, batch_size: int, process_index: int = 0, process_count: int = 1
@@ -49,12 +42,14 @@ class TaskExamples:
         Rows that fill the last batch up repeat an example, with no loss weight.
         """
         num_rows = batch_size // process_count
+        # From all examples, not this process's: a collective step needs every process each time.
         num_batches = -(-len(self.examples) // (num_rows * process_count))
         mine = np.arange(process_index, len(self.examples), process_count)
         for start in range(0, num_batches * num_rows, num_rows):
             indices = mine[start : start + num_rows]
             is_real = np.arange(num_rows) < len(indices)
-            # Any example does to fill up, unlike an input of nothing but padding.
+            # Any example does to fill up, unlike an input of nothing but padding. All batches have
+            # one size, since each size of a batch is compiled anew.
             filled = np.concatenate([indices, np.zeros(num_rows - len(indices), int)])
             ids = {
                 name: np.stack([self._padded(name, index) for index in filled])
@@ -70,7 +65,7 @@ class TaskExamples:
         row = np.zeros(self.task_feature_lengths[name], np.int32)
         kept = ids[: len(row)]
         row[: len(kept)] = kept
-        if len(ids) > len(row) and ids[-1] == types.EOS_ID:
+        if len(ids) > len(row) and ids[-1] == types.EOS_ID:  # As `reading` cuts training rows.
             row[-1] = types.EOS_ID
         return row
 
@@ -91,7 +86,7 @@ def read_examples(
         task: what to read.
         task_id: its number.
         task_feature_lengths: tokens of `inputs` and of `targets`.
-        split: one that the task has.
+        split: must be one of the task's.
         num_examples: at most these, from the beginning; None: all.
         seed: for tasks that draw at random even in evaluation (few-shot prompts).
         warns: whether it says how many examples are longer than their length.

@@ -22,15 +22,10 @@ FEATURES = ("inputs", "targets")
 
 @dataclasses.dataclass(frozen=True)
 class MixingRow:
-    """What one task contributes to a mixture.
+    """Share and size of a task in a mixture."""
 
-    Attributes:
-        rate: share of the mixture's examples, in [0, 1].
-        num_examples: of the split, before preprocessing; None where the source does not count them.
-    """
-
-    rate: float
-    num_examples: int | None
+    rate: float  # Share of the mixture's examples, in [0, 1].
+    num_examples: int | None  # Before preprocessing; None where the source does not count them.
 
 
 def get_mixture_or_task(mixture_or_task: MixtureOrTask) -> seqio.Task | seqio.Mixture:

@@ -24,21 +24,13 @@ DATA_DIR_VARIABLE = "HYPERDECODERS_DATA_DIR"
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """Some data that a task reads.
-
-    Attributes:
-        name: for messages.
-        key: equal for two objects that are the same data.
-        missing: gives one sentence on what is not there, or None.
-        remedy: what to do if something is missing, in sentences.
-        prepare: downloads or writes them; None where that cannot be done.
-    """
+    """Some data that a task reads."""
 
     name: str
-    key: Hashable
-    missing: Callable[[], str | None]
-    remedy: str
-    prepare: Callable[[], None] | None
+    key: Hashable  # Equal for two objects that are the same data.
+    missing: Callable[[], str | None]  # Gives one sentence on what is not there, or None.
+    remedy: str  # What to do if something is missing, in sentences.
+    prepare: Callable[[], None] | None  # Downloads or writes them; None if that cannot be done.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +94,7 @@ def prepare(tasks: Iterable[seqio.Task]) -> Iterator[Outcome]:
             yield Outcome(task.name, FAILED, str(error))
             continue
         for data in found:
-            if data.key not in seen:
+            if data.key not in seen:  # Tasks of one mixture often share a data set.
                 seen.add(data.key)
                 yield _prepare(data)
         for metric_fn in task.metric_fns:
@@ -119,7 +111,7 @@ def _prepare(data: DataSet) -> Outcome:
     if data.prepare is None:
         return Outcome(data.name, FAILED, f"{missing} {data.remedy}")
     outcome = _attempt(data.name, data.prepare, data.remedy)
-    missing = data.missing()
+    missing = data.missing()  # A download may succeed and lack files all the same.
     if outcome.status == DONE and missing is not None:
         return Outcome(data.name, FAILED, f"afterwards still: {missing}")
     return outcome

@@ -20,21 +20,13 @@ _VOCABULARY_MULTIPLE = 128
 
 @dataclasses.dataclass(frozen=True)
 class TaskReport:
-    """What `preflight` saw of a task.
-
-    Attributes:
-        mixing: share and size.
-        num_checked: examples that were read.
-        longest_inputs: most tokens of an input among them, before cutting.
-        longest_targets: most tokens of a target.
-        num_truncated: inputs among them that training would cut.
-    """
+    """What `preflight` saw of a task."""
 
     mixing: mixtures.MixingRow
-    num_checked: int
-    longest_inputs: int
+    num_checked: int  # Examples that were read.
+    longest_inputs: int  # Most tokens of an input among them, before cutting.
     longest_targets: int
-    num_truncated: int
+    num_truncated: int  # Inputs among them that training would cut.
 
 
 def preflight(
@@ -63,10 +55,10 @@ def preflight(
     mixtures.check_features_agree(tasks)
     mixtures.resolve_task_names(mixture, config.task_names)
     if vocab_size is not None:
-        # One task stands for all: their vocabularies are the same.
+        # One task stands for all: `check_features_agree` has compared their vocabularies.
         _check_vocabulary(tasks[0], vocab_size, config.is_small_vocabulary_allowed)
     table = mixtures.mixing_table(mixture, config.split, config.use_cached)
-    deadline = time.monotonic() + budget_secs
+    deadline = time.monotonic() + budget_secs  # Shared, so many tasks take no longer than one.
     return {
         task.name: _check_examples(task, config, table[task.name], num_examples, deadline)
         for task in tasks
@@ -85,7 +77,7 @@ def order_settings(config: PipelineConfig, report: Mapping[str, TaskReport]) -> 
         "use_cached": config.use_cached,
         "shuffle": config.shuffle,
         "shuffle_buffer_size": config.shuffle_buffer_size,
-        "examples_per_turn": config.examples_per_turn,
+        "examples_per_turn": config.examples_per_turn,  # The name that checkpoints hold.
         "mixing_rates": {name: task.mixing.rate for name, task in report.items()},
         "num_examples": {name: task.mixing.num_examples for name, task in report.items()},
     }
@@ -146,6 +138,7 @@ def _check_examples(
             longest[name] = max(longest[name], int(chunk[f"{name}_len"].max()))
         if first_long is None and reading.has_long_target(chunk, lengths):
             first_long = chunk
+        # Checked between chunks, so a slow source may take somewhat longer.
         if num_checked >= num_examples and time.monotonic() > deadline:
             break
     if first_long is not None and not config.truncate_targets:

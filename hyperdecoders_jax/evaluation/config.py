@@ -15,7 +15,7 @@ class EvaluationConfig:
     """The examples of an evaluation, and how it decodes and averages.
 
     Attributes:
-        split: read from every task that has it; None: no evaluation.
+        split: evaluated for every task that has it; None: no evaluation.
         batch_size: examples of one prediction step, over all processes; None: as many as of a
             training step.
         num_examples: of each task, from the beginning; None: all.

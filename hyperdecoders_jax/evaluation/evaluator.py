@@ -58,19 +58,12 @@ class _TaskState:
 
 @dataclasses.dataclass(frozen=True)
 class TaskResult:
-    """The predictions for one task's split and their metrics.
-
-    Attributes:
-        examples: of the task, in order.
-        predictions: of each example.
-        aux: what metrics may know beside them; see `_Generated.aux`.
-        metrics: those that take predictions.
-    """
+    """The predictions for one task's split and their metrics."""
 
     examples: eval_batches.TaskExamples
     predictions: Sequence[predictions.Prediction]
-    aux: Mapping[str, Shaped[np.ndarray, "examples"]]
-    metrics: Mapping[str, float]
+    aux: Mapping[str, Shaped[np.ndarray, "examples"]]  # Seen by metrics; see `_Generated.aux`.
+    metrics: Mapping[str, float]  # Those that take predictions.
 
     @functools.cached_property
     def postprocessed(self) -> tuple[list[Any], list[Any]]:
@@ -99,6 +92,7 @@ class _Generated:
         were generated, EOS included; `batch_num_tokens` is the most of these in its batch.
         """
         num_tokens = (self.tokens != types.PAD_ID).sum(axis=1)
+        # The last batch counts without the rows that fill it up.
         starts = np.arange(0, len(num_tokens), self.batch_size)
         most = np.maximum.reduceat(num_tokens, starts)
         return {
@@ -172,7 +166,7 @@ class Evaluator:
         self._data = data
         self._output_dir = None if output_dir is None else epath.Path(output_dir)
         self._seed = seed
-        self._states: dict[str, _TaskState] = {}
+        self._states: dict[str, _TaskState] = {}  # Filled as tasks are first needed.
 
     def evaluate(
         self, predict_fn: PredictFn, step: int, score_fn: ScoreFn | None = None
@@ -225,6 +219,7 @@ class Evaluator:
         self, task: seqio.Task, examples: eval_batches.TaskExamples
     ) -> dict[str, float]:
         count = len(examples.examples)
+        # In batches, though nothing is predicted, since they are cut and padded as in a run.
         batches = [item.batch for item in examples.batches(self._batch_size)]
         tokens = np.concatenate([batch.decoder_target_tokens for batch in batches])[:count]
         generated = _Generated(tokens, np.zeros(count), self._batch_size)
@@ -313,12 +308,12 @@ class Evaluator:
     def _gather(
         self, batches: Sequence[Shaped[np.ndarray, "batch *rest"]], num_examples: int
     ) -> Shaped[np.ndarray, "examples *rest"]:
-        """All processes' rows in the order of the examples, without those that fill batches up."""
+        """All processes' rows in the order of the examples."""
         rows = np.concatenate(batches)
         if jax.process_count() > 1:
             shards = multihost_utils.process_allgather(np.int32(self._shard[0]))
             rows = interleave(multihost_utils.process_allgather(rows), shards)
-        return rows[:num_examples]
+        return rows[:num_examples]  # The rows that fill batches up are the last ones.
 
 
 def interleave(

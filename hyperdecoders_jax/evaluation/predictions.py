@@ -12,20 +12,12 @@ from hyperdecoders_jax import files
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """A model's prediction for one example.
-
-    Attributes:
-        input: the input's text.
-        target: the target's text.
-        prediction: the best generated text, as decoded, before any postprocessing.
-        log_likelihood: the sum of its tokens' log probabilities, EOS included.
-        task: the task's name.
-    """
+    """A model's prediction for one example."""
 
     input: str
     target: str
-    prediction: str
-    log_likelihood: float
+    prediction: str  # The best generated text, as decoded, before any postprocessing.
+    log_likelihood: float  # The sum of its tokens' log probabilities, EOS included.
     task: str
 
 

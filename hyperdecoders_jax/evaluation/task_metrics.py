@@ -53,7 +53,7 @@ def compute(
     indices = np.arange(len(examples))
     results = {}
     for metric in task.metric_objs:
-        if metric.model_output_type not in outputs:
+        if metric.model_output_type not in outputs:  # Such as scores, where none were computed.
             continue
         output = outputs[metric.model_output_type]
         arguments = (examples, output, task.output_features, "targets")
@@ -67,7 +67,7 @@ def compute(
             values, inferences = collected.actual_compute(
                 examples, task.output_features, "targets", targets
             )
-            targets = inferences["targets"]
+            targets = inferences["targets"]  # Postprocessed once for all of the task's metrics.
         else:
             values = metric.from_model_output(*arguments).compute()
         for name, value in values.items():

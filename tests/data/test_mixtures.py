@@ -25,7 +25,7 @@ def test_only_tasks_with_the_split_are_mixed_and_the_others_named_once(make_task
     assert list(mixtures.mixing_table(mixture, "test")) == ["both"]
     assert mixtures.mixing_table(mixture, "test")["both"].rate == 1.0
     assert [record.getMessage() for record in caplog.records] == [
-        "No split 'test': one; left out of of_two where that split is read."
+        "No split 'test': one; skipped where that split of of_two is read."
     ]
     assert list(mixtures.mixing_table(mixture, "train")) == ["both", "one"]
 
