@@ -255,20 +255,20 @@ def mixture(
     """
     if score_per not in _METRICS:
         raise ValueError(
-            f"mrqa.mixture.score_per must be one of {list(_METRICS)}; got {score_per!r}. Take "
-            "'answer', or 'batch' to repeat the original."
+            f"The score_per of mrqa.mixture must be one of {list(_METRICS)}; got {score_per!r}. "
+            "Take 'answer', or 'batch' to repeat the original."
         )
     provider = mixtures.get_mixture_or_task(tasks)
     originals = {task.name: task for task in mixtures.leaf_tasks(provider)}
     if not any(cut_windows in task.preprocessors for task in originals.values()):
         raise ValueError(
-            f"mrqa.mixture must have a task with windows; got {sorted(originals)}. Name tasks "
-            "such as 'mrqa_squad_v100', or set MIXTURE_OR_TASK_NAME to these themselves."
+            f"The tasks of mrqa.mixture must be some with windows; got {sorted(originals)}. Name "
+            "tasks such as 'mrqa_squad_v100', or set MIXTURE_OR_TASK_NAME to these themselves."
         )
     if rates is not None and rates.keys() != originals.keys():
         raise ValueError(
-            f"mrqa.mixture.rates must be those of {sorted(originals)}; got {dict(rates)}. Give "
-            "each task one, as mrqa.count_windows does, or None."
+            f"The rates of mrqa.mixture must be those of {sorted(originals)}; got {dict(rates)}. "
+            "Give each task one, as mrqa.count_windows does, or None."
         )
     cut = functools.partial(cut_windows, is_cut_allowed=cut_long_questions)
 

@@ -124,13 +124,13 @@ def task_number(name: str, task_names: Sequence[str], accepts_unseen: bool = Fal
     if len(set(task_names)) != len(task_names):
         twice = sorted({name for name in task_names if list(task_names).count(name) > 1})
         raise ValueError(
-            f"task_names must name each task once; got {twice} more than once. Remove the repeats."
+            f"The task_names must be different; got {twice} more than once. Remove the repeats."
         )
     if name not in task_names and accepts_unseen:
         return types.UNSEEN_TASK_ID
     if name not in task_names:
         raise ValueError(
-            f"task_names must hold every task that is read; got {name!r}, which is not among "
+            f"The task_names must hold every task that is read; got {name!r}, which is not among "
             f"{list(task_names)}.{errors.suggestion(name, task_names)} To train on it, append it "
             "to the end of task_names, so that the other tasks keep their numbers; to evaluate "
             "adapters that depend on tasks on one that they were not trained on, set "
@@ -156,7 +156,7 @@ def check_lengths(task_feature_lengths: Mapping[str, int]) -> None:
         length = task_feature_lengths.get(feature)
         if not isinstance(length, int) or length < 1:
             raise ValueError(
-                "task_feature_lengths must give inputs and targets a number of tokens, at "
+                "The task_feature_lengths must give inputs and targets a number of tokens, at "
                 f"least 1; got {dict(task_feature_lengths)}. Set TASK_FEATURE_LENGTHS = "
                 "{'inputs': 512, 'targets': 64} or what the tasks need."
             )

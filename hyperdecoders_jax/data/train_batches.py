@@ -172,7 +172,7 @@ class _Mixer:
     def __init__(self, config: PipelineConfig, process_index: int, process_count: int):
         if config.batch_size % process_count:
             raise ValueError(
-                "batch_size must divide over the processes; got "
+                "A batch must divide over the processes; got "
                 f"batch_size={config.batch_size} for {process_count} processes. "
                 f"Set BATCH_SIZE to a multiple of {process_count}."
             )

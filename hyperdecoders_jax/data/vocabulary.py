@@ -115,7 +115,7 @@ def content(vocabulary: seqio.Vocabulary) -> tuple[bytes, int]:
     if isinstance(vocabulary, seqio.ByteVocabulary):
         return tokenizer.BYTES_MODEL, vocabulary.extra_ids
     raise TypeError(
-        "fingerprint needs a SentencePiece or a byte vocabulary; got "
+        "Only SentencePiece and byte vocabularies have a fingerprint; got "
         f"{type(vocabulary).__name__}. Make it with vocabulary.load_vocabulary."
     )
 
@@ -179,7 +179,7 @@ def set_run_vocabulary(vocabulary: seqio.Vocabulary | None) -> None:
     """Sets the vocabulary that `RUN_VOCABULARY` stands for; None unsets it."""
     if isinstance(vocabulary, RunVocabulary) or not isinstance(vocabulary, seqio.Vocabulary | None):
         raise TypeError(
-            "set_run_vocabulary needs the seqio.Vocabulary that RUN_VOCABULARY shall stand for; "
+            "The vocabulary of a run must be a seqio.Vocabulary, and not RUN_VOCABULARY itself; "
             f"got {vocabulary!r}. Make one with vocabulary.load_vocabulary(PATH)."
         )
     RUN_VOCABULARY._current = vocabulary

@@ -195,7 +195,7 @@ def test_pickles_and_copies_are_the_run_vocabulary_itself(run_vocabulary):
 def test_only_a_vocabulary_can_be_set(run_vocabulary):
     with pytest.raises(TypeError, match=r"got 'spiece.model'\. Make one with .*load_vocabulary"):
         vocabulary.set_run_vocabulary("spiece.model")
-    with pytest.raises(TypeError, match="that RUN_VOCABULARY shall stand for"):
+    with pytest.raises(TypeError, match="and not RUN_VOCABULARY itself; got"):
         vocabulary.set_run_vocabulary(run_vocabulary)
 
 

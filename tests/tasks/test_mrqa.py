@@ -264,7 +264,7 @@ def test_numbers_of_windows_are_rates():
 
 
 def test_options_of_windows_where_there_are_none_are_refused():
-    with pytest.raises(ValueError, match=r"task with windows; got \['mrqa_reg_drop_v100'\].*Name"):
+    with pytest.raises(ValueError, match=r"some with windows; got \['mrqa_reg_drop_v100'\].*Name"):
         mrqa.mixture("mrqa_reg_drop_v100", cut_long_questions=True)
 
 
