@@ -125,20 +125,22 @@ def _attempt(name: str, call: Callable[[], None], remedy: str = "") -> Outcome:
     return Outcome(name, DONE)
 
 
-def data_sets(task: seqio.Task, split: str | None = None) -> Iterator[DataSet]:
+def data_sets(
+    task: seqio.Task, split: str | None = None, source: seqio.DataSource | None = None
+) -> Iterator[DataSet]:
     """The data of a task's split or, with None, of all its splits.
+
+    `source` is one that the task's source wraps; None: the latter itself.
 
     Raises:
         ValueError: the task names a data set that TFDS does not know.
     """
-    yield from _source_data(task, task.source, split)
-
-
-def _source_data(
-    task: seqio.Task, source: seqio.DataSource, split: str | None
-) -> Iterator[DataSet]:
+    source = source or task.source
     if isinstance(source, seqio.TfdsDataSource):
-        yield from _tfds_data(task, source, split)
+        loader = source.tfds_dataset
+        # Each split may be of another data set.
+        for name in _splits(source, split) if loader.tfds_splits else [None]:
+            yield _tfds_set(task, loader, name)
     elif hasattr(source, "missing"):
         yield _own_data(task, source, split)
     elif isinstance(source, seqio.FileDataSource):
@@ -147,20 +149,11 @@ def _source_data(
         # A wrapper without `origin` may read any of their splits, so all must be there.
         origin = getattr(source, "origin", lambda split: None)
         for inner in getattr(source, "sources", ()):
-            yield from _source_data(task, inner, split and origin(split))
+            yield from data_sets(task, split and origin(split), inner)
 
 
 def _splits(source: seqio.DataSource, split: str | None) -> list[str]:
     return [name for name in source.splits if split in (None, name)]
-
-
-def _tfds_data(
-    task: seqio.Task, source: seqio.TfdsDataSource, split: str | None
-) -> Iterator[DataSet]:
-    loader = source.tfds_dataset
-    # Each split may be of another data set.
-    for name in _splits(source, split) if loader.tfds_splits else [None]:
-        yield _tfds_set(task, loader, name)
 
 
 def _tfds_set(task: seqio.Task, loader, split: str | None) -> DataSet:
