@@ -79,7 +79,7 @@ def resolve(path: str | None) -> str | None:
     '/data/spiece.model'
 
     Raises:
-      ValueError: the package has no such file.
+        ValueError: the package has no such file.
     """
     if path is None or not path.startswith(PACKAGE_SCHEME):
         return path

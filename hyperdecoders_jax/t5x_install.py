@@ -1,8 +1,8 @@
-"""Where T5X comes from: the commits that the tests run on, and how to install them.
+"""Installation of T5X: the commits that the tests run on, commands, and checks.
 
-T5X and airio are on no package registry, jestimator only in a release that today's jax refuses, and
-what they ask for by name conflicts with seqio's releases. They are therefore installed from fixed
-commits with `--no-deps`, beside the extra `[t5x]`, which holds what else they import.
+T5X and airio are on no package registry, jestimator only in a release that fails with today's jax,
+and their stated requirements conflict with seqio's releases. They are therefore installed from
+fixed commits with `--no-deps`, together with the extra `[t5x]`, which holds what else they import.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Source(NamedTuple):
     """Where a package comes from.
 
     Attributes:
-      repository: on GitHub.
-      commit: that the tests run on.
-      file: one that T5X needs of it.
+        repository: on GitHub.
+        commit: that the tests run on.
+        file: one of its files that T5X needs.
     """
 
     repository: str
@@ -47,7 +47,7 @@ FROM_REGISTRY = ("cached_property", "fiddle", "grain")
 
 
 def commands(requirement: str = ".[t5x]", names: Iterable[str] = tuple(SOURCES)) -> list[str]:
-    """What to run to install T5X; the default is for the repository's folder.
+    """Commands that install T5X; by default run in the repository's folder.
 
     >>> commands()[0]
     "pip install '.[t5x]'"
@@ -55,10 +55,10 @@ def commands(requirement: str = ".[t5x]", names: Iterable[str] = tuple(SOURCES))
     'pip install --no-deps --force-reinstall git+https://github.com/google-research/t5x'
 
     Args:
-      requirement: this package with the extra, as pip takes it.
-      names: which of `SOURCES`.
+        requirement: this package with the extra, as pip takes it.
+        names: which of `SOURCES`.
     """
-    # Each commit of them has one version; pip would keep another one that is there.
+    # Forced, since all commits have one version, and pip would keep one that is installed.
     from_git = [
         "pip install --no-deps --force-reinstall "
         f"git+https://github.com/{SOURCES[name].repository}@{SOURCES[name].commit}"
@@ -68,12 +68,13 @@ def commands(requirement: str = ".[t5x]", names: Iterable[str] = tuple(SOURCES))
 
 
 def missing() -> list[str]:
-    """Which of `SOURCES` cannot be imported."""
+    """The `SOURCES` that cannot be imported."""
+    # Without an import, which takes seconds.
     return [name for name in SOURCES if importlib.util.find_spec(name) is None]
 
 
 def check() -> None:
-    """Raises ImportError unless T5X and what it imports from git can be imported."""
+    """Raises ImportError unless all of `SOURCES` can be imported."""
     if names := missing():
         raise ImportError(
             f"hyperdecoders_jax.t5x needs {', '.join(SOURCES)}; {', '.join(names)} cannot be "
@@ -83,7 +84,7 @@ def check() -> None:
 
 
 def status_lines() -> Iterator[tuple[str, str]]:
-    """Each of `SOURCES` and what is installed of it, in words; imports none."""
+    """Each of `SOURCES` and a text about what is installed of it; imports none."""
     absent = missing()
     for name, source in SOURCES.items():
         if name in absent:
@@ -97,7 +98,7 @@ def status_lines() -> Iterator[tuple[str, str]]:
 
 
 def problems() -> list[str]:
-    """What of T5X's installation must be repaired, and how; nothing if it is not there at all."""
+    """What is wrong with T5X's installation, and how to repair it; empty if it is not there."""
     found = []
     absent = missing()
     if absent and len(absent) < len(SOURCES):
@@ -127,15 +128,16 @@ def problems() -> list[str]:
 
 
 def _folders(name: str) -> list[str]:
-    """Where it is on Python's path; the first is the one that is imported."""
+    """Its folders on Python's path; the first is imported."""
     file = SOURCES[name].file
+    # Without duplicates, in order: one folder may be there under several names.
     roots = dict.fromkeys(map(os.path.realpath, sys.path))
-    places = [os.path.join(root, file) for root in roots]
-    return [os.path.dirname(place) for place in places if os.path.isfile(place)]
+    paths = [os.path.join(root, file) for root in roots]
+    return [os.path.dirname(path) for path in paths if os.path.isfile(path)]
 
 
 def _recorded_commit(name: str) -> str | None:
-    """The commit that pip has installed, if it did so from git."""
+    """The commit that pip installed, if it was from git."""
     record = _direct_url(name) or {}
     return record.get("vcs_info", {}).get("commit_id")
 
@@ -151,7 +153,7 @@ def _release(name: str) -> str | None:
 
 
 def _direct_url(name: str) -> dict | None:
-    """What an installer records of a package that it did not take from a registry (PEP 610)."""
+    """The installer's record of a package that is not from a registry (PEP 610)."""
     try:
         text = importlib.metadata.distribution(name).read_text("direct_url.json")
     except importlib.metadata.PackageNotFoundError:

@@ -5,5 +5,5 @@ Importing anything from here without T5X is an ImportError that says how to inst
 
 from hyperdecoders_jax import t5x_install
 
-# Here, because Python runs a package before any of its modules, and so before their own imports.
+# Here, because Python runs a package before its modules, and so before they import T5X.
 t5x_install.check()

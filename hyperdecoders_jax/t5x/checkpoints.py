@@ -1,8 +1,8 @@
-"""What T5X restores: a checkpoint's path in, T5X's configuration of restoring out.
+"""T5X's configuration of what it restores, with a check of every array.
 
-T5X drops what the model has no place for, and reads an array of any shape. Here that, too, is an
-error that names the arrays, before any is read. What a run starts from is not restored by T5X, see
-`initialization`.
+T5X drops arrays that the model does not have, and reads an array of any shape. Here both are
+errors that name the arrays, before any is read. A run's first parameters are not restored by T5X;
+see `initialization`.
 """
 
 from __future__ import annotations
@@ -35,13 +35,10 @@ from hyperdecoders_jax.weights.arrays import Arrays
 
 
 def own_checkpoint(model_dir: str) -> utils.RestoreCheckpointConfig:
-    """Returns `CheckpointConfig.restore` of training: nothing but what the run itself has written.
+    """Returns `CheckpointConfig.restore` for training: only what the run itself has written.
 
     A run is continued from the newest checkpoint in its folder, with its step, its optimiser and
-    its place in the data.
-
-    Args:
-        model_dir: of the run.
+    its position in the data.
 
     Raises:
         ValueError: it holds a run of the package's own runner, whose files T5X would replace.
@@ -52,6 +49,7 @@ def own_checkpoint(model_dir: str) -> utils.RestoreCheckpointConfig:
             f"the package's own, of steps {steps}. Leave out --runner=t5x, or name another "
             "--model_dir."
         )
+    # Without a path T5X restores only what it finds in MODEL_DIR.
     return utils.RestoreCheckpointConfig(path=(), state_transformation_fns=(_take_own,))
 
 
@@ -62,20 +60,19 @@ def whole_checkpoint(
     model: Model | None = None,
     task_names: Sequence[str] | None = None,
 ) -> utils.RestoreCheckpointConfig:
-    """Returns the restoring of evaluation and inference: all parameters, checked.
+    """Returns what evaluation and inference restore: all parameters, checked.
 
     Args:
         path: of T5X's folder `checkpoint_<step>`. It holds all parameters of the model, or those
             that `adapters` lack.
-        dtype: that parameters are cast to; None leaves them.
-        adapters: an adapter folder, whose parameters come before those at `path`; None: there is
-            none.
+        dtype: that parameters are cast to; None: no cast.
+        adapters: an adapter folder, whose parameters replace those at `path`; None: no such.
         model: that is evaluated, to compare it with that of `adapters`.
-        task_names: the ordered list that numbers tasks, for a model that tells them apart, to
-            compare it with that of the run or of `adapters`; None: it is not compared.
+        task_names: the ordered list that numbers tasks, to compare it with that of the run or of
+            `adapters` if the model reads tasks; None: not compared.
 
     Raises:
-        ValueError: the path is not one of a T5X checkpoint, the adapters are not whole or of
+        ValueError: the path is not one of a T5X checkpoint, the adapters are incomplete or of
             another model, or tasks were numbered by another list.
     """
     where = _check_path(path)
@@ -106,6 +103,7 @@ def _check_path(path: str) -> str:
 
 
 def _take_all(path: str, stored: PyTree, state: PyTree) -> PyTree:
+    # `stored` is the structure alone: T5X reads the arrays after this function.
     found = t5x_checkpoint.open(path)
     _check_whole(path, found, _flatten(state["target"]))
     logging.info("Loaded all %d parameters from %s.", len(found), path)
@@ -124,7 +122,7 @@ def _check_whole(where: str, found: Arrays, shapes: Mapping[str, Any]) -> None:
 
 
 def _read_adapters(folder: str, model: Model | None) -> tuple[str, Description, Arrays, list[str]]:
-    """Opens an adapter folder, and lists what it needs of a backbone."""
+    """Reads an adapter folder, and lists the parameters that it needs from a backbone."""
     if model is None:
         raise ValueError(
             f"The adapters at {folder} must be compared with the model; got none. Bind it: "
@@ -146,20 +144,23 @@ def _add_adapters(
     stored: PyTree,
     state: PyTree,
 ) -> PyTree:
-    """Returns a checkpoint's backbone with the parameters of an adapter folder in their places."""
+    """Returns a checkpoint's backbone joined with the parameters of an adapter folder."""
     shapes, base, where = _flatten(state["target"]), t5x_checkpoint.open(path), f"{path} + {folder}"
     frozen = {name: base[name] for name in lacking if name in base}
     found = {**frozen, **adapters}
     _check_whole(where, found, shapes)
     taken = dict(adapters)
     if frozen:
-        whole = {name: array.cast(np.float32) for name, array in frozen.items()}
-        fingerprint = fingerprints.fingerprint(names.unflatten(whole))
+        # Fingerprints are of float32, whatever type T5X saved.
+        exact = {name: array.cast(np.float32) for name, array in frozen.items()}
+        fingerprint = fingerprints.fingerprint(names.unflatten(exact))
         how = "Name the right one as CHECKPOINT_PATH."
         adapter_folder.check_backbone(description.backbone, fingerprint, path, how)
         if description.backbone.dtype != "float32":
+            # The adapters were trained on a rounded backbone, so they are used with the same one.
             dtype = conversion.DTYPES[description.backbone.dtype]
             taken |= {name: array.cast(dtype) for name, array in frozen.items()}
+    # Placeholders, which T5X reads itself, each host its part; adapters are small, and read here.
     target = {name: _find(stored["target"], name) for name in frozen}
     target |= {name: array.read() for name, array in taken.items()}
     logging.info("Loaded %d parameters from %s.", len(adapters), folder)
@@ -175,6 +176,7 @@ def _find(tree: PyTree, path: str) -> Any:
 
 
 def _take_own(stored: PyTree, state: PyTree, is_resuming: bool = True) -> PyTree:
+    # T5X itself would drop arrays that its state does not have.
     theirs, ours = set(_flatten(stored)), set(_flatten(state))
     missing, unexpected = sorted(ours - theirs), sorted(theirs - ours)
     if missing or unexpected:

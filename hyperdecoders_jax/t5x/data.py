@@ -1,11 +1,11 @@
-"""The data of a run under T5X: our pipeline, as T5X's trainer reads and saves one.
+"""Our data pipeline behind T5X's interface of a data set, with a position in T5X's checkpoints.
 
-T5X's own `utils.get_dataset` begins anew when a run is continued, or saves TensorFlow's buffers.
-Ours gives both runners the same batches in the same order, and its position is a small file in
-T5X's checkpoint: a run that was stopped sees what it would have seen. Beside it stands what the
-checkpoint belongs to, which T5X does not keep, and which must be the same when a run is continued.
+T5X's own `utils.get_dataset` starts over when a run is continued, or saves TensorFlow's buffers.
+Ours gives both runners the same batches in the same order, and stores its position in T5X's
+checkpoint as a small file, so that a continued run sees the same data as an unbroken one. The file
+also holds the run's `Identity`, which T5X does not store, and which is compared on restore.
 
-Source: t5x/train.py, for the interface; clu/data/dataset_iterator.py, for that of an iterator.
+Source: the interfaces are those of t5x/train.py and clu/data/dataset_iterator.py.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ def get_dataset(
     pipeline_config: PipelineConfig,
     model: Model,
 ) -> BatchIterator:
-    """Reads the training data, for `train_script.train.get_dataset_fn`; checks them before.
+    """Checks and reads the training data, for `train_script.train.get_dataset_fn`.
 
     Args:
-      cfg: T5X's, of which `batch_size` and `pack` count.
-      shard_id: the part of every batch that this process reads.
-      num_shards: how many parts there are.
-      feature_converter_cls: the model's, which refuses packing.
-      pipeline_config: what is read, and in which order.
-      model: that is trained.
+        cfg: T5X's, of which only `batch_size` and `pack` are read.
+        shard_id: the part of every batch that this process reads.
+        num_shards: number of parts.
+        feature_converter_cls: the model's, which refuses packing.
+        pipeline_config: what is read, and in which order.
+        model: that is trained.
 
     Raises:
-      ValueError: the data do not fit the model, are not there, or would be packed, or several
-        processes share one part.
+        ValueError: the data do not fit the model, are not there, or would be packed, or several
+            processes share one part.
     """
-    feature_converter_cls(pack=cfg.pack)
+    feature_converter_cls(pack=cfg.pack)  # Raises if the data would be packed.
     if num_shards < jax.process_count():
         raise ValueError(
             "Under T5X each process must read rows of its own, since T5X restores the position of "
@@ -78,12 +78,8 @@ def get_dataset(
 
 
 def read_identity(path: str) -> Identity:
-    """Returns what a checkpoint of a run belongs to; nothing is known of any other checkpoint.
-
-    Args:
-      path: of the folder `checkpoint_<step>`.
-    """
-    # Several processes have a folder each.
+    """Returns what a run's checkpoint, a folder `checkpoint_<step>`, belongs to, else `UNKNOWN`."""
+    # Each of several processes has its own folder.
     for folder in ("dataset", "dataset/process_0-of-*"):
         for file in epath.Path(path).glob(f"{folder}/train_ds-???-of-???"):
             return identity_lib.identity_of(json.loads(file.read_text()))
@@ -94,11 +90,11 @@ class BatchIterator(dataset_iterator.DatasetIterator):
     """This process's rows of every batch, as T5X's features.
 
     Args:
-      config: what to read.
-      shard_id: which part of every batch.
-      num_shards: number of parts.
-      identity: what a checkpoint belongs to.
-      settings: that define the order; see `preflight.order_settings`.
+        config: what to read.
+        shard_id: which part of every batch.
+        num_shards: number of parts.
+        identity: what a checkpoint belongs to.
+        settings: that define the order; see `preflight.order_settings`.
     """
 
     def __init__(
@@ -118,7 +114,8 @@ class BatchIterator(dataset_iterator.DatasetIterator):
             name: dataset_iterator.ArraySpec(np.dtype(np.int32), shape)
             for name, shape in vars(shapes).items()
         }
-        # T5X takes the first batch ahead of its first step, and may save in between.
+        # T5X takes the first batch before its first step, and may save in between, so the position
+        # before the last batch is kept too.
         self._positions = [self._batches.position()]
 
     def __next__(self) -> Mapping[str, np.ndarray]:
@@ -131,11 +128,12 @@ class BatchIterator(dataset_iterator.DatasetIterator):
         return self._shapes
 
     def save(self, filename: str | epath.Path) -> None:
-        """Writes where the batches before a checkpoint's step ended, and of which run they are.
+        """Writes the position after the batches of a checkpoint's steps, and the run's identity.
 
         Raises:
-          ValueError: the checkpoint is of another step than the data.
+            ValueError: the checkpoint is of another step than the data.
         """
+        # T5X does not tell the step but by the path, `…/checkpoint_<step>/train_ds-…`.
         step = int(re.findall(r"checkpoint_(\d+)", str(filename))[-1])
         of_step = [position for position in self._positions if position["step"] == step]
         if not of_step:
@@ -148,11 +146,11 @@ class BatchIterator(dataset_iterator.DatasetIterator):
         epath.Path(filename).write_text(json.dumps({**run, "position": of_step[0]}))
 
     def restore(self, filename: str | epath.Path) -> None:
-        """Continues behind the position in a file of `save`.
+        """Continues after the position in a file of `save`.
 
         Raises:
-          ValueError: it is of another model, task list, vocabulary, mixture, order or number of
-            processes.
+            ValueError: it is of another model, task list, vocabulary, mixture, order or number of
+                processes.
         """
         run, where = json.loads(epath.Path(filename).read_text()), str(filename)
         identity_lib.check_same(identity_lib.identity_of(run), self._identity, where)
@@ -160,7 +158,7 @@ class BatchIterator(dataset_iterator.DatasetIterator):
         self._batches.restore(run["position"])
         self._positions = [self._batches.position()]
 
-    # What T5X still calls it.
+    # The name that T5X still uses.
     load = restore
 
 
@@ -172,15 +170,15 @@ def eval_dataset(
     eval_batch_size: int | None = None,
     use_cached: bool = False,
 ) -> utils.DatasetConfig | None:
-    """Returns what T5X shall evaluate on; None if there is no split.
+    """Returns T5X's configuration of the evaluation data; None if there is no split.
 
     Args:
-      mixture_or_task_name: of numbered tasks; see `tasks.register_task_ids`.
-      task_feature_lengths: tokens of inputs and targets.
-      split: read from every task that has it.
-      batch_size: of a training step.
-      eval_batch_size: of an evaluation step; None: the same.
-      use_cached: reads SeqIO's caches.
+        mixture_or_task_name: of numbered tasks; see `tasks.register_task_ids`.
+        task_feature_lengths: tokens of inputs and targets.
+        split: read from every task that has it.
+        batch_size: of a training step.
+        eval_batch_size: of an evaluation step; None: `batch_size`.
+        use_cached: reads SeqIO's caches.
     """
     if split is None:
         return None

@@ -1,12 +1,12 @@
 """A run's first parameters under T5X, from weights in any format that our own runner reads.
 
-T5's own parameters must be there, and of the new ones each part of the model (a key on top of the
-tree) as a whole or not at all; anything else is an error that names the arrays. What is not there
-is drawn; both lists are logged. Step, optimiser and data start anew, so that TRAIN_STEPS and the
-schedule count the updates of this run.
+T5's own parameters must be there, and of the new ones each part of the model (a top-level key)
+completely or not at all; anything else is an error that names the arrays. Missing parts are drawn;
+both lists are logged. Step, optimiser and data start from the beginning, so that TRAIN_STEPS and
+the schedule count the updates of this run.
 
-T5X would restore its own checkpoints alone, fill what they lack with random numbers, and ask them
-for a place in this run's data.
+T5X itself restores only its own checkpoints, fills what they lack with random numbers, and asks
+them for a position in this run's data.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from hyperdecoders_jax.weights import backbone, names
 
 
 class TrainStateInitializer(utils.TrainStateInitializer):
-    """T5X's, with the parameters that weights of another format have.
+    """T5X's, with parameters from weights of another format.
 
     Args:
-      optimizer_def, init_fn, input_shapes, partitioner, input_types: T5X's.
-      initial_checkpoint_path: as `backbone.load` takes it; None draws all parameters.
+        optimizer_def, init_fn, input_shapes, partitioner, input_types: T5X's.
+        initial_checkpoint_path: as `backbone.load` takes it; None draws all parameters.
     """
 
     def __init__(
@@ -47,11 +47,12 @@ class TrainStateInitializer(utils.TrainStateInitializer):
         self._path = initial_checkpoint_path
 
     def from_scratch(self, init_rng: PRNGKeyArray) -> train_state.TrainState:
-        """Draws what the weights do not have.
+        """Draws the parameters that the weights do not have.
 
         Raises:
-          ValueError, FileNotFoundError: the weights are not there, damaged, or of another model.
+            ValueError, FileNotFoundError: the weights are not there, damaged, or of another model.
         """
+        # Drawn in full first: T5X compiles one program, and what is loaded replaces its results.
         state = super().from_scratch(init_rng)
         if self._path is None:
             return state
@@ -59,7 +60,7 @@ class TrainStateInitializer(utils.TrainStateInitializer):
         params = names.flatten(state.params)
         new = sorted(set(params) - set(weights.arrays))
         for name, array in weights.arrays.items():
-            # Every host reads it as a whole, and hands to its devices what is theirs.
+            # Every host reads the array in full, and gives each of its devices a part.
             value = np.asarray(array, params[name].dtype)
             params[name] = jax.make_array_from_callback(
                 value.shape, params[name].sharding, lambda index, value=value: value[index]

@@ -1,7 +1,7 @@
-"""T5X's train, eval and infer, started as our own commands are: `hyperdecoders … --runner=t5x`.
+"""Start of T5X's train, eval and infer by our own commands: `hyperdecoders … --runner=t5x`.
 
-The command line joins the processes before, which T5X does for GPUs alone and Orbax waits for, and
-checks the configuration. What is called here is what `python -m t5x.train` calls.
+Before, the command line has checked the configuration, and has joined the processes, which T5X does
+only for GPUs and Orbax waits for. The functions called here are those of `python -m t5x.train`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ SCRIPTS = {"train": "train", "eval": "evaluate", "infer": "infer"}
 def script(command: str) -> Callable[..., Any]:
     """Returns T5X's function for a command, under the name by which gin files know it.
 
-    They import T5X's scripts as `__main__`, for that is what `python -m t5x.train` makes of them.
-    All three are there: the configuration that a training run leaves names its own.
+    Gin files import T5X's scripts as `__main__`, which is what `python -m t5x.train` makes of them.
     """
     functions = {}
+    # All three, because an evaluation also reads the saved configuration of the training run.
     for module, name in SCRIPTS.items():
         functions[module] = getattr(importlib.import_module(f"t5x.{module}"), name)
         setattr(sys.modules["__main__"], name, functions[module])
@@ -36,21 +36,22 @@ def script(command: str) -> Callable[..., Any]:
 
 
 def run(call: Callable[[], Any]) -> int:
-    """Calls a configured script, which says by its log what it does; returns the exit code."""
+    """Calls a configured script, whose log is shown; returns the exit code."""
     logging.set_verbosity(logging.INFO)
     try:
         call()
     except trainer.PreemptionError:
         print("Stopped and saved. The same command continues.", file=sys.stderr)
+    # As t5x/train.py ends: waits for host callbacks that are still under way.
     jax.effects_barrier()
     return 0
 
 
 def checkpoint(model_dir: str, path: str | None = None) -> str:
-    """Returns the path of the checkpoint that is evaluated: the given one, or a run's newest.
+    """Returns the path of the checkpoint to evaluate: the given one, or a run's newest.
 
     Raises:
-      FileNotFoundError: it is not there, or the run has none.
+        FileNotFoundError: it is not there, or the run has none.
     """
     if path is not None:
         if not t5x_checkpoint.is_checkpoint(path):
@@ -76,24 +77,24 @@ def output_dir(
     adapters: str | None = None,
     folder: str | None = None,
 ) -> str:
-    """Returns where T5X writes.
+    """Returns the folder that T5X writes results into.
 
-    Not the model directory, whose configuration it would replace; and another folder for each
-    checkpoint, since T5X predicts nothing anew where predictions lie.
+    Not the model directory, whose config.gin T5X would replace; and one for each checkpoint, since
+    T5X does not repeat predictions that it finds.
 
     Args:
-      model_dir: of the training run.
-      command: "eval" or "infer".
-      split: that it reads.
-      path: of the checkpoint.
-      adapters: an adapter folder beside it, if there is one.
-      folder: where else; None: a folder of its own in `model_dir`.
+        model_dir: of the training run.
+        command: "eval" or "infer".
+        split: of the data.
+        path: of the checkpoint.
+        adapters: an adapter folder that is used with it, if any.
+        folder: another folder; None: one in `model_dir`.
 
     >>> output_dir("gs://bucket/run", "eval", "test", "gs://bucket/run/checkpoint_30")
     'gs://bucket/run/eval_test/checkpoint_30'
 
     Raises:
-      ValueError: there is no split to be read.
+        ValueError: there is no split.
     """
     if split is None:
         macro = f"{command.upper()}_SPLIT"

@@ -1,9 +1,9 @@
-"""Our model as T5X sees one: T5X's batches and parameters in, its losses, metrics and texts out.
+"""Our model behind T5X's interface: losses, metrics, predictions and scores.
 
-A shell over the three verbs of `hyperdecoders_jax.model.Model`, which our own runner calls too.
-What T5X's models take as arguments is configured where our runner has it: label smoothing, z-loss
-and the reduction in `LossConfig`, beams and all else of decoding in `Model.decoding`. So an example
-is encoded once and its adapters are written once, whoever decodes.
+A thin layer over the three verbs of `hyperdecoders_jax.model.Model`, which our own runner calls
+too. What T5X's models take as arguments is configured as for our runner: label smoothing, z-loss
+and the reduction in `LossConfig`, everything about decoding in `Model.decoding`. So an example is
+encoded once, and its adapters are generated once, under both runners.
 
 Source: specified by t5x/models.py, BaseTransformerModel.
 """
@@ -26,7 +26,7 @@ from hyperdecoders_jax.data import feature_converter
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.types import Batch, Params
 
-# A batch as T5X passes it: the fields of a `Batch`, by their names.
+# A batch as T5X passes it: the fields of a `Batch` by name.
 Features = Mapping[str, Array]
 
 
@@ -34,18 +34,18 @@ class HyperdecoderModel(models.BaseTransformerModel):
     """A `Model` behind T5X's interface.
 
     T5X adds up the gradients of micro-batches. That is right for `LossConfig.reduction = 'sum'`;
-    under 'mean' the gradient is as many times that of the batch as there are micro-batches, which
-    clipping by a norm feels and Adafactor and Adam do not.
+    under 'mean' the gradient is too large by the number of micro-batches, which affects clipping
+    by a norm but neither Adafactor nor Adam.
 
     Args:
-      model: what is trained.
-      input_vocabulary: T5X compares it with that of the data.
-      output_vocabulary: the same for targets.
-      optimizer_def: T5X's definition of an optimiser; None where nothing is trained.
-      task_names: the ordered list that numbers tasks, for methods that tell tasks apart; see
-        `Model.for_tasks`. The data must be numbered by the same list: `tasks.register_task_ids`.
-      random_seed: of parameters that are drawn, which are then those of our own runner; None leaves
-        them to T5X's own random state.
+        model: what is trained.
+        input_vocabulary: T5X compares it with that of the data.
+        output_vocabulary: the same for targets.
+        optimizer_def: T5X's definition of an optimiser; None without training.
+        task_names: the ordered list that numbers tasks, for methods that tell tasks apart; see
+            `Model.for_tasks`. The data are numbered by the same list in `tasks.register_task_ids`.
+        random_seed: of parameters that are drawn, which then equal those of our own runner; None:
+            T5X's own random state.
     """
 
     FEATURE_CONVERTER_CLS = feature_converter.TaskIdFeatureConverter
@@ -71,7 +71,7 @@ class HyperdecoderModel(models.BaseTransformerModel):
         input_shapes: Mapping[str, Sequence[int]],
         input_types: Mapping[str, jnp.dtype] | None = None,
     ) -> flax.core.FrozenDict:
-        """Random `params` and their `params_axes`; they do not depend on the inputs."""
+        """Random `params` and their `params_axes`, which do not depend on the inputs."""
         if self._random_seed is not None:
             rng = jax.random.key(self._random_seed)
         return flax.core.freeze(self.model.init_variables(rng))
@@ -79,13 +79,14 @@ class HyperdecoderModel(models.BaseTransformerModel):
     def loss_fn(
         self, params: Params, batch: Features, dropout_rng: PRNGKeyArray | None
     ) -> tuple[Float[Array, ""], models.MetricsMap]:
-        """The loss of our own runner and T5X's metrics; no dropout without a `dropout_rng`.
+        """The loss of our own runner, and T5X's metrics; no dropout without a `dropout_rng`.
 
-        The metric `loss` is what is minimised; those of a token count the sum over all tokens.
+        The metric `loss` is what is minimised; metrics per token divide the sum over all tokens.
         """
         logits = self._compute_logits(params, batch, dropout_rng)
         targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
         loss, sums = losses.cross_entropy(logits, targets, weights, self.model.loss_config)
+        # In place of segment ids, by which T5X measures padding: 0 is padding there.
         is_real = {
             name: batch[name] != types.PAD_ID
             for name in ("encoder_input_tokens", "decoder_target_tokens")
@@ -94,6 +95,7 @@ class HyperdecoderModel(models.BaseTransformerModel):
             logits=logits,
             targets=targets,
             mask=weights,
+            # The sum, whatever the reduction: T5X divides by the weights itself.
             loss=sums["loss_sum"],
             z_loss=sums["z_loss_sum"],
             segment_ids=is_real,
@@ -109,24 +111,24 @@ class HyperdecoderModel(models.BaseTransformerModel):
         return_all_decodes: bool = False,
         num_decodes: int | None = None,
     ) -> tuple[Int[Array, "batch *n dec_len"], dict[str, Float[Array, "batch *n"]]]:
-        """Decodes as many tokens at most as the batch's targets have positions.
+        """Decodes at most as many tokens as the batch's targets have positions.
 
         Args:
-          params: of the model.
-          batch: of which only the inputs, the task ids and the targets' length are read.
-          rng: for sampling alone.
-          decoder_params: must be empty, see below.
-          return_all_decodes: whether all texts that `Model.decoding` returns come out, the best one
-            last as T5X has it, or the best alone.
-          num_decodes: must be None, see below.
+            params: of the model.
+            batch: of which only the inputs, the task ids and the targets' length are read.
+            rng: for sampling.
+            decoder_params: must be empty: decoding is configured in `Model.decoding`.
+            return_all_decodes: returns all decodes of `Model.decoding`, the best one last as in
+                T5X; otherwise only the best.
+            num_decodes: must be None.
 
         Returns:
-          Tokens, and what metrics may know beside them: `scores` (log-likelihoods, EOS included),
-          `num_tokens` (generated, EOS included) and `batch_num_tokens` (the most in the batch, with
-          the copies of the first example that T5X fills a task's last batch up with).
+            Tokens, and for metrics `scores` (log-likelihoods, EOS included), `num_tokens`
+            (generated, EOS included) and `batch_num_tokens` (the most in the batch; T5X pads a
+            task's last batch with copies of its first example, which count here).
 
         Raises:
-          ValueError: decoding shall be changed where it is not configured.
+            ValueError: `decoder_params` or `num_decodes` is given.
         """
         changed = {"decoder_params": decoder_params, "num_decodes": num_decodes}
         changed = {name: value for name, value in changed.items() if value}
@@ -136,8 +138,10 @@ class HyperdecoderModel(models.BaseTransformerModel):
                 "a file of gin_configs/decoding and its macros, such as decoding/beam4.gin and "
                 "NUM_BEAMS."
             )
+        # A shape, so static: another length would be another compiled program.
         max_len = batch["decoder_input_tokens"].shape[1]
         decoded = self.model.predict(params, _batch(batch), rng, max_len=max_len)
+        # Ours are ordered from the best, T5X's to the best.
         decoded = jax.tree.map(lambda x: x[:, ::-1] if return_all_decodes else x[:, 0], decoded)
         num_tokens = jnp.sum(decoded.tokens != types.PAD_ID, axis=-1)
         return decoded.tokens, {

@@ -1,12 +1,12 @@
-"""Optimisers under T5X: one of T5X's or of ours in; one that moves the trainable parameters out.
+"""T5X's optimisers, and ours under T5X, for the trainable parameters only.
 
-T5X differentiates every parameter. What is done with the gradients decides what they cost: those
-that nobody reads XLA removes from the compiled step, and with them the products that only they
-need. So `TrainableOnly` hands the trainable part of parameters and gradients to another optimiser
-and the frozen part on as it is. There is no state for the frozen part either, not even an empty
-one: Orbax writes no empty nodes, and a run whose state has some cannot be resumed.
+T5X differentiates every parameter. But XLA removes gradients that nobody reads from the compiled
+step, and with them the matrix products that only they need. So `TrainableOnly` gives another
+optimiser the trainable part of parameters and gradients, and returns the frozen part unchanged.
+There is no state for the frozen part, not even an empty one: Orbax writes no empty nodes, and a run
+whose state has some cannot be resumed.
 
-Source: t5x/optimizers.py, for the interface; its MultiOptimizer is the one that cannot resume.
+Source: the interface is that of t5x/optimizers.py, whose MultiOptimizer cannot be resumed.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from hyperdecoders_jax.types import Params
 class TrainableOnly(base.OptimizerDef):
     """Another optimiser, for the trainable parameters alone.
 
-    Do not bind T5X's `trainer.WeightMetricsComputer` beside it: it reads the gradients of all
-    parameters, and so brings back what this saves.
+    Do not use it with T5X's `trainer.WeightMetricsComputer`, which reads the gradients of all
+    parameters, so that XLA computes them.
 
     Attributes:
         optimizer_def: T5X's Adafactor, or an optax transformation in `Optax`.
@@ -37,7 +37,8 @@ class TrainableOnly(base.OptimizerDef):
     """
 
     def __init__(self, optimizer_def: base.OptimizerDef, trainable: TrainableConfig):
-        # Not the base class's: what it would store, `hyper_params`, changes in `set_param_axes`.
+        # Without the base class's constructor, whose `hyper_params` would be stale after
+        # `set_param_axes`.
         self.optimizer_def = optimizer_def
         self.trainable = trainable
 
@@ -51,23 +52,23 @@ class TrainableOnly(base.OptimizerDef):
     def apply_gradient(
         self, hyper_params: Any, params: Params, state: base.OptimizerState, grads: Params
     ) -> tuple[Params, base.OptimizerState]:
-        """Returns all parameters, of which the trainable ones have moved, and the new state."""
+        """Returns all parameters, the trainable ones updated, and the new state."""
         trained, frozen = trainable_lib.split(params, self.trainable)
         moved, state = self.optimizer_def.apply_gradient(
             hyper_params, trained, state, self._trained(grads)
         )
         merged = trainable_lib.merge(moved, frozen)
-        # The step's output must be of the type of its input.
+        # T5X donates the state, so the output must have the same tree as the input.
         is_frozen_dict = isinstance(params, flax.core.FrozenDict)
         return (flax.core.freeze(merged) if is_frozen_dict else merged), state
 
     def set_param_axes(self, param_axes: Params) -> None:
-        """Lets T5X's Adafactor derive from logical axes along which axes it factors."""
+        """Tells T5X's Adafactor the logical axes, from which it derives what it factors."""
         if hasattr(self.optimizer_def, "set_param_axes"):
             self.optimizer_def.set_param_axes(self._trained(param_axes))
 
     def derive_logical_axes(self, optimizer: base.Optimizer, param_axes: Params) -> base.Optimizer:
-        """Returns `optimizer` with the logical axes of each array in its place."""
+        """Returns `optimizer` with logical axes instead of arrays."""
         trained = base.Optimizer(
             self.optimizer_def, optimizer.state, self._trained(optimizer.target)
         )
@@ -85,15 +86,15 @@ class TrainableOnly(base.OptimizerDef):
 
 
 class Optax(base.OptaxWrapper):
-    """Any optax transformation; T5X's own wrapper takes some, and not Adafactor.
+    """Any optax transformation; T5X's own wrapper takes only some, and not Adafactor.
 
-    An array of its state that has a parameter's shape lies as the parameter does; counts and
-    factored moments are replicated. As with T5X's wrapper, the rate that T5X's trainer logs is not
-    the one that is used: bind its `learning_rate_fn` to `learning_rate`.
+    State of a parameter's shape is sharded as the parameter; counts and factored moments are
+    replicated. As with T5X's wrapper, the rate that T5X's trainer logs is not the one that is used:
+    bind its `learning_rate_fn` to `learning_rate`.
     """
 
     def derive_logical_axes(self, optimizer: base.Optimizer, param_axes: Params) -> base.Optimizer:
-        """Returns `optimizer` with the logical axes of each array in its place."""
+        """Returns `optimizer` with logical axes instead of arrays."""
 
         def like_param(leaf, param, axes):
             return axes if leaf.shape == param.shape else None
@@ -114,16 +115,10 @@ class Optax(base.OptaxWrapper):
 def make_optimizer(
     config: OptimizerConfig, schedule: ScheduleConfig, num_train_steps: int
 ) -> Optax:
-    """Returns the optimiser of our own runner for T5X.
-
-    Args:
-        config: the macro OPTIMIZER.
-        schedule: the macro SCHEDULE.
-        num_train_steps: updates of the run, as the schedule counts them.
-    """
+    """Returns the optimiser of our own runner, from the macros OPTIMIZER and SCHEDULE, for T5X."""
     return Optax(optimizer_lib.make_optimizer(config, schedule.make(num_train_steps)))
 
 
 def learning_rate(schedule: ScheduleConfig, num_train_steps: int) -> Schedule:
-    """Returns the rate at each step, as T5X's trainer takes it to log."""
+    """Returns the rate at each step, for T5X's trainer to log."""
     return schedule.make(num_train_steps)

@@ -1,7 +1,6 @@
-"""A run's devices and logical axes in T5X's terms: who shares a model, and where its arrays lie.
+"""T5X's partitioning: the devices that share a copy of the model, and rules of logical axes.
 
-`PjitPartitioner` cuts a run's devices into copies of the model, and arrays by the names of their
-axes. Everywhere `MODEL_PARALLEL` is how many devices share one copy of the model:
+`MODEL_PARALLEL` is the number of devices that share one copy of the model, whatever the devices:
 
     PjitPartitioner.num_partitions = @partitioning.num_partitions()
     PjitPartitioner.model_parallel_submesh = @partitioning.model_parallel_submesh()
@@ -12,10 +11,9 @@ axes. Everywhere `MODEL_PARALLEL` is how many devices share one copy of the mode
     CPU                   all devices of a process share a model, whatever the number
     GPU                   a mesh
 
-One of the two is None, as T5X wants it. A user's own submesh, such as (4, 1, 1, 1), counts in place
-of ours.
+One of the two is None, as T5X wants it. A user may bind a submesh such as (4, 1, 1, 1) instead.
 
-The rules of T5's parameters are T5X's, and those of new parameters the ones of our own runner.
+The rules of T5's parameters are T5X's, those of new parameters are our own runner's.
 """
 
 from __future__ import annotations
@@ -33,19 +31,15 @@ from hyperdecoders_jax.training import partitioning as own
 
 Rules = list[tuple[str, str | None]]
 
-# Along which an update is scaled and clipped: within a layer, a task or a place, not across them.
+# Adafactor scales and clips updates within a layer, a task or a site, not across them.
 _BATCHES = ("layers", "tasks", "places")
-# So that the two large kernels are factored, an adapter's and the one of a hypernetwork's head.
+# Chosen so that the large kernels, an adapter's and a hypernetwork's head, are factored.
 _ROWS = ("hyper_in", "hyper_hidden")
 _COLUMNS = ("bottleneck", "hyper_out")
 
 
 def num_partitions(model_parallel: int) -> int | None:
-    """Returns how many devices share a copy of the model, where T5X's mesh needs only that: GPUs.
-
-    Args:
-        model_parallel: the macro MODEL_PARALLEL.
-    """
+    """Returns MODEL_PARALLEL on GPUs, where T5X's mesh needs no more; else None."""
     return model_parallel if jax.devices()[0].platform == "gpu" else None
 
 
@@ -54,7 +48,8 @@ def model_parallel_submesh(
 ) -> base.TpuMesh | None:
     """Returns the tile of devices that share one copy of the model, for `PjitPartitioner`.
 
-    The one on the fewest hosts, then the one with all cores of its chips, then the most compact.
+    Of all tiles the one on the fewest hosts, then with all cores of its chips, then the most
+    compact: a shorter way for the communication of every layer.
 
     >>> from types import SimpleNamespace as Chip  # A v5e:2x2, as libtpu describes it.
     >>> at = dict(platform="tpu", process_index=0, core_on_chip=0)
@@ -67,17 +62,17 @@ def model_parallel_submesh(
         devices: of one slice; None: all of the run.
 
     Returns:
-        (x, y, z, cores); on CPUs (processes, devices of a process, 1, 1). On GPUs None: there
-        `num_partitions` says it.
+        (x, y, z, cores); on CPUs (processes, devices of a process, 1, 1); on GPUs None, see
+        `num_partitions`.
 
     Raises:
         ValueError: such tiles do not fill the slice.
     """
     devices = jax.devices() if devices is None else devices
     if devices[0].platform == "gpu":
-        return None  # T5X looks for three coordinates of a device that has any, and these have one.
+        return None  # T5X expects three coordinates of a device that has any, and GPUs have one.
     whole = _bounds(devices)
-    # T5X lays out the devices of all processes as it does those of the first.
+    # T5X assumes that the devices of every process are laid out as those of the first.
     host = _bounds([device for device in devices if device.process_index == 0])
     tiles = [
         tile
@@ -100,13 +95,13 @@ def model_parallel_submesh(
 
 
 def _bounds(devices: Sequence[jax.Device]) -> base.TpuMesh:
-    """How many devices lie along each axis; T5X gives those of CPUs two coordinates."""
+    """The number of devices along each axis; T5X gives CPU devices two coordinates."""
     last = np.max([base.get_coords(device) for device in devices], axis=0)
     return tuple(int(n) + 1 for n in (*last, 0, 0)[:4])
 
 
 def _divisors(n: int) -> list[int]:
-    """From the largest, so that of equal tiles the one along x is first."""
+    # Largest first, so that of equally good tiles the one along x is taken.
     return [i for i in range(n, 0, -1) if n % i == 0]
 
 
@@ -117,15 +112,15 @@ def logical_axis_rules(
 ) -> Rules:
     """Returns T5X's rules and those of new parameters, for `PjitPartitioner.logical_axis_rules`.
 
-    What a hypernetwork's layers put out is cut over the model axis, whose size must then divide it:
-    a head of a bias has as many features as the adapter's bottleneck. Learned adapters are small
-    and stay whole; those of many tasks are not, and the additional rule `("bottleneck", "model")`
-    cuts them, for more communication in every layer.
+    The outputs of a hypernetwork's layers are cut over the model axis, which must divide them: the
+    head of a bias has as many features as the adapter's bottleneck. Learned adapters are small and
+    replicated; for those of many tasks the additional rule `("bottleneck", "model")` saves memory,
+    and costs communication in every layer.
 
     Args:
         activation_partitioning_dims: 1 or 2, T5X's.
         parameter_partitioning_dims: 1 or 2, T5X's.
-        additional_rules: of a user; the first rule of an axis counts.
+        additional_rules: the user's, which take precedence: the first rule of an axis counts.
     """
     theirs = base.standard_logical_axis_rules(
         activation_partitioning_dims, parameter_partitioning_dims

@@ -1,4 +1,4 @@
-"""How often T5X evaluates, which asks that its periods be multiples of each other."""
+"""How often T5X evaluates. Of its two periods one must be a multiple of the other."""
 
 
 def eval_period(
@@ -10,10 +10,10 @@ def eval_period(
     """Returns `train_script.train.eval_period`; T5X evaluates after the last step in any case.
 
     Args:
-      eval_every_steps: None evaluates after the last step alone.
-      checkpoint_every_steps: T5X's other period.
-      num_train_steps: of the run.
-      split: that is evaluated on; if None, nothing is, and any period will do.
+        eval_every_steps: None: only after the last step.
+        checkpoint_every_steps: T5X's other period.
+        num_train_steps: of the run.
+        split: of the evaluation; None: no evaluation, and any period will do.
 
     >>> eval_period(500, 1000, 3000)
     500
@@ -21,8 +21,9 @@ def eval_period(
     3000
 
     Raises:
-      ValueError: neither period is a multiple of the other.
+        ValueError: neither period is a multiple of the other.
     """
+    # A multiple of the other period, and not before the end.
     if eval_every_steps is None or split is None:
         return -(-num_train_steps // checkpoint_every_steps) * checkpoint_every_steps
     shorter, longer = sorted([eval_every_steps, checkpoint_every_steps])

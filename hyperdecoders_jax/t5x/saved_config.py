@@ -1,7 +1,7 @@
-"""The configuration of a run under T5X in its folder, for whoever reads its checkpoints.
+"""Files that describe a run under T5X, in its folder.
 
-T5X's checkpoints hold parameters and not what they belong to. So `config.gin` says what was in fact
-done: by which list tasks were numbered, and that frozen parameters were not cast.
+T5X's checkpoints hold parameters, and not what they belong to. So `config.gin` says what was in
+fact done: by which list tasks were numbered, and that frozen parameters were not cast.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ def write(
     *,
     task_names: Sequence[str],
 ) -> None:
-    """Writes `config.gin`; T5X's `summarize_config_fn`.
+    """Writes the files that describe the run; T5X's `summarize_config_fn`.
 
-    Args:
-      model_dir: of the run.
-      summary_writer: gets the same text; None: there is none.
-      step: of the run.
-      task_names: the ordered list that numbers tasks.
+    T5X calls it once in every process, before the first step; process 0 writes. Any further file
+    that describes a run, beside `config.gin`, is to be written here.
+    `task_names` is the ordered list that numbers tasks; the other arguments are T5X's.
     """
+    # Macros that the user may have left at None, so that the file alone tells what was done.
     done = {"TASK_NAMES": tuple(task_names), "FROZEN_DTYPE": "float32"}
     with gin.unlock_config():
         for name, value in done.items():
@@ -41,19 +40,14 @@ def write_beside_predictions(
 ) -> None:
     """Writes `config.gin`; T5X's `summarize_config_fn` for inference.
 
-    T5X continues where predictions lie, and predicts nothing anew: they must be of the same
-    configuration.
-
-    Args:
-      model_dir: where predictions are written.
-      summary_writer: None, T5X's.
-      step: 0, T5X's.
+    T5X continues predictions that it finds in `model_dir`, so they must be of one configuration.
 
     Raises:
-      ValueError: there are some of another configuration.
+        ValueError: there are some of another configuration.
     """
     folder = epath.Path(model_dir)
     file = folder / "config.gin"
+    # T5X names its files "<task>-…-of-…": without one, a config.gin alone is harmless.
     is_another = file.exists() and file.read_text() != gin_utils.get_gin_config_str()
     if is_another and any("-of-" in path.name for path in folder.iterdir()):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What T5X knows by name gets the numbers of its tasks, and the run's vocabulary."""
+"""SeqIO's registry for T5X: tasks that carry their numbers, and the run's vocabulary."""
 
 from collections.abc import Sequence
 
@@ -11,18 +11,14 @@ from hyperdecoders_jax.model import Model
 
 
 def use_vocabulary(path: str) -> seqio.Vocabulary:
-    """Makes the vocabulary at `path` that of the run's tasks, and returns it for the model.
-
-    Args:
-      path: file, folder, URL, `package://…` or "bytes"; see `vocabulary.load_vocabulary`.
-    """
+    """Makes `path` the vocabulary of the run's tasks, and returns it; see `load_vocabulary`."""
     vocabulary = vocabulary_lib.load_vocabulary(files.resolve(path))
     vocabulary_lib.set_run_vocabulary(vocabulary)
     return vocabulary
 
 
 def accepts_unseen_tasks(model: Model) -> bool:
-    """Returns whether a model is evaluated on tasks that it was not trained on."""
+    """Whether the model can be evaluated on tasks that it was not trained on."""
     return model.config.accepts_unseen_tasks
 
 
@@ -36,23 +32,23 @@ def register_task_ids(
     """Registers a mixture, and the tasks in it, as copies that carry `task_ids`.
 
     T5X would train on an object, but it evaluates what is registered under each task's name. The
-    copies keep their names, which those of metrics, predictions and caches are made of, and take
-    the places of what is registered under them. An object is to be made and registered once: in
-    gin, by a `gin.singleton`.
+    copies keep their names, from which those of metrics, predictions and caches are made, and
+    replace what is registered. An object must be made and registered once: in gin, by a
+    `gin.singleton`.
 
     Args:
-      mixture_or_task_name: a registered name, or an object, such as one of `mixing.mixture`.
-      task_names: the ordered list that numbers tasks; None: the mixture's own, sorted. See
-        `mixtures.resolve_task_names`.
-      splits: whose data must be on this machine; None among them are left out.
-      use_cached: whether caches are read instead.
-      accepts_unseen: whether the list may lack a task; see `accepts_unseen_tasks`.
+        mixture_or_task_name: a registered name, or an object, such as one of `mixing.mixture`.
+        task_names: the ordered list that numbers tasks; None: the mixture's own, sorted. See
+            `mixtures.resolve_task_names`.
+        splits: whose data must be on this machine; None among them are skipped.
+        use_cached: whether SeqIO's caches are read instead.
+        accepts_unseen: whether the list may lack a task; see `accepts_unseen_tasks`.
 
     Returns:
-      The name, for T5X's `utils.DatasetConfig.mixture_or_task_name`.
+        Its name, for T5X's `utils.DatasetConfig.mixture_or_task_name`.
 
     Raises:
-      ValueError: the data of a task are not there, or the list lacks a task and must not.
+        ValueError: the data of a task are not there, or the list lacks a task and must not.
     """
     provider = mixtures.get_mixture_or_task(mixture_or_task_name)
     task_names = mixtures.resolve_task_names(provider, task_names, accepts_unseen)
@@ -63,6 +59,7 @@ def register_task_ids(
     for copy in {numbered, *seqio.get_subtasks(numbered)}:
         is_task = isinstance(copy, seqio.Task)
         registry = seqio.TaskRegistry if is_task else seqio.MixtureRegistry
+        # SeqIO refuses to register a name twice.
         if copy.name in registry.names():
             registry.remove(copy.name)
         registry.add_provider(copy.name, copy)

@@ -1,7 +1,7 @@
-"""T5X's trainer, which saves where it stands when the machine is taken back.
+"""T5X's trainer with a checkpoint when the machine is taken back.
 
-T5X writes a checkpoint when its trainer raises `PreemptionError`, and nothing in it does. Here a
-signal that asks for a stop is heeded after the step in progress, in all processes after the same
+T5X writes a checkpoint when its trainer raises `PreemptionError`, but nothing in T5X raises it.
+Here a signal that asks for a stop does, after the step in progress, in all processes after the same
 one; see `training.stop_signals`. The same command continues.
 """
 
@@ -32,10 +32,11 @@ class Trainer(base.Trainer):
         super().close()
 
     def compile_train(self, batch: Mapping[str, Array]) -> None:
-        """Compiles the step, whose newest state stays at hand."""
+        """Compiles the step so that its newest state is kept."""
         super().compile_train(batch)
         step = self._compiled_train_step
 
+        # T5X's loop holds the state in a local variable, which is lost when the loop is left.
         def noted_step(state, batch):
             self._newest_state, metrics = step(state, batch)
             return self._newest_state, metrics
@@ -48,10 +49,10 @@ class Trainer(base.Trainer):
         num_steps: int,
         start_step: int | None = None,
     ) -> base.ArrayMapFuture:
-        """Takes steps, and logs them at the end.
+        """Makes steps, and logs them at the end.
 
         Raises:
-          PreemptionError: a stop was asked for; the state is that of the last step.
+            PreemptionError: a stop was asked for; `train_state` is that of the last step.
         """
         start_step = int(self.train_state.step if start_step is None else start_step)
         try:
@@ -61,6 +62,7 @@ class Trainer(base.Trainer):
         except _Asked:
             self.train_state = self._newest_state
         else:
+            # Asked in the last step of this call, after which no batch was wanted.
             if not self._signals.is_stop_asked(start_step + num_steps):
                 return summary
         logging.info("A stop was asked for; saving at step %d.", int(self.train_state.step))
@@ -69,7 +71,8 @@ class Trainer(base.Trainer):
     def _until_asked(
         self, batches: Iterator[Mapping[str, Array]], step: int
     ) -> Iterator[Mapping[str, Array]]:
-        """The batches of the steps after `step`, until a stop is asked for."""
+        """Yields the batches of the steps after `step`, until a stop is asked for."""
+        # T5X's loop cannot be left between steps but by its iterator of batches.
         while True:
             yield next(batches)
             step += 1
@@ -78,4 +81,4 @@ class Trainer(base.Trainer):
 
 
 class _Asked(Exception):  # noqa: N818 (it is no error)
-    """Leaves T5X's loop."""
+    """Raised to leave T5X's loop."""

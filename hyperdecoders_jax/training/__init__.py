@@ -1,1 +1,1 @@
-"""A model and batches in, trained parameters and checkpoints out."""
+"""Training: optimisers, schedules, sharding, the train step, the loop and its checkpoints."""

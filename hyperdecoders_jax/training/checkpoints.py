@@ -66,9 +66,7 @@ class Checkpoints:
 
     Args:
         directory: local or remote (gs://); created by the first save.
-        identity: of this run; saved, and compared on restore.
-        config_text: the run's configuration as text; saved, not compared.
-        settings: of this run, as JSON, that must not change; saved, and compared on restore.
+        identity, config_text, settings: of the run; see `run_directory.RunDirectory`.
         keep_last: how many of the newest to keep; None keeps all.
         greater_is_better: how `record`'s values compare; the best checkpoint is always kept.
     """
@@ -88,14 +86,11 @@ class Checkpoints:
                 f"Checkpoints.keep_last must be at least 1; got {keep_last}. Give None to keep all "
                 "checkpoints."
             )
-        # Orbax takes absolute paths only; gs:// is one, which `absolute` would spoil.
+        # Orbax takes only absolute paths. gs:// is one, which `absolute` would spoil.
         directory = epath.Path(directory)
         self.directory = directory if "://" in str(directory) else directory.absolute()
-        self._identity = identity
-        self._config_text = config_text
-        self._settings = settings
-        self._keep_last = keep_last
-        self._greater_is_better = greater_is_better
+        self._identity, self._config_text, self._settings = identity, config_text, settings
+        self._keep_last, self._greater_is_better = keep_last, greater_is_better
         # step → the manifest that its files agreed with, so that large files are hashed once.
         self._verified: dict[int, dict] = {}
         self._checkpointer = ocp.Checkpointer(
@@ -156,15 +151,12 @@ class Checkpoints:
         Args:
             step: of the checkpoint.
             metrics: task → metric → value.
-            value: by which the best checkpoint is chosen; None if there is none.
+            value: by which the best checkpoint is chosen, if any.
         """
         if jax.process_index() == 0:
-            evaluation = {
-                "metrics": metrics,
-                "value": value,
-                # So that the best is found without the run's configuration.
-                "greater_is_better": self._greater_is_better,
-            }
+            # With the order of values, so that the best is found without the configuration.
+            order = {"greater_is_better": self._greater_is_better}
+            evaluation = {"metrics": metrics, "value": value, **order}
             files.write_text(self._folder(step) / EVALUATION, json.dumps(evaluation, indent=1))
             self._remove_old(step)
         _wait_for_all(f"recorded {step}")
@@ -241,7 +233,7 @@ class Checkpoints:
         Raises:
             ValueError: there are completed checkpoints, and all are damaged.
         """
-        found, damaged = -1, []
+        found, damaged = -1, []  # Broadcasts are of integers, so -1 is none.
         # Process 0 decides for all: hosts may see a shared file system at different moments.
         for step in reversed(self._folders()) if jax.process_index() == 0 else ():
             reason = self._why_not_usable(step)
@@ -264,6 +256,7 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """Returns the step of the intact checkpoint with the best value; None if none has one."""
+        # Lazily, because the check of a large checkpoint reads all its files.
         usable = (step for step in self._best_first() if self._why_not_usable(step) is None)
         return next(usable, None)
 
@@ -279,6 +272,7 @@ class Checkpoints:
             if evaluation["value"] is not None:
                 sign = 1 if evaluation["greater_is_better"] else -1
                 values[step] = sign * evaluation["value"]
+        # Of equal values the earliest step, which later ones did not improve.
         return sorted(values, key=lambda step: (-values[step], step))
 
     def _evaluation(self, step: int) -> dict[str, Any]:
@@ -290,6 +284,7 @@ class Checkpoints:
         try:
             return nothing | json.loads(path.read_text())
         except (ValueError, TypeError):
+            # A checkpoint is good without its evaluation, which the next start repeats.
             logging.warning("Skipping %s, which is damaged.", path)
             return nothing
 
@@ -345,6 +340,7 @@ class Checkpoints:
         """Removes all but the last, the best and those newer than `newest`."""
         complete = [step for step in self.steps() if step <= newest]
         keep = set(complete if self._keep_last is None else complete[-self._keep_last :])
+        # Without a check of its files: that would read the best checkpoint at every save.
         keep.update(self._best_first()[:1])
         for step in self._folders():
             if step < newest and step not in keep:
@@ -380,12 +376,11 @@ def _placed(shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
 
 
 def _check_shapes(saved: PyTree, wanted: PyTree, item: str, where: str) -> None:
-    there = {
-        path: (tuple(x.shape), str(x.dtype)) for path, x in identity_lib.flatten(saved).items()
-    }
-    here = {
-        path: (tuple(x.shape), str(x.dtype)) for path, x in identity_lib.flatten(wanted).items()
-    }
+    def describe(tree):
+        flat = identity_lib.flatten(tree)
+        return {path: (tuple(x.shape), str(x.dtype)) for path, x in flat.items()}
+
+    there, here = describe(saved), describe(wanted)
     differences = [f"{path} is there and not here" for path in sorted(there.keys() - here)]
     differences += [f"{path} is here and not there" for path in sorted(here.keys() - there)]
     differences += [
@@ -423,12 +418,10 @@ def _hash_files(folder: epath.Path) -> dict[str, list]:
         return [size, digest.hexdigest()]
 
     found = sorted(walk(folder))
+    paths = [str(file.relative_to(folder)) for file in found]
+    # Threads: reading waits for the disk, and hashlib releases the GIL.
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        measures = pool.map(measure, found)
-        return {
-            str(file.relative_to(folder)): measure
-            for file, measure in zip(found, measures, strict=True)
-        }
+        return dict(zip(paths, pool.map(measure, found), strict=True))
 
 
 def _wait_for_all(name: str) -> None:

@@ -86,6 +86,7 @@ def check_same(saved: Identity, here: Identity, where: str) -> None:
     """
     saved_fields, fields = _comparable(saved), _comparable(here)
     unknown = {name for side in (saved, here) for name, x in vars(side).items() if x is None}
+    # A field that is missing on one side is at its default there.
     differences = [
         f"{name} is {_shown(saved_fields, name)} there and {_shown(fields, name)} here"
         for name in sorted({*saved_fields, *fields})

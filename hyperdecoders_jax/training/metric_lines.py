@@ -1,10 +1,10 @@
-"""Metrics as JSON lines: a step and numbers in, a line at the end of a file out.
+"""Metrics of a run as JSON lines, appended to a file.
 
 A line is `{"step": 100, "kind": "train", "loss": 1.5, …}` or
 `{"step": 100, "kind": "eval", "task": "cola", "accuracy": 70.0, …}`, and after the tasks of an
 evaluation `{"step": 100, "kind": "average", "average_metrics": 70.0, …}`; a number that is not
-finite is null. A run that resumes from step 80 first drops the lines of later steps, since it will
-write them again.
+finite is null. A run that resumes from step 80 first drops the lines of later steps, since it
+writes them again. (No writer of clu's can drop lines, nor be read back without TensorFlow.)
 """
 
 import json
@@ -23,13 +23,15 @@ OF_EVALUATION = ("eval", "average")
 
 def append(path: str | os.PathLike, step: int, kind: str, values: Mapping[str, Value]) -> None:
     """Appends one line."""
+    # JSON has no NaN, and a reader of the file may be no Python program.
     line = {"step": step, "kind": kind, **{name: _to_json(v) for name, v in values.items()}}
+    # Opened anew for each line, so that a killed process loses none.
     with epath.Path(path).open("a") as file:
         file.write(json.dumps(line) + "\n")
 
 
 def evaluated(path: str | os.PathLike, step: int) -> dict[str, dict[str, float]]:
-    """The metrics of each task that were computed at a step; none where there is no file."""
+    """The metrics of each task, evaluated at a step; empty if there is no file."""
     path, found = epath.Path(path), {}
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
@@ -45,8 +47,8 @@ def evaluated(path: str | os.PathLike, step: int) -> dict[str, dict[str, float]]
 def drop_after(path: str | os.PathLike, step: int, *, is_evaluated: bool = True) -> None:
     """Drops the lines that a run which continues after `step` writes again.
 
-    These are the lines of later steps, a last line that was cut off in mid-writing, and, unless
-    the step `is_evaluated`, the lines of its evaluation. The file is replaced as a whole.
+    These are the lines of later steps, a last line that was cut off while it was written, and,
+    unless the step `is_evaluated`, those of its evaluation. The file is replaced atomically.
     """
     path = epath.Path(path)
     if not path.exists():
@@ -63,9 +65,11 @@ def _is_kept(line: str, last: int, is_evaluated: bool) -> bool:
     except ValueError:
         return False
     if not isinstance(record, dict) or "step" not in record:
-        return True  # Somebody else's.
-    is_made_up = record["step"] == last and record.get("kind") in OF_EVALUATION and not is_evaluated
-    return record["step"] <= last and not is_made_up
+        return True  # Written by somebody else.
+    is_repeated = (
+        record["step"] == last and record.get("kind") in OF_EVALUATION and not is_evaluated
+    )
+    return record["step"] <= last and not is_repeated
 
 
 def _to_json(value: Value) -> Value | None:

@@ -1,7 +1,7 @@
-"""Optimisers: a config and a schedule in, an optax transformation for the trainable parameters out.
+"""Optimisers: optax transformations of the trainable parameters, made from a config and a schedule.
 
-Clip by the global norm, precondition, scale by the learning rate: in this order, as Hugging Face's
-trainer does it. The transformation never sees a frozen parameter, so neither does its state. The
+Clip by the global norm, precondition, scale by the learning rate: in this order, as in Hugging
+Face's trainer. The transformation never sees a frozen parameter, so its state has none either. The
 schedule is inside, and counts from the first update of the run; the trainer logs the same schedule
 at the same step.
 """
@@ -48,9 +48,9 @@ def _check_rate(config: OptimizerConfig, name: str) -> None:
 def scale_by_hugging_face_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
     """Adam with `eps` added before the second moment's bias is corrected; optax adds it after.
 
-    The update is sqrt(1 - b2^t) / (1 - b1^t) · m / (sqrt(v) + eps), so that beside the corrected
-    root `eps` counts as eps / sqrt(1 - b2^t): 3.2e-7 for 1e-8 at the first step. Adapters that
-    start near zero have gradients of that size.
+    The update is sqrt(1 - b2^t) / (1 - b1^t) · m / (sqrt(v) + eps), so an `eps` of 1e-8 acts as
+    eps / sqrt(1 - b2^t) = 3.2e-7 beside the corrected root at the first step. Adapters that start
+    near zero have gradients of that size.
 
     Source: transformers 4.14.1, optimization.AdamW.
     """
@@ -60,12 +60,14 @@ def scale_by_hugging_face_adam(b1: float, b2: float, eps: float) -> optax.Gradie
         return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), mu=zeros(params), nu=zeros(params))
 
     def correction(decay, count):
-        # 1 - decay^count, without the loss of digits that subtracting in float32 brings.
+        # 1 - decay^count, without the digits that the subtraction loses in float32: at the first
+        # steps of b2 = 0.999 it is near 0.
         return -jnp.expm1(count * (math.log(decay) if decay else -math.inf))
 
     def update(grads, state, params=None):
         del params
         count = optax.safe_increment(state.count)
+        # In Hugging Face's order of operations, so that float32 rounds alike.
         mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
         nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
         scale = jnp.sqrt(correction(b2, count)) / correction(b1, count)
@@ -76,18 +78,19 @@ def scale_by_hugging_face_adam(b1: float, b2: float, eps: float) -> optax.Gradie
 
 
 def is_decayed(path: Sequence[str]) -> bool:
-    """Tells whether weight decay applies to a parameter: not to biases and layer norms.
+    """Whether weight decay applies to a parameter: not to biases and layer norms.
 
     >>> is_decayed(("decoder", "layers_0", "mlp", "wo", "kernel"))
     True
     >>> is_decayed(("decoder_adapters", "down_bias")), is_decayed(("encoder_norm", "scale"))
     (False, False)
     """
-    # The relative positions' embedding is called relative_attention_bias there.
+    # Hugging Face calls T5's embedding of relative positions relative_attention_bias: a bias.
     return not (path[-1].endswith("bias") or path[-1] in ("scale", "rel_embedding"))
 
 
 def _decay(weight_decay: float) -> optax.GradientTransformation:
+    # Evaluated by optax on the trainable tree, since paths are known there only.
     def mask(params):
         return jax.tree_util.tree_map_with_path(
             lambda path, _: is_decayed([str(key.key) for key in path]), params
@@ -100,15 +103,15 @@ def _decay(weight_decay: float) -> optax.GradientTransformation:
 class AdamWConfig:
     """Hugging Face's Adam with decoupled weight decay; the defaults are the original's.
 
-    See `scale_by_hugging_face_adam`, and `is_decayed` for what decays. The decay is of the
-    parameter before the step, there of that after it: a factor of 1 - learning rate apart.
+    See `scale_by_hugging_face_adam`, and `is_decayed` for what decays. Here the parameter before
+    the step decays, there the one after it: they differ by a factor of 1 - learning rate.
 
     Attributes:
         b1: decay of the mean of gradients, in [0, 1).
         b2: decay of the mean of squared gradients, in [0, 1).
         eps: added to the root of the second moment before its bias is corrected.
         weight_decay: per step, times the learning rate.
-        clip_norm: largest global norm of the gradient; None leaves gradients as they are.
+        clip_norm: largest global norm of the gradient; None: no clipping.
     """
 
     b1: float = 0.9
@@ -131,11 +134,11 @@ class AdamWConfig:
 class AdafactorConfig:
     """Adafactor without relative step and first moment, as in the original.
 
-    Parameters of two axes and more keep a row and a column of second moments over their two longest
-    axes, one of an axis keeps them all. A parameter with a `layers` axis counts as one parameter
-    here, where the original has one a layer: its updates are clipped together, and where `layers`
-    is one of its two longest axes, as in a manual adapter's biases [layers, emb], its moments are
-    factored across layers, which the original's are not.
+    A parameter of two axes or more keeps one row and one column of second moments, over its two
+    longest axes; a parameter of one axis keeps them all. A parameter with a `layers` axis is one
+    parameter here, where the original has one for each layer: its updates are clipped together,
+    and where `layers` is one of its two longest axes, as in a manual adapter's biases [layers,
+    emb], its moments are factored across layers, which the original's are not.
 
     Attributes:
         decay_rate: the second moment of step t decays by 1 - t^-decay_rate (Hugging Face writes
@@ -143,7 +146,7 @@ class AdafactorConfig:
         clip_threshold: largest root mean square of one parameter's update.
         eps: added to squared gradients.
         weight_decay: per step, times the learning rate.
-        clip_norm: largest global norm of the gradient; None leaves gradients as they are.
+        clip_norm: largest global norm of the gradient; None: no clipping.
         multiply_by_parameter_scale: whether an update is relative to the root mean square of its
             parameter (at least 1e-3), as T5 was pretrained; a learning rate of 0.01 is then 1 %.
             Not in the original, and not for parameters that start at zero.
@@ -168,8 +171,7 @@ class AdafactorConfig:
 
     def precondition(self) -> optax.GradientTransformation:
         parts = [
-            # Every parameter of two axes is factored, as in Hugging Face's; optax's own limit is
-            # 128.
+            # Hugging Face factors every parameter of two axes, optax those of 128 rows and columns.
             optax.scale_by_factored_rms(
                 decay_rate=self.decay_rate, epsilon=self.eps, min_dim_size_to_factor=1
             ),
@@ -184,9 +186,8 @@ class AdafactorConfig:
 
 def make_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.GradientTransformation:
     """Returns clip, optimiser and learning rate as one transformation."""
-    clip = (
-        optax.identity()
-        if config.clip_norm is None
-        else (optax.clip_by_global_norm(config.clip_norm))
-    )
+    # Without a clip an identity, so that the state's tree, and checkpoints with it, stay the same.
+    clip = optax.identity()
+    if config.clip_norm is not None:
+        clip = optax.clip_by_global_norm(config.clip_norm)
     return optax.chain(clip, config.precondition(), optax.scale_by_learning_rate(schedule))

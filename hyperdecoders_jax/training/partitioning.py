@@ -1,13 +1,11 @@
-"""Where arrays lie: logical axes in, shardings over a mesh of devices out.
+"""Sharding of arrays over devices: logical axes of parameters are mapped to axes of a mesh.
 
-The mesh has two axes: `data`, over which a batch is cut, and `model`, over which large parameters
-are. A rule gives each logical axis of a parameter a mesh axis or none; XLA inserts the
-communication. The same code runs on one device, on the devices of one machine, and on those of many
-processes.
+The mesh has two axes: batches are cut along `data`, large parameters along `model`. A rule gives
+each logical axis of a parameter a mesh axis or none; XLA inserts the communication. The same code
+runs on one device, on the devices of one machine, and on those of many processes.
 
 Source: the rules are T5X's standard ones with one partitioned axis for parameters and activations,
-    plus those of the new
-parameters.
+    plus those of the new parameters.
 """
 
 from __future__ import annotations
@@ -34,8 +32,8 @@ LOGICAL_AXIS_RULES: tuple[tuple[str, str | None], ...] = (
     ("joined_kv", MODEL),
     ("embed", None),
     ("relpos_buckets", None),
-    # New parameters: adapters and what makes gates are small and stay whole. A hypernetwork's heads
-    # are as wide as an adapter has parameters, and are cut there, as is the MLP before them.
+    # New parameters: adapters and gates are small, and are replicated. A hypernetwork's heads are
+    # as wide as an adapter has parameters, so they are cut along that axis.
     ("layers", None),
     ("tasks", None),
     ("places", None),
@@ -53,7 +51,7 @@ class PartitioningConfig:
     """How devices share the work.
 
     Attributes:
-        model_parallel: devices that share one copy of the parameters; the others share the batch.
+        model_parallel: devices that share one copy of the parameters.
         logical_axis_rules: pairs of a logical axis and a mesh axis ("data", "model" or None).
     """
 
@@ -69,21 +67,21 @@ class PartitioningConfig:
         for name, axis in self.logical_axis_rules:
             if axis not in (DATA, MODEL, None):
                 raise ValueError(
-                    f"the mesh axis of {name!r} in PartitioningConfig.logical_axis_rules must be "
+                    f"The mesh axis of {name!r} in PartitioningConfig.logical_axis_rules must be "
                     f"{DATA!r}, {MODEL!r} or None; got {axis!r}. Correct the rule."
                 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Partitioner:
-    """A mesh and what lies where on it; see `make_partitioner`."""
+    """A mesh of devices, and the shardings of arrays on it; see `make_partitioner`."""
 
     mesh: Mesh
     config: PartitioningConfig
 
     @property
     def num_data(self) -> int:
-        """Parts that a batch is cut into."""
+        """Number of parts that a batch is cut into."""
         return self.mesh.shape[DATA]
 
     @property
@@ -95,16 +93,12 @@ class Partitioner:
         return NamedSharding(self.mesh, PartitionSpec(DATA))
 
     def check_batch_size(self, batch_size: int, num_microbatches: int = 1) -> None:
-        """Checks that a batch can be cut over devices and micro-batches.
-
-        Raises:
-            ValueError: it cannot.
-        """
+        """Raises ValueError unless a batch divides over devices and micro-batches."""
         parts = self.num_data * num_microbatches
         if batch_size < 1 or batch_size % parts:
             near = max(parts, batch_size // parts * parts)
             raise ValueError(
-                f"the batch size must divide by {parts} ({self.num_data} data-parallel devices × "
+                f"The batch size must divide by {parts} ({self.num_data} data-parallel devices × "
                 f"{num_microbatches} micro-batches); got {batch_size}. Use a batch size of {near} "
                 f"or {near + parts}, or change PartitioningConfig.model_parallel "
                 f"(now {self.config.model_parallel}) or the number of micro-batches."
@@ -113,8 +107,7 @@ class Partitioner:
     def data_shard(self) -> tuple[int, int]:
         """Returns (index, count) of the part of each batch that this process reads.
 
-        Processes that hold the same rows of the mesh, as under model parallelism over several
-        hosts, read the same part.
+        Processes with the same rows of the mesh (model parallelism over hosts) read the same part.
         """
         rows_of = _rows_of_processes(self.mesh.devices)
         shards = sorted({tuple(rows) for rows in rows_of.values()})
@@ -124,12 +117,12 @@ class Partitioner:
         """Returns a sharding for each parameter.
 
         A parameter of the backbone must divide over the model axis. A new one that does not is
-        replicated: that costs memory alone, and new parameters with an odd axis are small;
-        `list_replicated` tells which.
+        replicated (see `list_replicated`): that costs only memory, and new parameters with an odd
+        axis are small.
 
         Args:
             shapes: tree of arrays or shapes, all of a model's parameters or some.
-            axes: `Model.param_axes()`, or the same part of it.
+            axes: `Model.param_axes()`; it may have more parameters.
 
         Raises:
             KeyError: a logical axis has no rule.
@@ -138,27 +131,28 @@ class Partitioner:
         return _map_with_path(self._param_sharding, shapes, axes)
 
     def _param_sharding(self, path: str, shape, names: tuple[str, ...]) -> NamedSharding:
-        rules = dict(reversed([*self.config.logical_axis_rules]))  # the first rule of a name wins
+        # Reversed, since the first rule of a name counts, as in T5X.
+        rules = dict(reversed([*self.config.logical_axis_rules]))
         spec = []
         for name, size in zip(names, shape.shape, strict=True):
             if name not in rules:
                 raise KeyError(
-                    "every logical axis needs a rule in PartitioningConfig.logical_axis_rules; got "
+                    "Every logical axis needs a rule in PartitioningConfig.logical_axis_rules; got "
                     f"{name!r} of parameter {path!r} and rules for {sorted(rules)}. "
                     f"Add ({name!r}, None) to replicate it."
                 )
             axis = rules[name]
-            if axis in spec:  # A mesh axis can cut one axis of an array.
+            if axis in spec:  # A mesh axis can cut only one axis of an array.
                 axis = None
             if axis is not None and size % self.mesh.shape[axis]:
                 if path.split("/")[0] in BACKBONE_KEYS:
                     raise ValueError(
-                        f"axis {name!r} of parameter {path!r} must divide by the {axis!r} axis of "
+                        f"Axis {name!r} of parameter {path!r} must divide by the {axis!r} axis of "
                         f"the mesh; got size {size} and {self.mesh.shape[axis]} devices. Set "
                         f"PartitioningConfig.model_parallel to a divisor of {size}, or add the "
                         f"rule ({name!r}, None)."
                     )
-                axis = None
+                axis = None  # A new parameter: replicated.
             spec.append(axis)
         return NamedSharding(self.mesh, PartitionSpec(*spec))
 
@@ -170,13 +164,15 @@ class Partitioner:
     ) -> TrainState:
         """Returns a sharding for each array of a train state, given its shapes.
 
-        Optimiser state that has a parameter's shape lies as the parameter does; counts and factored
+        Optimiser state of a parameter's shape is sharded as the parameter; counts and factored
         moments are replicated.
         """
 
+        # Moments are on their parameter's devices, so that an update needs no communication.
         def like_param(leaf, param, sharding):
             return sharding if leaf.shape == param.shape else self.replicated
 
+        # optax knows which leaves of a state belong to parameters, in whatever order they are.
         opt_state = optax.tree_utils.tree_map_params(
             tx,
             like_param,
@@ -194,7 +190,7 @@ class Partitioner:
         )
 
     def put_batch(self, batch: Batch) -> Batch:
-        """Places this process's part of a batch on its devices, as a part of the global batch."""
+        """Copies this process's part of a batch to its devices, as a part of the global batch."""
 
         def put(x):
             return jax.make_array_from_process_local_data(self.batch_sharding, np.asarray(x))
@@ -202,25 +198,28 @@ class Partitioner:
         return jax.tree.map(put, batch)
 
     def take_rows(self, tree: PyTree) -> PyTree:
-        """Returns this process's rows of arrays that lie as a batch does, as numpy arrays.
+        """Returns this process's rows of arrays that are sharded as a batch, as numpy arrays.
 
-        The opposite of `put_batch`, also where a part of a batch belongs to several processes.
+        The opposite of `put_batch`, also where several processes share a part of a batch.
         """
 
         def take(x):
+            # By first row: model parallelism replicates rows, and each is wanted once.
             parts = {shard.index[0].start or 0: shard for shard in x.addressable_shards}
             return np.concatenate([np.asarray(parts[start].data) for start in sorted(parts)])
 
         return jax.tree.map(take, tree)
 
     def put_params(self, params: Params, shardings: Params) -> dict:
-        """Copies parameters, whole in every process, to where they shall lie."""
+        """Copies parameters, which every process has in full, to their devices."""
 
         def put(x, sharding):
             if jax.process_count() == 1:
-                # No alias: the step donates its buffers, and the caller's must live on.
+                # On a CPU `device_put` may share the numpy array's memory, which the step, by
+                # donating it, would overwrite for the caller.
                 return jax.device_put(x, sharding, may_alias=False)
             x = np.asarray(x)
+            # Each process copies what its own devices hold.
             return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
         return jax.tree.map(put, dict(params), dict(shardings))
@@ -233,8 +232,8 @@ def make_partitioner(
     """Returns the partitioner of `devices`, by default all devices of all processes.
 
     Raises:
-        ValueError: the number of devices does not divide by `config.model_parallel`, or some of
-            those that share a copy of the parameters belong to a process and others do not.
+        ValueError: `config.model_parallel` does not divide the number of devices, or devices that
+            share a copy of the parameters belong partly to one process and partly to another.
     """
     devices = jax.devices() if devices is None else list(devices)
     num_data, rest = divmod(len(devices), config.model_parallel)
@@ -245,26 +244,28 @@ def make_partitioner(
             f"{config.model_parallel} and {len(devices)} devices. Use one of {divisors}."
         )
     grid = _arrange(devices, (num_data, config.model_parallel))
+    # Auto: XLA derives the shardings of activations from those of parameters and batch.
     auto = (jax.sharding.AxisType.Auto,) * 2
     return Partitioner(Mesh(grid, (DATA, MODEL), axis_types=auto), config)
 
 
 def _arrange(devices: Sequence[jax.Device], shape: tuple[int, int]) -> np.ndarray:
-    """Lays devices out as (data, model) so that each process has its rows beside each other."""
+    """Arranges devices as (data, model) with the rows of each process next to each other."""
     try:
+        # Knows the torus of a TPU: devices along the model axis talk in every layer.
         grid = mesh_utils.create_device_mesh(shape, devices)
         if has_rows_together(grid):
             return grid
     except (NotImplementedError, ValueError, AssertionError):
-        pass  # It knows no layout of this shape for this slice.
+        pass  # There is no such layout for this slice.
     return by_process(devices, shape)
 
 
 def by_process(devices: Sequence[jax.Device], shape: tuple[int, int]) -> np.ndarray:
-    """Lays devices out row by row in the order of processes.
+    """Arranges devices row by row in the order of processes.
 
     Raises:
-        ValueError: a row would take a part of a process's devices and a part of another's.
+        ValueError: a row would have some of a process's devices and some of another's.
     """
     ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
     grid = np.empty(len(ordered), object)
@@ -281,9 +282,9 @@ def by_process(devices: Sequence[jax.Device], shape: tuple[int, int]) -> np.ndar
 
 
 def has_rows_together(grid: np.ndarray) -> bool:
-    """Tells whether each process's rows are one block, and any two blocks equal or disjoint.
+    """Whether each process's rows are one block, and any two blocks are equal or disjoint.
 
-    Else a process's part of a batch would not be one part of the batch.
+    Otherwise the rows that a process reads would not be one part of the batch.
     """
     blocks = {tuple(rows) for rows in _rows_of_processes(grid).values()}
     is_block = all(rows[-1] - rows[0] == len(rows) - 1 for rows in blocks)
@@ -299,7 +300,7 @@ def _rows_of_processes(grid: np.ndarray) -> dict[int, list[int]]:
 
 
 def list_replicated(shardings: Params) -> list[str]:
-    """Lists the parameters that every device holds whole, as sorted "a/b/c"."""
+    """The paths of the parameters that are on every device in full, sorted."""
     replicated = []
 
     def visit(path, sharding):
@@ -311,7 +312,10 @@ def list_replicated(shardings: Params) -> list[str]:
 
 
 def _map_with_path(function, tree: PyTree, *rest: PyTree, path: str = "") -> PyTree:
-    """Maps over the leaves of nested dicts; anything else, such as a tuple of names, is a leaf."""
+    """Maps over the leaves of nested dicts, with their paths.
+
+    Not `jax.tree.map`: a tuple of axis names is a leaf here, and `rest` may have more keys.
+    """
     if not isinstance(tree, Mapping):
         return function(path, tree, *rest)
     return {

@@ -1,6 +1,7 @@
-"""Progress of a run: steps and their metrics in, a bar on a terminal or lines in a log out.
+"""Progress of a run, as a bar on a terminal or as lines in a log.
 
-Rates count the time of steps alone: compilation, evaluation and saving are left out.
+Rates count only the time of steps, without compilation, evaluation and saving. (clu's
+`ReportProgress` counts all time since its last report, and has no bar.)
 """
 
 import datetime
@@ -13,12 +14,12 @@ import tqdm
 
 
 class Progress:
-    """Shows a bar if `stream` is a terminal, else a line for each `report`.
+    """Progress of a run: a bar if `stream` is a terminal, otherwise a line for each `report`.
 
     Args:
-        first_step: steps that are already done.
-        num_train_steps: steps of the whole run.
-        stream: where to; the error stream by default.
+        first_step: steps already done.
+        num_train_steps: steps of the run.
+        stream: by default the error stream.
         is_shown: False in all processes but one.
     """
 
@@ -43,31 +44,32 @@ class Progress:
             )
 
     def start_clock(self) -> None:
-        """Times the steps that follow, if it does not yet."""
+        """Starts timing steps, unless it is started."""
         if self._started is None:
             self._started = time.perf_counter()
 
     def stop_clock(self) -> None:
-        """Stops timing, for anything that is not a step."""
+        """Stops timing steps, before anything that is not a step."""
         if self._started is not None:
             self._secs += time.perf_counter() - self._started
             self._started = None
 
     def advance(self) -> None:
         """Counts one step; it is timed if the clock runs."""
+        # The first step is not timed, since it contains the compilation.
         self._num_timed += self._started is not None
         if self._bar is not None:
             self._bar.update()
 
     def take_rate(self) -> float | None:
-        """Returns the steps per second since the last call, or None if none was timed."""
+        """Returns the steps per second since the last call; None if no step was timed."""
         self.stop_clock()
         rate = self._num_timed / self._secs if self._num_timed and self._secs else None
         self._num_timed, self._secs = 0, 0.0
         return rate
 
     def report(self, step: int, values: Mapping[str, float]) -> None:
-        """Shows the metrics of a log line."""
+        """Shows metrics: after the bar, or as a line."""
         text = describe(step, self._num_train_steps, values)
         if self._bar is None:
             self.say(text)
@@ -81,6 +83,7 @@ class Progress:
         if self._bar is None:
             print(text, file=self._stream, flush=True)
         else:
+            # tqdm's own, since `print` would break the bar.
             self._bar.write(text, file=self._stream)
 
     def close(self) -> None:

@@ -23,9 +23,9 @@ class RunDirectory:
     Attributes:
         path: local or remote (gs://).
         identity: stored in checkpoints, and compared on restore.
-        config_text: the run's configuration; stored in checkpoints, for people to read.
+        config_text: the run's configuration, for people to read; stored, not compared.
         settings: seeds, sizes and the like, as JSON, that must not change when a run is continued;
-            stored in checkpoints, and compared on restore.
+            stored and compared as well.
     """
 
     path: str

@@ -1,10 +1,13 @@
-"""Learning-rate schedules: a config in, a function from the step to the learning rate out.
+"""Learning-rate schedules: functions from the step to the learning rate.
 
-The first six are Hugging Face's, which the original Hyperdecoders selects by name (there,
-`lr_scheduler_type`); each class keeps its exact formula, so that a learning rate read off either
-run's log is the same number. The seventh is T5's inverse square root. A step is the number of
-updates already made: the first update uses the rate of step 0, which is 0 under any warmup. After
-the last step a rate stays as it is (Hugging Face's cosine would rise again).
+The first six are Hugging Face's, which the original Hyperdecoders selects by name (its
+`lr_scheduler_type`); each class keeps the exact formula, so that learning rates in the logs of both
+are equal. The seventh is T5's inverse square root. A step is the number of updates already made:
+the first update uses the rate of step 0, which is 0 under any warmup. After the last step the rate
+stays constant (Hugging Face's cosine would rise again).
+
+Optax's schedules are not used, since their compiled numbers differ: XLA fuses the sums that they
+are written as, so that `optax.linear_schedule` ends at -4e-9 times its peak instead of 0.
 
 Source: transformers.optimization; T5 (arXiv:1910.10683, section 3.1.2).
 """
@@ -41,23 +44,47 @@ def _check_not_negative(config: object, *names: str) -> None:
             )
 
 
-def _warm_up(step: jax.Array, warmup_steps: int) -> jax.Array:
-    """The factor that rises from 0 to 1 over `warmup_steps`, and stays 1."""
-    return jnp.minimum(1.0, step / max(1, warmup_steps)) if warmup_steps else jnp.ones_like(step)
-
-
-def _progress(step: jax.Array, warmup_steps: int, num_train_steps: int) -> jax.Array:
-    """How far the run is after its warmup, in [0, 1]."""
-    past = (step - warmup_steps) / max(1, num_train_steps - warmup_steps)
-    return jnp.clip(past, 0.0, 1.0)
-
-
 def _to_float(step: Step) -> jax.Array:
     return jnp.asarray(step, jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
-class LinearConfig:
+class _WithWarmup:
+    """Rises from 0 to `learning_rate` over the warmup, then falls as the subclass says."""
+
+    learning_rate: float
+    warmup_steps: int = 0
+
+    def __post_init__(self):
+        _check_not_negative(self, *(field.name for field in dataclasses.fields(self)))
+
+    def make(self, num_train_steps: int) -> Schedule:
+        def rate(step):
+            step = _to_float(step)
+            # In Hugging Face's order of products, with which the compiled bits are equal too.
+            return self.learning_rate * self._warm_up(step) * self._fall(step, num_train_steps)
+
+        return rate
+
+    def _warm_up(self, step: jax.Array) -> jax.Array:
+        """The factor that rises from 0 to 1 over the warmup, and stays 1."""
+        steps = self.warmup_steps
+        return jnp.minimum(1.0, step / steps) if steps else jnp.ones_like(step)
+
+    def _progress(self, step: jax.Array, num_train_steps: int) -> jax.Array:
+        """The fraction of the steps after the warmup that are done, in [0, 1]."""
+        # At least one step, for a run that is shorter than its warmup.
+        past = (step - self.warmup_steps) / max(1, num_train_steps - self.warmup_steps)
+        return jnp.clip(past, 0.0, 1.0)
+
+    def _fall(self, step: jax.Array, num_train_steps: int) -> jax.Array | float:
+        """The factor that falls from 1 after the warmup."""
+        del step, num_train_steps
+        return 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearConfig(_WithWarmup):
     """Rises from 0 to `learning_rate` over the warmup, then falls linearly to 0 at the last step.
 
     >>> rate = LinearConfig(learning_rate=1.0, warmup_steps=2).make(num_train_steps=6)
@@ -65,76 +92,43 @@ class LinearConfig:
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
 
-    learning_rate: float
-    warmup_steps: int = 0
-
-    def __post_init__(self):
-        _check_not_negative(self, "learning_rate", "warmup_steps")
-
-    def make(self, num_train_steps: int) -> Schedule:
-        def rate(step):
-            step = _to_float(step)
-            left = 1.0 - _progress(step, self.warmup_steps, num_train_steps)
-            return self.learning_rate * _warm_up(step, self.warmup_steps) * left
-
-        return rate
+    def _fall(self, step: jax.Array, num_train_steps: int) -> jax.Array:
+        return 1.0 - self._progress(step, num_train_steps)
 
 
 @dataclasses.dataclass(frozen=True)
-class CosineConfig:
+class CosineConfig(_WithWarmup):
     """Falls from `learning_rate` as a cosine; `num_cycles` of 0.5 ends at 0 at the last step."""
 
-    learning_rate: float
-    warmup_steps: int = 0
     num_cycles: float = 0.5
 
-    def __post_init__(self):
-        _check_not_negative(self, "learning_rate", "warmup_steps", "num_cycles")
-
-    def make(self, num_train_steps: int) -> Schedule:
-        def rate(step):
-            step = _to_float(step)
-            progress = _progress(step, self.warmup_steps, num_train_steps)
-            wave = 0.5 * (1.0 + jnp.cos(2.0 * jnp.pi * self.num_cycles * progress))
-            return self.learning_rate * _warm_up(step, self.warmup_steps) * jnp.maximum(0.0, wave)
-
-        return rate
+    def _fall(self, step: jax.Array, num_train_steps: int) -> jax.Array:
+        angle = 2.0 * jnp.pi * self.num_cycles * self._progress(step, num_train_steps)
+        return jnp.maximum(0.0, 0.5 * (1.0 + jnp.cos(angle)))
 
 
 @dataclasses.dataclass(frozen=True)
-class CosineWithRestartsConfig:
+class CosineWithRestartsConfig(_WithWarmup):
     """Falls as a half cosine `num_cycles` times, each from `learning_rate`; 0 at the last step."""
 
-    learning_rate: float
-    warmup_steps: int = 0
     num_cycles: int = 1
 
-    def __post_init__(self):
-        _check_not_negative(self, "learning_rate", "warmup_steps", "num_cycles")
-
-    def make(self, num_train_steps: int) -> Schedule:
-        def rate(step):
-            step = _to_float(step)
-            progress = _progress(step, self.warmup_steps, num_train_steps)
-            wave = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.mod(self.num_cycles * progress, 1.0)))
-            # The last step would start a new cycle.
-            wave = jnp.where(progress >= 1.0, 0.0, wave)
-            return self.learning_rate * _warm_up(step, self.warmup_steps) * wave
-
-        return rate
+    def _fall(self, step: jax.Array, num_train_steps: int) -> jax.Array:
+        progress = self._progress(step, num_train_steps)
+        wave = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.mod(self.num_cycles * progress, 1.0)))
+        # The last step would start a new cycle.
+        return jnp.where(progress >= 1.0, 0.0, wave)
 
 
 @dataclasses.dataclass(frozen=True)
-class PolynomialConfig:
+class PolynomialConfig(_WithWarmup):
     """Falls from `learning_rate` to `final_learning_rate` as a polynomial of degree `power`."""
 
-    learning_rate: float
-    warmup_steps: int = 0
     final_learning_rate: float = 1e-7
     power: float = 1.0
 
     def __post_init__(self):
-        _check_not_negative(self, "learning_rate", "warmup_steps", "final_learning_rate", "power")
+        super().__post_init__()
         if self.final_learning_rate >= self.learning_rate:
             raise ValueError(
                 "PolynomialConfig.final_learning_rate must be below learning_rate; got "
@@ -145,12 +139,18 @@ class PolynomialConfig:
     def make(self, num_train_steps: int) -> Schedule:
         def rate(step):
             step = _to_float(step)
-            left = (1.0 - _progress(step, self.warmup_steps, num_train_steps)) ** self.power
+            left = (1.0 - self._progress(step, num_train_steps)) ** self.power
             fallen = (self.learning_rate - self.final_learning_rate) * left
-            rising = self.learning_rate * _warm_up(step, self.warmup_steps)
+            rising = self.learning_rate * self._warm_up(step)
+            # Not a product with the warmup, which rises from 0 and not from the final rate.
             return jnp.where(step < self.warmup_steps, rising, fallen + self.final_learning_rate)
 
         return rate
+
+
+@dataclasses.dataclass(frozen=True)
+class ConstantWithWarmupConfig(_WithWarmup):
+    """Rises from 0 to `learning_rate` over the warmup, then stays."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,21 +165,6 @@ class ConstantConfig:
     def make(self, num_train_steps: int) -> Schedule:
         del num_train_steps
         return lambda step: jnp.full_like(_to_float(step), self.learning_rate)
-
-
-@dataclasses.dataclass(frozen=True)
-class ConstantWithWarmupConfig:
-    """Rises from 0 to `learning_rate` over the warmup, then stays."""
-
-    learning_rate: float
-    warmup_steps: int = 0
-
-    def __post_init__(self):
-        _check_not_negative(self, "learning_rate", "warmup_steps")
-
-    def make(self, num_train_steps: int) -> Schedule:
-        del num_train_steps
-        return lambda step: self.learning_rate * _warm_up(_to_float(step), self.warmup_steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,14 +183,9 @@ class InverseSquareRootConfig:
 
     def make(self, num_train_steps: int) -> Schedule:
         del num_train_steps
-
-        def rate(step):
-            # At least 1, so that step 0 without a warmup is not a division by zero.
-            return self.learning_rate / jnp.sqrt(
-                jnp.maximum(_to_float(step), max(1, self.warmup_steps))
-            )
-
-        return rate
+        # At least 1, so that step 0 without a warmup is not a division by zero.
+        first = max(1, self.warmup_steps)
+        return lambda step: self.learning_rate / jnp.sqrt(jnp.maximum(_to_float(step), first))
 
 
 # The original's names, and T5's.

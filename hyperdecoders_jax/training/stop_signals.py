@@ -1,12 +1,11 @@
-"""When to stop before the end: signals in, one question answered after each step.
+"""Stopping a run early by a signal, after a step or in the middle of an evaluation.
 
 One process: SIGTERM (a cloud machine that is taken back) or SIGINT (Ctrl-C) asks for a stop after
 the step in progress; a second SIGINT interrupts at once. Several processes must stop after the same
-step, which JAX's preemption service arranges when any of them gets SIGTERM; it has the signal's
-handler then.
+step: JAX's preemption service arranges that when any of them gets SIGTERM, whose handler it owns.
 
-An evaluation may take longer than a machine that is taken back waits, so that of a single process
-is left in its middle; the next start makes it up.
+A machine that is taken back may not wait for the end of an evaluation, so a single process aborts
+it; the next start repeats it. (clu has nothing of the kind.)
 """
 
 import contextlib
@@ -21,11 +20,11 @@ from jax.experimental import multihost_utils
 
 
 class StopAsked(BaseException):
-    """Leaves what `StopSignals.interrupting` surrounds; no error, as KeyboardInterrupt is none."""
+    """Raised to abort an evaluation. A BaseException: `except Exception` must not catch it."""
 
 
 class StopSignals:
-    """While entered, notes signals that ask for a stop."""
+    """Context manager that notes signals asking for a stop."""
 
     def __init__(self):
         self._is_asked = False
@@ -33,6 +32,7 @@ class StopSignals:
         self._before = {}
 
     def __enter__(self) -> Self:
+        # Python takes signal handlers in the main thread only.
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and jax.process_count() == 1:
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -46,14 +46,14 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         self._is_asked = True
-        if number == signal.SIGINT:
+        if number == signal.SIGINT:  # The next one interrupts at once.
             signal.signal(signal.SIGINT, self._before[signal.SIGINT])
         if self._is_interrupting:
             raise StopAsked
 
     @contextlib.contextmanager
     def interrupting(self) -> Iterator[None]:
-        """Surrounds work that a signal leaves by raising `StopAsked`; in a single process alone."""
+        """Lets a signal abort the work inside by raising `StopAsked`; in a single process only."""
         self._is_interrupting = True
         try:
             if self._is_asked:
@@ -63,7 +63,7 @@ class StopSignals:
             self._is_interrupting = False
 
     def is_stop_asked(self, step: int) -> bool:
-        """Tells whether the run shall stop after `step`; the same in all processes."""
+        """Whether the run must stop after `step`; the same in all processes, and all must ask."""
         if jax.process_count() > 1:
             return multihost_utils.reached_preemption_sync_point(step)
         return self._is_asked

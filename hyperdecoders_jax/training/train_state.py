@@ -1,12 +1,14 @@
-"""What a run is after a step: trainable parameters and an optimiser in, a `TrainState` out.
+"""Train state: step, parameters, optimiser state, random state, and sums for the log line.
 
-All that a resumed run needs to equal an unbroken one is here or in the data's position: the key of
-a step is `fold_in(rng, step)`, never a key that is split and carried on; and the sums of the log
-line in progress are here too, so that a line reads the same whether or not the run was stopped
+With the position in the data it is all that a resumed run needs to equal an unbroken one. The key
+of a step is `fold_in(rng, step)`, never a key that is split and carried on. The sums of the
+unfinished log line are part of it, so that a line is the same whether or not the run was stopped
 between two lines.
 """
 
 from __future__ import annotations
+
+import dataclasses
 
 import flax.struct
 import jax
@@ -21,10 +23,10 @@ NO_BAD_STEP = -1
 
 @flax.struct.dataclass
 class RunningMetrics:
-    """Sums over the steps since the last log line, kept on the device.
+    """Sums over the steps since the last log line, on the device: no step waits for the host.
 
     Attributes:
-        num_steps: how many steps are summed.
+        num_steps: that are summed.
         loss: sum of the steps' losses, each in the loss's own reduction.
         loss_sum: sum of the loss over tokens.
         num_tokens: target tokens.
@@ -32,7 +34,7 @@ class RunningMetrics:
         grad_norm: sum of the gradients' global norms, before the clip.
         learning_rate: of the last step.
         first_bad_step: number (from 1) of the run's first step whose loss or gradient was not
-            finite; -1 if none was.
+            finite; -1: none.
     """
 
     num_steps: Int[Array, ""]
@@ -46,20 +48,16 @@ class RunningMetrics:
 
     @classmethod
     def zeros(cls) -> RunningMetrics:
-        # Arrays of their own: a buffer that is shared cannot be donated twice.
-        return cls(
-            num_steps=jnp.zeros((), jnp.int32),
-            loss=jnp.zeros(()),
-            loss_sum=jnp.zeros(()),
-            num_tokens=jnp.zeros(()),
-            num_correct=jnp.zeros(()),
-            grad_norm=jnp.zeros(()),
-            learning_rate=jnp.zeros(()),
-            first_bad_step=jnp.full((), NO_BAD_STEP, jnp.int32),
-        )
+        # An array for each: the step donates them all, and one buffer cannot be donated twice.
+        names = [field.name for field in dataclasses.fields(cls)]
+        zeros = {name: jnp.zeros(()) for name in names}
+        zeros["num_steps"] = jnp.zeros((), jnp.int32)
+        zeros["first_bad_step"] = jnp.full((), NO_BAD_STEP, jnp.int32)
+        return cls(**zeros)
 
     def summarize(self) -> dict[str, float]:
         """Returns the numbers of a log line: means over steps and over tokens."""
+        # One transfer; `float` of each array would be one transfer, and one wait, each.
         sums = jax.device_get(self)
         steps, tokens = max(int(sums.num_steps), 1), max(float(sums.num_tokens), 1.0)
         return {
@@ -74,7 +72,7 @@ class RunningMetrics:
 
 @flax.struct.dataclass
 class TrainState:
-    """A run after `step` updates."""
+    """Train state after `step` updates; frozen parameters are not part of it."""
 
     step: Int[Array, ""]
     trainable: Params
@@ -86,7 +84,7 @@ class TrainState:
 def create(
     trainable: Params, tx: optax.GradientTransformation, dropout_rng: PRNGKeyArray
 ) -> TrainState:
-    """Returns the state before the first step. Traceable, so its shapes cost no memory."""
+    """Returns the state before the first step; under `jax.eval_shape` it costs no memory."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         trainable=trainable,

@@ -1,9 +1,9 @@
-"""One update: a train state, frozen parameters and a batch in, the next train state out.
+"""The train step: one jitted update of the trainable parameters.
 
 Only the trainable parameters are differentiated, so XLA computes no gradient of the backbone's
-kernels and the optimiser holds no state for them. Nothing in a step waits for the host: the sums of
-the log line and the number of the first step that was not finite stay on the device until somebody
-reads them.
+kernels, and the optimiser holds no state for them. Nothing in a step waits for the host: the sums
+of the log line and the number of the first step that was not finite stay on the device until the
+trainer reads them.
 """
 
 import functools
@@ -33,33 +33,35 @@ def make_train_step(
 ) -> TrainStep:
     """Returns the jitted step `(state, frozen, batch) -> (state, {"loss", "grad_norm"})`.
 
-    The buffers of the state given are donated: use the one returned.
+    The given state's buffers are donated: only the returned state may be used afterwards.
 
     Micro-batches bound the memory of activations. Without dropout the gradient is that of the whole
     batch under both reductions: under `sum` the micro-batches' gradients are added, under `mean`
-    each counts by its tokens, so that the tokens of the whole batch are the denominator. (The
-    original divides the sum by the number of micro-batches; before its clip at norm 1 and under
-    Adam that factor changes next to nothing.) With dropout each micro-batch has a key of its own.
+    they are weighted by their tokens. (The original divides the sum by the number of micro-batches;
+    before its clip at norm 1 and under Adam that factor changes next to nothing.) With dropout each
+    micro-batch has its own key.
 
     Args:
         model: whose `loss` is minimised.
         tx: from `optimizer.make_optimizer`, with `schedule` inside.
-        schedule: for the log alone.
-        num_microbatches: parts that a batch is cut into; its size must divide.
-        state_shardings: where the new state shall lie; by default where XLA puts it.
+        schedule: for the log only.
+        num_microbatches: parts that a batch is cut into; they must divide its size.
+        state_shardings: of the new state; by default XLA chooses.
 
-    Cost: one more copy of the trainable gradients if there are micro-batches.
+    Cost: with micro-batches, one more copy of the trainable gradients.
     """
     gradient = functools.partial(_gradient, model)
     if num_microbatches > 1:
         gradient = functools.partial(_accumulated_gradient, model, num_microbatches)
 
     def train_step(state: TrainState, frozen: Params, batch: Batch):
+        # Derived from the step, not split off: a resumed run draws what an unbroken one draws.
         dropout_rng = jax.random.fold_in(state.rng, state.step)
         loss, sums, grads = gradient(state.trainable, frozen, batch, dropout_rng)
         grad_norm = optax.global_norm(grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.trainable)
 
+        # Noted here and acted upon by the host later: a check on the host would stall every step.
         number = state.step + 1
         is_bad = ~(jnp.isfinite(loss) & jnp.isfinite(grad_norm))
         old = state.metrics
@@ -82,11 +84,14 @@ def make_train_step(
         )
         return new_state, {"loss": loss, "grad_norm": grad_norm}
 
+    # Pinned, or XLA may choose other shardings for the new state, and the second step recompiles.
     out_shardings = None if state_shardings is None else (state_shardings, None)
+    # Donation lets XLA update parameters and moments in place, without a second copy of them.
     return jax.jit(train_step, donate_argnums=0, out_shardings=out_shardings)
 
 
 def _gradient(model, trainable, frozen, batch, dropout_rng):
+    # `frozen` is closed over, so it is a constant of the differentiation.
     def loss_fn(trainable):
         params = trainable_lib.merge(trainable, frozen)
         return model.loss(params, batch, dropout_rng=dropout_rng)
@@ -99,7 +104,8 @@ def _accumulated_gradient(model, num_microbatches, trainable, frozen, batch, dro
     is_mean = model.loss_config.reduction == "mean"
 
     def cut(x):
-        # Micro-batch i takes rows i, i + n, ...: on a mesh each device keeps rows it already has.
+        # Micro-batch i takes rows i, i + n, …, so that on a mesh each device keeps the rows that it
+        # has: contiguous micro-batches would be on some of the devices only.
         return x.reshape(-1, num_microbatches, *x.shape[1:]).swapaxes(0, 1)
 
     def add(total, part):
@@ -110,16 +116,16 @@ def _accumulated_gradient(model, num_microbatches, trainable, frozen, batch, dro
         weighted = jax.tree.map(lambda x: x * weight, (loss, grads))
         return jax.tree.map(jnp.add, total, (*weighted, sums)), None
 
-    def shapes(batch):
-        loss, sums, grads = _gradient(model, trainable, frozen, batch, dropout_rng)
-        return loss, grads, sums
-
     microbatches = jax.tree.map(cut, batch)
     first = jax.tree.map(lambda x: x[0], microbatches)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(shapes, first))
+    gradient = functools.partial(_gradient, model, trainable, frozen)
+    loss, sums, grads = jax.eval_shape(gradient, first, dropout_rng)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (loss, grads, sums))
     parts = (jnp.arange(num_microbatches), microbatches)
+    # A scan compiles one micro-batch, and frees its activations before the next.
     (loss, grads, sums), _ = jax.lax.scan(add, zeros, parts)
     if is_mean:
+        # At least 1: a batch of padding alone has gradient zero, not NaN.
         denominator = jnp.maximum(sums["num_tokens"], 1.0)
         loss, grads = jax.tree.map(lambda x: x / denominator, (loss, grads))
     return loss, sums, grads

@@ -1,23 +1,23 @@
-"""Which parameters are trained: a tree of parameters in, a trainable and a frozen tree out.
+"""Which parameters are trained: the split of a tree of parameters into trainable and frozen.
 
-Gradients, optimiser state and checkpoints exist for the trainable tree alone (3 % of a model is
-usual); the frozen one is read. The switches are the original's flags, one for one, but they go by a
-parameter's place in the tree instead of by substrings of its name, so that no switch reaches into
-another's part.
+Gradients, optimiser state and checkpoints exist for the trainable tree only (3 % of a model is
+usual). The switches are the original's flags, one for one, but they go by a parameter's path in the
+tree instead of by substrings of its name, so that no switch affects another's part.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+from flax import traverse_util
 
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.types import Params
 
 Path = tuple[str, ...]
 
-# New top-level keys of parameters, and the switch that each obeys.
+# Top-level keys of new parameters, and the switch of each.
 _SWITCH_OF_NEW = {
     "encoder_adapters": "encoder_adapters",
     "encoder_first_pass_adapters": "encoder_adapters",
@@ -32,8 +32,8 @@ FROZEN_DTYPES = ("float32", "bfloat16")
 class TrainableConfig:
     """What is trained; everything else is frozen.
 
-    A switch for a part that the model lacks does nothing. So gates alone are trained by
-    default, and gates and all weights with `backbone`.
+    A switch for a part that the model lacks does nothing. So of a HyperGrid model the gates are
+    trained by default, and gates and all weights with `backbone`.
 
     | here                 | the original's flag                 |
     |----------------------|-------------------------------------|
@@ -49,12 +49,12 @@ class TrainableConfig:
         decoder_adapters: the decoder's adapters and what generates them (hypernetwork, pooled MLP).
         encoder_hypergrid: what makes the encoder's gates; no flag of the original's.
         decoder_hypergrid: what makes the decoder's gates.
-        encoder: T5's encoder stack, without the embedding it shares with the decoder.
-        decoder: T5's decoder stack, without the embedding and without the output layer.
+        encoder: T5's encoder stack, without the embedding that it shares with the decoder.
+        decoder: T5's decoder stack, without the embedding and the output layer.
         layer_norms: every layer norm of both stacks, the final ones included.
 
-    Source: the original's freezing flags; without adapters trained they still leave embedding and
-        output layer frozen.
+    Source: the original's freezing flags. They too keep embedding and output layer frozen unless
+        the whole backbone is trained.
     """
 
     backbone: bool = False
@@ -80,13 +80,14 @@ class TrainableConfig:
         if top == "token_embedder":
             return self.backbone
         if top in ("encoder", "decoder"):
+            # The output layer is stored in the decoder, but belongs to no stack.
             if path[1] == "logits_dense":
                 return self.backbone
             is_norm = any(_is_layer_norm(name) for name in path)
             return self.backbone or getattr(self, top) or (self.layer_norms and is_norm)
         known = ("token_embedder", "encoder", "decoder", *_SWITCH_OF_NEW)
         raise KeyError(
-            f"every parameter must be under one of the keys {known}; got {'/'.join(path)!r}."
+            f"Every parameter must be under one of the keys {known}; got {'/'.join(path)!r}."
             f"{errors.suggestion(top, known)} A new key needs a switch in TrainableConfig."
         )
 
@@ -96,37 +97,24 @@ def _is_layer_norm(name: str) -> bool:
 
 
 def split(params: Params, config: TrainableConfig) -> tuple[dict, dict]:
-    """Splits `params` into a trainable and a frozen tree; their leaves are disjoint, and `merge`
-    joins them.
+    """Splits `params` into a trainable and a frozen tree of disjoint leaves; `merge` joins them.
 
-    Works on any nested dict over the same paths: arrays, shapes, logical axes.
+    The leaves may be anything: arrays, shapes, logical axes.
 
     Raises:
         ValueError: nothing is trainable.
     """
-    trainable, frozen = _split(params, config.is_trainable, ())
+    # Paths are tuples here: a name may contain a slash.
+    parts = {True: {}, False: {}}
+    for path, leaf in traverse_util.flatten_dict(params).items():
+        parts[bool(config.is_trainable(path))][path] = leaf
+    trainable, frozen = (traverse_util.unflatten_dict(parts[side]) for side in (True, False))
     if not trainable:
         raise ValueError(
-            "at least one parameter must be trained; none of the parts "
-            f"{sorted(params)} of this model is switched on in {config}. Switch one on, "
-            "for example TrainableConfig.backbone=True for a plain T5."
+            f"At least one parameter must be trained; none of the parts {sorted(params)} of this "
+            f"model is switched on in {config}. Switch one on, for example "
+            "TrainableConfig.backbone=True for a plain T5."
         )
-    return trainable, frozen
-
-
-def _split(tree: Params, is_trainable: Callable[[Path], bool], path: Path) -> tuple[dict, dict]:
-    trainable, frozen = {}, {}
-    for name, child in tree.items():
-        here = (*path, name)
-        if isinstance(child, Mapping):
-            parts = _split(child, is_trainable, here)
-            for side, part in zip((trainable, frozen), parts, strict=True):
-                if part:
-                    side[name] = part
-        elif is_trainable(here):
-            trainable[name] = child
-        else:
-            frozen[name] = child
     return trainable, frozen
 
 
@@ -147,21 +135,17 @@ def merge(trainable: Params, frozen: Params) -> dict:
             merged[name] = merge(merged[name], child)
         else:
             raise ValueError(
-                f"a parameter must be trainable or frozen; got {name!r} in both. "
+                f"A parameter must be trainable or frozen; got {name!r} in both. "
                 "Make both trees with trainable.split."
             )
     return merged
 
 
 def check_frozen_dtype(dtype: str) -> None:
-    """Checks the type that frozen parameters are cast to.
-
-    Raises:
-        ValueError: it is none of those that a model can compute with.
-    """
+    """Raises ValueError unless frozen parameters can be cast to this type."""
     if dtype not in FROZEN_DTYPES:
         raise ValueError(
-            f"the type of frozen parameters must be one of {FROZEN_DTYPES}; got {dtype!r}. "
+            f"The type of frozen parameters must be one of {FROZEN_DTYPES}; got {dtype!r}. "
             "Set FROZEN_DTYPE to one of these; 'bfloat16' halves their memory."
         )
 
@@ -169,8 +153,10 @@ def check_frozen_dtype(dtype: str) -> None:
 def cast_frozen(frozen: Params, dtype: str) -> dict:
     """Casts the floating leaves of `frozen`; "bfloat16" halves their memory.
 
+    Leaves of that type already are not copied: two float32 copies of a T5 may not fit on a host.
+
     Raises:
-        ValueError: see `check_frozen_dtype`.
+        ValueError: the type is none of `FROZEN_DTYPES`.
     """
     check_frozen_dtype(dtype)
 
@@ -181,20 +167,14 @@ def cast_frozen(frozen: Params, dtype: str) -> dict:
 
 
 def num_parameters(tree: Params) -> int:
-    """Counts the parameters of a tree of arrays or shapes."""
+    """The number of parameters in a tree of arrays or shapes."""
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def list_paths(tree: Params) -> list[str]:
-    """Lists the leaves of a nested dict as sorted "a/b/c".
+    """The paths of a nested dict's leaves, sorted.
 
     >>> list_paths({"b": 1, "a": {"c": 2}})
     ['a/c', 'b']
     """
-    paths = []
-    for name, child in tree.items():
-        if isinstance(child, Mapping):
-            paths += [f"{name}/{path}" for path in list_paths(child)]
-        else:
-            paths.append(name)
-    return sorted(paths)
+    return sorted(traverse_util.flatten_dict(tree, sep="/"))

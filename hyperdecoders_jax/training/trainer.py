@@ -56,7 +56,7 @@ class Batches(Protocol):
         """The position after the last batch returned, as JSON."""
 
     def restore(self, position: Any) -> None:
-        """Continues after a position that `position` returned."""
+        """Continues after such a position."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,7 @@ class BestCheckpointConfig:
                 raise ValueError(
                     f"BestCheckpointConfig.{field} must name metrics as TASK/METRIC, of tasks that "
                     f"are trained; got {name!r}, and the tasks are {sorted(task_names)}. Correct "
-                    "the name, or leave it out."
+                    "the name, or remove it."
                 )
 
     def value(self, metrics: Metrics) -> float | None:
@@ -107,7 +107,7 @@ class BestCheckpointConfig:
             # A task without the evaluated split has no metrics, and that is no misspelling.
             if name not in flat and name.split("/")[0] in metrics:
                 raise KeyError(
-                    f"BestCheckpointConfig.left_out must name metrics that are computed; got "
+                    "BestCheckpointConfig.left_out must name metrics that are computed; got "
                     f"{name!r}. Choose from {sorted(flat)}."
                 )
         value = values[self.metric]
@@ -142,9 +142,8 @@ class TrainerConfig:
         can_be_none = ("eval_every_steps", "checkpoint_every_steps", "keep_last")
         for name in (*can_be_none, "num_train_steps", "log_every_steps", "num_microbatches"):
             value = getattr(self, name)
-            if value is None and name in can_be_none:
-                continue
-            if not (isinstance(value, int) and value >= 1):
+            is_none = value is None and name in can_be_none
+            if not is_none and not (isinstance(value, int) and value >= 1):
                 hint = " or None" if name in can_be_none else ""
                 raise ValueError(
                     f"TrainerConfig.{name} must be an integer of at least 1{hint}; got {value!r}. "
@@ -157,8 +156,8 @@ class TrainResult:
     """Result of `Trainer.run`.
 
     Attributes:
-        state: train state after the last step.
-        params: trainable and frozen ones together, on the devices.
+        state: after the last step.
+        params: all parameters, on the devices.
         metrics: task → metric → value of the last evaluation; empty if there was none.
         best_step: of the best checkpoint, or None.
         is_finished: False if a signal stopped the run; the next start continues it.
@@ -191,7 +190,7 @@ class TrainingRecipe:
 class Trainer:
     """The training loop of one run, in two calls, `start` and `run`.
 
-    In between the caller drops its own parameters, so that host memory holds no second copy:
+    In between the caller drops its parameters, so that the host holds no second copy of them:
 
         loop = Trainer(recipe, partitioner, directory, evaluate=evaluate)
         loop.start(trainable, frozen, batches)
@@ -205,12 +204,11 @@ class Trainer:
         recipe: what is trained and how.
         partitioner: from `partitioning.make_partitioner`.
         directory: gets metrics and checkpoints; a run that is in it is continued.
-        evaluate: called in all processes with all parameters (sharded, on the devices) and the
-            step; returns task → metric → value. None: no evaluation.
-        on_accepted: called in process 0 once the directory is found to hold this run or none,
-            before anything is written into it.
-        writers: called in process 0 with a step and numbers such as "train/loss" and
-            "eval/TASK/METRIC".
+        evaluate: given all parameters (sharded, on the devices) and the step, in all processes;
+            returns task → metric → value. None: no evaluation.
+        on_accepted: called in process 0 before anything is written into the directory, once it is
+            known to hold this run or none.
+        writers: given a step and numbers such as "train/loss" and "eval/TASK/METRIC", in process 0.
         progress: by default on the error stream.
     """
 
@@ -221,7 +219,7 @@ class Trainer:
         directory: RunDirectory,
         *,
         evaluate: Evaluate | None = None,
-        on_accepted: Callable[[], None] | None = None,
+        on_accepted: Callable[[], None] = lambda: None,
         writers: Sequence[WriteMetrics] = (),
         progress: Progress | None = None,
     ):
@@ -242,11 +240,11 @@ class Trainer:
         self._progress = progress
         self._signals = StopSignals()
         self._is_stopped = False
+        # A step is saved once, though its checkpoint and its evaluation may both want it.
         self._saved_step: int | None = None
         # Of the evaluation of the current step; None if it was not evaluated.
         self._metrics: Metrics | None = None
         self._best_value: float | None = None
-        self._batch_size = 0
         self._batch_shapes: list[tuple[int, ...]] | None = None
 
     def start(self, trainable: Params, frozen: Params, batches: Batches) -> None:
@@ -266,6 +264,7 @@ class Trainer:
         files.check_writable(self._directory.path)
         axes = self._model.param_axes()
         placements = self._partitioner.param_shardings(trainable, axes)
+        # Shapes alone: a resumed run reads its arrays straight into their shardings.
         shapes = jax.eval_shape(self._create_state, dict(trainable))
         shardings = self._partitioner.state_shardings(shapes, self._tx, placements)
         wanted = jax.tree.map(
@@ -317,30 +316,28 @@ class Trainer:
         """Trains until `TrainerConfig.num_train_steps`, or until a signal.
 
         Raises:
-            ValueError: a batch does not divide over the devices, or changes its shape; the data
-                end; a loss is not finite.
+            ValueError: a batch does not divide over the devices or changes its shape, the data
+                end, or a loss is not finite.
             KeyError: `TrainerConfig.best` names a metric that `evaluate` does not return.
         """
-        is_resumed = self._saved_step is not None
         if self._is_main:
             path = self._directory.metrics_path
             path.parent.mkdir(parents=True, exist_ok=True)
-            if self._on_accepted is not None:
-                self._on_accepted()
+            self._on_accepted()
             metric_lines.drop_after(path, self._step, is_evaluated=self._metrics is not None)
         self._progress = self._progress or Progress(
             self._step, self._config.num_train_steps, is_shown=self._is_main
         )
         with contextlib.closing(self._progress), self._signals:
-            if is_resumed:
-                where = self._checkpoints.directory
-                self._progress.say(f"continuing from step {self._step} of {where}")
+            if self._saved_step is not None:
+                directory = self._checkpoints.directory
+                self._progress.say(f"continuing from step {self._step} of {directory}")
                 if self._is_eval_due() and self._metrics is None:
                     # The run was killed between the checkpoint and its evaluation.
                     self._evaluate()
             self._train()
         is_at_end = self._step >= self._config.num_train_steps
-        is_evaluated = self._evaluate_params is None or self._metrics is not None
+        is_evaluated = self._metrics is not None or self._evaluate_params is None
         return TrainResult(
             state=self._state,
             params=self._params(),
@@ -356,13 +353,14 @@ class Trainer:
             # JAX returns before a step is done. Without a limit the host would queue batches in
             # device memory, and a signal or a NaN would be noticed many steps late.
             if len(in_flight) > MAX_STEPS_IN_FLIGHT:
-                self._wait_for(in_flight.popleft())
+                oldest = jax.device_get(in_flight.popleft())
+                if not all(map(math.isfinite, oldest.values())):
+                    self._check_finite()
             self._is_stopped = self._signals.is_stop_asked(self._step)
             is_last = self._step == self._config.num_train_steps
-            if is_last or _is_due(self._step, self._config.log_every_steps):
+            if is_last or self._is_due(self._config.log_every_steps):
                 self._log()
-            every = self._config.checkpoint_every_steps
-            if self._is_stopped or is_last or _is_due(self._step, every):
+            if self._is_stopped or is_last or self._is_due(self._config.checkpoint_every_steps):
                 self._save()
             if self._is_eval_due() and not self._is_stopped:
                 self._evaluate()
@@ -372,14 +370,12 @@ class Trainer:
 
     def _make_step(self) -> train_step_lib.StepMetrics:
         """Starts one step, without waiting for it."""
-        batch = self._next_batch()
         is_first = self._batch_shapes is None
+        batch = self._next_batch()
         if is_first:
-            self._check_first(batch)
             self._progress.say("compiling the train step …")
             start = time.perf_counter()
         else:
-            self._check_shapes(batch)
             self._progress.start_clock()
         placed = self._partitioner.put_batch(batch)
         # The step donates the old state, whose buffers nobody may read any more.
@@ -394,52 +390,48 @@ class Trainer:
             self._progress.say(f"compiled it and made the first step in {secs:.1f} s")
         return of_step
 
-    def _wait_for(self, of_step: train_step_lib.StepMetrics) -> None:
-        """Waits for a step of a moment ago, and stops the run if it was not finite."""
-        if not all(math.isfinite(value) for value in jax.device_get(of_step).values()):
-            self._check_finite()
-
     def _next_batch(self) -> Batch:
         try:
-            return next(self._batches)
+            batch = next(self._batches)
         except StopIteration:
             raise ValueError(
                 f"Batches must last for {self._config.num_train_steps} steps; got their end after "
                 f"step {self._step}. Repeat the data, or lower TrainerConfig.num_train_steps."
             ) from None
-
-    def _check_first(self, batch: Batch) -> None:
-        self._batch_shapes = _shapes(batch)
-        _, num_shards = self._partitioner.data_shard()
-        self._batch_size = self._batch_shapes[0][0] * num_shards
-        self._partitioner.check_batch_size(self._batch_size, self._config.num_microbatches)
-
-    def _check_shapes(self, batch: Batch) -> None:
-        if _shapes(batch) != self._batch_shapes:
+        shapes = [x.shape for x in jax.tree.leaves(batch)]
+        if self._batch_shapes is None:
+            self._batch_shapes = shapes
+            _, num_shards = self._partitioner.data_shard()
+            self._batch_size = shapes[0][0] * num_shards
+            self._partitioner.check_batch_size(self._batch_size, self._config.num_microbatches)
+        if shapes != self._batch_shapes:
             raise ValueError(
                 "All batches must have the same shapes, or the step is compiled again; got "
-                f"{_shapes(batch)} after {self._batch_shapes}. Pad to fixed lengths, and drop the "
-                "last part of the data."
+                f"{shapes} after {self._batch_shapes}. Pad to fixed lengths, and drop the last "
+                "part of the data."
             )
+        return batch
+
+    def _is_due(self, every_steps: int | None) -> bool:
+        return every_steps is not None and self._step % every_steps == 0
 
     def _is_eval_due(self) -> bool:
         is_last = self._step == self._config.num_train_steps
-        is_due = is_last or _is_due(self._step, self._config.eval_every_steps)
-        return self._evaluate_params is not None and is_due
+        is_due = is_last or self._is_due(self._config.eval_every_steps)
+        return is_due and self._evaluate_params is not None
 
     def _check_finite(self) -> None:
+        # The step that was bad, also where the host learns of it a few steps later.
         bad_step = int(self._state.metrics.first_bad_step)
         if bad_step == train_state.NO_BAD_STEP:
             return
-        newest = self._checkpoints.newest_step()
         kept = "There is no checkpoint yet"
-        if newest is not None:
-            kept = (
-                f"The newest checkpoint in {self._checkpoints.directory}, of step {newest}, is good"
-            )
+        if (newest := self._checkpoints.newest_step()) is not None:
+            where = self._checkpoints.directory
+            kept = f"The newest checkpoint in {where}, of step {newest}, is good"
         raise ValueError(
             "The loss and the gradient of every step must be finite; got NaN or infinity at step "
-            f"{bad_step}. {kept}. Lower the learning rate, or clip the gradient's norm; then start "
+            f"{bad_step}. {kept}. Lower the learning rate, or clip the gradient's norm, and start "
             "again."
         )
 
@@ -472,15 +464,14 @@ class Trainer:
         }
         for task, row in self._metrics.items():
             self._write("eval", row, task=task)
+        best = self._config.best
         if self._metrics:
-            left_out = self._config.best.left_out if self._config.best else ()
-            self._write("average", averages.compute(self._metrics, left_out))
+            self._write("average", averages.compute(self._metrics, best.left_out if best else ()))
         secs = time.perf_counter() - start
-        shown = "  ".join(
-            f"{name} {value:.2f}" for name, value in averages.flatten(self._metrics).items()
-        )
+        flat = averages.flatten(self._metrics)
+        shown = "  ".join(f"{name} {value:.2f}" for name, value in flat.items())
         self._progress.say(f"step {self._step}  evaluated in {secs:.1f} s  {shown}".rstrip())
-        value = self._value()
+        value = best.value(self._metrics) if best and self._metrics else None
         # Hosts whose libraries differ may compute different scores, but all must save, or none.
         if agree(value is not None and self._is_best(value)):
             self._best_value = value
@@ -492,11 +483,6 @@ class Trainer:
         sign = 1 if self._config.best.greater_is_better else -1
         return self._best_value is None or sign * value > sign * self._best_value
 
-    def _value(self) -> float | None:
-        return (
-            self._config.best.value(self._metrics) if self._config.best and self._metrics else None
-        )
-
     def _save(self) -> None:
         if self._saved_step == self._step:
             return
@@ -507,17 +493,8 @@ class Trainer:
 
     def _write(self, kind: str, values: Mapping[str, float], **labels: str) -> None:
         if self._is_main:
-            metric_lines.append(
-                self._directory.metrics_path, self._step, kind, {**labels, **values}
-            )
+            path = self._directory.metrics_path
+            metric_lines.append(path, self._step, kind, {**labels, **values})
         prefix = "/".join((kind, *labels.values()))
         for write in self._writers:
             write(self._step, {f"{prefix}/{name}": value for name, value in values.items()})
-
-
-def _is_due(step: int, every: int | None) -> bool:
-    return every is not None and step % every == 0
-
-
-def _shapes(batch: Batch) -> list[tuple[int, ...]]:
-    return [x.shape for x in jax.tree.leaves(batch)]

@@ -173,7 +173,7 @@ def tiny_start():
         ({"MIXTURE_OR_TASK_NAME": "glue_stsb_v200"}, "must be on disk"),
         ({"PACK": True}, "got pack=True"),
         ({"TASK_FEATURE_LENGTHS": "{'inputs': 48, 'targets': 1}"}, "has one of 2 tokens"),
-        ({"NUM_MICROBATCHES": 3}, "the batch size must divide by 3"),
+        ({"NUM_MICROBATCHES": 3}, "The batch size must divide by 3"),
         ({"INITIAL_CHECKPOINT_PATH": "/nowhere/t5"}, "there is nothing at /nowhere/t5"),
         ({"VOCABULARY": "/nowhere/spiece.model"}, "nothing is at /nowhere/spiece.model"),
         ({"VOCAB_SIZE": 128}, "must have a row in the model's embedding"),
@@ -275,7 +275,7 @@ def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert result.returncode == 2
-    assert "the batch size must divide by 2 (2 data-parallel devices" in result.stderr
+    assert "The batch size must divide by 2 (2 data-parallel devices" in result.stderr
     assert not (tmp_path / "model").exists()
 
 

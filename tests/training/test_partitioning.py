@@ -34,7 +34,7 @@ def test_every_parameter_has_a_sharding():
 
 
 def test_a_backbone_parameter_that_does_not_divide_is_refused():
-    with pytest.raises(ValueError, match=r"axis 'joined_kv' of parameter 'decoder/.*size 10 and 4"):
+    with pytest.raises(ValueError, match=r"Axis 'joined_kv' of parameter 'decoder/.*size 10 and 4"):
         shardings_of(abstract_partitioner(1, 4))
 
 
@@ -53,7 +53,7 @@ def test_a_new_parameter_that_does_not_divide_is_replicated_and_listed():
 
 def test_an_axis_without_a_rule_is_refused():
     partitioner = abstract_partitioner(1, 1, logical_axis_rules=(("embed", None),))
-    with pytest.raises(KeyError, match=r"every logical axis needs a rule .* got '.*' of parameter"):
+    with pytest.raises(KeyError, match=r"Every logical axis needs a rule .* got '.*' of parameter"):
         shardings_of(partitioner)
 
 

@@ -83,7 +83,7 @@ def test_a_parameter_in_both_trees_is_refused():
 
 
 def test_training_nothing_is_refused():
-    with pytest.raises(ValueError, match="at least one parameter must be trained; none of"):
+    with pytest.raises(ValueError, match="At least one parameter must be trained; none of"):
         trainable.split(PARAMS, TrainableConfig(**NONE))
 
 

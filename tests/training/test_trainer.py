@@ -31,7 +31,7 @@ def run(
     identity=IDENTITY,
     writers=(),
     settings=None,
-    on_accepted=None,
+    on_accepted=lambda: None,
     **options,
 ):
     options = {"num_train_steps": 7, "log_every_steps": 1, "eval_every_steps": 3} | options
@@ -43,7 +43,13 @@ def run(
 
 
 def make_loop(
-    model_dir, config, identity=IDENTITY, settings=None, evaluate=None, writers=(), on_accepted=None
+    model_dir,
+    config,
+    identity=IDENTITY,
+    settings=None,
+    evaluate=None,
+    writers=(),
+    on_accepted=lambda: None,
 ):
     schedule = schedules.LinearConfig(1e-2, warmup_steps=2)
     return trainer.Trainer(
@@ -385,7 +391,7 @@ def test_a_batch_of_another_shape_is_refused(tmp_path):
 
 
 def test_microbatches_that_do_not_divide_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="the batch size must divide by 3"):
+    with pytest.raises(ValueError, match="The batch size must divide by 3"):
         run(tmp_path, num_microbatches=3)
 
 
