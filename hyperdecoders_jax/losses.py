@@ -1,7 +1,6 @@
-"""Losses: logits and targets become one number, and the sums that it is made of.
+"""Cross entropy with label smoothing, by the original's definition or T5X's, and a z-loss.
 
-Cross entropy with label smoothing in the two definitions that matter here, an optional z-loss, and
-either reduction. Everything is float32.
+Everything is float32.
 
 Source: specified by allenai/hyperdecoders (trainer) and t5x/losses.py.
 """
@@ -21,15 +20,15 @@ REDUCTIONS = ("sum", "mean")
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """What training minimises.
+    """The loss that training minimises.
 
     Attributes:
-      label_smoothing: eps in [0, 1); the probability that leaves the target.
-      smoothing: `hyperdecoders` spreads eps over all of the vocabulary, the target included.
-        `t5x` spreads it over all others, and subtracts the entropy of the smoothed target, so that
-        a perfect model has loss 0.
-      reduction: `sum` over the target tokens of a batch, or their `mean`.
-      z_loss: weight of log(Z)**2, which keeps the logits near normalised (T5X: 1e-4).
+        label_smoothing: eps in [0, 1); the probability taken from the target.
+        smoothing: `hyperdecoders` spreads eps over all of the vocabulary, the target included.
+            `t5x` spreads it over all others, and subtracts the entropy of the smoothed target, so
+            that a perfect model has loss 0.
+        reduction: `sum` over the target tokens of a batch, or their `mean`.
+        z_loss: weight of log(Z)**2, which keeps the logits near normalised (T5X: 1e-4).
     """
 
     label_smoothing: float = 0.0
@@ -81,15 +80,14 @@ def cross_entropy(
     """The loss of a batch, and sums over its target tokens.
 
     Args:
-      logits: of the token at each position.
-      targets: the tokens.
-      weights: 1 at real targets, 0 at padding.
-      config: which loss.
+        logits: of the token at each position.
+        targets: the tokens.
+        weights: 1 at real targets, 0 at padding.
+        config: which loss.
 
     Returns:
-      The loss, and `loss_sum` (the loss before its reduction), `z_loss_sum` (its part of that),
-      `num_tokens` and `num_correct` (argmax equals target). Sums of micro-batches add up to those
-      of their batch.
+        The loss; `loss_sum` (before its reduction), `z_loss_sum` (a part of it), `num_tokens` and
+        `num_correct` (argmax equals target), which add up over micro-batches.
     """
     logits = logits.astype(jnp.float32)
     weights = weights.astype(jnp.float32)
@@ -103,6 +101,7 @@ def cross_entropy(
     if config.smoothing == "hyperdecoders":
         per_token = (1.0 - eps) * nll + eps * mean_nll
     else:
+        # T5X smooths with a one-hot matrix [.., vocab]; these sums are equal and need none.
         other = eps / (vocab_size - 1)  # the probability of each token that is not the target
         per_token = (1.0 - eps - other) * nll + other * vocab_size * mean_nll
         if eps > 0.0:
@@ -118,5 +117,6 @@ def cross_entropy(
         "num_correct": jnp.sum((jnp.argmax(logits, axis=-1) == targets) * weights),
     }
     if config.reduction == "mean":
+        # A batch of nothing but padding gives 0, not NaN.
         return loss_sum / jnp.maximum(num_tokens, 1.0), metrics
     return loss_sum, metrics

@@ -1,8 +1,7 @@
-"""The three verbs: a `Model` gives the loss of a batch, predicts texts for it, and scores targets.
+"""`Model` and its three verbs: the loss of a batch, predicted texts, and scores of targets.
 
 Both runners, all benchmarks and every export call these and nothing below them. A `Model` holds
-choices, no arrays: parameters are arguments, so that `jax.jit`, `jax.grad` and sharding apply to
-every method as it is.
+choices, no arrays: parameters are arguments, so `jax.jit`, `jax.grad` and sharding apply directly.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ class Model:
     """An adapted T5 with its loss and its way of decoding.
 
     Attributes:
-      config: sizes and adapters.
-      loss_config: what `loss` computes.
-      decoding: how `predict` chooses tokens.
+        config: sizes and adapters.
+        loss_config: what `loss` computes.
+        decoding: how `predict` chooses tokens.
     """
 
     config: TransformerConfig
@@ -45,12 +44,12 @@ class Model:
     decoding: DecodingConfig = GreedyConfig()
 
     def for_tasks(self, task_names: Sequence[str] | None) -> Model:
-        """This model with as many tasks as the list has, where its adapters depend on them.
+        """This model for a list of tasks, whose number it needs if its adapters depend on them.
 
-        A number that is configured may be larger: then later tasks can be appended.
+        A configured number may be larger: then tasks can be appended later.
 
         Raises:
-          ValueError: it is smaller.
+            ValueError: it is smaller.
         """
         config = self.config
         if not config.reads_tasks or task_names is None:
@@ -72,11 +71,13 @@ class Model:
 
     def init_variables(self, params_rng: PRNGKeyArray) -> dict:
         """Random `params`, and their logical axes as Flax keeps them: `params_axes`."""
+        # No parameter's shape depends on batch or length, so one token is enough.
         token = jnp.zeros((1, 1), jnp.int32)
         return self.module.init(params_rng, token, token, task_ids=token[0])
 
     def init(self, params_rng: PRNGKeyArray) -> Params:
         """Random parameters, float32."""
+        # Under jit, or every layer would be run op by op, and its outputs be kept.
         return jax.jit(lambda rng: self.init_variables(rng)["params"])(params_rng)
 
     def param_shapes(self) -> Params:
@@ -92,10 +93,7 @@ class Model:
     def context(
         self, params: Params, batch: Batch, dropout_rng: PRNGKeyArray | None = None
     ) -> DecoderContext:
-        """Encodes the inputs and writes each example's decoder.
-
-        With a `dropout_rng` there is dropout, as in training.
-        """
+        """Encodes the inputs and makes what adapts the decoder; with dropout if given a key."""
 
         def encode(module):
             encoded = module.encode(
@@ -131,29 +129,26 @@ class Model:
 
     def score(self, params: Params, batch: Batch) -> Float[Array, "batch dec_len"]:
         """Log-probability of each target token given those before it; 0 where its weight is 0."""
+        # One pass, as all targets are known.
         logits = self.logits(params, batch)
         scores = losses.token_log_likelihoods(logits, batch.decoder_target_tokens)
         return jnp.where(batch.decoder_loss_weights > 0, scores, 0.0)
 
     def predict(
-        self,
-        params: Params,
-        batch: Batch,
-        sample_rng: PRNGKeyArray | None = None,
-        *,
-        max_len: int,
+        self, params: Params, batch: Batch, sample_rng: PRNGKeyArray | None = None, *, max_len: int
     ) -> Decoded:
         """Decodes at most `max_len` tokens, EOS included, for each example.
 
         Args:
-          params: of the model.
-          batch: of which only the inputs and task ids are read.
-          sample_rng: for sampling alone.
-          max_len: static.
+            params: of the model.
+            batch: of which only the inputs and task ids are read.
+            sample_rng: for sampling alone.
+            max_len: static.
 
         Returns:
-          Tokens, scores and log-likelihoods of the hypotheses, best first.
+            Tokens, scores and log-likelihoods of the hypotheses, best first.
         """
+        # Computed before the loop and closed over: a constant of it, never gathered with the beams.
         context = self.context(params, batch)
 
         def next_token(tokens, cache, index):
@@ -182,5 +177,5 @@ class Model:
 
 @functools.cache
 def _abstract_variables(config: TransformerConfig) -> dict:
-    # Traced once for each configuration: exports check their arrays against it again and again.
+    # Tracing takes a second for large models, and checks of arrays ask for it again and again.
     return jax.eval_shape(Model(config).init_variables, jax.random.key(0))

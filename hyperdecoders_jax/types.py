@@ -1,9 +1,9 @@
-"""The values that cross borders, and the words for their axes.
+"""The types that stages exchange, and a glossary of axes.
 
-A pipeline gives a `Batch`, an encoder with its hypernetwork gives a `DecoderContext`, and a decoder
-or a search reads it. `AdapterParams` and `GridGates` are what a context adapts the decoder with.
+Data pipelines make a `Batch`; the encoder and the hypernetwork make a `DecoderContext`, with the
+`AdapterParams` and `GridGates` that adapt the decoder; decoder and searches read it.
 
-Axes, in the order in which they appear in a shape:
+Axes, in their order in a shape:
 
 | word       | counts                                                              |
 |------------|---------------------------------------------------------------------|
@@ -59,11 +59,10 @@ class Batch:
 
 @flax.struct.dataclass
 class AdapterParams:
-    """Parameters of bottleneck adapters that stand beside a feed-forward block.
+    """Parameters of bottleneck adapters beside a feed-forward block.
 
-    Leading axes say what they adapt: `[layers, ...]` when all examples share them,
-    `[layers, batch, ...]` when each example has its own, and the same without `layers` once they
-    have reached their layer. So it is for the two classes below.
+    Leading axes, as of the two classes below: `[layers, ...]` when all examples share them,
+    `[layers, batch, ...]` when each has its own; without `layers` within a layer.
     """
 
     down_kernel: Float[Array, "*lead emb bottleneck"]
@@ -74,7 +73,7 @@ class AdapterParams:
 
 @flax.struct.dataclass
 class SerialAdapterParams:
-    """Parameters of bottleneck adapters that stand behind a sub-layer, and norm what they add."""
+    """Parameters of bottleneck adapters behind a sub-layer, which norm what they add."""
 
     down_kernel: Float[Array, "*lead emb bottleneck"]
     down_bias: Float[Array, "*lead bottleneck"]
@@ -92,7 +91,7 @@ class LoraParams:
     up_kernel: Float[Array, "*lead rank fan_out"]
 
 
-# What adapts a layer, or with a leading axis `layers` a stack, by the name of its site.
+# Of a layer, or with a leading axis `layers` of a stack, by the name of the site.
 Adapters = Mapping[str, AdapterParams | SerialAdapterParams | LoraParams]
 
 
@@ -100,8 +99,8 @@ Adapters = Mapping[str, AdapterParams | SerialAdapterParams | LoraParams]
 class GridGates:
     """Gates over blocks of the kernels of feed-forward blocks (HyperGrid); None: no gates.
 
-    `[batch, rows, cols]` where each example has its own, else `[rows, cols]`. Examples of one
-    number in `groups` share theirs, as those of a task may; None: that is known of none.
+    `[batch, rows, cols]` where each example has its own, else `[rows, cols]`. Examples with the
+    same number in `groups` share theirs, as those of a task may; None: not known.
     """
 
     wi: Float[Array, "*lead rows cols"] | None = None
@@ -111,7 +110,7 @@ class GridGates:
 
 @flax.struct.dataclass
 class LayerContext:
-    """What one decoder layer knows of the inputs."""
+    """The constants of one decoder layer; see `DecoderContext`."""
 
     cross_keys: Float[Array, "batch enc_len heads head_dim"]
     cross_values: Float[Array, "batch enc_len heads head_dim"]
@@ -121,10 +120,9 @@ class LayerContext:
 
 @flax.struct.dataclass
 class DecoderContext:
-    """All that a decoder knows of its inputs; computed once per example, read by every step.
+    """All that the decoder reads besides tokens; computed once per example, not once per step.
 
-    In a decoding loop these are constants: they are never gathered when beams are reordered, and
-    never tiled over beams.
+    Constants of a decoding loop: never gathered when beams are reordered, never tiled over beams.
     """
 
     layers: tuple[LayerContext, ...]

@@ -1,10 +1,9 @@
-"""A next-token function in, the best texts that a beam search finds out.
+"""Beam search by the rules of Hugging Face, then and now, and of T5X.
 
 Every step extends each live hypothesis by every token and keeps the best `2 * num_beams` of these
-candidates; at most `num_beams` of them end with EOS, so `num_beams` can always live on. How a text
-is scored, which candidates may end and when an example is done is a class of its own, because
-Hugging Face, then and now, and T5X answer differently: `HuggingFaceScoring`,
-`HuggingFace457Scoring`, `T5XScoring`.
+candidates; at most `num_beams` of them end with EOS, so `num_beams` can always live on. The rules,
+how a text is scored, which candidates may end and when an example is done, are a class:
+`HuggingFaceScoring`, `HuggingFace457Scoring` or `T5XScoring`.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Scoring(abc.ABC):
 
     @abc.abstractmethod
     def num_ending(self, num_beams: int) -> int:
-        """How many of the `2 * num_beams` candidates, from the best on, may end."""
+        """How many of the `2 * num_beams` candidates, best first, may end."""
 
     @abc.abstractmethod
     def is_done(
@@ -46,28 +45,26 @@ class Scoring(abc.ABC):
         length: Float[Array, ""],
         max_len: int,
     ) -> Bool[Array, " batch"]:
-        """Whether the search of an example stops after it made candidates of `length` tokens."""
+        """Whether an example's search stops at candidates of `length` tokens."""
 
     @abc.abstractmethod
     def at_max_len(self, finished: Decoded, live: Decoded, max_len: int) -> Decoded:
-        """The texts of an example that is not done but has reached `max_len`."""
+        """The texts of an example that reached `max_len` before it was done."""
 
 
 @dataclasses.dataclass(frozen=True)
 class HuggingFaceScoring(Scoring):
     """Beam search as in Hugging Face transformers 4.14.1, which the original Hyperdecoders used.
 
-    A text's score is its log-probability / length ** length_penalty. Texts that `max_len` cuts
-    compete with those that ended, as if they had an EOS of probability one. One beam is greedy.
+    A text's score is its log-probability / length ** length_penalty. Texts cut by `max_len` compete
+    with those that ended, as if they had an EOS of probability one. One beam is greedy.
 
     Attributes:
         length_penalty: > 0 favours long texts, 0 none, < 0 short ones.
         early_stopping: done as soon as `num_beams` texts ended; otherwise when the best candidate,
-            were it to end now, is no better than the worst of them (a heuristic: a longer text
-            might still be better).
+            were it to end now, is no better than the worst of them.
 
-    Source: transformers v4.14.1, generation_beam_search.py. There the length counts the start token
-    and leaves out EOS, which is the same number.
+    Source: transformers v4.14.1, generation_beam_search.py.
     """
 
     length_penalty: float = 1.0
@@ -81,6 +78,7 @@ class HuggingFaceScoring(Scoring):
             )
 
     def score(self, log_probs, length):
+        # Theirs counts the start token and not EOS, which is the same number.
         return log_probs / length**self.length_penalty
 
     def num_ending(self, num_beams):
@@ -90,6 +88,7 @@ class HuggingFaceScoring(Scoring):
         worst = finished.scores[:, -1]
         if self.early_stopping:
             return worst > -jnp.inf
+        # A heuristic of theirs: with a penalty above 0 a longer text might still be better.
         return (worst > -jnp.inf) & (worst >= self.score(best_candidate, length))
 
     def at_max_len(self, finished, live, max_len):
@@ -104,9 +103,9 @@ class HuggingFaceScoring(Scoring):
 class HuggingFace457Scoring(HuggingFaceScoring):
     """Beam search as in the PyTorch classes of Hugging Face transformers 4.57.
 
-    It differs from that of 4.14.1 in two places: an example is done when no text that lives on,
-    were it to end now, is better than the worst that ended; and a text that `max_len` cuts counts
-    without an EOS. Four texts in a hundred differ.
+    Two rules differ from those of 4.14.1: an example is done when no live text, were it to end now,
+    is better than the worst that ended; and a text cut by `max_len` counts without an EOS. Four
+    texts in a hundred differ.
 
     Source: transformers v4.57, generation/utils.py, _beam_search.
     """
@@ -122,10 +121,10 @@ class HuggingFace457Scoring(HuggingFaceScoring):
 class T5XScoring(Scoring):
     """Beam search as in T5X.
 
-    A text's score is its log-probability / ((5 + length) / 6) ** alpha. The search of an example is
-    done when no live hypothesis can become better than the worst of `num_beams` ended texts. Texts
-    that `max_len` cuts come out, by their plain log-probability, only where no text ended. One
-    beam is not greedy: a text may end on the second best token.
+    A text's score is its log-probability / ((5 + length) / 6) ** alpha. An example is done when no
+    live hypothesis can become better than the worst of `num_beams` ended texts. Texts cut by
+    `max_len` are returned, by their plain log-probability, only where no text ended. One beam is
+    not greedy: a text may end on the second best token.
 
     Attributes:
         alpha: >= 0; 0 scores by log-probability, more favours long texts.
@@ -137,7 +136,7 @@ class T5XScoring(Scoring):
     alpha: float = 0.6
 
     def __post_init__(self):
-        # Below 0 the bound of is_done does not hold.
+        # Below 0 longer texts get lower scores, and the bound of is_done does not hold.
         if not 0 <= self.alpha < math.inf:
             raise ValueError(
                 f"T5XScoring.alpha must be at least 0; got {self.alpha}. "
@@ -161,12 +160,12 @@ class T5XScoring(Scoring):
 
 @dataclasses.dataclass(frozen=True)
 class BeamSearchConfig:
-    """A beam search.
+    """Beam search.
 
     Attributes:
-        num_beams: hypotheses that live at a time, for each example.
-        num_return: texts that come out for each example, at most `num_beams`.
-        scoring: the rules: `HuggingFaceScoring` or `T5XScoring`.
+        num_beams: live hypotheses of each example.
+        num_return: texts returned for each example, at most `num_beams`.
+        scoring: the rules.
         min_len: fewest tokens of a text, EOS included.
     """
 
@@ -199,14 +198,14 @@ class _State(NamedTuple):
     cache: PyTree
     last_tokens: Int[Array, "batch beams"]
     live: Decoded  # best first; scores are sums of log-probabilities
-    finished: Decoded  # best first; a free row has score -inf
+    finished: Decoded  # best first; an empty row has score -inf
     is_done: Bool[Array, " batch"]
 
 
 def beam_search(
     next_token: NextToken, cache: PyTree, config: BeamSearchConfig, *, batch_size: int, max_len: int
 ) -> Decoded:
-    """Searches for the texts with the best scores.
+    """Finds the texts with the best scores.
 
     Args:
         next_token: see `decoded.NextToken`.
@@ -214,9 +213,6 @@ def beam_search(
         config: how to search.
         batch_size: number of examples.
         max_len: most tokens of a text, EOS included.
-
-    As in Hugging Face the search itself sums log-probabilities that still hold the share of a
-    forbidden EOS; the log-likelihoods that come out do not (see `Decoded`).
     """
     num_beams, min_len, scoring = config.num_beams, config.min_len, config.scoring
     decoded.check_call(
@@ -226,6 +222,8 @@ def beam_search(
     def step(state: _State) -> _State:
         logits, cache = next_token(state.last_tokens, state.cache, state.index)
         log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+        # After the softmax, as in Hugging Face: scores keep the share of a forbidden EOS, which
+        # `_extend` takes out of the log-likelihoods.
         log_probs = decoded.forbid_early_eos(log_probs, state.index, min_len)
         candidates, parents = _extend(state.live, log_probs, state.index)
         length = (state.index + 1).astype(jnp.float32)
@@ -235,9 +233,11 @@ def beam_search(
         scores = scoring.score(candidates.scores, length)
         ended = candidates._replace(scores=jnp.where(may_end, scores, -jnp.inf))
         finished, _ = decoded.take_best(_join(state.finished, ended), num_beams)
-        # An example that is done stays as it is while the others go on.
+        # An example that is done stays as it is while the rest of its batch goes on, or its texts
+        # would depend on the batch.
         finished = _where(state.is_done, state.finished, finished)
 
+        # A text that ended beyond `num_ending` is dropped: it neither lives on nor counts.
         lasting = candidates._replace(scores=jnp.where(is_end, -jnp.inf, candidates.scores))
         live, rows = decoded.take_best(lasting, num_beams)
         is_done = scoring.is_done(finished, live, candidates.scores[:, 0], length, max_len)
@@ -253,9 +253,10 @@ def beam_search(
     def goes_on(state: _State) -> Bool[Array, ""]:
         return (state.index < max_len) & ~jnp.all(state.is_done)
 
+    # Full length from the start: shapes in a while loop are fixed.
     no_tokens = jnp.full((batch_size, num_beams, max_len), types.PAD_ID, jnp.int32)
     no_score = jnp.full((batch_size, num_beams), -jnp.inf)
-    # All beams start equal, so all but the first start hopeless.
+    # All beams start equal: were all alive, they would stay copies of one text.
     first_only = no_score.at[:, 0].set(0.0)
     start = _State(
         index=jnp.int32(0),
@@ -279,10 +280,10 @@ def _extend(
 ) -> tuple[Decoded, Int[Array, "batch candidates"]]:
     """The best `2 * beams` extensions by one token, best first, and the beams they extend."""
     batch_size, num_beams, vocab_size = log_probs.shape
-    # First within each beam: sorting the short rest is cheap, adding up all of it is not.
+    # First within each beam, so that scores are added and sorted for few tokens, not for all.
     num_tokens = min(2 * num_beams, vocab_size)
     token_log_probs, tokens = jax.lax.top_k(log_probs, num_tokens)  # [batch, beams, num_tokens]
-    # What is left of the distribution when EOS is forbidden; otherwise log 1.
+    # Log of the probability that remains when EOS is forbidden; otherwise log 1.
     mass = jax.nn.logsumexp(log_probs, axis=-1, keepdims=True)
     scores = live.scores[..., None] + token_log_probs
     likelihoods = live.log_likelihoods[..., None] + (token_log_probs - mass)

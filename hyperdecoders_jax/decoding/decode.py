@@ -1,4 +1,4 @@
-"""Any way of decoding behind one call: the type of its configuration says which."""
+"""Dispatch to a way of decoding, by the type of its configuration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Generation = Mapping[str, tuple[int, int]]
 
 
 def num_hypotheses(config: DecodingConfig) -> int:
-    """Rows of the cache that each example needs.
+    """Rows of the cache for each example.
 
     >>> num_hypotheses(BeamSearchConfig(num_beams=4))
     4
@@ -45,7 +45,7 @@ def with_num_beams(config: DecodingConfig, num_beams: int) -> DecodingConfig:
     >>> with_num_beams(BeamSearchConfig(num_beams=4, min_len=2), 1)
     GreedyConfig(min_len=2)
 
-    Sampling has no beams, and stays as it is.
+    Sampling has no beams and is returned unchanged.
     """
     match config:
         case SamplingConfig():
@@ -60,7 +60,7 @@ def with_num_beams(config: DecodingConfig, num_beams: int) -> DecodingConfig:
 def for_task(
     config: DecodingConfig, max_len: int, generation: Generation, task_name: str | None
 ) -> tuple[DecodingConfig, int]:
-    """How the texts of a task are decoded, and their most tokens.
+    """The way of decoding for a task, and the most tokens of its texts.
 
     >>> for_task(GreedyConfig(), 8, {"xsum": (64, 4)}, "rte")
     (GreedyConfig(min_len=0), 8)
@@ -85,15 +85,15 @@ def decode(
     """Decodes as `config` says.
 
     Args:
-      config: how.
-      next_token: see `decoded.NextToken`.
-      cache: its leaves are `[batch_size, num_hypotheses(config), ...]`.
-      batch_size: number of examples.
-      max_len: most tokens of a text, EOS included.
-      sample_rng: needed by `SamplingConfig` alone.
+        config: way of decoding.
+        next_token: see `decoded.NextToken`.
+        cache: its leaves are `[batch_size, num_hypotheses(config), ...]`.
+        batch_size: number of examples.
+        max_len: most tokens of a text, EOS included.
+        sample_rng: needed by `SamplingConfig` alone.
 
     Raises:
-      ValueError: `config` samples and there is no `sample_rng`.
+        ValueError: `config` samples and there is no `sample_rng`.
     """
     sizes = {"batch_size": batch_size, "max_len": max_len}
     match config:

@@ -1,6 +1,6 @@
-"""Tokens and log-probabilities in, a `Decoded` out: what every way of decoding shares.
+"""What all ways of decoding share: the next-token function, `Decoded`, and checks.
 
-Each example is decoded on its own: what comes out for it never depends on the rest of its batch.
+Each example is decoded on its own: its texts never depend on the rest of its batch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hyperdecoders_jax.types import PyTree
 # (tokens [batch, beams], cache, index) -> (logits [batch, beams, vocab], cache)
 #
 # `index` counts the tokens generated so far; at index 0 `tokens` is the decoder's start id. Every
-# leaf of the cache is [batch, beams, ...]: what belongs to one hypothesis and moves with it.
+# leaf of the cache is [batch, beams, ...]: the part of the state that follows a hypothesis.
 NextToken = Callable[
     [Int[Array, "batch beams"], PyTree, Int[Array, ""]],
     tuple[Float[Array, "batch beams vocab"], PyTree],
@@ -29,11 +29,11 @@ class Decoded(NamedTuple):
     """The best `n` texts of each example, best first.
 
     Attributes:
-        tokens: what was generated, up to and including EOS; PAD after it.
-        scores: what the texts are sorted by; -inf marks a row that holds no text.
+        tokens: up to and including EOS; PAD after it.
+        scores: the sort key; -inf marks a row without a text.
         log_likelihoods: sum over the tokens, EOS included, of their log-probability under the
-            model. Where `min_len` forbids EOS, the model's distribution is the one without EOS;
-            temperature, top-k and top-p do not enter.
+            model. Where `min_len` forbids EOS, its distribution is the one without EOS;
+            temperature, top-k and top-p do not count.
     """
 
     tokens: Int[Array, "batch n max_len"]
@@ -53,6 +53,7 @@ def forbid_early_eos(
 
     EOS counts: a `min_len` of 0 or 1 forbids nothing, 2 forbids the empty text.
     """
+    # Compared with an iota, which XLA fuses; an indexed update would copy the logits.
     is_eos = jnp.arange(logits.shape[-1]) == types.EOS_ID
     return jnp.where(is_eos & (index + 1 < min_len), -jnp.inf, logits)
 
@@ -72,7 +73,7 @@ def take_rows(tree: PyTree, rows: Int[Array, "batch n"]) -> PyTree:
 
 
 def take_best(texts: Decoded, n: int) -> tuple[Decoded, Int[Array, "batch n"]]:
-    """Sorts by score and keeps the best `n`; also gives the rows they came from."""
+    """The best `n` by score, sorted, and the rows they came from."""
     _, rows = jax.lax.top_k(texts.scores, n)
     return take_rows(texts, rows), rows
 

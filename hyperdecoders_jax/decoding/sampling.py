@@ -1,7 +1,7 @@
-"""A next-token function in, one text per row out: the likeliest token each time, or a drawn one.
+"""Greedy decoding and sampling.
 
-Logits are reshaped before the draw in the order of Hugging Face and T5X: temperature, then top-k,
-then top-p. The log-likelihoods that come out are of the model itself, before any of it.
+Logits are changed before the draw in the order of Hugging Face and T5X: temperature, then top-k,
+then top-p. Log-likelihoods are the model's own, before any of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hyperdecoders_jax.types import PyTree
 
 @dataclasses.dataclass(frozen=True)
 class GreedyConfig:
-    """One text an example, of the likeliest token each time.
+    """Greedy decoding: the likeliest token each time, one text an example.
 
     Attributes:
         min_len: fewest tokens of a text, EOS included.
@@ -37,10 +37,10 @@ class GreedyConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
-    """Texts drawn from the model's distribution, sharpened and cut.
+    """Sampling from the model's distribution, sharpened and truncated.
 
     Attributes:
-        temperature: logits are divided by it; > 0, and 1 leaves them as they are.
+        temperature: divides logits; > 0, and 1 leaves them as they are.
         top_k: draw among the `top_k` likeliest tokens only; 0 for all of them.
         top_p: draw among the fewest likeliest tokens that hold this much probability; in (0, 1].
         num_samples: texts an example.
@@ -87,7 +87,7 @@ def greedy(
         cache: its leaves are `[batch_size, 1, ...]`.
         config: how to decode.
         batch_size: number of examples.
-        max_len: most tokens of a text, EOS included; one that is longer is cut without an EOS.
+        max_len: most tokens of a text, EOS included; longer ones are cut without an EOS.
     """
 
     def choose(logits: Float[Array, "batch n vocab"], _) -> Int[Array, "batch n"]:
@@ -164,8 +164,9 @@ def keep_top_p(logits: Float[Array, "*lead vocab"], p: float) -> Float[Array, "*
     if p == 1:
         return logits
     probs = jax.nn.softmax(logits.astype(jnp.float32))
-    # The bits of floats >= 0, read as integers, have the order of the floats: bisecting them finds
-    # the largest threshold that leaves a mass of p or more, exactly. All of 0 to 1 is 2**30 wide.
+    # No sort, which is slow. The bits of floats >= 0, as integers, have the order of the floats:
+    # bisecting them finds the largest threshold that leaves a mass of p or more, exactly, in 30
+    # steps, as 0 to 1 is 2**30 wide.
     bits = jax.lax.bitcast_convert_type(probs, jnp.int32)
 
     def halve(_, bounds):
@@ -197,6 +198,7 @@ def _generate(
     sizes: tuple[int, int, int],
 ) -> Decoded:
     batch_size, num_rows, max_len = sizes
+    # Traced shapes are static: this runs once a compilation, not once a step.
     decoded.check_call(
         cache, batch_size=batch_size, num_beams=num_rows, min_len=min_len, max_len=max_len
     )
@@ -204,6 +206,7 @@ def _generate(
     def step(state: _State) -> _State:
         logits, cache = next_token(state.last_tokens, state.cache, state.index)
         logits = decoded.forbid_early_eos(logits.astype(jnp.float32), state.index, min_len)
+        # Rows that are done draw, too, and the result is dropped: a batch has one shape.
         tokens = jnp.where(state.is_done, types.PAD_ID, choose(logits, state.index))
         log_probs = jax.nn.log_softmax(logits)  # [batch, n, vocab]
         log_probs = jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
@@ -216,6 +219,7 @@ def _generate(
             log_likelihoods=state.log_likelihoods + jnp.where(state.is_done, 0.0, log_probs),
         )
 
+    # Ends with the longest text of the batch; a scan would always take max_len steps.
     def goes_on(state: _State) -> Bool[Array, ""]:
         return (state.index < max_len) & ~jnp.all(state.is_done)
 

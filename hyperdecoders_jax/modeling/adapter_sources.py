@@ -1,9 +1,9 @@
 """Adapter sources: who makes the adapters of all layers of a stack.
 
-Every source is a module called with a `Condition` that returns `Adapters` with leading axis
-`layers`, or `[layers, batch]` where each example has its own, for each of the stack's `sites`.
-Its parameters are the top-level keys `encoder_adapters` and `decoder_adapters`. A new source is one
-class and one entry of `SOURCES`.
+A source is a module that is called with a `Condition` and returns `Adapters` for each of the
+stack's sites, with leading axis `layers`, or `[layers, batch]` where each example has its own. Its
+parameters are the top-level keys `encoder_adapters` and `decoder_adapters`. A new source is one
+class in any module, under `register`.
 
 Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; allenai/hyperdecoders.
 """
@@ -48,15 +48,15 @@ class Condition:
 
 
 class AdapterSource(nn.Module):
-    """Makes the adapters of one stack; the base of all sources.
+    """Base of all sources: makes the adapters of one stack.
 
     Attributes:
-      config: the model's.
-      side: "encoder" or "decoder".
-      reads_pooled: whether it reads `Condition.pooled`. In the encoder that takes a first pass,
-        with learned adapters of its own (`encoder_first_pass_adapters`).
-      reads_tasks: whether it learns something for each task, of which `task_rows` takes rows.
-      options_class: frozen dataclass of its own hyperparameters; None: it has none.
+        config: the model's.
+        side: "encoder" or "decoder".
+        reads_pooled: whether it reads `Condition.pooled`. In the encoder that takes a first pass,
+            with learned adapters of its own (`encoder_first_pass_adapters`).
+        reads_tasks: whether it learns something for each task, of which `task_rows` takes rows.
+        options_class: frozen dataclass of its own hyperparameters; None: it has none.
     """
 
     config: TransformerConfig
@@ -68,17 +68,17 @@ class AdapterSource(nn.Module):
 
     @property
     def adapter_config(self) -> AdapterConfig:
-        """The adapters' part of the configuration; its `options` are of `options_class`."""
+        """Of this stack; its `options` are of `options_class`."""
         return getattr(self.config, f"{self.side}_adapter")
 
     @property
     def num_layers(self) -> int:
-        """Layers of the stack."""
+        """Of this stack."""
         return getattr(self.config, f"num_{self.side}_layers")
 
     @property
     def sites(self) -> dict[str, Site]:
-        """Where adapters are wanted, and which arrays each place needs."""
+        """Where adapters go, and which arrays they have."""
         return sites.of_side(self.config, self.side)
 
     def __call__(self, condition: Condition) -> Adapters:
@@ -86,7 +86,7 @@ class AdapterSource(nn.Module):
         raise NotImplementedError
 
     def learn(self, num_tasks: int | None = None) -> Adapters:
-        """Within a compact method: learned adapters `[layers, ...]` or `[layers, tasks, ...]`."""
+        """Learned adapters `[layers, ...]` or `[layers, tasks, ...]`; for compact methods."""
         dtype = self.config.compute_dtype
         return {
             name: site.pack(**_Learned(site.specs, self.num_layers, num_tasks, dtype, name=name)())
@@ -94,7 +94,7 @@ class AdapterSource(nn.Module):
         }
 
     def write(self, condition: Float[Array, "batch cond"]) -> Adapters:
-        """Within a compact method: what the hypernetwork writes for each row of `condition`."""
+        """Adapters that the hypernetwork writes for each row; for compact methods."""
         config = self.adapter_config.hypernetwork
         written = NETWORKS[type(config)](
             config, self.sites, self.num_layers, self.config.compute_dtype, name="hypernetwork"
@@ -132,7 +132,7 @@ class Manual(AdapterSource):
 
     @nn.compact
     def __call__(self, condition: Condition) -> Adapters:
-        """Returns leading axis `[layers]`; `condition` is not read."""
+        """Has the leading axis `[layers]`; does not read `condition`."""
         return self.learn()
 
 
@@ -143,7 +143,7 @@ class ManualSpecific(AdapterSource):
 
     @nn.compact
     def __call__(self, condition: Condition) -> Adapters:
-        """Returns leading axes `[layers, batch]`."""
+        """Has the leading axes `[layers, batch]`."""
         config = self.config
         rows = task_rows.find(condition.task_ids, config, self.adapter_config)
 
@@ -161,7 +161,7 @@ class Task(AdapterSource):
 
     @nn.compact
     def __call__(self, condition: Condition) -> Adapters:
-        """Returns leading axes `[layers, batch]`."""
+        """Has the leading axes `[layers, batch]`."""
         config = self.adapter_config
         table = layers.param(
             "task_embedding",
@@ -170,12 +170,12 @@ class Task(AdapterSource):
             ("tasks", "hyper_in"),
             self.config.compute_dtype,
         )
-        # The mean of embeddings, not of what is written from them, is what an unseen task has.
+        # As in the original, an unseen task gets the mean of embeddings, not of written adapters.
         table = task_rows.with_mean(table, self.config, config, axis=0)
         rows = task_rows.find(condition.task_ids, self.config, config)
+        # Shapes are static, so the cheaper order is chosen while tracing: examples or tasks first.
         if rows.shape[0] < table.shape[0]:
             return self.write(task_rows.take(table, rows, axis=0))
-        # Fewer tasks than examples: write for each task once.
         return jax.tree.map(lambda x: task_rows.take(x, rows, axis=1), self.write(table))
 
 
@@ -186,7 +186,7 @@ class Generated(AdapterSource):
 
     @nn.compact
     def __call__(self, condition: Condition) -> Adapters:
-        """Returns leading axes `[layers, batch]`."""
+        """Has the leading axes `[layers, batch]`."""
         pooled = condition.pooled
         if self.adapter_config.hypernetwork.pooled_mlp:
             pooled = hypernetwork.PooledMLP(self.config.compute_dtype, name="pooled_mlp")(pooled)
@@ -212,13 +212,10 @@ NETWORKS: dict[type, type[nn.Module]] = {
 def register(name: str) -> Callable[[type[AdapterSource]], type[AdapterSource]]:
     """Decorator that makes a class of yours the source `AdapterConfig.source = name`.
 
-    Importing its module is enough for all commands, under both runners (`--module=my_adapters`, an
-    import in a gin file, or one in Python before a folder is loaded). The class declares
-
-    - `reads_pooled` and `reads_tasks`, if it does;
-    - `options_class`, a frozen dataclass, if it has hyperparameters of its own.
-
-    A class of the same module and name replaces what it registered before, as after a reload.
+    Importing its module is all that commands need, under both runners: `--module=my_adapters`, an
+    import in a gin file, or one in Python before a folder is loaded. The class declares
+    `reads_pooled` and `reads_tasks`, if it does, and its `options_class`, if it has one. A class of
+    the same module and name replaces what it registered before, as after a reload.
 
     Raises:
         ValueError: the name is taken, or no lower-case identifier.
@@ -256,7 +253,8 @@ def make(config: TransformerConfig, side: str) -> AdapterSource | None:
 
 
 def make_first_pass(config: TransformerConfig) -> AdapterSource | None:
-    """What adapts the encoder while it makes the states that its own source reads, if it does."""
+    """Adapters of the encoder's first pass, which makes the pooled states that its source reads."""
+    # Always learned ones, as in the original: generated ones would need a pass before this one.
     source = SOURCES[config.encoder_adapter.source]
     if source is None or not source.reads_pooled:
         return None

@@ -1,7 +1,7 @@
-"""What adapters compute, whoever made their parameters.
+"""Applying adapters, whoever made their parameters.
 
-`apply_adapter` is written for one example's states; `apply_adapters` maps it over a batch whose
-examples share the parameters or have their own, and `add` is what a layer calls.
+`apply_adapter` is written for one example; `apply_adapters` maps it over a batch whose examples
+share the parameters or have their own, and `add` is what a layer calls.
 
 Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; Hu et al. 2021 (arXiv:2106.09685),
 section 4.1; Mahabadi et al. 2021 (arXiv:2106.04489), section 2.
@@ -17,17 +17,16 @@ from jaxtyping import Array, Float
 from hyperdecoders_jax.modeling import layers
 from hyperdecoders_jax.types import AdapterParams, Adapters, LoraParams, SerialAdapterParams
 
-# PyTorch's, which HyperFormer's norm has.
+# PyTorch's default, as in HyperFormer's norm; T5's own is 1e-6.
 NORM_EPSILON = 1e-5
 
 
 @functools.singledispatch
 def apply_adapter(adapter: AdapterParams, x: Float[Array, "length emb"]) -> Array:
-    """What one adapter makes of one example's states.
+    """What an adapter adds, for the states of one example.
 
-    An `AdapterParams` gives what is added beside a feed-forward block, without a residual
-    connection, dropout or norm of its own: `relu(x @ down_kernel + down_bias) @ up_kernel +
-    up_bias`.
+    `AdapterParams`: `relu(x @ down_kernel + down_bias) @ up_kernel + up_bias`, without a residual
+    connection, dropout or norm of its own.
 
     >>> import jax.numpy as jnp
     >>> eye = jnp.eye(2)
@@ -41,7 +40,7 @@ def apply_adapter(adapter: AdapterParams, x: Float[Array, "length emb"]) -> Arra
 
 @apply_adapter.register
 def _(adapter: SerialAdapterParams, x: Float[Array, "length emb"]) -> Array:
-    """What is added to `x`, the output of a sub-layer: a normed bottleneck."""
+    """A normed bottleneck, added to `x`, the output of a sub-layer."""
     hidden = jax.nn.gelu(x @ adapter.down_kernel + adapter.down_bias)
     normed = layers.standardize(hidden @ adapter.up_kernel + adapter.up_bias, NORM_EPSILON)
     return normed * adapter.norm_scale + adapter.norm_bias
@@ -49,13 +48,14 @@ def _(adapter: SerialAdapterParams, x: Float[Array, "length emb"]) -> Array:
 
 @apply_adapter.register
 def _(adapter: LoraParams, x: Float[Array, "length fan_in"]) -> Array:
-    """What is added to a projection of `x`.
+    """A low-rank change, added to a projection of `x`.
 
     >>> import jax.numpy as jnp
     >>> ones = jnp.ones((2, 1))
     >>> apply_adapter(LoraParams(ones, 3 * ones.T), jnp.array([[1.0, 2.0]]))
     Array([[9., 9.]], dtype=float32)
     """
+    # Through the rank: multiplying the kernels first would make a full matrix for each example.
     return (x @ adapter.down_kernel) @ adapter.up_kernel
 
 
@@ -65,10 +65,11 @@ def apply_adapters(
 ) -> Float[Array, "batch length fan_out"]:
     """`apply_adapter` for a batch whose examples share the adapter or have one each.
 
-    `length` counts positions, or hypotheses of one example when decoding.
+    `length` counts positions, or an example's hypotheses in decoding.
     """
     is_per_example = adapter.down_kernel.ndim == 3
     adapter = jax.tree.map(lambda leaf: leaf.astype(x.dtype), adapter)
+    # vmap makes one batched product of own adapters, and a plain one of shared adapters.
     return jax.vmap(apply_adapter, in_axes=(0 if is_per_example else None, 0))(adapter, x)
 
 

@@ -1,10 +1,7 @@
-"""Multi-head attention: queries read keys and values, which may have been made long before.
+"""T5's multi-head attention over keys and values that are arguments.
 
-Keys and values are arguments, so that cross-attention makes them once per example. In decoding,
-`extend` adds one position to a cache that is an argument too, with axes
-`[batch, beams, length, heads, head_dim]`.
-
-T5 does not divide logits by sqrt(head_dim): its initializer of the queries does.
+So cross-attention makes them once per example, and self-attention in decoding extends a cache
+`[batch, beams, length, heads, head_dim]`, the carry of the decoding loop.
 
 Source: Raffel et al. 2020 (arXiv:1910.10683); t5x/examples/t5/layers.py.
 """
@@ -22,20 +19,24 @@ from jaxtyping import Array, Bool, Float, Int
 from hyperdecoders_jax.modeling import adapters, initializers, layers
 from hyperdecoders_jax.types import Adapters
 
+States = Float[Array, "batch length emb"]
+ByHead = Float[Array, "batch length heads head_dim"]
+
 
 @flax.struct.dataclass
 class KeyValueCache:
-    """Keys and values of the positions decoded so far, for every hypothesis."""
+    """Self-attention's keys and values of the positions decoded so far, for every hypothesis."""
 
     keys: Float[Array, "batch beams length heads head_dim"]
     values: Float[Array, "batch beams length heads head_dim"]
 
 
 class Attention(nn.Module):
-    """Projections to and from heads, and the attention between them.
+    """Attention whose projections low-rank adapters may change.
 
-    `place` begins the names of its sites: `self_attention` or `cross_attention`, the adapters of
-    whose `query`, `key`, `value` and `out` change its projections.
+    Attributes:
+        site_prefix: `self_attention` or `cross_attention`; its sites are `{site_prefix}_query`,
+            `…_key`, `…_value` and `…_out`.
     """
 
     num_heads: int
@@ -43,10 +44,11 @@ class Attention(nn.Module):
     dropout_rate: float
     dtype: DTypeLike
     emb_dim: int
-    place: str
+    site_prefix: str
 
     def setup(self):
         def to_heads(kernel_init):
+            # One kernel for all heads, as T5X has it: a single wide product instead of many.
             joined_dim = self.num_heads * self.head_dim
             return layers.Dense(joined_dim, ("embed", "joined_kv"), self.dtype, kernel_init)
 
@@ -62,34 +64,28 @@ class Attention(nn.Module):
         self, name: str, x: Float[Array, "batch length fan_in"], layer_adapters: Adapters
     ) -> Float[Array, "batch length fan_out"]:
         projected = getattr(self, name)(x)
-        return adapters.add(layer_adapters, f"{self.place}_{name}", projected, x)
+        return adapters.add(layer_adapters, f"{self.site_prefix}_{name}", projected, x)
 
-    def _split_heads(
-        self, x: Float[Array, "batch length joined"]
-    ) -> Float[Array, "batch length heads head_dim"]:
+    def _split_heads(self, x: Float[Array, "batch length joined"]) -> ByHead:
         return x.reshape(*x.shape[:-1], self.num_heads, self.head_dim)
 
-    def keys_values(
-        self, states: Float[Array, "batch length emb"], layer_adapters: Adapters
-    ) -> tuple[
-        Float[Array, "batch length heads head_dim"], Float[Array, "batch length heads head_dim"]
-    ]:
-        """What `states` offer to queries."""
+    def keys_values(self, states: States, layer_adapters: Adapters) -> tuple[ByHead, ByHead]:
+        """Keys and values of `states`."""
         key, value = (self._project(name, states, layer_adapters) for name in ("key", "value"))
         return self._split_heads(key), self._split_heads(value)
 
     def __call__(
         self,
         x: Float[Array, "batch queries emb"],
-        keys: Float[Array, "batch length heads head_dim"],
-        values: Float[Array, "batch length heads head_dim"],
+        keys: ByHead,
+        values: ByHead,
         mask: Bool[Array, "#batch #queries length"],
         layer_adapters: Adapters,
         bias: Float[Array, "heads #queries length"] | None = None,
         *,
         deterministic: bool,
     ) -> Float[Array, "batch queries emb"]:
-        """Lets each position of `x` read `values` where `mask` is True."""
+        """Attends from each position of `x` to those where `mask` is True."""
         query = self._split_heads(self._project("query", x, layer_adapters))
         read = self._read(query, keys, values, mask, bias, deterministic=deterministic)
         return self._project("out", read, layer_adapters)
@@ -102,16 +98,19 @@ class Attention(nn.Module):
         layer_adapters: Adapters,
         bias: Float[Array, "heads 1 length"],
     ) -> tuple[Float[Array, "batch beams emb"], KeyValueCache]:
-        """Lets position `index` of each hypothesis read what its own cache holds and itself."""
+        """Attends from position `index` of each hypothesis to its own cache, extended by it."""
         batch, beams, length = cache.keys.shape[:3]
         query = self._split_heads(self._project("query", x, layer_adapters))
         key, value = self.keys_values(x, layer_adapters)  # [batch, beams, heads, head_dim]
+        # XLA updates the carry of a loop in place, so a step copies no cache.
         keys = lax.dynamic_update_slice_in_dim(cache.keys, key[:, :, None], index, axis=2)
         values = lax.dynamic_update_slice_in_dim(cache.values, value[:, :, None], index, axis=2)
 
-        def flat(y):  # every hypothesis attends alone: [batch * beams, ...]
+        # Unlike cross-attention, whose keys beams share, each hypothesis has keys of its own here.
+        def flat(y):  # [batch * beams, ...]
             return y.reshape(batch * beams, *y.shape[2:])
 
+        # The cache has its full length from the start, or each step would compile anew.
         mask = (jnp.arange(length) <= index)[None, None]
         read = self._read(
             flat(query[:, :, None]), flat(keys), flat(values), mask, bias, deterministic=True
@@ -122,17 +121,19 @@ class Attention(nn.Module):
     def _read(
         self,
         query: Float[Array, "batch queries heads head_dim"],
-        keys: Float[Array, "batch length heads head_dim"],
-        values: Float[Array, "batch length heads head_dim"],
+        keys: ByHead,
+        values: ByHead,
         mask: Bool[Array, "#batch #queries length"],
         bias: Float[Array, "heads #queries length"] | None,
         *,
         deterministic: bool,
     ) -> Float[Array, "batch queries joined"]:
-        # The softmax is float32 whatever the activations are.
+        # No 1/sqrt(head_dim), unlike the textbook: T5 has it in the initializer of the queries. The
+        # softmax is float32 whatever the activations are.
         logits = jnp.einsum("bqhd,bkhd->bhqk", query, keys, preferred_element_type=jnp.float32)
         if bias is not None:
             logits += bias
+        # The least number, not -inf: a row without any real key gets even weights, not NaN.
         logits = jnp.where(mask[:, None], logits, jnp.finfo(logits.dtype).min)
         weights = jax.nn.softmax(logits).astype(self.dtype)
         weights = self.dropout(weights, deterministic=deterministic)

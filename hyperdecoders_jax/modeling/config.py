@@ -1,7 +1,7 @@
-"""Sizes and choices of a model, as frozen dataclasses that check themselves.
+"""Sizes and choices of a model: frozen dataclasses that check themselves.
 
-A `TransformerConfig` is T5's geometry plus what adapts each stack; gin files under
-`gin_configs/models` and `gin_configs/adapters` bind its fields.
+`TransformerConfig` holds the sizes of a T5 and what adapts each stack; gin files under
+`gin_configs/models` and `gin_configs/adapters` bind the fields.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ import jax.numpy as jnp
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.modeling import source_registry
 
-# Who makes the adapters of a stack; see `adapter_sources`, where others are registered.
+# The package's own adapter sources; `adapter_sources.register` adds others.
 SOURCES = source_registry.BUILT_IN
-# Those that need to know how many tasks there are.
 TASK_SOURCES = tuple(name for name in SOURCES if source_registry.traits_of(name).reads_tasks)
 PROJECTIONS = ("query", "key", "value", "out")
 SELF_ATTENTION = tuple(f"self_attention_{name}" for name in PROJECTIONS)
 CROSS_ATTENTION = tuple(f"cross_attention_{name}" for name in PROJECTIONS)
-# Where they are applied; see `sites.SITES`.
+# Where adapters go; their arrays are in `sites.SITES`.
 SITES = (
     "feed_forward",
     *SELF_ATTENTION,
@@ -36,7 +35,7 @@ SITES_OF_SIDE = {
     "decoder": SITES,
 }
 UNSEEN_TASKS = ("error", "mean")
-# Who makes the factors of a grid of gates, rows first; see `HyperGridConfig`.
+# HyperGrid: who makes the factor of the rows, then that of the columns.
 VARIANTS = {
     "L": ("local",),
     "L2": ("local", "local"),
@@ -57,30 +56,32 @@ ACTIVATIONS = ("relu", "gelu", "silu", "linear")
 DTYPES = ("float32", "bfloat16")
 
 
-def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
+def _check_choice(field: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         hint = errors.suggestion(str(value), choices) or f" Use one of {', '.join(choices)}."
-        raise ValueError(f"{field} must be one of {choices}; got {value!r}.{hint}")
+        raise ValueError(f"{field} must be one of {tuple(choices)}; got {value!r}.{hint}")
 
 
-def _check_positive(owner: str, **sizes: int) -> None:
-    for field, value in sizes.items():
+def _check_positive(config: Any, *fields: str) -> None:
+    for field in fields:
+        value = getattr(config, field)
+        # A bool is an int to Python, and True would pass for a size of 1.
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(
-                f"{owner}.{field} must be an integer of at least 1; got {value!r}. "
-                f"Set it in the model's or the adapter's gin file."
+                f"{type(config).__name__}.{field} must be an integer of at least 1; got "
+                f"{value!r}. Set it in the model's or the adapter's gin file."
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class HypernetworkConfig:
-    """One network that writes the adapters of all layers, and tells them apart by an embedding.
+    """One hypernetwork for all layers, which a learned embedding tells apart.
 
     Attributes:
-      bottleneck_dim: hidden features between the condition and the heads.
-      layer_embedding_dim: features of the learned embedding of a layer.
-      pooled_mlp: whether a two-layer MLP reads pooled states first (`process_encoder_output` of the
-        original); a task's embedding is read as it is.
+        bottleneck_dim: hidden features between the condition and the heads.
+        layer_embedding_dim: features of the embedding of a layer.
+        pooled_mlp: whether a two-layer MLP reads pooled states first (the original's
+            `process_encoder_output`); task embeddings skip it.
 
     Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; defaults of allenai/hyperdecoders.
     """
@@ -90,37 +91,33 @@ class HypernetworkConfig:
     pooled_mlp: bool = True
 
     def __post_init__(self):
-        _check_positive(
-            "HypernetworkConfig",
-            bottleneck_dim=self.bottleneck_dim,
-            layer_embedding_dim=self.layer_embedding_dim,
-        )
+        _check_positive(self, "bottleneck_dim", "layer_embedding_dim")
 
 
 @dataclasses.dataclass(frozen=True)
 class PerLayerHypernetworkConfig:
-    """A network of its own for every layer, as users of the original asked for (its issue 2).
+    """A hypernetwork for every layer, as users of the original asked for (its issue 2).
 
     Attributes:
-      bottleneck_dim: hidden features of each network.
-      pooled_mlp: as in `HypernetworkConfig`; one MLP a stack.
+        bottleneck_dim: hidden features of each network.
+        pooled_mlp: as in `HypernetworkConfig`; one MLP a stack.
     """
 
     bottleneck_dim: int = 128
     pooled_mlp: bool = True
 
     def __post_init__(self):
-        _check_positive("PerLayerHypernetworkConfig", bottleneck_dim=self.bottleneck_dim)
+        _check_positive(self, "bottleneck_dim")
 
 
 @dataclasses.dataclass(frozen=True)
 class HyperFormerConfig:
-    """HyperFormer++'s network: condition, layer and place become one embedding, read by all heads.
+    """HyperFormer++'s hypernetwork: its heads read a joint embedding of condition, layer and site.
 
     Attributes:
-      embedding_dim: features of the learned embeddings of layers and of places.
-      hidden_dim: hidden features of the MLP that joins the three.
-      joint_dim: features of what it makes, which is layer-normed.
+        embedding_dim: features of the learned embeddings of layers and of sites.
+        hidden_dim: hidden features of the MLP that joins the three.
+        joint_dim: features of the joint embedding, which is layer-normed.
 
     Source: Mahabadi et al. 2021 (arXiv:2106.04489), section 2; defaults of rabeehk/hyperformer.
     """
@@ -129,16 +126,11 @@ class HyperFormerConfig:
     hidden_dim: int = 128
     joint_dim: int = 64
 
-    # Its pooled states, where it is given some, go into its own MLP.
+    # Pooled states go into the MLP that it has anyway.
     pooled_mlp: ClassVar[bool] = False
 
     def __post_init__(self):
-        _check_positive(
-            "HyperFormerConfig",
-            embedding_dim=self.embedding_dim,
-            hidden_dim=self.hidden_dim,
-            joint_dim=self.joint_dim,
-        )
+        _check_positive(self, "embedding_dim", "hidden_dim", "joint_dim")
 
 
 AnyHypernetworkConfig = HypernetworkConfig | PerLayerHypernetworkConfig | HyperFormerConfig
@@ -149,8 +141,8 @@ class LoraConfig:
     """Low-rank changes of attention projections: `alpha / rank * x @ down_kernel @ up_kernel`.
 
     Attributes:
-      rank: features between the two kernels.
-      alpha: scale of the change, in units of the rank's reciprocal.
+        rank: features between the two kernels.
+        alpha: scale of the change, in units of the rank's reciprocal.
 
     Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1.
     """
@@ -159,7 +151,7 @@ class LoraConfig:
     alpha: float = 8.0
 
     def __post_init__(self):
-        _check_positive("LoraConfig", rank=self.rank)
+        _check_positive(self, "rank")
         is_number = isinstance(self.alpha, int | float) and not isinstance(self.alpha, bool)
         if not (is_number and 0 < self.alpha < math.inf):
             raise ValueError(
@@ -170,29 +162,28 @@ class LoraConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AdapterConfig:
-    """The adapters of one stack: a source makes their parameters, sites are where they go.
+    """The adapters of one stack: who makes them (the source) and where they go (the sites).
 
     Attributes:
-      source: who makes them. `none`: nobody, plain T5. `manual`: they are learned, one set a
-        layer, shared by all examples. `manual_specific`: learned, one set for each task. `task`: a
-        hypernetwork writes them from a learned embedding of the task. `generated`: a hypernetwork
-        writes them for each example, from its pooled encoder output.
-      sites: where they go, one or several. `feed_forward`: a bottleneck adapter beside the
-        feed-forward block (the paper's). `self_attention_query`, `…_key`, `…_value`, `…_out` and
-        the same of `cross_attention` (in the decoder): a low-rank change of that projection
-        (LoRA). `after_self_attention`, `after_feed_forward`: a bottleneck adapter behind that
-        sub-layer (HyperFormer's).
-      bottleneck_dim: hidden features of bottleneck adapters.
-      norm_input: whether the `feed_forward` adapter reads the layer-normed states; by default it
-        reads the residual stream as it is, as the paper's main models do.
-      lora: of low-rank changes.
-      hypernetwork: read by `task` and `generated` alone.
-      task_embedding_dim: features of a task's embedding, for `task`; None: `emb_dim`.
-      unseen_tasks: what a task that was not trained on gets from `task` and `manual_specific`:
-        "error", or "mean" of what the trained tasks have (`mean_task_embeddings` of the original).
-      options: hyperparameters of a registered source's own, an instance of its `options_class`;
-        None: their defaults.
-      targets: the former name of `sites`, for gin files that bind it.
+        source: `none`: plain T5. `manual`: learned, one set a layer, shared by all examples.
+            `manual_specific`: learned, one set for each task. `task`: written by a hypernetwork
+            from a learned embedding of the task. `generated`: written by a hypernetwork for each
+            example, from its pooled encoder output. Others: see `adapter_sources.register`.
+        sites: one or several. `feed_forward`: a bottleneck adapter beside the feed-forward block
+            (the paper's). `self_attention_query`, `…_key`, `…_value`, `…_out` and, in the decoder,
+            the same of `cross_attention`: a low-rank change of that projection (LoRA).
+            `after_self_attention`, `after_feed_forward`: a bottleneck adapter behind that sub-layer
+            (HyperFormer's).
+        bottleneck_dim: hidden features of bottleneck adapters.
+        norm_input: whether the `feed_forward` adapter reads the layer-normed states; by default it
+            reads the residual stream as it is, as the paper's main models do.
+        lora: of low-rank changes.
+        hypernetwork: read by `task` and `generated` alone.
+        task_embedding_dim: features of a task's embedding, for `task`; None: `emb_dim`.
+        unseen_tasks: what a task that was not trained on gets from `task` and `manual_specific`:
+            "error", or the "mean" of the trained tasks (the original's `mean_task_embeddings`).
+        options: hyperparameters of a registered source's own; None: their defaults.
+        targets: the former name of `sites`, for gin files that bind it.
     """
 
     source: str = "none"
@@ -217,8 +208,8 @@ class AdapterConfig:
             object.__setattr__(self, "sites", targets)
         options = source_registry.checked_options(self.source, self.options)
         object.__setattr__(self, "options", options)
-        _check_positive("AdapterConfig", bottleneck_dim=self.bottleneck_dim)
-        # gin gives lists where a user writes brackets, and a string where one forgets them.
+        _check_positive(self, "bottleneck_dim")
+        # gin gives lists for brackets, and a string where a user forgets them.
         sites = (self.sites,) if isinstance(self.sites, str) else tuple(self.sites or ())
         for site in sites:
             _check_choice("AdapterConfig.sites", site, SITES)
@@ -227,7 +218,7 @@ class AdapterConfig:
                 f"AdapterConfig.sites must name at least one site, and each once; got "
                 f"{sites}. For a stack without adapters set source = 'none'."
             )
-        # In one order: two ways to write the same model are the same model.
+        # In one order: two ways to write a model are one model to checkpoints and JAX's caches.
         object.__setattr__(self, "sites", tuple(sorted(sites, key=SITES.index)))
         for field, kind in (("hypernetwork", AnyHypernetworkConfig), ("lora", LoraConfig)):
             if not isinstance(getattr(self, field), kind):
@@ -236,32 +227,31 @@ class AdapterConfig:
                     f"bind it with @, for example hypernetwork = @config.HypernetworkConfig()."
                 )
         if self.task_embedding_dim is not None:
-            _check_positive("AdapterConfig", task_embedding_dim=self.task_embedding_dim)
+            _check_positive(self, "task_embedding_dim")
         _check_choice("AdapterConfig.unseen_tasks", self.unseen_tasks, UNSEEN_TASKS)
 
 
 @dataclasses.dataclass(frozen=True)
 class HyperGridConfig:
-    """A grid of gates over the feed-forward kernels of one stack; `modeling/hypergrid.py`.
+    """HyperGrid gates over the feed-forward kernels of one stack; see `modeling/hypergrid.py`.
 
     Attributes:
-      rows: blocks along a kernel's fan-in, which they divide.
-      cols: blocks along its fan-out, which they divide.
-      variant: who makes the factor of the rows and that of the columns. `L2`: both are local, maps
-        of the condition. `LG`, `GL`: rows local and columns global, a learned vector, and the other
-        way round. `GG`: both are global, so that the gates are no example's own. `L`: one side
-        alone is gated, by a local factor; `rows` or `cols` is 1.
-      condition: what local factors read. `first_state`: the contextual state at position 0.
-        `prefix_mean`: the mean of the first `prefix_len` states. `pooled`: the mean of all, for the
-        decoder. `task_embedding`: a learned embedding of the task. States are a layer's own in the
-        encoder, and the encoder's output in the decoder.
-      prefix_len: tokens, for `prefix_mean`.
-      gate: `sigmoid`, as others tell of the paper; or `identity`, 2 * sigmoid with one factor that
-        starts at zero, so that all gates start at one and the model at plain T5.
-      kernels: `wo`, as others tell, `wi` or `both`, each with factors of its own. The two `wi` of a
-        v1.1 block share theirs.
-      unseen_tasks: what a task that was not trained on gets from `task_embedding`; see
-        `AdapterConfig`.
+        rows: blocks along a kernel's fan-in, which they divide.
+        cols: blocks along its fan-out, which they divide.
+        variant: who makes the factors of rows and columns: `L`ocal ones are maps of the condition,
+            `G`lobal ones learned vectors. `L2`: both local. `LG`, `GL`: rows first. `GG`: both
+            global, so that all examples have the same gates. `L`: one side alone is gated, by a
+            local factor; `rows` or `cols` is 1.
+        condition: what local factors read. `first_state`: the contextual state at position 0.
+            `prefix_mean`: the mean of the first `prefix_len` states. `pooled`: the mean of all, for
+            the decoder. `task_embedding`: a learned embedding of the task. States are a layer's own
+            in the encoder, and the encoder's output in the decoder.
+        prefix_len: tokens, for `prefix_mean`.
+        gate: `sigmoid`, as others tell of the paper; or `identity`, 2 * sigmoid with one factor
+            that starts at zero, so that all gates start at one and the model at plain T5.
+        kernels: `wo`, as others tell, `wi` or `both`, each with factors of its own. The two `wi` of
+            a v1.1 block share theirs.
+        unseen_tasks: for `task_embedding`; as in `AdapterConfig`.
 
     Source: Tay et al. 2021 (arXiv:2007.05891); `modeling/hypergrid.py` says what of it is known.
     """
@@ -276,14 +266,15 @@ class HyperGridConfig:
     unseen_tasks: str = "error"
 
     def __post_init__(self):
-        _check_positive(
-            "HyperGridConfig", rows=self.rows, cols=self.cols, prefix_len=self.prefix_len
-        )
-        _check_choice("HyperGridConfig.variant", self.variant, tuple(VARIANTS))
-        _check_choice("HyperGridConfig.condition", self.condition, CONDITIONS)
-        _check_choice("HyperGridConfig.gate", self.gate, GATES)
-        _check_choice("HyperGridConfig.kernels", self.kernels, tuple(GATED_KERNELS))
-        _check_choice("HyperGridConfig.unseen_tasks", self.unseen_tasks, UNSEEN_TASKS)
+        _check_positive(self, "rows", "cols", "prefix_len")
+        for field, choices in (
+            ("variant", VARIANTS),
+            ("condition", CONDITIONS),
+            ("gate", GATES),
+            ("kernels", GATED_KERNELS),
+            ("unseen_tasks", UNSEEN_TASKS),
+        ):
+            _check_choice(f"HyperGridConfig.{field}", getattr(self, field), tuple(choices))
         if self.variant == "L" and 1 not in (self.rows, self.cols):
             raise ValueError(
                 "HyperGridConfig.rows or cols must be 1 for the variant 'L', which gates one side "
@@ -316,29 +307,28 @@ class TransformerConfig:
     """A T5 model and what adapts it.
 
     Attributes:
-      vocab_size: rows of the embedding table; at least the vocabulary's size (T5: 32128 for 32100
-        pieces, rounded up to a multiple of 128).
-      emb_dim: features of the residual stream (`d_model`).
-      num_heads: attention heads of each layer.
-      head_dim: features of a head (`d_kv`); `num_heads * head_dim` need not be `emb_dim`.
-      mlp_dim: hidden features of a feed-forward block (`d_ff`).
-      num_encoder_layers: encoder blocks.
-      num_decoder_layers: decoder blocks.
-      mlp_activations: `("relu",)` for T5 v1.0, `("gelu", "linear")` for v1.1, mT5 and ByT5.
-      logits_via_embedding: whether the embedding table makes the logits too (tied, T5 v1.0).
-      dropout_rate: in [0, 1).
-      dtype: of activations; parameters are float32 and logits always are.
-      relpos_buckets: buckets of relative positions.
-      relpos_max_distance: distance in tokens from which on positions share the last bucket.
-      encoder_adapter: what adapts the encoder.
-      decoder_adapter: what adapts the decoder.
-      encoder_hypergrid: gates over the encoder's feed-forward kernels; None: no gates.
-      decoder_hypergrid: those of the decoder.
-      num_tasks: length of the ordered list of tasks, for the sources `task` and `manual_specific`
-        and for gates by `task_embedding`; None where none needs it, and in a configuration whose
-        run will count its tasks.
-      num_trained_tasks: how many of them have a name so far, the first ones; None: all. Unseen
-        tasks get the mean of these.
+        vocab_size: rows of the embedding table; at least the vocabulary's size (T5: 32128 for 32100
+            pieces, rounded up to a multiple of 128).
+        emb_dim: features of the residual stream (`d_model`).
+        num_heads: attention heads of each layer.
+        head_dim: features of a head (`d_kv`); `num_heads * head_dim` need not be `emb_dim`.
+        mlp_dim: hidden features of a feed-forward block (`d_ff`).
+        num_encoder_layers: encoder blocks.
+        num_decoder_layers: decoder blocks.
+        mlp_activations: `("relu",)` for T5 v1.0, `("gelu", "linear")` for v1.1, mT5 and ByT5.
+        logits_via_embedding: whether the embedding table makes the logits too (tied, T5 v1.0).
+        dropout_rate: in [0, 1).
+        dtype: of activations; parameters and logits are always float32.
+        relpos_buckets: buckets of relative positions.
+        relpos_max_distance: in tokens; farther positions share the last bucket.
+        encoder_adapter: adapters of the encoder.
+        decoder_adapter: adapters of the decoder.
+        encoder_hypergrid: gates over the encoder's feed-forward kernels; None: no gates.
+        decoder_hypergrid: those of the decoder.
+        num_tasks: length of the ordered list of tasks, where a source or a grid `reads_tasks`;
+            None where none does, and in a configuration whose run will count its tasks.
+        num_trained_tasks: how many of them have a name so far, the first ones; None: all. Unseen
+            tasks get the mean of these.
 
     Source: Raffel et al. 2020 (arXiv:1910.10683); t5x/examples/t5/network.py.
     """
@@ -364,19 +354,10 @@ class TransformerConfig:
     num_trained_tasks: int | None = None
 
     def __post_init__(self):
-        _check_positive(
-            "TransformerConfig",
-            vocab_size=self.vocab_size,
-            emb_dim=self.emb_dim,
-            num_heads=self.num_heads,
-            head_dim=self.head_dim,
-            mlp_dim=self.mlp_dim,
-            num_encoder_layers=self.num_encoder_layers,
-            num_decoder_layers=self.num_decoder_layers,
-            relpos_buckets=self.relpos_buckets,
-            relpos_max_distance=self.relpos_max_distance,
-        )
-        # gin gives lists where a user writes brackets; a config is hashable.
+        sizes = ("vocab_size", "emb_dim", "num_heads", "head_dim", "mlp_dim")
+        depths = ("num_encoder_layers", "num_decoder_layers")
+        _check_positive(self, *sizes, *depths, "relpos_buckets", "relpos_max_distance")
+        # gin gives lists for brackets, and lists do not hash.
         object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
         for activation in self.mlp_activations:
             _check_choice("TransformerConfig.mlp_activations", activation, ACTIVATIONS)
@@ -386,14 +367,12 @@ class TransformerConfig:
                 f"TransformerConfig.dropout_rate must be in [0, 1); got {self.dropout_rate}. "
                 "T5 uses 0.1; 0.0 turns dropout off."
             )
-        for side, config in (("encoder", self.encoder_adapter), ("decoder", self.decoder_adapter)):
-            for site in config.sites:
-                _check_choice(f"{side}_adapter.sites", site, SITES_OF_SIDE[side])
         for side in ("encoder", "decoder"):
+            for site in getattr(self, f"{side}_adapter").sites:
+                _check_choice(f"{side}_adapter.sites", site, SITES_OF_SIDE[side])
             self._check_hypergrid(side)
-        for field in ("num_tasks", "num_trained_tasks"):
-            if getattr(self, field) is not None:
-                _check_positive("TransformerConfig", **{field: getattr(self, field)})
+        counts = ("num_tasks", "num_trained_tasks")
+        _check_positive(self, *(field for field in counts if getattr(self, field) is not None))
 
     def _check_hypergrid(self, side: str) -> None:
         owner = f"TransformerConfig.{side}_hypergrid"
@@ -450,7 +429,7 @@ class TransformerConfig:
 
 
 def without_adaptation(config: TransformerConfig) -> TransformerConfig:
-    """The T5 that is adapted: the same without adapters and gates."""
+    """The backbone: the same T5 without adapters and gates."""
     return dataclasses.replace(
         config,
         encoder_adapter=AdapterConfig(),
@@ -471,7 +450,7 @@ _SAVED_NAMES = {"sites": "targets"}
 
 
 def to_dict(config: TransformerConfig) -> dict[str, Any]:
-    """The fields as plain values, nested; a hypernetwork's class is its field `type`."""
+    """Nested plain values, as JSON holds them; a hypernetwork's class is its field `type`."""
     fields = dataclasses.asdict(config)
     for side in ("encoder_adapter", "decoder_adapter"):
         network = getattr(config, side).hypernetwork
@@ -484,10 +463,10 @@ def to_dict(config: TransformerConfig) -> dict[str, Any]:
 
 
 def from_dict(fields: Mapping[str, Any]) -> TransformerConfig:
-    """The opposite of `to_dict`; fields that are left out are at their defaults.
+    """The inverse of `to_dict`; missing fields have their defaults.
 
     Raises:
-      ValueError: a field is unknown, or its value is no good.
+        ValueError: a field is unknown, or its value is wrong.
     """
     fields = dict(fields)
     for side in ("encoder_adapter", "decoder_adapter"):

@@ -1,8 +1,7 @@
-"""The decoder: a context and tokens become logits, all positions at once or one by one.
+"""T5's decoder: logits from a context and tokens, for all positions at once or one by one.
 
-Both ways run the same layer. Training sees all positions of a target; decoding sees, for each
-example, one position of every hypothesis, so that hypotheses take the place of positions and
-everything in the context serves all of them as it is.
+Both ways run the same layer. Training reads all positions of a target; decoding reads one position
+of every hypothesis. Beams use the position axis there, so the context is never tiled.
 
 Source: t5x/examples/t5/network.py.
 """
@@ -18,6 +17,11 @@ from hyperdecoders_jax.modeling.attention import KeyValueCache
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.types import Adapters, DecoderContext, GridGates, LayerContext
 
+States = Float[Array, "batch length emb"]
+BeamStates = Float[Array, "batch beams emb"]
+Encoded = Float[Array, "batch enc_len emb"]
+EncoderMask = Bool[Array, "batch enc_len"]
+
 
 class DecoderLayer(nn.Module):
     """Self-attention, cross-attention, then feed-forward."""
@@ -27,27 +31,19 @@ class DecoderLayer(nn.Module):
     def setup(self):
         config = self.config
         dtype = config.compute_dtype
-
-        def make_attention(place):
-            return attention.Attention(
-                config.num_heads, config.head_dim, config.dropout_rate, dtype, config.emb_dim, place
-            )
-
+        sizes = (config.num_heads, config.head_dim, config.dropout_rate, dtype, config.emb_dim)
         self.pre_self_attention_layer_norm = layers.RMSNorm(dtype)
-        self.self_attention = make_attention("self_attention")
+        self.self_attention = attention.Attention(*sizes, "self_attention")
         self.pre_cross_attention_layer_norm = layers.RMSNorm(dtype)
-        self.encoder_decoder_attention = make_attention("cross_attention")
+        self.encoder_decoder_attention = attention.Attention(*sizes, "cross_attention")
         self.pre_mlp_layer_norm = layers.RMSNorm(dtype)
         self.mlp = feed_forward.FeedForward(config, config.decoder_adapter.norm_input)
         self.dropout = nn.Dropout(config.dropout_rate)
 
     def make_context(
-        self,
-        encoded: Float[Array, "batch enc_len emb"],
-        layer_adapters: Adapters,
-        gates: GridGates,
+        self, encoded: Encoded, layer_adapters: Adapters, gates: GridGates
     ) -> LayerContext:
-        """What this layer knows of the inputs."""
+        """The layer's constants of each example: cross-attention's keys, values and adapters."""
         keys, values = self.encoder_decoder_attention.keys_values(encoded, layer_adapters)
         return LayerContext(keys, values, layer_adapters, gates)
 
@@ -55,13 +51,13 @@ class DecoderLayer(nn.Module):
         self,
         x: Float[Array, "batch dec_len emb"],
         context: LayerContext,
-        encoder_mask: Bool[Array, "batch enc_len"],
+        encoder_mask: EncoderMask,
         mask: Bool[Array, "1 dec_len dec_len"],
         bias: Float[Array, "heads dec_len dec_len"],
         *,
         deterministic: bool,
     ) -> Float[Array, "batch dec_len emb"]:
-        """All positions at once."""
+        """Runs all positions at once, teacher-forced."""
         y = self.pre_self_attention_layer_norm(x)
         adapted = context.adapters
         keys, values = self.self_attention.keys_values(y, adapted)
@@ -72,28 +68,24 @@ class DecoderLayer(nn.Module):
 
     def step(
         self,
-        x: Float[Array, "batch beams emb"],
+        x: BeamStates,
         context: LayerContext,
-        encoder_mask: Bool[Array, "batch enc_len"],
+        encoder_mask: EncoderMask,
         cache: KeyValueCache,
         index: Int[Array, ""],
         bias: Float[Array, "heads 1 length"],
-    ) -> tuple[Float[Array, "batch beams emb"], KeyValueCache]:
-        """Position `index` of every hypothesis."""
+    ) -> tuple[BeamStates, KeyValueCache]:
+        """Runs position `index` of every hypothesis."""
         y = self.pre_self_attention_layer_norm(x)
         y, cache = self.self_attention.extend(y, cache, index, context.adapters, bias)
         y = adapters.add(context.adapters, "after_self_attention", y, y)
         return self._read_context(x + y, context, encoder_mask, deterministic=True), cache
 
     def _read_context(
-        self,
-        x: Float[Array, "batch length emb"],
-        context: LayerContext,
-        encoder_mask: Bool[Array, "batch enc_len"],
-        *,
-        deterministic: bool,
-    ) -> Float[Array, "batch length emb"]:
+        self, x: States, context: LayerContext, encoder_mask: EncoderMask, *, deterministic: bool
+    ) -> States:
         y = self.pre_cross_attention_layer_norm(x)
+        # No position bias: T5's cross-attention knows no distance between input and output.
         y = self.encoder_decoder_attention(
             y,
             context.cross_keys,
@@ -104,11 +96,12 @@ class DecoderLayer(nn.Module):
         )
         x += self.dropout(y, deterministic=deterministic)
         y = self.pre_mlp_layer_norm(x)
+        # Both are passed on: the block reads the normed states, the adapter beside it `x` itself.
         return x + self.mlp(y, x, context.adapters, context.gates, deterministic=deterministic)
 
 
 class Decoder(nn.Module):
-    """A stack of decoder layers and the map to logits."""
+    """The stack of decoder layers, and the projection to logits."""
 
     config: TransformerConfig
     token_embedder: layers.Embed
@@ -116,6 +109,7 @@ class Decoder(nn.Module):
     def setup(self):
         config = self.config
         dtype = config.compute_dtype
+        # One table for the stack: T5's layers share their relative positions.
         self.relpos_bias = relative_position.RelativePositionBias(
             config.num_heads,
             config.relpos_buckets,
@@ -127,22 +121,23 @@ class Decoder(nn.Module):
         self.decoder_norm = layers.RMSNorm(dtype)
         self.dropout = nn.Dropout(config.dropout_rate)
         if not config.logits_via_embedding:
-            # float32: the softmax over a large vocabulary needs it.
+            # In float32: bfloat16 has too few digits for a softmax over a large vocabulary.
             self.logits_dense = layers.Dense(config.vocab_size, ("embed", "vocab"), jnp.float32)
 
     def make_context(
         self,
-        encoded: Float[Array, "batch enc_len emb"],
-        encoder_mask: Bool[Array, "batch enc_len"],
+        encoded: Encoded,
+        encoder_mask: EncoderMask,
         stack_adapters: tuple[Adapters, ...] | None = None,
         gates: tuple[GridGates, ...] | None = None,
     ) -> DecoderContext:
-        """All that does not depend on the decoder's tokens."""
-        contexts = []
-        for i, layer in enumerate(self.layers):
-            layer_adapters = {} if stack_adapters is None else stack_adapters[i]
-            layer_gates = GridGates() if gates is None else gates[i]
-            contexts.append(layer.make_context(encoded, layer_adapters, layer_gates))
+        """Computes all that does not depend on the decoder's tokens."""
+        stack_adapters = stack_adapters or ({},) * len(self.layers)
+        gates = gates or (GridGates(),) * len(self.layers)
+        contexts = (
+            layer.make_context(encoded, *of_layer)
+            for layer, *of_layer in zip(self.layers, stack_adapters, gates, strict=True)
+        )
         return DecoderContext(tuple(contexts), encoder_mask)
 
     def make_cache(self, batch: int, beams: int, length: int) -> tuple[KeyValueCache, ...]:
@@ -153,16 +148,12 @@ class Decoder(nn.Module):
         return tuple(KeyValueCache(zeros, zeros) for _ in self.layers)
 
     def __call__(
-        self,
-        tokens: Int[Array, "batch dec_len"],
-        context: DecoderContext,
-        *,
-        deterministic: bool,
+        self, tokens: Int[Array, "batch dec_len"], context: DecoderContext, *, deterministic: bool
     ) -> Float[Array, "batch dec_len vocab"]:
-        """Logits of the token after each position, given all tokens."""
+        """Logits of the token after each position, teacher-forced."""
         positions = jnp.arange(tokens.shape[1])
         bias = self.relpos_bias(positions, positions)
-        # Causal: padding comes last in a target, so that no real position sees it.
+        # Causal alone: padding comes last in a target, so that no real position sees it.
         mask = (positions[:, None] >= positions)[None]
         x = self.dropout(self.token_embedder(tokens), deterministic=deterministic)
         for layer, layer_context in zip(self.layers, context.layers, strict=True):
@@ -181,6 +172,7 @@ class Decoder(nn.Module):
     ) -> tuple[Float[Array, "batch beams vocab"], tuple[KeyValueCache, ...]]:
         """Logits of the token after position `index`, where each hypothesis has `tokens`."""
         length = cache[0].keys.shape[2]
+        # A row of the table that all hypotheses share, as they are at the same position.
         bias = self.relpos_bias(jnp.asarray(index)[None], jnp.arange(length))
         x = self.token_embedder(tokens)
         extended = []
@@ -193,9 +185,7 @@ class Decoder(nn.Module):
             extended.append(layer_cache)
         return self._logits(self.decoder_norm(x)), tuple(extended)
 
-    def _logits(
-        self, states: Float[Array, "batch length emb"]
-    ) -> Float[Array, "batch length vocab"]:
+    def _logits(self, states: States) -> Float[Array, "batch length vocab"]:
         if self.config.logits_via_embedding:
             return self.token_embedder.attend(states)
         return self.logits_dense(states)

@@ -1,8 +1,7 @@
-"""The encoder: embedded inputs become contextual states.
+"""T5's encoder: contextual states from embedded inputs.
 
-Pre-norm blocks of self-attention and feed-forward; all layers share one table of relative
-positions. Where a feed-forward block is gated, its gates read what enters the block. The output is
-normed and, in training, dropped out.
+Pre-norm blocks of self-attention and feed-forward. Where a feed-forward block is gated, its gates
+read what enters the block.
 
 Source: t5x/examples/t5/network.py.
 """
@@ -18,6 +17,8 @@ from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.modeling.hypergrid import LayerGrid
 from hyperdecoders_jax.types import Adapters, GridGates
 
+States = Float[Array, "batch enc_len emb"]
+
 
 class EncoderLayer(nn.Module):
     """Self-attention, then feed-forward."""
@@ -27,29 +28,23 @@ class EncoderLayer(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "batch enc_len emb"],
+        x: States,
         mask: Bool[Array, "batch 1 enc_len"],
         bias: Float[Array, "heads enc_len enc_len"],
         layer_adapters: Adapters,
         grid: LayerGrid | None,
         *,
         deterministic: bool,
-    ) -> Float[Array, "batch enc_len emb"]:
+    ) -> States:
         config = self.config
         dtype = config.compute_dtype
 
         y = layers.RMSNorm(dtype, name="pre_attention_layer_norm")(x)
-        self_attention = attention.Attention(
-            config.num_heads,
-            config.head_dim,
-            config.dropout_rate,
-            dtype,
-            config.emb_dim,
-            place="self_attention",
-            name="attention",
-        )
+        sizes = (config.num_heads, config.head_dim, config.dropout_rate, dtype, config.emb_dim)
+        self_attention = attention.Attention(*sizes, "self_attention", name="attention")
         keys, values = self_attention.keys_values(y, layer_adapters)
         y = self_attention(y, keys, values, mask, layer_adapters, bias, deterministic=deterministic)
+        # Serial: it changes the sub-layer's output before dropout and the residual connection.
         y = adapters.add(layer_adapters, "after_self_attention", y, y)
         x += nn.Dropout(config.dropout_rate)(y, deterministic=deterministic)
 
@@ -67,17 +62,18 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(
         self,
-        embedded: Float[Array, "batch enc_len emb"],
+        embedded: States,
         mask: Bool[Array, "batch enc_len"],
         stack_adapters: tuple[Adapters, ...] | None = None,
         stack_grid: tuple[LayerGrid, ...] | None = None,
         *,
         deterministic: bool,
-    ) -> Float[Array, "batch enc_len emb"]:
-        """Returns the states that a decoder reads, and that are pooled."""
+    ) -> States:
+        """The states that the decoder reads, and that are pooled."""
         config = self.config
         dtype = config.compute_dtype
         positions = jnp.arange(embedded.shape[1])
+        # One table for the stack, made once: T5 has no other notion of positions.
         bias = relative_position.RelativePositionBias(
             config.num_heads,
             config.relpos_buckets,
@@ -88,6 +84,7 @@ class Encoder(nn.Module):
         )(positions, positions)
 
         x = nn.Dropout(config.dropout_rate)(embedded, deterministic=deterministic)
+        # A loop, as `nn.scan` would stack the backbone's parameters, which have T5X's tree.
         for i in range(config.num_encoder_layers):
             x = EncoderLayer(config, name=f"layers_{i}")(
                 x,
@@ -97,5 +94,6 @@ class Encoder(nn.Module):
                 None if stack_grid is None else stack_grid[i],
                 deterministic=deterministic,
             )
+        # Pre-norm blocks leave the residual stream without a norm; T5 drops out the output, too.
         x = layers.RMSNorm(dtype, name="encoder_norm")(x)
         return nn.Dropout(config.dropout_rate)(x, deterministic=deterministic)

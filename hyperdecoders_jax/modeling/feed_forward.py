@@ -1,9 +1,7 @@
-"""The feed-forward block, with the adapter beside it and gates over its kernels.
+"""T5's feed-forward block, with the adapter beside it and gates over its kernels.
 
-What the block adds to the residual stream is
-`dropout(wo(activations(wi(normed)))) + adapter(residual)`: the paper's adapter is parallel to the
-feed-forward and, by default, reads the residual stream as it is, not the normed states. One at
-`after_feed_forward` reads and changes the output of `wo`, gated or not.
+It adds `dropout(wo(activations(wi(normed)))) + adapter(residual)` to the residual stream: the
+paper's adapter is parallel to the feed-forward.
 
 Source: t5x/examples/t5/layers.py (MlpBlock); Ivison & Peters 2022 (arXiv:2203.08304).
 """
@@ -24,6 +22,7 @@ from hyperdecoders_jax.modeling import adapters, gated_matmul, initializers, lay
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.types import Adapters, GridGates
 
+States = Float[Array, "batch length emb"]
 _ACTIVATIONS = {
     "relu": jax.nn.relu,
     "gelu": jax.nn.gelu,  # the tanh approximation, as T5 v1.1 was trained with
@@ -33,9 +32,10 @@ _ACTIVATIONS = {
 
 
 class GatedDense(nn.Module):
-    """A dense map without bias, whose kernel may be gated.
+    """A dense layer without bias, whose kernel may be gated.
 
-    `blocked_axis` is the side of the kernel that is `mlp` wide, along which devices cut it.
+    Attributes:
+        blocked_axis: the side of the kernel that is `mlp` wide, along which devices cut it.
     """
 
     features: int
@@ -67,16 +67,17 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(
         self,
-        normed: Float[Array, "batch length emb"],
-        residual: Float[Array, "batch length emb"],
+        normed: States,
+        residual: States,
         layer_adapters: Adapters,
         gates: GridGates,
         *,
         deterministic: bool,
-    ) -> Float[Array, "batch length emb"]:
-        """Returns what the block adds to the residual stream."""
+    ) -> States:
+        """What the block adds to the residual stream."""
         config = self.config
         dtype = config.compute_dtype
+        # v1.1 multiplies two activated projections, wi_0 and wi_1; v1.0 has one, wi.
         activated = []
         for i, activation in enumerate(config.mlp_activations):
             name = "wi" if len(config.mlp_activations) == 1 else f"wi_{i}"
@@ -87,6 +88,8 @@ class FeedForward(nn.Module):
         wo = GatedDense(config.emb_dim, ("mlp", "embed"), "rows", dtype, name="wo")
         y = wo(hidden, gates.wo, gates.groups)
         y = adapters.add(layer_adapters, "after_feed_forward", y, y)
+        # Before the parallel adapter, which the original does not drop out.
         y = nn.Dropout(config.dropout_rate)(y, deterministic=deterministic)
+        # By default the residual stream as it is, not the normed states: so do the paper's models.
         adapter_input = normed if self.adapter_reads_normed else residual
         return adapters.add(layer_adapters, "feed_forward", y, adapter_input)

@@ -1,30 +1,29 @@
-"""Products of states with a kernel whose blocks an example's gates scale; no kernel per example.
+"""Matrix product with a block-gated kernel, without a kernel per example.
 
-States [batch, length, fan_in], a kernel [fan_in, fan_out] and gates [batch, rows, cols] go in; out
-comes, for each example b,
+For states [batch, length, fan_in], a kernel [fan_in, fan_out] and gates [batch, rows, cols]
 
     y[b] = x[b] @ (kernel * repeat(gates[b]))      gates[b, r, c] scales block (r, c) of the kernel
 
-without the bracket, as large as the kernel for every example. The kernel is cut along one axis, and
-the gates scale what is as large as the states:
+is computed for each example b without the bracket, which is as large as the kernel. The kernel is
+cut along one axis, and the gates scale arrays as large as the states:
 
 | blocked axis | the product                                          | made for                |
 |--------------|------------------------------------------------------|-------------------------|
 | "rows"       | the sum over r of (x_r @ kernel_r) * repeat(gates_r) | `wo`, with more rows    |
 | "cols"       | the parts (x * repeat(gates_c)) @ kernel_c, joined   | `wi`, with more columns |
 
-There are two ways to go over the blocks. *In turn*, in a loop: memory for one block, and the best
-that a CPU can do. Devices that share the model cut the kernel along the blocked axis, which a loop
-would gather; there it goes along the other one. *At once*, as one product with a batch axis for the
-blocks: for decoding, and for TPUs, where XLA merges all that scales and sums into the product (with
-blocks of a multiple of 128, the width of its tiles), however it is cut. Always by rows then, and
-the gradient of the states by columns, because sums merge and parts must be joined by a copy.
+Blocks are visited *in turn*, in a loop: memory for one block, and the best that a CPU can do.
+Devices that share the model cut the kernel along the blocked axis, which a loop would gather; there
+the loop goes along the other one. Or *at once*, as one product with a batch axis for the blocks:
+for decoding, and for TPUs, where XLA merges scaling and summing into the product (with blocks of a
+multiple of 128, the width of its tiles), however it is cut. Then always by rows, and the gradient
+of the states by columns, because sums merge and parts must be joined by a copy.
 
-A batch that shares its gates, as one of a single task does where gates depend on nothing else,
-shares a kernel: it is folded once for all, and the product is a plain one.
+A batch that shares its gates, as one of a single task may, shares a kernel: it is folded once, and
+the product is a plain one.
 
 Plain autodiff of either would keep all products, `blocks` times the states. Here both keep their
-arguments alone and do the products again.
+arguments alone and recompute the products.
 
 Source: Tay et al. 2021 (arXiv:2007.05891), the gates; the order of the products is ours, measured
     by benchmarks/hypergrid.py.
@@ -41,28 +40,38 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 BlockedAxis = Literal["rows", "cols"]
+Inputs = Float[Array, "batch length fan_in"]
+Outputs = Float[Array, "batch length fan_out"]
+Kernel = Float[Array, "fan_in fan_out"]
+Gates = Float[Array, "batch rows cols"]
 
 # The axis of a mesh along which kernels are cut; T5X's meshes have the same.
 _MODEL_AXIS = "model"
 
 
 def gated_matmul(
-    x: Float[Array, "batch length fan_in"],
-    kernel: Float[Array, "fan_in fan_out"],
-    gates: Float[Array, "batch rows cols"] | Float[Array, "rows cols"],
+    x: Inputs,
+    kernel: Kernel,
+    gates: Gates | Float[Array, "rows cols"],
     blocked_axis: BlockedAxis,
     groups: Int[Array, "batch"] | None = None,
-) -> Float[Array, "batch length fan_out"]:
+) -> Outputs:
     """`x[b] @ (kernel * repeat(gates[b]))` for every example b.
 
     >>> x, kernel = jnp.array([[[1.0, 1.0]]]), jnp.array([[1.0, 2.0], [3.0, 4.0]])
     >>> gated_matmul(x, kernel, jnp.array([[[1.0, 2.0], [0.5, 0.0]]]), "rows")
     Array([[[2.5, 4. ]]], dtype=float32)
 
-    Gates without a batch axis hold for all examples and are folded into the kernel; gates with one
-    row, or one column, scale the products, or the states. The others are for `blocked_axis`, the
-    one that is cut over devices, and for `groups`: examples with the same number have the same
-    gates *by construction*, so that a gradient may go to those of any. None: each has its own.
+    Gates without a batch axis are folded into the kernel; gates with one row, or one column, scale
+    the products, or the states.
+
+    Args:
+        x: states.
+        kernel: shared by all examples.
+        gates: of each example, or of all.
+        blocked_axis: the axis of the kernel that is cut over devices.
+        groups: examples with the same number have the same gates *by construction*, so that a
+            gradient may go to those of any. None: each has its own.
 
     Cost: the products of a plain one, and at most one more for the gradient (the gates').
 
@@ -74,6 +83,7 @@ def gated_matmul(
     rows, cols = gates.shape[-2:]
     if gates.ndim == 2:
         return jnp.dot(x, fold(kernel, gates))
+    # One-sided gates commute with the product: a plain one, bit for bit where they are ones.
     if cols == 1:
         return jnp.dot(_scale(x, gates[:, :, 0]), kernel)
     if rows == 1:
@@ -87,10 +97,8 @@ def gated_matmul(
     return _of_platform(blocked_axis, x, kernel, gates, is_shared)
 
 
-def fold(
-    kernel: Float[Array, "fan_in fan_out"], gates: Float[Array, "rows cols"]
-) -> Float[Array, "fan_in fan_out"]:
-    """The kernel, scaled for good by gates that hold for all examples, or by those of one.
+def fold(kernel: Kernel, gates: Float[Array, "rows cols"]) -> Kernel:
+    """The kernel with gates multiplied into it, those of all examples or of one.
 
     >>> fold(jnp.ones((2, 4)), jnp.array([[1.0, 0.5]]))
     Array([[1. , 1. , 0.5, 0.5],
@@ -105,12 +113,8 @@ def fold(
     return (kernel * jnp.repeat(of_rows, fan_out // cols, axis=1)).astype(kernel.dtype)
 
 
-def rows_at_once(
-    x: Float[Array, "batch length fan_in"],
-    kernel: Float[Array, "fan_in fan_out"],
-    gates: Float[Array, "batch rows cols"],
-) -> Float[Array, "batch length fan_out"]:
-    """The sum of the gated products with the kernel's rows, in one product for all of them."""
+def rows_at_once(x: Inputs, kernel: Kernel, gates: Gates) -> Outputs:
+    """The gated product by rows, in one product for all blocks."""
 
     def product(x, kernel, gates):
         # Float32, because blocks are added up as a plain product adds up its terms.
@@ -122,20 +126,11 @@ def rows_at_once(
 
 
 def gradients_at_once(
-    dy: Float[Array, "batch length fan_out"],
-    x: Float[Array, "batch length fan_in"],
-    kernel: Float[Array, "fan_in fan_out"],
-    gates: Float[Array, "batch rows cols"],
-) -> tuple[
-    Float[Array, "batch length fan_in"],
-    Float[Array, "fan_in fan_out"],
-    Float[Array, "batch rows cols"],
-]:
-    """Gradients with respect to states, kernel and gates, given that of the gated product.
-
-    Each is one product that shares nothing with the others, nor with the forward pass: what two
-    read, XLA would store.
-    """
+    dy: Outputs, x: Inputs, kernel: Kernel, gates: Gates
+) -> tuple[Inputs, Kernel, Gates]:
+    """Gradients with respect to states, kernel and gates, given that of the gated product."""
+    # Each is one product that shares nothing with the others, nor with the forward pass: what two
+    # read, XLA would store.
     dy, x, kernel, gates = lax.optimization_barrier((dy, x, kernel, gates))
     dx = rows_at_once(dy, kernel.T, gates.swapaxes(1, 2))
     _, rows, wide_gates = _cut_rows(x, kernel, gates)
@@ -146,12 +141,8 @@ def gradients_at_once(
     return dx.astype(x.dtype), dkernel.astype(kernel.dtype), *to_dgates(dy)
 
 
-def rows_in_turn(
-    x: Float[Array, "batch length fan_in"],
-    kernel: Float[Array, "fan_in fan_out"],
-    gates: Float[Array, "batch rows cols"],
-) -> Float[Array, "batch length fan_out"]:
-    """The sum of the gated products with the kernel's rows, block after block."""
+def rows_in_turn(x: Inputs, kernel: Kernel, gates: Gates) -> Outputs:
+    """The gated product by rows, block after block."""
 
     @_again
     def product(block):
@@ -159,17 +150,14 @@ def rows_in_turn(
         return _dot_of_tokens(x, kernel).astype(jnp.float32) * gates[:, None]
 
     blocks = tuple(map(jnp.moveaxis, _cut_rows(x, kernel, gates), (2, 0, 1), (0, 0, 0)))
+    # A float32 carry, as a plain product accumulates; one block's products are alive at a time.
     y = jnp.zeros((*x.shape[:2], kernel.shape[1]), jnp.float32)
     y, _ = lax.scan(lambda y, block: (y + product(block), None), y, blocks)
     return y.astype(_dtype(x, kernel))
 
 
-def cols_in_turn(
-    x: Float[Array, "batch length fan_in"],
-    kernel: Float[Array, "fan_in fan_out"],
-    gates: Float[Array, "batch rows cols"],
-) -> Float[Array, "batch length fan_out"]:
-    """The products of gated states with the kernel's columns, block after block."""
+def cols_in_turn(x: Inputs, kernel: Kernel, gates: Gates) -> Outputs:
+    """The gated product by columns, block after block."""
     fan_in, cols = kernel.shape[0], gates.shape[2]
     kernels = jnp.moveaxis(kernel.reshape(fan_in, cols, -1), 1, 0)  # [cols, fan_in, block]
     wide_gates = _widen(jnp.moveaxis(gates, 2, 0), fan_in, axis=2)  # [cols, batch, fan_in]
@@ -184,7 +172,8 @@ def cols_in_turn(
 
 
 _IN_TURN = {"rows": rows_in_turn, "cols": cols_in_turn}
-# What autodiff does again instead of keeping it. In a loop XLA cannot undo that.
+# Recomputed by autodiff instead of kept. A barrier against common subexpressions would only slow it
+# down: in a loop XLA cannot merge the two.
 _again = functools.partial(jax.checkpoint, prevent_cse=False)
 
 
@@ -220,6 +209,7 @@ _of_platform.defvjp(_forward, _backward)
 
 
 def _unless_shared(is_shared, of_each, folded, args):
+    # A `cond` runs one branch alone; under vmap it would become a `select` that runs both.
     return of_each(*args) if is_shared is None else lax.cond(is_shared, folded, of_each, *args)
 
 
@@ -242,9 +232,7 @@ def _cut_rows(x, kernel, gates):
     )
 
 
-def _dot_of_tokens(
-    x: Float[Array, "batch length fan_in"], kernel: Float[Array, "fan_in fan_out"]
-) -> Float[Array, "batch length fan_out"]:
+def _dot_of_tokens(x: Inputs, kernel: Kernel) -> Outputs:
     # For the kernel's gradient: a CPU takes twice as long to sum over two axes as over one.
     return jnp.dot(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:2], -1)
 
@@ -270,6 +258,6 @@ def _check_grid(fans: tuple[int, ...], grid: tuple[int, ...]) -> None:
             axis = {"rows": "fan_in", "cols": "fan_out"}[name]
             divisors = [n for n in range(1, fan + 1) if fan % n == 0]
             raise ValueError(
-                f"the {name} of a grid of gates must divide the kernel's {axis}; got {num_blocks} "
+                f"The {name} of a grid of gates must divide the kernel's {axis}; got {num_blocks} "
                 f"{name} and a kernel of {fans[0]} by {fans[1]}. Use one of {divisors}."
             )

@@ -1,8 +1,7 @@
-"""HyperFormer++'s hypernetwork: condition, layer and place become one embedding, read by all heads.
+"""HyperFormer++'s hypernetwork: its heads read a joint embedding of condition, layer and site.
 
-One set of heads writes the adapters of all layers and, among sites of one kind, of all places.
-What differs from the published code: each stack has task embeddings of its own, where that code
-shares one table of `tasks * 64` numbers between the two.
+One set of heads writes the adapters of all layers and of all sites of a kind. Unlike the published
+code, where the stacks share one table of `tasks * 64` task embeddings, each has its own.
 
 Source: Mahabadi et al. 2021 (arXiv:2106.04489), section 2.3; rabeehk/hyperformer.
 """
@@ -25,7 +24,7 @@ from hyperdecoders_jax.modeling.sites import Site
 
 
 class HyperFormer(nn.Module):
-    """Writes the adapters of all layers and places from one joint embedding of each."""
+    """Writes the adapters of each layer and site from their joint embedding."""
 
     config: HyperFormerConfig
     sites: Mapping[str, Site]
@@ -35,30 +34,28 @@ class HyperFormer(nn.Module):
     @nn.compact
     def __call__(self, condition: Float[Array, "batch cond"]) -> Written:
         """Writes every array of every site."""
-        joint = self._joint_embedding(condition)  # [places, layers, batch, joint]
-        places = enumerate(self.sites.items())
-        of_kind: dict[str, list[tuple[int, str, Site]]] = {}
-        for place, (name, site) in places:
-            of_kind.setdefault(site.kind, []).append((place, name, site))
-        written: Written = {name: {} for name in self.sites}
-        for kind, members in of_kind.items():
-            hidden = joint[jnp.array([place for place, _, _ in members])]
-            for array, spec in members[0][2].specs.items():
+        joint = self._joint_embedding(condition)  # [sites, layers, batch, joint]
+        names = list(self.sites)
+        written: Written = {name: {} for name in names}
+        # Sites of one kind have arrays of the same shapes, so one head writes those of all.
+        for kind in dict.fromkeys(site.kind for site in self.sites.values()):
+            members = [name for name in names if self.sites[name].kind == kind]
+            hidden = joint[jnp.array([names.index(name) for name in members])]
+            for array, spec in self.sites[members[0]].specs.items():
                 init = initializers.HYPERFORMER_KERNEL
-                if kind != "serial":  # What is not normed must itself start near zero.
-                    init = initializers.head_kernel(
-                        self.config.joint_dim, spec.fan_in, spec.head_gain
-                    )
+                if kind != "serial":  # Without the norm of serial adapters, start near zero.
+                    dims = (self.config.joint_dim, spec.fan_in)
+                    init = initializers.head_kernel(*dims, spec.head_gain)
                 head = self._dense(f"{kind}_{array}", math.prod(spec.shape), "hyper_out", init)
                 y = head(hidden)
                 y = y.reshape(*y.shape[:3], *spec.shape)
-                for i, (_, name, _) in enumerate(members):
+                for i, name in enumerate(members):
                     written[name][array] = y[i]
         return written
 
     def _joint_embedding(
         self, condition: Float[Array, "batch cond"]
-    ) -> Float[Array, "places layers batch joint"]:
+    ) -> Float[Array, "sites layers batch joint"]:
         config = self.config
 
         def embedding(name, axis, size):
@@ -70,21 +67,20 @@ class HyperFormer(nn.Module):
                 self.dtype,
             )
 
-        num_places, num_layers = len(self.sites), self.num_layers
-        lead = (num_places, num_layers, condition.shape[0])
+        num_sites, num_layers = len(self.sites), self.num_layers
+        lead = (num_sites, num_layers, condition.shape[0])
         of_layer = embedding("layer_embedding", "layers", num_layers)
-        of_place = embedding("place_embedding", "places", num_places)
-        parts = (condition, of_layer[:, None], of_place[:, None, None])
+        # Saved parameters call sites places.
+        of_site = embedding("place_embedding", "places", num_sites)
+        parts = (condition, of_layer[:, None], of_site[:, None, None])
         parts = [jnp.broadcast_to(part, (*lead, part.shape[-1])) for part in parts]
         x = jnp.concatenate(parts, axis=-1).astype(self.dtype)
         x = nn.relu(self._dense("joint_0", config.hidden_dim, "hyper_hidden")(x))
         x = self._dense("joint_1", config.joint_dim, "hyper_hidden")(x)
-        scale = layers.param(
-            "norm_scale", initializers.ONES, x.shape[-1:], ("hyper_hidden",), self.dtype
-        )
-        bias = layers.param(
-            "norm_bias", initializers.ZEROS, x.shape[-1:], ("hyper_hidden",), self.dtype
-        )
+        # A textbook layer norm, with mean and bias, unlike T5's.
+        of_norm = (x.shape[-1:], ("hyper_hidden",), self.dtype)
+        scale = layers.param("norm_scale", initializers.ONES, *of_norm)
+        bias = layers.param("norm_bias", initializers.ZEROS, *of_norm)
         return layers.standardize(x, epsilon=1e-6) * scale + bias
 
     def _dense(
@@ -94,11 +90,5 @@ class HyperFormer(nn.Module):
         axis: str,
         kernel_init: Initializer = initializers.HYPERFORMER_KERNEL,
     ) -> layers.Dense:
-        return layers.Dense(
-            features,
-            ("hyper_in", axis),
-            self.dtype,
-            kernel_init,
-            initializers.ZEROS,
-            name=name,
-        )
+        axes = ("hyper_in", axis)
+        return layers.Dense(features, axes, self.dtype, kernel_init, initializers.ZEROS, name=name)

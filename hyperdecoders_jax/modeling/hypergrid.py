@@ -1,4 +1,4 @@
-"""HyperGrid: what makes the gates over blocks of the feed-forward kernels.
+"""HyperGrid: gates over blocks of the feed-forward kernels.
 
 A kernel W [fan_in, fan_out] is scaled block by block, for each example by gates of its own:
 
@@ -53,13 +53,13 @@ Factors = Mapping[str, Array]
 
 @flax.struct.dataclass
 class LayerGrid:
-    """What makes the gates of one layer.
+    """The factors of one layer's gates.
 
     Attributes:
-      config: of the stack.
-      factors: of each gated kernel, by its name.
-      task_embedding: of each example's task, where that is the condition.
-      groups: numbers of these tasks, whose examples share their gates.
+        config: of the stack.
+        factors: of each gated kernel, by its name.
+        task_embedding: of each example's task, where that is the condition.
+        groups: numbers of these tasks, whose examples share their gates.
     """
 
     config: HyperGridConfig = flax.struct.field(pytree_node=False)
@@ -70,7 +70,7 @@ class LayerGrid:
     def gates(
         self, states: Float[Array, "batch length emb"], mask: Bool[Array, "batch length"]
     ) -> GridGates:
-        """The gates of each example, or of all where no factor is local.
+        """The gates of each example, or those of all where no factor is local.
 
         An example without a real position has a condition of zeros.
 
@@ -93,6 +93,7 @@ class LayerGrid:
         """What local factors read."""
         if self.task_embedding is not None:
             return self.task_embedding
+        # Positions are counted from the left, where texts begin: padding comes last.
         prefix_lens = {"first_state": 1, "prefix_mean": self.config.prefix_len}
         prefix = slice(prefix_lens.get(self.config.condition))  # None: all of them
         return pooling.masked_mean(states[:, prefix], mask[:, prefix])
@@ -111,11 +112,11 @@ def _gates(
 
 
 class HyperGrid(nn.Module):
-    """Learns what makes the gates of one stack.
+    """The learned factors of one stack's gates.
 
     Attributes:
-      config: the model's.
-      side: "encoder" or "decoder".
+        config: the model's.
+        side: "encoder" or "decoder".
     """
 
     config: TransformerConfig
@@ -123,7 +124,7 @@ class HyperGrid(nn.Module):
 
     @nn.compact
     def __call__(self, task_ids: Int[Array, "*batch"] | None) -> tuple[LayerGrid, ...]:
-        """What makes the gates of each layer; `task_ids` are read for `task_embedding` alone."""
+        """The factors of each layer; `task_ids` are read for `task_embedding` alone."""
         config, dtype = self.config, self.config.compute_dtype
         grid = getattr(config, f"{self.side}_hypergrid")
         num_layers = getattr(config, f"num_{self.side}_layers")
@@ -141,6 +142,7 @@ class HyperGrid(nn.Module):
                 dtype,
             )
             table = task_rows.with_mean(table, config, grid, axis=0)
+            # Examples of a task share their gates, which lets a batch of one task fold them once.
             groups = task_rows.find(task_ids, config, grid)
             embedding = task_rows.take(table, groups, axis=0)
         return tuple(LayerGrid(grid, layer, embedding, groups) for layer in layers.unstack(factors))
@@ -165,6 +167,7 @@ class _Factors(nn.Module):
             else:
                 name, init = f"{side}_vector", initializers.LEARNED_EMBEDDING
                 shape, axes = (blocks,), (side,)
+            # One factor alone: were both zero, neither would ever get a gradient (3. above).
             if self.config.gate == "identity" and i == 0:
                 init = initializers.ZEROS
             factors[name] = layers.param(

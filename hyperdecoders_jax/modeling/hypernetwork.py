@@ -1,9 +1,9 @@
-"""Hypernetworks: conditions become the adapters of all layers.
+"""Hypernetworks: networks that write the adapters of all layers from a condition.
 
-A condition and a layer give a hidden state, and linear heads write the arrays of that layer's
-adapters from it. Everything is one batched product over layers and conditions; nothing here knows
-where a condition comes from. `Hypernetwork` is the paper's, one network for all layers;
-`PerLayerHypernetwork` has one for each.
+A hidden state is computed from condition and layer, and linear heads write the arrays of that
+layer's adapters from it, in one product over layers and conditions. Where a condition comes from is
+not known here. `Hypernetwork` is the paper's, one for all layers; `PerLayerHypernetwork` has one
+for each.
 
 Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; allenai/hyperdecoders.
 """
@@ -29,7 +29,7 @@ Written = dict[str, dict[str, Array]]
 
 
 class PooledMLP(nn.Module):
-    """Two dense layers between the pooled states and the hypernetwork, cut as its heads are."""
+    """Two dense layers between the pooled states and the hypernetwork."""
 
     dtype: DTypeLike
 
@@ -37,17 +37,14 @@ class PooledMLP(nn.Module):
     def __call__(self, pooled: Float[Array, "batch emb"]) -> Float[Array, "batch emb"]:
         emb_dim = pooled.shape[-1]
         init = initializers.linear(emb_dim)
-
-        def dense(name):
-            return layers.Dense(
-                emb_dim, ("hyper_in", "hyper_out"), self.dtype, init, init, name=name
-            )
-
-        return dense("dense_1")(nn.relu(dense("dense_0")(pooled)))
+        # Partitioned as the heads are: emb x emb is too large to be copied to every device.
+        sizes = (emb_dim, ("hyper_in", "hyper_out"), self.dtype, init, init)
+        hidden = nn.relu(layers.Dense(*sizes, name="dense_0")(pooled))
+        return layers.Dense(*sizes, name="dense_1")(hidden)
 
 
 class Hypernetwork(nn.Module):
-    """One network for all layers, which a learned embedding tells apart."""
+    """The paper's hypernetwork: one for all layers, which a learned embedding tells apart."""
 
     config: HypernetworkConfig
     sites: Mapping[str, Site]
@@ -58,7 +55,7 @@ class Hypernetwork(nn.Module):
     def __call__(self, condition: Float[Array, "batch cond"]) -> Written:
         """Writes every array of every site.
 
-        Cost: for `feed_forward` `layers * batch * 2 * emb * bottleneck` numbers; 12.7 MB an example
+        Cost: `layers * batch * 2 * emb * bottleneck` numbers for `feed_forward`; 12.7 MB an example
         for T5 large in float32 with a bottleneck of 64.
         """
         embedding = layers.param(
@@ -75,7 +72,7 @@ class Hypernetwork(nn.Module):
 
 
 class Heads(nn.Module):
-    """The heads that write the arrays of one site, shared by all layers or one set for each."""
+    """The heads that write the arrays of one site, shared by all layers or each layer's own."""
 
     specs: Mapping[str, ArraySpec]
     is_per_layer: bool
@@ -85,6 +82,7 @@ class Heads(nn.Module):
     def __call__(self, hidden: Float[Array, "layers batch hidden"]) -> dict[str, Array]:
         written = {}
         for name, spec in self.specs.items():
+            # As wide as the array has numbers: by far the largest kernels that are new.
             y = _Dense(
                 math.prod(spec.shape),
                 ("hyper_hidden", "hyper_out"),
@@ -99,7 +97,7 @@ class Heads(nn.Module):
 
 
 class _Dense(nn.Module):
-    """x @ kernel + bias, one of each for all layers or for each layer."""
+    """x @ kernel + bias, shared by all layers or each layer's own."""
 
     features: int
     axes: tuple[str, str]
@@ -133,8 +131,8 @@ class _LayerwiseDense(nn.Module):
         shape = (cond_dim + embedding_dim, self.features)
         kernel = layers.param("kernel", init, shape, ("hyper_in", "hyper_hidden"), self.dtype)
         bias = layers.param("bias", init, shape[1:], ("hyper_hidden",), self.dtype)
-        # The two parts of a concatenation meet its kernel apart: the condition's share is the same
-        # for all layers, the embedding's for all examples.
+        # A concatenation would repeat the condition for each layer, the embedding for each example.
+        # The kernel is split instead: layers + batch rows are multiplied, not layers * batch.
         for_condition, for_layer = lax.split(kernel, [cond_dim, embedding_dim])
         of_condition = condition.astype(self.dtype) @ for_condition  # [batch, hidden]
         of_layer = embedding @ for_layer  # [layers, hidden]

@@ -1,6 +1,4 @@
-"""Initial values of parameters: T5X's for the backbone, the original's for what is new.
-
-Each initializer takes a key, a shape and a type, as flax's do.
+"""Initializers: T5X's for the backbone, the original's for new parameters.
 
 Source: t5x/examples/t5/layers.py; allenai/hyperdecoders (PyTorch) for the new parameters.
 """
@@ -17,6 +15,7 @@ from jax.nn.initializers import Initializer
 # Backbone.
 EMBEDDING = nn.initializers.normal(stddev=1.0)
 RELPOS_EMBEDDING = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+# These see fused kernels [emb, heads * head_dim]: a fan-in of emb, or of all heads for the output.
 ATTENTION_KERNEL = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 DENSE_KERNEL = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 ONES = nn.initializers.ones
@@ -42,7 +41,7 @@ def uniform(bound: float) -> Initializer:
 
 
 def query_kernel(head_dim: int) -> Initializer:
-    """T5's query kernels carry the 1/sqrt(head_dim) that its attention does not divide by."""
+    """T5's initializer of query kernels; it has the 1/sqrt(head_dim) that its attention lacks."""
 
     def init(key, shape, dtype=jnp.float32):
         return ATTENTION_KERNEL(key, shape, dtype) / jnp.sqrt(head_dim).astype(dtype)
@@ -51,23 +50,21 @@ def query_kernel(head_dim: int) -> Initializer:
 
 
 def adapter_kernel(fan_in: int, fan_out: int, num_tasks: int | None = None) -> Initializer:
-    """Xavier-uniform with gain 1e-4, for stacked `[layers, fan_in, fan_out]` kernels too.
-
-    A bank of `[tasks, fan_in, fan_out]` has the fans that PyTorch sees in three dimensions, as a
-    convolution's: the original starts its banks so.
-    """
+    """Xavier-uniform with gain 1e-4, for stacked `[layers, fan_in, fan_out]` kernels, too."""
+    # PyTorch takes the original's banks [tasks, fan_in, fan_out] for convolution kernels. Kept,
+    # as the paper's models started there.
     fans = fan_in + fan_out if num_tasks is None else fan_out * (fan_in + num_tasks)
     return uniform(ADAPTER_GAIN * math.sqrt(6.0 / fans))
 
 
 def linear(fan_in: int) -> Initializer:
-    """PyTorch's default for the weight and the bias of a linear layer."""
+    """PyTorch's default initializer of a linear layer, weight and bias."""
     return uniform(1.0 / math.sqrt(fan_in))
 
 
 def head_kernel(hidden_dim: int, written_fan_in: int, gain: float) -> Initializer:
-    """Hyper fan-in: what a head writes starts with the variance `gain`² / `written_fan_in`.
+    """Hyper fan-in initializer of a head: what it writes has variance `gain`² / `written_fan_in`.
 
-    `written_fan_in` is the fan-in of the kernel that the head writes, 1 for biases.
+    `written_fan_in` is the fan-in of the written kernel, 1 for biases.
     """
     return uniform(gain * math.sqrt(3.0 / (hidden_dim * written_fan_in)))

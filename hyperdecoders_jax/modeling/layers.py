@@ -1,7 +1,7 @@
-"""Building blocks without a plan of their own: parameters, dense maps, norm, embedding, dropout.
+"""Layers that T5 is made of: parameters with logical axes, dense, norm, embedding.
 
 Parameters have T5X's names, shapes and logical axes, so that its checkpoints load and its
-partitioning rules apply. They are float32; `dtype` is the type that the computation runs in.
+partitioning rules apply. They are float32; `dtype` is the type of the computation.
 
 Source: t5x/examples/t5/layers.py.
 """
@@ -24,16 +24,17 @@ from hyperdecoders_jax.types import PyTree
 def param(
     name: str, init: Initializer, shape: tuple[int, ...], axes: tuple[str, ...], dtype: DTypeLike
 ) -> Array:
-    """Makes or reads a float32 parameter of the module at work, and returns it in `dtype`.
+    """A float32 parameter of the calling module, cast to `dtype`.
 
-    The axes go to the collection `params_axes`, where T5X and our partitioning look for them.
+    Its axes go to the collection `params_axes`, where T5X and our partitioning look for them.
     """
+    # Cast at each use: the optimizer needs the digits that bfloat16 drops.
     value = partitioning.param_with_axes(name, init, shape, jnp.float32, axes=axes)
     return jnp.asarray(value, dtype)
 
 
 class Dense(nn.Module):
-    """`x @ kernel`, T5 has no biases; `use_bias` is for the new parameters."""
+    """`x @ kernel`; T5 has no biases, `bias_init` is for the new parameters."""
 
     features: int
     axes: tuple[str, str]
@@ -52,16 +53,18 @@ class Dense(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """T5's layer norm: neither mean nor bias; statistics in float32."""
+    """T5's layer norm: a root mean square and a scale, without mean and bias."""
 
     dtype: DTypeLike
     epsilon: float = 1e-6
 
     @nn.compact
     def __call__(self, x: Float[Array, "*lead emb"]) -> Float[Array, "*lead emb"]:
+        # In float32: squares of a large bfloat16 residual stream lose most of their digits.
         x = x.astype(jnp.float32)
         mean_square = jnp.mean(lax.square(x), axis=-1, keepdims=True)
         normed = (x * lax.rsqrt(mean_square + self.epsilon)).astype(self.dtype)
+        # The scale multiplies after the cast, as T5X does it; before it, results would differ.
         return normed * param("scale", initializers.ONES, x.shape[-1:], ("embed",), self.dtype)
 
 
@@ -85,30 +88,24 @@ class Embed(nn.Module):
     dtype: DTypeLike
 
     def setup(self):
-        self.embedding = partitioning.param_with_axes(
-            "embedding",
-            initializers.EMBEDDING,
-            (self.vocab_size, self.emb_dim),
-            jnp.float32,
-            axes=("vocab", "embed"),
-        )
+        shape, axes = (self.vocab_size, self.emb_dim), ("vocab", "embed")
+        self.embedding = param("embedding", initializers.EMBEDDING, shape, axes, jnp.float32)
 
     def __call__(self, tokens: Int[Array, "*lead"]) -> Float[Array, "*lead emb"]:
-        # A gather: multiplying one-hot rows instead costs as much as the logits do.
+        # A gather: a product with one-hot rows, T5X's other way, costs as much as the logits do.
         return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
 
     def attend(self, states: Float[Array, "*lead emb"]) -> Float[Array, "*lead vocab"]:
-        """Logits of a tied model, in float32, scaled by emb**-0.5 as T5 v1.0 does."""
+        """Logits of a tied model, float32."""
+        # T5 v1.0 scales tied states by emb**-0.5: the table starts with a deviation of 1.
         states = states.astype(jnp.float32) / jnp.sqrt(states.shape[-1])
         return jnp.dot(states, self.embedding.astype(jnp.float32).T)
 
 
 def unstack(tree: PyTree) -> tuple[PyTree, ...]:
-    """Splits arrays stacked along their first axis, layers, into one tree for each layer.
-
-    By `lax.split`, whose gradient is one concatenation. Indexing would make a zero-padded
-    cotangent of full size for every layer and add them up.
-    """
+    """Splits arrays that are stacked along their first axis, layers, into a tree for each layer."""
+    # By `lax.split`, whose gradient is one concatenation; indexing would make a zero-padded
+    # cotangent of full size for every layer and add them up.
     leaves, structure = jax.tree.flatten(tree)
     num_layers = leaves[0].shape[0]
     columns = [

@@ -1,4 +1,4 @@
-"""Pooling: the states of an input become one vector, its condition."""
+"""Pooling: one vector for the states of an input, the condition that hypernetworks read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def masked_mean(
     An example with no True position gives zeros, not NaN.
     Source: Ivison & Peters 2022 (arXiv:2203.08304), the pooled encoder output.
     """
-    # `where` before the sum: what stands at padding, were it NaN, must not reach the mean.
+    # `where` and no product with the mask: 0 * NaN is NaN, should padding hold any. In float32 for
+    # any states: bfloat16 stops counting at 256.
     total = jnp.sum(jnp.where(mask[..., None], states, 0.0), axis=-2, dtype=jnp.float32)
     count = jnp.sum(mask, axis=-1, dtype=jnp.float32)[..., None]
     return (total / jnp.maximum(count, 1.0)).astype(states.dtype)

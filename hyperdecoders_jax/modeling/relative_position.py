@@ -1,7 +1,7 @@
-"""T5's relative positions: pairs of positions become biases of attention logits.
+"""T5's relative positions: learned biases of attention logits, by distance.
 
-Distances fall into buckets, exact for small ones and logarithmic beyond; a bucket has one bias a
-head. All layers of a stack share one table.
+Distances fall into buckets, exact for small ones and logarithmic beyond; each bucket has a bias for
+every head. All layers of a stack share one table, and there are no other position embeddings.
 
 Source: Raffel et al. 2020 (arXiv:1910.10683), section 2.1; t5x/examples/t5/layers.py.
 """
@@ -19,7 +19,7 @@ from hyperdecoders_jax.modeling import initializers, layers
 
 
 def _buckets_of_distances(num_buckets: int, max_distance: int) -> np.ndarray:
-    """Buckets of the distances 0, 1, …, `max_distance`, from where on all share the last one."""
+    """The bucket of each distance up to `max_distance`, from where on all share the last."""
     distances = np.arange(max_distance + 1)
     num_exact = num_buckets // 2
     # Computed here, in float32 and with T5X's epsilon, and looked up later: on an accelerator the
@@ -78,7 +78,7 @@ class RelativePositionBias(nn.Module):
             num_buckets=self.num_buckets,
             max_distance=self.max_distance,
         )
-        # A product with one-hot rows: gathering heads * queries * keys numbers is slow on a TPU.
-        # The highest precision makes it exact.
+        # A product with one-hot rows, as gathering heads * queries * keys numbers is slow on a TPU.
+        # The highest precision makes it exact; the default rounds the table to bfloat16 there.
         one_hot = jax.nn.one_hot(buckets, self.num_buckets, dtype=self.dtype)
         return jnp.einsum("hb,qkb->hqk", table, one_hot, precision=jax.lax.Precision.HIGHEST)

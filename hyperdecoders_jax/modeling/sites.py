@@ -1,8 +1,8 @@
-"""Sites: where in a layer adapters go, and which arrays a source must make for them.
+"""Sites: where in a layer adapters go, and which arrays they have.
 
-A `Site` lists the arrays of one layer; a source makes each of them for all layers, as parameters
-or as what a hypernetwork writes, and `Site.pack` turns them into what the layer applies. A new
-site is one entry of `SITES` and the line of a layer that applies it (see `adapters`).
+A `Site` lists the arrays of one layer; a source makes each of them for all layers, learned or
+written by a hypernetwork, and `Site.pack` turns them into what the layer applies. A new site is one
+entry of `SITES` and the line of a layer that applies it (see `adapters`).
 
 Every array starts so that step 0 is the plain backbone, or almost.
 
@@ -34,10 +34,12 @@ class ArraySpec:
     """One array of one layer.
 
     Attributes:
-      shape: `[fan_in, fan_out]` of a kernel, `[features]` of a bias.
-      axes: logical axis of each dimension.
-      learned: how it starts as a parameter, given the number of tasks that have one each, or None.
-      head_gain: how large it starts where a hypernetwork writes it; see `initializers.head_kernel`.
+        shape: `[fan_in, fan_out]` of a kernel, `[features]` of a bias.
+        axes: logical axis of each dimension.
+        learned: how it starts as a parameter, given the number of tasks that have one each, or
+            None.
+        head_gain: how large it starts where a hypernetwork writes it; see
+            `initializers.head_kernel`.
     """
 
     shape: tuple[int, ...]
@@ -47,18 +49,18 @@ class ArraySpec:
 
     @property
     def fan_in(self) -> int:
-        """Of the product in which it is a factor; 1 for what is added."""
+        """Fan-in of a kernel; 1 for what is added."""
         return self.shape[0] if len(self.shape) == 2 else 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """One place for adapters.
+    """Where an adapter goes, and its arrays.
 
     Attributes:
-      kind: sites of one kind have arrays of the same shapes.
-      specs: the arrays of one layer, by name.
-      pack: makes what the layer applies from arrays of these names.
+        kind: sites of one kind have arrays of the same shapes.
+        specs: the arrays of one layer, by name.
+        pack: makes what the layer applies from arrays of these names.
     """
 
     kind: str
@@ -95,8 +97,8 @@ def _parallel(config: TransformerConfig, adapter: AdapterConfig) -> Site:
 
 
 def _serial(config: TransformerConfig, adapter: AdapterConfig) -> Site:
-    # Scale and bias of the norm start at zero, so its input need not: as HyperFormer's, it must be
-    # large enough beside the norm's epsilon to have a gradient.
+    # Scale and bias of the norm start at zero, so step 0 is the backbone. Its input must not: near
+    # zero, the norm's epsilon would leave it no gradient. HyperFormer starts the same way.
     specs = _bottleneck_specs(config, adapter, lambda *shape: initializers.HYPERFORMER_KERNEL)
     norm = {
         name: _zeros(config.emb_dim, "embed", initializers.HYPERNETWORK_GAIN)
@@ -117,7 +119,7 @@ def _lora(config: TransformerConfig, adapter: AdapterConfig, projection: str) ->
             lambda num_tasks: initializers.linear(fan_in),
             head_gain=1.0,
         ),
-        # The change starts at exactly zero.
+        # The change starts at exactly zero, as in the paper.
         "up_kernel": ArraySpec(
             (rank, fan_out),
             ("bottleneck", out_axis),
@@ -126,6 +128,7 @@ def _lora(config: TransformerConfig, adapter: AdapterConfig, projection: str) ->
         ),
     }
 
+    # Scaled here, so that the layers need not know of alpha.
     def pack(down_kernel: Array, up_kernel: Array) -> LoraParams:
         return LoraParams(down_kernel, scale * up_kernel)
 
@@ -146,6 +149,6 @@ SITES: dict[str, Callable[[TransformerConfig, AdapterConfig], Site]] = {
 
 
 def of_side(config: TransformerConfig, side: str) -> dict[str, Site]:
-    """The sites of one stack by name, in the order of its configuration."""
+    """The sites of one stack by name, in the order of the configuration."""
     adapter = getattr(config, f"{side}_adapter")
     return {name: SITES[name](config, adapter) for name in adapter.sites}

@@ -1,7 +1,7 @@
 """Names of the adapter sources, and what a configuration must know of each.
 
-`adapter_sources.register` adds to them. They are kept apart from the classes, so that a
-configuration is checked, written and read without these.
+Apart from the classes, so that a configuration is checked, written and read without building one;
+`adapter_sources.register` adds to it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BUILT_IN = tuple(_TRAITS)
 
 
 def add(name: str, traits: Traits) -> None:
-    """Makes a name known, or replaces what is known of it.
+    """Adds a name, or replaces its traits.
 
     Raises:
         ValueError: the name is one of the package's own, or no lower-case identifier.
@@ -51,7 +51,7 @@ def add(name: str, traits: Traits) -> None:
             f"{', '.join(BUILT_IN)}; got {name!r}. Choose another."
         )
     options = traits.options_class
-    # A configuration is a key of caches of compiled functions, so it must not change.
+    # Configurations are keys of JAX's caches of compiled functions: they must hash and not change.
     if options is not None and not (
         dataclasses.is_dataclass(options) and options.__dataclass_params__.frozen
     ):
@@ -63,7 +63,7 @@ def add(name: str, traits: Traits) -> None:
 
 
 def traits_of(name: str) -> Traits:
-    """What is known of a source.
+    """The traits of a registered source.
 
     Raises:
         ValueError: nobody has registered it.
@@ -82,7 +82,7 @@ def checked_options(name: str, options: Any) -> Any:
     """The options of a source, its defaults where `options` is None.
 
     Raises:
-        TypeError: they are of another class, or hold what JSON does not.
+        TypeError: they are of another class, or hold what JSON does not keep.
         ValueError: one without a default is missing.
     """
     options_class = traits_of(name).options_class
@@ -94,32 +94,28 @@ def checked_options(name: str, options: Any) -> Any:
             f"AdapterConfig.options must be {wanted} for the source {name!r}; got {options!r}. In "
             "gin bind it with @, for example options = @my_adapters.MixedOptions()."
         )
-    if options is not None:
-        fields = dataclasses.asdict(options)
-        try:
-            is_plain = options_from_dict(name, json.loads(json.dumps(fields))) == options
-        except TypeError:
-            is_plain = False
-        if not is_plain:
-            raise TypeError(
-                "AdapterConfig.options must hold numbers, texts, booleans, None and tuples of "
-                f"these, which JSON keeps; got {options!r}. Convert lists to tuples in its "
-                "__post_init__."
-            )
+    if options is None:
+        return None
+    try:
+        saved = json.loads(json.dumps(dataclasses.asdict(options)))
+        is_plain = options_from_dict(name, saved) == options
+    except TypeError:
+        is_plain = False
+    if not is_plain:
+        raise TypeError(
+            "AdapterConfig.options must hold numbers, texts, booleans, None and tuples of these, "
+            f"which JSON keeps; got {options!r}. Convert lists to tuples in its __post_init__."
+        )
     return options
 
 
 def options_from_dict(name: str, fields: Mapping[str, Any]) -> Any:
-    """The options of a source from plain values.
-
-    Raises:
-        ValueError: a field is unknown, or one without a default is missing.
-    """
-    return make(traits_of(name).options_class, {key: _frozen(x) for key, x in fields.items()})
+    """The options of a source from plain values; see `make`."""
+    return make(traits_of(name).options_class, {key: _to_tuples(x) for key, x in fields.items()})
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+def _to_tuples(value: Any) -> Any:
+    return tuple(map(_to_tuples, value)) if isinstance(value, list) else value
 
 
 def make(config_class: type, fields: Mapping[str, Any]) -> Any:
@@ -129,13 +125,12 @@ def make(config_class: type, fields: Mapping[str, Any]) -> Any:
         ValueError: a field is unknown, or one without a default is missing.
     """
     known = {field.name: field for field in dataclasses.fields(config_class) if field.init}
-    unknown = sorted(set(fields) - set(known))
     required = {
         name
         for name, field in known.items()
         if field.default is field.default_factory is dataclasses.MISSING
     }
-    missing = sorted(required - set(fields))
+    unknown, missing = sorted(set(fields) - set(known)), sorted(required - set(fields))
     if unknown or missing:
         raise ValueError(
             f"The fields of a {config_class.__name__} must be among {tuple(known)}, and "

@@ -1,8 +1,8 @@
-"""The numbers of tasks become rows of what is learned for each task.
+"""Row lookup in parameters that are learned for each task.
 
-Whoever learns something for each task, an adapter source or the gates of a grid, says by its
-`unseen_tasks` what an example of a task that was not trained on reads: "error", which is NaN here
-and told by the trainer, or the "mean" of the trained ones.
+A reader, an adapter source or a grid of gates, says by its `unseen_tasks` what an example of a task
+that was not trained on gets: "error", which is NaN here and reported by the trainer, or the "mean"
+of the trained ones.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ Reader = AdapterConfig | HyperGridConfig
 
 
 def num_tasks(config: TransformerConfig) -> int:
-    """How many tasks to learn something for.
+    """The number of tasks.
 
     Raises:
-      ValueError: the configuration does not say.
+        ValueError: the configuration does not say.
     """
     if config.num_tasks is None:
         raise ValueError(
-            "TransformerConfig.num_tasks must be the number of tasks for the sources `task` and "
-            "`manual_specific` and for gates by `task_embedding`; got None. Set NUM_TASKS, or give "
-            "the list of tasks to Model.for_tasks."
+            "TransformerConfig.num_tasks must be the number of tasks for sources that read tasks "
+            "(`task`, `manual_specific`) and for gates by `task_embedding`; got None. Set "
+            "NUM_TASKS, or give the list of tasks to Model.for_tasks."
         )
     return config.num_tasks
 
@@ -38,14 +38,15 @@ def find(
     """The row of each example in what `with_mean` gives.
 
     Raises:
-      ValueError: there are no `task_ids`.
+        ValueError: there are no `task_ids`.
     """
     if task_ids is None:
         raise ValueError(
-            "The sources `task` and `manual_specific` and gates by `task_embedding` need task_ids; "
-            "got None. Pass the number of each example's task."
+            "Sources that read tasks (`task`, `manual_specific`) and gates by `task_embedding` "
+            "need task_ids; got None. Pass the number of each example's task."
         )
-    # No number of a task may read another's row: out of bounds is NaN, which a trainer tells.
+    # An unknown number must not read another task's row: beyond the end `take` gives NaN, which the
+    # trainer reports. Nothing can be raised here, as values are unknown while jit traces.
     is_known = (task_ids >= 0) & (task_ids < config.num_tasks)
     rows = jnp.where(is_known, task_ids, config.num_tasks + 1)
     is_mean = (task_ids == UNSEEN_TASK_ID) & (reader.unseen_tasks == "mean")
@@ -53,7 +54,7 @@ def find(
 
 
 def with_mean(x: Array, config: TransformerConfig, reader: Reader, axis: int) -> Array:
-    """The rows of all tasks and, where unseen tasks get it, the mean of the trained ones."""
+    """`x` with one more row for unseen tasks, the mean of the trained ones, if they get it."""
     if reader.unseen_tasks == "error":
         return x
     trained = lax.slice_in_dim(x, 0, config.num_trained_tasks or config.num_tasks, axis=axis)
@@ -61,5 +62,5 @@ def with_mean(x: Array, config: TransformerConfig, reader: Reader, axis: int) ->
 
 
 def take(x: Array, rows: Int[Array, "batch"], axis: int) -> Array:
-    """`x` at `rows` of `axis`; NaN for a row that is not there."""
+    """`x` at `rows` of `axis`; NaN for a row that does not exist."""
     return jnp.take(x, rows, axis=axis, mode="fill", fill_value=jnp.nan)

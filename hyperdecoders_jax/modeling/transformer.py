@@ -1,4 +1,4 @@
-"""The whole model: inputs are encoded once, and a decoder of their own reads them.
+"""The adapted T5: each input is encoded once, and read by a decoder that it adapts.
 
     inputs ── Encoder(encoder_adapters) ──▶ encoded ── masked mean ──▶ pooled
     (where the encoder's own adapters read pooled states, it runs twice: first with learned ones,
@@ -8,9 +8,9 @@
     made from what enters its feed-forward block (encoder_hypergrid)
     encoded + adapters + gates ──▶ DecoderContext;  DecoderContext + tokens ── Decoder ──▶ logits
 
-Everything before the last arrow depends on an example's input alone and is done once for it. The
-parameters `token_embedder`, `encoder` and `decoder` are T5X's T5, to the letter; all others are
-new, under top-level keys of their own.
+Everything before the last arrow depends on the input alone and is computed once per example. The
+parameters `token_embedder`, `encoder` and `decoder` are exactly T5X's T5; all others are new, under
+top-level keys of their own.
 
 Source: Ivison & Peters 2022 (arXiv:2203.08304); t5x/examples/t5/network.py.
 """
@@ -20,14 +20,7 @@ from __future__ import annotations
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from hyperdecoders_jax.modeling import (
-    adapter_sources,
-    decoder,
-    encoder,
-    hypergrid,
-    layers,
-    pooling,
-)
+from hyperdecoders_jax.modeling import adapter_sources, decoder, encoder, hypergrid, layers, pooling
 from hyperdecoders_jax.modeling.attention import KeyValueCache
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.types import PAD_ID, Adapters, DecoderContext
@@ -56,7 +49,7 @@ class Transformer(nn.Module):
         *,
         deterministic: bool = True,
     ) -> Float[Array, "batch enc_len emb"]:
-        """Contextual states of the inputs; those at padding mean nothing."""
+        """Contextual states of the inputs; those at padding are meaningless."""
         mask = tokens != PAD_ID
         embedded = self.token_embedder(tokens)
         grid = None if self.encoder_hypergrid is None else self.encoder_hypergrid(task_ids)
@@ -67,6 +60,8 @@ class Transformer(nn.Module):
             return self.encoder(embedded, mask, adapters, grid, deterministic=deterministic)
 
         pooled = None
+        # A source that reads pooled states needs some before its adapters exist: a first pass, with
+        # learned adapters, as in the original. It doubles the encoder's cost.
         if self.encoder_first_pass_adapters is not None:
             pooled = pooling.masked_mean(run(self.encoder_first_pass_adapters), mask)
         return run(self.encoder_adapters, pooled)
@@ -77,7 +72,7 @@ class Transformer(nn.Module):
         tokens: Int[Array, "batch enc_len"],
         task_ids: Int[Array, "*batch"] | None = None,
     ) -> DecoderContext:
-        """Pools the states and writes each example's decoder; once for an example."""
+        """Makes all that adapts the decoder, and cross-attention's keys; once per example."""
         mask = tokens != PAD_ID
         condition = adapter_sources.Condition(pooling.masked_mean(encoded, mask), task_ids)
         adapters = _adapters_by_layer(self.decoder_adapters, condition)
@@ -103,7 +98,7 @@ class Transformer(nn.Module):
         cache: tuple[KeyValueCache, ...],
         index: Int[Array, ""],
     ) -> tuple[Float[Array, "batch beams vocab"], tuple[KeyValueCache, ...]]:
-        """Logits after one more token of every hypothesis, and the cache extended by it."""
+        """Logits after one more token of every hypothesis, and the extended cache."""
         return self.decoder.step(tokens, context, cache, index)
 
     def make_cache(self, batch: int, beams: int, length: int) -> tuple[KeyValueCache, ...]:
@@ -127,4 +122,5 @@ class Transformer(nn.Module):
 def _adapters_by_layer(
     source: adapter_sources.AdapterSource | None, condition: adapter_sources.Condition
 ) -> tuple[Adapters, ...] | None:
+    # Made for all layers at once, in few large products, and only then split.
     return None if source is None else layers.unstack(source(condition))

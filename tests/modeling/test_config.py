@@ -4,7 +4,7 @@ import json
 import jaxtyping
 import pytest
 
-from hyperdecoders_jax.modeling import adapter_sources, config, sites
+from hyperdecoders_jax.modeling import config, sites
 from tests import tiny
 
 
@@ -53,10 +53,6 @@ def test_rates_types_and_activations_are_checked():
 
 def test_lists_from_gin_become_tuples():
     assert tiny.make_config(mlp_activations=["relu"]).mlp_activations == ("relu",)
-
-
-def test_every_source_of_the_configuration_has_a_class():
-    assert tuple(adapter_sources.SOURCES) == config.SOURCES
 
 
 def test_every_site_of_the_configuration_has_its_arrays():
