@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.commands import flags, main
 from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling import config as modeling_config
@@ -79,15 +79,15 @@ def parse_arguments(description: str, arguments: Sequence[str] | None = None):
         "--topology", help="TPU slice to compile for, such as v5e:2x2; needs libtpu"
     )
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    others, flags = cli.split_gin_flags(arguments)
+    others, gin_flags = main.split_gin_flags(arguments)
     args = parser.parse_args(others)
-    cli.start_tensorflow()
-    bindings = [gin_files.to_binding(name, value) for name, value in flags]
+    flags.start_tensorflow()
+    bindings = [gin_files.to_binding(name, value) for name, value in gin_flags]
     # These two have no default. A benchmark writes nothing and starts from random weights.
     bindings += ["MODEL_DIR = None", "INITIAL_CHECKPOINT_PATH = None"]
     files = [SETTINGS_FILE, *args.gin_file, EXPERIMENT_FILE]
     text = gin_files.read(files, bindings, args.gin_search_paths)
-    gin_binding.parse(text, readers=cli.TRAIN_FILES)
+    gin_binding.parse(text, readers=flags.TRAIN_FILES)
     return gin.get_configurable(Experiment)(), devices(args.topology), args
 
 

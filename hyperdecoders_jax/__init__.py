@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hyperdecoders_jax.config.run_config import RunConfig
     from hyperdecoders_jax.trained.text_model import TextModel
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _AROUND = os.path.dirname(_HERE)
-# `python -m hyperdecoders_jax.train` is commands/train.py.
-__path__.append(os.path.join(_HERE, "commands"))
 # setup.py installs tasks/ and gin_configs/ inside the package; in a clone they lie beside it.
 if not os.path.isdir(os.path.join(_HERE, "tasks")) and os.path.isfile(f"{_AROUND}/setup.py"):
     __path__.append(_AROUND)
+# `python -m hyperdecoders_jax.train` is commands/train.py. Last: tasks/ comes before tasks.py.
+__path__.append(os.path.join(_HERE, "commands"))
 
 
 def load(
@@ -25,3 +26,19 @@ def load(
     from hyperdecoders_jax.trained import text_model
 
     return text_model.load(path, backbone, step)
+
+
+def train(run: RunConfig) -> int:
+    """Trains a run that Python made; see `RunConfig`, and `commands.train.train`."""
+    from hyperdecoders_jax.commands import train as command
+
+    return command.train(run)
+
+
+def __getattr__(name: str) -> Any:
+    """`RunConfig` and the other parts of a run, imported when they are asked for."""
+    if name not in ("RunConfig", "StartConfig"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from hyperdecoders_jax.config import run_config
+
+    return getattr(run_config, name)

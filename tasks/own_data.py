@@ -21,6 +21,7 @@ import os
 import re
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import seqio
 
@@ -259,6 +260,16 @@ class OwnFiles(sources.JsonLinesDataSource):
         """All examples of a split in the file's order, with `inputs`, `targets` and `answers`."""
         (path,) = self.list_shards(split)
         return _examples(path, self._rendering)
+
+    def describe(self) -> dict[str, Any]:
+        """Files, templates and metrics as plain values, for a run's `config.json`."""
+        return {
+            "kind": "own_data",
+            "files": {split: self.list_shards(split)[0] for split in self.splits},
+            "inputs": self._rendering.inputs,
+            "targets": self._rendering.targets,
+            "metrics": list(self._rendering.metric_names),
+        }
 
     def missing(self, split: str) -> None:
         """Reads the rows of a split (for train, of all), so that errors show at a run's start.

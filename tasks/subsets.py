@@ -5,7 +5,9 @@ another order, but those of GLUE and SuperGLUE carry their line number, `idx`, s
 of the original are chosen; records without one are counted in the order of their source.
 """
 
+import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 import seqio
@@ -58,6 +60,10 @@ class SubsetSource(seqio.DataSource):
     @property
     def splits(self):
         return self.sources[0].splits
+
+    def describe(self) -> dict[str, Any]:
+        """The rules as plain values, for a run's `config.json`."""
+        return {"kind": "subset", "splits": dataclasses.asdict(self._config)}
 
     @property
     def supports_arbitrary_sharding(self) -> bool:

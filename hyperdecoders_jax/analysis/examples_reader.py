@@ -18,10 +18,10 @@ from jaxtyping import Array, Bool, Float
 
 from hyperdecoders_jax.analysis import conditions, output_types, results, table, variances
 from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
-from hyperdecoders_jax.analysis.subject import Subject
 from hyperdecoders_jax.evaluation import evaluator, mrqa
 from hyperdecoders_jax.model import BACKBONE_KEYS, Model
 from hyperdecoders_jax.modeling import config as modeling_config
+from hyperdecoders_jax.trained.placed import Placed
 from hyperdecoders_jax.types import Batch, Params
 
 # Dimensions of the sketch of a layer's generated parameters, and of all layers' together.
@@ -32,9 +32,9 @@ FEATURE_DIM = 512
 class ExamplesReader:
     """Collects what a model reads and writes for examples."""
 
-    def __init__(self, subject: Subject):
-        self._subject = subject
-        self._plain = Model(modeling_config.without_adaptation(subject.model.config))
+    def __init__(self, model: Placed):
+        self._placed = model
+        self._plain = Model(modeling_config.without_adaptation(model.model.config))
         # One program for reading and the plain backbone: one transfer per batch.
         self._program = jax.jit(self._read)
         self.tasks: list[results.Task] = []
@@ -46,11 +46,11 @@ class ExamplesReader:
         self.variances = variances.Variances()
 
     def _read(self, params: Params, batch: Batch) -> tuple[conditions.Reading, dict[str, Array]]:
-        reading = conditions.read(self._subject.model, params, batch)
+        reading = conditions.read(self._placed.model, params, batch)
         sketches = {key: sketch(x, SKETCH_DIM) for key, x in reading.written.items()}
         features = {"pooled": reading.pooled}
         if sketches:
-            main, *_ = conditions.readers(self._subject.model.config)
+            main, *_ = conditions.readers(self._placed.model.config)
             read = reading.inputs[main]
             if read.ndim == 3:  # An encoder's grid reads the states of every layer.
                 read = sketch(read.reshape(len(read), -1), FEATURE_DIM)
@@ -103,8 +103,8 @@ class ExamplesReader:
         for item in result.examples.batches(batch_size):
             rows = slice(start, start + int(item.is_real.sum()))
             start = rows.stop
-            placed = self._subject.partitioner.put_batch(item.batch)
-            reading, features = jax.device_get(self._program(self._subject.params, placed))
+            placed = self._placed.partitioner.put_batch(item.batch)
+            reading, features = jax.device_get(self._program(self._placed.params, placed))
             # Without the rows that fill up the last batch; numpy has no use for bfloat16.
             reading, features = jax.tree.map(
                 lambda x, n=rows.stop - rows.start: np.asarray(x[:n], np.float32),

@@ -26,9 +26,10 @@ from hyperdecoders_jax.analysis import (
     results,
     table,
 )
+from hyperdecoders_jax.analysis.predictor import Predictor
 from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
-from hyperdecoders_jax.analysis.subject import Predictor, Subject
 from hyperdecoders_jax.evaluation import evaluator
+from hyperdecoders_jax.trained.placed import Placed
 
 TABLE_FILE = "examples.parquet"
 # Shown by probes and pictures; a page stays quick with so many.
@@ -40,7 +41,7 @@ _MIN_FOR_INTERVAL = 12
 
 
 def run(
-    subject: Subject,
+    model: Placed,
     tasks: evaluator.Evaluator,
     output_dir: epath.PathLike,
     batch_size: int,
@@ -53,7 +54,7 @@ def run(
     Raises:
         ValueError: there are too few examples, or the model computes values that are not finite.
     """
-    predictor = Predictor(subject, batch_size)
+    predictor = Predictor(model, batch_size)
     tell("Predicting with the examples' own conditions …")
     own = list(tasks.results(predictor.bind()))
     sizes = [len(result.predictions) for result in own]
@@ -64,27 +65,27 @@ def run(
             f"{num_examples}. Raise --num_examples, or name another --mixture or split."
         )
     tell(f"Reading {num_examples:,} examples …")
-    reader = examples_reader.ExamplesReader(subject)
+    reader = examples_reader.ExamplesReader(model)
     folder = epath.Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     with table.Writer(folder / TABLE_FILE) as writer:
         for result, drawn in zip(
-            own, examples_reader.draw(sizes, MAX_EXAMPLES, subject.seed), strict=True
+            own, examples_reader.draw(sizes, MAX_EXAMPLES, model.seed), strict=True
         ):
             reader.read(result, drawn, batch_size, writer)
         examples = reader.examples()
         tell("Probing …")
         # Before the ablations, which take long: it refuses vectors that are not finite.
-        probed = probes.measure(examples, subject.seed)
+        probed = probes.measure(examples, model.seed)
         # Inside the writer, so that a failure keeps an earlier study's table.
         return results.Study(
             examples,
             reader.tasks,
             probed,
-            _ablate(predictor, tasks, own, reader.conditions, subject.seed, tell),
+            _ablate(predictor, tasks, own, reader.conditions, model.seed, tell),
             reader.variances.shares(),
-            conditions.readers(subject.model.config),
-            subject.step,
+            conditions.readers(model.model.config),
+            model.step,
         )
 
 

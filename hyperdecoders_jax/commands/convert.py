@@ -1,136 +1,207 @@
-"""Converts weights: those of any format or of a training run in, another format or adapters out.
+"""`hyperdecoders convert`: weights of any format or of a training run, written in another format.
 
     hyperdecoders convert --from=google/t5-v1_1-small --to=t5x:t5_small
     hyperdecoders convert --from=run:my_run --to=adapters:my_adapters
     hyperdecoders convert --from=run:my_run --to=hugging_face:my_t5 --fold --task=rte
 
-The formats are those of `weights.conversion`, `run` (a model directory) and `adapters` (an adapter
-folder). What is written is whole, or nothing is: it stands under a hidden name beside its place
-until it is complete.
+The formats are those of `weights.formats`. Writing is atomic: everything stands under a hidden name
+beside its place until it is complete.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hyperdecoders_jax import errors, files
-from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.commands import configured, flags, main
 
 if TYPE_CHECKING:
     from etils import epath
 
     from hyperdecoders_jax.model import Model
     from hyperdecoders_jax.modeling.config import TransformerConfig
-    from hyperdecoders_jax.trained.trained_model import TrainedModel
-    from hyperdecoders_jax.weights.conversion import Weights
+    from hyperdecoders_jax.weights.trained_model import TrainedModel
 
-# Words of --from and --to, which `trained_model.detect` also says.
-RUN, ADAPTERS = "run", "adapters"
+SUMMARY = "convert weights between formats"
+EPILOG = """\
+formats:
+  hugging_face     a folder with config.json, safetensors or pytorch_model.bin, or a hub id
+  original         a folder of the original Hyperdecoders: config.json and pytorch_model.bin
+  t5x, t5x_orbax   a folder with checkpoint_<step> in it, T5X's own layout or Orbax's
+  safetensors      parameters in the package's names: FILE.safetensors, or a folder of shards
+  run              to read: the model directory of a training run, under T5X, too
+  adapters         a folder of what a run trained, for hyperdecoders_jax.load; to write, from a run
+
+Without FORMAT the files of --from tell it. The report accounts for every array.
+"""
+TAKES_GIN = False
 # Flags that mean something for some formats of --from alone.
 FORMATS_OF_FLAG = {
-    "--step": (RUN,),
-    "--backbone": (ADAPTERS,),
+    "--step": ("run",),
+    "--backbone": ("adapters",),
     "--gin_file": ("t5x", "t5x_orbax", "safetensors"),
 }
 # Names in one list of the report.
 MOST_LISTED = 20
 
 
+@dataclasses.dataclass(frozen=True)
+class Changes:
+    """How weights change on their way.
+
+    Attributes:
+        vocab_size: rows for tokens; None: as many as there are.
+        dtype: "float32" or "bfloat16"; None: as they are.
+        fold: whether kernels become what gates make of them; the result has no gates.
+        task: whose gates are folded, where they depend on the task.
+    """
+
+    vocab_size: int | None = None
+    dtype: str | None = None
+    fold: bool = False
+    task: str | None = None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    for flag, name, text in (
+        ("--from", "[FORMAT:]PATH", "weights, or a hub id such as google/t5-v1_1-small"),
+        ("--to", "FORMAT:PATH", "where nothing is yet"),
+    ):
+        destination = {"--from": "source", "--to": "target"}[flag]
+        parser.add_argument(flag, dest=destination, metavar=name, required=True, help=text)
+    parser.add_argument(
+        "--vocab_size",
+        type=int,
+        metavar="N",
+        help="rows for tokens (default: as many as there are)",
+    )
+    parser.add_argument("--dtype", help="float32 or bfloat16 (default: as they are)")
+    flags.add_fold(
+        parser, action="store_true", help="make gates a part of the kernels that they scale"
+    )
+    flags.add_trained(parser)
+    for flag, name, text in (
+        (
+            "--gin_file",
+            "FILE",
+            "the model of the weights, where their files do not tell; repeatable",
+        ),
+        ("--gin_search_paths", "FOLDERS", "folders that are searched for gin files; repeatable"),
+    ):
+        parser.add_argument(flag, action="append", default=[], metavar=name, help=text)
+    flags.add_source_module(parser)
+
+
+def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
+    """Runs the command; returns its exit code."""
+    flags.import_modules(args.module)
+    given = configured.Sources(
+        [files.at_home(file) for file in args.gin_file], (), flags.search_paths(args)
+    )
+    changes = Changes(args.vocab_size, args.dtype, args.fold, args.task)
+    return convert(
+        args.source, args.target, changes, model=given, step=args.step, backbone=args.backbone
+    )
+
+
 def convert(
     source: str,
     target: str,
+    changes: Changes = Changes(),
     *,
-    vocab_size: int | None = None,
-    dtype: str | None = None,
-    gin_files: Sequence[str] = (),
-    search_paths: Sequence[str] = (),
+    model: configured.Sources | None = None,
     step: str | None = None,
     backbone: str | None = None,
-    fold: bool = False,
-    task: str | None = None,
 ) -> int:
     """Reads weights, writes them, and says what became of every array; returns the exit code.
 
     Args:
-      source: [FORMAT:]PATH, or a hub id.
-      target: FORMAT:PATH; nothing must be there, or an empty folder.
-      vocab_size: rows for tokens; None: as many as there are.
-      dtype: "float32" or "bfloat16"; None: as they are.
-      gin_files: the configuration of the weights, where their files do not tell.
-      search_paths: folders that are searched for gin files.
-      step: of a run: "best", "last" or a number; None: best.
-      backbone: of an adapter folder; None: where its run had it.
-      fold: whether kernels become what gates make of them; the result has no gates.
-      task: whose gates are folded, where they depend on the task.
+        source: [FORMAT:]PATH, or a hub id.
+        target: FORMAT:PATH; nothing must be there, or an empty folder.
+        changes: on the way.
+        model: the configuration of the weights, where their files do not tell.
+        step: of a run: "best", "last" or a number; None: best.
+        backbone: of an adapter folder; None: where its run had it.
 
     Raises:
-      ValueError, FileNotFoundError: the weights are not all there, damaged, or do not fit the
-        target. Nothing was written.
+        ValueError, FileNotFoundError: the weights are not all there, damaged, or do not fit the
+            target. Nothing was written.
     """
     # Files are converted on the host; the accelerator may be another process's.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    from hyperdecoders_jax.trained import trained_model
-    from hyperdecoders_jax.weights import conversion
+    from hyperdecoders_jax.weights import check_params, conversion, formats
 
-    from_format, from_path = split_format("--from", source, (*conversion.FORMATS, RUN, ADAPTERS))
-    to_format, to_path = split_format("--to", target, (*conversion.FORMATS, ADAPTERS))
+    written = [name for name, known in formats.FORMATS.items() if known.write is not None]
+    from_format, from_path = split_format("--from", source, tuple(formats.FORMATS))
+    to_format, to_path = split_format("--to", target, tuple(written))
     if to_format is None:
         raise errors.UsageError(
-            f"--to must be FORMAT:PATH, with one of {(*conversion.FORMATS, ADAPTERS)}; got "
-            f"{target!r}. Write for example --to=hugging_face:{target}."
+            f"--to must be FORMAT:PATH, with one of {tuple(written)}; got {target!r}. Write for "
+            f"example --to=hugging_face:{target}."
         )
-    # Where links lead: what is whole is moved there.
-    place = conversion.to_place(to_path if "://" in to_path else os.path.realpath(to_path))
+    # Where links lead: the complete file or folder is moved there.
+    place = formats.to_path(to_path if "://" in to_path else os.path.realpath(to_path))
     check_free(place)
     from_path = files.resolve(from_path)
-    conversion.to_place(from_path)
-    from_format = from_format or trained_model.detect(from_path)
-    is_changed = vocab_size is not None or dtype is not None or fold
-    flags = {"--step": step, "--backbone": backbone, "--gin_file": gin_files or None}
-    _check_options(from_format, to_format, is_changed, flags)
-    if task is not None and not fold:
-        raise errors.UsageError(
-            f"--task must go with --fold, and names the task whose gates are folded; got "
-            f"--task={task} alone. Leave it out, or add --fold."
-        )
+    formats.to_path(from_path)
+    from_format = from_format or formats.detect(from_path)
+    gin_files = model.gin_files if model else ()
+    given = {"--step": step, "--backbone": backbone, "--gin_file": gin_files or None}
+    _check_options(from_format, to_format, changes, given)
 
-    run = None
-    if from_format == RUN:
-        run = trained_model.read_run(from_path, step or "best")
-        weights = run.weights
-    elif from_format == ADAPTERS:
-        weights = trained_model.read_adapters(from_path, backbone).weights
-    else:
-        config = read_model_config(gin_files, search_paths) if gin_files else None
-        weights = conversion.read(from_path, from_format, config, vocab_size)
-        if config is not None:
-            config = dataclasses.replace(config, vocab_size=vocab_size or config.vocab_size)
-            conversion.check_config(weights, config, from_path)
-    conversion.check(weights, from_path)
-    if fold:
-        weights = conversion.fold_gates(weights, task)
-    if vocab_size is not None:
-        weights = conversion.resize_vocabulary(weights, vocab_size)
-    if dtype is not None:
-        weights = conversion.cast(weights, dtype)
-
-    with whole(place) as unfinished:
-        if to_format == ADAPTERS:
-            new, left = {}, _write_adapters(unfinished, run)
-        else:
-            known = conversion.FORMATS[to_format]
-            new = known.write(unfinished, weights)
-            names = () if known.has_files else weights.files
-            left = {f"file {name}": f"{to_format} has no place for it" for name in names}
+    config = read_model_config(model) if gin_files else None
+    weights = formats.read(
+        from_path,
+        from_format,
+        config,
+        are_rows_right=changes.vocab_size is not None,
+        step=step,
+        backbone=backbone,
+    )
+    if config is not None:
+        if changes.vocab_size is not None:
+            config = dataclasses.replace(config, vocab_size=weights.config.vocab_size)
+        conversion.check_config(weights, config, from_path)
+    check_params.check_params(weights.arrays, weights.config, from_path)
+    weights = _change(weights, changes)
+    with atomic(place) as unfinished:
+        known = formats.FORMATS[to_format]
+        new = known.write(unfinished, weights)
     print(f"Read {from_format} at {from_path}.")
-    print(report(weights, new, left))
+    print(report(weights, new, _skipped_by(to_format, weights)))
     print(f"Wrote {to_format} at {to_path}.")
     return 0
+
+
+def _change(weights: TrainedModel, changes: Changes) -> TrainedModel:
+    from hyperdecoders_jax.weights import conversion
+
+    if changes.fold:
+        weights = conversion.fold_gates(weights, changes.task)
+    if changes.vocab_size is not None:
+        weights = conversion.resize_vocabulary(weights, changes.vocab_size)
+    if changes.dtype is not None:
+        weights = conversion.cast(weights, changes.dtype)
+    return weights
+
+
+def _skipped_by(to_format: str, weights: TrainedModel) -> dict[str, str]:
+    """What of a trained model a format does not hold, and why."""
+    from hyperdecoders_jax.weights import formats
+
+    if to_format == formats.ADAPTERS:
+        others = [path for path in weights.arrays if path not in weights.own]
+        return dict.fromkeys(others, "the backbone has them")
+    if formats.FORMATS[to_format].has_files:
+        return {}
+    return {f"file {name}": f"{to_format} has no place for it" for name in weights.files}
 
 
 def split_format(flag: str, text: str, formats: Sequence[str]) -> tuple[str | None, str]:
@@ -160,44 +231,40 @@ def split_format(flag: str, text: str, formats: Sequence[str]) -> tuple[str | No
 
 
 def _check_options(
-    from_format: str, to_format: str, is_changed: bool, flags: Mapping[str, Any]
+    from_format: str, to_format: str, changes: Changes, given: Mapping[str, object]
 ) -> None:
-    if to_format == ADAPTERS and from_format != RUN:
+    """Checks that flags and formats go together."""
+    if to_format == "adapters" and from_format != "run":
         raise errors.UsageError(
             f"An adapter folder must be made of a training run, which knows its backbone, tasks "
             f"and vocabulary; got --from={from_format}:…. Name the run's model directory."
         )
-    if to_format == ADAPTERS and is_changed:
+    if to_format == "adapters" and dataclasses.replace(changes, task=None) != Changes():
         raise errors.UsageError(
             "An adapter folder must hold what was trained, as it was trained; got --vocab_size, "
             "--dtype or --fold. Leave them out."
         )
     for flag, formats in FORMATS_OF_FLAG.items():
-        if flags[flag] is not None and from_format not in formats:
+        if given[flag] is not None and from_format not in formats:
             raise errors.UsageError(
                 f"{flag} must go with --from={' or '.join(formats)}; got {flag} and "
                 f"--from={from_format}:…. Leave it out."
             )
+    flags.check_fold(changes.fold, changes.task)
 
 
-# ---------------------------------------------------------------- what is read
-
-
-def read_model_config(gin_files: Sequence[str], search_paths: Sequence[str]) -> TransformerConfig:
-    """The model that gin files describe; of what a run sets besides, nothing is needed."""
+def read_model_config(given: configured.Sources) -> TransformerConfig:
+    """The model that gin files describe; nothing else that they set is needed."""
     import gin
 
-    from hyperdecoders_jax.config.gin_binding import parse
-    from hyperdecoders_jax.config.gin_files import read
-    from hyperdecoders_jax.trained import trained_model
+    from hyperdecoders_jax.config import gin_binding
 
-    gin_files = cli.with_run_file(gin_files, trained_model.RUN_FILE, search_paths)
-    parse(
-        read(gin_files, (), search_paths),
+    gin_binding.parse(
+        given.first("runs/embedded/convert.gin").read(),
         model_config,
         are_macros_checked=False,
         is_all_bound=False,
-        readers=cli.TRAIN_FILES,
+        readers=flags.TRAIN_FILES,
     )
     return gin.get_configurable(model_config)()
 
@@ -233,8 +300,8 @@ def check_free(place: epath.Path, flag: str = "--to") -> None:
 
 
 @contextlib.contextmanager
-def whole(place: epath.Path) -> Iterator[epath.Path]:
-    """A path to write to, which becomes `place` when all is written, and is removed otherwise.
+def atomic(place: epath.Path) -> Iterator[epath.Path]:
+    """Atomic write of a file or folder: a path that becomes `place` once all is written.
 
     A process that is killed leaves `.unfinished-…` behind, which nothing here takes for weights.
 
@@ -272,26 +339,18 @@ def whole(place: epath.Path) -> Iterator[epath.Path]:
         ) from error
 
 
-def _write_adapters(folder: epath.Path, run: TrainedModel) -> dict[str, str]:
-    """Writes an adapter folder; returns the parameters that it lacks, and why."""
-    from hyperdecoders_jax.weights import adapter_folder
-
-    folder.mkdir()
-    arrays = run.weights.arrays
-    adapter_folder.write(folder, run.description, {path: arrays[path] for path in run.own})
-    lacking = [path for path in arrays if path not in run.own]
-    return dict.fromkeys(lacking, "the backbone has them")
-
-
-def report(weights: Weights, new: Mapping[str, str], left: Mapping[str, str]) -> str:
-    """What was loaded, what is new, and what was left, also by the target."""
+def report(weights: TrainedModel, new: Mapping[str, str], skipped: Mapping[str, str]) -> str:
+    """What was loaded, what is new, and what was skipped, also by the target."""
     import math
 
     arrays = weights.arrays
     count = sum(math.prod(array.shape) for array in arrays.values())
     dtypes = ", ".join(sorted({str(array.dtype) for array in arrays.values()}))
     lines = _listed(f"loaded {len(arrays)} arrays, {count:,} parameters of {dtypes}", arrays)
-    for what, found in (("new", {**weights.new, **new}), ("left", {**weights.left, **left})):
+    for what, found in (
+        ("new", {**weights.new, **new}),
+        ("skipped", {**weights.skipped, **skipped}),
+    ):
         for why in sorted(set(found.values())):
             names = [name for name in found if found[name] == why]
             lines += _listed(f"{what} {len(names)}, {why}", names)
@@ -308,4 +367,4 @@ def _listed(head: str, names: Collection[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(["convert", *sys.argv[1:]]))
+    sys.exit(main.main(["convert", *sys.argv[1:]]))

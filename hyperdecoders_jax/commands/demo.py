@@ -1,4 +1,4 @@
-"""The demo: a frozen tiny T5 in; a table of what a Hyperdecoder makes of it, task by task, out.
+"""`hyperdecoders demo`: a Hyperdecoder beside a single adapter on six small tasks, as a table.
 
 `make demo` trains two experiments on the six demo tasks, one after the other, on the same frozen
 T5 and the same batches: one adapter a layer that all examples share, and a Hyperdecoder, which
@@ -26,8 +26,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.commands import flags, main
 from hyperdecoders_jax.data import text_table
+
+SUMMARY = "train and compare methods on six small tasks that ship with the package"
+TAKES_GIN = True
 
 # Methods, each the experiment demo_METHOD, and the heads of their columns.
 METHODS = {
@@ -60,9 +63,8 @@ class Row:
     secs: float | None = None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the demo and prints its table; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m hyperdecoders_jax.demo", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
     parser.add_argument("--output", default="demo_runs", help="folder of the runs; made anew")
     parser.add_argument(
         "--methods",
@@ -72,9 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="what is compared, in this order",
     )
     parser.add_argument("--pretrain", metavar="FILE", help="make the T5 instead, and write it here")
-    args, gin_flags = parser.parse_known_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    cli.start_tensorflow()
+
+
+def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
+    """Runs the demo and prints its table; returns the exit code."""
+    gin_flags = [f"--gin.{name}={value}" for name, value in gin_flags]
+    flags.start_tensorflow()
     if args.pretrain is not None:
         return pretrain(os.path.join(args.output, PRETRAINING), args.pretrain, gin_flags)
     return compare(args.output, args.methods, gin_flags)
@@ -91,31 +96,21 @@ def pretrain(model_dir: str, path: str, gin_flags: Sequence[str] = ()) -> int:
 
 
 def write_backbone(model_dir: str, path: str) -> None:
-    """Writes what a run that trained all of T5 came to, as bfloat16 safetensors."""
-    import gin
-    import jax
-    import ml_dtypes
-    import numpy as np
+    """Writes the last checkpoint of a run that trained all of T5, as bfloat16 safetensors."""
+    from hyperdecoders_jax.weights import backbone, conversion, formats, trained_model
 
-    from hyperdecoders_jax.data import vocabulary
-    from hyperdecoders_jax.model import Model
-    from hyperdecoders_jax.training import run_directory
-    from hyperdecoders_jax.weights import backbone, conversion
-
-    checkpoints = run_directory.RunDirectory(model_dir).checkpoints()
-    step = checkpoints.newest_step()
-    params = checkpoints.load_trainable(gin.get_configurable(Model)().param_shapes(), step)
-    params = jax.tree.map(lambda x: np.asarray(x).astype(ml_dtypes.bfloat16), params)
+    trained = conversion.cast(formats.read(model_dir, formats.RUN, step="last"), "bfloat16")
+    step = trained.description.step
     metadata = {
         "made_by": f"gin_configs/experiments/{PRETRAINING}.gin, step {step}",
-        conversion.VOCABULARY_KEY: vocabulary.fingerprint(vocabulary.RUN_VOCABULARY.current),
+        trained_model.VOCABULARY_KEY: trained.description.vocabulary.fingerprint,
     }
-    backbone.save(path, params, metadata)
+    backbone.save(path, trained.params(), metadata)
 
 
 def _train(experiment: str, model_dir: str, gin_flags: Sequence[str]) -> int:
     print(f"\n== experiments/{experiment}.gin ==", file=sys.stderr, flush=True)
-    return cli.main(
+    return main.main(
         [
             "train",
             f"--gin_file=experiments/{experiment}.gin",
@@ -140,7 +135,7 @@ def compare(output: str, methods: Sequence[str], gin_flags: Sequence[str] = ()) 
         if code:
             return code
         secs = time.perf_counter() - start
-        rows[METHODS[method]] = Row(read_scores(model_dir), count_trainable(), secs)
+        rows[METHODS[method]] = Row(read_scores(model_dir), count_trainable(model_dir), secs)
     rows = {BASELINE: Row(baseline_scores()), **rows}
     print(f"\nTest scores in [0, 100], the mean of a task's metrics:\n{format_rows(rows)}\n")
     print(
@@ -155,7 +150,7 @@ def analyze(model_dir: str, output: str) -> int:
     """Looks at what adapts a method's examples, and says where the page is."""
     print(f"\n== What adapts the examples of {model_dir} ==", file=sys.stderr, flush=True)
     with contextlib.redirect_stdout(io.StringIO()):  # It is in the files, too.
-        code = cli.main(
+        code = main.main(
             [
                 "analyze",
                 f"--checkpoint={model_dir}",
@@ -181,16 +176,14 @@ def _mean(metrics: Mapping[str, float | str]) -> float:
     return statistics.mean(value for value in metrics.values() if not isinstance(value, str))
 
 
-def count_trainable() -> int:
-    """Trained parameters of the experiment that was configured last."""
-    import gin
-
+def count_trainable(model_dir: str) -> int:
+    """Trained parameters of a run."""
     from hyperdecoders_jax.model import Model
-    from hyperdecoders_jax.training import trainable
+    from hyperdecoders_jax.weights import names, run_folder
 
-    model = gin.get_configurable(Model)()
-    config = gin.get_configurable(trainable.TrainableConfig)()
-    return trainable.num_parameters(trainable.split(model.param_shapes(), config)[0])
+    run = run_folder.read_file(model_dir)
+    shapes = names.flatten(Model(run.description.model).param_shapes())
+    return sum(shapes[path].size for path in run.trained)
 
 
 def baseline_scores() -> dict[str, float]:
@@ -229,4 +222,4 @@ def format_rows(rows: Mapping[str, Row]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main.main(["demo", *sys.argv[1:]]))

@@ -1,11 +1,11 @@
-"""The state of an installation: versions, devices, free memory and disk, and known conflicts.
+"""`hyperdecoders doctor`: versions, devices, free memory and disk, and known conflicts.
 
-Nothing goes in; a report comes out, and whether something in it must be repaired. Versions come
-from the installed packages' metadata, so that a broken package is listed as well as a whole one.
+Versions come from the installed packages' metadata, so that a broken package is listed, too.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import os
 import platform
@@ -14,7 +14,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from hyperdecoders_jax import t5x_install
-from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.commands import main
+
+SUMMARY = "print versions, devices, free memory and disk, known conflicts"
+TAKES_GIN = False
 
 # What is listed, in order; the second half is optional.
 REQUIRED_PACKAGES = (
@@ -206,5 +209,15 @@ def report(folders: Sequence[str] = (".",)) -> int:
     return 1 if problems else 0
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    parser.epilog = "Exits with 1 if a conflict is found."
+
+
+def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
+    """Runs the command; returns its exit code."""
+    return report()
+
+
 if __name__ == "__main__":
-    sys.exit(cli.main(["doctor", *sys.argv[1:]]))
+    sys.exit(main.main(["doctor", *sys.argv[1:]]))

@@ -1,4 +1,4 @@
-"""Exports: a trained model in, a folder that Hugging Face's libraries load out.
+"""`hyperdecoders export`: a trained model as a folder that Hugging Face's libraries load.
 
     hyperdecoders export --checkpoint=my_run --output=my_model
     hyperdecoders export --checkpoint=my_run --output=my_t5 --fold --task=rte --format=safetensors
@@ -6,11 +6,12 @@
 A T5 that nothing adapts becomes one of Hugging Face's own, which needs no code of ours; so does one
 whose gates are the same for all examples, for kernels can hold them. Anything else is a
 `hyperdecoder`; see `weights.exported_folder`. Beside the weights are the files of a tokenizer, the
-way of decoding and a model card. What is written is whole, or nothing is.
+decoding config and a model card. Writing is atomic.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import json
@@ -21,14 +22,67 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hyperdecoders_jax import errors, files
-from hyperdecoders_jax.commands import cli, convert
+from hyperdecoders_jax.commands import convert, flags, main
 
 if TYPE_CHECKING:
     from etils import epath
 
     from hyperdecoders_jax.modeling.config import TransformerConfig
-    from hyperdecoders_jax.trained.trained_model import TrainedModel
-    from hyperdecoders_jax.weights.adapter_folder import Description
+    from hyperdecoders_jax.weights.trained_model import Description, TrainedModel
+
+SUMMARY = "write a trained model as a folder of Hugging Face, ready to publish"
+EPILOG = """\
+Writes config.json, weights, the files of a tokenizer, generation_config.json and a model card. A
+model that nothing adapts is a plain T5; others need the classes of hyperdecoders_jax.interop.
+"""
+TAKES_GIN = False
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FOLDER",
+        required=True,
+        help="the model directory of a training run, under T5X, too; an adapter folder; or an "
+        "exported folder",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FOLDER",
+        required=True,
+        help="where nothing is yet; a README.md and hidden files, as in a clone of the hub's "
+        "repository, may be there and stay",
+    )
+    parser.add_argument(
+        "--format",
+        dest="formats",
+        type=lambda text: list(dict.fromkeys(text.split(","))),
+        default=["flax"],
+        metavar="NAMES",
+        help="of the weights: flax (the default), safetensors for PyTorch, or both with a comma",
+    )
+    flags.add_trained(parser)
+    flags.add_fold(
+        parser,
+        action=argparse.BooleanOptionalAction,
+        help="make gates a part of the kernels that they scale (default: if they are the same for "
+        "all examples and all that adapts the T5)",
+    )
+    parser.add_argument(
+        "--dtype", default="float32", help="of the weights: float32 (the default) or bfloat16"
+    )
+    flags.add_source_module(parser)
+
+
+def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
+    """Runs the command; returns its exit code."""
+    flags.import_modules(args.module)
+    skipped = ("command", "module", "traceback")
+    options = {name: x for name, x in vars(args).items() if name not in skipped}
+    for name in ("checkpoint", "output", "backbone"):
+        options[name] = files.at_home(options[name])
+    return export(**options)
 
 
 def export(
@@ -45,46 +99,35 @@ def export(
     """Writes a trained model for Hugging Face and says what it is now; returns the exit code.
 
     Args:
-      checkpoint: model directory of a run, adapter folder, or exported folder.
-      output: folder that is not there yet, is empty, or holds nothing but what its user has made
-        for Hugging Face: a README.md, which stays, and hidden files, such as those of git.
-      formats: of the weights, "flax", "safetensors" or both.
-      step: of a run: "best", "last" or a number; None: best.
-      backbone: of an adapter folder; None: where its run had it.
-      fold: whether kernels become what gates make of them; None: if a plain T5 comes of it, and no
-        task must be named.
-      task: whose gates are folded, where they depend on the task.
-      dtype: "float32" or "bfloat16".
+        checkpoint: model directory of a run, adapter folder, or exported folder.
+        output: folder that is not there yet, is empty, or holds nothing but what its user has made
+            for Hugging Face: a README.md, which stays, and hidden files, such as those of git.
+        formats: of the weights, "flax", "safetensors" or both.
+        step: of a run: "best", "last" or a number; None: best.
+        backbone: of an adapter folder; None: where its run had it.
+        fold: whether kernels become what gates make of them; None: if a plain T5 comes of it, and
+            no task must be named.
+        task: whose gates are folded, where they depend on the task.
+        dtype: "float32" or "bfloat16".
 
     Raises:
-      ValueError, FileNotFoundError: the model is not all there, damaged, or has no such form.
-        Nothing was written.
+        ValueError, FileNotFoundError: the model is not all there, damaged, or has no such form.
+            Nothing was written.
     """
     # Files are converted on the host; the accelerator may be another process's.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    from hyperdecoders_jax.decoding.beam_search import T5XScoring
     from hyperdecoders_jax.hub import model_card, tokenizer_files
-    from hyperdecoders_jax.trained import trained_model
-    from hyperdecoders_jax.weights import conversion, exported_folder, generation_fields
+    from hyperdecoders_jax.weights import conversion, exported_folder
+    from hyperdecoders_jax.weights import formats as formats_lib
 
-    known = exported_folder.FORMATS
-    unknown = [name for name in formats if name not in known]
-    if unknown:
-        raise errors.UsageError(
-            f"--format must be one or several of {known}, with commas; got {unknown[0]!r}."
-            f"{errors.suggestion(unknown[0], known)} Leave it out for flax."
-        )
-    if task is not None and not fold:
-        raise errors.UsageError(
-            f"--task must go with --fold, and names the task whose gates are folded; got "
-            f"--task={task} alone. Leave it out, or add --fold."
-        )
-    place = conversion.to_place(output if "://" in output else os.path.realpath(output))
+    _check_formats(formats)
+    flags.check_fold(fold, task)
+    place = formats_lib.to_path(output if "://" in output else os.path.realpath(output))
     check_output(place)
     checkpoint = files.resolve(checkpoint)
-    trained = trained_model.read(checkpoint, step, backbone)
+    trained = formats_lib.read_text(checkpoint, step=step, backbone=backbone)
     # As its run predicts with them, be it with a T5 in bfloat16; then all in one type.
-    weights = dataclasses.replace(trained.weights, arrays=trained.arrays)
+    weights = trained.as_predicted()
     if fold or (fold is None and _are_gates_alone(weights.config)):
         weights = conversion.fold_gates(weights, task)
     weights = conversion.cast(weights, dtype)
@@ -98,7 +141,7 @@ def export(
         name=place.name,
         description=description,
         formats=formats,
-        trained=trained.description.model,
+        trained=trained.config,
         folded_task=task,
         num_parameters=sum(math.prod(x.shape) for x in weights.arrays.values()),
         num_frozen=_num_frozen(trained),
@@ -107,23 +150,49 @@ def export(
     is_card_theirs = (place / model_card.FILE).exists()
     with filled(place) as folder:
         exported_folder.write_weights(folder, description, weights.arrays, formats)
-        max_len = description.task_feature_lengths["inputs"]
-        tokenizer_files.write(folder, description.vocabulary, max_len)
-        fields = generation_fields.to_fields(
-            description.decoding, description.task_feature_lengths["targets"]
-        )
-        (folder / trained_model.GENERATION_FILE).write_text(json.dumps(fields, indent=2) + "\n")
+        _write_text_files(folder, description)
         if not is_card_theirs:
             (folder / model_card.FILE).write_text(model_card.render(card))
     print(f"Read {checkpoint}, step {description.step}.")
-    print(convert.report(weights, {}, {}))
+    print(convert.report(weights.replace(skipped={}, new={}), {}, {}))
     if is_card_theirs:
         print(f"Left {model_card.FILE} as it was.")
+    _warn_of_scores(description)
+    print(f"Wrote {_kind(description.model, formats)}: {output}")
+    return 0
+
+
+def _check_formats(formats: Sequence[str]) -> None:
+    from hyperdecoders_jax.weights import exported_folder
+
+    known = exported_folder.FORMATS
+    unknown = [name for name in formats if name not in known]
+    if unknown:
+        raise errors.UsageError(
+            f"--format must be one or several of {known}, with commas; got {unknown[0]!r}."
+            f"{errors.suggestion(unknown[0], known)} Leave it out for flax."
+        )
+
+
+def _write_text_files(folder: epath.Path, description: Description) -> None:
+    """Writes the files of the tokenizer and the decoding config."""
+    from hyperdecoders_jax.hub import tokenizer_files
+    from hyperdecoders_jax.weights import generation_fields, text_files
+
+    lengths = description.task_feature_lengths
+    tokenizer_files.write(folder, description.vocabulary, lengths["inputs"])
+    fields = generation_fields.to_fields(description.decoding, lengths["targets"])
+    (folder / text_files.GENERATION_FILE).write_text(json.dumps(fields, indent=2) + "\n")
+
+
+def _warn_of_scores(description: Description) -> None:
+    """Says that texts of a plain T5 may differ where transformers cannot score beams as its run."""
+    from hyperdecoders_jax.decoding.beam_search import T5XScoring
+    from hyperdecoders_jax.weights import exported_folder
+
     scoring = getattr(description.decoding, "scoring", None)
     if exported_folder.is_plain(description.model) and isinstance(scoring, T5XScoring):
         print(f"Texts may differ: the run scored beams by {scoring}, which transformers cannot.")
-    print(f"Wrote {_kind(description.model, formats)}: {output}")
-    return 0
 
 
 def _are_gates_alone(config: TransformerConfig) -> bool:
@@ -153,25 +222,23 @@ def _kind(config: TransformerConfig, formats: Sequence[str]) -> str:
 def _num_frozen(trained: TrainedModel) -> int | None:
     if trained.description.backbone is None:
         return None
-    frozen = [x for path, x in trained.weights.arrays.items() if path not in trained.own]
+    frozen = [x for path, x in trained.arrays.items() if path not in trained.own]
     return sum(math.prod(x.shape) for x in frozen)
 
 
 def _about_training(checkpoint: str, description: Description) -> dict[str, Any]:
     """Fields of a `model_card.Export` that the files of a run tell."""
-    from hyperdecoders_jax.config import gin_files
-    from hyperdecoders_jax.training import metric_lines, run_directory
+    from hyperdecoders_jax.training import metric_lines, trainer
+    from hyperdecoders_jax.weights import run_folder
 
-    saved = os.path.join(checkpoint, cli.SAVED_CONFIG)
-    if not gin_files.is_file(saved):
+    if not run_folder.is_run(checkpoint):
         return {"backbone": description.backbone and description.backbone.source}
-    text = gin_files.read([saved])
-    macros = {name: x for name, (x, _) in text.macro_values.items() if isinstance(x, str)}
+    run = run_folder.read_file(checkpoint)
     return {
-        "backbone": macros.get("INITIAL_CHECKPOINT_PATH"),
-        "mixture": macros.get("MIXTURE_OR_TASK_NAME"),
+        "backbone": run.initial_checkpoint_path,
+        "mixture": run.data["mixture"],
         "metrics": metric_lines.evaluated(
-            run_directory.RunDirectory(checkpoint).metrics_path, description.step
+            os.path.join(checkpoint, trainer.METRICS_FILE), description.step
         ),
     }
 
@@ -203,16 +270,16 @@ def filled(place: epath.Path) -> Iterator[epath.Path]:
     """A new folder to write to, which becomes `place`, or whose files join a user's there.
 
     Raises:
-      OSError: it cannot be written; see `convert.whole`.
+      OSError: it cannot be written; see `convert.atomic`.
     """
     from hyperdecoders_jax.weights import hugging_face
 
     if not _is_of_a_user(place):
-        with convert.whole(place) as folder:
+        with convert.atomic(place) as folder:
             folder.mkdir()
             yield folder
         return
-    with convert.whole(place.parent / f".{place.name}-{os.getpid()}") as folder:
+    with convert.atomic(place.parent / f".{place.name}-{os.getpid()}") as folder:
         folder.mkdir()
         yield folder
         try:
@@ -229,4 +296,4 @@ def filled(place: epath.Path) -> Iterator[epath.Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(["export", *sys.argv[1:]]))
+    sys.exit(main.main(["export", *sys.argv[1:]]))

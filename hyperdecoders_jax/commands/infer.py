@@ -1,10 +1,12 @@
-"""Predicts: a trained model and a mixture's split or lines of text in; JSON lines out.
+"""`hyperdecoders infer`: predictions of a trained model, as JSON lines.
 
-`infer` is bound by gin_configs/runs/embedded/infer.gin; `infer_lines` needs no configuration.
+`infer` predicts for a mixture's split or for lines with a run's own configuration, bound by
+gin_configs/runs/embedded/infer.gin; `infer_lines` needs no configuration.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import os
@@ -13,13 +15,16 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax import errors, files
+from hyperdecoders_jax.commands import configured, flags, main
 
 if TYPE_CHECKING:
-    from hyperdecoders_jax.decoding.decode import Generation
-    from hyperdecoders_jax.trained.preparation import Trained, TrainedConfig
+    from hyperdecoders_jax.config.run_config import RunConfig
     from hyperdecoders_jax.trained.text_model import ScoredText, TextReader
 
+SUMMARY = "predict for a mixture's split, or for texts of a file or of standard input"
+EPILOG = flags.EPILOG
+TAKES_GIN = True
 STANDARD_INPUT = "-"
 # Lines of standard input that follow each other faster than this are predicted together.
 MOMENT_SECS = 0.05
@@ -27,88 +32,129 @@ MOMENT_SECS = 0.05
 BATCH_SIZE = 128
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    flags.add_run(parser)
+    flags.add_runner(parser)
+    parser.add_argument(
+        "--input",
+        metavar="FILE",
+        help='predict for these: lines of text or of {"inputs": …}; - is standard input',
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FOLDER",
+        help="of --input, in place of a configuration: the folder of a training run, of its "
+        "adapters, or of an exported model",
+    )
+    flags.add_trained(parser)
+
+
+def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
+    """Runs the command; returns its exit code."""
+    if (args.checkpoint, args.step, args.backbone) == (None,) * 3:
+        options = {} if args.runner == "t5x" else {"input_path": args.input}
+        return configured.run_with_runner(args, gin_flags, lambda: infer, **options)
+    _check_lines(args, gin_flags)
+    flags.import_modules(args.module)
+    paths = [files.at_home(path) for path in (args.checkpoint, args.backbone)]
+    return infer_lines(paths[0], args.input, args.step, paths[1])
+
+
+def _check_lines(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> None:
+    """Checks the flags of a prediction that needs no configuration.
+
+    Raises:
+        UsageError: a flag is missing, or one that belongs to a configuration is there.
+    """
+    own = {name: getattr(args, name) for name in ("checkpoint", "input", "step", "backbone")}
+    if own["checkpoint"] is None or own["input"] is None:
+        raise errors.UsageError(
+            "--checkpoint and --input go together, and --step and --backbone with them; got "
+            f"{' '.join(f'--{name}={value}' for name, value in own.items() if value)}. Give both, "
+            "or the --model_dir of a run, whose configuration says which split is read."
+        )
+    defaults = vars(main.make_parser().parse_args(["infer"]))
+    others = [name for name, value in vars(args).items() if value != defaults[name]]
+    others = [name for name in others if name not in (*own, "module", "traceback")]
+    others += [f"gin.{name}" for name, _ in gin_flags]
+    if others:
+        raise errors.UsageError(
+            f"A model of --checkpoint is as it was trained; got --{', --'.join(others)}. Leave "
+            "that out, or name the run with --model_dir, or the folder with --init."
+        )
+
+
 def infer(
-    *,
-    trained: TrainedConfig,
-    mixture_or_task_name: str | None,
-    task_feature_lengths: Mapping[str, int],
-    split: str,
-    batch_size: int,
-    eval_batch_size: int | None,
-    num_examples: int | None,
-    generation: Generation | None,
+    run: RunConfig,
+    checkpoint_step: str | int | None,
     output_dir: str | None,
-    use_cached: bool = False,
     input_path: str | None = None,
-    config_text: str = "",
 ) -> int:
     """Writes the predictions of a checkpoint as JSON lines; returns the exit code.
 
     Args:
-      trained: the run, and which of its checkpoints.
-      mixture_or_task_name: what is read; the run's mixture, or any of its tasks. None: lines alone.
-      task_feature_lengths: tokens of inputs and targets.
-      split: "validation", "test", …
-      batch_size: examples of one training step.
-      eval_batch_size: examples of one step here; None: as many as of a training step.
-      num_examples: of each task, from the beginning; None: all.
-      generation: of tasks whose texts are decoded otherwise: (most tokens, beams).
-      output_dir: gets TASK-SPLIT-STEP.jsonl; None: infer in the run's model directory.
-      use_cached: reads text from SeqIO's caches, not from the data.
-      input_path: predict for the lines of this file, "-" for standard input, and print; nothing
-        else is read or written then.
-      config_text: the whole configuration; not needed here.
+        run: the run, its mixture or any of its tasks, and the split.
+        checkpoint_step: "best", "last" or a step; None: the parameters before training.
+        output_dir: gets TASK-SPLIT-STEP.jsonl; None: infer in the run's model directory.
+        input_path: predict for the lines of this file, "-" for standard input, and print; nothing
+            else is read or written then.
 
     Raises:
-      ValueError: something in all this does not fit together.
+        ValueError: something in all this does not fit together.
     """
-    del config_text
     import jax
 
-    from hyperdecoders_jax import files
-    from hyperdecoders_jax.data import vocabulary
-    from hyperdecoders_jax.data.pipeline import PipelineConfig
-    from hyperdecoders_jax.evaluation import evaluator, predictions
-    from hyperdecoders_jax.evaluation.config import EvaluationConfig
-    from hyperdecoders_jax.trained import preparation, text_model
+    from hyperdecoders_jax.evaluation import predictions
+    from hyperdecoders_jax.trained import opened
 
-    lengths = task_feature_lengths
-    batch_size = eval_batch_size or batch_size
     if input_path is not None:
-        # Opened before anything is loaded, since loading takes a while.
-        groups = read_groups(input_path, batch_size, jax.process_count())
-        model = preparation.open_trained(trained, lengths["targets"], batch_size)
-        reader = text_model.TextReader(
-            model.config, vocabulary.RUN_VOCABULARY, model.task_names or (), lengths["inputs"]
-        )
-
-        def predict(texts):
-            return predict_group(texts, model, reader, batch_size)
-
-        _print_predictions(groups, predict, reader, is_printed=jax.process_index() == 0)
-        return 0
-
-    if output_dir is None and trained.model_dir is None:
+        return _infer_lines_of_run(run, checkpoint_step, input_path)
+    if output_dir is None and run.model_dir is None:
         raise ValueError(
             "Predictions must be written somewhere; got neither a model directory nor "
             "INFER_OUTPUT_DIR. Name a folder with --model_dir=…, or lines with --input=FILE."
         )
-    output_dir = output_dir or f"{trained.model_dir}/infer"
+    output_dir = output_dir or f"{run.model_dir}/infer"
     files.check_writable(output_dir)
-    tasks = evaluator.Evaluator(
-        PipelineConfig(mixture_or_task_name, lengths, use_cached=use_cached),
-        EvaluationConfig(split, batch_size, num_examples),
-        preparation.task_names_of(trained),
-        shard=preparation.data_shard(trained),
-        accepts_unseen_tasks=trained.model.config.accepts_unseen_tasks,
-    )
-    model = preparation.open_trained(trained, lengths["targets"], batch_size, generation)
-    for task, predicted in tasks.predict(model.predict).items():
+    tasks = opened.make_evaluator(run, checkpoint_step)
+    opened.use_vocabulary(run)
+    model = opened.place(run, checkpoint_step)
+    for task, predicted in tasks.predict(model.predict_fn()).items():
         if jax.process_index():
             continue
-        path = f"{output_dir}/{task}-{split}-{model.step}.jsonl"
+        path = f"{output_dir}/{task}-{run.evaluation.split}-{model.step}.jsonl"
         predictions.write(path, predicted)
         print(f"{len(predicted):,} predictions in {path}", file=sys.stderr)
+    return 0
+
+
+def _infer_lines_of_run(run: RunConfig, checkpoint_step: str | int | None, path: str) -> int:
+    """Prints predictions for lines; every process of a run predicts all of them."""
+    import jax
+
+    from hyperdecoders_jax.data import vocabulary
+    from hyperdecoders_jax.trained import opened, text_model
+
+    size = run.eval_batch_size
+    # Opened before anything is loaded, since loading takes a while.
+    groups = read_groups(path, size, jax.process_count())
+    opened.use_vocabulary(run)
+    model = opened.place(run, checkpoint_step, generation=None)
+    reader = text_model.TextReader(
+        model.model.config,
+        vocabulary.RUN_VOCABULARY,
+        model.task_names or (),
+        run.data.task_feature_lengths["inputs"],
+    )
+    predict_fn = model.predict_fn()
+
+    def predict(texts):
+        # All groups have the one shape that the devices share.
+        rows = [reader.row(text, task) for text, task in texts]
+        return reader.texts(rows, predict_fn(reader.batch(rows, size, reader.max_len)))
+
+    _print_predictions(groups, predict, reader, is_printed=jax.process_index() == 0)
     return 0
 
 
@@ -118,13 +164,13 @@ def infer_lines(
     """Prints the predictions of a trained model for lines as JSON lines; returns the exit code.
 
     Args:
-      checkpoint: any folder that `text_model.load` takes.
-      input_path: the file of the lines, "-" for standard input.
-      step: of a training run: "best", "last" or a number; None: best.
-      backbone: of an adapter folder: where its T5 is; None: where the run had it.
+        checkpoint: any folder that `text_model.load` takes.
+        input_path: the file of the lines, "-" for standard input.
+        step: of a training run: "best", "last" or a number; None: best.
+        backbone: of an adapter folder: where its T5 is; None: where the run had it.
 
     Raises:
-      ValueError: the model or a line is no good.
+        ValueError: the model or a line is no good.
     """
     from hyperdecoders_jax.trained import text_model
 
@@ -146,7 +192,7 @@ def read_groups(path: str, size: int, process_count: int = 1) -> Iterator[Sequen
     a reader at a terminal is answered line by line.
 
     Raises:
-      ValueError: the file cannot be opened (at once), or a line begins like JSON and is none with
+        ValueError: the file cannot be opened (at once), or a line begins like JSON and is none with
         `inputs` (when it is read); or there are several processes, of which one has the input.
     """
     if path == STANDARD_INPUT:
@@ -228,21 +274,6 @@ def map_lines(lines: Iterable[str], name: str, first: int = 1) -> Iterator[dict[
         yield record
 
 
-def predict_group(
-    texts: Sequence[tuple[str, str | None]], model: Trained, reader: TextReader, batch_size: int
-) -> list[ScoredText]:
-    """Predicts for at most `batch_size` texts, in the one shape that the devices share.
-
-    Args:
-      texts: each with the name of its task, or None.
-      model: on its devices.
-      reader: of its texts.
-      batch_size: rows of its batches.
-    """
-    rows = [reader.row(text, task) for text, task in texts]
-    return reader.texts(rows, model.predict(reader.batch(rows, batch_size, reader.max_len)))
-
-
 def _print_predictions(
     groups: Iterable[Sequence[Mapping[str, Any]]],
     predict: Callable[[Sequence[tuple[str, str | None]]], Sequence[ScoredText]],
@@ -272,7 +303,7 @@ def task_of(record: Mapping[str, Any], reader: TextReader) -> str | None:
     """The task that a record names.
 
     Raises:
-      ValueError: it names none, and the model has parameters for each.
+        ValueError: it names none, and the model has parameters for each.
     """
     if "task" not in record and not reader.config.accepts_unseen_tasks:
         raise ValueError(
@@ -284,4 +315,4 @@ def task_of(record: Mapping[str, Any], reader: TextReader) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(["infer", *sys.argv[1:]]))
+    sys.exit(main.main(["infer", *sys.argv[1:]]))

@@ -1,4 +1,4 @@
-"""Counts parameters: a configuration in; a table of what is trained and frozen, and bytes, out.
+"""`hyperdecoders params`: a table of trained and frozen parameters, and a checkpoint's bytes.
 
 `report` is bound by gin_configs/runs/embedded/params.gin. Everything is computed from shapes: no
 parameter is allocated, no data are read, and neither weights nor a vocabulary need to be there.
@@ -6,11 +6,13 @@ parameter is allocated, no data are read, and neither weights nor a vocabulary n
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.commands import configured, flags, main
 from hyperdecoders_jax.data import text_table
 
 if TYPE_CHECKING:
@@ -19,6 +21,46 @@ if TYPE_CHECKING:
     from hyperdecoders_jax.training.optimizer import OptimizerConfig
     from hyperdecoders_jax.training.trainable import TrainableConfig
     from hyperdecoders_jax.types import Params, PyTree
+
+
+SUMMARY = "count trained and frozen parameters and a checkpoint's bytes, without making them"
+EPILOG = flags.EPILOG
+TAKES_GIN = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    flags.add_run(parser)
+
+
+def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
+    """Configures and calls `report`, without what trains and reads data.
+
+    TensorFlow and the modules of tasks are imported only if tasks must be counted.
+    """
+    # Shapes need no device, and the accelerator may be another process's.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    import gin
+
+    from hyperdecoders_jax.config import gin_binding, gin_checks, gin_statements
+
+    given = configured.sources(args, gin_flags).first("runs/embedded/params.gin")
+    text = given.read()
+    gin_binding.parse(
+        text, report, are_macros_checked=False, is_all_bound=False, readers=flags.TRAIN_FILES
+    )
+
+    def register_tasks():
+        flags.start_tensorflow()
+        files = configured.Sources(given.gin_files, (), given.search_paths).read()
+        gin_checks.import_modules(gin_statements.skip_modules(files, flags.T5X_MODULES))
+
+    # Those of the package register no adapter source, and cost TensorFlow's import.
+    skipped = (*flags.T5X_MODULES, "hyperdecoders_jax")
+    files = configured.Sources(given.gin_files, (), given.search_paths).read()
+    gin_checks.import_modules(gin_statements.skip_modules(files, skipped))
+    flags.import_modules(args.module)
+    return gin.get_configurable(report)(register_tasks=register_tasks)
 
 
 def report(
@@ -139,4 +181,4 @@ def _megabytes(count: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(["params", *sys.argv[1:]]))
+    sys.exit(main.main(["params", *sys.argv[1:]]))

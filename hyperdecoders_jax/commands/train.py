@@ -1,185 +1,246 @@
-"""Trains: a configuration in; checkpoints, metrics, predictions and a table out.
+"""`hyperdecoders train`: trains a run, evaluates it as it learns, and keeps checkpoints.
 
-`train` is bound by gin_configs/runs/embedded/train.gin. It checks whatever can be checked before it
-writes anything, the cheapest first, and continues what its model directory holds.
+`train` takes a `RunConfig`, which gin makes (gin_configs/runs/embedded/train.gin) or Python. It
+checks whatever can be checked before it writes anything, the cheapest first, and continues what its
+model directory holds.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.commands import configured, flags, main
 
 if TYPE_CHECKING:
-    from hyperdecoders_jax.data.pipeline import PipelineConfig
-    from hyperdecoders_jax.decoding.decode import Generation
+    from hyperdecoders_jax.config.run_config import RunConfig
+    from hyperdecoders_jax.data.preflight import TaskReport
+    from hyperdecoders_jax.data.train_batches import TrainIterator
+    from hyperdecoders_jax.evaluation.evaluator import Evaluator
     from hyperdecoders_jax.model import Model
-    from hyperdecoders_jax.training.optimizer import OptimizerConfig
-    from hyperdecoders_jax.training.partitioning import PartitioningConfig
-    from hyperdecoders_jax.training.schedules import ScheduleConfig
-    from hyperdecoders_jax.training.trainable import TrainableConfig
-    from hyperdecoders_jax.training.trainer import TrainerConfig
+    from hyperdecoders_jax.training.partitioning import Partitioner
+    from hyperdecoders_jax.weights.run_folder import RunFile
+
+SUMMARY = "train a model, evaluate it as it learns, keep checkpoints; continue where it stopped"
+EPILOG = flags.EPILOG
+TAKES_GIN = True
 
 
-def train(
-    *,
-    model: Model,
-    model_dir: str,
-    vocabulary: str,
-    initial_checkpoint_path: str | None,
-    data: PipelineConfig,
-    eval_split: str | None,
-    eval_batch_size: int | None,
-    eval_examples: int | None,
-    generation: Generation | None,
-    pack: bool,
-    trainable: TrainableConfig,
-    frozen_dtype: str,
-    optimizer: OptimizerConfig,
-    schedule: ScheduleConfig,
-    trainer_config: TrainerConfig,
-    partitioning_config: PartitioningConfig,
-    random_seed: int,
-    config_text: str = "",
-) -> int:
-    """Trains a model as configured; returns the exit code, 0 also after SIGTERM.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    flags.add_run(parser)
+    flags.add_runner(parser)
+
+
+def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
+    """Runs the command; returns its exit code."""
+    return configured.run_with_runner(args, gin_flags, lambda: train)
+
+
+def train(run: RunConfig, config_text: str = "") -> int:
+    """Trains a run; returns the exit code, 0 also after SIGTERM.
 
     Args:
-      model: what is trained.
-      model_dir: gets everything that is written; a run that is in it is continued.
-      vocabulary: path, folder, URL or "bytes"; see `vocabulary.load_vocabulary`.
-      initial_checkpoint_path: T5's own parameters, in any format of `conversion`; None draws
-        random ones.
-      data: what is trained on.
-      eval_split: what is evaluated on; None for no evaluation.
-      eval_batch_size: examples of one prediction step; None: as many as of a training step.
-      eval_examples: of each task, from the beginning; None: all.
-      generation: of tasks whose texts are decoded otherwise: (most tokens, beams).
-      pack: must be False; each example has its own adapters.
-      trainable: which parameters are trained.
-      frozen_dtype: of the others, "float32" or "bfloat16".
-      optimizer: of the trained ones.
-      schedule: its learning rate.
-      trainer_config: how long, and what in between.
-      partitioning_config: how devices share the work.
-      random_seed: of parameters that are drawn.
-      config_text: the whole configuration; stored beside what it made.
+        run: what is trained, on what and how long.
+        config_text: the configuration as gin; stored beside what it made.
 
     Raises:
-      ValueError: something in all this does not fit together; nothing was written.
+        ValueError: something in the run does not fit together; nothing was written.
     """
     import jax
 
-    from hyperdecoders_jax import files
-    from hyperdecoders_jax.data import feature_converter, mixtures, preflight, train_batches
-    from hyperdecoders_jax.evaluation import evaluator, table
-    from hyperdecoders_jax.evaluation.config import EvaluationConfig
-    from hyperdecoders_jax.trained import preparation
-    from hyperdecoders_jax.training import partitioning, trainer
-    from hyperdecoders_jax.training import trainable as trainable_lib
+    from hyperdecoders_jax.data import mixtures, preflight, train_batches
+    from hyperdecoders_jax.trained import describe, opened, placed, start
+    from hyperdecoders_jax.training import trainable, trainer
 
     # Checks, the cheapest first.
-    feature_converter.TaskIdFeatureConverter(pack=pack)
-    trainable_lib.check_frozen_dtype(frozen_dtype)
-    preparation.check_decoding(model, data.task_feature_lengths["targets"], generation)
-    files.check_writable(model_dir)
-    partitioner = partitioning.make_partitioner(partitioning_config)
-    partitioner.check_batch_size(data.batch_size, trainer_config.num_microbatches)
-    eval_batch_size = eval_batch_size or data.batch_size
-    partitioner.check_batch_size(eval_batch_size)
-    task_names = mixtures.resolve_task_names(data.mixture_or_task_name, data.task_names)
-    model = model.for_tasks(task_names)
-    preparation.check_start(initial_checkpoint_path, model, task_names)
-    trainable_lib.split(model.param_shapes(), trainable)
-    fingerprint = preparation.use_vocabulary(vocabulary, initial_checkpoint_path)
-    report = preflight.preflight(data, vocab_size=model.config.vocab_size)
-    batches = train_batches.TrainIterator(data, *partitioner.data_shard())
-    evaluate = None
-    if eval_split is not None:
-        if trainer_config.best is not None:
-            trainer_config.best.check_tasks(batches.task_names)
-        evaluate_tasks = evaluator.Evaluator(
-            data,
-            EvaluationConfig(eval_split, eval_batch_size, eval_examples),
-            batches.task_names,
-            output_dir=f"{model_dir}/eval",
-            shard=partitioner.data_shard(),
-        )
-        rehearsed = evaluate_tasks.rehearse()
-        if trainer_config.best is not None:
-            trainer_config.best.value(rehearsed)
-        predictor = preparation.Predictor(
-            model, partitioner, data.task_feature_lengths["targets"], random_seed, generation
-        )
+    partitioner = _check(run)
+    task_names = mixtures.resolve_task_names(run.data.mixture_or_task_name, run.data.task_names)
+    model = run.model.for_tasks(task_names)
+    initial = run.start.initial_checkpoint_path
+    start.check_task_order(initial, model, task_names)
+    trainable.split(model.param_shapes(), run.trainable)
+    opened.use_vocabulary(run)
+    report = preflight.preflight(run.data, vocab_size=model.config.vocab_size)
+    batches = train_batches.TrainIterator(run.data, *partitioner.data_shard())
+    evaluate_tasks = _evaluator(run, batches, partitioner)
+    settings = {
+        **preflight.order_settings(run.data, report),
+        "dropout_seed": run.trainer.seed,
+    }
+    describe.check_newest_checkpoint(run.model_dir, model, task_names, settings)
 
-        def evaluate(params, step):
-            predict_fn, score_fn = predictor.bind(params)
-            return evaluate_tasks(predict_fn, step, score_fn)
-
-    order = preflight.order_settings(data, report)
-    settings = {**order, "dropout_seed": trainer_config.seed}
-    preparation.check_newest_checkpoint(model_dir, model, batches.task_names, fingerprint, settings)
-
-    start = preparation.load_start(model, trainable, initial_checkpoint_path, random_seed)
+    begun = start.open_start(model, initial, run.start.random_seed)
+    trained, frozen = trainable.split(begun.params(), run.trainable)
+    described = describe.describe(run, model, task_names, trained, frozen)
+    identity = describe.identity(described, frozen)
     is_first_process = jax.process_index() == 0
     if is_first_process:
-        about = preparation.describe_run(model, start, partitioner, report, generation)
+        about = _about(run, model, trained, partitioner, report)
         print(about, file=sys.stderr, flush=True)
-    run_files = RunFiles(model_dir, config_text)
-    identity = preparation.identity(model, start, batches.task_names, fingerprint)
+    run_files = RunFiles(run.model_dir, config_text, described)
+    verbs = placed.Verbs(model, partitioner, run.max_target_len, run.evaluation.generation)
     loop = trainer.Trainer(
-        trainer.TrainingRecipe(model, optimizer, schedule, trainer_config),
+        trainer.TrainingRecipe(model, run.optimizer, run.schedule, run.trainer),
         partitioner,
-        trainer.RunDirectory(model_dir, identity, config_text, settings),
-        evaluate=evaluate,
+        trainer.RunDirectory(run.model_dir, identity, config_text, settings),
+        evaluate=_evaluate_fn(evaluate_tasks, verbs, run.start.random_seed),
         on_accepted=run_files.write_config,
         writers=[run_files.write],
     )
-    trained, frozen = start.trainable, trainable_lib.cast_frozen(start.frozen, frozen_dtype)
-    del start  # Before the copies on the devices are made.
+    frozen = trainable.cast_frozen(frozen, run.start.frozen_dtype)
+    del begun  # Before the copies on the devices are made: host memory holds one copy.
     with batches:
         loop.start(trained, frozen, batches)
-        del trained, frozen  # They are on the devices now.
+        del trained, frozen
         result = loop.run()
     run_files.close()
-    if not is_first_process:
-        return 0
-    if not result.is_finished:
-        step = int(result.state.step)
-        print(f"Stopped after step {step}, saved. The same command continues.", file=sys.stderr)
-        return 0
-    if result.metrics:
-        left_out = trainer_config.best.left_out if trainer_config.best else ()
-        print(table.format_table(result.metrics, left_out))
-    if result.best_step is not None:
-        print(f"Best checkpoint: step {result.best_step}, in {model_dir}/checkpoints.")
+    if is_first_process:
+        _tell(run, result)
     return 0
 
 
-class RunFiles:
-    """The configuration and the TensorBoard log in a model directory.
+def _check(run: RunConfig) -> Partitioner:
+    """Checks what needs neither data nor weights; returns how devices share the work."""
+    from hyperdecoders_jax import files
+    from hyperdecoders_jax.training import partitioning
 
-    Neither is made before the trainer asks for it: a run that finds another run's checkpoints there
+    if run.model_dir is None or run.trainer is None:
+        raise ValueError(
+            "A run that is trained needs a model_dir and a trainer; got "
+            f"model_dir={run.model_dir!r} and trainer={run.trainer!r}. Set RunConfig.model_dir, "
+            "and RunConfig.trainer = TrainerConfig(num_train_steps=…)."
+        )
+    files.check_writable(run.model_dir)
+    partitioner = partitioning.make_partitioner(run.partitioning)
+    partitioner.check_batch_size(run.data.batch_size, run.trainer.num_microbatches)
+    partitioner.check_batch_size(run.eval_batch_size)
+    return partitioner
+
+
+def _evaluator(
+    run: RunConfig, batches: TrainIterator, partitioner: Partitioner
+) -> Evaluator | None:
+    """The evaluator of the run, rehearsed: what would stop its first evaluation stops it now."""
+    from hyperdecoders_jax.evaluation.evaluator import Evaluator
+
+    if run.evaluation.split is None:
+        return None
+    best = run.trainer.best
+    if best is not None:
+        best.check_tasks(batches.task_names)
+    evaluate_tasks = Evaluator(
+        run.data,
+        run.evaluation,
+        batches.task_names,
+        output_dir=f"{run.model_dir}/eval",
+        shard=partitioner.data_shard(),
+    )
+    rehearsed = evaluate_tasks.rehearse()
+    if best is not None:
+        best.value(rehearsed)
+    return evaluate_tasks
+
+
+def _evaluate_fn(evaluate_tasks: Evaluator | None, verbs: Any, seed: int) -> Callable | None:
+    from hyperdecoders_jax.trained import placed
+
+    if evaluate_tasks is None:
+        return None
+
+    def evaluate(params, step):
+        model = placed.Placed(verbs, params, step, seed=seed)
+        return evaluate_tasks(model.predict_fn(), step, model.score)
+
+    return evaluate
+
+
+def _about(
+    run: RunConfig,
+    model: Model,
+    trained: Mapping[str, Any],
+    partitioner: Partitioner,
+    report: Mapping[str, TaskReport],
+) -> str:
+    """A few lines on what is about to run: data, decoding, parameters, devices."""
+    from hyperdecoders_jax.data import mixtures
+    from hyperdecoders_jax.trained import start
+    from hyperdecoders_jax.training.trainable import num_parameters
+
+    generation = run.evaluation.generation or {}
+    lines = [mixtures.format_mixing_table({name: task.mixing for name, task in report.items()})]
+    for name, task in report.items():
+        if task.num_truncated:
+            lines.append(
+                f"{name}: {task.num_truncated} of its first {task.num_checked} inputs are longer "
+                f"than their length and are cut; the longest has {task.longest_inputs} tokens."
+            )
+    for name in sorted(report.keys() & generation):
+        max_len, num_beams = generation[name]
+        lines.append(f"{name}: texts of at most {max_len} tokens, beams: {num_beams}.")
+    source = start.source_of(run.start.initial_checkpoint_path, run.start.random_seed)
+    count, total = num_parameters(trained), num_parameters(model.param_shapes())
+    lines.append(
+        f"{count:,} of {total:,} parameters are trained ({count / total:.2%}); "
+        f"the others are from {source}."
+        if count < total
+        else f"All {total:,} parameters are trained, starting from {source}."
+    )
+    shape = " x ".join(f"{size} {name}" for name, size in partitioner.mesh.shape.items())
+    kind = partitioner.mesh.devices.flat[0].device_kind
+    lines.append(f"Devices: {shape} ({kind}).")
+    return "\n".join(lines)
+
+
+def _tell(run: RunConfig, result: Any) -> None:
+    """Prints what a run came to."""
+    from hyperdecoders_jax.evaluation import table
+
+    if not result.is_finished:
+        step = int(result.state.step)
+        print(f"Stopped after step {step}, saved. The same command continues.", file=sys.stderr)
+        return
+    if result.metrics:
+        left_out = run.trainer.best.left_out if run.trainer.best else ()
+        print(table.format_table(result.metrics, left_out))
+    if result.best_step is not None:
+        print(f"Best checkpoint: step {result.best_step}, in {run.model_dir}/checkpoints.")
+
+
+class RunFiles:
+    """The description, configuration and TensorBoard log in a model directory.
+
+    None is made before the trainer asks for it: a run that finds another run's checkpoints there
     must leave them as they are.
+
+    Args:
+        model_dir: of the run.
+        config_text: as gin; empty where Python made the run.
+        described: what the run says of itself.
     """
 
-    def __init__(self, model_dir: str, config_text: str):
+    def __init__(self, model_dir: str, config_text: str, described: RunFile):
         self._model_dir = model_dir
         self._config_text = config_text
+        self._described = described
         self._writer = None
 
     def write_config(self) -> None:
-        """Writes the configuration, for eval and infer; before the first checkpoint stands."""
+        """Writes `config.json`, and `config.gin` for people; before the first checkpoint stands."""
         from etils import epath
 
         from hyperdecoders_jax import files
+        from hyperdecoders_jax.weights import run_folder
 
-        files.write_text(epath.Path(self._model_dir) / cli.SAVED_CONFIG, self._config_text)
+        run_folder.write(self._model_dir, self._described)
+        if self._config_text:
+            path = epath.Path(self._model_dir) / configured.SAVED_CONFIG
+            files.write_text(path, self._config_text)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds scalars of one step to the log, in one process of the run."""
+        """Adds scalars of one step to the TensorBoard log, in one process of the run."""
         import jax
 
         if jax.process_index():
@@ -198,4 +259,4 @@ class RunFiles:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(["train", *sys.argv[1:]]))
+    sys.exit(main.main(["train", *sys.argv[1:]]))

@@ -19,7 +19,7 @@ from hyperdecoders_jax.config.gin_statements import Binding, MacroRead, Referenc
 # Module then -> module now, with what is under it. Whoever moves a module that gin files import
 # adds a line: a file that a user saved cannot be corrected here.
 MOVED = {
-    "hyperdecoders_jax.trained_model": "hyperdecoders_jax.trained.trained_model",
+    "hyperdecoders_jax.trained_model": "hyperdecoders_jax.trained.start",
 }
 
 # Class and former parameter -> parameter now. Renamed here, and not in the class alone, so that the
@@ -65,7 +65,7 @@ def new_name(module: str) -> str:
     """Name of today of a module.
 
     >>> new_name("hyperdecoders_jax.trained_model")
-    'hyperdecoders_jax.trained.trained_model'
+    'hyperdecoders_jax.trained.start'
     >>> new_name("hyperdecoders_jax.losses")
     'hyperdecoders_jax.losses'
     """

@@ -39,7 +39,7 @@ from hyperdecoders_jax.hub.hyperdecoder_config import HyperdecoderConfig
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.types import DecoderContext, Params
-from hyperdecoders_jax.weights import exported_folder, flax_files, hugging_face, names
+from hyperdecoders_jax.weights import check_params, exported_folder, flax_files, hugging_face, names
 from hyperdecoders_jax.weights.arrays import Arrays
 
 # Arguments of `from_pretrained` for downloads, and those that Auto classes add.
@@ -355,7 +355,9 @@ def _open_weights(folder: epath.Path, config: TransformerConfig) -> Arrays:
         return exported_folder.open_weights(folder, config).arrays
     tree = names.unflatten(flax_files.open(folder))
     arrays = names.flatten(exported_folder.from_flax_tree(tree, config))
-    exported_folder.check_arrays(arrays, config, f"The weights in {folder}")
+    check_params.check_params(
+        arrays, config, f"The weights in {folder}", advice=exported_folder.UNDO
+    )
     return arrays
 
 

@@ -20,7 +20,7 @@ import transformers
 from hyperdecoders_jax import types
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFaceScoring, Scoring
 from hyperdecoders_jax.decoding.decode import DecodingConfig
-from hyperdecoders_jax.weights import adapter_folder, generation_fields
+from hyperdecoders_jax.weights import generation_fields, trained_model
 
 _READ = (
     *generation_fields.LENGTHS,
@@ -95,7 +95,7 @@ def _check(options: transformers.GenerationConfig, unknown: Mapping[str, Any]) -
 
 
 def _scoring(options: transformers.GenerationConfig, of_run: Mapping[str, Any] | None) -> Scoring:
-    of_run = of_run and adapter_folder.decoding_from_dict(of_run)
+    of_run = of_run and trained_model.decoding_from_json(of_run)
     scoring = of_run.scoring if isinstance(of_run, BeamSearchConfig) else HuggingFaceScoring()
     wanted = {name: getattr(options, name) for name in _OF_SCORING}
     if isinstance(scoring, HuggingFaceScoring):

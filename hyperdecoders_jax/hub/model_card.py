@@ -19,7 +19,7 @@ from hyperdecoders_jax.modeling.config import (
     TransformerConfig,
 )
 from hyperdecoders_jax.weights import exported_folder, hugging_face
-from hyperdecoders_jax.weights.adapter_folder import Description
+from hyperdecoders_jax.weights.trained_model import Description
 
 FILE = "README.md"
 

@@ -34,7 +34,7 @@ from etils import epath
 from sentencepiece import sentencepiece_model_pb2
 
 from hyperdecoders_jax.data import tokenizer
-from hyperdecoders_jax.weights.adapter_folder import VOCABULARY_FILE, Vocabulary
+from hyperdecoders_jax.weights.trained_model import VOCABULARY_FILE, Vocabulary
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"

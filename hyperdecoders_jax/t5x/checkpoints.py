@@ -25,13 +25,14 @@ from hyperdecoders_jax.training.identity import Identity
 from hyperdecoders_jax.types import PyTree
 from hyperdecoders_jax.weights import (
     adapter_folder,
+    check_params,
     conversion,
     fingerprints,
     names,
     t5x_checkpoint,
 )
-from hyperdecoders_jax.weights.adapter_folder import Description
 from hyperdecoders_jax.weights.arrays import Arrays
+from hyperdecoders_jax.weights.trained_model import DTYPES, Description, TrainedModel
 
 
 def own_checkpoint(model_dir: str) -> utils.RestoreCheckpointConfig:
@@ -111,14 +112,13 @@ def _take_all(path: str, stored: PyTree, state: PyTree) -> PyTree:
 
 
 def _check_whole(where: str, found: Arrays, shapes: Mapping[str, Any]) -> None:
-    conversion.check_shapes(found, shapes, where)
-    missing = sorted(set(shapes) - set(found))
-    if missing:
-        raise ValueError(
-            f"{where} must hold all parameters of the model; missing: {names.abridge(missing)}. "
-            "Name a checkpoint that a run of this model has written, or choose the file of "
-            "gin_configs/adapters that it was trained with."
-        )
+    check_params.check_params(
+        found,
+        shapes,
+        where,
+        advice="Name a checkpoint that a run of this model has written, or choose the file of "
+        "gin_configs/adapters that it was trained with.",
+    )
 
 
 def _read_adapters(folder: str, model: Model | None) -> tuple[str, Description, Arrays, list[str]]:
@@ -130,7 +130,7 @@ def _read_adapters(folder: str, model: Model | None) -> tuple[str, Description, 
         )
     description, arrays = adapter_folder.read(folder)
     lacking = adapter_folder.check_arrays(folder, description, arrays)
-    weights = conversion.Weights(description.model, arrays)
+    weights = TrainedModel(description, arrays)
     conversion.check_config(weights, model.config, folder)
     return folder, description, arrays, lacking
 
@@ -158,7 +158,7 @@ def _add_adapters(
         adapter_folder.check_backbone(description.backbone, fingerprint, path, how)
         if description.backbone.dtype != "float32":
             # The adapters were trained on a rounded backbone, so they are used with the same one.
-            dtype = conversion.DTYPES[description.backbone.dtype]
+            dtype = DTYPES[description.backbone.dtype]
             taken |= {name: array.cast(dtype) for name, array in frozen.items()}
     # Placeholders, which T5X reads itself, each host its part; adapters are small, and read here.
     target = {name: _find(stored["target"], name) for name in frozen}

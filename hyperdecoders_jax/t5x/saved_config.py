@@ -1,17 +1,28 @@
-"""Files that describe a run under T5X, in its folder.
+"""What a run under T5X says of itself, in its folder, for whoever reads its checkpoints.
 
-T5X's checkpoints hold parameters, and not what they belong to. So `config.gin` says what was in
-fact done: by which list tasks were numbered, and that frozen parameters were not cast.
+T5X's checkpoints hold parameters and not what they belong to: `config.json` says it. `config.gin`
+is for people and to train again; it says what was in fact done, too: by which list tasks were
+numbered, and that frozen parameters were not cast.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import gin
+import jax
 from clu import metric_writers
 from etils import epath
 from t5x import gin_utils
+
+from hyperdecoders_jax.trained import describe
+from hyperdecoders_jax.training import trainable
+from hyperdecoders_jax.weights import run_folder
+
+if TYPE_CHECKING:
+    from hyperdecoders_jax.config.run_config import RunConfig
 
 
 def write(
@@ -20,12 +31,16 @@ def write(
     step: int,
     *,
     task_names: Sequence[str],
+    run: RunConfig,
 ) -> None:
-    """Writes the files that describe the run; T5X's `summarize_config_fn`.
+    """Writes `config.json` and `config.gin`; T5X's `summarize_config_fn`.
 
-    T5X calls it once in every process, before the first step; process 0 writes. Any further file
-    that describes a run, beside `config.gin`, is to be written here.
-    `task_names` is the ordered list that numbers tasks; the other arguments are T5X's.
+    Args:
+      model_dir: of the run.
+      summary_writer: gets the same text; None: there is none.
+      step: of the run.
+      task_names: the ordered list that numbers tasks.
+      run: as our own runner would train it.
     """
     # Macros that the user may have left at None, so that the file alone tells what was done.
     done = {"TASK_NAMES": tuple(task_names), "FROZEN_DTYPE": "float32"}
@@ -33,6 +48,13 @@ def write(
         for name, value in done.items():
             gin.bind_parameter(f"{name}/gin.macro.value", value)
     gin_utils.summarize_gin_config(model_dir, summary_writer, step)
+    if jax.process_index() == 0:
+        start = dataclasses.replace(run.start, frozen_dtype="float32")  # T5X casts nothing.
+        run = dataclasses.replace(run, start=start)
+        model = run.model.for_tasks(task_names)
+        trained, _ = trainable.split(model.param_shapes(), run.trainable)
+        described = describe.describe(run, model, task_names, trained, runner=run_folder.T5X_RUNNER)
+        run_folder.write(model_dir, described)
 
 
 def write_beside_predictions(

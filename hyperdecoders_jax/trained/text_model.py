@@ -4,7 +4,7 @@
     model = hyperdecoders_jax.load("my_adapters")
     print(model.predict(["inflect past: walk", "inflect past: go"]))
 
-Neither TensorFlow nor SeqIO is imported, unless the folder is that of a training run.
+Neither TensorFlow nor SeqIO nor gin is imported.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from hyperdecoders_jax.data.tokenizer import Tokenizer
 from hyperdecoders_jax.decoding.decoded import Decoded
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.config import TransformerConfig
-from hyperdecoders_jax.trained import trained_model
 from hyperdecoders_jax.types import Batch, Params
+from hyperdecoders_jax.weights import formats
 
 # No bucket is smaller: a shorter text costs as much.
 _SHORTEST = 8
@@ -236,9 +236,9 @@ def load(
       FileNotFoundError: nothing is there, or a part of it is missing, such as the backbone.
       ValueError: it is something else, it is damaged, or the backbone is another.
 
-    Cost: for a run TensorFlow and SeqIO are imported, for others neither.
+    Cost: neither TensorFlow, SeqIO nor gin is imported; nothing in the folder is run.
     """
-    found = trained_model.read(os.path.expanduser(path), step, backbone)
+    found = formats.read_text(os.path.expanduser(path), step=step, backbone=backbone).as_predicted()
     description = found.description
     return TextModel(
         model=Model(description.model, decoding=description.decoding),

@@ -18,9 +18,7 @@ replaced. A step is saved before it is evaluated, since an evaluation may take l
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +27,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
-from etils import epath
 from jax.experimental import multihost_utils
 
 from hyperdecoders_jax import files
@@ -38,12 +35,15 @@ from hyperdecoders_jax.training import trainable as trainable_lib
 from hyperdecoders_jax.training.identity import Identity
 from hyperdecoders_jax.training.train_state import TrainState
 from hyperdecoders_jax.types import Params, PyTree
+from hyperdecoders_jax.weights.run_checkpoints import (
+    EVALUATION,
+    MANIFEST,
+    CheckpointFiles,
+    hash_files,
+)
 
-MANIFEST = "manifest.json"
-EVALUATION = "evaluation.json"
 # Part of the name of an Orbax folder until it is complete.
 UNFINISHED = ".orbax-checkpoint-tmp"
-CHUNK_BYTES = 1 << 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Restored:
     metrics: dict[str, dict[str, float]] | None
 
 
-class Checkpoints:
+class Checkpoints(CheckpointFiles):
     """The checkpoints of one run, in one directory.
 
     Args:
@@ -86,13 +86,9 @@ class Checkpoints:
                 f"Checkpoints.keep_last must be at least 1; got {keep_last}. Give None to keep all "
                 "checkpoints."
             )
-        # Orbax takes only absolute paths. gs:// is one, which `absolute` would spoil.
-        directory = epath.Path(directory)
-        self.directory = directory if "://" in str(directory) else directory.absolute()
+        super().__init__(directory)
         self._identity, self._config_text, self._settings = identity, config_text, settings
         self._keep_last, self._greater_is_better = keep_last, greater_is_better
-        # step → the manifest that its files agreed with, so that large files are hashed once.
-        self._verified: dict[int, dict] = {}
         self._checkpointer = ocp.Checkpointer(
             ocp.CompositeCheckpointHandler(
                 trainable=ocp.StandardCheckpointHandler(),
@@ -110,10 +106,10 @@ class Checkpoints:
             state: to save. It is donated to the next step, so `save` returns when it is written.
             position: of this process's data iterator, as JSON.
         """
-        step, folder = int(state.step), self._folder(int(state.step))
+        step, folder = int(state.step), self.folder(int(state.step))
         is_intact = False
         if jax.process_index() == 0:
-            is_intact = self._why_not_usable(step) is None
+            is_intact = self.why_not_usable(step) is None
             if not is_intact and folder.exists():
                 folder.rmtree()
         # Orbax waits for all processes, so all must come to the same decision.
@@ -139,7 +135,7 @@ class Checkpoints:
             ),
         )
         if jax.process_index() == 0:
-            files.write_text(folder / MANIFEST, json.dumps(_hash_files(folder), indent=1))
+            files.write_text(folder / MANIFEST, json.dumps(hash_files(folder), indent=1))
             self._remove_old(step)
         _wait_for_all(f"saved {step}")
 
@@ -151,13 +147,13 @@ class Checkpoints:
         Args:
             step: of the checkpoint.
             metrics: task → metric → value.
-            value: by which the best checkpoint is chosen, if any.
+            value: by which the best checkpoint is chosen; None if there is none.
         """
         if jax.process_index() == 0:
             # With the order of values, so that the best is found without the configuration.
             order = {"greater_is_better": self._greater_is_better}
             evaluation = {"metrics": metrics, "value": value, **order}
-            files.write_text(self._folder(step) / EVALUATION, json.dumps(evaluation, indent=1))
+            files.write_text(self.folder(step) / EVALUATION, json.dumps(evaluation, indent=1))
             self._remove_old(step)
         _wait_for_all(f"recorded {step}")
 
@@ -175,7 +171,7 @@ class Checkpoints:
         if step is None:
             return None
         run = self.read_run(step)
-        where = str(self._folder(step))
+        where = str(self.folder(step))
         identity_lib.check_same(identity_lib.identity_of(run), self._identity, where)
         identity_lib.check_settings(run.get("settings"), self._settings, where)
         if len(run["positions"]) != jax.process_count():
@@ -199,7 +195,7 @@ class Checkpoints:
             step=saved["step"], trainable=trained, opt_state=opt_state, rng=rng, metrics=sums
         )
         position = run["positions"][jax.process_index()]
-        return Restored(restored, position, self._evaluation(step)["metrics"])
+        return Restored(restored, position, self.evaluation(step)["metrics"])
 
     def load_trainable(self, trainable: Params, step: int) -> dict:
         """Returns the trainable parameters of a checkpoint.
@@ -211,21 +207,8 @@ class Checkpoints:
         Raises:
             ValueError: it is missing or damaged, or holds other parameters; says which.
         """
-        reason = self._why_not_usable(step)
-        if reason is not None:
-            raise ValueError(
-                f"A checkpoint must be whole to be loaded; got {self._folder(step)}: {reason}. "
-                f"There are checkpoints of steps {self.steps()}, intact or not."
-            )
+        self.check_usable(step)
         return self._load("trainable", jax.tree.map(_placed, dict(trainable)), step)
-
-    def read_run(self, step: int) -> dict[str, Any]:
-        """Returns the JSON of a checkpoint: step, identity, config, positions."""
-        return json.loads((self._folder(step) / "run" / "metadata").read_text())
-
-    def steps(self) -> list[int]:
-        """Lists the steps of all completed checkpoints, damaged ones included, oldest first."""
-        return [step for step in self._folders() if self._manifest(step) is not None]
 
     def newest_step(self) -> int | None:
         """Returns the step of the newest intact checkpoint; logs which are skipped, and why.
@@ -233,71 +216,15 @@ class Checkpoints:
         Raises:
             ValueError: there are completed checkpoints, and all are damaged.
         """
-        found, damaged = -1, []  # Broadcasts are of integers, so -1 is none.
         # Process 0 decides for all: hosts may see a shared file system at different moments.
-        for step in reversed(self._folders()) if jax.process_index() == 0 else ():
-            reason = self._why_not_usable(step)
-            if reason is None:
-                found = step
-                break
-            logging.warning("Skipping checkpoint %s: %s", self._folder(step), reason)
-            if self._manifest(step) is not None:
-                damaged.append(f"{step} ({reason})")
-        found = agree(found)
-        if found >= 0:
-            return found
-        if agree(len(damaged)):
-            raise ValueError(
-                f"At least one checkpoint must be intact; got damaged ones in {self.directory}: "
-                f"{'; '.join(damaged) or 'see process 0'}. Restore them from a copy, or remove "
-                "the directory to start anew."
-            )
-        return None
-
-    def best_step(self) -> int | None:
-        """Returns the step of the intact checkpoint with the best value; None if none has one."""
-        # Lazily, because the check of a large checkpoint reads all its files.
-        usable = (step for step in self._best_first() if self._why_not_usable(step) is None)
-        return next(usable, None)
-
-    def best_value(self) -> float | None:
-        """Returns the value of the best checkpoint, or None if none has a value."""
-        step = self.best_step()
-        return None if step is None else self._evaluation(step)["value"]
-
-    def _best_first(self) -> list[int]:
-        values = {}
-        for step in self.steps():
-            evaluation = self._evaluation(step)
-            if evaluation["value"] is not None:
-                sign = 1 if evaluation["greater_is_better"] else -1
-                values[step] = sign * evaluation["value"]
-        # Of equal values the earliest step, which later ones did not improve.
-        return sorted(values, key=lambda step: (-values[step], step))
-
-    def _evaluation(self, step: int) -> dict[str, Any]:
-        """Metrics and value of a checkpoint; None for both where it was not evaluated."""
-        path = self._folder(step) / EVALUATION
-        nothing = {"metrics": None, "value": None, "greater_is_better": True}
-        if not path.exists():
-            return nothing
-        try:
-            return nothing | json.loads(path.read_text())
-        except (ValueError, TypeError):
-            # A checkpoint is good without its evaluation, which the next start repeats.
-            logging.warning("Skipping %s, which is damaged.", path)
-            return nothing
-
-    def _folders(self) -> list[int]:
-        if not self.directory.exists():
-            return []
-        return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdecimal())
-
-    def _folder(self, step: int) -> epath.Path:
-        return self.directory / str(step)
+        found, damaged = self.find_newest() if jax.process_index() == 0 else (None, [])
+        step = agree(-1 if found is None else found)
+        if step < 0 and agree(len(damaged)):
+            raise ValueError(self.all_damaged(damaged))
+        return None if step < 0 else step
 
     def _load(self, item: str, wanted: dict, step: int) -> dict:
-        where = self._folder(step)
+        where = self.folder(step)
         # Before Orbax does, whose message names neither the run nor what to do.
         saved = self._checkpointer.metadata(where).item_metadata[item]
         _check_shapes(saved.tree, wanted, item, str(where))
@@ -307,46 +234,16 @@ class Checkpoints:
         logging.info("Restored %d arrays of %s/%s: %s", len(paths), where, item, paths)
         return restored
 
-    def _manifest(self, step: int) -> dict[str, list] | None:
-        """Size and SHA-256 of each file of a completed checkpoint; None for others."""
-        path = self._folder(step) / MANIFEST
-        try:
-            manifest = json.loads(path.read_text()) if path.exists() else None
-        except ValueError:
-            return None
-        return manifest if isinstance(manifest, dict) else None
-
-    def _why_not_usable(self, step: int) -> str | None:
-        folder, manifest = self._folder(step), self._manifest(step)
-        if manifest is None:
-            return f"it has no readable {MANIFEST}, so it was interrupted while it was saved"
-        # Sizes first: they tell most damage without reading the files.
-        for name, (size, _) in manifest.items():
-            file = folder / name
-            if not file.exists():
-                return f"{name} is missing"
-            if file.stat().length != size:
-                return f"{name} has {file.stat().length} bytes instead of {size}"
-        if self._verified.get(step) == manifest:
-            return None
-        actual = _hash_files(folder)
-        changed = [name for name in manifest if actual[name] != manifest[name]]
-        if changed:
-            return f"{changed[0]} has other contents than were saved"
-        self._verified[step] = manifest
-        return None
-
     def _remove_old(self, newest: int) -> None:
         """Removes all but the last, the best and those newer than `newest`."""
         complete = [step for step in self.steps() if step <= newest]
         keep = set(complete if self._keep_last is None else complete[-self._keep_last :])
-        # Without a check of its files: that would read the best checkpoint at every save.
-        keep.update(self._best_first()[:1])
-        for step in self._folders():
+        keep.update(self.best_first()[:1])
+        for step in self.folders():
             if step < newest and step not in keep:
                 # Without its manifest it no longer counts, should the removal be interrupted.
-                (self._folder(step) / MANIFEST).unlink(missing_ok=True)
-                self._folder(step).rmtree()
+                (self.folder(step) / MANIFEST).unlink(missing_ok=True)
+                self.folder(step).rmtree()
         for folder in self.directory.iterdir():
             if UNFINISHED in folder.name:  # A save that was killed.
                 folder.rmtree()
@@ -376,11 +273,12 @@ def _placed(shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
 
 
 def _check_shapes(saved: PyTree, wanted: PyTree, item: str, where: str) -> None:
-    def describe(tree):
-        flat = identity_lib.flatten(tree)
-        return {path: (tuple(x.shape), str(x.dtype)) for path, x in flat.items()}
-
-    there, here = describe(saved), describe(wanted)
+    there = {
+        path: (tuple(x.shape), str(x.dtype)) for path, x in identity_lib.flatten(saved).items()
+    }
+    here = {
+        path: (tuple(x.shape), str(x.dtype)) for path, x in identity_lib.flatten(wanted).items()
+    }
     differences = [f"{path} is there and not here" for path in sorted(there.keys() - here)]
     differences += [f"{path} is here and not there" for path in sorted(here.keys() - there)]
     differences += [
@@ -396,32 +294,6 @@ def _check_shapes(saved: PyTree, wanted: PyTree, item: str, where: str) -> None:
             f"model, optimiser or set of trainable parameters, {where}: {shown}{more}. Give "
             "another --model_dir, or the configuration that the checkpoint was trained with."
         )
-
-
-def _hash_files(folder: epath.Path) -> dict[str, list]:
-    """Size and SHA-256 of every file of a checkpoint, by path."""
-    others = {folder / MANIFEST, folder / EVALUATION}
-
-    def walk(path):
-        for child in path.iterdir():
-            if child.is_dir():
-                yield from walk(child)
-            elif child not in others and not child.name.endswith(files.UNFINISHED):
-                yield child
-
-    def measure(file):
-        digest, size = hashlib.sha256(), 0
-        with file.open("rb") as f:
-            while chunk := f.read(CHUNK_BYTES):
-                digest.update(chunk)
-                size += len(chunk)
-        return [size, digest.hexdigest()]
-
-    found = sorted(walk(folder))
-    paths = [str(file.relative_to(folder)) for file in found]
-    # Threads: reading waits for the disk, and hashlib releases the GIL.
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        return dict(zip(paths, pool.map(measure, found), strict=True))
 
 
 def _wait_for_all(name: str) -> None:

@@ -21,24 +21,26 @@ from etils import epath
 
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.data import tokenizer
-from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.modeling.config import AdapterConfig, TransformerConfig
 from hyperdecoders_jax.types import Params
 from hyperdecoders_jax.weights import (
-    adapter_folder,
+    check_params,
     flax_files,
     hugging_face,
     names,
+    run_folder,
     safetensors_files,
+    trained_model,
 )
-from hyperdecoders_jax.weights.adapter_folder import Description, Vocabulary
 from hyperdecoders_jax.weights.arrays import Accounted, Arrays, StoredArray
+from hyperdecoders_jax.weights.trained_model import VOCABULARY_FILE, Description, TrainedModel
 
 MODEL_TYPE = "hyperdecoder"
 ARCHITECTURE = "HyperdecoderForConditionalGeneration"
 VERSION = 1
 FORMATS = ("flax", "safetensors")
+UNDO = "Copy the folder again, or undo what was changed in its config.json."
 # What a config.json says of the model that a T5's does not.
 MODEL_FIELDS = (
     "encoder_adapter",
@@ -93,14 +95,14 @@ def config_to_json(description: Description) -> dict[str, Any]:
         **{name: model[name] for name in MODEL_FIELDS},
         "task_names": list(description.task_names),
         "task_feature_lengths": dict(description.task_feature_lengths),
-        "decoding": adapter_folder.decoding_to_dict(description.decoding),
+        "decoding": trained_model.decoding_to_json(description.decoding),
         "vocabulary": {
             "num_sentinels": description.vocabulary.num_sentinels,
             "fingerprint": description.vocabulary.fingerprint,
         },
         "step": description.step,
         "format_version": VERSION,
-        "made_by": adapter_folder.made_by(),
+        "made_by": trained_model.made_by(),
     }
 
 
@@ -174,7 +176,7 @@ def write_weights(
             )
     config = description.model
     fields = config_to_json(description)
-    check_arrays(arrays, config, "The arrays of an export")
+    check_params.check_params(arrays, config, "The arrays of an export", advice=UNDO)
     if "flax" in formats:
         wanted = names.flax_names(config)
         flax = {wanted.get(path, path): _turned(path, x) for path, x in arrays.items()}
@@ -189,43 +191,35 @@ def write_weights(
     (folder / hugging_face.CONFIG_FILE).write_text(json.dumps(fields, indent=2) + "\n")
 
 
-def read(folder: epath.PathLike) -> tuple[Description, Arrays]:
-    """Opens an exported model that is no plain T5; see `account`.
-
-    Returns:
-      What it is, and its parameters, under our paths.
-    """
-    description, accounted = account(folder)
-    return description, accounted.arrays
-
-
-def account(folder: epath.PathLike) -> tuple[Description, Accounted]:
-    """Opens an exported model, and says what of its files is no parameter.
+def read(folder: epath.PathLike) -> TrainedModel:
+    """Opens an exported model that is no plain T5.
 
     Safetensors come first, then `pytorch_model.bin`, then Flax's files.
 
     Raises:
-      FileNotFoundError: a file of it is missing.
-      ValueError: it is none, or of a later version, or damaged, or its arrays are not the model's.
+        FileNotFoundError: a file of it is missing.
+        ValueError: it is none, or of a later version, or damaged, or its arrays are not the
+            model's.
     """
     folder = epath.Path(folder)
     description = read_description(folder)
-    return description, open_weights(folder, description.model)
+    accounted = open_weights(folder, description.model)
+    return trained_model.of_text(description, accounted.arrays, skipped=accounted.left)
 
 
 def open_weights(folder: epath.Path, config: TransformerConfig) -> Accounted:
-    """Opens the weights of an exported model whose configuration is known; see `account`."""
+    """Opens the weights of an exported model whose configuration is known; see `read`."""
     theirs = hugging_face.open_arrays(folder)
     t5 = {name: x for name, x in theirs.items() if hugging_face.is_of_t5(name)}
     others = {name.replace(".", "/"): x for name, x in theirs.items() if name not in t5}
     accounted = hugging_face.to_ours(t5, config)
     found = accounted.arrays | others
-    check_arrays(found, config, f"The weights in {folder}")
+    check_params.check_params(found, config, f"The weights in {folder}", advice=UNDO)
     return Accounted(found, accounted.left)
 
 
 def read_description(folder: epath.PathLike) -> Description:
-    """What an exported model is, as its `config.json` and `spiece.model` say; see `account`."""
+    """What an exported model is, as its `config.json` and `spiece.model` say; see `read`."""
     folder = epath.Path(folder)
     file = folder / hugging_face.CONFIG_FILE
     fields = hugging_face.read_config(folder)
@@ -235,27 +229,12 @@ def read_description(folder: epath.PathLike) -> Description:
             f"{fields.get('model_type')!r}. Name a folder that hyperdecoders export wrote; a plain "
             "T5 needs none of it."
         )
-    if fields.get("format_version") != VERSION:
-        raise ValueError(
-            f"An exported model must be of format_version {VERSION}; {file} is of "
-            f"{fields.get('format_version')!r}, made by {fields.get('made_by')}. Update this "
-            "package."
-        )
-    spiece = folder / adapter_folder.VOCABULARY_FILE
+    run_folder.check_version({**fields, "version": fields.get("format_version")}, VERSION, file)
+    spiece = folder / VOCABULARY_FILE
     content = spiece.read_bytes() if spiece.exists() else tokenizer.BYTES_MODEL
     try:
-        vocabulary = Vocabulary(content, fields["vocabulary"]["num_sentinels"])
-        wanted, found = fields["vocabulary"]["fingerprint"], vocabulary.fingerprint
-        description = Description(
-            model=config_from_json(fields),
-            decoding=adapter_folder.decoding_from_dict(fields["decoding"]),
-            backbone=None,
-            vocabulary=vocabulary,
-            task_names=tuple(fields["task_names"]),
-            task_feature_lengths=fields["task_feature_lengths"],
-            step=fields["step"],
-        )
-        adapter_folder.check_description(description)
+        description = trained_model.from_json(fields, config_from_json(fields), content)
+        wanted, found = fields["vocabulary"]["fingerprint"], description.vocabulary.fingerprint
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{file} must say what an exported model is; it does not: {type(error).__name__} "
@@ -268,26 +247,6 @@ def read_description(folder: epath.PathLike) -> Description:
             f"{str(wanted)[:12]}; it {has}. Copy it from the export again."
         )
     return description
-
-
-def check_arrays(arrays: Arrays, config: TransformerConfig, what: str) -> None:
-    """Checks that arrays under our paths, named as `what`, are a model's parameters.
-
-    Raises:
-      ValueError: one is missing, unexpected or of another shape; says which.
-    """
-    shapes = names.flatten(Model(config).param_shapes())
-    misfits = [
-        path
-        for path in sorted({*arrays, *shapes})
-        if path not in arrays or path not in shapes or arrays[path].shape != shapes[path].shape
-    ]
-    if misfits:
-        raise ValueError(
-            f"{what} must be all parameters of the model, and no others; these are missing, "
-            f"unexpected or of another shape: {names.abridge(misfits)}. Copy the folder again, or "
-            "undo what was changed in its config.json."
-        )
 
 
 def _turned(path: str, value: Any) -> Any:

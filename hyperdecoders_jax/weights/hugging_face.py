@@ -17,10 +17,17 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from hyperdecoders_jax import model, types
+from hyperdecoders_jax import types
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.modeling.config import TransformerConfig
-from hyperdecoders_jax.weights import flax_files, folding, names, safetensors_files, torch_files
+from hyperdecoders_jax.weights import (
+    check_params,
+    flax_files,
+    folding,
+    names,
+    safetensors_files,
+    torch_files,
+)
 from hyperdecoders_jax.weights.arrays import Accounted, Arrays, StoredArray
 
 CONFIG_FILE = "config.json"
@@ -282,17 +289,17 @@ def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
     """
     arrays, left = without_copies(arrays, config)
     wanted = names.hugging_face_names(config)
-    missing = sorted(set(wanted.values()) - set(arrays))
-    unexpected = sorted(set(arrays) - set(wanted.values()))
-    if missing or unexpected:
-        raise ValueError(
-            "The weights must be exactly the parameters of the model's T5; missing: "
-            f"{names.abridge(missing)}; unexpected: {names.abridge(unexpected)}. Compare the "
-            "configuration with these weights: the numbers of layers; one feed-forward input and "
-            "no lm_head (v1.0), or two and an lm_head (v1.1)."
-        )
-    found = {path: transposed(path, arrays[name]) for path, name in wanted.items()}
-    check_shapes(found, modeling_config.without_adaptation(config))
+    known = set(wanted.values())
+    found = {path: transposed(path, arrays[x]) for path, x in wanted.items() if x in arrays}
+    check_params.check_params(
+        found | {name: x for name, x in arrays.items() if name not in known},
+        modeling_config.without_adaptation(config),
+        "The weights",
+        advice="Compare the configuration with these weights: the numbers of layers; one "
+        "feed-forward input and no lm_head (v1.0), or two and an lm_head (v1.1); where only the "
+        "vocabulary differs, `hyperdecoders convert --vocab_size=N` makes its rows more or fewer.",
+        called=wanted,
+    )
     return Accounted(found, left)
 
 
@@ -303,15 +310,13 @@ def from_ours(arrays: Arrays, config: TransformerConfig) -> dict[str, StoredArra
       ValueError: they are not exactly T5's own parameters.
     """
     wanted = names.hugging_face_names(config)
-    missing = sorted(set(wanted) - set(arrays))
-    unexpected = sorted(set(arrays) - set(wanted))
-    if missing or unexpected:
-        raise ValueError(
-            "A Hugging Face T5 holds exactly T5's own parameters; missing: "
-            f"{names.abridge(missing)}; it has no place for: {names.abridge(unexpected)}. Leave "
-            "out what adapts the T5, or write the whole model with hyperdecoders export."
-            f"{folding.advice(config)}"
-        )
+    check_params.check_params(
+        arrays,
+        modeling_config.without_adaptation(config),
+        "A Hugging Face T5",
+        advice="Leave out what adapts the T5, or write the whole model with hyperdecoders export."
+        f"{folding.advice(config)}",
+    )
     return {name: transposed(path, arrays[path]) for path, name in wanted.items()}
 
 
@@ -349,23 +354,6 @@ def without_copies(
         del arrays[_NEVER_READ]
         left[_NEVER_READ] = "T5 never reads it"
     return arrays | {_SHARED: table}, left
-
-
-def check_shapes(arrays: Arrays, config: TransformerConfig) -> None:
-    """Checks arrays under our paths against the model of `config`.
-
-    Raises:
-      ValueError: one has another shape; says which.
-    """
-    shapes = names.flatten(model.Model(config).param_shapes())
-    for path, array in arrays.items():
-        if array.shape != shapes[path].shape:
-            raise ValueError(
-                f"The weights must fit the configuration; they hold {path} in shape {array.shape}, "
-                f"and the configuration in {shapes[path].shape}. Correct its sizes; where only the "
-                "vocabulary differs, set vocab_size to the rows that there are, and let "
-                "`hyperdecoders convert --vocab_size=N` make them more or fewer."
-            )
 
 
 def transposed(path: str, array: StoredArray) -> StoredArray:

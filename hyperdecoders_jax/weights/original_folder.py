@@ -23,7 +23,13 @@ from hyperdecoders_jax.modeling.config import (
     HypernetworkConfig,
     TransformerConfig,
 )
-from hyperdecoders_jax.weights import folding, hugging_face, names, original, torch_files
+from hyperdecoders_jax.weights import (
+    check_params,
+    folding,
+    hugging_face,
+    original,
+    torch_files,
+)
 from hyperdecoders_jax.weights.arrays import Accounted, Arrays, StoredArray
 
 _SIDES = ("encoder", "decoder")
@@ -146,16 +152,12 @@ def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
     groups = original.state_names(config)
     used = {name for group in groups.values() for name in group}
     unused = set(arrays) & set(unused_names(config))
-    missing = sorted(used - set(arrays))
-    unexpected = sorted(set(arrays) - used - unused)
-    if missing or unexpected:
-        raise ValueError(
-            "The state must hold exactly the parameters of its config.json; missing: "
-            f"{names.abridge(missing)}; unexpected: {names.abridge(unexpected)}. Copy the "
-            "config.json that was saved with these weights."
-        )
-    found = {}
+    found, called = {}, {}
     for path, group in groups.items():
+        absent = [name for name in group if name not in arrays]
+        if absent:
+            called[path] = absent[0]
+            continue
         layers = [arrays[name] for name in group]
         odd = [i for i, array in enumerate(layers) if array.shape != layers[0].shape]
         if odd:
@@ -164,7 +166,14 @@ def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
                 f"{layers[odd[0]].shape} and {group[0]} {layers[0].shape}. Copy the state again."
             )
         found[path] = _stack(path, layers, group)
-    hugging_face.check_shapes(found, config)
+    unexpected = {name: x for name, x in arrays.items() if name not in used | unused}
+    check_params.check_params(
+        found | unexpected,
+        config,
+        "The state",
+        advice="Copy the config.json that was saved with these weights.",
+        called=called,
+    )
     return Accounted(found, left | dict.fromkeys(sorted(unused), _NEVER_READ))
 
 
@@ -181,13 +190,12 @@ def to_state(
             adapters.
     """
     groups = original.state_names(config)
-    missing, unexpected = sorted(set(groups) - set(arrays)), sorted(set(arrays) - set(groups))
-    if missing or unexpected:
-        raise ValueError(
-            "A state of the original holds exactly the parameters of the model; missing: "
-            f"{names.abridge(missing)}; it has no place for: {names.abridge(unexpected)}. Give all "
-            f"parameters, the T5's and its adapters'.{folding.advice(config)}"
-        )
+    check_params.check_params(
+        arrays,
+        config,
+        "A state of the original",
+        advice=f"Give all parameters, the T5's and its adapters'.{folding.advice(config)}",
+    )
     state = {}
     for path, group in groups.items():
         for layer, name in enumerate(group):

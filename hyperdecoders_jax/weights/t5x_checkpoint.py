@@ -204,20 +204,33 @@ def _locate(folder: epath.Path, spec: Mapping[str, Any]) -> dict[str, Any]:
     return kvstore(folder / os.path.basename(path.rstrip("/")))
 
 
+def open_item(item: epath.Path) -> dict[str, StoredArray]:
+    """The arrays of one item of an Orbax checkpoint (a folder with `_METADATA`), lazily read.
+
+    Raises:
+      ValueError: it is damaged.
+    """
+    return _open_arrays(item, _list_item(item))
+
+
 def _list_orbax(folder: epath.Path) -> dict[str, dict[str, Any]]:
-    """Name in the train state → TensorStore's specification of the array's store."""
-    index = folder / _ORBAX_INDEX
+    return _list_item(folder / "state")
+
+
+def _list_item(item: epath.Path) -> dict[str, dict[str, Any]]:
+    """Name in the item's tree → TensorStore's specification of the array's store."""
+    index = item / "_METADATA"
     try:
         entries = json.loads(index.read_text())["tree_metadata"].values()
         trees = [[key["key"] for key in entry["key_metadata"]] for entry in entries]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"A checkpoint's {_ORBAX_INDEX} must be JSON with the names of its arrays; {index} is "
             f"not: {error!r}. Copy or download the checkpoint again."
         ) from error
-    is_ocdbt = (folder / "state" / "manifest.ocdbt").exists()
+    is_ocdbt = (item / "manifest.ocdbt").exists()
     locate = _ocdbt if is_ocdbt else lambda state, name: kvstore(state / name)
-    return {"/".join(keys): locate(folder / "state", ".".join(keys)) for keys in trees}
+    return {"/".join(keys): locate(item, ".".join(keys)) for keys in trees}
 
 
 def _ocdbt(state: epath.Path, name: str) -> dict[str, Any]:

@@ -7,10 +7,11 @@ import seqio
 
 from hyperdecoders_jax import model as model_lib
 from hyperdecoders_jax.analysis import ablations, results, study, table
-from hyperdecoders_jax.analysis.subject import Predictor, Subject
+from hyperdecoders_jax.analysis.predictor import Predictor
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.evaluation import evaluator
 from hyperdecoders_jax.evaluation.config import EvaluationConfig
+from hyperdecoders_jax.trained.placed import Placed, Verbs
 from hyperdecoders_jax.training import partitioning
 from tests import tiny
 from tests.data.conftest import _make_task
@@ -41,14 +42,17 @@ def make_tasks():
     return evaluator.Evaluator(data, EvaluationConfig(), ["first", "second"])
 
 
+def place(model, params):
+    return Placed(Verbs(model, partitioning.make_partitioner(), max_len=4), params, step=7)
+
+
 @functools.cache
 def run(source, tmp_path):
     config = tiny.make_config("none", source, vocab_size=NUM_IDS, **NUM_LAYERS)
     model = model_lib.Model(config)
     params = tiny.make_params(model, scale=1.0)
-    partitioner = partitioning.make_partitioner()
-    subject = Subject(model, params, partitioner, step=7, max_len=4)
-    return subject, study.run(subject, make_tasks(), tmp_path / source, batch_size=4)
+    placed = place(model, params)
+    return placed, study.run(placed, make_tasks(), tmp_path / source, batch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +61,9 @@ def folder(tmp_path_factory):
 
 
 def test_own_conditions_are_a_plain_evaluation(folder):
-    subject, found = run("generated", folder)
-    predict = jax.jit(functools.partial(subject.model.predict, max_len=4))
-    plain = make_tasks().evaluate(lambda batch, task: predict(subject.params, batch), 7)
+    placed, found = run("generated", folder)
+    predict = jax.jit(functools.partial(placed.model.predict, max_len=4))
+    plain = make_tasks().evaluate(lambda batch, task: predict(placed.params, batch), 7)
     own = {(row.task, row.metric): row.value for row in found.ablations if row.condition == "own"}
     assert own == {
         (task, metric): value
@@ -70,8 +74,8 @@ def test_own_conditions_are_a_plain_evaluation(folder):
 
 
 def test_what_examples_are_given_counts(folder):
-    subject, _ = run("generated", folder)
-    predictor, tasks = Predictor(subject, 4), make_tasks()
+    placed, _ = run("generated", folder)
+    predictor, tasks = Predictor(placed, 4), make_tasks()
     names = ["first"] * 12 + ["second"] * 3
     rng = np.random.default_rng(0)
     values = {"decoder_adapters": rng.normal(scale=9, size=(15, 8)).astype(np.float32)}
@@ -80,7 +84,7 @@ def test_what_examples_are_given_counts(folder):
     # Batches of other sizes hold other examples beside each; what fills them up does not matter.
     tasks = make_tasks()
     tasks._batch_size = 5
-    again = tasks.predict(Predictor(subject, 5).bind(given, names))
+    again = tasks.predict(Predictor(placed, 5).bind(given, names))
     assert [[p.prediction for p in found[name]] for name in found] == [
         [p.prediction for p in again[name]] for name in again
     ]
@@ -104,9 +108,9 @@ def test_every_metric_has_an_interval_where_examples_are_not_too_few(folder):
 
 
 def test_probes_and_pictures_are_of_some_and_all_else_of_all_examples(folder, monkeypatch):
-    subject, whole = run("generated", folder)
+    placed, whole = run("generated", folder)
     monkeypatch.setattr(study, "MAX_EXAMPLES", 5)
-    found = study.run(subject, make_tasks(), folder / "some", batch_size=4)
+    found = study.run(placed, make_tasks(), folder / "some", batch_size=4)
     assert (found.num_examples, len(found.examples)) == (15, 4)
     assert sorted(found.examples.tasks) == ["first"] * 2 + ["second"] * 2
     rows = table.read(folder / "some" / study.TABLE_FILE)
@@ -165,9 +169,9 @@ def test_numbers_that_are_not_finite_are_told_before_ablations(folder):
     model = model_lib.Model(tiny.make_config("none", "task", vocab_size=NUM_IDS, **layers))
     params = tiny.make_params(model)
     params["encoder"] = jax.tree.map(lambda x: x * np.nan, params["encoder"])
-    subject = Subject(model, params, partitioning.make_partitioner(), step=7, max_len=4)
+    placed = place(model, params)
     with pytest.raises(ValueError, match=r"must be finite; 12 of 12 vectors"):
-        study.run(subject, tasks, folder / "nan", batch_size=4)
+        study.run(placed, tasks, folder / "nan", batch_size=4)
     assert scored == [12]
     # Nor is the table of an earlier analysis replaced.
     assert not list((folder / "nan").iterdir())

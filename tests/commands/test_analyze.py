@@ -1,71 +1,153 @@
 """What analyze is told by flags; studies are in tests/analysis, a whole one is made by the demo."""
 
-import types
+import dataclasses
 
 import gin
 import pytest
 
 from hyperdecoders_jax import errors
-from hyperdecoders_jax.commands import analyze, cli
-from hyperdecoders_jax.config import gin_binding, gin_files
+from hyperdecoders_jax.commands import analyze, flags, main
+from hyperdecoders_jax.config import gin_binding
 from hyperdecoders_jax.decoding import sampling
 from hyperdecoders_jax.model import Model
 from tests import tiny
+from tests.commands import tiny_runs
 
 
-def parse(*flags):
-    return cli.make_parser().parse_args(["analyze", *flags])
+def parse(*arguments):
+    return main.make_parser().parse_args(["analyze", *arguments])
+
+
+def given(*arguments, gin_flags=()):
+    return analyze.what_is_analysed(parse(*arguments), gin_flags)
+
+
+def bound(*arguments, gin_flags=()):
+    """What gin hands to `analyze`."""
+    text = given(*arguments, gin_flags=gin_flags).first("runs/embedded/analyze.gin").read()
+    gin_binding.parse(text, readers=flags.TRAIN_FILES)
+    values = gin.get_bindings("analyze_script.analyze")
+    gin.clear_config()
+    return values
 
 
 def test_flags_say_what_is_analysed(tmp_path):
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "config.gin").write_text("include 'experiments/demo_hyperdecoder.gin'\n")
-    args = parse(
-        f"--checkpoint={run}", f"--output={tmp_path}", "--mixture=demo_topic", "--num_examples=7"
-    )
-    files, bindings, folders = cli.what_is_given(args, [])
-    files = cli.with_run_file(files, "runs/embedded/analyze.gin", folders)
-    text = gin_files.read(files, bindings, folders)
-    gin_binding.parse(text, readers=cli.TRAIN_FILES)
-    bound = gin.get_bindings("analyze_script.analyze")
-    trained = gin.get_bindings("preparation.TrainedConfig")
+    described = tiny_runs.write_run(tmp_path / "run")
+    arguments = [f"--checkpoint={tmp_path}/run", f"--output={tmp_path}"]
+    analysed = bound(*arguments, "--mixture=demo_topic", "--num_examples=7")
+    run = analysed["run"]
+    assert run.data.mixture_or_task_name == "demo_topic"
+    assert run.evaluation.num_examples == 7
+    assert run.start.initial_checkpoint_path == str(tmp_path / "run")
+    assert analysed["checkpoint_step"] == "best"
+    assert (run.model_dir, run.start.vocabulary) == (None, "bytes")
+    assert run.data.task_feature_lengths == tiny_runs.LENGTHS
+    expected = described.description.model
+    assert dataclasses.replace(run.model.config, dropout_rate=expected.dropout_rate) == expected
+
+
+def test_a_run_is_analysed_on_what_it_evaluated(tmp_path):
+    generation = {"demo_find": [4, 2]}
+    tiny_runs.write_run(tmp_path, eval_batch_size=3, generation=generation, eval_split="test")
+    analysed = bound(f"--checkpoint={tmp_path}", "--output=x", gin_flags=[("CHECKPOINT_STEP", "9")])
+    run = analysed["run"]
+    assert run.data.mixture_or_task_name == "demo"
+    assert (run.data.batch_size, run.eval_batch_size, run.data.use_cached) == (4, 3, False)
+    assert (run.evaluation.split, run.evaluation.num_examples) == ("test", 5)
+    assert run.evaluation.generation == generation
+    assert analysed["checkpoint_step"] == 9
+
+
+def test_the_splits_of_a_run_are_made_again(tmp_path):
+    source = {"kind": "subset", "splits": {"split_validation_test": True, "num_train": 7}}
+    tasks = {"glue_rte_v200": source, "glue_cola_v200": source}
+    tiny_runs.write_run(tmp_path, mixture="mixed", tasks=tasks)
+    analysed = given(f"--checkpoint={tmp_path}", "--output=x")
+    assert analysed.gin_files[-1] == "mixtures/resplit.gin"
+    text = analysed.first("runs/embedded/analyze.gin").read()
+    gin_binding.parse(text, readers=flags.TRAIN_FILES)
+    splits = gin.get_bindings("splits.SplitConfig")
+    mixture = gin.get_bindings("mixing.mixture", resolve_references=False)
     gin.clear_config()
-    assert (bound["mixture_or_task_name"], bound["num_examples"]) == ("demo_topic", 7)
-    assert trained["model_dir"] == str(run)
+    assert (splits["split_validation_test"], splits["num_train"]) == (True, 7)
+    assert mixture["tasks"] == ("glue_rte_v200", "glue_cola_v200")
+    # A mixture of another name has the splits that it is registered with.
+    analysed = given(f"--checkpoint={tmp_path}", "--output=x", "--mixture=demo")
+    assert not any(line.startswith(("SplitConfig", "mixing")) for line in analysed.bindings)
+
+
+def test_a_name_of_a_split_s_field_says_nothing_else(tmp_path):
+    hostile = {"seed = 1\nMODEL_DIR = @subprocess.getoutput()\nsubprocess.getoutput.cmd": "touch x"}
+    source = {"kind": "subset", "splits": hostile}
+    tiny_runs.write_run(tmp_path, tasks={"glue_rte_v200": source})
+    with pytest.raises(ValueError, match=r"must say by names how its data are split; got \['seed"):
+        given(f"--checkpoint={tmp_path}", "--output=x")
+
+
+def of_files(task, **files):
+    return {
+        "kind": "own_data", "files": files, "inputs": f"{task}: {{text}}", "targets": "{label}",
+        "metrics": ["accuracy", "squad"],
+    }  # fmt: skip
+
+
+def test_the_files_of_a_run_are_those_of_its_analysis(tmp_path):
+    tasks = {
+        "mail": of_files("mail", train="/a.csv", validation="/b.csv"),
+        "news": of_files("news", train="/c.csv"),
+    }
+    tiny_runs.write_run(tmp_path, mixture="own_data", tasks=tasks)
+    analysed = given(f"--checkpoint={tmp_path}", "--output=x")
+    assert analysed.gin_files[-1] == flags.OWN_DATA_FILE
+    macros = {name: value for name, (value, _) in analysed.read().macro_values.items()}
+    assert macros["TRAIN_FILES"] == ("mail=/a.csv", "news=/c.csv")
+    assert macros["VALIDATION_FILES"] == ("mail=/b.csv",)
+    assert macros["INPUTS_TEMPLATES"] == ("mail: {text}", "news: {text}")
+    assert macros["TARGETS_TEMPLATES"] == ("{label}", "{label}")
+    assert macros["METRICS"] == ("accuracy,squad", "accuracy,squad")
+    assert macros["EVAL_SPLIT"] == "validation"
+    assert "MIXTURE_OR_TASK_NAME = @own_data.mixture()" in analysed.bindings
+    # Files of another split take its place; what they are made of stays.
+    analysed = given(f"--checkpoint={tmp_path}", "--output=x", "--test_file=mail=/d.csv")
+    macros = {name: value for name, (value, _) in analysed.read().macro_values.items()}
+    assert (macros["EVAL_SPLIT"], macros["TEST_FILES"]) == ("test", ("mail=/d.csv",))
+    assert macros["TRAIN_FILES"] == ("mail=/a.csv", "news=/c.csv")
+
+
+def test_a_run_of_an_earlier_version_says_what_writes_its_description(tmp_path):
+    (tmp_path / "config.gin").write_text("include 'experiments/demo_hyperdecoder.gin'\n")
+    with pytest.raises(errors.UsageError, match=rf"hyperdecoders upgrade --model_dir={tmp_path}"):
+        given(f"--checkpoint={tmp_path}", "--output=x", "--mixture=demo")
 
 
 def test_a_file_of_ones_own_names_the_split(tmp_path):
     file = tmp_path / "mine.csv"
     file.write_text("inputs,targets\na,b\n")
-    args = parse(
+    analysed = given(
         f"--checkpoint={tmp_path}", "--output=x", f"--test_file={file}", "--mixture=own_data"
     )
-    files, bindings, _ = cli.what_is_given(args, [])
-    assert files[-1] == cli.OWN_DATA_FILE
-    assert "EVAL_SPLIT = 'test'" in bindings
-    assert "MIXTURE_OR_TASK_NAME = @own_data.mixture()" in bindings
+    assert analysed.gin_files[-1] == flags.OWN_DATA_FILE
+    assert "EVAL_SPLIT = 'test'" in analysed.bindings
+    assert "MIXTURE_OR_TASK_NAME = @own_data.mixture()" in analysed.bindings
 
 
 def test_an_exported_folder_is_analysed_on_a_file_of_ones_own(tmp_path):
     file = tmp_path / "mine.csv"
     file.write_text("inputs,targets\na,b\n")
-    args = parse(f"--checkpoint={tmp_path}", "--output=x", f"--test_file={file}")
-    files, bindings, _ = cli.what_is_given(args, [])
-    assert files[-1] == cli.OWN_DATA_FILE
-    assert not any(binding.startswith("MIXTURE_OR_TASK_NAME") for binding in bindings)
+    analysed = given(f"--checkpoint={tmp_path}", "--output=x", f"--test_file={file}")
+    assert analysed.gin_files[-1] == flags.OWN_DATA_FILE
+    assert not any(binding.startswith("MIXTURE_OR_TASK_NAME") for binding in analysed.bindings)
 
 
 def test_an_exported_folder_is_analysed_as_it_is(tmp_path):
-    args = parse(f"--checkpoint={tmp_path}", "--output=x", "--mixture=demo")
-    files, bindings, _ = cli.what_is_given(args, [])
-    assert files[0] == cli.INIT_FILE
-    assert f"INITIAL_CHECKPOINT_PATH = '{tmp_path}'" in bindings
-    assert "CHECKPOINT_STEP = None" in bindings
+    analysed = given(f"--checkpoint={tmp_path}", "--output=x", "--mixture=demo")
+    assert analysed.gin_files[0] == flags.INIT_FILE
+    assert f"INITIAL_CHECKPOINT_PATH = '{tmp_path}'" in analysed.bindings
+    assert "CHECKPOINT_STEP = None" in analysed.bindings
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("arguments", "message"),
     [
         (["--checkpoint={}/none"], r"must be the model directory .*/none, which is no folder"),
         (["--checkpoint={}"], r"does not say what to analyse it on; .* Add --mixture=NAME"),
@@ -77,11 +159,10 @@ def test_an_exported_folder_is_analysed_as_it_is(tmp_path):
         (["--checkpoint={}", "--model_dir=run"], r"told its model by --checkpoint; .*=run, too"),
     ],
 )
-def test_flags_that_name_no_model_are_refused(flags, message, tmp_path):
+def test_flags_that_name_no_model_are_refused(arguments, message, tmp_path):
     (tmp_path / "run" / "checkpoints" / "50").mkdir(parents=True)
-    args = parse(*(flag.format(tmp_path) for flag in flags), "--output=x")
     with pytest.raises(errors.UsageError, match=message):
-        cli.what_is_given(args, [])
+        given(*(flag.format(tmp_path) for flag in arguments), "--output=x")
 
 
 def test_an_unwritable_folder_is_refused(tmp_path):
@@ -90,36 +171,21 @@ def test_an_unwritable_folder_is_refused(tmp_path):
     with pytest.raises(
         ValueError, match=r"folder of an analysis must be .*Choose another --output"
     ):
-        study(split="test", output_dir=str(file))
+        analyze.analyze(tiny_runs.make_config(), None, str(file))
 
 
-def test_a_way_of_decoding_is_checked_before_anything_is_read(tmp_path):
+def test_a_way_of_decoding_is_checked_before_anything_is_read():
     short = Model(tiny.make_config(), decoding=sampling.GreedyConfig(min_len=9))
-    trained = types.SimpleNamespace(model=short)
     with pytest.raises(ValueError, match=r"must fit into the length of targets; .*min_len=9"):
-        study(split="test", trained=trained, output_dir=str(tmp_path))
-
-
-def study(split, trained=None, output_dir="x"):
-    return analyze.analyze(
-        trained=trained,
-        mixture_or_task_name="demo",
-        task_feature_lengths={"inputs": 8, "targets": 4},
-        split=split,
-        batch_size=4,
-        eval_batch_size=None,
-        num_examples=None,
-        generation=None,
-        output_dir=output_dir,
-    )
+        tiny_runs.make_config(model=short)
 
 
 def test_an_analysis_without_a_split_is_refused():
     with pytest.raises(ValueError, match=r"needs a split; got EVAL_SPLIT = None.*--gin.EVAL_SPLIT"):
-        study(split=None)
+        analyze.analyze(tiny_runs.make_config(split=None), None, "x")
 
 
 def test_what_draws_must_be_installed(monkeypatch):
     monkeypatch.setattr(analyze, "PLOTTING", ("matplotlib", "no_such_package"))
     with pytest.raises(ImportError, match=r"missing: no_such_package.*hyperdecoders_jax\[plots\]"):
-        study(split="test")
+        analyze.analyze(tiny_runs.make_config(), None, "x")

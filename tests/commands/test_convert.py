@@ -12,12 +12,12 @@ import pytest
 import safetensors
 from safetensors import numpy as safetensors_numpy
 
-from hyperdecoders_jax.commands import cli, convert
+from hyperdecoders_jax.commands import configured, convert, main
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.model import BACKBONE_KEYS
 from hyperdecoders_jax.modeling.config import HyperGridConfig
-from hyperdecoders_jax.weights import arrays, conversion, names
-from tests.commands import test_train
+from hyperdecoders_jax.weights import conversion, formats, hugging_face, original_folder
+from tests.commands import test_train, tiny_runs
 from tests.weights import test_adapter_folder, test_conversion
 
 DEMO_VOCABULARY = pathlib.Path(vocabulary.DEMO_VOCABULARY_PATH)
@@ -34,11 +34,9 @@ def _forget():
 def start():
     """The parameters of the tiny model that test_train trains."""
     found = test_train.tiny_start()
-    config = gin.query_parameter("MODEL/gin.macro.value").scoped_configurable_fn().config
-    config = dataclasses.replace(config, dropout_rate=0.1)  # T5X's checkpoints do not tell.
     gin.clear_config()
-    flat = names.flatten({**found.trainable, **found.frozen})
-    return conversion.Weights(config, arrays.in_memory({k: np.asarray(x) for k, x in flat.items()}))
+    # T5X's checkpoints do not tell.
+    return found.replace(model=dataclasses.replace(found.config, dropout_rate=0.1))
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +44,14 @@ def t5(start, tmp_path_factory):
     """Its T5 as a Hugging Face folder, in shards."""
     folder = tmp_path_factory.mktemp("t5") / "t5"
     flat = {k: x for k, x in start.arrays.items() if k.split("/")[0] in BACKBONE_KEYS}
-    theirs = conversion.hugging_face.from_ours(flat, start.config)
-    conversion.hugging_face.write(folder, start.config, theirs, max_shard_bytes=200_000)
+    theirs = hugging_face.from_ours(flat, start.config)
+    hugging_face.write(folder, start.config, theirs, max_shard_bytes=200_000)
     (folder / "spiece.model").write_bytes(DEMO_VOCABULARY.read_bytes())
     return folder
 
 
 def run_convert(source, target, *flags):
-    return cli.main(["convert", f"--from={source}", f"--to={target}", *flags])
+    return main.main(["convert", f"--from={source}", f"--to={target}", *flags])
 
 
 def files_under(folder):
@@ -71,7 +69,7 @@ def test_hugging_face_to_t5x_and_back_gives_the_same_files(t5, tmp_path, capsys,
     assert run_convert(f"{tmp_path}/one", f"{layout}:{tmp_path}/two") == 0
     out = capsys.readouterr().out
     assert "new 1, the count of steps, 0:\n  state/step\n" in out
-    assert f"left 1, {layout} has no place for it:\n  file spiece.model\n" in out
+    assert f"skipped 1, {layout} has no place for it:\n  file spiece.model\n" in out
     assert run_convert(f"{tmp_path}/two", f"hugging_face:{tmp_path}/three") == 0
     one, three = files_under(tmp_path / "one"), files_under(tmp_path / "three")
     assert one.pop("spiece.model") == DEMO_VOCABULARY.read_bytes()  # T5X's has no place for it.
@@ -84,11 +82,11 @@ def test_the_original_to_ours_and_back_gives_the_same_state(tmp_path, capsys):
     weights = test_conversion.make("manual", "generated")
     test_conversion.write(weights, "original", tmp_path)
     assert run_convert(f"{tmp_path}/original", f"safetensors:{tmp_path}/ours.safetensors") == 0
-    assert "left 12, the original makes it" in capsys.readouterr().out
+    assert "skipped 12, the original makes it" in capsys.readouterr().out
     assert run_convert(f"{tmp_path}/ours.safetensors", f"original:{tmp_path}/back") == 0
     assert "new nothing" in capsys.readouterr().out
     (_, _, first), (_, _, last) = (
-        conversion.original_folder.open(tmp_path / name) for name in ("original", "back")
+        original_folder.open(tmp_path / name) for name in ("original", "back")
     )
     assert set(first) == set(last)
     for name, array in first.items():
@@ -99,11 +97,11 @@ def test_the_original_to_ours_and_back_gives_the_same_state(tmp_path, capsys):
 
 def test_an_exported_model_goes_into_every_format_of_its_kind(tmp_path, capsys):
     weights = test_conversion.make("manual", "generated", vocab_size=4100)
-    weights = dataclasses.replace(weights, task_names=("cola", "mrpc", "rte", "sst2"))
+    weights = test_conversion.with_tasks(weights, ("cola", "mrpc", "rte", "sst2"))
     test_conversion.export(weights, tmp_path / "exported")
     source = f"hugging_face:{tmp_path}/exported"
     assert run_convert(source, f"t5x:{tmp_path}/t5x") == 0
-    found = conversion.read(f"{tmp_path}/t5x", config=weights.config)
+    found = formats.read(f"{tmp_path}/t5x", config=weights.config)
     test_conversion.assert_same(found, weights)
     assert run_convert(source, f"hugging_face:{tmp_path}/t5") == 2
     assert "or write the whole model with hyperdecoders export" in capsys.readouterr().err
@@ -117,16 +115,16 @@ def test_an_exported_model_goes_into_every_format_of_its_kind(tmp_path, capsys):
 def test_an_exported_model_becomes_a_state_of_the_original(tmp_path):
     pytest.importorskip("torch", reason="PyTorch is not installed")
     weights = test_conversion.make("manual_specific", "generated", vocab_size=4100)
-    weights = dataclasses.replace(weights, task_names=("cola", "mrpc", "rte", "sst2"))
+    weights = test_conversion.with_tasks(weights, ("cola", "mrpc", "rte", "sst2"))
     test_conversion.export(weights, tmp_path / "exported")
     assert run_convert(f"{tmp_path}/exported", f"original:{tmp_path}/original") == 0
-    found = conversion.read(f"{tmp_path}/original")
+    found = formats.read(f"{tmp_path}/original")
     test_conversion.assert_same(found, weights)
-    assert found.task_names == weights.task_names
+    assert found.description.task_names == weights.description.task_names
     assert found.files.keys() == {"spiece.model"}
 
 
-def test_the_report_lists_what_was_loaded_made_and_left(t5, tmp_path, capsys):
+def test_the_report_lists_what_was_loaded_made_and_skipped(t5, tmp_path, capsys):
     assert run_convert(t5, f"safetensors:{tmp_path}/t5.safetensors", "--vocab_size=4230") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"Read hugging_face at {t5}."
@@ -139,7 +137,7 @@ def test_the_report_lists_what_was_loaded_made_and_left(t5, tmp_path, capsys):
         "new 2, the mean of the other rows:",
         "  rows 4224 to 4229 of decoder/logits_dense/kernel",
         "  rows 4224 to 4229 of token_embedder/embedding",
-        "left 1, safetensors has no place for it:",
+        "skipped 1, safetensors has no place for it:",
         "  file spiece.model",
         f"Wrote safetensors at {tmp_path}/t5.safetensors.",
     ]
@@ -148,10 +146,10 @@ def test_the_report_lists_what_was_loaded_made_and_left(t5, tmp_path, capsys):
 def test_a_run_goes_into_other_formats_with_its_adapters_and_gates(start, tmp_path, capsys):
     arguments = test_train.train_arguments(tmp_path / "run", TRAIN_STEPS=1, EVAL_SPLIT=None)
     gates = ["--gin.GRID_ROWS=4", "--gin.GRID_CONDITION=task_embedding"]
-    assert cli.main([*arguments, "--gin_file=adapters/hypergrid_l.gin", *gates]) == 0
+    assert main.main([*arguments, "--gin_file=adapters/hypergrid_l.gin", *gates]) == 0
     source = f"run:{tmp_path}/run"
     assert run_convert(source, f"safetensors:{tmp_path}/a.safetensors", "--step=last") == 0
-    weights = conversion.read(f"{tmp_path}/a.safetensors")
+    weights = formats.read(f"{tmp_path}/a.safetensors")
     assert {path for path in weights.arrays if "hypergrid" not in path} == set(start.arrays)
     assert len(weights.arrays) == len(start.arrays) + 2 * 2  # a factor and a table of tasks
     assert weights.config.decoder_adapter == start.config.decoder_adapter
@@ -159,19 +157,21 @@ def test_a_run_goes_into_other_formats_with_its_adapters_and_gates(start, tmp_pa
     # T5X holds parameters alone; the configuration says what they are of.
     assert run_convert(source, f"t5x:{tmp_path}/b") == 0
     assert (tmp_path / "b" / "checkpoint_1").is_dir()
-    flag = f"--gin_file={tmp_path}/run/{cli.SAVED_CONFIG}"
+    flag = f"--gin_file={tmp_path}/run/{configured.SAVED_CONFIG}"
     assert run_convert(f"{tmp_path}/b", f"safetensors:{tmp_path}/c.safetensors", flag) == 0
-    test_conversion.assert_same(conversion.read(f"{tmp_path}/c.safetensors"), weights)
+    test_conversion.assert_same(formats.read(f"{tmp_path}/c.safetensors"), weights)
     # All parameters are drawn: the folder holds the backbone too.
     assert run_convert(source, f"adapters:{tmp_path}/d") == 0
     assert run_convert(f"{tmp_path}/d", f"safetensors:{tmp_path}/e.safetensors") == 0
-    test_conversion.assert_same(conversion.read(f"{tmp_path}/e.safetensors"), weights)
+    test_conversion.assert_same(formats.read(f"{tmp_path}/e.safetensors"), weights)
     flags = ["--fold", "--task=demo_topic"]
     assert run_convert(f"{tmp_path}/d", f"safetensors:{tmp_path}/g.safetensors", *flags) == 0
     report = capsys.readouterr().out
-    assert "left 4, folded into the kernels that they scale, for demo_topic:\n  decoder_h" in report
+    assert (
+        "skipped 4, folded into the kernels that they scale, for demo_topic:\n  decoder_h" in report
+    )
     folded = conversion.fold_gates(weights, "demo_topic")
-    test_conversion.assert_same(conversion.read(f"{tmp_path}/g.safetensors"), folded)
+    test_conversion.assert_same(formats.read(f"{tmp_path}/g.safetensors"), folded)
     assert run_convert(source, f"hugging_face:{tmp_path}/f") == 2
     message = capsys.readouterr().err
     assert "has no place for: decoder_adapters" in message
@@ -186,10 +186,10 @@ def test_a_t5_with_gates_becomes_one_of_hugging_face(tmp_path):
         encoder_hypergrid=HyperGridConfig(2, 4, "L2", "task_embedding"),
         decoder_hypergrid=HyperGridConfig(2, 4, "GG", kernels="both"),
     )
-    weights = dataclasses.replace(test_conversion.make(mlp_dim=12, **grids), task_names=[*"abcd"])
+    weights = test_conversion.with_tasks(test_conversion.make(mlp_dim=12, **grids), "abcd")
     source = test_conversion.write(weights, "safetensors", tmp_path)
     assert run_convert(source, f"hugging_face:{tmp_path}/t5", "--fold", "--task=c") == 0
-    found = conversion.read(f"{tmp_path}/t5")
+    found = formats.read(f"{tmp_path}/t5")
     test_conversion.assert_same(found, conversion.fold_gates(weights, "c"))
 
 
@@ -275,14 +275,14 @@ def test_damaged_weights_are_not_converted(damaged, tmp_path, capsys):
 def test_no_run_starts_from_damaged_weights(damaged, tmp_path, capsys):
     folder, message = damaged
     arguments = test_train.train_arguments(tmp_path / "run", INITIAL_CHECKPOINT_PATH=folder)
-    assert cli.main(arguments) == 2
+    assert main.main(arguments) == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["damaged"]
 
 
 def test_a_vocabulary_of_other_weights_is_refused(t5, tmp_path, capsys):
     arguments = test_train.train_arguments(tmp_path / "run", INITIAL_CHECKPOINT_PATH=t5)
-    assert cli.main([*arguments, "--vocabulary=bytes"]) == 2
+    assert main.main([*arguments, "--vocabulary=bytes"]) == 2
     assert "must be the one that the initial checkpoint was trained with" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -337,7 +337,7 @@ def test_a_link_is_followed_and_the_folder_one_is_in_stays(t5, tmp_path, monkeyp
         ("{t5}", "t5x:/proc", [], "/proc is the folder you are in, or a disk of its own, as"),
         ("{t5}", "t5x:/proc/no", [], "Everything must be written; /proc/no could not be made: ["),
         ("t5x:{t5}", "t5x:{new}", [], "checkpoint"),
-        ("run:{t5}", "adapters:{new}", [], "must have left its config.gin"),
+        ("run:{t5}", "adapters:{new}", [], "must have left its config.json"),
         ("{t5}", "adapters:{new}", [], "must be made of a training run"),
         (
             "{t5}",
@@ -394,10 +394,10 @@ def test_a_step_must_be_a_number(trained_dir, capsys):
 
 @pytest.fixture
 def trained_dir(tmp_path):
-    (tmp_path / cli.SAVED_CONFIG).write_text("")
+    tiny_runs.write_run(tmp_path)
     return tmp_path
 
 
 def test_a_configuration_may_be_a_size_alone():
-    config = convert.read_model_config(["models/t5_1_1_small.gin"], [])
+    config = convert.read_model_config(configured.Sources(["models/t5_1_1_small.gin"]))
     assert (config.emb_dim, config.encoder_adapter.source) == (512, "none")

@@ -3,33 +3,23 @@
 import gin
 import pytest
 
-from hyperdecoders_jax.commands import cli, eval
-from hyperdecoders_jax.config import gin_binding, gin_files
+from hyperdecoders_jax.commands import configured, eval, flags
+from hyperdecoders_jax.config import gin_binding
+from tests.commands import tiny_runs
 
 
 @pytest.mark.parametrize("command", ["eval", "infer"])
 def test_the_batch_size_of_evaluation_reaches_eval_and_infer(command):
-    run_file = cli.COMMANDS[command].run_file
-    files = cli.with_run_file(["experiments/demo_hyperdecoder.gin"], run_file, [])
     bindings = ["MODEL_DIR = 'x'", "BATCH_SIZE = 6", "EVAL_BATCH_SIZE = 5"]
-    gin_binding.parse(gin_files.read(files, bindings), readers=cli.TRAIN_FILES)
+    given = configured.Sources(["experiments/demo_hyperdecoder.gin"], bindings)
+    text = given.first(f"runs/embedded/{command}.gin").read()
+    gin_binding.parse(text, readers=flags.TRAIN_FILES)
     function = {"eval": "evaluate"}.get(command, command)
-    bound = gin.get_bindings(f"{command}_script.{function}")
+    run = gin.get_bindings(f"{command}_script.{function}")["run"]
     gin.clear_config()
-    assert (bound["batch_size"], bound["eval_batch_size"]) == (6, 5)
+    assert (run.data.batch_size, run.eval_batch_size) == (6, 5)
 
 
 def test_an_evaluation_without_a_split_is_refused():
     with pytest.raises(ValueError, match=r"got EVAL_SPLIT = None.*--gin.EVAL_SPLIT=validation"):
-        eval.evaluate(
-            trained=None,
-            mixture_or_task_name="demo",
-            task_feature_lengths={},
-            split=None,
-            batch_size=4,
-            eval_batch_size=None,
-            num_examples=None,
-            generation=None,
-            left_out_metrics=(),
-            output_dir=None,
-        )
+        eval.evaluate(tiny_runs.make_config(split=None), "best", None)

@@ -17,13 +17,20 @@ from etils import epath
 from safetensors import numpy as safetensors_numpy
 
 from hyperdecoders_jax import files
-from hyperdecoders_jax.commands import cli, export
+from hyperdecoders_jax.commands import export, main
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, T5XScoring
 from hyperdecoders_jax.decoding.sampling import GreedyConfig
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.config import HyperGridConfig
-from hyperdecoders_jax.trained import text_model, trained_model
-from hyperdecoders_jax.weights import adapter_folder, arrays, conversion, names
+from hyperdecoders_jax.trained import text_model
+from hyperdecoders_jax.weights import (
+    adapter_folder,
+    arrays,
+    conversion,
+    formats,
+    names,
+    trained_model,
+)
 from tests import tiny
 from tests.weights import test_conversion
 
@@ -57,11 +64,11 @@ def write_trained(folder, encoder="none", decoder="none", decoding=None, **kw):
     config = tiny.make_config(encoder, decoder, **SIZES, **kw)
     model = Model(config if config.reads_tasks else dataclasses.replace(config, num_tasks=None))
     flat = names.flatten(tiny.make_params(model))
-    description = adapter_folder.Description(
+    description = trained_model.Description(
         model=model.config,
         decoding=decoding or GreedyConfig(),
         backbone=None,
-        vocabulary=adapter_folder.Vocabulary(DEMO_VOCABULARY, 7),
+        vocabulary=trained_model.Vocabulary(DEMO_VOCABULARY, 7),
         task_names=TASKS if model.config.reads_tasks else (),
         task_feature_lengths=LENGTHS,
         step=11,
@@ -73,7 +80,7 @@ def write_trained(folder, encoder="none", decoder="none", decoding=None, **kw):
 
 
 def run_export(checkpoint, output, *flags):
-    return cli.main(["export", f"--checkpoint={checkpoint}", f"--output={output}", *flags])
+    return main.main(["export", f"--checkpoint={checkpoint}", f"--output={output}", *flags])
 
 
 def names_in(folder):
@@ -191,19 +198,19 @@ def test_a_plain_t5_needs_no_code_of_ours_in_pytorch(plain, tmp_path):
 
 def test_gates_are_folded_where_a_plain_t5_comes_of_it(plain, tmp_path, capsys):
     source, out = plain
-    trained = trained_model.read(str(source)).weights
-    test_conversion.assert_same(conversion.read(str(out)), conversion.fold_gates(trained))
+    trained = formats.read_text(str(source)).weights
+    test_conversion.assert_same(formats.read(str(out)), conversion.fold_gates(trained))
     assert run_export(source, tmp_path / "kept", "--no-fold") == 0
-    kept = trained_model.read(str(tmp_path / "kept"))
+    kept = formats.read_text(str(tmp_path / "kept"))
     assert kept.description.model == trained.config
     source = write_trained(tmp_path / "of_tasks", **GATES_OF_TASKS)
     assert run_export(source, tmp_path / "all") == 0
-    assert trained_model.read(str(tmp_path / "all")).description.task_names == TASKS
+    assert formats.read_text(str(tmp_path / "all")).description.task_names == TASKS
     assert run_export(source, tmp_path / "one", "--fold", "--task=rte") == 0
     assert "folded into the kernels that they scale, for rte" in capsys.readouterr().out
-    trained = trained_model.read(str(source)).weights
+    trained = formats.read_text(str(source)).weights
     folded = conversion.fold_gates(trained, "rte")
-    test_conversion.assert_same(conversion.read(str(tmp_path / "one")), folded)
+    test_conversion.assert_same(formats.read(str(tmp_path / "one")), folded)
 
 
 def test_weights_may_be_half_as_large(gated, tmp_path):
@@ -222,7 +229,7 @@ def test_scores_that_a_plain_t5_cannot_have_are_told(tmp_path, capsys):
 
 
 def test_lengths_and_decoding_come_back_with_a_plain_t5(plain):
-    before, after = (trained_model.read(str(folder)).description for folder in plain)
+    before, after = (formats.read_text(str(folder)).description for folder in plain)
     assert after.decoding == before.decoding == GreedyConfig()
     assert after.task_feature_lengths == before.task_feature_lengths
 
@@ -314,8 +321,8 @@ KILLED = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # The kernel ends the process in the middle.
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
-from hyperdecoders_jax import cli
-cli.main(sys.argv[1:])
+from hyperdecoders_jax.commands import main
+main.main(sys.argv[1:])
 """
 
 

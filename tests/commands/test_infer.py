@@ -9,9 +9,9 @@ from hyperdecoders_jax import types
 from hyperdecoders_jax.commands import infer
 from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.decoding.decoded import Decoded
-from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.trained import preparation, text_model
+from hyperdecoders_jax.trained import text_model
 from tests import tiny
+from tests.commands import tiny_runs
 
 
 def test_a_file_is_read_in_groups_and_blank_lines_are_left_out(tmp_path):
@@ -49,31 +49,19 @@ def test_a_bad_line_is_told_with_its_number():
 
 
 def test_inputs_that_are_cut_are_counted_and_keep_their_eos():
-    batches = []
-
-    def predict(batch):
-        batches.append(batch)
-        return Decoded(np.zeros((4, 1, 2), int), np.zeros((4, 1)), np.zeros((4, 1)))
-
-    model = preparation.Trained(0, ("a", "b"), tiny.make_config(), predict, None)
-    reader = text_model.TextReader(model.config, tokenizer.ByteTokenizer(), model.task_names, 6)
+    reader = text_model.TextReader(
+        tiny.make_config(), tokenizer.ByteTokenizer(), ("a", "b"), max_len=6
+    )
     texts = [("1234", None), ("12345", "b"), ("123456", None)]
-    predicted = infer.predict_group(texts, model, reader, batch_size=4)
-    assert [scored.is_cut for scored in predicted] == [False, False, True]
-    inputs = batches[0].encoder_input_tokens
-    assert inputs.shape == (4, 6)
-    assert list(inputs[:, -1]) == [0, 1, 1, 0]
-    assert list(batches[0].task_ids) == [types.UNSEEN_TASK_ID, 1, types.UNSEEN_TASK_ID, 0]
+    rows = [reader.row(text, task) for text, task in texts]
+    batch = reader.batch(rows, 4, reader.max_len)
+    nothing = Decoded(np.zeros((4, 1, 2), int), np.zeros((4, 1)), np.zeros((4, 1)))
+    assert [scored.is_cut for scored in reader.texts(rows, nothing)] == [False, False, True]
+    assert batch.encoder_input_tokens.shape == (4, 6)
+    assert list(batch.encoder_input_tokens[:, -1]) == [0, 1, 1, 0]
+    assert list(batch.task_ids) == [types.UNSEEN_TASK_ID, 1, types.UNSEEN_TASK_ID, 0]
 
 
 def test_predictions_of_a_split_need_a_place():
-    config = preparation.TrainedConfig(
-        Model(tiny.make_config()), None, None, "bytes", None, None, "float32", None, 0
-    )
-    lengths = {"inputs": 5, "targets": 3}
     with pytest.raises(ValueError, match=r"must be written somewhere; .* --model_dir=…, or lines"):
-        infer.infer(
-            trained=config, mixture_or_task_name="demo", task_feature_lengths=lengths,
-            split="test", batch_size=4, eval_batch_size=None, num_examples=None, generation=None,
-            output_dir=None,
-        )  # fmt: skip
+        infer.infer(tiny_runs.make_config(), None, None)

@@ -9,7 +9,8 @@ import gin
 import pytest
 import seqio
 
-from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.commands import configured, main
+from hyperdecoders_jax.commands import flags as flags_lib
 from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.data import mixtures, vocabulary
 from hyperdecoders_jax.tasks import own_data
@@ -76,7 +77,7 @@ def trained(tmp_path_factory):
             "run", "--train_file=past.jsonl", "--train_file=plural.csv",
             "--validation_file=dev.jsonl", "--validation_file=plural.csv", *TEMPLATES,
         )  # fmt: skip
-        assert cli.main(arguments) == 0
+        assert main.main(arguments) == 0
     return folder
 
 
@@ -92,8 +93,10 @@ def test_a_run_learns_and_evaluates_a_task_for_each_file(trained):
 
 
 def test_a_run_keeps_its_files_wherever_it_is_evaluated_from(trained, tmp_path, capsys):
-    assert f"'{trained}/past.jsonl'" in (trained / "run" / cli.SAVED_CONFIG).read_text()
-    code = cli.main(["eval", f"--model_dir={trained}/run", f"--gin.EVAL_OUTPUT_DIR={tmp_path}/out"])
+    assert f"'{trained}/past.jsonl'" in (trained / "run" / configured.SAVED_CONFIG).read_text()
+    code = main.main(
+        ["eval", f"--model_dir={trained}/run", f"--gin.EVAL_OUTPUT_DIR={tmp_path}/out"]
+    )
     assert code == 0
     assert set(json.loads((tmp_path / "out" / "metrics-3.json").read_text())) == {"past", "plural"}
     assert "past" in capsys.readouterr().out
@@ -101,7 +104,7 @@ def test_a_run_keeps_its_files_wherever_it_is_evaluated_from(trained, tmp_path, 
 
 def test_predictions_are_made_for_files_without_targets(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(write_json_lines(tmp_path / "new.jsonl", 7, targets=False).parent)
-    code = cli.main(["infer", f"--model_dir={trained}/run", "--test_file=past=new.jsonl",
+    code = main.main(["infer", f"--model_dir={trained}/run", "--test_file=past=new.jsonl",
                      f"--gin.INFER_OUTPUT_DIR={tmp_path}/out"])  # fmt: skip
     assert code == 0
     lines = (tmp_path / "out" / "past-test-3.jsonl").read_text().splitlines()
@@ -110,7 +113,7 @@ def test_predictions_are_made_for_files_without_targets(trained, tmp_path, monke
 
 def test_metrics_need_targets(trained, tmp_path, capsys):
     file = write_json_lines(tmp_path / "new.jsonl", 7, targets=False)
-    assert cli.main(["eval", f"--model_dir={trained}/run", f"--test_file=past={file}"]) == 2
+    assert main.main(["eval", f"--model_dir={trained}/run", f"--test_file=past={file}"]) == 2
     assert f"line 1 of {file} has no 'past'" in capsys.readouterr().err
 
 
@@ -118,7 +121,7 @@ def test_metrics_need_targets(trained, tmp_path, capsys):
 
 
 def refused(tmp_path, capsys, *flags):
-    assert cli.main(train_arguments(tmp_path / "run", *flags)) == 2
+    assert main.main(train_arguments(tmp_path / "run", *flags)) == 2
     assert not (tmp_path / "run").exists()
     return capsys.readouterr().err
 
@@ -162,9 +165,9 @@ RUN_FILES = ("runs/embedded/train.gin", "experiments/demo_hyperdecoder.gin")
 
 
 def bound(command, *flags, files=RUN_FILES):
-    args = cli.make_parser().parse_args([command, *flags])
-    files, bindings = cli.add_own_data(args, files, [])
-    text = gin_files.read(files, bindings)
+    args = main.make_parser().parse_args([command, *flags])
+    given, bindings = flags_lib.own_data(args, files, [])
+    text = gin_files.read(given, bindings)
     return {name: value for name, (value, _) in text.macro_values.items()}
 
 
@@ -182,8 +185,8 @@ def test_paths_are_those_of_this_folder_and_keep_their_names(tmp_path, monkeypat
 
 
 def test_without_flags_nothing_is_bound():
-    args = cli.make_parser().parse_args(["train"])
-    assert cli.add_own_data(args, ["experiments/demo_hyperdecoder.gin"], []) == (
+    args = main.make_parser().parse_args(["train"])
+    assert flags_lib.own_data(args, ["experiments/demo_hyperdecoder.gin"], []) == (
         ["experiments/demo_hyperdecoder.gin"],
         [],
     )
@@ -226,7 +229,7 @@ def test_the_files_of_the_readme_are_there_and_fit_its_templates(monkeypatch):
     macros = []
     for program, command, *arguments in map(shlex.split, lines):
         assert program == "hyperdecoders"
-        flags, _ = cli.split_gin_flags(arguments)
+        flags, _ = main.split_gin_flags(arguments)
         macros.append(bound(command, *flags))
     train, evaluate = macros
     own_data.mixture(
@@ -242,8 +245,8 @@ def test_the_files_of_the_readme_are_there_and_fit_its_templates(monkeypatch):
 
 def test_a_flag_sets_the_rates(tmp_path):
     file = write_csv(tmp_path / "plural.csv", 10)
-    args = cli.make_parser().parse_args(["train", f"--train_file={file}"])
-    files, bindings = cli.add_own_data(args, RUN_FILES, [])
+    args = main.make_parser().parse_args(["train", f"--train_file={file}"])
+    files, bindings = flags_lib.own_data(args, RUN_FILES, [])
     rates = "own_data.mixture.rates = @mixing.Equal()"
     bindings += [rates, "MODEL_DIR = '/nowhere'"]
     gin_binding.parse(gin_files.read(files, bindings))

@@ -11,7 +11,7 @@ import gin
 import pytest
 
 import hyperdecoders_jax
-from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.commands import main
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.modeling import adapter_sources, source_registry
 from hyperdecoders_jax.weights import adapter_folder
@@ -34,12 +34,12 @@ def _forget():
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mixed")
     arguments = test_train.train_arguments(folder / "run", TRAIN_STEPS=2)
-    assert cli.main([*arguments, MODULE, SOURCE]) == 0
+    assert main.main([*arguments, MODULE, SOURCE]) == 0
     return folder
 
 
 def convert(source, target):
-    return cli.main(["convert", f"--from={source}", f"--to={target}", MODULE])
+    return main.main(["convert", f"--from={source}", f"--to={target}", MODULE])
 
 
 def test_it_trains_and_its_adapters_are_loaded(trained):
@@ -54,7 +54,7 @@ def test_it_trains_and_its_adapters_are_loaded(trained):
 def test_it_is_exported_and_loaded_again(trained):
     exported = trained / "exported"
     flags = [f"--checkpoint={trained}/run", f"--output={exported}", MODULE]
-    assert cli.main(["export", *flags]) == 0
+    assert main.main(["export", *flags]) == 0
     card = (exported / "README.md").read_text()
     assert "The decoder has adapters of the source `mixed`, which its own module registers." in card
     assert hyperdecoders_jax.load(exported).predict(TEXTS) == hyperdecoders_jax.load(
@@ -63,12 +63,12 @@ def test_it_is_exported_and_loaded_again(trained):
 
 
 def test_it_is_evaluated_and_predicts_lines(trained, capsys):
-    assert cli.main(["eval", f"--model_dir={trained}/run", MODULE]) == 0
+    assert main.main(["eval", f"--model_dir={trained}/run", MODULE]) == 0
     lines = trained / "lines.txt"
     lines.write_text("\n".join(TEXTS))
     capsys.readouterr()
     flags = [f"--checkpoint={trained}/run", f"--input={lines}", MODULE]
-    assert cli.main(["infer", *flags]) == 0
+    assert main.main(["infer", *flags]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(TEXTS)
 
 
@@ -101,7 +101,7 @@ def test_a_gin_file_imports_its_module(tmp_path):
     flags = ["--gin_file=mixed.gin", "--gin.INITIAL_CHECKPOINT_PATH=None"]
     root = pathlib.Path(hyperdecoders_jax.__file__).parents[1]
     found = subprocess.run(
-        [sys.executable, "-m", "hyperdecoders_jax.commands.cli", "params", *flags],
+        [sys.executable, "-m", "hyperdecoders_jax.commands.main", "params", *flags],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": f"{root}"},
         capture_output=True,
@@ -120,7 +120,7 @@ def test_t5x_trains_it(tmp_path):
     )
     arguments += [SOURCE, "--runner=t5x", "--module=my_adapters"]
     found = subprocess.run(
-        [sys.executable, "-m", "hyperdecoders_jax.commands.cli", *arguments],
+        [sys.executable, "-m", "hyperdecoders_jax.commands.main", *arguments],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,

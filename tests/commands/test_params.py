@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from hyperdecoders_jax import model
-from hyperdecoders_jax.commands import cli, params
+from hyperdecoders_jax.commands import main, params
 from hyperdecoders_jax.config import gin_files
 from hyperdecoders_jax.training import optimizer, train_state
 from hyperdecoders_jax.training import trainable as trainable_lib
@@ -91,7 +91,7 @@ def _forget_configuration():
 
 def count(name, capsys):
     """Trained and all parameters of an experiment, as the command prints them."""
-    assert cli.main(["params", f"--gin_file=experiments/{name}.gin"]) == 0
+    assert main.main(["params", f"--gin_file=experiments/{name}.gin"]) == 0
     trained, total = re.search(r"([\d,]+) of ([\d,]+) parameters", capsys.readouterr().out).groups()
     header = (EXPERIMENTS / f"{name}.gin").read_text(encoding="utf-8").partition("\ninclude")[0]
     told = f"all {total} parameters" if trained == total else f"{trained} of {total} parameters"
@@ -143,7 +143,7 @@ def test_gates_add_to_every_size_what_their_closed_form_says(size, variant, caps
     (emb_dim, num_layers), rows, cols = SIZES[size], 16, 1 if variant == "l" else 8
     flags = [f"--gin.GRID_ROWS={rows}", f"--gin.GRID_COLS={cols}"]
     files = ["experiments/hypergrid/glue_base", f"models/{size}", f"adapters/hypergrid_{variant}"]
-    assert cli.main(["params", *(f"--gin_file={file}.gin" for file in files), *flags]) == 0
+    assert main.main(["params", *(f"--gin_file={file}.gin" for file in files), *flags]) == 0
     table = dict(re.findall(r"(\w+) +([\d,]+)", capsys.readouterr().out))
     counts = {key: int(count.replace(",", "")) for key, count in table.items()}
     stack = num_layers * tiny.GATE_COUNTS[variant.upper()](emb_dim, rows, cols)
@@ -163,8 +163,8 @@ def test_every_experiment_of_these_folders_is_counted():
 
 def test_neither_data_nor_accelerators_nor_paths_are_needed():
     code = (
-        "import sys; from hyperdecoders_jax import cli; "
-        "code = cli.main(['params', '--gin_file=experiments/mrqa/task_adamw_hypernet.gin']); "
+        "import sys; from hyperdecoders_jax.commands import main; "
+        "code = main.main(['params', '--gin_file=experiments/mrqa/task_adamw_hypernet.gin']); "
         "print('tensorflow' in sys.modules, 'seqio' in sys.modules); sys.exit(code)"
     )
     result = subprocess.run(
@@ -192,7 +192,7 @@ def test_a_number_of_tasks_comes_from_a_flag_a_list_or_the_mixture(capsys):
     def decoder_adapters(*flags):
         experiment = "--gin_file=experiments/demo_single_adapter.gin"
         method = "--gin_file=adapters/decoder/manual_specific.gin"
-        assert cli.main(["params", experiment, method, *flags]) == 0
+        assert main.main(["params", experiment, method, *flags]) == 0
         row = re.search(r"decoder_adapters +([\d,]+)", capsys.readouterr().out).group(1)
         return int(row.replace(",", ""))
 
@@ -203,7 +203,7 @@ def test_a_number_of_tasks_comes_from_a_flag_a_list_or_the_mixture(capsys):
 
 def test_a_mixture_that_is_not_registered_is_told(capsys):
     flags = ["--gin_file=experiments/nli/nli_task.gin", "--gin.MIXTURE_OR_TASK_NAME='nlu'"]
-    assert cli.main(["params", *flags]) == 2
+    assert main.main(["params", *flags]) == 2
     assert "must be registered before it is used; got 'nlu'" in capsys.readouterr().err
 
 
@@ -218,7 +218,7 @@ def test_a_mixture_that_is_not_registered_is_told(capsys):
 )
 def test_a_flag_that_cannot_be_meant_is_told(flag, message, capsys):
     experiment = "--gin_file=experiments/demo_hyperdecoder.gin"
-    assert cli.main(["params", experiment, f"--gin.{flag}"]) == 2
+    assert main.main(["params", experiment, f"--gin.{flag}"]) == 2
     assert message in capsys.readouterr().err
 
 

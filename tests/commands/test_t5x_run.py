@@ -1,20 +1,21 @@
 """What T5X's trainer leaves is a run for our commands, on a machine without T5X."""
 
 import dataclasses
+import json
 import shutil
 
 import gin
 import numpy as np
 import pytest
 
-from hyperdecoders_jax.commands import cli
+import hyperdecoders_jax
+from hyperdecoders_jax.commands import configured, main
 from hyperdecoders_jax.data import vocabulary
-from hyperdecoders_jax.modeling.config import AdapterConfig
-from hyperdecoders_jax.trained import preparation
-from hyperdecoders_jax.training import metric_lines, partitioning, trainable
-from hyperdecoders_jax.weights import adapter_folder, backbone, conversion, t5x_checkpoint
-from tests.commands import test_train
-from tests.training import tiny
+from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.trained import opened
+from hyperdecoders_jax.training import metric_lines
+from hyperdecoders_jax.weights import adapter_folder, backbone, run_folder, trained_model
+from tests.commands import test_train, tiny_runs
 
 # In place of what our own runner's configuration binds.
 THEIR_BINDINGS = """
@@ -26,6 +27,7 @@ from t5x import utils
 T5X_MODEL = @t5x_model.HyperdecoderModel()
 t5x_model.HyperdecoderModel.model = %MODEL
 saved_config.write.task_names = ('demo_topic',)
+saved_config.write.run = @run_config.RunConfig()
 train_script.train.model = %T5X_MODEL
 train_script.train.checkpoint_cfg = @utils.CheckpointConfig()
 train/utils.DatasetConfig.batch_size = %BATCH_SIZE
@@ -41,7 +43,7 @@ def _forget():
 
 
 def convert(source, target, *flags):
-    return cli.main(["convert", f"--from={source}", f"--to={target}", *flags])
+    return main.main(["convert", f"--from={source}", f"--to={target}", *flags])
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +51,15 @@ def ours(tmp_path_factory):
     """A run of our own runner, from a T5 in a file."""
     folder = tmp_path_factory.mktemp("ours")
     tokens = vocabulary.load_vocabulary(vocabulary.DEMO_VOCABULARY_PATH)
-    metadata = {conversion.VOCABULARY_KEY: vocabulary.fingerprint(tokens)}
-    backbone.save(folder / "t5.safetensors", test_train.tiny_start().frozen, metadata)
+    metadata = {trained_model.VOCABULARY_KEY: vocabulary.fingerprint(tokens)}
+    backbone.save(folder / "t5.safetensors", test_train.tiny_start().params(), metadata)
     arguments = test_train.train_arguments(
         folder / "run",
         INITIAL_CHECKPOINT_PATH=folder / "t5.safetensors",
         TRAIN_STEPS=2,
         EVAL_SPLIT=None,
     )
-    assert cli.main(arguments) == 0
+    assert main.main(arguments) == 0
     return folder / "run"
 
 
@@ -66,10 +68,15 @@ def theirs(ours, tmp_path_factory):
     """The same parameters as T5X leaves them."""
     folder = tmp_path_factory.mktemp("theirs") / "run"
     assert convert(f"run:{ours}", f"t5x_orbax:{folder}") == 0
-    lines = (ours / cli.SAVED_CONFIG).read_text().splitlines()
+    lines = (ours / configured.SAVED_CONFIG).read_text().splitlines()
     lines = [line for line in lines if "train_script" not in line]
     text = "\n".join([*lines, THEIR_BINDINGS]).replace(str(ours), str(folder))
-    (folder / cli.SAVED_CONFIG).write_text(text)
+    (folder / configured.SAVED_CONFIG).write_text(text)
+    run = run_folder.read_file(ours)
+    # T5X holds all parameters, so that nobody hashes the frozen ones while it trains.
+    description = dataclasses.replace(run.description, backbone=None)
+    run = dataclasses.replace(run, description=description, runner=run_folder.T5X_RUNNER)
+    run_folder.write(folder, run)
     return folder
 
 
@@ -77,7 +84,7 @@ def test_it_is_exported_as_a_run_of_our_own(ours, theirs, tmp_path):
     metric_lines.append(ours / "metrics.jsonl", 2, "eval", {"task": "demo_topic", "accuracy": 25.0})
     for model_dir, name in ((ours, "ours"), (theirs, "theirs")):
         flags = [f"--checkpoint={model_dir}", f"--output={tmp_path / name}"]
-        assert cli.main(["export", *flags]) == 0
+        assert main.main(["export", *flags]) == 0
     files = {name: sorted(path.name for path in (tmp_path / name).iterdir()) for name in
              ("ours", "theirs")}  # fmt: skip
     assert files["ours"] == files["theirs"]
@@ -97,7 +104,7 @@ def test_it_predicts_as_a_run_of_our_own_with_these_parameters(ours, theirs, tmp
     lines.write_text("topic: a pear\ntopic: a kind of dog\n")
     capsys.readouterr()
     for model_dir in (ours, theirs):
-        assert cli.main(["infer", f"--model_dir={model_dir}", f"--input={lines}"]) == 0
+        assert main.main(["infer", f"--model_dir={model_dir}", f"--input={lines}"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert len(out) == 4
     assert out[:2] == out[2:]
@@ -117,7 +124,7 @@ def test_it_becomes_the_same_adapter_folder(ours, theirs, tmp_path):
 
 
 def test_it_is_evaluated(theirs, tmp_path, capsys):
-    code = cli.main(["eval", f"--model_dir={theirs}", "--gin.EVAL_SPLIT=test",
+    code = main.main(["eval", f"--model_dir={theirs}", "--gin.EVAL_SPLIT=test",
                      f"--gin.EVAL_OUTPUT_DIR={tmp_path}"])  # fmt: skip
     assert code == 0
     assert "demo_topic  accuracy" in capsys.readouterr().out
@@ -141,40 +148,39 @@ def test_the_newest_checkpoint_is_taken_unless_another_is_named(copied, tmp_path
 
 
 def test_parameters_that_are_not_the_models_are_refused(copied, tmp_path, capsys):
-    config = copied / cli.SAVED_CONFIG
-    whole = config.read_text()
-    for change, message in {
-        "MLP_DIM = 25": "has shape (16, 24) there and (16, 25)",
-        "NUM_DECODER_LAYERS = 2": "missing: decoder/layers_1/",
+    config = copied / run_folder.CONFIG_FILE
+    whole = json.loads(config.read_text())
+    for (name, value), message in {
+        ("mlp_dim", 25): "is (16, 24) there and (16, 25)",
+        ("num_decoder_layers", 2): "missing: decoder/layers_1/",
     }.items():
-        config.write_text(f"{whole}\n{change}\n")
+        fields = {**whole, "model": {**whole["model"], name: value}}
+        config.write_text(json.dumps(fields))
         assert convert(f"run:{copied}", f"adapters:{tmp_path}/new") == 2
         assert message in capsys.readouterr().err
 
 
 def test_our_runner_does_not_continue_it(copied, capsys):
-    assert cli.main(test_train.train_arguments(copied)) == 2
+    assert main.main(test_train.train_arguments(copied)) == 2
     assert "must be continued by its own runner" in capsys.readouterr().err
 
 
 def test_a_folder_of_two_runs_is_refused(ours, copied, capsys):
     shutil.copytree(ours / "checkpoints", copied / "checkpoints")
-    assert cli.main(["infer", f"--model_dir={copied}", "--input=-"]) == 2
+    assert main.main(["infer", f"--model_dir={copied}", "--input=-"]) == 2
     assert "must hold the run of one runner" in capsys.readouterr().err
 
 
-def test_a_model_that_tells_tasks_apart_needs_their_list(tmp_path):
-    t5x_checkpoint.write(tmp_path, {})
-    model = tiny.make_model()
-    per_task = AdapterConfig("task", bottleneck_dim=2)
-    apart = dataclasses.replace(
-        model, config=dataclasses.replace(model.config, decoder_adapter=per_task)
-    )
-    run = preparation.TrainedConfig(
-        apart, str(tmp_path), "best", "bytes", None, trainable.TrainableConfig(), "float32",
-        partitioning.PartitioningConfig(), random_seed=0,
-    )  # fmt: skip
-    with pytest.raises(ValueError, match=r"needs the list that numbered them.* TASK_NAMES = None"):
-        preparation.task_names_of(run)
-    assert preparation.task_names_of(dataclasses.replace(run, task_names=["b", "a"])) == ("b", "a")
-    assert preparation.task_names_of(dataclasses.replace(run, model=model)) is None
+def test_tasks_have_the_numbers_that_the_run_says(copied, tmp_path, capsys):
+    config = copied / run_folder.CONFIG_FILE
+    fields = json.loads(config.read_text())
+    fields["task_names"] = ["demo_find", "demo_topic"]
+    config.write_text(json.dumps(fields))
+    assert hyperdecoders_jax.load(copied).task_names == ("demo_find", "demo_topic")
+    model = Model(run_folder.read_file(copied).description.model)
+    run = tiny_runs.make_config(model=model, model_dir=str(copied))
+    assert opened.task_names(run, "last") == ("demo_find", "demo_topic")
+    # A run that does not say so is none, whatever its configuration has.
+    config.unlink()
+    assert main.main(["eval", f"--model_dir={copied}", "--gin.TASK_NAMES=('demo_topic',)"]) == 2
+    assert f"hyperdecoders upgrade --model_dir={copied}" in capsys.readouterr().err

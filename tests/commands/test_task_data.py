@@ -6,7 +6,7 @@ import pytest
 import seqio
 import tensorflow_datasets as tfds
 
-from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.commands import main
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.tasks import features, metrics, preprocessors, registration
 
@@ -69,12 +69,14 @@ def run_arguments(command, tmp_path, *more):
         command, MODULE, "--gin_file=experiments/demo_hyperdecoder.gin",
         "--gin.MIXTURE_OR_TASK_NAME=rain", f"--model_dir={tmp_path}/run",
         f"--tfds_data_dir={tmp_path}", *more,
+        # There is no run yet, which would be told first.
+        *(["--gin.CHECKPOINT_STEP=None"] if command != "train" else []),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", ["train", "eval", "infer"])
 def test_a_run_without_its_data_says_what_prepares_them(command, tmp_path, capsys):
-    assert cli.main(run_arguments(command, tmp_path)) == 2
+    assert main.main(run_arguments(command, tmp_path)) == 2
     message = f"`hyperdecoders tasks --prepare rain --tfds_data_dir={tmp_path}`"
     assert message in capsys.readouterr().err
     assert not DOWNLOADS
@@ -85,7 +87,7 @@ def test_a_run_without_its_data_says_what_prepares_them(command, tmp_path, capsy
 def test_a_run_that_wants_caches_says_what_writes_them(command, tmp_path, capsys):
     caches = f"--seqio_additional_cache_dirs={tmp_path}/a,{tmp_path}/b"
     arguments = run_arguments(command, tmp_path, caches, "--gin.USE_CACHED_TASKS=True")
-    assert cli.main(arguments) == 2
+    assert main.main(arguments) == 2
     error = capsys.readouterr().err
     assert f"'rain' is in none of ['{tmp_path}/a', '{tmp_path}/b']" in error
     assert "`hyperdecoders tasks --cache rain --cache_dir=FOLDER`" in error
@@ -95,14 +97,14 @@ def test_a_run_that_wants_caches_says_what_writes_them(command, tmp_path, capsys
 def test_examples_are_shown_after_their_data_were_prepared(tmp_path, capsys):
     folder = f"--tfds_data_dir={tmp_path}/data"
     (tmp_path / "data").mkdir()
-    assert cli.main(["tasks", "rain", MODULE, folder]) == 2
+    assert main.main(["tasks", "rain", MODULE, folder]) == 2
     assert f"--prepare rain --tfds_data_dir={tmp_path}/data`" in capsys.readouterr().err
     assert not DOWNLOADS
-    assert cli.main(["tasks", "--prepare", "rain", MODULE, folder]) == 0
+    assert main.main(["tasks", "--prepare", "rain", MODULE, folder]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "small_rain:1.0.0: done"
-    assert cli.main(["tasks", "--prepare", "rain", MODULE, folder]) == 0
+    assert main.main(["tasks", "--prepare", "rain", MODULE, folder]) == 0
     assert capsys.readouterr().out == "small_rain:1.0.0: is there already\n"
-    assert cli.main(["tasks", "rain", MODULE, folder]) == 0
+    assert main.main(["tasks", "rain", MODULE, folder]) == 0
     assert "inputs   rain on day" in capsys.readouterr().out
     assert DOWNLOADS == ["small_rain"]
 
@@ -110,7 +112,7 @@ def test_examples_are_shown_after_their_data_were_prepared(tmp_path, capsys):
 def test_a_mixture_is_prepared_and_cached_as_far_as_it_goes(tmp_path, capsys):
     folder = f"--tfds_data_dir={tmp_path}/new"
     both = ["--prepare=weather", "--cache=weather", f"--cache_dir={tmp_path}/cache"]
-    assert cli.main(["tasks", MODULE, folder, *both]) == 2
+    assert main.main(["tasks", MODULE, folder, *both]) == 2
     shown = capsys.readouterr()
     lines = [line for line in shown.out.splitlines() if line.startswith(("small_", "rain", "snow"))]
     rain, snow, cached, not_cached = lines
@@ -122,7 +124,7 @@ def test_a_mixture_is_prepared_and_cached_as_far_as_it_goes(tmp_path, capsys):
 
 
 def test_a_cache_needs_a_folder(capsys):
-    assert cli.main(["tasks", "--cache=rain", MODULE]) == 2
+    assert main.main(["tasks", "--cache=rain", MODULE]) == 2
     assert "--cache needs a folder to write to; got --cache=rain alone" in capsys.readouterr().err
 
 
@@ -139,5 +141,5 @@ def test_a_data_folder_is_told_to_the_sources(tmp_path, monkeypatch):
     seqio.TaskRegistry.remove("rain")
     seqio.TaskRegistry.add_provider("rain", task)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cli.main(["tasks", "rain", MODULE, "--data_dir=~/mine"]) == 2
+    assert main.main(["tasks", "rain", MODULE, "--data_dir=~/mine"]) == 2
     assert asked == [f"{tmp_path}/mine"]

@@ -3,20 +3,24 @@ refused before anything is written."""
 
 import json
 import os
+import pathlib
+import shutil
 import socket
 import subprocess
 import sys
 
 import gin
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.commands import configured, main
+from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.data import vocabulary
-from hyperdecoders_jax.trained import preparation
-from hyperdecoders_jax.training import trainer
-from hyperdecoders_jax.weights import backbone, conversion
+from hyperdecoders_jax.trained import start
+from hyperdecoders_jax.training import trainable, trainer
+from hyperdecoders_jax.weights import backbone, fingerprints, run_folder, trained_model
 
 TINY = {
     "EMB_DIM": 16,
@@ -57,7 +61,7 @@ def _forget():
 def trained(tmp_path_factory):
     """A model directory after three steps, made once."""
     model_dir = tmp_path_factory.mktemp("run") / "model"
-    assert cli.main(train_arguments(model_dir)) == 0
+    assert main.main(train_arguments(model_dir)) == 0
     return model_dir
 
 
@@ -67,7 +71,7 @@ def losses(model_dir):
 
 
 def test_a_run_leaves_configuration_metrics_predictions_and_a_checkpoint(trained):
-    assert "TRAIN_STEPS = 3" in (trained / cli.SAVED_CONFIG).read_text()
+    assert "TRAIN_STEPS = 3" in (trained / configured.SAVED_CONFIG).read_text()
     assert sorted(losses(trained)) == [1, 2, 3]
     assert list((trained / "tensorboard").iterdir())
     predictions = (trained / "eval" / "demo_topic" / "3.jsonl").read_text().splitlines()
@@ -75,25 +79,47 @@ def test_a_run_leaves_configuration_metrics_predictions_and_a_checkpoint(trained
     assert {"input", "target", "prediction", "log_likelihood"} <= set(json.loads(predictions[0]))
     run = trainer.RunDirectory(str(trained)).checkpoints().read_run(3)
     assert run["identity"]["task_names"] == ["demo_topic"]
-    assert run["config"] == (trained / cli.SAVED_CONFIG).read_text()
+    assert run["config"] == (trained / configured.SAVED_CONFIG).read_text()
+
+
+def test_a_run_says_what_it_is(trained):
+    run = run_folder.read_file(trained)
+    assert (run.runner, run.initial_checkpoint_path, run.random_seed) == ("embedded", None, 42)
+    assert run.frozen_dtype == "float32"
+    assert {path.split("/")[0] for path in run.trained} == {"encoder_adapters", "decoder_adapters"}
+    assert run.description.task_names == ("demo_topic",)
+    assert run.description.task_feature_lengths == {"inputs": 48, "targets": 4}
+    assert run.description.model.emb_dim == TINY["EMB_DIM"]
+    vocabulary_file = pathlib.Path(vocabulary.DEMO_VOCABULARY_PATH)
+    assert run.description.vocabulary.model == vocabulary_file.read_bytes()
+    assert run.data == {
+        "mixture": "demo_topic",
+        "tasks": {"demo_topic": None},
+        "batch_size": 8,
+        "use_cached": False,
+        "eval_split": "validation",
+        "eval_batch_size": None,
+        "eval_examples": 10,
+        "generation": None,
+    }
 
 
 def test_a_run_ends_with_a_table(tmp_path, capsys):
-    assert cli.main(train_arguments(tmp_path / "model")) == 0
+    assert main.main(train_arguments(tmp_path / "model")) == 0
     captured = capsys.readouterr()
     assert "demo_topic  accuracy" in captured.out
     assert "parameters are trained" in captured.err
 
 
 def test_a_run_that_is_continued_equals_one_that_is_not(trained, tmp_path):
-    assert cli.main(train_arguments(tmp_path / "whole", TRAIN_STEPS=5, EVAL_PERIOD=None)) == 0
-    assert cli.main(train_arguments(tmp_path / "parts", TRAIN_STEPS=5, EVAL_PERIOD=None,
+    assert main.main(train_arguments(tmp_path / "whole", TRAIN_STEPS=5, EVAL_PERIOD=None)) == 0
+    assert main.main(train_arguments(tmp_path / "parts", TRAIN_STEPS=5, EVAL_PERIOD=None,
                                     CHECKPOINT_PERIOD=2, EVAL_SPLIT=None)) == 0  # fmt: skip
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
 
 def test_eval_reads_the_configuration_of_the_run(trained, capsys, tmp_path):
-    code = cli.main(["eval", f"--model_dir={trained}", "--gin.EVAL_SPLIT=test",
+    code = main.main(["eval", f"--model_dir={trained}", "--gin.EVAL_SPLIT=test",
                      f"--gin.EVAL_OUTPUT_DIR={tmp_path}/out"])  # fmt: skip
     assert code == 0
     assert "demo_topic  accuracy" in capsys.readouterr().out
@@ -101,7 +127,7 @@ def test_eval_reads_the_configuration_of_the_run(trained, capsys, tmp_path):
 
 
 def test_eval_of_the_parameters_before_training(trained, tmp_path):
-    code = cli.main(["eval", f"--model_dir={trained}", "--gin.CHECKPOINT_STEP=None",
+    code = main.main(["eval", f"--model_dir={trained}", "--gin.CHECKPOINT_STEP=None",
                      f"--gin.EVAL_OUTPUT_DIR={tmp_path}/out"])  # fmt: skip
     assert code == 0
     assert (tmp_path / "out" / "metrics-0.json").exists()
@@ -110,11 +136,20 @@ def test_eval_of_the_parameters_before_training(trained, tmp_path):
 def test_infer_predicts_for_lines_and_keeps_what_came_with_them(trained, tmp_path, capsys):
     lines = tmp_path / "lines.jsonl"
     lines.write_text('topic: a pear\n\n{"inputs": "topic: a dog", "id": 7, "task": "demo_topic"}\n')
-    assert cli.main(["infer", f"--model_dir={trained}", f"--input={lines}"]) == 0
+    assert main.main(["infer", f"--model_dir={trained}", f"--input={lines}"]) == 0
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert first["inputs"] == "topic: a pear"
     assert (second["id"], second["task"]) == (7, "demo_topic")
     assert np.isfinite(second["log_likelihood"])
+
+
+def test_parameters_are_those_of_the_run_whatever_seed_samples(trained, tmp_path, capsys):
+    lines = tmp_path / "lines.txt"
+    lines.write_text("topic: a pear\n")
+    for flags in ([], ["--gin.RANDOM_SEED=3"]):
+        assert main.main(["infer", f"--model_dir={trained}", f"--input={lines}", *flags]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
 
 
 def test_infer_does_not_depend_on_the_rest_of_the_batch(trained, tmp_path, capsys):
@@ -122,14 +157,14 @@ def test_infer_does_not_depend_on_the_rest_of_the_batch(trained, tmp_path, capsy
     alone.write_text("topic: a pear\n")
     among.write_text("topic: " + "long " * 30 + "\ntopic: a pear\n")
     for path in (alone, among):
-        assert cli.main(["infer", f"--model_dir={trained}", f"--input={path}"]) == 0
+        assert main.main(["infer", f"--model_dir={trained}", f"--input={path}"]) == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert records[0]["prediction"] == records[2]["prediction"]
     assert records[0]["log_likelihood"] == pytest.approx(records[2]["log_likelihood"], abs=1e-5)
 
 
 def test_infer_writes_a_split(trained, tmp_path):
-    code = cli.main(["infer", f"--model_dir={trained}", "--gin.INFER_EXAMPLES=4",
+    code = main.main(["infer", f"--model_dir={trained}", "--gin.INFER_EXAMPLES=4",
                      f"--gin.INFER_OUTPUT_DIR={tmp_path}"])  # fmt: skip
     assert code == 0
     assert len((tmp_path / "demo_topic-test-3.jsonl").read_text().splitlines()) == 4
@@ -137,30 +172,27 @@ def test_infer_writes_a_split(trained, tmp_path):
 
 def test_backbone_weights_of_a_file_are_the_frozen_ones(tmp_path, capsys):
     model_dir, path = tmp_path / "model", tmp_path / "t5.safetensors"
-    start = tiny_start()
+    params = tiny_start().params()
     fingerprint = vocabulary.fingerprint(
         vocabulary.load_vocabulary(vocabulary.DEMO_VOCABULARY_PATH)
     )
-    backbone.save(path, start.frozen, {conversion.VOCABULARY_KEY: fingerprint})
-    assert cli.main(train_arguments(model_dir, INITIAL_CHECKPOINT_PATH=path)) == 0
+    backbone.save(path, params, {trained_model.VOCABULARY_KEY: fingerprint})
+    assert main.main(train_arguments(model_dir, INITIAL_CHECKPOINT_PATH=path)) == 0
     assert f"the others are from {path}" in capsys.readouterr().err
     identity = trainer.RunDirectory(str(model_dir)).checkpoints().read_run(3)["identity"]
-    assert identity["frozen_fingerprint"] == start.frozen_fingerprint
+    _, frozen = trainable.split(params, trainable.TrainableConfig())
+    assert identity["frozen_fingerprint"] == fingerprints.fingerprint(frozen)
 
 
 def tiny_start():
-    from hyperdecoders_jax.config import gin_binding, gin_files
-
-    _, flags = cli.split_gin_flags(train_arguments("/nowhere"))
+    """What the tiny model starts from without weights, with another seed than its run."""
+    _, flags = main.split_gin_flags(train_arguments("/nowhere"))
     bindings = [gin_files.to_binding(*flag) for flag in flags]
     bindings.append("MODEL_DIR = '/nowhere'")
     files = ["runs/embedded/train.gin", "experiments/demo_hyperdecoder.gin"]
     gin_binding.parse(gin_files.read(files, bindings))
-    model, config = (
-        gin.query_parameter(f"{name}/gin.macro.value").scoped_configurable_fn()
-        for name in ("MODEL", "TRAINABLE")
-    )
-    return preparation.load_start(model, config, None, seed=1)
+    model = gin.query_parameter("MODEL/gin.macro.value").scoped_configurable_fn()
+    return start.open_start(model, None, seed=1)
 
 
 # What is refused, in under 15 seconds, with nothing written.
@@ -196,7 +228,7 @@ def tiny_start():
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(tmp_path, capsys, macros, message):
     model_dir = tmp_path / "model"
-    assert cli.main(train_arguments(model_dir, **macros)) == 2
+    assert main.main(train_arguments(model_dir, **macros)) == 2
     told = capsys.readouterr().err
     assert message in told
     assert "compiling the train step" not in told
@@ -205,38 +237,40 @@ def test_what_cannot_work_is_refused_before_anything_is_written(tmp_path, capsys
 
 def test_a_model_directory_that_cannot_be_written_is_refused(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert cli.main(train_arguments(tmp_path / "file" / "model")) == 2
+    assert main.main(train_arguments(tmp_path / "file" / "model")) == 2
     assert "must be writable" in capsys.readouterr().err
 
 
 def test_a_vocabulary_of_other_weights_is_refused(tmp_path, capsys):
     path = tmp_path / "t5.safetensors"
     weights = {"a": np.zeros(2, np.float32)}
-    path.write_bytes(safetensors.numpy.save(weights, {conversion.VOCABULARY_KEY: "0123456789abcd"}))
-    assert cli.main(train_arguments(tmp_path / "model", INITIAL_CHECKPOINT_PATH=path)) == 2
+    path.write_bytes(
+        safetensors.numpy.save(weights, {trained_model.VOCABULARY_KEY: "0123456789abcd"})
+    )
+    assert main.main(train_arguments(tmp_path / "model", INITIAL_CHECKPOINT_PATH=path)) == 2
     assert "with one of fingerprint 0123456789ab" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
 
 
 def test_weights_of_another_model_are_refused(tmp_path, capsys):
     path = tmp_path / "t5.safetensors"
-    backbone.save(path, tiny_start().frozen, {})
+    backbone.save(path, tiny_start().params(), {})
     arguments = train_arguments(tmp_path / "model", INITIAL_CHECKPOINT_PATH=path, MLP_DIM=25)
-    assert cli.main(arguments) == 2
+    assert main.main(arguments) == 2
     assert "has shape" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
 
 
 def test_a_model_directory_of_another_model_is_refused_and_left_alone(trained, capsys):
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
-    assert cli.main(train_arguments(trained, EMB_DIM=24)) == 2
+    assert main.main(train_arguments(trained, EMB_DIM=24)) == 2
     assert "a checkpoint of another model" in capsys.readouterr().err
     after = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
     assert after == before
 
 
 def test_a_run_is_not_continued_with_another_order_of_its_data(trained, capsys):
-    assert cli.main(train_arguments(trained, BATCH_SIZE=4, TRAIN_STEPS=6)) == 2
+    assert main.main(train_arguments(trained, BATCH_SIZE=4, TRAIN_STEPS=6)) == 2
     assert "batch_size is 8 there and 4 here" in capsys.readouterr().err
 
 
@@ -244,34 +278,29 @@ def test_a_run_is_not_continued_with_another_order_of_its_data(trained, capsys):
     ("arguments", "message"),
     [
         (["--gin.CHECKPOINT_STEP=4"], "holds those of steps [3]"),
-        (["--gin.RANDOM_SEED=3"], "frozen_fingerprint"),
+        (["--gin.EMB_DIM=24"], "a checkpoint of another model"),
         (["--vocabulary=bytes"], "vocabulary_fingerprint"),
         (["--input=/nowhere.txt"], "--input must be a file"),
     ],
 )
 def test_infer_refuses_what_does_not_belong_to_the_run(trained, capsys, arguments, message):
-    assert cli.main(["infer", f"--model_dir={trained}", *arguments]) == 2
+    assert main.main(["infer", f"--model_dir={trained}", *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_line_that_is_no_text_is_refused(trained, tmp_path, capsys):
     lines = tmp_path / "lines.jsonl"
     lines.write_text('topic: a pear\n{"input": "topic: a dog"}\n')
-    assert cli.main(["infer", f"--model_dir={trained}", f"--input={lines}"]) == 2
+    assert main.main(["infer", f"--model_dir={trained}", f"--input={lines}"]) == 2
     assert 'must be an object with "inputs"' in capsys.readouterr().err
-
-
-def with_devices(count):
-    """This environment, with so many virtual devices."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
-    return {**os.environ, "XLA_FLAGS": flags}
 
 
 def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
     arguments = train_arguments(tmp_path / "model", BATCH_SIZE=9)
     result = subprocess.run(
-        [sys.executable, "-m", "hyperdecoders_jax.commands.cli", *arguments],
-        env=with_devices(2),
+        [sys.executable, "-m", "hyperdecoders_jax.commands.main", *arguments],
+        env={**os.environ,
+             "XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert result.returncode == 2
@@ -280,21 +309,33 @@ def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
 
 
 def test_a_run_on_four_devices_is_evaluated_on_one(tmp_path, capsys):
-    path = tmp_path / "t5.safetensors"
-    backbone.save(path, tiny_start().frozen, {})
+    path, params = tmp_path / "t5.safetensors", tiny_start().params()
+    backbone.save(path, params, {})
     arguments = train_arguments(
         tmp_path / "model", EVAL_SPLIT=None, TRAIN_STEPS=1, INITIAL_CHECKPOINT_PATH=path
     )
     result = subprocess.run(
-        [sys.executable, "-m", "hyperdecoders_jax.commands.cli", *arguments],
-        env=with_devices(4),
+        [sys.executable, "-m", "hyperdecoders_jax.commands.main", *arguments],
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
         capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "Devices: 4 data x 1 model" in result.stderr
-    code = cli.main(["eval", f"--model_dir={tmp_path}/model", "--gin.EVAL_SPLIT=validation"])
+    code = main.main(["eval", f"--model_dir={tmp_path}/model", "--gin.EVAL_SPLIT=validation"])
     assert code == 0, capsys.readouterr().err
     assert "demo_topic  accuracy" in capsys.readouterr().out
+    # The frozen part may be elsewhere now; it is the run's, or refused.
+    shutil.move(path, tmp_path / "moved.safetensors")
+    evaluate = ["eval", f"--model_dir={tmp_path}/model", "--gin.EVAL_SPLIT=validation"]
+    assert main.main(evaluate) == 2
+    assert f"there is nothing at {path}" in capsys.readouterr().err
+    moved = f"--gin.INITIAL_CHECKPOINT_PATH={tmp_path}/moved.safetensors"
+    assert main.main([*evaluate, moved]) == 0
+    assert "demo_topic  accuracy" in capsys.readouterr().out
+    other = {key: jax.tree.map(lambda x: x * 2, value) for key, value in params.items()}
+    backbone.save(tmp_path / "moved.safetensors", other, {})
+    assert main.main([*evaluate, moved]) == 2
+    assert "must be the one that the run was trained with" in capsys.readouterr().err
 
 
 def run_two_processes(model_dir, *more_flags, **macros):
@@ -303,7 +344,7 @@ def run_two_processes(model_dir, *more_flags, **macros):
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     flags = ["--process_count=2", f"--coordinator_address={address}", *more_flags]
-    command = [sys.executable, "-m", "hyperdecoders_jax.commands.cli",
+    command = [sys.executable, "-m", "hyperdecoders_jax.commands.main",
                *train_arguments(model_dir, **macros), *flags]  # fmt: skip
     processes = [
         subprocess.Popen(
@@ -325,7 +366,7 @@ def test_two_processes_that_share_one_copy_predict_as_one_process(tmp_path):
     macros = {"TRAIN_STEPS": 1, "CHECKPOINT_PERIOD": None}
     (_, about), _ = run_two_processes(tmp_path / "two", MODEL_PARALLEL=2, **macros)
     assert "Devices: 1 data x 2 model" in about
-    assert cli.main(train_arguments(tmp_path / "one", **macros)) == 0
+    assert main.main(train_arguments(tmp_path / "one", **macros)) == 0
     two, one = (
         [json.loads(line) for line in path.read_text().splitlines()]
         for path in (tmp_path / name / "eval" / "demo_topic" / "1.jsonl" for name in ("two", "one"))
@@ -379,7 +420,7 @@ def test_two_processes_train_evaluate_and_continue(tmp_path, monkeypatch):
 
 
 def test_a_part_of_the_flags_of_several_processes_is_refused(tmp_path, capsys):
-    assert cli.main([*train_arguments(tmp_path / "model"), "--process_count=2"]) == 2
+    assert main.main([*train_arguments(tmp_path / "model"), "--process_count=2"]) == 2
     assert "got 1 of the three" in capsys.readouterr().err
 
 
@@ -389,26 +430,29 @@ def test_adapters_that_depend_on_the_task_ask_for_it(tmp_path, capsys):
         "--gin.decoder/AdapterConfig.source=task",
         "--gin.TASK_NAMES=('demo_find', 'demo_topic')",
     ]
-    assert cli.main([*train_arguments(model_dir), *flags]) == 0
+    assert main.main([*train_arguments(model_dir), *flags]) == 0
     checkpoints = trainer.RunDirectory(str(model_dir)).checkpoints()
     assert checkpoints.read_run(3)["identity"]["model"]["num_tasks"] == 2
     lines = tmp_path / "lines.jsonl"
     infer = ["infer", f"--model_dir={model_dir}", f"--input={lines}"]
     lines.write_text('{"inputs": "topic: a red fruit", "task": "demo_topic"}\n')
-    assert cli.main(infer) == 0
+    assert main.main(infer) == 0
+    assert '"prediction"' in capsys.readouterr().out
+    # Before training, too, tasks have the numbers of the run.
+    assert main.main([*infer, "--gin.CHECKPOINT_STEP=None", "--gin.TASK_NAMES=None"]) == 0
     assert '"prediction"' in capsys.readouterr().out
     lines.write_text("topic: a red fruit\n")
-    assert cli.main(infer) == 2
+    assert main.main(infer) == 2
     assert "Every record must name its task" in capsys.readouterr().err
     evaluate = ["eval", f"--model_dir={model_dir}", "--gin.MIXTURE_OR_TASK_NAME=demo_inflect"]
-    assert cli.main(evaluate) == 2
+    assert main.main(evaluate) == 2
     assert "task_names must hold every task that is read" in capsys.readouterr().err
 
 
 def test_an_unseen_task_is_evaluated_with_the_mean_where_that_is_chosen(tmp_path, capsys):
     model_dir = tmp_path / "model"
     train = train_arguments(model_dir)
-    assert cli.main([*train, "--gin.decoder/AdapterConfig.source=task"]) == 0
+    assert main.main([*train, "--gin.decoder/AdapterConfig.source=task"]) == 0
     evaluate = ["eval", f"--model_dir={model_dir}", "--gin.MIXTURE_OR_TASK_NAME=demo_inflect"]
-    assert cli.main([*evaluate, "--gin.decoder/AdapterConfig.unseen_tasks=mean"]) == 0
+    assert main.main([*evaluate, "--gin.decoder/AdapterConfig.unseen_tasks=mean"]) == 0
     assert "demo_inflect  accuracy" in capsys.readouterr().out

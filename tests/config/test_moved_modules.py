@@ -4,7 +4,7 @@ import gin
 import pytest
 
 from hyperdecoders_jax import errors
-from hyperdecoders_jax.commands import cli, train
+from hyperdecoders_jax.commands import train
 from hyperdecoders_jax.config import gin_binding, gin_files, moved_modules
 from tests.config.parsing import bound, flags, parse
 
@@ -93,8 +93,8 @@ def test_a_saved_configuration_of_an_earlier_version_trains_again(folder):
     (folder / "config.gin").write_text(OLD_RUN)
     files = ["runs/embedded/train.gin", "experiments/demo_hyperdecoder.gin", "config.gin"]
     text = gin_files.read(files, ["MODEL_DIR = '/nowhere'"])
-    gin_files.check_macros(text, cli.TRAIN_FILES)
-    gin_binding.parse(text, train.train, readers=cli.TRAIN_FILES)
+    gin_files.check_macros(text, flags.TRAIN_FILES)
+    gin_binding.parse(text, train.train, readers=flags.TRAIN_FILES)
     assert gin.query_parameter("TRAIN_STEPS/gin.macro.value") == 3
 
 

@@ -1,7 +1,6 @@
 """Every gin file that ships: it parses, stands in its place, and its numbers are right."""
 
 import functools
-import importlib
 import math
 import pathlib
 import re
@@ -11,7 +10,8 @@ import gin
 import jax
 import pytest
 
-from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.commands import analyze, flags, infer, main, params, train
+from hyperdecoders_jax.commands import eval as eval_command
 from hyperdecoders_jax.config import gin_binding, gin_files, gin_statements
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.tasks import mixtures
@@ -45,7 +45,14 @@ KINDS = [
     "summarization_nli/summarise_nli_gen",
 ]
 # Of both runners: as text, those of T5X need no T5X.
-RUN_FILES = [command.run_file for command in cli.COMMANDS.values()]
+FUNCTIONS = {
+    "train": train.train,
+    "eval": eval_command.evaluate,
+    "infer": infer.infer,
+    "analyze": analyze.analyze,
+    "params": params.report,
+}
+RUN_FILES = [f"runs/embedded/{command}.gin" for command in FUNCTIONS]
 RUN_FILES += [f"runs/t5x/{command}.gin" for command in ("train", "eval", "infer")]
 ALL_FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.gin"))
 
@@ -104,10 +111,9 @@ def read_experiment(name, run_file):
 
 
 def parse_experiment(name, command):
-    command = cli.COMMANDS[command]
-    function = getattr(importlib.import_module(command.module), command.function)
-    text = read_experiment(name, command.run_file)
-    return gin_binding.parse(text, function, are_macros_checked=False, readers=cli.TRAIN_FILES)
+    function = FUNCTIONS[command]
+    text = read_experiment(name, f"runs/embedded/{command}.gin")
+    return gin_binding.parse(text, function, are_macros_checked=False, readers=flags.TRAIN_FILES)
 
 
 def parse_parts(model, *methods, optim="adamw_linear", decoding="greedy", **macros):
@@ -141,11 +147,11 @@ def test_every_experiment_parses(name):
 @pytest.mark.parametrize("run_file", RUN_FILES)
 def test_every_experiment_sets_and_reads_the_macros_of_every_command(run_file):
     for name in EXPERIMENTS:
-        gin_files.check_macros(read_experiment(name, run_file), cli.TRAIN_FILES)
+        gin_files.check_macros(read_experiment(name, run_file), flags.TRAIN_FILES)
 
 
 # What an experiment binds is checked with training, what a command binds with any experiment.
-@pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name != "train"])
+@pytest.mark.parametrize("command", [name for name in FUNCTIONS if name != "train"])
 @pytest.mark.parametrize("name", KINDS)
 def test_every_command_parses_every_kind_of_experiment(name, command):
     assert "MODEL_DIR = '/nowhere'" in parse_experiment(name, command)
@@ -171,8 +177,8 @@ def test_an_experiment_says_what_how_and_what_to_expect(name):
     # A second command may follow, which makes something of the run.
     program, *arguments = shlex.split(commands.split(" python -m ")[0])
     assert program == "hyperdecoders"
-    others, _ = cli.split_gin_flags(arguments)
-    assert cli.make_parser().parse_args(others).gin_file == [f"experiments/{name}.gin"]
+    others, _ = main.split_gin_flags(arguments)
+    assert main.make_parser().parse_args(others).gin_file == [f"experiments/{name}.gin"]
 
 
 @pytest.mark.parametrize(

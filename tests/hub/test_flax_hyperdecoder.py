@@ -25,7 +25,7 @@ from hyperdecoders_jax.hub.flax_hyperdecoder import FlaxHyperdecoderForCondition
 from hyperdecoders_jax.hub.hyperdecoder_config import HyperdecoderConfig
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.config import HyperGridConfig
-from hyperdecoders_jax.weights import adapter_folder, arrays, exported_folder, names
+from hyperdecoders_jax.weights import arrays, exported_folder, names, trained_model
 from tests import tiny
 
 # float32 rounding; logits are of order 1 to 10.
@@ -52,11 +52,11 @@ CONFIGS = {
 def export(folder, config, **kw):
     """Makes a folder of a model with random parameters, and gives these."""
     params = tiny.make_params(Model(config))
-    description = adapter_folder.Description(
+    description = trained_model.Description(
         model=config,
         decoding=BEAMS,
         backbone=None,
-        vocabulary=adapter_folder.Vocabulary(tokenizer.BYTES_MODEL, 0),
+        vocabulary=trained_model.Vocabulary(tokenizer.BYTES_MODEL, 0),
         task_names=TASKS,
         task_feature_lengths={"inputs": 13, "targets": MAX_LEN},
         step=3,

@@ -11,7 +11,7 @@ from hyperdecoders_jax.decoding.beam_search import (
 from hyperdecoders_jax.decoding.decode import GreedyConfig, SamplingConfig
 from hyperdecoders_jax.hub import generation_options
 from hyperdecoders_jax.hub.hyperdecoder_config import HyperdecoderConfig
-from hyperdecoders_jax.weights import adapter_folder
+from hyperdecoders_jax.weights import trained_model
 
 OURS = HuggingFaceScoring
 
@@ -61,7 +61,7 @@ def test_a_model_without_generation_options_has_transformers_own():
     ],
 )
 def test_the_run_s_rules_of_a_beam_search_hold_where_the_options_agree(of_run, options, expected):
-    of_run = adapter_folder.decoding_to_dict(of_run)
+    of_run = trained_model.decoding_to_json(of_run)
     defaults = GenerationConfig(num_beams=4, **options)
     found, _ = generation_options.read(defaults, {}, of_run)
     assert found == BeamSearchConfig(4, scoring=expected)

@@ -14,7 +14,7 @@ from hyperdecoders_jax.decoding.decode import GreedyConfig
 from hyperdecoders_jax.hub.hyperdecoder_config import HyperdecoderConfig
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.modeling.config import HyperGridConfig
-from hyperdecoders_jax.weights import adapter_folder, exported_folder, hugging_face
+from hyperdecoders_jax.weights import exported_folder, hugging_face, trained_model
 from tests import tiny
 
 TASKS = ["cola", "mnli", "sst2"]
@@ -32,11 +32,11 @@ CONFIGS = {
 
 def fields_of(config):
     """The fields of an exported folder's config.json."""
-    description = adapter_folder.Description(
+    description = trained_model.Description(
         model=config,
         decoding=GreedyConfig(),
         backbone=None,
-        vocabulary=adapter_folder.Vocabulary(tokenizer.BYTES_MODEL, 0),
+        vocabulary=trained_model.Vocabulary(tokenizer.BYTES_MODEL, 0),
         task_names=tuple(TASKS),
         task_feature_lengths={"inputs": 13, "targets": 6},
         step=3,

@@ -23,7 +23,13 @@ from hyperdecoders_jax.modeling.config import (
     HypernetworkConfig,
     PerLayerHypernetworkConfig,
 )
-from hyperdecoders_jax.weights import adapter_folder, arrays, exported_folder, hugging_face, names
+from hyperdecoders_jax.weights import (
+    arrays,
+    exported_folder,
+    hugging_face,
+    names,
+    trained_model,
+)
 from tests import tiny
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -97,11 +103,11 @@ def make_params(model_config, scale=0.4):
 
 def write(folder, model_config, scale=0.4, **kw):
     """An exported folder of a model with random parameters."""
-    description = adapter_folder.Description(
+    description = trained_model.Description(
         model=model_config,
         decoding=GreedyConfig(),
         backbone=None,
-        vocabulary=adapter_folder.Vocabulary(tokenizer.BYTES_MODEL, 0),
+        vocabulary=trained_model.Vocabulary(tokenizer.BYTES_MODEL, 0),
         task_names=TASK_NAMES,
         task_feature_lengths={"inputs": 7, "targets": 5},
         step=3,

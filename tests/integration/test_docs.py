@@ -10,7 +10,7 @@ import tomllib
 import pytest
 
 from hyperdecoders_jax import t5x_install
-from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.commands import configured, flags, main
 from hyperdecoders_jax.config import gin_files
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -80,8 +80,8 @@ def our_commands(calls):
         if program == "python" and words[:1] == ["-m"]:
             assert words[1].startswith("t5x.") or importlib.util.find_spec(words[1]), words
         if program == "hyperdecoders":
-            others, flags = cli.split_gin_flags([word for word in words if word != "…"])
-            yield cli.make_parser().parse_args(others), dict(flags)
+            others, gin_flags = main.split_gin_flags([word for word in words if word != "…"])
+            yield main.make_parser().parse_args(others), dict(gin_flags)
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +149,7 @@ def test_the_commands_of_a_pod_agree_with_each_other(pod_calls):
 def test_what_is_launched_passes_the_checks_of_its_configuration(pod_calls, command):
     args, gin_flags = called(pod_calls, command)[0]
     assert (args.runner, args.multiprocess) == ("t5x", True)
-    files, bindings, folders = cli.what_is_given(args, list(gin_flags.items()))
-    files = cli.with_run_file(files, f"runs/t5x/{command}.gin", folders)
-    text = gin_files.read(files, bindings, gin_files.search_path(folders))
-    gin_files.check_macros(text, cli.TRAIN_FILES)
+    given = configured.sources(args, list(gin_flags.items()), init=args.init)
+    text = given.first(f"runs/t5x/{command}.gin").read()
+    gin_files.check_macros(text, flags.TRAIN_FILES)
     assert text.macro_values["MODEL_DIR"][0] == "gs://my-bucket/glue_hyperdecoder"

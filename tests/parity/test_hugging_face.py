@@ -11,7 +11,15 @@ from hyperdecoders_jax import model
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFace457Scoring
 from hyperdecoders_jax.decoding.decode import GreedyConfig, SamplingConfig
 from hyperdecoders_jax.modeling.config import HyperGridConfig
-from hyperdecoders_jax.weights import arrays, conversion, exported_folder, hugging_face, names
+from hyperdecoders_jax.weights import (
+    arrays,
+    conversion,
+    exported_folder,
+    formats,
+    hugging_face,
+    names,
+)
+from hyperdecoders_jax.weights.trained_model import Description, TrainedModel
 from tests import tiny
 from tests.weights import test_adapter_folder
 
@@ -177,9 +185,10 @@ def test_flax_reads_a_t5_into_which_gates_were_folded(flax_t5, tmp_path):
     gated = model.Model(tiny.make_config("none", "none", **sizes, **grids))
     params = tiny.make_params(gated)
     flat = arrays.in_memory(names.flatten(params))
-    weights = conversion.Weights(gated.config, flat, task_names=("cola", "mnli", "qqp", "sst2"))
+    description = Description(gated.config, task_names=("cola", "mnli", "qqp", "sst2"))
+    weights = TrainedModel(description, flat)
     folded = conversion.fold_gates(weights, "mnli")
-    conversion.FORMATS["hugging_face"].write(tmp_path / "t5", folded)
+    formats.FORMATS["hugging_face"].write(tmp_path / "t5", folded)
     batch = make_batch()
     task_ids = jnp.ones_like(batch.task_ids)
     is_real = np.asarray(batch.decoder_loss_weights) > 0

@@ -17,7 +17,14 @@ from hyperdecoders_jax.t5x import checkpoints, optimizers
 from hyperdecoders_jax.training import optimizer, schedules, trainer
 from hyperdecoders_jax.training.identity import Identity
 from hyperdecoders_jax.training.trainable import TrainableConfig
-from hyperdecoders_jax.weights import adapter_folder, arrays, fingerprints, names, t5x_checkpoint
+from hyperdecoders_jax.weights import (
+    adapter_folder,
+    arrays,
+    fingerprints,
+    names,
+    t5x_checkpoint,
+    trained_model,
+)
 from tests.t5x import runs
 from tests.tiny import make_config
 from tests.training import tiny
@@ -77,13 +84,13 @@ def test_evaluation_reads_what_a_run_wrote(tmp_path, run):
 
 
 def describe(model, backbone):
-    return adapter_folder.Description(
+    return trained_model.Description(
         model=model.config,
         decoding=model.decoding,
-        backbone=adapter_folder.Backbone(
+        backbone=trained_model.Backbone(
             "pretrained", fingerprints.fingerprint(names.unflatten(backbone)), "float32"
         ),
-        vocabulary=adapter_folder.Vocabulary(tokenizer.BYTES_MODEL, 3),
+        vocabulary=trained_model.Vocabulary(tokenizer.BYTES_MODEL, 3),
         task_names=("mail",),
         task_feature_lengths={"inputs": 7, "targets": 5},
         step=12,

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("t5x", reason="T5X is not installed")
 
-from hyperdecoders_jax.commands import cli
+from hyperdecoders_jax.commands import configured, flags
 from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.t5x import launch, periods
 from hyperdecoders_jax.weights import arrays, t5x_checkpoint
@@ -24,7 +24,7 @@ def _forget_configuration():
 def parse_experiment(name, command):
     text = embedded.read_experiment(name, f"runs/t5x/{command}.gin")
     return gin_binding.parse(
-        text, launch.script(command), are_macros_checked=False, readers=cli.TRAIN_FILES
+        text, launch.script(command), are_macros_checked=False, readers=flags.TRAIN_FILES
     )
 
 
@@ -41,9 +41,10 @@ def test_every_script_parses_every_kind_of_experiment(name, command):
 
 def test_pretraining_decodes_nothing():
     files = ["runs/t5x/pretrain.gin", "experiments/demo_pretrain.gin"]
-    assert cli.with_run_file(files, "runs/t5x/train.gin", []) == files
+    sources = configured.Sources(files)
+    assert sources.first("runs/t5x/train.gin") == sources
     text = gin_files.read(files, ["MODEL_DIR = '/nowhere'"])
-    text = gin_binding.parse(text, launch.script("train"), readers=cli.TRAIN_FILES)
+    text = gin_binding.parse(text, launch.script("train"), readers=flags.TRAIN_FILES)
     assert "infer_eval_dataset_cfg = None" in text
 
 

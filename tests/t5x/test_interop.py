@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip("t5x", reason="T5X is not installed")
 
-from hyperdecoders_jax.commands import cli
+
+from hyperdecoders_jax.commands import main
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.weights import arrays, names, t5x_checkpoint
 from tests.commands import test_train
@@ -51,7 +52,7 @@ def theirs(ours, tmp_path_factory):
 
 
 def convert(source, target):
-    assert cli.main(["convert", f"--from={source}", f"--to={target}"]) == 0
+    assert main.main(["convert", f"--from={source}", f"--to={target}"]) == 0
     gin.clear_config()
     vocabulary.set_run_vocabulary(None)
 

@@ -15,7 +15,8 @@ import pytest
 
 pytest.importorskip("t5x", reason="T5X is not installed")
 
-from hyperdecoders_jax.commands import cli
+
+from hyperdecoders_jax.commands import main
 from hyperdecoders_jax.config import gin_files
 from hyperdecoders_jax.weights import t5x_checkpoint
 
@@ -46,7 +47,7 @@ def hyperdecoders(command, model_dir, files=FILES, **macros):
     """`hyperdecoders COMMAND`, by the package's own runner."""
     flags = [f"--gin_file={file}" for file in files]
     flags += [f"--gin.{name}={value}" for name, value in macros.items()]
-    module = "hyperdecoders_jax.commands.cli"
+    module = "hyperdecoders_jax.commands.main"
     return [sys.executable, "-m", module, command, f"--model_dir={model_dir}", *flags]
 
 
@@ -154,5 +155,5 @@ def test_prediction_gives_the_texts_of_evaluation(unbroken):
 
 def test_text_is_predicted_by_our_own_runner_alone(capsys):
     arguments = ["infer", "--runner=t5x", "--model_dir=/nowhere", "--input=-"]
-    assert cli.main([*arguments, f"--gin_file={FILES[0]}"]) == 2
+    assert main.main([*arguments, f"--gin_file={FILES[0]}"]) == 2
     assert "got --input with --runner=t5x. Leave one of them out" in capsys.readouterr().err

@@ -5,7 +5,8 @@ import pytest
 
 pytest.importorskip("t5x", reason="T5X is not installed")
 
-from hyperdecoders_jax.commands import cli
+
+from hyperdecoders_jax.commands import configured
 from hyperdecoders_jax.config import gin_files
 from hyperdecoders_jax.t5x import saved_config
 
@@ -19,7 +20,7 @@ def test_a_run_tells_how_its_tasks_were_numbered_and_that_nothing_was_cast(tmp_p
         saved_config.write(str(tmp_path), None, 0, task_names=["sst2", "cola"])
     finally:
         gin.clear_config()
-    found = gin_files.read([str(tmp_path / cli.SAVED_CONFIG)], (), [""]).macro_values
+    found = gin_files.read([str(tmp_path / configured.SAVED_CONFIG)], (), [""]).macro_values
     assert {name: value for name, (value, _) in found.items()} == {
         "TASK_NAMES": ("sst2", "cola"),
         "FROZEN_DTYPE": "float32",

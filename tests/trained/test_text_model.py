@@ -15,20 +15,22 @@ import pytest
 
 import hyperdecoders_jax
 from hyperdecoders_jax import types
-from hyperdecoders_jax.commands import cli
-from hyperdecoders_jax.config import gin_binding, gin_files
+from hyperdecoders_jax.commands import configured, main
+from hyperdecoders_jax.config import gin_binding
 from hyperdecoders_jax.data import tokenizer, vocabulary
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig
 from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.trained import preparation, trained_model
+from hyperdecoders_jax.trained import start
 from hyperdecoders_jax.training import trainable, trainer
 from hyperdecoders_jax.weights import (
     adapter_folder,
     arrays,
     backbone,
     exported_folder,
+    formats,
     names,
     safetensors_files,
+    trained_model,
 )
 from tests import tiny
 from tests.commands import test_train
@@ -38,13 +40,12 @@ TEXTS = ["topic: a pear", "topic: " + "a long one " * 9, "topic: dog", ""]
 
 def make_run(folder, *flags, **macros):
     """A run of two steps and its adapter folder."""
-    start = test_train.tiny_start()
     t5 = folder / "t5.safetensors"
-    backbone.save(t5, trainable.merge(start.trainable, start.frozen), {})
+    backbone.save(t5, test_train.tiny_start().params(), {})
     macros = {"TRAIN_STEPS": 2, "EVAL_SPLIT": None, "INITIAL_CHECKPOINT_PATH": t5, **macros}
-    assert cli.main([*test_train.train_arguments(folder / "model", **macros), *flags]) == 0
+    assert main.main([*test_train.train_arguments(folder / "model", **macros), *flags]) == 0
     arguments = [f"--from=run:{folder}/model", f"--to=adapters:{folder}/adapters"]
-    assert cli.main(["convert", *arguments]) == 0
+    assert main.main(["convert", *arguments]) == 0
     gin.clear_config()
     vocabulary.set_run_vocabulary(None)
     return folder
@@ -68,7 +69,7 @@ def fine_tuned(tmp_path_factory):
 def exported(run):
     """The same as a whole model in a folder of Hugging Face's; one that `hyperdecoders export`
     writes has more files."""
-    model = trained_model.read(str(run / "model"))
+    model = formats.read_text(str(run / "model"))
     vocabulary.set_run_vocabulary(None)
     gin.clear_config()
     folder = run / "exported"
@@ -80,7 +81,7 @@ def exported(run):
 
 def call(*arguments):
     """Runs a command, and forgets what it has set."""
-    assert cli.main(list(arguments)) == 0
+    assert main.main(list(arguments)) == 0
     gin.clear_config()
     vocabulary.set_run_vocabulary(None)
 
@@ -96,8 +97,8 @@ def trained_params(folder, model, config):
     trained = trainer.RunDirectory(str(folder / "model")).checkpoints().load_trainable(shapes, 2)
     if not frozen:
         return trained
-    start = backbone.load(str(folder / "t5.safetensors"), model.config).params
-    return trainable.merge(trained, trainable.cast_frozen(start, "bfloat16"))
+    t5 = backbone.open(str(folder / "t5.safetensors"), model.config).params()
+    return trainable.merge(trained, trainable.cast_frozen(t5, "bfloat16"))
 
 
 @pytest.mark.parametrize(
@@ -153,14 +154,15 @@ def test_infer_prints_the_same_for_a_run_and_its_export(run, exported, tmp_path,
     assert all("1 of 3 inputs are longer than 48 tokens and were cut" in err for _, err in printed)
 
 
-def test_an_exported_folder_is_evaluated_as_its_run(run, exported, tmp_path, capsys):
+@pytest.mark.parametrize("kind", ["exported", "model", "adapters"])
+def test_a_folder_is_evaluated_as_its_run(run, exported, kind, tmp_path, capsys):
     common = ["--gin.EVAL_EXAMPLES=9", "--gin.EVAL_SPLIT=validation", "--gin.BATCH_SIZE=4"]
     capsys.readouterr()
     call("eval", f"--model_dir={run}/model", f"--gin.EVAL_OUTPUT_DIR={tmp_path}/run", *common)
     expected = capsys.readouterr().out
     # Neither an experiment nor a mixture's file.
-    start = [f"--init={exported}", "--gin.MIXTURE_OR_TASK_NAME=demo_topic"]
-    call("eval", *start, f"--model_dir={tmp_path}/new", *common)
+    init = [f"--init={run}/{kind}", "--gin.MIXTURE_OR_TASK_NAME=demo_topic"]
+    call("eval", *init, f"--model_dir={tmp_path}/new", *common)
     assert capsys.readouterr().out == expected
     theirs, ours = tmp_path / "run", tmp_path / "new" / "eval_validation"
     for name in ("metrics-{}.json", "demo_topic/{}.jsonl"):
@@ -170,9 +172,9 @@ def test_an_exported_folder_is_evaluated_as_its_run(run, exported, tmp_path, cap
 def test_a_run_starts_from_all_of_an_exported_folder(exported):
     arguments = ["train", f"--init={exported}", "--model_dir=/nowhere",
                  "--gin_file=mixtures/demo.gin", "--gin_file=optim/adamw_linear.gin"]  # fmt: skip
-    files, bindings, _ = cli.what_is_given(cli.make_parser().parse_args(arguments), [])
-    files = ["runs/embedded/train.gin", *files]
-    gin_binding.parse(gin_files.read(files, [*bindings, "TRAIN_STEPS = 1"]))
+    args = main.make_parser().parse_args(arguments)
+    given = configured.sources(args, [("TRAIN_STEPS", "1")], init=args.init)
+    gin_binding.parse(given.first("runs/embedded/train.gin").read())
     model, trained, tasks, lengths, path, words = map(
         value_of,
         ("MODEL", "TRAINABLE", "TASK_NAMES", "TASK_FEATURE_LENGTHS", "INITIAL_CHECKPOINT_PATH",
@@ -185,8 +187,7 @@ def test_a_run_starts_from_all_of_an_exported_folder(exported):
     # The mixture's file has said its own, and the model reads any task.
     assert (lengths, tasks) == ({"inputs": 32, "targets": 12}, None)
     assert trained == trainable.TrainableConfig()
-    start = preparation.load_start(model, trained, path, seed=0)
-    params = trainable.merge(start.trainable, start.frozen)
+    params = start.open_start(model, path, seed=0).params()
     jax.tree.map(np.testing.assert_array_equal, params, loaded.params)
 
 
@@ -212,10 +213,10 @@ def test_what_a_folder_holds_is_what_the_backbone_does_not(run, fine_tuned):
 
 def test_the_report_tells_what_the_backbone_has(run, tmp_path, capsys):
     arguments = [f"--from={run}/model", f"--to=adapters:{tmp_path}/adapters"]
-    assert cli.main(["convert", *arguments]) == 0
+    assert main.main(["convert", *arguments]) == 0
     out = capsys.readouterr().out
     assert f"Read run at {run}/model.\nloaded 50 arrays, " in out
-    assert "left 29, the backbone has them:\n  decoder/decoder_norm/scale" in out
+    assert "skipped 29, the backbone has them:\n  decoder/decoder_norm/scale" in out
 
 
 def test_a_backbone_that_was_moved_is_named_and_another_one_refused(run, tmp_path):
@@ -224,14 +225,14 @@ def test_a_backbone_that_was_moved_is_named_and_another_one_refused(run, tmp_pat
     fields = json.loads(config.read_text())
     fields["backbone"]["source"] = "/gone/t5.safetensors"
     config.write_text(json.dumps(fields))
-    message = r"need the T5 .*, /gone/t5.safetensors: .*nothing at.*Pass its place here as backbone"
+    message = r"need the T5 .*, /gone/t5.safetensors: .*nothing at.*Pass its path here as backbone"
     with pytest.raises(FileNotFoundError, match=message):
         hyperdecoders_jax.load(folder)
     t5 = str(run / "t5.safetensors")
     expected = hyperdecoders_jax.load(run / "adapters").predict(TEXTS[:1])
     assert hyperdecoders_jax.load(folder, backbone=t5).predict(TEXTS[:1]) == expected
     # In whichever format it is now.
-    assert cli.main(["convert", f"--from={t5}", f"--to=t5x:{tmp_path}/t5x"]) == 0
+    assert main.main(["convert", f"--from={t5}", f"--to=t5x:{tmp_path}/t5x"]) == 0
     moved = hyperdecoders_jax.load(folder, backbone=str(tmp_path / "t5x"))
     assert moved.predict(TEXTS[:1]) == expected
     other = tmp_path / "other.safetensors"
@@ -278,11 +279,11 @@ def write_folder(folder, encoder, decoder, unseen_tasks="error"):
     }
     config = dataclasses.replace(config, num_tasks=2, **adapters)
     params = tiny.make_params(Model(config))
-    description = adapter_folder.Description(
+    description = trained_model.Description(
         model=config,
         decoding=BeamSearchConfig(num_beams=2),
         backbone=None,
-        vocabulary=adapter_folder.Vocabulary(tokenizer.BYTES_MODEL, 0),
+        vocabulary=trained_model.Vocabulary(tokenizer.BYTES_MODEL, 0),
         task_names=("cola", "sst2"),
         task_feature_lengths={"inputs": 13, "targets": 6},
         step=3,

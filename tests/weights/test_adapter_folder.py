@@ -8,7 +8,7 @@ import pytest
 from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, T5XScoring
 from hyperdecoders_jax.decoding.sampling import GreedyConfig, SamplingConfig
-from hyperdecoders_jax.weights import adapter_folder, arrays
+from hyperdecoders_jax.weights import adapter_folder, arrays, trained_model
 from tests import tiny
 
 ARRAYS = {"encoder_adapters/feed_forward/up_bias": np.arange(6, dtype=np.float32).reshape(2, 3)}
@@ -18,13 +18,13 @@ def describe(**fields):
     defaults = dict(
         model=tiny.make_config("manual", "generated"),
         decoding=GreedyConfig(min_len=2),
-        backbone=adapter_folder.Backbone("weights/t5", "0123456789abcdef", "bfloat16"),
-        vocabulary=adapter_folder.Vocabulary(b"the bytes of a model", 3),
+        backbone=trained_model.Backbone("weights/t5", "0123456789abcdef", "bfloat16"),
+        vocabulary=trained_model.Vocabulary(b"the bytes of a model", 3),
         task_names=("cola", "sst2"),
         task_feature_lengths={"inputs": 7, "targets": 5},
         step=11,
     )
-    return adapter_folder.Description(**(defaults | fields))
+    return trained_model.Description(**(defaults | fields))
 
 
 def write(folder, **fields):
@@ -40,7 +40,7 @@ def write(folder, **fields):
         {"decoding": BeamSearchConfig(num_beams=3, scoring=T5XScoring(alpha=0.3))},
         {"decoding": SamplingConfig(temperature=0.5, top_k=3)},
         {"backbone": None},
-        {"vocabulary": adapter_folder.Vocabulary(tokenizer.BYTES_MODEL, 125)},
+        {"vocabulary": trained_model.Vocabulary(tokenizer.BYTES_MODEL, 125)},
     ],
     ids=lambda fields: next(iter(fields), "default"),
 )

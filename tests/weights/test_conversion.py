@@ -13,15 +13,19 @@ from hyperdecoders_jax import model
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.modeling.config import HyperGridConfig
 from hyperdecoders_jax.weights import (
-    adapter_folder,
     arrays,
     backbone,
+    check_params,
     conversion,
     exported_folder,
+    formats,
     names,
+    original_folder,
     safetensors_files,
+    trained_model,
 )
 from hyperdecoders_jax.weights.arrays import StoredArray
+from hyperdecoders_jax.weights.trained_model import Description, TrainedModel
 from tests import tiny
 from tests.weights import test_adapter_folder
 
@@ -43,13 +47,24 @@ def make(encoder="none", decoder="none", dtype=np.float32, **sizes):
     config = tiny.make_config(encoder, decoder, **sizes)
     flat = names.flatten(tiny.make_params(model.Model(config)))
     in_memory = arrays.in_memory({path: np.asarray(x).astype(dtype) for path, x in flat.items()})
-    return conversion.Weights(config, in_memory, step=7)
+    return TrainedModel(Description(config, step=7), in_memory)
+
+
+def with_tasks(weights, task_names):
+    """The same weights with an ordered list of tasks."""
+    description = dataclasses.replace(weights.description, task_names=tuple(task_names))
+    return weights.replace(description=description)
+
+
+def check(weights, where):
+    """Checks that weights hold all parameters of their model."""
+    assert check_params.check_params(weights.arrays, weights.config, where) == []
 
 
 def write(weights, name, folder):
     """Writes into `folder`, and returns where."""
     path = folder / name
-    conversion.FORMATS[name].write(path, weights)
+    formats.FORMATS[name].write(path, weights)
     return str(path)
 
 
@@ -59,7 +74,7 @@ def assert_same(found, expected):
         ours, theirs = array.read(), expected.arrays[path].read()
         assert (ours.dtype, array.dtype, array.shape) == (theirs.dtype, ours.dtype, ours.shape)
         np.testing.assert_array_equal(ours, theirs, err_msg=path)
-    conversion.check(found, "a test")
+    check(found, "a test")
     conversion.check_config(found, expected.config, "a test")
 
 
@@ -69,17 +84,17 @@ def assert_same(found, expected):
 def test_a_format_gives_back_every_bit_and_is_recognised(tmp_path, name, geometry, dtype):
     weights = make(dtype=dtype, **GEOMETRIES[geometry])
     path = write(weights, name, tmp_path)
-    assert conversion.detect(path) == name.removesuffix("_orbax")
-    assert_same(conversion.read(path), weights)
+    assert formats.detect(path) == name.removesuffix("_orbax")
+    assert_same(formats.read(path), weights)
 
 
 @pytest.mark.parametrize("layout", ["t5x", "t5x_orbax"])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_hugging_face_to_t5x_and_back_is_the_same_file(tmp_path, geometry, layout):
     first = write(make(**GEOMETRIES[geometry]), "hugging_face", tmp_path)
-    middle = write(conversion.read(first), layout, tmp_path)
+    middle = write(formats.read(first), layout, tmp_path)
     (tmp_path / "back").mkdir()
-    last = write(conversion.read(middle), "hugging_face", tmp_path / "back")
+    last = write(formats.read(middle), "hugging_face", tmp_path / "back")
     for file in ("model.safetensors", "config.json"):
         assert pathlib.Path(first, file).read_bytes() == pathlib.Path(last, file).read_bytes()
 
@@ -89,12 +104,12 @@ def test_hugging_face_to_t5x_and_back_is_the_same_file(tmp_path, geometry, layou
 def test_what_adapts_a_t5_goes_with_what_has_a_place_for_it(tmp_path, name, sizes):
     weights = make("manual", "generated", **sizes)
     path = write(weights, name, tmp_path)
-    assert_same(conversion.read(path, config=weights.config), weights)
+    assert_same(formats.read(path, config=weights.config), weights)
 
 
 def test_a_t5_of_hugging_face_has_no_place_for_adapters(tmp_path):
     with pytest.raises(
-        ValueError, match=r"no place for: decoder_adapters.*with hyperdecoders export"
+        ValueError, match=r"unexpected: decoder_adapters.*with hyperdecoders export"
     ):
         write(make("manual", "generated"), "hugging_face", tmp_path)
 
@@ -105,9 +120,9 @@ def export(weights, folder):
     description = test_adapter_folder.describe(
         model=weights.config,
         backbone=None,
-        vocabulary=adapter_folder.Vocabulary(model_file.read_bytes(), 100),
-        task_names=weights.task_names,
-        step=weights.step,
+        vocabulary=trained_model.Vocabulary(model_file.read_bytes(), 100),
+        task_names=weights.description.task_names,
+        step=weights.description.step,
     )
     folder.mkdir()
     exported_folder.write_weights(folder, description, weights.arrays)
@@ -118,39 +133,41 @@ def export(weights, folder):
 @pytest.mark.parametrize("sizes", [{}, GRIDS], ids=["adapters", "and gates"])
 def test_an_exported_model_comes_back_with_all_that_belongs_to_it(tmp_path, sizes):
     weights = make("manual_specific", "generated", vocab_size=4100, **sizes)
-    weights = dataclasses.replace(weights, task_names=("cola", "mrpc", "rte", "sst2"))
+    weights = with_tasks(weights, ("cola", "mrpc", "rte", "sst2"))
     description = export(weights, tmp_path / "exported")
-    assert conversion.detect(str(tmp_path / "exported")) == "hugging_face"
-    found = conversion.read(str(tmp_path / "exported"))
+    assert formats.detect(str(tmp_path / "exported")) == "hugging_face"
+    found = formats.read(str(tmp_path / "exported"))
     assert found.config == weights.config
     assert_same(found, weights)
-    assert (found.task_names, found.step) == (weights.task_names, 7)
+    assert found.description == description
+    assert found.description.task_names == weights.description.task_names
+    assert found.description.step == 7
     assert found.files == {"spiece.model": description.vocabulary.model}
-    assert found.metadata == {conversion.VOCABULARY_KEY: description.vocabulary.fingerprint}
-    assert found.left == {}
+    assert found.metadata == {trained_model.VOCABULARY_KEY: description.vocabulary.fingerprint}
+    assert found.skipped == {}
     # On it goes, and a run starts from it.
     path = write(found, "safetensors", tmp_path)
-    assert_same(conversion.read(path), weights)
-    params = names.flatten(backbone.load(str(tmp_path / "exported"), weights.config).params)
-    assert set(params) == set(weights.arrays)
-    for name, value in params.items():
-        np.testing.assert_array_equal(value, weights.arrays[name].read())
+    assert_same(formats.read(path), weights)
+    start = backbone.open(str(tmp_path / "exported"), weights.config).arrays
+    assert set(start) == set(weights.arrays)
+    for name, array in start.items():
+        np.testing.assert_array_equal(array.read(), weights.arrays[name].read())
 
 
 def test_adapters_in_a_t5x_checkpoint_need_their_configuration(tmp_path):
     path = write(make("manual", "generated"), "t5x", tmp_path)
     with pytest.raises(ValueError, match=r"under decoder_adapters, encoder_adapters. Name it with"):
-        conversion.read(path)
+        formats.read(path)
 
 
 def test_a_safetensors_file_without_a_configuration_shows_its_sizes(tmp_path):
     weights = make()
     path = tmp_path / "t5.safetensors"
-    conversion.FORMATS["safetensors"].write(path, weights)
+    formats.FORMATS["safetensors"].write(path, weights)
     assert path.is_file()
-    assert conversion.read(str(path)).config == weights.config
+    assert formats.read(str(path)).config == weights.config
     safetensors_files.write_file(path, weights.arrays, {})
-    assert_same(conversion.read(str(path)), weights)
+    assert_same(formats.read(str(path)), weights)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +177,7 @@ def test_what_a_safetensors_file_says_of_its_model_must_be_json(tmp_path, metada
     path = tmp_path / "t5.safetensors"
     safetensors_files.write_file(path, make().arrays, metadata)
     with pytest.raises(ValueError, match=r"(?s)must be JSON, as it was .* Convert the"):
-        conversion.read(str(path))
+        formats.read(str(path))
 
 
 # The original.
@@ -175,25 +192,25 @@ def test_a_state_of_the_original_gives_back_every_bit(tmp_path, encoder, decoder
     pytest.importorskip("torch", reason="PyTorch is not installed")
     weights = make(encoder, decoder)
     names_of_tasks = tuple(f"task {i}" for i in range(weights.config.num_tasks or 2))
-    weights = dataclasses.replace(weights, task_names=names_of_tasks)
+    weights = with_tasks(weights, names_of_tasks)
     path = write(weights, "original", tmp_path)
-    assert conversion.detect(path) == "original"
-    found = conversion.read(path)
-    assert found.task_names == names_of_tasks
+    assert formats.detect(path) == "original"
+    found = formats.read(path)
+    assert found.description.task_names == names_of_tasks
     never_read = {
         name: np.full(array.shape, 7, array.dtype) for name, array in found.unread.items()
     }
-    assert set(never_read) <= set(found.left)
-    found = dataclasses.replace(found, unread=arrays.in_memory(never_read))
+    assert set(never_read) <= set(found.skipped)
+    found = found.replace(unread=arrays.in_memory(never_read))
     (tmp_path / "trained").mkdir()
     path = write(found, "original", tmp_path / "trained")
     found_config = dataclasses.replace(found.config, num_tasks=weights.config.num_tasks)
-    assert_same(dataclasses.replace(found, config=found_config), weights)
+    assert_same(found.replace(model=found_config), weights)
     # And through our own file back to the same state.
     middle = write(found, "safetensors", tmp_path)
     (tmp_path / "again").mkdir()
-    again = write(conversion.read(middle), "original", tmp_path / "again")
-    first, second = (conversion.original_folder.open(place)[2] for place in (path, again))
+    again = write(formats.read(middle), "original", tmp_path / "again")
+    first, second = (original_folder.open(place)[2] for place in (path, again))
     assert set(first) == set(second)
     for name, array in first.items():
         np.testing.assert_array_equal(array.read(), second[name].read(), err_msg=name)
@@ -202,11 +219,10 @@ def test_a_state_of_the_original_gives_back_every_bit(tmp_path, encoder, decoder
 @pytest.mark.torch
 def test_what_the_original_makes_and_never_reads_is_told(tmp_path):
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    new = conversion.FORMATS["original"].write(tmp_path / "state", make("manual", "generated"))
+    new = formats.FORMATS["original"].write(tmp_path / "state", make("manual", "generated"))
     assert len(new) == 4 * 3  # half, kernel or bias, layers of the decoder
     assert {why.split(",")[0] for why in new.values()} == {"zeros"}
-    left = conversion.read(str(tmp_path / "state")).left
-    assert set(new) <= set(left)
+    assert set(new) <= set(formats.read(str(tmp_path / "state")).skipped)
 
 
 def test_the_number_of_tasks_is_seen_in_the_arrays_of_a_checkpoint(tmp_path):
@@ -214,7 +230,7 @@ def test_the_number_of_tasks_is_seen_in_the_arrays_of_a_checkpoint(tmp_path):
     for name, weights in {**adapted, "gates": make(**GRIDS)}.items():
         path = write(weights, "t5x", tmp_path / name)
         config = dataclasses.replace(weights.config, num_tasks=None)
-        assert_same(conversion.read(path, config=config), weights)
+        assert_same(formats.read(path, config=config), weights)
 
 
 # Vocabulary.
@@ -223,7 +239,7 @@ def test_the_number_of_tasks_is_seen_in_the_arrays_of_a_checkpoint(tmp_path):
 def test_a_new_row_is_the_mean_so_that_its_logit_is_the_mean_of_all():
     weights = make()
     resized = conversion.resize_vocabulary(weights, tiny.VOCAB_SIZE + 4)
-    conversion.check(resized, "a test")
+    check(resized, "a test")
     assert sorted(resized.new) == [
         f"rows 31 to 34 of {path}"
         for path in ("decoder/logits_dense/kernel", "token_embedder/embedding")
@@ -238,12 +254,16 @@ def test_a_new_row_is_the_mean_so_that_its_logit_is_the_mean_of_all():
     assert_same(conversion.resize_vocabulary(resized, tiny.VOCAB_SIZE), weights)
 
 
+def read_resized(path, vocab_size):
+    return conversion.resize_vocabulary(formats.read(path, are_rows_right=True), vocab_size)
+
+
 def test_rows_are_dropped_when_asked_and_said_to_be(tmp_path):
     path = write(make(logits_via_embedding=True), "hugging_face", tmp_path)
-    found = conversion.read(path, vocab_size=29)
+    found = read_resized(path, 29)
     assert found.config.vocab_size == 29
-    assert found.left == {"rows 29 to 30 of token_embedder/embedding": "vocab_size is 29"}
-    conversion.check(found, "a test")
+    assert found.skipped == {"rows 29 to 30 of token_embedder/embedding": "vocab_size is 29"}
+    check(found, "a test")
 
 
 def test_rows_that_differ_from_config_json_are_refused_until_a_size_is_asked_for(tmp_path):
@@ -251,10 +271,11 @@ def test_rows_that_differ_from_config_json_are_refused_until_a_size_is_asked_for
     file = pathlib.Path(path, "config.json")
     file.write_text(file.read_text().replace('"vocab_size": 31', '"vocab_size": 36'))
     with pytest.raises(
-        ValueError, match=r"in shape \(31, 8\), and .*\(36, 8\).*convert --vocab_size=N"
+        ValueError,
+        match=r"embedding is \(31, 8\) there and \(36, 8\) in .*convert --vocab_size=N",
     ):
-        conversion.read(path)
-    assert conversion.read(path, vocab_size=36).arrays["token_embedder/embedding"].shape == (36, 8)
+        formats.read(path)
+    assert read_resized(path, 36).arrays["token_embedder/embedding"].shape == (36, 8)
 
 
 def test_a_tokenizer_goes_with_hugging_face_folders(tmp_path):
@@ -262,7 +283,7 @@ def test_a_tokenizer_goes_with_hugging_face_folders(tmp_path):
     path = write(make(vocab_size=4009), "hugging_face", tmp_path)
     pathlib.Path(path, "spiece.model").write_bytes(model_file)
     pathlib.Path(path, "tokenizer_config.json").write_text("{}")
-    weights = conversion.read(path)
+    weights = formats.read(path)
     (tmp_path / "again").mkdir()
     again = pathlib.Path(write(weights, "hugging_face", tmp_path / "again"))
     assert (again / "spiece.model").read_bytes() == model_file
@@ -284,7 +305,7 @@ def test_a_vocabulary_of_other_weights_is_refused(tmp_path, content, message):
     path = write(make(), "hugging_face", tmp_path)
     pathlib.Path(path, "spiece.model").write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        conversion.read(path)
+        formats.read(path)
 
 
 # What does not fit.
@@ -295,13 +316,13 @@ def test_an_array_that_is_missing_unexpected_or_of_another_shape_is_named():
     without = dict(weights.arrays)
     bias = without.pop("encoder_adapters/feed_forward/up_bias")
     with pytest.raises(ValueError, match=r"X must hold exactly .*missing: encoder_adapters/feed"):
-        conversion.check(dataclasses.replace(weights, arrays=without), "X")
+        check(weights.replace(arrays=without), "X")
     more = {**weights.arrays, "encoder/layers_2/mlp/wo/kernel": bias}
     with pytest.raises(ValueError, match=r"missing: none; unexpected: encoder/layers_2/mlp/wo"):
-        conversion.check(dataclasses.replace(weights, arrays=more), "X")
+        check(weights.replace(arrays=more), "X")
     other = {**weights.arrays, "token_embedder/embedding": bias}
-    with pytest.raises(ValueError, match=r"embedding has shape \(2, 8\) there and \(31, 8\) in"):
-        conversion.check(dataclasses.replace(weights, arrays=other), "X")
+    with pytest.raises(ValueError, match=r"embedding is \(2, 8\) there and \(31, 8\) in the"):
+        check(weights.replace(arrays=other), "X")
 
 
 def test_a_part_may_be_missing_where_a_run_draws_it_but_not_in_a_conversion():
@@ -309,10 +330,10 @@ def test_a_part_may_be_missing_where_a_run_draws_it_but_not_in_a_conversion():
     part = {
         path: array for path, array in weights.arrays.items() if not path.startswith("encoder_ad")
     }
-    part = dataclasses.replace(weights, arrays=part)
-    conversion.check_arrays(part, weights.config, "X")
-    with pytest.raises(ValueError, match=r"X must hold every parameter .* under encoder_adapters"):
-        conversion.check(part, "X")
+    lacking = check_params.check_params(part, weights.config, "X", is_start=True)
+    assert lacking and set(lacking) == set(weights.arrays) - set(part)
+    with pytest.raises(ValueError, match=r"X must hold exactly .*missing: encoder_adapters/feed"):
+        check(weights.replace(arrays=part), "X")
 
 
 def test_a_model_that_computes_something_else_is_refused_though_its_shapes_fit():
@@ -350,26 +371,26 @@ def test_gates_that_compute_something_else_are_refused_though_their_shapes_fit()
 
 def test_what_is_no_format_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is nothing at .*absent. Correct the path"):
-        conversion.read(str(tmp_path / "absent"))
+        formats.read(str(tmp_path / "absent"))
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(
         ValueError, match=r"is none of them: notes.txt. A Hugging Face folder needs"
     ):
-        conversion.read(str(tmp_path))
+        formats.read(str(tmp_path))
     with pytest.raises(ValueError, match=r"must be one of .*Did you mean 'hugging_face'"):
-        conversion.read(str(tmp_path), "huggingface")
+        formats.read(str(tmp_path), "huggingface")
     with pytest.raises(ValueError, match=r"in a bucket .*; got https://a.b/t5\. Name a model of"):
-        conversion.read("https://a.b/t5")
+        formats.read("https://a.b/t5")
 
 
 def test_a_hub_id_is_told_from_a_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert conversion.detect("google/t5-v1_1-small") == "hugging_face"
+    assert formats.detect("google/t5-v1_1-small") == "hugging_face"
     (tmp_path / "google" / "t5-v1_1-small").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"none of them: an empty folder"):
-        conversion.detect("google/t5-v1_1-small")
+        formats.detect("google/t5-v1_1-small")
     with pytest.raises(FileNotFoundError, match="there is nothing at"):
-        conversion.detect("./t5-v1_1-small")
+        formats.detect("./t5-v1_1-small")
 
 
 def test_hugging_face_weights_without_config_json_are_refused(tmp_path):
@@ -379,7 +400,7 @@ def test_hugging_face_weights_without_config_json_are_refused(tmp_path):
         with pytest.raises(
             ValueError, match=r"must come with their config.json; .*Name the folder"
         ):
-            conversion.read(str(place))
+            formats.read(str(place))
 
 
 def test_types_change_when_asked_and_others_are_refused():
@@ -421,7 +442,7 @@ def test_one_array_at_a_time_is_in_memory(tmp_path, layout):
     weights = make(num_encoder_layers=4, num_decoder_layers=5)
     watched = Watched()
     watched_arrays = {path: watched.watch(array) for path, array in weights.arrays.items()}
-    weights = dataclasses.replace(weights, arrays=watched_arrays)
+    weights = weights.replace(arrays=watched_arrays)
     write(conversion.cast(conversion.resize_vocabulary(weights, 40), "bfloat16"), layout, tmp_path)
     assert len(watched_arrays) > 50
     assert watched.most <= 2

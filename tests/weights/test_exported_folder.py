@@ -14,14 +14,14 @@ from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, T5XScoring
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.weights import (
-    adapter_folder,
     arrays,
-    conversion,
     exported_folder,
     flax_files,
+    formats,
     hugging_face,
     names,
     safetensors_files,
+    trained_model,
 )
 from tests import tiny
 from tests.weights import test_adapter_folder, test_conversion
@@ -42,7 +42,7 @@ MODELS = {
         **test_conversion.GRIDS,
     ),
 }
-BYTES = adapter_folder.Vocabulary(tokenizer.BYTES_MODEL, 125)
+BYTES = trained_model.Vocabulary(tokenizer.BYTES_MODEL, 125)
 
 
 @functools.cache
@@ -67,10 +67,10 @@ def write(folder, description, flat, formats=("flax",), **kw):
 
 def assert_read(folder, description, flat):
     assert exported_folder.is_hyperdecoder(folder)
-    found, stored = exported_folder.read(folder)
-    assert found == description
-    assert set(stored) == set(flat)
-    for path, array in stored.items():
+    found = exported_folder.read(folder)
+    assert found.description == description
+    assert set(found.arrays) == set(flat)
+    for path, array in found.arrays.items():
         assert (array.shape, array.dtype) == (flat[path].shape, flat[path].dtype)
         np.testing.assert_array_equal(array.read(), flat[path])
 
@@ -154,7 +154,7 @@ def test_a_t5_that_nothing_adapts_is_a_plain_one(tmp_path, geometry):
         if file.suffix == ".safetensors" or "index" in file.name:
             (tmp_path / file.name).unlink()
     # Flax's are left.
-    found = conversion.read(str(tmp_path))
+    found = formats.read(str(tmp_path))
     assert found.config.logits_via_embedding == weights.config.logits_via_embedding
     assert set(found.arrays) == set(weights.arrays)
     for path, array in found.arrays.items():
@@ -184,13 +184,13 @@ def test_trees_are_renamed_under_jit_too(name):
     ("fields", "message"),
     [
         ({"model_type": "t5"}, r"must be 'hyperdecoder'; .*config\.json says 't5'\. Name a folder"),
-        ({"format_version": 2}, r"be of format_version 1; .* is of 2, made by hyper.*Update this"),
+        ({"format_version": 2}, r"must be of version 1; .*config\.json is of 2, made by hyper.*Update"),
         ({"decoder_adapter": {"sourse": "task"}}, r"fields of a AdapterConfig .*'sourse'.*correct"),
-        ({"d_ff": 15}, r"must fit the configuration; they hold .* \(8, 14\), .* \(8, 15\)\. Corr"),
-        ({"num_layers": 3}, r"must be exactly .*missing: encoder\.block\.2\..*Compare the config"),
-        ({"encoder_hypergrid": {"rows": 2, "cols": 2}}, r"weights in .* must be all parameters of "
-         r"the model.*shape: encoder_hypergrid/.*\. Copy the folder again, or undo what"),
-        ({"num_tasks": 5}, r"or of another shape: decoder_adapters/task_embedding, .*\. Copy the"),
+        ({"d_ff": 15}, r"wi_0/kernel is \(8, 14\) there and \(8, 15\) in the model.*Compare the"),
+        ({"num_layers": 3}, r"must hold exactly .*missing: encoder\.block\.2\..*Compare the"),
+        ({"encoder_hypergrid": {"rows": 2, "cols": 2}}, r"weights in .* must hold exactly the "
+         r"parameters .*missing: encoder_hypergrid/.*\. Copy the folder again, or undo what"),
+        ({"num_tasks": 5}, r"shape: decoder_adapters/task_embedding is \(4, .*and \(5, .*\. Copy"),
         ({"num_tasks": 1}, r"does not: TypeError 2 task_names and num_tasks of 1\. Copy it from"),
         ({"task_names": None}, r"must say what an exported model is; .*TypeError .*Copy it from"),
         ({"task_feature_lengths": None}, r"must say what an exported model is; .*NoneType.*again"),
@@ -245,9 +245,12 @@ def test_arrays_that_are_not_the_models_are_refused(tmp_path):
     description, flat = make()
     path = "decoder_adapters/hypernetwork/layer_embedding"
     cut = {**flat, path: flat[path][:, :3]}
-    message = r"The arrays of an export must be all .* shape: decoder_adapters/.*embedding\. Copy"
-    for wrong in (cut, {p: x for p, x in flat.items() if p != path}):
-        with pytest.raises(ValueError, match=message):
+    less = {p: x for p, x in flat.items() if p != path}
+    for wrong, message in (
+        (cut, rf"shape: {path} is \(.* Copy"),
+        (less, rf"missing: {path};.* Copy"),
+    ):
+        with pytest.raises(ValueError, match=rf"The arrays of an export must hold .*{message}"):
             write(tmp_path, description, wrong)
     assert not list(tmp_path.iterdir())
 

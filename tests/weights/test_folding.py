@@ -1,7 +1,5 @@
 """A model whose gates were folded is the same model without gates."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -10,7 +8,7 @@ import pytest
 
 from hyperdecoders_jax import model
 from hyperdecoders_jax.modeling.config import HyperGridConfig
-from hyperdecoders_jax.weights import conversion, names
+from hyperdecoders_jax.weights import conversion, formats, names
 from tests import tiny
 from tests.weights import test_conversion
 
@@ -37,7 +35,7 @@ V1_1_WITH_ADAPTERS = dict(
 def make(encoder="none", decoder="none", dtype=np.float32, **fields):
     sizes = dict(mlp_dim=12, num_decoder_layers=1)
     weights = test_conversion.make(encoder, decoder, dtype, **sizes, **fields)
-    return dataclasses.replace(weights, task_names=TASKS)
+    return test_conversion.with_tasks(weights, TASKS)
 
 
 def logits_of(weights, batch):
@@ -51,10 +49,10 @@ def logits_of(weights, batch):
 def test_the_logits_are_those_of_the_gated_model(fields, num_kernels):
     gated = make(**fields)
     folded = conversion.fold_gates(gated, "qqp")
-    conversion.check(folded, "a test")
+    test_conversion.check(folded, "a test")
     assert (folded.config.encoder_hypergrid, folded.config.decoder_hypergrid) == (None, None)
     gone = {path for path in gated.arrays if "_hypergrid/" in path}
-    assert set(folded.left) == gone == set(gated.arrays) - set(folded.arrays)
+    assert set(folded.skipped) == gone == set(gated.arrays) - set(folded.arrays)
     kernels = {path for path, x in folded.arrays.items() if np.any(x.read() != gated.arrays[path])}
     assert len(kernels) == num_kernels
     batch = tiny.make_batch()
@@ -89,7 +87,7 @@ def test_kernels_are_folded_in_float32_and_keep_their_type():
 
 def test_what_cannot_be_folded_says_why():
     def refused(message, task=None, task_names=TASKS, **fields):
-        weights = dataclasses.replace(make(**fields), task_names=task_names)
+        weights = test_conversion.with_tasks(make(**fields), task_names)
         with pytest.raises(ValueError, match=message):
             conversion.fold_gates(weights, task)
 
@@ -105,15 +103,15 @@ def test_what_cannot_be_folded_says_why():
     of_task = dict(encoder_hypergrid=HyperGridConfig(4, 2, "L2", "task_embedding"))
     refused(r"--task must name the task .*: one of \('cola', .*; got None\.", **of_task)
     refused(r"got 'qpq'\. Did you mean 'qqp'\?", "qpq", **of_task)
-    refused(r"must name their tasks .*; these do not\. Convert the run", "qqp", None, **of_task)
+    refused(r"must name their tasks .*; these do not\. Convert the run", "qqp", (), **of_task)
 
 
 @pytest.mark.parametrize("name", ["hugging_face", "original"])
 def test_what_has_no_place_for_gates_says_whether_to_fold_them(tmp_path, name):
     static = make(encoder_hypergrid=HyperGridConfig(4, 2, "GG"))
-    with pytest.raises(ValueError, match=r"no place for: encoder_hyper.* convert --fold makes its"):
-        conversion.FORMATS[name].write(tmp_path / "new", static)
+    with pytest.raises(ValueError, match=r"unexpected: encoder_hyper.* convert --fold makes its"):
+        formats.FORMATS[name].write(tmp_path / "new", static)
     of_states = make(encoder_hypergrid=HyperGridConfig(4, 2, "L2", "first_state"))
     with pytest.raises(ValueError, match=r"The encoder's gates read 'first_state', .*Keep such"):
-        conversion.FORMATS[name].write(tmp_path / "new", of_states)
+        formats.FORMATS[name].write(tmp_path / "new", of_states)
     assert not list(tmp_path.iterdir())

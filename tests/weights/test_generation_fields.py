@@ -10,7 +10,7 @@ from hyperdecoders_jax.decoding import decoded
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFaceScoring, T5XScoring
 from hyperdecoders_jax.decoding.sampling import GreedyConfig, SamplingConfig
 from hyperdecoders_jax.hub import generation_options
-from hyperdecoders_jax.weights import adapter_folder, generation_fields
+from hyperdecoders_jax.weights import generation_fields, trained_model
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_generation_is_that_of_the_run(decoding, options):
     always = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
     expected = {**always, "max_new_tokens": 5, **options}
     assert {name: getattr(found, name) for name in expected} == expected
-    of_run = adapter_folder.decoding_to_dict(decoding)
+    of_run = trained_model.decoding_to_json(decoding)
     assert generation_options.read(found, {}, of_run) == (decoding, 5)
 
 

@@ -1,5 +1,5 @@
-"""What is no run is read without its configuration: T5s with their tokenizer; and what is refused.
-test_text_model.py has whole runs."""
+"""T5s with their tokenizer, which no run of ours made; and what is refused. test_text_model.py has
+whole runs."""
 
 import functools
 import json
@@ -10,15 +10,21 @@ import numpy as np
 import pytest
 
 import hyperdecoders_jax
-from hyperdecoders_jax.commands import cli
 from hyperdecoders_jax.config import gin_binding, gin_files
-from hyperdecoders_jax.data import tokenizer, vocabulary
+from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFaceScoring
 from hyperdecoders_jax.decoding.sampling import GreedyConfig, SamplingConfig
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.config import AdapterConfig
-from hyperdecoders_jax.trained import trained_model
-from hyperdecoders_jax.weights import adapter_folder, arrays, conversion, exported_folder, names
+from hyperdecoders_jax.trained import start
+from hyperdecoders_jax.weights import (
+    arrays,
+    conversion,
+    exported_folder,
+    formats,
+    names,
+    trained_model,
+)
 from tests import tiny
 from tests.trained import test_text_model
 
@@ -32,8 +38,8 @@ def written(tmp_path_factory):
     """A plain T5 of bytes."""
     folder = tmp_path_factory.mktemp("t5")
     config = tiny.make_config("none", "none", vocab_size=259)
-    description = adapter_folder.Description(
-        config, GreedyConfig(), None, adapter_folder.Vocabulary(tokenizer.BYTES_MODEL, 0), (),
+    description = trained_model.Description(
+        config, GreedyConfig(), None, trained_model.Vocabulary(tokenizer.BYTES_MODEL, 0), (),
         {"inputs": 13, "targets": 6}, 0,
     )  # fmt: skip
     flat = arrays.in_memory(names.flatten(tiny.make_params(Model(config))))
@@ -82,7 +88,7 @@ def test_a_run_that_starts_from_a_plain_t5_takes_what_its_files_say(t5):
     }
     for name, value in expected.items():
         with gin.config_scope(name):
-            assert trained_model.field(str(t5)) == value
+            assert start.field(str(t5)) == value
 
 
 @pytest.mark.parametrize(
@@ -117,17 +123,17 @@ def test_what_nobody_says_is_as_in_transformers(t5, generation, decoding, target
     write_json(t5, "tokenizer_config.json", tokenizer_class="ByT5Tokenizer", model_max_length=1e30)
     if generation is not None:
         write_json(t5, "generation_config.json", **generation)
-    description = trained_model.read(str(t5)).description
+    description = formats.read_text(str(t5)).description
     assert description.decoding == decoding
     assert description.task_feature_lengths == {"inputs": 512, "targets": targets}
-    assert description.vocabulary == adapter_folder.Vocabulary(tokenizer.BYTES_MODEL, 125)
+    assert description.vocabulary == trained_model.Vocabulary(tokenizer.BYTES_MODEL, 125)
 
 
 def test_what_is_not_done_here_is_told(t5, caplog):
     write_json(t5, "tokenizer_config.json", tokenizer_class="ByT5Tokenizer")
     write_json(t5, "generation_config.json", no_repeat_ngram_size=3)
     with caplog.at_level("WARNING"):
-        trained_model.read(str(t5))
+        formats.read_text(str(t5))
     assert "Not done here: no_repeat_ngram_size=3." in caplog.text
 
 
@@ -135,7 +141,7 @@ def test_what_is_not_done_here_is_told(t5, caplog):
 def test_a_file_that_is_not_json_is_told(t5, file):
     (t5 / file).write_text("{")
     with pytest.raises(ValueError, match=rf"{file} must be JSON: .*Copy or download it again"):
-        trained_model.read(str(t5))
+        formats.read_text(str(t5))
 
 
 def test_a_t5_without_its_vocabulary_is_refused(t5):
@@ -145,8 +151,8 @@ def test_a_t5_without_its_vocabulary_is_refused(t5):
 
 
 def test_weights_that_are_no_text_model_are_refused(t5, tmp_path):
-    weights = conversion.read(str(t5))
-    conversion.FORMATS["safetensors"].write(tmp_path / "t5.safetensors", weights)
+    weights = formats.read(str(t5))
+    formats.FORMATS["safetensors"].write(tmp_path / "t5.safetensors", weights)
     message = r"must be a training run, an adapter folder or an exported folder; .* safetensors"
     with pytest.raises(ValueError, match=message):
         hyperdecoders_jax.load(tmp_path / "t5.safetensors")
@@ -165,25 +171,8 @@ def test_what_a_folder_does_not_have_cannot_be_chosen(t5, flag, message):
 
 
 def test_bfloat16_of_a_file_is_computed_with_as_float32(t5, tmp_path):
-    weights = conversion.cast(conversion.read(str(t5)), "bfloat16")
-    conversion.FORMATS["hugging_face"].write(tmp_path / "half", weights)
+    weights = conversion.cast(formats.read(str(t5)), "bfloat16")
+    formats.FORMATS["hugging_face"].write(tmp_path / "half", weights)
     write_json(tmp_path / "half", "tokenizer_config.json", tokenizer_class="ByT5Tokenizer")
-    params = trained_model.read(str(tmp_path / "half")).params()
+    params = formats.read_text(str(tmp_path / "half")).params()
     assert {x.dtype for x in jax.tree.leaves(params)} == {np.dtype(np.float32)}
-
-
-@pytest.mark.parametrize("kind", ["run", "adapters"])
-def test_a_run_starts_from_folders_of_hugging_face_alone(tmp_path, capsys, kind):
-    if kind == "run":
-        (tmp_path / cli.SAVED_CONFIG).write_text("")
-    else:
-        test_text_model.write_folder(tmp_path, "none", "manual")
-    start = [f"--init={tmp_path}", "--gin.MIXTURE_OR_TASK_NAME=demo_topic"]
-    assert cli.main(["eval", *start]) == 2
-    gin.clear_config()
-    vocabulary.set_run_vocabulary(None)
-    message = (
-        "must be an exported folder, or another folder of Hugging Face's; "
-        f"{tmp_path} is of the format {kind}. Make one of it: hyperdecoders export "
-    )
-    assert message in capsys.readouterr().err

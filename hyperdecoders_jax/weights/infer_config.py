@@ -1,4 +1,4 @@
-"""The configuration of a plain T5 from the shapes of its arrays.
+"""Configuration of a plain T5, inferred from the shapes of its arrays.
 
 For formats that hold no configuration beside the weights, T5X checkpoints and our own safetensors.
 """
@@ -9,7 +9,7 @@ import re
 
 from hyperdecoders_jax import model
 from hyperdecoders_jax.modeling.config import TransformerConfig
-from hyperdecoders_jax.weights import names
+from hyperdecoders_jax.weights import check_params
 from hyperdecoders_jax.weights.arrays import Arrays
 
 # What names the sizes: all others follow from these.
@@ -21,7 +21,7 @@ _GATE = "encoder/layers_0/mlp/wi_1/kernel"
 _HEAD = "decoder/logits_dense/kernel"
 
 
-def infer(arrays: Arrays) -> TransformerConfig:
+def infer_config(arrays: Arrays) -> TransformerConfig:
     """Reads the sizes of T5's own arrays; parameters of adapters beside them are not looked at.
 
     Shapes do not tell everything: gated feed-forward blocks are taken for T5 v1.1's
@@ -60,26 +60,15 @@ def infer(arrays: Arrays) -> TransformerConfig:
         logits_via_embedding=_HEAD not in shapes,
         relpos_buckets=relpos_buckets,
     )
-    _check(shapes, config)
+    check_params.check_params(
+        {path: arrays[path] for path in shapes},
+        config,
+        "The weights of a T5",
+        advice="They are not whole, or of another architecture: use those of a T5.",
+    )
     return config
 
 
 def _count_layers(stack: str, shapes: dict[str, tuple[int, ...]]) -> int:
     found = (re.match(rf"{stack}/layers_(\d+)/", path) for path in shapes)
     return len({match[1] for match in found if match})
-
-
-def _check(shapes: dict[str, tuple[int, ...]], config: TransformerConfig) -> None:
-    flat = names.flatten(model.Model(config).param_shapes())
-    expected = {path: leaf.shape for path, leaf in flat.items()}
-    wrong = [
-        f"{path} is {shapes.get(path, 'missing')} instead of {expected.get(path, 'absent')}"
-        for path in sorted(shapes.keys() | expected)
-        if shapes.get(path) != expected.get(path)
-    ]
-    if wrong:
-        raise ValueError(
-            "The arrays must be exactly those of a T5 whose sizes they show; "
-            f"{'; '.join(wrong[:4])}{f' and {len(wrong) - 4} more' if len(wrong) > 4 else ''}. "
-            "The weights are not whole, or of another architecture: use those of a T5."
-        )

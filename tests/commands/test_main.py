@@ -1,6 +1,8 @@
 """The command line without a model: help, flags, the state of an installation."""
 
+import importlib.metadata
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -9,13 +11,13 @@ import gin
 import pytest
 
 from hyperdecoders_jax import errors, t5x_install
-from hyperdecoders_jax.commands import cli, doctor
+from hyperdecoders_jax.commands import configured, doctor, flags, main
 from hyperdecoders_jax.data import pipeline
 
 
 def run(*arguments, cwd="."):
     return subprocess.run(
-        [sys.executable, "-m", "hyperdecoders_jax.commands.cli", *arguments],
+        [sys.executable, "-m", "hyperdecoders_jax.commands.main", *arguments],
         capture_output=True, text=True, cwd=cwd, timeout=120,
     )  # fmt: skip
 
@@ -25,13 +27,41 @@ def test_help_comes_at_once():
     result = run("--help")
     assert result.returncode == 0
     assert time.monotonic() - start < 2.0
-    for command in ("train", "eval", "infer", "params", "tasks", "doctor"):
-        assert command in result.stdout
+    for command in main.COMMANDS:
+        assert re.search(rf"^    {command}\s", result.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "infer", "params"])
+def test_the_version_is_that_of_the_installation(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main.main(["--version"])
+    assert ended.value.code == 0
+    version = importlib.metadata.version("hyperdecoders_jax")
+    assert capsys.readouterr().out == f"hyperdecoders_jax {version}\n"
+
+
+@pytest.mark.parametrize("command", main.COMMANDS)
+def test_a_command_is_a_module_and_says_what_it_does(command, capsys):
+    module = main.module_of(command)
+    with pytest.raises(SystemExit) as ended:
+        main.main([command, "--help"])
+    assert ended.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    summary = f"{module.SUMMARY[0].upper()}{module.SUMMARY[1:]}."
+    assert " ".join(summary.split()) in shown
+    assert "--traceback" in shown
+    assert ("--gin.NAME=VALUE" in shown) == (getattr(module, "EPILOG", None) == flags.EPILOG)
+
+
+def test_a_command_that_is_not_there_is_told_with_those_that_are(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main.main(["pod-commands"])
+    assert ended.value.code == 2
+    assert "invalid choice: 'pod-commands' (choose from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "infer", "params", "upgrade"])
 def test_each_run_command_takes_the_flags_of_t5x(command):
-    args = cli.make_parser().parse_args(
+    args = main.make_parser().parse_args(
         [command, "--gin_file=a.gin", "--gin_file=b.gin", "--gin_search_paths=x,y",
          "--gin_bindings=A = 3", "--tfds_data_dir=data", "--model_dir=run", "--vocabulary=bytes"]
     )  # fmt: skip
@@ -41,19 +71,19 @@ def test_each_run_command_takes_the_flags_of_t5x(command):
 
 
 def test_gin_flags_keep_everything_after_the_first_equals_sign():
-    _, flags = cli.split_gin_flags(["--gin.decoder/config.AdapterConfig.source=a=b"])
-    assert flags == [("decoder/config.AdapterConfig.source", "a=b")]
+    _, gin_flags = main.split_gin_flags(["--gin.decoder/config.AdapterConfig.source=a=b"])
+    assert gin_flags == [("decoder/config.AdapterConfig.source", "a=b")]
 
 
 def test_a_gin_flag_without_a_value_is_told(capsys):
-    assert cli.main(["train", "--gin.TRAIN_STEPS", "3"]) == 2
+    assert main.main(["train", "--gin.TRAIN_STEPS", "3"]) == 2
     assert "must be --gin.NAME=VALUE; got '--gin.TRAIN_STEPS'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["tasks", "doctor", "gin-path"])
+@pytest.mark.parametrize("command", ["tasks", "doctor", "gin-path", "experiments"])
 def test_a_gin_flag_of_a_command_without_configuration_is_told(capsys, command):
-    assert cli.main([command, "--gin.TRAIN_STEPS=3"]) == 2
-    commands = "train, eval, infer, analyze, params"
+    assert main.main([command, "--gin.TRAIN_STEPS=3"]) == 2
+    commands = "train, eval, infer, analyze, params, config, demo"
     message = f"Gin flags belong to {commands}; {command} got --gin.TRAIN_STEPS."
     assert message in capsys.readouterr().err
 
@@ -62,16 +92,16 @@ def test_paths_of_flags_may_begin_at_home(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     run = tmp_path / "run"
     run.mkdir()
-    assert cli.main(["eval", "--model_dir=~/run"]) == 2
+    assert main.main(["eval", "--model_dir=~/run"]) == 2
     assert f"{run}/config.gin does not exist" in capsys.readouterr().err
     (run / "config.gin").write_text("include 'experiments/demo_hyperdecoder.gin'\n")
     weights = "--gin.INITIAL_CHECKPOINT_PATH=~/t5"
-    assert cli.main(["eval", "--model_dir=~/run", weights, "--gin.CHECKPOINT_STEP=None"]) == 2
+    assert main.main(["eval", "--model_dir=~/run", weights, "--gin.CHECKPOINT_STEP=None"]) == 2
     assert f"there is nothing at {tmp_path}/t5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("arguments", "message"),
     [
         (["--checkpoint=a"], "--checkpoint and --input go together, and --step and --backbone"),
         (["--step=3", "--input=b"], "got --input=b --step=3. Give both"),
@@ -82,34 +112,34 @@ def test_paths_of_flags_may_begin_at_home(monkeypatch, tmp_path, capsys):
         (["--init=/nowhere/a", f"--input={__file__}"], "there is nothing at /nowhere/a"),
     ],
 )
-def test_lines_need_a_model_and_no_configuration(capsys, flags, message):
-    assert cli.main(["infer", *flags]) == 2
+def test_lines_need_a_model_and_no_configuration(capsys, arguments, message):
+    assert main.main(["infer", *arguments]) == 2
     assert message in capsys.readouterr().err
     gin.clear_config()
 
 
 @pytest.mark.parametrize("command", ["train", "eval", "infer"])
 def test_what_a_run_starts_from_comes_before_the_experiment_and_holds_behind_it(tmp_path, command):
-    flags = [f"--init={tmp_path}", "--gin_file=experiments/demo_hyperdecoder.gin"]
-    args = cli.make_parser().parse_args([command, *flags])
-    files, bindings, _ = cli.what_is_given(args, [("CHECKPOINT_STEP", "3")])
-    assert files == ["runs/init.gin", "experiments/demo_hyperdecoder.gin"]
+    arguments = [f"--init={tmp_path}", "--gin_file=experiments/demo_hyperdecoder.gin"]
+    args = main.make_parser().parse_args([command, *arguments])
+    given = configured.sources(args, [("CHECKPOINT_STEP", "3")], init=args.init)
+    assert given.gin_files == ["runs/init.gin", "experiments/demo_hyperdecoder.gin"]
     start = [f"INITIAL_CHECKPOINT_PATH = '{tmp_path}'", "CHECKPOINT_STEP = None"]
-    assert bindings == [*start[: 1 if command == "train" else 2], "CHECKPOINT_STEP = 3"]
+    assert given.bindings == [*start[: 1 if command == "train" else 2], "CHECKPOINT_STEP = 3"]
 
 
 def test_t5x_evaluates_its_own_checkpoints_alone(tmp_path, monkeypatch):
-    args = cli.make_parser().parse_args(["eval", "--runner=t5x", f"--init={tmp_path}"])
+    args = main.make_parser().parse_args(["eval", "--runner=t5x", f"--init={tmp_path}"])
     monkeypatch.setattr(t5x_install, "check", lambda: None)  # T5X need not be here to be asked.
     message = r"T5X evaluates and predicts with its own checkpoints; got --init=.*--to=t5x:FOLDER"
     with pytest.raises(errors.UsageError, match=message):
-        cli.check_t5x(args)
+        configured._check_t5x(args)
 
 
 def test_a_run_without_configuration_is_told(capsys, tmp_path):
-    assert cli.main(["train", f"--model_dir={tmp_path}"]) == 2
+    assert main.main(["train", f"--model_dir={tmp_path}"]) == 2
     assert "train needs a configuration" in capsys.readouterr().err
-    assert cli.main(["eval", f"--model_dir={tmp_path}"]) == 2
+    assert main.main(["eval", f"--model_dir={tmp_path}"]) == 2
     assert f"{tmp_path}/config.gin does not exist" in capsys.readouterr().err
 
 
@@ -117,7 +147,7 @@ def test_a_missing_gin_file_is_told_and_nothing_is_written(capsys, tmp_path):
     model_dir = tmp_path / "run"
     start = time.monotonic()
     experiment = "--gin_file=experiments/glue/glue_manual_generatd.gin"
-    code = cli.main(["train", experiment, f"--model_dir={model_dir}"])
+    code = main.main(["train", experiment, f"--model_dir={model_dir}"])
     assert code == 2
     assert time.monotonic() - start < 15
     assert "Did you mean 'experiments/glue/glue_manual_generated.gin'?" in capsys.readouterr().err
@@ -128,12 +158,12 @@ def test_a_type_error_is_told_if_it_is_ours_and_raised_if_not(capsys):
     def ours():
         return pipeline.PipelineConfig("m", {"inputs": 3, "targets": 3}, batch_size="3")
 
-    assert cli._guarded(ours, is_traceback_shown=False) == 2
+    assert main._guarded(ours, is_traceback_shown=False) == 2
     assert "batch_size must be a whole number; got '3'" in capsys.readouterr().err
     with pytest.raises(TypeError, match="batch_size"):
-        cli._guarded(ours, is_traceback_shown=True)
+        main._guarded(ours, is_traceback_shown=True)
     with pytest.raises(TypeError, match="not supported"):
-        cli._guarded(lambda: 1 < "a", is_traceback_shown=False)
+        main._guarded(lambda: 1 < "a", is_traceback_shown=False)
 
 
 def test_the_folder_of_the_gin_files_comes_at_once_and_alone(tmp_path):
@@ -147,7 +177,7 @@ def test_the_folder_of_the_gin_files_comes_at_once_and_alone(tmp_path):
 
 
 def test_a_data_folder_that_is_not_there_is_told(capsys, tmp_path):
-    assert cli.main(["tasks", f"--tfds_data_dir={tmp_path}/none"]) == 2
+    assert main.main(["tasks", f"--tfds_data_dir={tmp_path}/none"]) == 2
     assert "--tfds_data_dir must be a folder that exists" in capsys.readouterr().err
 
 
@@ -155,12 +185,12 @@ def test_a_task_module_in_this_folder_is_found(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
     (tmp_path / "tasks_of_my_own.py").write_text("print('imported')")
-    cli.main(["tasks", "--module=tasks_of_my_own", "demo_nothing"])
+    main.main(["tasks", "--module=tasks_of_my_own", "demo_nothing"])
     assert "imported" in capsys.readouterr().out
 
 
 def test_a_task_module_that_is_not_there_is_told(capsys):
-    assert cli.main(["tasks", "--module=hyperdecoders_jax.tasks.gleu"]) == 2
+    assert main.main(["tasks", "--module=hyperdecoders_jax.tasks.gleu"]) == 2
     assert "no 'hyperdecoders_jax.tasks.gleu'" in capsys.readouterr().err
 
 
@@ -169,12 +199,12 @@ def test_a_run_file_is_put_first_unless_it_is_included(tmp_path):
     (tmp_path / "bare.gin").write_text("A = 3\n")
     run_file = "runs/embedded/train.gin"
     own, bare = str(tmp_path / "own.gin"), str(tmp_path / "bare.gin")
-    assert cli.with_run_file([own], run_file, []) == [own]
-    assert cli.with_run_file([bare], run_file, []) == [run_file, bare]
+    assert configured.Sources([own]).first(run_file).gin_files == [own]
+    assert configured.Sources([bare]).first(run_file).gin_files == [run_file, bare]
 
 
 def test_doctor_reports_and_finds_this_installation_whole(capsys):
-    assert cli.main(["doctor"]) == 0
+    assert main.main(["doctor"]) == 0
     report = capsys.readouterr().out
     for word in ("python", "jaxlib", "seqio", "t5x", "cpu 0", "memory", "disk", "none"):
         assert word in report

@@ -14,36 +14,21 @@ import numpy as np
 from hyperdecoders_jax.analysis import ablations, conditions
 from hyperdecoders_jax.decoding import decode
 from hyperdecoders_jax.evaluation import evaluator
-from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.training import partitioning
-from hyperdecoders_jax.types import Batch, Params
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """A trained model on devices, for an analysis."""
-
-    model: Model  # With as many tasks as it was trained on.
-    params: Params
-    partitioner: partitioning.Partitioner  # Distributed the parameters.
-    step: int
-    max_len: int  # Most tokens of a prediction, EOS included.
-    # (most tokens, beams) of tasks that are decoded differently.
-    generation: decode.Generation = dataclasses.field(default_factory=dict)
-    seed: int = 0  # Of sampling and shuffling.
+from hyperdecoders_jax.trained.placed import Placed
+from hyperdecoders_jax.types import Batch
 
 
 class Predictor:
     """Makes predict functions of a model for given conditions."""
 
-    def __init__(self, subject: Subject, batch_size: int):
-        self._subject = subject
+    def __init__(self, model: Placed, batch_size: int):
+        self._placed = model
         self._batch_size = batch_size
         # Conditions are arguments of one program per way of decoding: ablations share it.
         self._compiled = functools.cache(self._compile)
 
     def _compile(self, decoding: decode.DecodingConfig, max_len: int) -> Callable[..., Any]:
-        model = dataclasses.replace(self._subject.model, decoding=decoding)
+        model = dataclasses.replace(self._placed.model, decoding=decoding)
 
         def predict(params, batch, sample_rng, given):
             with conditions.given(given):
@@ -60,7 +45,7 @@ class Predictor:
             given: conditions of the examples of all tasks; None: their own.
             tasks: of each example in `given`.
         """
-        subject, size = self._subject, self._batch_size
+        model, size = self._placed, self._batch_size
         tasks = np.array(tasks)
         # Rows of `given` that are still to come: a batch does not say which examples it holds.
         left = {task: np.flatnonzero(tasks == task) for task in np.unique(tasks)}
@@ -72,14 +57,9 @@ class Predictor:
                 rows, left[task_name] = left[task_name][:size], left[task_name][size:]
                 # Rows that fill up the last batch get any condition.
                 replaced = given.take(np.pad(rows, (0, size - len(rows)), mode="edge"))
-            # With the batch, so that conditions are sharded like its examples.
-            placed = subject.partitioner.put_batch((batch, replaced))
-            sample_rng = jax.random.fold_in(jax.random.key(subject.seed), next(calls))
-            predict = self._compiled(
-                *decode.for_task(
-                    subject.model.decoding, subject.max_len, subject.generation, task_name
-                )
-            )
-            return jax.device_get(predict(subject.params, placed[0], sample_rng, placed[1]))
+            placed = model.partitioner.put_batch((batch, replaced))
+            sample_rng = jax.random.fold_in(jax.random.key(model.seed), next(calls))
+            predict = self._compiled(*model.verbs.decoding_of(task_name))
+            return jax.device_get(predict(model.params, placed[0], sample_rng, placed[1]))
 
         return predict_fn

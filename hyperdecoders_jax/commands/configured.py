@@ -1,0 +1,186 @@
+"""Commands that a gin configuration binds: from flags to the call of a function."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hyperdecoders_jax import errors, files
+from hyperdecoders_jax.commands import flags
+
+# What `train` leaves in its model directory for people, and to train again.
+SAVED_CONFIG = "config.gin"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """What a configuration is read from.
+
+    Attributes:
+        gin_files: in the order in which they bind.
+        bindings: `NAME = VALUE`, bound last.
+        search_paths: folders that are searched for gin files.
+    """
+
+    gin_files: Sequence[str]
+    bindings: Sequence[str] = ()
+    search_paths: Sequence[str] = ()
+
+    def first(self, run_file: str) -> Sources:
+        """With the file that binds a command first, unless one of the files includes it.
+
+        First, so that its defaults do not undo what an experiment sets.
+        """
+        from hyperdecoders_jax.config import gin_files
+
+        path = os.path.abspath(gin_files.find_file(run_file, self.search_paths))
+        text = gin_files.read(self.gin_files, (), self.search_paths)
+        if any(os.path.abspath(file.path) == path for file in text.files):
+            return self
+        return dataclasses.replace(self, gin_files=[run_file, *self.gin_files])
+
+    def read(self) -> Any:
+        """The text of files and flags."""
+        from hyperdecoders_jax.config import gin_files
+
+        return gin_files.read(self.gin_files, self.bindings, self.search_paths)
+
+
+def sources(
+    args: argparse.Namespace,
+    gin_flags: Sequence[tuple[str, str]],
+    init: str | None = None,
+    bindings: Sequence[str] = (),
+) -> Sources:
+    """The configuration that the flags of a run mean.
+
+    Args:
+        args: flags of `flags.add_run`.
+        gin_flags: names and values of `--gin.NAME=VALUE`.
+        init: folder of a model that is taken as it is.
+        bindings: of a command's own flags.
+
+    Raises:
+        UsageError: no gin file is given, and the model directory has none.
+    """
+    args.model_dir = files.at_home(args.model_dir)
+    args.vocabulary = files.at_home(args.vocabulary)
+    paths = flags.search_paths(args)
+    gin_files = [files.at_home(file) for file in args.gin_file]
+    start = []
+    if init is not None:
+        gin_files = [flags.INIT_FILE, *gin_files]
+        start = flags.init_bindings(init, args.command)
+    gin_files = gin_files or [_saved_config(args)]
+    gin_files, own = flags.own_data(args, gin_files, paths)
+    return Sources(
+        gin_files, [*own, *start, *bindings, *flags.gin_bindings(args, gin_flags)], paths
+    )
+
+
+def _saved_config(args: argparse.Namespace) -> str:
+    """The configuration that a training run left in its model directory."""
+    from hyperdecoders_jax.config import gin_files
+
+    saved = os.path.join(args.model_dir or "", SAVED_CONFIG)
+    if args.command == "train" or args.model_dir is None or not gin_files.is_file(saved):
+        where = "" if args.model_dir is None else f", and {saved} does not exist"
+        raise errors.UsageError(
+            f"{args.command} needs a configuration; got no --gin_file{where}. Pass "
+            f"--gin_file=experiments/NAME.gin"
+            + ("." if args.command == "train" else ", or the --model_dir of a training run.")
+        )
+    return files.absolute(saved)
+
+
+def call(
+    args: argparse.Namespace, given: Sources, function: Callable[[], Callable[..., Any]]
+) -> Callable[..., Any]:
+    """Reads, checks and binds a configuration; returns the bound function, and its text.
+
+    Args:
+        args: flags of `flags.add_run`.
+        given: what to read.
+        function: imports and returns the function that gin binds; called after the checks that
+            the text allows, for what it imports is heavy.
+    """
+    import gin
+
+    from hyperdecoders_jax.config import gin_binding, gin_files
+
+    is_training, is_t5x = args.command == "train", getattr(args, "runner", None) == "t5x"
+    text = given.read()
+    gin_files.check_macros(text, flags.TRAIN_FILES)
+    if is_training:
+        for macro in gin_files.unread_macros(text):
+            print(f"Not read by this runner: {macro}", file=sys.stderr)
+    flags.join_processes(args)
+    flags.start_tensorflow()
+    flags.import_modules(args.module)
+    bound = function()
+    config_text = gin_binding.parse(
+        text,
+        bound,
+        # What a training run was started with may be said again to eval and infer.
+        are_macros_checked=is_training,
+        readers=flags.TRAIN_FILES,
+        skipped_modules=() if is_t5x or is_training else flags.T5X_MODULES,
+    )
+    flags.set_data_folders(args)
+    configured = gin.get_configurable(bound)
+    if is_training and not is_t5x:
+        return lambda: configured(config_text=config_text)
+    return configured
+
+
+def run_with_runner(
+    args: argparse.Namespace,
+    gin_flags: Sequence[tuple[str, str]],
+    function: Callable[[], Callable[..., Any]],
+    **options: Any,
+) -> int:
+    """Runs train, eval or infer with the runner that --runner names; returns the exit code."""
+    is_t5x = args.runner == "t5x"
+    if is_t5x:
+        _check_t5x(args)
+    run_file = f"runs/{args.runner}/{args.command}.gin"
+    given = sources(args, gin_flags, init=args.init).first(run_file)
+    if not is_t5x:
+        return call(args, given, function)(**options)
+
+    def script():
+        from hyperdecoders_jax.t5x import launch
+
+        return launch.script(args.command)
+
+    configured = call(args, given, script)
+    from hyperdecoders_jax.t5x import launch
+
+    return launch.run(configured)
+
+
+def _check_t5x(args: argparse.Namespace) -> None:
+    """Checks, before anything heavy is imported, that T5X can run a command.
+
+    Raises:
+        ImportError: T5X is not installed; says how to do it.
+        UsageError: a flag means something for our own runner alone.
+    """
+    from hyperdecoders_jax import t5x_install
+
+    t5x_install.check()
+    if getattr(args, "input", None) is not None:
+        raise errors.UsageError(
+            "T5X predicts for a mixture's split; got --input with --runner=t5x. Leave one of them "
+            "out: the package's own runner reads checkpoints of T5X, too."
+        )
+    if args.command != "train" and args.init is not None:
+        raise errors.UsageError(
+            f"T5X evaluates and predicts with its own checkpoints; got --init={args.init} with "
+            "--runner=t5x. Leave out the runner, or make a checkpoint: hyperdecoders convert "
+            f"--from={args.init} --to=t5x:FOLDER"
+        )

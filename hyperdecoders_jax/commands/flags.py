@@ -1,0 +1,385 @@
+"""Flags that several commands share, and what they mean to gin."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import pkgutil
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+
+from hyperdecoders_jax import errors, files
+
+# Task modules that are imported unless --module names others.
+TASKS_PACKAGE = "hyperdecoders_jax.tasks"
+# Who runs a command: the package itself, or T5X.
+RUNNERS = ("embedded", "t5x")
+# What --init sets where an experiment says nothing.
+INIT_FILE = "runs/init.gin"
+# An experiment's macros are set for these; other commands need not read them all.
+TRAIN_FILES = tuple(f"runs/{runner}/train.gin" for runner in RUNNERS)
+# What the configuration of a run under T5X binds, and who reads its checkpoints does not need.
+T5X_MODULES = ("__main__", "t5x", "hyperdecoders_jax.t5x")
+
+# Macros that hold paths of this machine, or of a bucket.
+PATH_MACROS = (
+    "MODEL_DIR",
+    "INITIAL_CHECKPOINT_PATH",
+    "CHECKPOINT_PATH",
+    "ADAPTERS_PATH",
+    "VOCABULARY",
+    "EVAL_OUTPUT_DIR",
+    "INFER_OUTPUT_DIR",
+)
+
+# Flags of own data, repeatable, and the macros that they set; this file reads these macros.
+OWN_DATA_FILE = "mixtures/own_data.gin"
+OWN_MIXTURE = "own_data"
+OWN_FILE_FLAGS = {
+    "train_file": "TRAIN_FILES",
+    "validation_file": "VALIDATION_FILES",
+    "test_file": "TEST_FILES",
+}
+OWN_TEXT_FLAGS = {
+    "inputs_template": "INPUTS_TEMPLATES",
+    "targets_template": "TARGETS_TEMPLATES",
+    "metric": "METRICS",
+}
+
+EPILOG = """\
+gin files are searched in this folder, in --gin_search_paths, and in the package's own gin_configs.
+
+  --gin.NAME=VALUE          sets a macro (TRAIN_STEPS, BATCH_SIZE, MODEL_DIR, …) or a parameter
+                            (--gin.LossConfig.z_loss=1e-4, or within a gin scope
+                            --gin.decoder/AdapterConfig.norm_input=True);
+                            what is no gin literal is a string, no inner quotes are needed
+"""
+
+
+# ---------------------------------------------------------------- arguments
+
+
+def add_gin(parser: argparse.ArgumentParser) -> None:
+    """Gin files, bindings and search paths."""
+    parser.add_argument(
+        "--gin_file", action="append", default=[], metavar="FILE", help="a gin file; repeatable"
+    )
+    parser.add_argument(
+        "--gin_bindings",
+        action="append",
+        default=[],
+        metavar="'NAME = VALUE'",
+        help="one gin binding, bound after all files; repeatable",
+    )
+    add_search_paths(parser)
+
+
+def add_search_paths(parser: argparse.ArgumentParser) -> None:
+    """Where gin files are searched."""
+    parser.add_argument(
+        "--gin_search_paths",
+        action="append",
+        default=[],
+        metavar="FOLDERS",
+        help="folders that are searched for gin files, separated by commas; repeatable",
+    )
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """All that configures a run."""
+    add_gin(parser)
+    parser.add_argument("--model_dir", metavar="FOLDER", help="the same as --gin.MODEL_DIR=…")
+    parser.add_argument(
+        "--module",
+        action="append",
+        default=[],
+        help="a module that registers tasks or adapter sources, imported first; repeatable",
+    )
+    _add_own_data(parser)
+    for name, text in (
+        ("coordinator_address", "HOST:PORT of process 0, for a run of several processes"),
+        ("process_count", "how many processes run"),
+        ("process_index", "which of them this is, from 0"),
+    ):
+        kind = str if name == "coordinator_address" else int
+        parser.add_argument(f"--{name}", type=kind, metavar=name.split("_")[1].upper(), help=text)
+    parser.add_argument(
+        "--multiprocess",
+        action="store_true",
+        help="join the other processes as the cluster tells (TPU pods, Slurm)",
+    )
+    add_data(parser)
+
+
+def add_runner(parser: argparse.ArgumentParser) -> None:
+    """Who runs, and a folder to take as it is."""
+    parser.add_argument(
+        "--runner",
+        choices=RUNNERS,
+        default=RUNNERS[0],
+        help="t5x: T5X runs it, with the same gin files (default: the package's own)",
+    )
+    parser.add_argument(
+        "--init",
+        metavar="FOLDER",
+        help="a trained model (exported folder, run, adapter folder), or any T5 with its "
+        "tokenizer's files: its parameters, and all that no gin file says of the model, its "
+        "vocabulary, tasks and lengths",
+    )
+
+
+def add_trained(parser: argparse.ArgumentParser) -> None:
+    """Which step of a run, and where the backbone of adapters is."""
+    parser.add_argument("--step", help="of a run: best (the default), last or a number")
+    parser.add_argument(
+        "--backbone", metavar="PATH", help="of adapters: the T5 that they adapt, if it was moved"
+    )
+
+
+def add_source_module(parser: argparse.ArgumentParser) -> None:
+    """Modules with the adapter source of a model."""
+    parser.add_argument(
+        "--module",
+        action="append",
+        default=[],
+        help="a module that registers the model's adapter source; repeatable",
+    )
+
+
+def add_fold(parser: argparse.ArgumentParser, **fold: object) -> None:
+    """Whether gates become part of kernels."""
+    parser.add_argument("--fold", **fold)
+    parser.add_argument(
+        "--task", metavar="NAME", help="whose gates to fold, where each task has its own"
+    )
+
+
+def check_fold(fold: bool | None, task: str | None) -> None:
+    """Checks that --task comes with --fold.
+
+    Raises:
+        UsageError: it comes alone.
+    """
+    if task is not None and not fold:
+        raise errors.UsageError(
+            f"--task must go with --fold, and names the task whose gates are folded; got "
+            f"--task={task} alone. Leave it out, or add --fold."
+        )
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Where data and the vocabulary are."""
+    parser.add_argument(
+        "--vocabulary",
+        metavar="PATH",
+        help="a spiece.model, a Hugging Face T5 folder, a URL, or 'bytes'",
+    )
+    parser.add_argument(
+        "--tfds_data_dir", metavar="FOLDER", help="where TensorFlow Datasets keeps its data"
+    )
+    parser.add_argument(
+        "--data_dir",
+        metavar="FOLDER",
+        help="where data are that TFDS does not have: FOLDER/TASK/SPLIT.jsonl",
+    )
+    parser.add_argument(
+        "--seqio_additional_cache_dirs",
+        action="append",
+        default=[],
+        metavar="FOLDERS",
+        help="where USE_CACHED_TASKS looks for caches, separated by commas; repeatable",
+    )
+
+
+def _add_own_data(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "own data",
+        "Each --train_file is a task. The others are given for each task in the same order; one\n"
+        "template or metric may serve all. eval and infer know those of a run. All are repeatable.",
+    )
+    file = "a .jsonl, .csv or .tsv, or one of them with .gz; NAME= names the task"
+    for flag, name, text in (
+        ("train_file", "[NAME=]FILE", file),
+        ("validation_file", "[NAME=]FILE", "likewise; without, nothing is evaluated"),
+        ("test_file", "[NAME=]FILE", "likewise; for eval and infer, which then read it"),
+        ("inputs_template", "TEXT", "what is read of a row: 'mail: {text}' (default: '{inputs}')"),
+        ("targets_template", "TEXT", "what is to be answered: '{label}' (default: '{targets}')"),
+        ("metric", "NAMES", "of tasks/metrics.py, separated by commas (default: accuracy)"),
+    ):
+        group.add_argument(f"--{flag}", action="append", default=[], metavar=name, help=text)
+
+
+# ---------------------------------------------------------------- what they mean
+
+
+def search_paths(args: argparse.Namespace) -> list[str]:
+    """The folders of --gin_search_paths."""
+    return [files.at_home(x) for item in args.gin_search_paths for x in item.split(",")]
+
+
+def gin_bindings(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> list[str]:
+    """Bindings of `--gin.NAME=VALUE`, --gin_bindings and the flags with a macro of their own."""
+    from hyperdecoders_jax.config import gin_files
+
+    bindings = [
+        gin_files.to_binding(name, files.at_home(value) if name in PATH_MACROS else value)
+        for name, value in gin_flags
+    ]
+    bindings += args.gin_bindings
+    for flag in ("model_dir", "vocabulary"):
+        value = files.at_home(getattr(args, flag, None))
+        if value is not None:
+            bindings.append(f"{flag.upper()} = {value!r}")
+    return bindings
+
+
+def own_data(
+    args: argparse.Namespace, gin_files: Sequence[str], paths: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """The gin files, with that of own data where flags need it, and what these flags bind."""
+    from hyperdecoders_jax.config import gin_files as gin_files_lib
+
+    values = {macro: getattr(args, flag) for flag, macro in OWN_TEXT_FLAGS.items()}
+    for flag, macro in OWN_FILE_FLAGS.items():
+        values[macro] = [own_file(file) for file in getattr(args, flag)]
+    bindings = [f"{macro} = {tuple(value)!r}" for macro, value in values.items() if value]
+    is_included = "TRAIN_FILES" in gin_files_lib.read(gin_files, (), paths).macro_values
+    if not bindings and not is_included:
+        return list(gin_files), []
+    if args.command == "train" and not is_included and not args.validation_file:
+        bindings.append("EVAL_SPLIT = None")
+    if args.command in ("eval", "analyze") and (args.validation_file or args.test_file):
+        bindings.append(f"EVAL_SPLIT = {'validation' if args.validation_file else 'test'!r}")
+    if args.command == "infer":
+        if args.validation_file or args.test_file:
+            bindings.append(f"INFER_SPLIT = {'test' if args.test_file else 'validation'!r}")
+        bindings.append("ARE_TARGETS_REQUIRED = False")
+    return [*gin_files, *([] if is_included else [OWN_DATA_FILE])], bindings
+
+
+def own_file(file: str) -> str:
+    """An absolute path, which keeps its name.
+
+    >>> own_file("mail=/data/x.jsonl"), own_file("gs://bucket/a=b.csv")
+    ('mail=/data/x.jsonl', 'gs://bucket/a=b.csv')
+    """
+    name, path = re.fullmatch(r"([\w.]+=)?(.*)", file, re.DOTALL).groups(default="")
+    return name + files.absolute(path)
+
+
+def init_bindings(path: str, command: str) -> list[str]:
+    """What --init sets: where parameters are, and that eval and infer take them as they are."""
+    path = files.at_home(path)
+    if os.path.exists(path):  # Else a hub id or a URL.
+        path = files.absolute(path)
+    bindings = [f"INITIAL_CHECKPOINT_PATH = {path!r}"]
+    return bindings if command == "train" else [*bindings, "CHECKPOINT_STEP = None"]
+
+
+# ---------------------------------------------------------------- before a command runs
+
+
+def join_processes(args: argparse.Namespace) -> None:
+    """Makes this process one of several, if the flags say so; before any device is used.
+
+    Raises:
+        UsageError: some of the three flags are given, and not all.
+    """
+    flags = {
+        "coordinator_address": args.coordinator_address,
+        "num_processes": args.process_count,
+        "process_id": args.process_index,
+    }
+    given = [name for name, value in flags.items() if value is not None]
+    if not given and not args.multiprocess:
+        return
+    if given and len(given) < len(flags):
+        raise errors.UsageError(
+            "A run of several processes needs --coordinator_address, --process_count and "
+            f"--process_index; got {len(given)} of the three. Give all, or --multiprocess alone "
+            "where the cluster tells (TPU pods, Slurm)."
+        )
+    import jax
+
+    jax.distributed.initialize(**(flags if given else {}))
+
+
+def start_tensorflow() -> None:
+    """Imports TensorFlow quietly, and keeps it off the accelerators: it only reads data.
+
+    Its C++ log writes to the file descriptor before any setting of ours is read, so the descriptor
+    is redirected; an import that fails still shows everything.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            for kind in ("GPU", "TPU"):
+                tf.config.set_visible_devices([], kind)
+        except BaseException:
+            os.dup2(kept, 2)
+            log.seek(0)
+            sys.stderr.write(log.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def set_data_folders(args: argparse.Namespace) -> None:
+    """Tells all readers of data where the flags want them to look.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    import seqio
+
+    from hyperdecoders_jax.data import offline
+
+    if args.tfds_data_dir is not None:
+        folder = files.absolute(args.tfds_data_dir)
+        if "://" not in folder and not os.path.isdir(folder):
+            raise errors.UsageError(
+                f"--tfds_data_dir must be a folder that exists; got {folder}. Name the folder that "
+                f"holds data sets as FOLDER/glue/cola/2.0.0."
+            )
+        seqio.set_tfds_data_dir_override(folder)
+    if args.data_dir is not None:
+        os.environ[offline.DATA_DIR_VARIABLE] = files.absolute(args.data_dir)
+    folders = [item for flag in args.seqio_additional_cache_dirs for item in flag.split(",")]
+    seqio.add_global_cache_dirs([files.absolute(folder) for folder in folders])
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Imports modules for the tasks and adapter sources that they register.
+
+    Raises:
+        UsageError: there is no such module; suggests one of the package's own.
+    """
+    for name in names:
+        _import_module(name)
+
+
+def _import_module(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise errors.UsageError(
+            f"--module must name a module that can be imported; got {name!r}, and there is no "
+            f"{error.name!r}.{errors.suggestion(name, task_modules())} Run in the folder that "
+            f"holds it, or add that to PYTHONPATH."
+        ) from None
+
+
+def task_modules() -> list[str]:
+    """Names of the package's own task modules."""
+    package = importlib.import_module(TASKS_PACKAGE)
+    return [f"{TASKS_PACKAGE}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]

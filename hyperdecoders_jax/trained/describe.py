@@ -1,0 +1,138 @@
+"""What a run says of itself, and the identity of its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from etils import epath
+
+from hyperdecoders_jax.data import mixtures, vocabulary
+from hyperdecoders_jax.model import BACKBONE_KEYS, Model
+from hyperdecoders_jax.trained import start
+from hyperdecoders_jax.training import identity as identity_lib
+from hyperdecoders_jax.training.identity import Identity
+from hyperdecoders_jax.types import Params
+from hyperdecoders_jax.weights import fingerprints, names, run_checkpoints, run_folder
+from hyperdecoders_jax.weights.run_folder import RunFile
+from hyperdecoders_jax.weights.trained_model import Backbone, Description, Vocabulary
+
+if TYPE_CHECKING:
+    from hyperdecoders_jax.config.run_config import RunConfig
+
+
+def describe(
+    run: RunConfig,
+    model: Model,
+    task_names: Sequence[str],
+    trained: Params,
+    frozen: Params | None = None,
+    runner: str = run_folder.OWN_RUNNER,
+) -> RunFile:
+    """What a run writes into its `config.json`; the run's vocabulary is set.
+
+    Args:
+        run: as it is configured.
+        model: with as many tasks as the run has.
+        task_names: ordered list that numbers tasks.
+        trained: parameters that are trained, or their shapes.
+        frozen: the others in float32; None where nobody has loaded them (T5X).
+        runner: who trains.
+    """
+    initial, dtype = run.start.initial_checkpoint_path, run.start.frozen_dtype
+    given = {key: x for key, x in (frozen or {}).items() if key in BACKBONE_KEYS}
+    backbone = None
+    if given and initial is not None:
+        found = fingerprints.fingerprint(given)
+        backbone = Backbone(run_folder.absolute_source(initial), found, dtype)
+    description = Description(
+        model=model.config,
+        decoding=model.decoding,
+        backbone=backbone,
+        vocabulary=Vocabulary(*vocabulary.content(vocabulary.RUN_VOCABULARY)),
+        task_names=tuple(task_names),
+        task_feature_lengths=dict(run.data.task_feature_lengths),
+    )
+    return RunFile(
+        description,
+        tuple(names.flatten(trained)),
+        initial,
+        run.start.random_seed,
+        dtype,
+        describe_data(run),
+        runner,
+    )
+
+
+def describe_data(run: RunConfig) -> dict[str, Any]:
+    """What a run reads and evaluates, as plain values; see `RunFile.data`."""
+    data, evaluation = run.data, run.evaluation
+    provider = mixtures.get_mixture_or_task(data.mixture_or_task_name)
+    tasks = mixtures.leaf_tasks(provider)
+    generation = {task: list(way) for task, way in (evaluation.generation or {}).items()}
+    return {
+        "mixture": provider.name,
+        "tasks": {task.name: _describe_source(task.source) for task in tasks},
+        "batch_size": data.batch_size,
+        "use_cached": data.use_cached,
+        "eval_split": evaluation.split,
+        "eval_batch_size": evaluation.batch_size,
+        "eval_examples": evaluation.num_examples,
+        "generation": generation or None,
+    }
+
+
+def _describe_source(source: Any) -> dict[str, Any] | None:
+    """What a data source says of itself; None for those that a registered name tells."""
+    describe_source = getattr(source, "describe", None)
+    return None if describe_source is None else describe_source()
+
+
+def identity(described: RunFile, frozen: Params) -> Identity:
+    """What the checkpoints of a run belong to.
+
+    Args:
+        described: the run.
+        frozen: its frozen parameters, float32.
+    """
+    description = described.description
+    return Identity(
+        task_names=description.task_names,
+        model=identity_lib.describe_model(description.model),
+        frozen_source=start.source_of(described.initial_checkpoint_path, described.random_seed),
+        frozen_fingerprint=fingerprints.fingerprint(frozen),
+        vocabulary_fingerprint=description.vocabulary.fingerprint,
+    )
+
+
+def check_newest_checkpoint(
+    model_dir: str,
+    model: Model,
+    task_names: Sequence[str] | None,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Compares what a model directory holds with a run, before any parameter is loaded.
+
+    Raises:
+        ValueError: it holds a run of T5X, one of another model, task list or vocabulary, or one of
+            other `preflight.order_settings`.
+    """
+    if theirs := run_folder.t5x_steps(model_dir):
+        raise ValueError(
+            f"A run must be continued by its own runner; {model_dir} holds checkpoints of T5X, of "
+            f"steps {theirs}. Add --runner=t5x, or name another --model_dir."
+        )
+    checkpoints = run_checkpoints.CheckpointFiles(
+        epath.Path(model_dir) / run_checkpoints.CHECKPOINTS_DIR
+    )
+    step = checkpoints.newest_step()
+    if step is None:
+        return
+    here = Identity(
+        task_names=None if task_names is None else tuple(task_names),
+        model=identity_lib.describe_model(model.config),
+        vocabulary_fingerprint=vocabulary.fingerprint(vocabulary.RUN_VOCABULARY),
+    )
+    saved, where = checkpoints.read_run(step), str(checkpoints.directory / str(step))
+    identity_lib.check_same(identity_lib.identity_of(saved), here, where)
+    identity_lib.check_settings(saved.get("settings"), settings, where)

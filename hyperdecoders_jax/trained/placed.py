@@ -1,0 +1,158 @@
+"""A model on the devices: parameters, sharded, and its compiled verbs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hyperdecoders_jax.decoding import decode
+from hyperdecoders_jax.decoding.decode import DecodingConfig, Generation
+from hyperdecoders_jax.decoding.decoded import Decoded
+from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.training.partitioning import Partitioner
+from hyperdecoders_jax.training.trainable import TrainableConfig
+from hyperdecoders_jax.types import Batch, Params
+from hyperdecoders_jax.weights import names
+from hyperdecoders_jax.weights.trained_model import TrainedModel
+
+# (this process's rows of a batch, the task's name if all rows are of one) -> texts
+PredictFn = Callable[..., Decoded]
+
+
+class Verbs:
+    """The compiled `predict` and `score` of a model; parameters are arguments.
+
+    Args:
+        model: whose verbs are compiled.
+        partitioner: how batches are sharded.
+        max_len: most tokens of a prediction, EOS included.
+        generation: tasks that are decoded otherwise: (most tokens, beams).
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        partitioner: Partitioner,
+        max_len: int,
+        generation: Generation | None = None,
+    ):
+        self.model = model
+        self.partitioner = partitioner
+        self.max_len = max_len
+        self.generation = dict(generation or {})
+        # One program for each way of decoding: tasks that are decoded alike share it, and
+        # parameters come as arguments, so that an evaluation after more steps compiles nothing.
+        self._compiled = functools.cache(self._compile)
+        self.score = jax.jit(model.score, out_shardings=partitioner.batch_sharding)
+
+    def _compile(self, decoding: DecodingConfig, max_len: int) -> Callable[..., Decoded]:
+        model = dataclasses.replace(self.model, decoding=decoding)
+
+        def predict(params, batch, sample_rng):
+            return model.predict(params, batch, sample_rng, max_len=max_len)
+
+        return jax.jit(predict, out_shardings=self.partitioner.batch_sharding)
+
+    def decoding_of(self, task_name: str | None) -> tuple[DecodingConfig, int]:
+        """How a task's texts are decoded, and their most tokens."""
+        return decode.for_task(self.model.decoding, self.max_len, self.generation, task_name)
+
+    def predict(self, task_name: str | None) -> Callable[..., Decoded]:
+        """The compiled `predict` for a task."""
+        return self._compiled(*self.decoding_of(task_name))
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """A trained model whose parameters are on the devices.
+
+    Attributes:
+        verbs: of the model, compiled.
+        params: all of them.
+        step: of the checkpoint.
+        task_names: ordered list that numbers tasks.
+        seed: of sampling.
+    """
+
+    verbs: Verbs
+    params: Params
+    step: int = 0
+    task_names: tuple[str, ...] | None = None
+    seed: int = 0
+
+    @property
+    def model(self) -> Model:
+        """The model, with as many tasks as it was trained on."""
+        return self.verbs.model
+
+    @property
+    def partitioner(self) -> Partitioner:
+        """What placed the parameters."""
+        return self.verbs.partitioner
+
+    def predict_fn(self) -> PredictFn:
+        """A predict function; the n-th batch that each such function gets has the same key."""
+        calls, key = itertools.count(), jax.random.key(self.seed)
+
+        def predict(batch: Batch, task_name: str | None = None) -> Decoded:
+            sample_rng = jax.random.fold_in(key, next(calls))
+            batch = self.partitioner.put_batch(batch)
+            compiled = self.verbs.predict(task_name)
+            return self.partitioner.take_rows(compiled(self.params, batch, sample_rng))
+
+        return predict
+
+    def score(self, batch: Batch) -> Any:
+        """Log-likelihood of each target token, for this process's rows of a batch."""
+        batch = self.partitioner.put_batch(batch)
+        return self.partitioner.take_rows(self.verbs.score(self.params, batch))
+
+
+def place(trained: TrainedModel, verbs: Verbs, frozen_dtype: str, trainable: TrainableConfig):
+    """The parameters of a trained model on the devices, sharded; one is in memory at a time.
+
+    Args:
+        trained: whose arrays are read.
+        verbs: of the same model.
+        frozen_dtype: that frozen parameters are cast to; trained ones are float32.
+        trainable: which are trained.
+    """
+    axes = verbs.model.param_axes()
+    shapes = verbs.model.param_shapes()
+    shardings = names.flatten(verbs.partitioner.param_shardings(shapes, axes))
+    placed = {}
+    for path, array in trained.arrays.items():
+        is_trained = trainable.is_trainable(tuple(path.split("/")))
+        value = array.cast(jnp.dtype("float32" if is_trained else frozen_dtype)).read()
+        placed |= verbs.partitioner.put_params({path: value}, {path: shardings[path]})
+    return names.unflatten(placed)
+
+
+def check_decoding(model: Model, max_len: int, generation: Generation | None = None) -> None:
+    """Checks that the shortest prediction fits into the length of targets.
+
+    Raises:
+        ValueError: it does not, or a task has no length and number of beams, or one below one.
+    """
+    min_len, way = model.decoding.min_len, type(model.decoding).__name__
+    if min_len > max_len:
+        raise ValueError(
+            "The fewest tokens of a prediction must fit into the length of targets; got "
+            f"{way}.min_len={min_len} and targets of {max_len} tokens. Lower min_len, or raise it "
+            "in TASK_FEATURE_LENGTHS."
+        )
+    for task, given in (generation or {}).items():
+        match given:
+            case (int(most), int(num_beams)) if most >= max(min_len, 1) and num_beams >= 1:
+                continue
+        raise ValueError(
+            "GENERATION must give a task (most tokens of a text, beams), at least one of each and "
+            f"no less than min_len; got {given} for {task!r} with {way}.min_len={min_len}. Correct "
+            "them."
+        )

@@ -1,0 +1,100 @@
+"""Parameters before the first step: loaded from weights in any format, or drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from absl import logging
+
+from hyperdecoders_jax import files
+from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.training import trainable as trainable_lib
+from hyperdecoders_jax.weights import arrays, backbone, exported_folder, formats, names, run_folder
+from hyperdecoders_jax.weights.trained_model import Description, TrainedModel
+
+
+def open_start(model: Model, path: str | None, seed: int) -> TrainedModel:
+    """All parameters that a run starts from, in memory, float32; logs where each came from.
+
+    Args:
+        model: whose parameters are wanted.
+        path: T5's own parameters, and perhaps others, in any format; None draws all.
+        seed: of what is drawn.
+
+    Raises:
+        FileNotFoundError: nothing is at that path.
+        ValueError: what is there is damaged or does not fit the model.
+    """
+    description = Description(model.config, model.decoding)
+    if path is None:
+        flat = names.flatten(dict(model.init(jax.random.key(seed))))
+        logging.info("Drew all %d parameters from seed %d.", _count(flat), seed)
+        return TrainedModel(description, arrays.in_memory(flat))
+    weights = backbone.open(path, model.config)
+    loaded = {p: x.read().astype(np.float32, copy=False) for p, x in weights.arrays.items()}
+    shapes = names.flatten(model.param_shapes())
+    new = run_folder.draw(model, seed, [p for p in shapes if p not in loaded])
+    logging.info("Loaded %d parameters from %s: %s", _count(loaded), path, sorted(loaded))
+    logging.info("Skipped of it: %s", weights.skipped or "nothing")
+    logging.info("Drew %d new ones: %s", _count(new), sorted(new))
+    flat = {**loaded, **new}
+    return TrainedModel(description, arrays.in_memory({p: flat[p] for p in shapes}))
+
+
+def _count(flat) -> int:
+    return trainable_lib.num_parameters(flat)
+
+
+def source_of(path: str | None, seed: int) -> str:
+    """Where the parameters of a start come from, in words."""
+    return f"random weights of seed {seed}" if path is None else str(path)
+
+
+def check_task_order(path: str | None, model: Model, task_names: Sequence[str] | None) -> None:
+    """Checks that tasks keep the numbers with which an exported model was trained.
+
+    Raises:
+        ValueError: the parameters of its tasks would go to others; new tasks come behind them.
+    """
+    path = files.resolve(path)
+    is_exported = path is not None and exported_folder.is_hyperdecoder(path)
+    if not (is_exported and model.config.reads_tasks and task_names is not None):
+        return
+    there = exported_folder.read_description(path)
+    theirs, ours = there.task_names, tuple(task_names)
+    if there.model.reads_tasks and ours[: len(theirs)] != theirs:
+        raise ValueError(
+            f"Tasks must keep the numbers that they were trained with; {path} numbers them "
+            f"{theirs}, and this run {ours}. Set TASK_NAMES to that list, or leave it to "
+            "--init; new tasks are appended to it."
+        )
+
+
+def field(path: str):
+    """A field of a trained model's description, named by the gin scope; for runs/init.gin.
+
+    The value of `@emb_dim/start.field()` is the size of that name. A model that does not tell
+    tasks apart has no `task_names`: it may read any.
+
+    Args:
+        path: of a run, an adapter folder, an exported folder or another T5 with its tokenizer, or
+            a hub id.
+
+    Raises:
+        FileNotFoundError: nothing is there, or a part of it is missing.
+        ValueError: it is something else, or damaged.
+    """
+    import gin
+
+    description, name = formats.describe_text(path), gin.current_scope()[-1]
+    if name == "vocabulary_path":
+        return "bytes" if description.vocabulary.is_bytes else path
+    if name == "frozen_dtype":
+        return description.backbone.dtype if description.backbone else "float32"
+    if name == "is_plain":
+        return exported_folder.is_plain(description.model)
+    if name == "task_names" and not description.model.reads_tasks:
+        return None
+    return {**vars(description.model), **vars(description)}[name]

@@ -1,0 +1,460 @@
+"""Formats of weights: each reads a folder or file into a `TrainedModel` and writes one.
+
+    run            the model directory of a training run, of either runner (read only)
+    adapters       an adapter folder, and the T5 that it adapts
+    hugging_face   a folder with config.json, safetensors, pytorch_model.bin or flax_model.msgpack,
+                   or a hub id; also exported folders, with what adapts the T5
+    original       a folder of the original Hyperdecoders: config.json and pytorch_model.bin
+    t5x, t5x_orbax a folder with checkpoint_<step> in it, in T5X's layout or Orbax's
+    safetensors    in our paths: FILE.safetensors, or a folder of shards
+
+A folder is data: nothing here reads gin files, imports a module that a folder names or runs code.
+Arrays are read when they are written or placed, one at a time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping
+
+from etils import epath
+
+from hyperdecoders_jax import errors, files, model
+from hyperdecoders_jax.data import tokenizer
+from hyperdecoders_jax.modeling import config as modeling_config
+from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.weights import (
+    adapter_folder,
+    exported_folder,
+    hugging_face,
+    infer_config,
+    original_folder,
+    run_folder,
+    safetensors_files,
+    t5x_checkpoint,
+    text_files,
+    trained_model,
+)
+from hyperdecoders_jax.weights.arrays import Arrays
+from hyperdecoders_jax.weights.trained_model import VOCABULARY_FILE, Description, TrainedModel
+
+RUN, ADAPTERS, HUGGING_FACE = "run", "adapters", "hugging_face"
+# Metadata of our safetensors files, as JSON: `modeling.config.to_dict`, and the ordered list of
+# tasks.
+_MODEL_KEY = "model"
+_TASKS_KEY = "task_names"
+_SAFETENSORS = ".safetensors"
+# Files beside Hugging Face's weights that turn text into tokens.
+_TOKENIZER_FILES = (
+    VOCABULARY_FILE,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+# Parameters with a row for each token.
+_OUR_TABLES = ("token_embedder/embedding", "decoder/logits_dense/kernel")
+# Hugging Face's names of the embedding; a file may hold any of them.
+_THEIR_TABLES = ("shared.weight", *hugging_face.COPIES)
+# Prefix of `TrainedModel.unread` in our own files.
+_UNREAD = "unread/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What to read, and what its reader may be told.
+
+    Attributes:
+        path: of a file or folder, local or remote, or a hub id.
+        config: the model, where files do not tell: T5X's checkpoints with adapters.
+        are_rows_right: whether the vocabulary's size is taken from the rows of the embedding.
+        step: of a run: "best", "last" or a number; None: best.
+        backbone: of an adapter folder: where the frozen T5 is; None: where the run had it.
+    """
+
+    path: str
+    config: TransformerConfig | None = None
+    are_rows_right: bool = False
+    step: str | int | None = None
+    backbone: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A way to store weights.
+
+    Attributes:
+        is_at: whether there is one at a path.
+        read: opens it.
+        write: makes one at a path that does not exist yet; returns what it made that the model
+            does not hold, and how. None: this format is only read.
+        has_files: whether `TrainedModel.files` have a place in it.
+    """
+
+    is_at: Callable[[epath.Path], bool]
+    read: Callable[[Source], TrainedModel]
+    write: Callable[[epath.Path, TrainedModel], Mapping[str, str]] | None
+    has_files: bool = False
+
+
+def to_path(path: str) -> epath.Path:
+    """The path of a file or folder, local or in a bucket.
+
+    Raises:
+        ValueError: it is a URL of another kind.
+    """
+    try:
+        return epath.Path(path)
+    except KeyError as error:  # etils' answer to such URLs.
+        raise ValueError(
+            f"Weights must be at a path of this machine, or in a bucket (gs://…); got {path}. Name "
+            "a model of Hugging Face by its id alone, such as google/t5-v1_1-base, and download "
+            "others first."
+        ) from error
+
+
+def detect(path: str) -> str:
+    """The name of the format at `path`.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: it is none of the formats.
+    """
+    place = to_path(path)
+    for name, known in FORMATS.items():
+        if known.is_at(place):
+            return name
+    if not place.exists() and hugging_face.HUB_ID.fullmatch(path):
+        return HUGGING_FACE
+    if not place.exists():
+        raise FileNotFoundError(
+            f"Weights must be at a path that exists, or at a hub id such as google/t5-v1_1-base; "
+            f"there is nothing at {path}. Correct the path."
+        )
+    if run_folder.is_undescribed(place):
+        run_folder.read_file(place)  # Says what to do.
+    held = (
+        "a file" if not place.is_dir() else ", ".join(sorted(x.name for x in place.iterdir())[:8])
+    )
+    raise ValueError(
+        f"Weights must be of one of the formats {', '.join(FORMATS)}; {path} is none of them: "
+        f"{held or 'an empty folder'}. A Hugging Face folder needs its config.json, a safetensors "
+        "file its ending; copy what is missing, or name another place."
+    )
+
+
+def read(
+    path: str,
+    name: str | None = None,
+    config: TransformerConfig | None = None,
+    *,
+    are_rows_right: bool = False,
+    step: str | int | None = None,
+    backbone: str | None = None,
+) -> TrainedModel:
+    """Opens a trained model or weights; arrays are not read yet, but copies that must be equal.
+
+    Args:
+        path: of a file or folder, local or remote, of the package (`package://…`), or a hub id.
+        name: of its format; None detects it.
+        config: see `Source`, as the others.
+        are_rows_right: see `Source`.
+        step: see `Source`.
+        backbone: see `Source`.
+
+    Raises:
+        FileNotFoundError: nothing is there, or a part of it is missing.
+        ValueError: it is no such format, damaged, something in it is not accounted for, or a step
+            or backbone is chosen where there is none.
+    """
+    path = files.resolve(path)
+    name = name or detect(path)
+    if name not in FORMATS:
+        raise ValueError(
+            f"The format of weights must be one of {tuple(FORMATS)}; got {name!r}."
+            f"{errors.suggestion(name, FORMATS)}"
+        )
+    for what, value, kind in (("step", step, RUN), ("backbone", backbone, ADAPTERS)):
+        if value is not None and name != kind:
+            owner = {RUN: "a training run", ADAPTERS: "an adapter folder"}[kind]
+            raise ValueError(
+                f"Only {owner} has a {what} to choose; {path} is of the format {name}, and got "
+                f"{what} {value!r}. Leave it out."
+            )
+    return FORMATS[name].read(Source(path, config, are_rows_right, step, backbone))
+
+
+def read_text(
+    path: str, *, step: str | int | None = None, backbone: str | None = None
+) -> TrainedModel:
+    """Opens a trained model that reads and writes text: with vocabulary, lengths and decoding.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read`, or it does not hold all that texts need.
+    """
+    path = files.resolve(path)
+    found = detect(path)
+    if found not in (RUN, ADAPTERS, HUGGING_FACE):
+        raise _no_text_model(path, found)
+    trained = read(path, found, step=step, backbone=backbone)
+    if trained.description.vocabulary is not None:
+        return trained
+    described = text_files.describe(hugging_face.find(path), trained.config)
+    return trained_model.of_text(described, trained.arrays, skipped=trained.skipped)
+
+
+def describe_text(path: str) -> Description:
+    """The description of what `read_text` reads; opens no weights.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_text`.
+    """
+    path = files.resolve(path)
+    found = detect(path)
+    if found == RUN:
+        return run_folder.read_file(path).description
+    if found == ADAPTERS:
+        return adapter_folder.read(path)[0]
+    if found != HUGGING_FACE:
+        raise _no_text_model(path, found)
+    folder = hugging_face.find(path)
+    if exported_folder.is_hyperdecoder(folder):
+        return exported_folder.read_description(folder)
+    config = hugging_face.config_from_json(hugging_face.read_config(folder))
+    return text_files.describe(folder, config)
+
+
+def _no_text_model(path: str, found: str) -> ValueError:
+    return ValueError(
+        "A model that reads and writes text must be a training run, an adapter folder or an "
+        f"exported folder; {path} is of the format {found}, which has no vocabulary. Name the "
+        f"model directory of its run, which has a {run_folder.CONFIG_FILE}, or another folder."
+    )
+
+
+# ---------------------------------------------------------------- Hugging Face, the original
+
+
+def _read_hugging_face(source: Source) -> TrainedModel:
+    folder = hugging_face.find(source.path)
+    if exported_folder.is_hyperdecoder(folder):
+        read = exported_folder.read(folder)
+        return read.replace(files=_read_tokenizer(folder, read.config))
+    config, arrays = hugging_face.open(folder)
+    if source.are_rows_right:
+        config = _with_rows(config, arrays, _THEIR_TABLES)
+    accounted = hugging_face.to_ours(arrays, config)
+    files = _read_tokenizer(folder, config)
+    description = Description(config)
+    return TrainedModel(description, accounted.arrays, skipped=accounted.left, files=files)
+
+
+def _write_hugging_face(path: epath.Path, trained: TrainedModel) -> Mapping[str, str]:
+    config = trained.config
+    hugging_face.write(path, config, hugging_face.from_ours(trained.arrays, config))
+    _write_tokenizer(path, trained)
+    return {}
+
+
+def _read_original(source: Source) -> TrainedModel:
+    config, task_names, arrays = original_folder.open(source.path)
+    if source.are_rows_right:
+        config = _with_rows(config, arrays, _THEIR_TABLES)
+    accounted = original_folder.to_ours(arrays, config)
+    unread = set(original_folder.unused_names(config)) & set(arrays)
+    return TrainedModel(
+        Description(config, task_names=task_names),
+        accounted.arrays,
+        skipped=accounted.left,
+        files=_read_tokenizer(epath.Path(source.path), config),
+        unread={name: arrays[name] for name in sorted(unread)},
+    )
+
+
+def _write_original(path: epath.Path, trained: TrainedModel) -> Mapping[str, str]:
+    state = original_folder.to_state(trained.arrays, trained.config, trained.unread)
+    original_folder.write(path, trained.config, state, trained.description.task_names)
+    _write_tokenizer(path, trained)
+    made = set(original_folder.unused_names(trained.config)) - set(trained.unread)
+    return dict.fromkeys(
+        made, "zeros, for the original makes them beside a hypernetwork and never reads them"
+    )
+
+
+def _is_original(path: epath.Path) -> bool:
+    return original_folder.is_at(path) and not exported_folder.is_hyperdecoder(path)
+
+
+def _is_hugging_face(path: epath.Path) -> bool:
+    return path.is_dir() and (path / hugging_face.CONFIG_FILE).exists()
+
+
+def _read_tokenizer(folder: epath.Path, config: TransformerConfig) -> dict[str, bytes]:
+    """The tokenizer's files of a folder.
+
+    Raises:
+        ValueError: its SentencePiece model is none, or has tokens that the weights do not have.
+    """
+    names = [name for name in _TOKENIZER_FILES if (folder / name).exists()]
+    found = {name: (folder / name).read_bytes() for name in names}
+    if VOCABULARY_FILE in found:
+        num_pieces = tokenizer.make(found[VOCABULARY_FILE], 0).num_text_ids
+        if num_pieces > config.vocab_size:
+            raise ValueError(
+                f"Every token must have a row in the embedding; {folder / VOCABULARY_FILE} has "
+                f"{num_pieces:,} pieces, and the embedding {config.vocab_size:,} rows. The "
+                "vocabulary belongs to other weights: copy theirs."
+            )
+    return found
+
+
+def _write_tokenizer(folder: epath.Path, trained: TrainedModel) -> None:
+    for name, content in trained.files.items():
+        (folder / name).write_bytes(content)
+
+
+# ---------------------------------------------------------------- T5X
+
+
+def _read_t5x(source: Source) -> TrainedModel:
+    accounted = t5x_checkpoint.account(source.path)
+    arrays, config = accounted.arrays, source.config
+    new = sorted({name.split("/")[0] for name in arrays} - set(model.BACKBONE_KEYS))
+    if config is None and new:
+        raise ValueError(
+            f"A T5X checkpoint with parameters beside T5's own needs the configuration they belong "
+            f"to; {source.path} has some under {', '.join(new)}. Name it with "
+            "--gin_file=experiments/NAME.gin."
+        )
+    if config is None:
+        config = infer_config.infer_config(arrays)
+    elif source.are_rows_right:
+        config = _with_rows(config, arrays, _OUR_TABLES)
+    description = Description(_with_tasks(config, arrays))
+    return TrainedModel(description, arrays, skipped=accounted.left)
+
+
+def _write_t5x(layout: str) -> Callable[[epath.Path, TrainedModel], Mapping[str, str]]:
+    def write(path: epath.Path, trained: TrainedModel) -> Mapping[str, str]:
+        step = trained.description.step
+        t5x_checkpoint.write(path, trained.arrays, step, layout)
+        return {"state/step": f"the count of steps, {step}"}
+
+    return write
+
+
+def _with_rows(
+    config: TransformerConfig, arrays: Arrays, tables: Iterable[str]
+) -> TransformerConfig:
+    """`config` with as many tokens as the first of `tables` has rows."""
+    table = next(arrays[name] for name in tables if name in arrays)
+    return dataclasses.replace(config, vocab_size=table.shape[0])
+
+
+def _with_tasks(config: TransformerConfig, arrays: Arrays) -> TransformerConfig:
+    """`config` with as many tasks as the arrays show, where it leaves their number open."""
+    if not config.reads_tasks or config.num_tasks is not None:
+        return config
+    for side in ("encoder", "decoder"):
+        is_bank = getattr(config, f"{side}_adapter").source == "manual_specific"
+        for path, array in arrays.items():
+            if path in (f"{side}_adapters/task_embedding", f"{side}_hypergrid/task_embedding"):
+                return dataclasses.replace(config, num_tasks=array.shape[0])
+            if is_bank and path.startswith(f"{side}_adapters/"):
+                return dataclasses.replace(config, num_tasks=array.shape[1])
+    return config
+
+
+# ---------------------------------------------------------------- safetensors in our names
+
+
+def _read_safetensors(source: Source) -> TrainedModel:
+    path, config = source.path, source.config
+    arrays = dict(safetensors_files.open(path))
+    unread = {
+        name.removeprefix(_UNREAD): arrays.pop(name)
+        for name in list(arrays)
+        if name.startswith(_UNREAD)
+    }
+    if any(name in arrays for name in _THEIR_TABLES):
+        raise ValueError(
+            "Hugging Face's weights must come with their config.json; got the names of "
+            f"Hugging Face in {path}, and no config.json. Name the folder that holds both."
+        )
+    metadata = safetensors_files.metadata(path)
+    try:
+        tasks = tuple(json.loads(metadata.get(_TASKS_KEY, "[]")))
+        described = json.loads(metadata.get(_MODEL_KEY, "null"))
+        if described is not None:
+            config = modeling_config.from_dict(described)
+    except (AttributeError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"What a file of weights says of its model must be JSON, as it was written; in {path} "
+            f"it is not: {error}. Convert the weights again."
+        ) from error
+    if config is None:
+        config = infer_config.infer_config(arrays)
+    if source.are_rows_right:
+        config = _with_rows(config, arrays, _OUR_TABLES)
+    return TrainedModel(
+        Description(config, task_names=tasks),
+        arrays,
+        skipped={f"{_UNREAD}{name}": "of the original, which never reads it" for name in unread},
+        metadata=metadata,
+        unread=unread,
+    )
+
+
+def _write_safetensors(path: epath.Path, trained: TrainedModel) -> Mapping[str, str]:
+    fields = modeling_config.to_dict(trained.config)
+    metadata = {**trained.metadata, _MODEL_KEY: json.dumps(fields)}
+    if trained.description.task_names:
+        metadata[_TASKS_KEY] = json.dumps(trained.description.task_names)
+    unread = {f"{_UNREAD}{name}": array for name, array in trained.unread.items()}
+    arrays = {**trained.arrays, **unread}
+    if path.suffix == _SAFETENSORS:
+        safetensors_files.write_file(path, arrays, metadata)
+    else:
+        path.mkdir()
+        safetensors_files.write_sharded(path, arrays, metadata=metadata)
+    return {}
+
+
+def _is_safetensors(path: epath.Path) -> bool:
+    if not path.is_dir():
+        return path.suffix == _SAFETENSORS and path.exists()
+    is_theirs = (path / hugging_face.CONFIG_FILE).exists()
+    return bool(safetensors_files.visible(path)) and not is_theirs
+
+
+# ---------------------------------------------------------------- runs and adapter folders
+
+
+def _read_run(source: Source) -> TrainedModel:
+    return run_folder.read(source.path, source.step or "best", read_start=read)
+
+
+def _read_adapters(source: Source) -> TrainedModel:
+    return adapter_folder.read_whole(source.path, source.backbone, read_start=read)
+
+
+def _write_adapters(path: epath.Path, trained: TrainedModel) -> Mapping[str, str]:
+    path.mkdir()
+    own = {name: trained.arrays[name] for name in trained.own}
+    adapter_folder.write(path, trained.description, own)
+    return {}
+
+
+# In the order in which they are looked for: a folder that describes itself comes first.
+FORMATS = {
+    ADAPTERS: Format(
+        adapter_folder.is_adapter_folder, _read_adapters, _write_adapters, has_files=True
+    ),
+    RUN: Format(run_folder.is_run, _read_run, None),
+    "t5x": Format(t5x_checkpoint.is_checkpoint, _read_t5x, _write_t5x("t5x")),
+    "t5x_orbax": Format(lambda path: False, _read_t5x, _write_t5x("orbax")),
+    "original": Format(_is_original, _read_original, _write_original, has_files=True),
+    HUGGING_FACE: Format(_is_hugging_face, _read_hugging_face, _write_hugging_face, has_files=True),
+    "safetensors": Format(_is_safetensors, _read_safetensors, _write_safetensors),
+}

@@ -1,0 +1,78 @@
+"""The files beside a plain T5 that say how it reads and writes text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from absl import logging
+from etils import epath
+
+from hyperdecoders_jax.data import tokenizer
+from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.weights import generation_fields
+from hyperdecoders_jax.weights.trained_model import VOCABULARY_FILE, Description, Vocabulary
+
+GENERATION_FILE = "generation_config.json"
+TOKENIZER_FILE = "tokenizer_config.json"
+# Tokenizers say a longer length where nobody set one.
+_MOST_TOKENS = 1_000_000
+_DEFAULT_INPUT_LEN = 512
+# What is read of generation_config.json, and what changes no text.
+_GENERATION_FIELDS = {
+    *generation_fields.LENGTHS,
+    *generation_fields.OF_BEAMS,
+    *generation_fields.OF_SAMPLING,
+    *("pad_token_id", "eos_token_id", "decoder_start_token_id", "bos_token_id"),
+    *("_from_model_config", "transformers_version", "use_cache"),
+}
+
+
+def describe(folder: epath.Path, config: TransformerConfig) -> Description:
+    """A plain T5 as a text model: what its files say, and transformers' defaults elsewhere.
+
+    Raises:
+        FileNotFoundError: its vocabulary is missing.
+        ValueError: a file is not JSON.
+    """
+    generation = _read_json(folder / GENERATION_FILE)
+    tokenizer_fields = _read_json(folder / TOKENIZER_FILE)
+    if ignored := sorted(set(generation) - _GENERATION_FIELDS):
+        listed = ", ".join(f"{name}={generation[name]!r}" for name in ignored)
+        logging.warning("Not done here: %s.", listed)
+    input_len = tokenizer_fields.get("model_max_length", _MOST_TOKENS)
+    return Description(
+        model=config,
+        decoding=generation_fields.from_fields(generation),
+        vocabulary=_read_vocabulary(folder, tokenizer_fields),
+        task_feature_lengths={
+            "inputs": input_len if input_len < _MOST_TOKENS else _DEFAULT_INPUT_LEN,
+            "targets": generation_fields.max_len(generation),
+        },
+    )
+
+
+def _read_vocabulary(folder: epath.Path, fields: Mapping[str, Any]) -> Vocabulary:
+    file = folder / VOCABULARY_FILE
+    if fields.get("tokenizer_class") == "ByT5Tokenizer":
+        model = tokenizer.BYTES_MODEL
+    elif file.exists():
+        model = file.read_bytes()
+    else:
+        raise FileNotFoundError(
+            f"A model that reads and writes text must come with its vocabulary; {folder} has no "
+            f"{file.name}. Copy it from where the weights are (a tokenizer.json alone does not do)."
+        )
+    num_sentinels = fields.get("extra_ids")
+    if num_sentinels is None:
+        num_sentinels = tokenizer.default_sentinels(model)
+    return Vocabulary(model, num_sentinels)
+
+
+def _read_json(file: epath.Path) -> dict[str, Any]:
+    """The fields of a file; none where there is no such file."""
+    try:
+        return json.loads(file.read_text()) if file.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{file} must be JSON: {error}. Copy or download it again.") from error

@@ -1,0 +1,260 @@
+"""A trained model as data: a description and arrays that are read one at a time.
+
+Every format reads into a `TrainedModel` and writes from one. What a format does not tell is None:
+a safetensors file has no vocabulary, a plain T5 no tasks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from hyperdecoders_jax import errors
+from hyperdecoders_jax.data import tokenizer
+from hyperdecoders_jax.decoding import beam_search, sampling
+from hyperdecoders_jax.decoding.decode import DecodingConfig
+from hyperdecoders_jax.modeling import config as modeling_config
+from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.types import Params
+from hyperdecoders_jax.weights import names
+from hyperdecoders_jax.weights.arrays import Arrays
+
+DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+VOCABULARY_FILE = "spiece.model"
+# Metadata of safetensors files: `Vocabulary.fingerprint`.
+VOCABULARY_KEY = "vocabulary_fingerprint"
+# By name: a file may choose among these classes and no others.
+_DECODING = {
+    config.__name__: config
+    for config in (
+        beam_search.BeamSearchConfig,
+        beam_search.HuggingFaceScoring,
+        beam_search.T5XScoring,
+        sampling.GreedyConfig,
+        sampling.SamplingConfig,
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """The frozen T5 that adapters belong to, named instead of stored.
+
+    Attributes:
+        source: path or hub id.
+        fingerprint: hash of its parameters in float32; None where nobody hashed them.
+        dtype: type that the run computed with, "float32" or "bfloat16".
+    """
+
+    source: str
+    fingerprint: str | None
+    dtype: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """A vocabulary by its content.
+
+    Attributes:
+        model: bytes of a spiece.model, or `tokenizer.BYTES_MODEL`.
+        num_sentinels: sentinels behind its pieces.
+    """
+
+    model: bytes
+    num_sentinels: int
+
+    @property
+    def is_bytes(self) -> bool:
+        """Whether this is ByT5's vocabulary, which has no file."""
+        return self.model == tokenizer.BYTES_MODEL
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the content."""
+        return tokenizer.fingerprint(self.model, self.num_sentinels)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Its files in a folder: one, or none for bytes."""
+        return {} if self.is_bytes else {VOCABULARY_FILE: self.model}
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What parameters belong to.
+
+    Attributes:
+        model: sizes and adapters.
+        decoding: how the run predicted.
+        backbone: the frozen T5 where it is stored elsewhere.
+        vocabulary: of inputs and targets.
+        task_names: ordered list that numbers tasks.
+        task_feature_lengths: tokens of inputs and targets in training.
+        step: of the checkpoint.
+    """
+
+    model: TransformerConfig
+    decoding: DecodingConfig | None = None
+    backbone: Backbone | None = None
+    vocabulary: Vocabulary | None = None
+    task_names: tuple[str, ...] = ()
+    task_feature_lengths: Mapping[str, int] | None = None
+    step: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """A trained model, whichever folder it came from.
+
+    Attributes:
+        description: what the parameters belong to.
+        arrays: parameters under our paths, in our layouts, lazily read.
+        own: paths that an adapter folder of it holds.
+        skipped: names in the files that became no parameter, and why.
+        new: parameters that no file held, and how they were made.
+        files: tokenizer files that belong to the weights.
+        metadata: what a safetensors file says about itself.
+        unread: arrays that the original stores and never reads; kept so that its state can be
+            written again bit for bit.
+    """
+
+    description: Description
+    arrays: Arrays
+    own: Collection[str] = ()
+    skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    new: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unread: Arrays = dataclasses.field(default_factory=dict)
+
+    @property
+    def config(self) -> TransformerConfig:
+        """Sizes and adapters."""
+        return self.description.model
+
+    def replace(self, **changes: Any) -> TrainedModel:
+        """A copy with other fields; `model` replaces the description's."""
+        if "model" in changes:
+            model = changes.pop("model")
+            changes["description"] = dataclasses.replace(self.description, model=model)
+        return dataclasses.replace(self, **changes)
+
+    def as_predicted(self) -> TrainedModel:
+        """The same with a frozen T5 in the type that its run predicted with."""
+        backbone = self.description.backbone
+        dtype = np.dtype(np.float32) if backbone is None else DTYPES[backbone.dtype]
+        arrays = {
+            path: array if path in self.own else array.cast(dtype)
+            for path, array in self.arrays.items()
+        }
+        return self.replace(arrays=arrays)
+
+    def params(self) -> Params:
+        """All parameters in memory, as a tree."""
+        return names.unflatten({path: array.read() for path, array in self.arrays.items()})
+
+
+def of_text(
+    description: Description, arrays: Arrays, own: Collection[str] = (), **more: Any
+) -> TrainedModel:
+    """A trained model with a vocabulary, whose files and fingerprint go into other formats."""
+    vocabulary = description.vocabulary
+    metadata = {VOCABULARY_KEY: vocabulary.fingerprint}
+    return TrainedModel(description, arrays, own, files=vocabulary.files, metadata=metadata, **more)
+
+
+# ---------------------------------------------------------------- as JSON
+
+
+def to_json(description: Description) -> dict[str, Any]:
+    """The fields of a description, as `config.json` of adapter folders and runs holds them."""
+    vocabulary, backbone = description.vocabulary, description.backbone
+    return {
+        "step": description.step,
+        "backbone": backbone and dataclasses.asdict(backbone),
+        "vocabulary": {
+            "file": None if vocabulary.is_bytes else VOCABULARY_FILE,
+            "num_sentinels": vocabulary.num_sentinels,
+            "fingerprint": vocabulary.fingerprint,
+        },
+        "task_names": list(description.task_names),
+        "task_feature_lengths": dict(description.task_feature_lengths),
+        "decoding": decoding_to_json(description.decoding),
+        "model": modeling_config.to_dict(description.model),
+    }
+
+
+def from_json(
+    fields: Mapping[str, Any], model: TransformerConfig, vocabulary: bytes
+) -> Description:
+    """The opposite of `to_json`.
+
+    Args:
+        fields: of a `config.json`; `backbone` may be missing.
+        model: read from the same file.
+        vocabulary: content of the vocabulary's file.
+
+    Raises:
+        KeyError, TypeError, AttributeError: a field is missing or no good; whoever reads the file
+            names it.
+        ValueError: there is no such decoding.
+    """
+    description = Description(
+        model=model,
+        decoding=decoding_from_json(fields["decoding"]),
+        backbone=Backbone(**fields["backbone"]) if fields.get("backbone") else None,
+        vocabulary=Vocabulary(vocabulary, fields["vocabulary"]["num_sentinels"]),
+        task_names=tuple(fields["task_names"]),
+        task_feature_lengths=fields["task_feature_lengths"],
+        step=fields["step"],
+    )
+    lengths = [description.task_feature_lengths[name] for name in ("inputs", "targets")]
+    if not all(isinstance(length, int) and length > 0 for length in lengths):
+        raise TypeError(f"task_feature_lengths of {lengths}")
+    if not isinstance(description.step, int):
+        raise TypeError(f"step of {description.step!r}")
+    num_names = len(description.task_names)
+    if model.reads_tasks and num_names > model.num_tasks:
+        raise TypeError(f"{num_names} task_names and num_tasks of {model.num_tasks}")
+    return description
+
+
+def made_by() -> str:
+    """This package and its version, for files that it writes."""
+    return f"hyperdecoders_jax {importlib.metadata.version('hyperdecoders_jax')}"
+
+
+def decoding_to_json(config: Any) -> dict[str, Any]:
+    """Nested plain values of a decoding config; its class is the field `type`."""
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    fields = {
+        name: decoding_to_json(value) if dataclasses.is_dataclass(value) else value
+        for name, value in fields.items()
+    }
+    return {"type": type(config).__name__, **fields}
+
+
+def decoding_from_json(fields: Mapping[str, Any]) -> Any:
+    """The opposite of `decoding_to_json`.
+
+    Raises:
+        KeyError, TypeError: a field is missing or unknown.
+        ValueError: there is no such class.
+    """
+    fields = {
+        name: decoding_from_json(value) if isinstance(value, Mapping) else value
+        for name, value in fields.items()
+    }
+    name = fields.pop("type")
+    if name not in _DECODING:
+        raise ValueError(
+            f"A way of decoding must be one of {tuple(_DECODING)}; got {name!r}."
+            f"{errors.suggestion(name, _DECODING)} A later version may have written it: update "
+            "this package."
+        )
+    return _DECODING[name](**fields)
