@@ -228,7 +228,7 @@ def _num_frozen(trained: TrainedModel) -> int | None:
 
 def _about_training(checkpoint: str, description: Description) -> dict[str, Any]:
     """Fields of a `model_card.Export` that the files of a run tell."""
-    from hyperdecoders_jax.training import metric_lines, trainer
+    from hyperdecoders_jax.training import metric_lines, run_directory
     from hyperdecoders_jax.weights import run_folder
 
     if not run_folder.is_run(checkpoint):
@@ -236,9 +236,10 @@ def _about_training(checkpoint: str, description: Description) -> dict[str, Any]
     run = run_folder.read_file(checkpoint)
     return {
         "backbone": run.initial_checkpoint_path,
-        "mixture": run.data["mixture"],
+        # One that was made of files or splits has no name that means anything elsewhere.
+        "mixture": None if any(run.data["tasks"].values()) else run.data["mixture"],
         "metrics": metric_lines.evaluated(
-            os.path.join(checkpoint, trainer.METRICS_FILE), description.step
+            run_directory.RunDirectory(checkpoint).metrics_path, description.step
         ),
     }
 

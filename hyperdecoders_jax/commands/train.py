@@ -54,6 +54,7 @@ def train(run: RunConfig, config_text: str = "") -> int:
     from hyperdecoders_jax.data import mixtures, preflight, train_batches
     from hyperdecoders_jax.trained import describe, opened, placed, start
     from hyperdecoders_jax.training import trainable, trainer
+    from hyperdecoders_jax.training.run_directory import RunDirectory
 
     # Checks, the cheapest first.
     partitioner = _check(run)
@@ -85,7 +86,7 @@ def train(run: RunConfig, config_text: str = "") -> int:
     loop = trainer.Trainer(
         trainer.TrainingRecipe(model, run.optimizer, run.schedule, run.trainer),
         partitioner,
-        trainer.RunDirectory(run.model_dir, identity, config_text, settings),
+        RunDirectory(run.model_dir, identity, config_text, settings),
         evaluate=_evaluate_fn(evaluate_tasks, verbs, run.start.random_seed),
         on_accepted=run_files.write_config,
         writers=[run_files.write],

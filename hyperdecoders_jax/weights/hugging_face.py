@@ -289,16 +289,17 @@ def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
     """
     arrays, left = without_copies(arrays, config)
     wanted = names.hugging_face_names(config)
-    known = set(wanted.values())
     found = {path: transposed(path, arrays[x]) for path, x in wanted.items() if x in arrays}
+    # Apart, so that an unexpected name that looks like one of our paths is not taken for it.
+    others = {f"unexpected/{name}": name for name in set(arrays) - set(wanted.values())}
     check_params.check_params(
-        found | {name: x for name, x in arrays.items() if name not in known},
+        found | {path: arrays[name] for path, name in others.items()},
         modeling_config.without_adaptation(config),
         "The weights",
         advice="Compare the configuration with these weights: the numbers of layers; one "
         "feed-forward input and no lm_head (v1.0), or two and an lm_head (v1.1); where only the "
         "vocabulary differs, `hyperdecoders convert --vocab_size=N` makes its rows more or fewer.",
-        called=wanted,
+        called=wanted | others,
     )
     return Accounted(found, left)
 

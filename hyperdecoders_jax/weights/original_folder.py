@@ -166,13 +166,14 @@ def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
                 f"{layers[odd[0]].shape} and {group[0]} {layers[0].shape}. Copy the state again."
             )
         found[path] = _stack(path, layers, group)
-    unexpected = {name: x for name, x in arrays.items() if name not in used | unused}
+    # Apart, so that an unexpected name that looks like one of our paths is not taken for it.
+    others = {f"unexpected/{name}": name for name in set(arrays) - used - unused}
     check_params.check_params(
-        found | unexpected,
+        found | {path: arrays[name] for path, name in others.items()},
         config,
         "The state",
         advice="Copy the config.json that was saved with these weights.",
-        called=called,
+        called=called | others,
     )
     return Accounted(found, left | dict.fromkeys(sorted(unused), _NEVER_READ))
 
@@ -192,7 +193,8 @@ def to_state(
     groups = original.state_names(config)
     check_params.check_params(
         arrays,
-        config,
+        # The original has no gates, so theirs are unexpected.
+        dataclasses.replace(config, encoder_hypergrid=None, decoder_hypergrid=None),
         "A state of the original",
         advice=f"Give all parameters, the T5's and its adapters'.{folding.advice(config)}",
     )

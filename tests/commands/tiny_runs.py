@@ -1,4 +1,4 @@
-"""Runs that tests share: a `RunConfig`, and the folder of a run that has written its config.json."""
+"""Runs that tests share: a `RunConfig`, and the folder of a run with its config.json."""
 
 import dataclasses
 

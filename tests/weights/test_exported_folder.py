@@ -184,7 +184,7 @@ def test_trees_are_renamed_under_jit_too(name):
     ("fields", "message"),
     [
         ({"model_type": "t5"}, r"must be 'hyperdecoder'; .*config\.json says 't5'\. Name a folder"),
-        ({"format_version": 2}, r"must be of version 1; .*config\.json is of 2, made by hyper.*Update"),
+        ({"format_version": 2}, r"be of version 1; .*config\.json is of 2, made by hyper.*Update"),
         ({"decoder_adapter": {"sourse": "task"}}, r"fields of a AdapterConfig .*'sourse'.*correct"),
         ({"d_ff": 15}, r"wi_0/kernel is \(8, 14\) there and \(8, 15\) in the model.*Compare the"),
         ({"num_layers": 3}, r"must hold exactly .*missing: encoder\.block\.2\..*Compare the"),

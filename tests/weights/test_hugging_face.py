@@ -245,6 +245,18 @@ def test_weights_of_another_model_are_refused():
         hugging_face.to_ours(more, config)
 
 
+def test_our_paths_in_hugging_faces_files_are_unexpected():
+    config, flat = make()
+    with pytest.raises(
+        ValueError, match=r"missing: decoder\.block\.0.*; unexpected: decoder/decoder_norm/scale, "
+    ):
+        hugging_face.to_ours(arrays.in_memory(flat), config)
+    theirs = hugging_face.from_ours(arrays.in_memory(flat), config)
+    more = arrays.in_memory({"token_embedder/embedding": flat["token_embedder/embedding"]})
+    with pytest.raises(ValueError, match=r"missing: none; unexpected: token_embedder/embedding; "):
+        hugging_face.to_ours(theirs | more, config)
+
+
 def test_another_number_of_vocabulary_rows_is_refused(tmp_path):
     write(tmp_path)
     edit_config(tmp_path, vocab_size=32)
