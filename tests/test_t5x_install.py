@@ -21,7 +21,7 @@ import {module}
 def test_its_modules_say_how_to_install_t5x_where_it_is_missing(module):
     code = WITHOUT_T5X.format(names=list(t5x_install.SOURCES), module=module)
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd="/", timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd="/", timeout=300
     )
     assert "ImportError: hyperdecoders_jax.t5x needs t5x, airio, jestimator" in result.stderr
     for command in t5x_install.commands():

@@ -18,7 +18,7 @@ from hyperdecoders_jax.data import pipeline
 def run(*arguments, cwd="."):
     return subprocess.run(
         [sys.executable, "-m", "hyperdecoders_jax.commands.main", *arguments],
-        capture_output=True, text=True, cwd=cwd, timeout=120,
+        capture_output=True, text=True, cwd=cwd, timeout=300,
     )  # fmt: skip
 
 

@@ -301,7 +301,7 @@ def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
         [sys.executable, "-m", "hyperdecoders_jax.commands.main", *arguments],
         env={**os.environ,
              "XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert result.returncode == 2
     assert "The batch size must divide by 2 (2 data-parallel devices" in result.stderr

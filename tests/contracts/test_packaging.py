@@ -51,7 +51,7 @@ def build(kind, clone, out):
     )
     result = subprocess.run(
         [sys.executable, "-c", code, str(out)],
-        cwd=clone, capture_output=True, text=True, timeout=120,
+        cwd=clone, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return next(out.glob("*.whl"))
@@ -111,7 +111,7 @@ def test_tasks_and_gin_files_are_found_from_inside_and_outside_a_clone(
     result = subprocess.run(
         [sys.executable, "-c", FIND_ALL, str(site_folders[kind]), entry_point()],
         cwd=clone if is_inside else tmp_path, env=environment,
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     # Python looks into the working directory first: inside a clone its package is used.
@@ -133,7 +133,7 @@ def test_this_installation_finds_tasks_and_gin_files_from_any_folder(tmp_path):
         "print(t.__file__, m.__file__)"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert result.returncode == 0, result.stderr
 

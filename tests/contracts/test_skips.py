@@ -18,7 +18,7 @@ def run_with_skips(folder, reasons):
     )
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:jaxtyping"]
     return subprocess.run(
-        [*command, str(folder)], cwd=folder, capture_output=True, text=True, timeout=60
+        [*command, str(folder)], cwd=folder, capture_output=True, text=True, timeout=300
     )
 
 

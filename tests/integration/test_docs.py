@@ -64,7 +64,7 @@ def calls_of(script, folder, options="-ec"):
     (home / ENVIRONMENT / "activate").touch()
     path = f"{folder / 'bin'}:{os.environ['PATH']}"
     subprocess.run(
-        ["bash", options, script], cwd=folder, timeout=60, check="e" in options,
+        ["bash", options, script], cwd=folder, timeout=300, check="e" in options,
         env={"PATH": path, "HOME": str(home)}, stdin=subprocess.DEVNULL, capture_output=True,
     )  # fmt: skip
     calls = (folder / "calls").read_text(encoding="utf-8").split("\x1e")[:-1]
