@@ -200,7 +200,7 @@ def test_programs_for_tpus_go_over_all_blocks_at_once(blocked_axis):
 
 def test_a_grid_that_does_not_divide_the_kernel_is_refused():
     x, kernel, gates = draw(3, 5, (8, 12), (3, 6))
-    message = "the rows of a grid .* divide the kernel's fan_in; got 3 rows and a kernel of 8 by 12"
+    message = "The rows of a grid .* divide the kernel's fan_in; got 3 rows and a kernel of 8 by 12"
     with pytest.raises(ValueError, match=message):
         gated_matmul.gated_matmul(x, kernel, gates, "rows")
     with pytest.raises(ValueError, match=message):
