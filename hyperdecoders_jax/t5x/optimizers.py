@@ -53,6 +53,7 @@ class TrainableOnly(base.OptimizerDef):
         self, hyper_params: Any, params: Params, state: base.OptimizerState, grads: Params
     ) -> tuple[Params, base.OptimizerState]:
         """Returns all parameters, the trainable ones updated, and the new state."""
+        # The frozen gradients are never read, which is what makes XLA drop them.
         trained, frozen = trainable_lib.split(params, self.trainable)
         moved, state = self.optimizer_def.apply_gradient(
             hyper_params, trained, state, self._trained(grads)

@@ -38,6 +38,7 @@ class Progress:
         self._secs = 0.0
         self._started: float | None = None
         self._bar = None
+        # In a log file a bar would be one endless line.
         if is_shown and self._stream.isatty():
             self._bar = tqdm.tqdm(
                 initial=first_step, total=num_train_steps, unit="step", file=self._stream
@@ -63,6 +64,7 @@ class Progress:
 
     def take_rate(self) -> float | None:
         """Returns the steps per second since the last call; None if no step was timed."""
+        # The caller has waited for the last step, so this is the devices' time, not the dispatch's.
         self.stop_clock()
         rate = self._num_timed / self._secs if self._num_timed and self._secs else None
         self._num_timed, self._secs = 0, 0.0

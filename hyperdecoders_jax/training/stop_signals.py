@@ -49,6 +49,7 @@ class StopSignals:
         if number == signal.SIGINT:  # The next one interrupts at once.
             signal.signal(signal.SIGINT, self._before[signal.SIGINT])
         if self._is_interrupting:
+            # Python runs handlers between bytecodes, so an XLA call in progress ends first.
             raise StopAsked
 
     @contextlib.contextmanager
@@ -65,5 +66,6 @@ class StopSignals:
     def is_stop_asked(self, step: int) -> bool:
         """Whether the run must stop after `step`; the same in all processes, and all must ask."""
         if jax.process_count() > 1:
+            # A step that no process has passed: JAX agrees on it when one of them gets the signal.
             return multihost_utils.reached_preemption_sync_point(step)
         return self._is_asked

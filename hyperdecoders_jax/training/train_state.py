@@ -59,6 +59,7 @@ class RunningMetrics:
         """Returns the numbers of a log line: means over steps and over tokens."""
         # One transfer; `float` of each array would be one transfer, and one wait, each.
         sums = jax.device_get(self)
+        # At least 1: a line of no step, or of padding alone, is no division by zero.
         steps, tokens = max(int(sums.num_steps), 1), max(float(sums.num_tokens), 1.0)
         return {
             "loss": float(sums.loss) / steps,
@@ -77,7 +78,7 @@ class TrainState:
     step: Int[Array, ""]
     trainable: Params
     opt_state: PyTree
-    rng: PRNGKeyArray
+    rng: PRNGKeyArray  # Constant: a step folds its number into it.
     metrics: RunningMetrics
 
 

@@ -25,6 +25,7 @@ _SWITCH_OF_NEW = {
     "encoder_hypergrid": "encoder_hypergrid",
     "decoder_hypergrid": "decoder_hypergrid",
 }
+# Not float16: T5's activations overflow it.
 FROZEN_DTYPES = ("float32", "bfloat16")
 
 
@@ -77,6 +78,7 @@ class TrainableConfig:
         top = path[0]
         if top in _SWITCH_OF_NEW:
             return getattr(self, _SWITCH_OF_NEW[top])
+        # Both stacks share the embedding, so neither's switch trains it.
         if top == "token_embedder":
             return self.backbone
         if top in ("encoder", "decoder"):
