@@ -100,7 +100,7 @@ SLOW_FILES = (
     "tests/t5x/test_devices.py",
     "tests/commands/test_export.py",
     "tests/commands/test_own_data.py",
-    "tests/commands/test_cli.py",
+    "tests/commands/test_main.py",
     "tests/commands/test_t5x_run.py",
     "tests/commands/test_analyze.py",
     "tests/commands/test_convert.py",

@@ -295,12 +295,17 @@ def test_a_line_that_is_no_text_is_refused(trained, tmp_path, capsys):
     assert 'must be an object with "inputs"' in capsys.readouterr().err
 
 
+def with_devices(count):
+    """This environment, with so many virtual devices."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
+    return {**os.environ, "XLA_FLAGS": flags}
+
+
 def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
     arguments = train_arguments(tmp_path / "model", BATCH_SIZE=9)
     result = subprocess.run(
         [sys.executable, "-m", "hyperdecoders_jax.commands.main", *arguments],
-        env={**os.environ,
-             "XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+        env=with_devices(2),
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert result.returncode == 2
@@ -316,7 +321,7 @@ def test_a_run_on_four_devices_is_evaluated_on_one(tmp_path, capsys):
     )
     result = subprocess.run(
         [sys.executable, "-m", "hyperdecoders_jax.commands.main", *arguments],
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+        env=with_devices(4),
         capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
