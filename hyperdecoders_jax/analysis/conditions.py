@@ -34,7 +34,7 @@ from hyperdecoders_jax.modeling import (
     task_rows,
     transformer,
 )
-from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.modeling.config import SOURCES, TransformerConfig
 from hyperdecoders_jax.types import PAD_ID, Adapters, Batch, GridGates, Params
 
 # By the reader's top-level key in the parameters. Conditions of an encoder's grid have a layer
@@ -67,10 +67,19 @@ def readers(config: TransformerConfig) -> tuple[str, ...]:
     >>> sizes = (32, 8, 2, 4, 16, 1, 1)
     >>> readers(TransformerConfig(*sizes, encoder_adapter=by_task, decoder_adapter=by_task))
     ('decoder_adapters', 'encoder_adapters')
+
+    Raises:
+        ValueError: a source is none of the package's own.
     """
     found = []
     for side in ("decoder", "encoder"):
-        if getattr(config, f"{side}_adapter").source in ("task", "generated"):
+        source = getattr(config, f"{side}_adapter").source
+        if source not in SOURCES:
+            raise ValueError(
+                f"Analyses know what the adapter sources {SOURCES} read; got {side}_adapter.source "
+                f"= {source!r}. Compare models that are adapted by one of these."
+            )
+        if source in ("task", "generated"):
             found.append(f"{side}_adapters")
         grid = getattr(config, f"{side}_hypergrid")
         if grid is not None and grid.condition_read is not None:

@@ -3,7 +3,9 @@ import json
 
 import pytest
 
+from hyperdecoders_jax.analysis import conditions
 from hyperdecoders_jax.modeling import adapter_sources, config, source_registry
+from hyperdecoders_jax.weights import original
 from tests import tiny
 from tests.modeling import own_source
 
@@ -73,6 +75,23 @@ def test_what_describes_a_model_of_no_registered_source_says_what_to_import():
     fields["decoder_adapter"] |= {"source": "theirs", "options": {"gain": 2}}
     with pytest.raises(ValueError, match=r"got 'theirs'\. .*is imported: .*--module=NAME"):
         config.from_dict(fields)
+
+
+def test_what_knows_the_packages_sources_alone_says_so():
+    mixed = tiny.make_config("none", "mixed")
+    with pytest.raises(ValueError, match=r"Analyses know .* got decoder_adapter\.source = 'mixed'"):
+        conditions.readers(mixed)
+    with pytest.raises(ValueError, match=r"The original has .* got decoder_adapter\.source = 'mix"):
+        original.state_names(mixed)
+
+
+@pytest.mark.torch
+def test_the_pytorch_class_has_the_packages_sources_alone():
+    pytest.importorskip("torch")
+    from hyperdecoders_jax.hub import torch_adapters
+
+    with pytest.raises(ValueError, match=r"source 'mixed', which is registered for JAX alone"):
+        torch_adapters.make(tiny.make_config("none", "mixed"), "decoder")
 
 
 def test_a_name_has_one_class(register):
