@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
-import json
 import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hyperdecoders_jax import errors, files
 from hyperdecoders_jax.commands import convert, flags, main
@@ -27,8 +25,7 @@ from hyperdecoders_jax.commands import convert, flags, main
 if TYPE_CHECKING:
     from etils import epath
 
-    from hyperdecoders_jax.modeling.config import TransformerConfig
-    from hyperdecoders_jax.weights.trained_model import Description, TrainedModel
+    from hyperdecoders_jax.weights.trained_model import Description
 
 SUMMARY = "write a trained model as a folder of Hugging Face, ready to publish"
 EPILOG = """\
@@ -116,8 +113,9 @@ def export(
     """
     # Files are converted on the host; the accelerator may be another process's.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    from hyperdecoders_jax.hub import model_card, tokenizer_files
-    from hyperdecoders_jax.weights import conversion, exported_folder
+    from hyperdecoders_jax.hub import export_folder, model_card
+    from hyperdecoders_jax.training import metric_lines, run_directory
+    from hyperdecoders_jax.weights import conversion
     from hyperdecoders_jax.weights import formats as formats_lib
 
     _check_formats(formats)
@@ -128,37 +126,31 @@ def export(
     trained = formats_lib.read_text(checkpoint, step=step, backbone=backbone)
     # As its run predicts with them, be it with a T5 in bfloat16; then all in one type.
     weights = trained.as_predicted()
-    if fold or (fold is None and _are_gates_alone(weights.config)):
+    if fold or (fold is None and export_folder.are_gates_alone(weights.config)):
         weights = conversion.fold_gates(weights, task)
     weights = conversion.cast(weights, dtype)
-    description = dataclasses.replace(
-        trained.description,
-        model=weights.config,
-        vocabulary=tokenizer_files.with_own_sentinels(trained.description.vocabulary),
-        backbone=None,
-    )
-    card = model_card.Export(
-        name=place.name,
-        description=description,
-        formats=formats,
-        trained=trained.config,
-        folded_task=task,
-        num_parameters=sum(math.prod(x.shape) for x in weights.arrays.values()),
-        num_frozen=_num_frozen(trained),
-        **_about_training(checkpoint, trained.description),
-    )
-    is_card_theirs = (place / model_card.FILE).exists()
+    description = export_folder.describe(trained, weights)
+    card = None
+    if not (place / model_card.FILE).exists():
+        path = run_directory.RunDirectory(checkpoint).metrics_path
+        card = export_folder.render_card(
+            place.name,
+            description,
+            checkpoint,
+            trained,
+            formats=formats,
+            folded_task=task,
+            num_parameters=sum(math.prod(array.shape) for array in weights.arrays.values()),
+            metrics=metric_lines.evaluated(path, description.step),
+        )
     with filled(place) as folder:
-        exported_folder.write_weights(folder, description, weights.arrays, formats)
-        _write_text_files(folder, description)
-        if not is_card_theirs:
-            (folder / model_card.FILE).write_text(model_card.render(card))
+        export_folder.write(folder, description, weights, formats, card)
     print(f"Read {checkpoint}, step {description.step}.")
     print(convert.report(weights.replace(skipped={}, new={}), {}, {}))
-    if is_card_theirs:
+    if card is None:
         print(f"Left {model_card.FILE} as it was.")
     _warn_of_scores(description)
-    print(f"Wrote {_kind(description.model, formats)}: {output}")
+    print(f"Wrote {export_folder.kind(description.model, formats)}: {output}")
     return 0
 
 
@@ -174,17 +166,6 @@ def _check_formats(formats: Sequence[str]) -> None:
         )
 
 
-def _write_text_files(folder: epath.Path, description: Description) -> None:
-    """Writes the files of the tokenizer and the decoding config."""
-    from hyperdecoders_jax.hub import tokenizer_files
-    from hyperdecoders_jax.weights import generation_fields, text_files
-
-    lengths = description.task_feature_lengths
-    tokenizer_files.write(folder, description.vocabulary, lengths["inputs"])
-    fields = generation_fields.to_fields(description.decoding, lengths["targets"])
-    (folder / text_files.GENERATION_FILE).write_text(json.dumps(fields, indent=2) + "\n")
-
-
 def _warn_of_scores(description: Description) -> None:
     """Says that texts of a plain T5 may differ where transformers cannot score beams as its run."""
     from hyperdecoders_jax.decoding.beam_search import T5XScoring
@@ -193,55 +174,6 @@ def _warn_of_scores(description: Description) -> None:
     scoring = getattr(description.decoding, "scoring", None)
     if exported_folder.is_plain(description.model) and isinstance(scoring, T5XScoring):
         print(f"Texts may differ: the run scored beams by {scoring}, which transformers cannot.")
-
-
-def _are_gates_alone(config: TransformerConfig) -> bool:
-    """Whether gates that are the same for all examples are all that adapts the T5."""
-    from hyperdecoders_jax.weights import exported_folder
-
-    grids = [grid for grid in (config.encoder_hypergrid, config.decoder_hypergrid) if grid]
-    without = dataclasses.replace(config, encoder_hypergrid=None, decoder_hypergrid=None)
-    are_shared = all(grid.condition_read is None for grid in grids)
-    return bool(grids) and are_shared and exported_folder.is_plain(without)
-
-
-def _kind(config: TransformerConfig, formats: Sequence[str]) -> str:
-    from hyperdecoders_jax.weights import exported_folder
-
-    name, where = "Hyperdecoder", " of hyperdecoders_jax.interop"
-    if exported_folder.is_plain(config):
-        name, where = "plain T5", " of transformers"
-    prefixes = {"flax": "Flax", "safetensors": ""}
-    classes = [f"{prefixes[x]}{name.split()[-1]}ForConditionalGeneration" for x in formats]
-    return f"a {name} for {' and '.join(classes)}{where}"
-
-
-# ---------------------------------------------------------------- what is known of the training
-
-
-def _num_frozen(trained: TrainedModel) -> int | None:
-    if trained.description.backbone is None:
-        return None
-    frozen = [x for path, x in trained.arrays.items() if path not in trained.own]
-    return sum(math.prod(x.shape) for x in frozen)
-
-
-def _about_training(checkpoint: str, description: Description) -> dict[str, Any]:
-    """Fields of a `model_card.Export` that the files of a run tell."""
-    from hyperdecoders_jax.training import metric_lines, run_directory
-    from hyperdecoders_jax.weights import run_folder
-
-    if not run_folder.is_run(checkpoint):
-        return {"backbone": description.backbone and description.backbone.source}
-    run = run_folder.read_file(checkpoint)
-    return {
-        "backbone": run.initial_checkpoint_path,
-        # One that was made of files or splits has no name that means anything elsewhere.
-        "mixture": None if any(run.data["tasks"].values()) else run.data["mixture"],
-        "metrics": metric_lines.evaluated(
-            run_directory.RunDirectory(checkpoint).metrics_path, description.step
-        ),
-    }
 
 
 # ---------------------------------------------------------------- what is written

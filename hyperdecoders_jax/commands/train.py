@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hyperdecoders_jax.commands import configured, flags, main
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
-    from hyperdecoders_jax.data.preflight import TaskReport
-    from hyperdecoders_jax.data.train_batches import TrainIterator
     from hyperdecoders_jax.evaluation.evaluator import Evaluator
-    from hyperdecoders_jax.model import Model
     from hyperdecoders_jax.training.partitioning import Partitioner
-    from hyperdecoders_jax.weights.run_folder import RunFile
 
 SUMMARY = "train a model, evaluate it as it learns, keep checkpoints; continue where it stopped"
 EPILOG = flags.EPILOG
@@ -53,6 +49,7 @@ def train(run: RunConfig, config_text: str = "") -> int:
 
     from hyperdecoders_jax.data import mixtures, preflight, train_batches
     from hyperdecoders_jax.trained import describe, opened, placed, start
+    from hyperdecoders_jax.trained.run_files import RunFiles
     from hyperdecoders_jax.training import trainable, trainer
     from hyperdecoders_jax.training.run_directory import RunDirectory
 
@@ -66,7 +63,7 @@ def train(run: RunConfig, config_text: str = "") -> int:
     opened.use_vocabulary(run)
     report = preflight.preflight(run.data, vocab_size=model.config.vocab_size)
     batches = train_batches.TrainIterator(run.data, *partitioner.data_shard())
-    evaluate_tasks = _evaluator(run, batches, partitioner)
+    evaluate_tasks = _evaluator(run, batches.task_names, partitioner)
     settings = {
         **preflight.order_settings(run.data, report),
         "dropout_seed": run.trainer.seed,
@@ -79,7 +76,7 @@ def train(run: RunConfig, config_text: str = "") -> int:
     identity = describe.identity(described, frozen)
     is_first_process = jax.process_index() == 0
     if is_first_process:
-        about = _about(run, model, trained, partitioner, report)
+        about = describe.about(run, model, trained, partitioner, report)
         print(about, file=sys.stderr, flush=True)
     run_files = RunFiles(run.model_dir, config_text, described)
     verbs = placed.Verbs(model, partitioner, run.max_target_len, run.evaluation.generation)
@@ -122,7 +119,7 @@ def _check(run: RunConfig) -> Partitioner:
 
 
 def _evaluator(
-    run: RunConfig, batches: TrainIterator, partitioner: Partitioner
+    run: RunConfig, task_names: Sequence[str], partitioner: Partitioner
 ) -> Evaluator | None:
     """The evaluator of the run, rehearsed: what would stop its first evaluation stops it now."""
     from hyperdecoders_jax.evaluation.evaluator import Evaluator
@@ -131,11 +128,11 @@ def _evaluator(
         return None
     best = run.trainer.best
     if best is not None:
-        best.check_tasks(batches.task_names)
+        best.check_tasks(task_names)
     evaluate_tasks = Evaluator(
         run.data,
         run.evaluation,
-        batches.task_names,
+        task_names,
         output_dir=f"{run.model_dir}/eval",
         shard=partitioner.data_shard(),
     )
@@ -158,43 +155,6 @@ def _evaluate_fn(evaluate_tasks: Evaluator | None, verbs: Any, seed: int) -> Cal
     return evaluate
 
 
-def _about(
-    run: RunConfig,
-    model: Model,
-    trained: Mapping[str, Any],
-    partitioner: Partitioner,
-    report: Mapping[str, TaskReport],
-) -> str:
-    """A few lines on what is about to run: data, decoding, parameters, devices."""
-    from hyperdecoders_jax.data import mixtures
-    from hyperdecoders_jax.trained import start
-    from hyperdecoders_jax.training.trainable import num_parameters
-
-    generation = run.evaluation.generation or {}
-    lines = [mixtures.format_mixing_table({name: task.mixing for name, task in report.items()})]
-    for name, task in report.items():
-        if task.num_truncated:
-            lines.append(
-                f"{name}: {task.num_truncated} of its first {task.num_checked} inputs are longer "
-                f"than their length and are cut; the longest has {task.longest_inputs} tokens."
-            )
-    for name in sorted(report.keys() & generation):
-        max_len, num_beams = generation[name]
-        lines.append(f"{name}: texts of at most {max_len} tokens, beams: {num_beams}.")
-    source = start.source_of(run.start.initial_checkpoint_path, run.start.random_seed)
-    count, total = num_parameters(trained), num_parameters(model.param_shapes())
-    lines.append(
-        f"{count:,} of {total:,} parameters are trained ({count / total:.2%}); "
-        f"the others are from {source}."
-        if count < total
-        else f"All {total:,} parameters are trained, starting from {source}."
-    )
-    shape = " x ".join(f"{size} {name}" for name, size in partitioner.mesh.shape.items())
-    kind = partitioner.mesh.devices.flat[0].device_kind
-    lines.append(f"Devices: {shape} ({kind}).")
-    return "\n".join(lines)
-
-
 def _tell(run: RunConfig, result: Any) -> None:
     """Prints what a run came to."""
     from hyperdecoders_jax.evaluation import table
@@ -208,55 +168,6 @@ def _tell(run: RunConfig, result: Any) -> None:
         print(table.format_table(result.metrics, left_out))
     if result.best_step is not None:
         print(f"Best checkpoint: step {result.best_step}, in {run.model_dir}/checkpoints.")
-
-
-class RunFiles:
-    """The description, configuration and TensorBoard log in a model directory.
-
-    None is made before the trainer asks for it: a run that finds another run's checkpoints there
-    must leave them as they are.
-
-    Args:
-        model_dir: of the run.
-        config_text: as gin; empty where Python made the run.
-        described: what the run says of itself.
-    """
-
-    def __init__(self, model_dir: str, config_text: str, described: RunFile):
-        self._model_dir = model_dir
-        self._config_text = config_text
-        self._described = described
-        self._writer = None
-
-    def write_config(self) -> None:
-        """Writes `config.json`, and `config.gin` for people; before the first checkpoint stands."""
-        from etils import epath
-
-        from hyperdecoders_jax import files
-        from hyperdecoders_jax.weights import run_folder
-
-        run_folder.write(self._model_dir, self._described)
-        if self._config_text:
-            path = epath.Path(self._model_dir) / configured.SAVED_CONFIG
-            files.write_text(path, self._config_text)
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds scalars of one step to the TensorBoard log, in one process of the run."""
-        import jax
-
-        if jax.process_index():
-            return
-        if self._writer is None:
-            from clu import metric_writers
-
-            self._writer = metric_writers.SummaryWriter(f"{self._model_dir}/tensorboard")
-        self._writer.write_scalars(step, dict(values))
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Ends the log."""
-        if self._writer is not None:
-            self._writer.close()
 
 
 if __name__ == "__main__":

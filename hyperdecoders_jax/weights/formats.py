@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterable, Mapping
 from etils import epath
 
 from hyperdecoders_jax import errors, files, model
-from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.weights import (
@@ -37,7 +36,7 @@ from hyperdecoders_jax.weights import (
     trained_model,
 )
 from hyperdecoders_jax.weights.arrays import Arrays
-from hyperdecoders_jax.weights.trained_model import VOCABULARY_FILE, Description, TrainedModel
+from hyperdecoders_jax.weights.trained_model import Description, TrainedModel
 
 RUN, ADAPTERS, HUGGING_FACE = "run", "adapters", "hugging_face"
 # Metadata of our safetensors files, as JSON: `modeling.config.to_dict`, and the ordered list of
@@ -45,14 +44,6 @@ RUN, ADAPTERS, HUGGING_FACE = "run", "adapters", "hugging_face"
 _MODEL_KEY = "model"
 _TASKS_KEY = "task_names"
 _SAFETENSORS = ".safetensors"
-# Files beside Hugging Face's weights that turn text into tokens.
-_TOKENIZER_FILES = (
-    VOCABULARY_FILE,
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
 # Parameters with a row for each token.
 _OUR_TABLES = ("token_embedder/embedding", "decoder/logits_dense/kernel")
 # Hugging Face's names of the embedding; a file may hold any of them.
@@ -240,12 +231,12 @@ def _read_hugging_face(source: Source) -> TrainedModel:
     folder = hugging_face.find(source.path)
     if exported_folder.is_hyperdecoder(folder):
         read = exported_folder.read(folder)
-        return read.replace(files=_read_tokenizer(folder, read.config))
+        return read.replace(files=text_files.read_tokenizer(folder, read.config))
     config, arrays = hugging_face.open(folder)
     if source.are_rows_right:
         config = _with_rows(config, arrays, _THEIR_TABLES)
     accounted = hugging_face.to_ours(arrays, config)
-    files = _read_tokenizer(folder, config)
+    files = text_files.read_tokenizer(folder, config)
     description = Description(config)
     return TrainedModel(description, accounted.arrays, skipped=accounted.left, files=files)
 
@@ -253,7 +244,7 @@ def _read_hugging_face(source: Source) -> TrainedModel:
 def _write_hugging_face(path: epath.Path, trained: TrainedModel) -> Mapping[str, str]:
     config = trained.config
     hugging_face.write(path, config, hugging_face.from_ours(trained.arrays, config))
-    _write_tokenizer(path, trained)
+    text_files.write_tokenizer(path, trained)
     return {}
 
 
@@ -267,7 +258,7 @@ def _read_original(source: Source) -> TrainedModel:
         Description(config, task_names=task_names),
         accounted.arrays,
         skipped=accounted.left,
-        files=_read_tokenizer(epath.Path(source.path), config),
+        files=text_files.read_tokenizer(epath.Path(source.path), config),
         unread={name: arrays[name] for name in sorted(unread)},
     )
 
@@ -275,7 +266,7 @@ def _read_original(source: Source) -> TrainedModel:
 def _write_original(path: epath.Path, trained: TrainedModel) -> Mapping[str, str]:
     state = original_folder.to_state(trained.arrays, trained.config, trained.unread)
     original_folder.write(path, trained.config, state, trained.description.task_names)
-    _write_tokenizer(path, trained)
+    text_files.write_tokenizer(path, trained)
     made = set(original_folder.unused_names(trained.config)) - set(trained.unread)
     return dict.fromkeys(
         made, "zeros, for the original makes them beside a hypernetwork and never reads them"
@@ -288,30 +279,6 @@ def _is_original(path: epath.Path) -> bool:
 
 def _is_hugging_face(path: epath.Path) -> bool:
     return path.is_dir() and (path / hugging_face.CONFIG_FILE).exists()
-
-
-def _read_tokenizer(folder: epath.Path, config: TransformerConfig) -> dict[str, bytes]:
-    """The tokenizer's files of a folder.
-
-    Raises:
-        ValueError: its SentencePiece model is none, or has tokens that the weights do not have.
-    """
-    names = [name for name in _TOKENIZER_FILES if (folder / name).exists()]
-    found = {name: (folder / name).read_bytes() for name in names}
-    if VOCABULARY_FILE in found:
-        num_pieces = tokenizer.make(found[VOCABULARY_FILE], 0).num_text_ids
-        if num_pieces > config.vocab_size:
-            raise ValueError(
-                f"Every token must have a row in the embedding; {folder / VOCABULARY_FILE} has "
-                f"{num_pieces:,} pieces, and the embedding {config.vocab_size:,} rows. The "
-                "vocabulary belongs to other weights: copy theirs."
-            )
-    return found
-
-
-def _write_tokenizer(folder: epath.Path, trained: TrainedModel) -> None:
-    for name, content in trained.files.items():
-        (folder / name).write_bytes(content)
 
 
 # ---------------------------------------------------------------- T5X

@@ -1,4 +1,4 @@
-"""The files beside a plain T5 that say how it reads and writes text."""
+"""The files beside weights that say how a T5 reads and writes text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from etils import epath
 from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.weights import generation_fields
-from hyperdecoders_jax.weights.trained_model import VOCABULARY_FILE, Description, Vocabulary
+from hyperdecoders_jax.weights.trained_model import (
+    VOCABULARY_FILE,
+    Description,
+    TrainedModel,
+    Vocabulary,
+)
 
 GENERATION_FILE = "generation_config.json"
 TOKENIZER_FILE = "tokenizer_config.json"
@@ -27,6 +32,15 @@ _GENERATION_FIELDS = {
     *("pad_token_id", "eos_token_id", "decoder_start_token_id", "bos_token_id"),
     *("_from_model_config", "transformers_version", "use_cache"),
 }
+
+# Files beside Hugging Face's weights that turn text into tokens.
+_TOKENIZER_FILES = (
+    VOCABULARY_FILE,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
 
 
 def describe(folder: epath.Path, config: TransformerConfig) -> Description:
@@ -76,3 +90,28 @@ def _read_json(file: epath.Path) -> dict[str, Any]:
         return json.loads(file.read_text()) if file.exists() else {}
     except ValueError as error:
         raise ValueError(f"{file} must be JSON: {error}. Copy or download it again.") from error
+
+
+def read_tokenizer(folder: epath.Path, config: TransformerConfig) -> dict[str, bytes]:
+    """The tokenizer's files of a folder.
+
+    Raises:
+        ValueError: its SentencePiece model is none, or has tokens that the weights do not have.
+    """
+    names = [name for name in _TOKENIZER_FILES if (folder / name).exists()]
+    found = {name: (folder / name).read_bytes() for name in names}
+    if VOCABULARY_FILE in found:
+        num_pieces = tokenizer.make(found[VOCABULARY_FILE], 0).num_text_ids
+        if num_pieces > config.vocab_size:
+            raise ValueError(
+                f"Every token must have a row in the embedding; {folder / VOCABULARY_FILE} has "
+                f"{num_pieces:,} pieces, and the embedding {config.vocab_size:,} rows. The "
+                "vocabulary belongs to other weights: copy theirs."
+            )
+    return found
+
+
+def write_tokenizer(folder: epath.Path, trained: TrainedModel) -> None:
+    """Writes the tokenizer's files that belong to weights."""
+    for name, content in trained.files.items():
+        (folder / name).write_bytes(content)

@@ -336,10 +336,10 @@ def test_what_is_loaded_and_saved_is_the_same_file(tmp_path, name):
         load(file.parent).save_pretrained(tmp_path / again)
         assert (tmp_path / again / file.name).read_bytes() == file.read_bytes()
         file = tmp_path / again / file.name
-    found, stored = exported_folder.read(file.parent)
-    assert found.model == MODELS[name]
+    found = exported_folder.read(file.parent)
+    assert found.config == MODELS[name]
     expected = names.flatten(make_params(MODELS[name]))
-    assert {path: array.shape for path, array in stored.items()} == {
+    assert {path: array.shape for path, array in found.arrays.items()} == {
         path: array.shape for path, array in expected.items()
     }
 

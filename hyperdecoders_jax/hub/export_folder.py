@@ -1,0 +1,119 @@
+"""The files of an exported folder: weights, tokenizer, decoding config and model card."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+
+from hyperdecoders_jax.hub import model_card, tokenizer_files
+from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.weights import (
+    exported_folder,
+    generation_fields,
+    run_folder,
+    text_files,
+)
+from hyperdecoders_jax.weights.trained_model import Description, TrainedModel
+
+
+def describe(trained: TrainedModel, weights: TrainedModel) -> Description:
+    """What the exported model is: no backbone elsewhere, sentinels as a tokenizer has them.
+
+    Args:
+        trained: as its run left it.
+        weights: as they are exported: cast, perhaps folded.
+    """
+    return dataclasses.replace(
+        trained.description,
+        model=weights.config,
+        vocabulary=tokenizer_files.with_own_sentinels(trained.description.vocabulary),
+        backbone=None,
+    )
+
+
+def write(
+    folder: epath.Path,
+    description: Description,
+    weights: TrainedModel,
+    formats: Sequence[str],
+    card: str | None,
+) -> None:
+    """Writes a folder that transformers loads.
+
+    Args:
+        folder: that exists.
+        description: of `describe`.
+        weights: all parameters.
+        formats: "flax", "safetensors" or both.
+        card: text of the model card; None where the user has one.
+    """
+    exported_folder.write_weights(folder, description, weights.arrays, formats)
+    lengths = description.task_feature_lengths
+    tokenizer_files.write(folder, description.vocabulary, lengths["inputs"])
+    fields = generation_fields.to_fields(description.decoding, lengths["targets"])
+    (folder / text_files.GENERATION_FILE).write_text(json.dumps(fields, indent=2) + "\n")
+    if card is not None:
+        (folder / model_card.FILE).write_text(card)
+
+
+def render_card(
+    name: str, description: Description, checkpoint: str, trained: TrainedModel, **fields: Any
+) -> str:
+    """The model card's text.
+
+    Args:
+        name: of the model.
+        description: of `describe`.
+        checkpoint: folder that was exported.
+        trained: what it holds.
+        fields: others of `model_card.Export`.
+    """
+    sizes = {path: math.prod(array.shape) for path, array in trained.arrays.items()}
+    num_frozen = None
+    if trained.description.backbone is not None:
+        num_frozen = sum(size for path, size in sizes.items() if path not in trained.own)
+    return model_card.render(
+        model_card.Export(
+            name=name,
+            description=description,
+            trained=trained.config,
+            num_frozen=num_frozen,
+            **_about_training(checkpoint, trained.description),
+            **fields,
+        )
+    )
+
+
+def _about_training(checkpoint: str, description: Description) -> dict[str, Any]:
+    """Fields of a `model_card.Export` that the files of a run tell."""
+    if not run_folder.is_run(checkpoint):
+        return {"backbone": description.backbone and description.backbone.source}
+    run = run_folder.read_file(checkpoint)
+    return {
+        "backbone": run.initial_checkpoint_path,
+        # One that was made of files or splits has no name that means anything elsewhere.
+        "mixture": None if any(run.data["tasks"].values()) else run.data["mixture"],
+    }
+
+
+def are_gates_alone(config: TransformerConfig) -> bool:
+    """Whether gates that are the same for all examples are all that adapts the T5."""
+    grids = [grid for grid in (config.encoder_hypergrid, config.decoder_hypergrid) if grid]
+    without = dataclasses.replace(config, encoder_hypergrid=None, decoder_hypergrid=None)
+    are_shared = all(grid.condition_read is None for grid in grids)
+    return bool(grids) and are_shared and exported_folder.is_plain(without)
+
+
+def kind(config: TransformerConfig, formats: Sequence[str]) -> str:
+    """What an export is, and the classes that load it, in words."""
+    name, where = "Hyperdecoder", " of hyperdecoders_jax.interop"
+    if exported_folder.is_plain(config):
+        name, where = "plain T5", " of transformers"
+    prefixes = {"flax": "Flax", "safetensors": ""}
+    classes = [f"{prefixes[x]}{name.split()[-1]}ForConditionalGeneration" for x in formats]
+    return f"a {name} for {' and '.join(classes)}{where}"
