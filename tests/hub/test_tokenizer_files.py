@@ -13,7 +13,7 @@ import transformers
 from hyperdecoders_jax.data import tokenizer, vocabulary
 from hyperdecoders_jax.hub import tokenizer_files
 from hyperdecoders_jax.types import EOS_ID
-from hyperdecoders_jax.weights.adapter_folder import Vocabulary
+from hyperdecoders_jax.weights.trained_model import Vocabulary
 
 NUM_SENTINELS = 7
 WORDS = """
