@@ -18,17 +18,11 @@ from typing import NamedTuple
 
 
 class Source(NamedTuple):
-    """Where a package comes from.
-
-    Attributes:
-        repository: on GitHub.
-        commit: that the tests run on.
-        file: one of its files that T5X needs.
-    """
+    """Where a package comes from: a repository on GitHub."""
 
     repository: str
-    commit: str
-    file: str
+    commit: str  # That the tests run on.
+    file: str  # One of its files that T5X needs.
 
 
 SOURCES = {
@@ -54,9 +48,7 @@ def commands(requirement: str = ".[t5x]", names: Iterable[str] = tuple(SOURCES))
     >>> commands()[1].split("@")[0]
     'pip install --no-deps --force-reinstall git+https://github.com/google-research/t5x'
 
-    Args:
-        requirement: this package with the extra, as pip takes it.
-        names: which of `SOURCES`.
+    `requirement` is this package with the extra, as pip takes it; `names` are some of `SOURCES`.
     """
     # Forced, since all commits have one version, and pip would keep one that is installed.
     from_git = [

@@ -2,9 +2,9 @@
 
     hyperdecoders analyze --checkpoint=my_run --output=my_analysis
 
-`analyze` is bound by gin_configs/runs/embedded/analyze.gin. It writes `examples.parquet`, a row for
-each example, `results.json` and `tables.txt`, the numbers, `page.html`, which shows all of it, and
-pictures. What a run says of itself (`config.json`) is all that is read of its folder.
+`analyze` is bound by gin_configs/runs/embedded/analyze.gin. It writes `examples.parquet` (a row for
+each example), `results.json`, `tables.txt`, pictures, and `page.html`, which shows all of it. Of a
+run's folder only `config.json` is read.
 """
 
 from __future__ import annotations
@@ -78,8 +78,7 @@ def what_is_analysed(
 ) -> configured.Sources:
     """The configuration of an analysis: the model as it is, and the data that are read.
 
-    Raises:
-        UsageError: --checkpoint holds nothing, or a model that does not say what to analyse it on.
+    Raises UsageError if --checkpoint holds nothing, or no model that says what to analyse it on.
     """
     folder = files.at_home(args.checkpoint)
     if args.model_dir is not None:
@@ -171,14 +170,8 @@ def _add_own_files(args: argparse.Namespace, described: Mapping[str, Mapping[str
 def analyze(run: RunConfig, checkpoint_step: str | int | None, output_dir: str) -> int:
     """Writes an analysis of a checkpoint on every task of a mixture; returns the exit code.
 
-    Args:
-        run: the model, where its parameters are, and what is analysed.
-        checkpoint_step: of a run: "best", "last" or a step.
-        output_dir: gets the files.
-
-    Raises:
-        ImportError: the extra `plots` is not installed.
-        ValueError: something in all this does not fit together.
+    `checkpoint_step` is "best", "last" or a step of a run. Raises ImportError if the extra `plots`
+    is not installed, ValueError if something in all this does not fit together.
     """
     check_plotting()
     if run.evaluation.split is None:
@@ -220,11 +213,7 @@ def analyze(run: RunConfig, checkpoint_step: str | int | None, output_dir: str) 
 
 
 def check_plotting() -> None:
-    """Checks that pictures can be made, before anything is loaded.
-
-    Raises:
-      ImportError: a package is missing.
-    """
+    """Raises ImportError unless pictures can be made, before anything is loaded."""
     missing = [name for name in PLOTTING if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(

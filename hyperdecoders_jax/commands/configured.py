@@ -18,17 +18,11 @@ SAVED_CONFIG = "config.gin"
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
-    """What a configuration is read from.
+    """What a configuration is read from."""
 
-    Attributes:
-        gin_files: in the order in which they bind.
-        bindings: `NAME = VALUE`, bound last.
-        search_paths: folders that are searched for gin files.
-    """
-
-    gin_files: Sequence[str]
-    bindings: Sequence[str] = ()
-    search_paths: Sequence[str] = ()
+    gin_files: Sequence[str]  # In the order in which they bind.
+    bindings: Sequence[str] = ()  # `NAME = VALUE`, bound last.
+    search_paths: Sequence[str] = ()  # Folders that are searched for gin files.
 
     def first(self, run_file: str) -> Sources:
         """With the file that binds a command first, unless one of the files includes it.
@@ -56,16 +50,10 @@ def sources(
     init: str | None = None,
     bindings: Sequence[str] = (),
 ) -> Sources:
-    """The configuration that the flags of a run mean.
+    """The configuration that the flags of a run (`flags.add_run`, --gin.NAME=VALUE) mean.
 
-    Args:
-        args: flags of `flags.add_run`.
-        gin_flags: names and values of `--gin.NAME=VALUE`.
-        init: folder of a model that is taken as it is.
-        bindings: of a command's own flags.
-
-    Raises:
-        UsageError: no gin file is given, and the model directory has none.
+    `init` is the folder of a model that is taken as it is; `bindings` are of a command's own flags.
+    Raises UsageError if no gin file is given, and the model directory has none.
     """
     args.model_dir = files.at_home(args.model_dir)
     args.vocabulary = files.at_home(args.vocabulary)
@@ -100,13 +88,10 @@ def _saved_config(args: argparse.Namespace) -> str:
 def call(
     args: argparse.Namespace, given: Sources, function: Callable[[], Callable[..., Any]]
 ) -> Callable[..., Any]:
-    """Reads, checks and binds a configuration; returns the bound function, and its text.
+    """Reads, checks and binds a configuration; returns the bound function.
 
-    Args:
-        args: flags of `flags.add_run`.
-        given: what to read.
-        function: imports and returns the function that gin binds; called after the checks that
-            the text allows, for what it imports is heavy.
+    `function` imports and returns the function that gin binds; called after the checks that the
+    text allows, for what it imports is heavy.
     """
     import gin
 
@@ -164,12 +149,7 @@ def run_with_runner(
 
 
 def _check_t5x(args: argparse.Namespace) -> None:
-    """Checks, before anything heavy is imported, that T5X can run a command.
-
-    Raises:
-        ImportError: T5X is not installed; says how to do it.
-        UsageError: a flag means something for our own runner alone.
-    """
+    """Raises ImportError without T5X, and UsageError if a flag is only for our own runner."""
     from hyperdecoders_jax import t5x_install
 
     t5x_install.check()

@@ -4,8 +4,7 @@
     hyperdecoders convert --from=run:my_run --to=adapters:my_adapters
     hyperdecoders convert --from=run:my_run --to=hugging_face:my_t5 --fold --task=rte
 
-The formats are those of `weights.formats`. Writing is atomic: everything stands under a hidden name
-beside its place until it is complete.
+The formats are those of `weights.formats`. Writing is atomic.
 """
 
 from __future__ import annotations
@@ -53,19 +52,12 @@ MOST_LISTED = 20
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """How weights change on their way.
+    """How weights change on their way."""
 
-    Attributes:
-        vocab_size: rows for tokens; None: as many as there are.
-        dtype: "float32" or "bfloat16"; None: as they are.
-        fold: whether kernels become what gates make of them; the result has no gates.
-        task: whose gates are folded, where they depend on the task.
-    """
-
-    vocab_size: int | None = None
-    dtype: str | None = None
-    fold: bool = False
-    task: str | None = None
+    vocab_size: int | None = None  # Rows for tokens; None: as many as there are.
+    dtype: str | None = None  # "float32" or "bfloat16"; None: as they are.
+    fold: bool = False  # Whether kernels become what gates make of them; no gates are left.
+    task: str | None = None  # Whose gates are folded, where they depend on the task.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -130,9 +122,8 @@ def convert(
         step: of a run: "best", "last" or a number; None: best.
         backbone: of an adapter folder; None: where its run had it.
 
-    Raises:
-        ValueError, FileNotFoundError: the weights are not all there, damaged, or do not fit the
-            target. Nothing was written.
+    Raises ValueError or FileNotFoundError if the weights are not all there, damaged, or do not fit
+    the target; nothing was written.
     """
     # Files are converted on the host; the accelerator may be another process's.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -212,8 +203,7 @@ def split_format(flag: str, text: str, formats: Sequence[str]) -> tuple[str | No
     >>> split_format("--from", "gs://bucket/t5", ["t5x", "safetensors"])
     (None, 'gs://bucket/t5')
 
-    Raises:
-      UsageError: what stands before the colon is no format, or there is no path.
+    Raises UsageError if what stands before the colon is no format, or there is no path.
     """
     name, colon, path = text.partition(":")
     if not (path if colon else text):
@@ -278,15 +268,7 @@ def model_config(*, model: Model) -> TransformerConfig:
 
 
 def check_free(place: epath.Path, flag: str = "--to") -> None:
-    """Checks that nothing would be overwritten.
-
-    Args:
-      place: where something will be written.
-      flag: that names it.
-
-    Raises:
-      UsageError: there is a file, or a folder that is not empty or cannot be replaced.
-    """
+    """Raises UsageError unless `place`, which `flag` names, is free, or an empty folder."""
     if os.path.ismount(place) or os.fspath(place) == os.getcwd():
         raise errors.UsageError(
             f"{flag} must name a place that can be replaced; {place} is the folder you are in, or "
@@ -304,9 +286,7 @@ def atomic(place: epath.Path) -> Iterator[epath.Path]:
     """Atomic write of a file or folder: a path that becomes `place` once all is written.
 
     A process that is killed leaves `.unfinished-…` behind, which nothing here takes for weights.
-
-    Raises:
-      OSError: it cannot be written.
+    Raises OSError if it cannot be written.
     """
     from safetensors import SafetensorError
 

@@ -1,14 +1,12 @@
 """`hyperdecoders demo`: a Hyperdecoder beside a single adapter on six small tasks, as a table.
 
-`make demo` trains two experiments on the six demo tasks, one after the other, on the same frozen
-T5 and the same batches: one adapter a layer that all examples share, and a Hyperdecoder, which
-writes the decoder's adapters for each example. Both are then evaluated on the test split, which
-neither has seen, beside always giving the most frequent training target. Other methods are compared
-when they are named: `make demo METHODS="single_adapter hypergrid"`. What adapts the examples of the
-last one is analysed, and a page shows it.
+`make demo` trains two experiments on the six demo tasks, one after the other, on the same frozen T5
+and the same batches: one adapter a layer that all examples share, and a Hyperdecoder, which writes
+the decoder's adapters for each example. Both are then evaluated on the test split, which neither
+has seen, beside always giving the most frequent training target; other methods by `make demo
+METHODS="single_adapter hypergrid"`. What adapts the examples of the last one is analysed.
 
-The T5 ships with the package; `python -m hyperdecoders_jax.demo --pretrain=FILE.safetensors` makes
-it again.
+The T5 ships with the package; --pretrain=FILE.safetensors makes it again.
 """
 
 from __future__ import annotations
@@ -50,17 +48,11 @@ NUM_ANALYSED = 100
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What one method came to.
+    """What one method came to."""
 
-    Attributes:
-      scores: task → the mean of its metrics, in [0, 100].
-      num_trainable: trained parameters; None for a method that has none.
-      secs: of training and evaluation.
-    """
-
-    scores: Mapping[str, float]
-    num_trainable: int | None = None
-    secs: float | None = None
+    scores: Mapping[str, float]  # Task → the mean of its metrics, in [0, 100].
+    num_trainable: int | None = None  # Trained parameters; None for a method that has none.
+    secs: float | None = None  # Of training and evaluation.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """`hyperdecoders doctor`: versions, devices, free memory and disk, and known conflicts.
 
-Versions come from the installed packages' metadata, so that a broken package is listed, too.
+Versions are those of packages' metadata, so that a broken package is listed, too.
 """
 
 from __future__ import annotations
@@ -173,11 +173,7 @@ def _version_lines(versions: Mapping[str, str]) -> Iterable[str]:
 
 
 def report(folders: Sequence[str] = (".",)) -> int:
-    """Prints the report; 1 if something must be repaired, else 0.
-
-    Args:
-      folders: folders whose free disk space is told.
-    """
+    """Prints the report, with folders' free disk space; 1 if something must be repaired, else 0."""
     versions = installed_versions()
     print("Versions")
     for line in _version_lines(versions):

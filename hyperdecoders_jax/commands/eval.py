@@ -35,14 +35,10 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
 def evaluate(run: RunConfig, checkpoint_step: str | int | None, output_dir: str | None) -> int:
     """Evaluates a checkpoint on every task of a mixture that has the split; returns the exit code.
 
-    Args:
-        run: the run, its mixture or any of its tasks, and the split.
-        checkpoint_step: "best", "last" or a step; None: the parameters before training.
-        output_dir: gets TASK/STEP.jsonl with the predictions, and metrics-STEP.json; None:
-            eval_SPLIT in the run's model directory, or nowhere where there is no such directory.
-
-    Raises:
-        ValueError: something in all this does not fit together.
+    `checkpoint_step` is "best", "last" or a step; None: the parameters before training.
+    `output_dir` gets TASK/STEP.jsonl with the predictions, and metrics-STEP.json; None: eval_SPLIT
+    in the run's model directory, or nowhere without one. Raises ValueError if something does not
+    fit together.
     """
     split = run.evaluation.split
     if split is None:

@@ -3,10 +3,10 @@
     hyperdecoders export --checkpoint=my_run --output=my_model
     hyperdecoders export --checkpoint=my_run --output=my_t5 --fold --task=rte --format=safetensors
 
-A T5 that nothing adapts becomes one of Hugging Face's own, which needs no code of ours; so does one
-whose gates are the same for all examples, for kernels can hold them. Anything else is a
-`hyperdecoder`; see `weights.exported_folder`. Beside the weights are the files of a tokenizer, the
-decoding config and a model card. Writing is atomic.
+A T5 that nothing adapts becomes one of Hugging Face's own; so does one whose gates are the same for
+all examples, for kernels can hold them. Anything else is a `hyperdecoder`; see
+`weights.exported_folder`. Beside the weights are the files of a tokenizer, the decoding config and
+a model card. Writing is atomic.
 """
 
 from __future__ import annotations
@@ -95,21 +95,16 @@ def export(
 ) -> int:
     """Writes a trained model for Hugging Face and says what it is now; returns the exit code.
 
-    Args:
-        checkpoint: model directory of a run, adapter folder, or exported folder.
-        output: folder that is not there yet, is empty, or holds nothing but what its user has made
-            for Hugging Face: a README.md, which stays, and hidden files, such as those of git.
-        formats: of the weights, "flax", "safetensors" or both.
-        step: of a run: "best", "last" or a number; None: best.
-        backbone: of an adapter folder; None: where its run had it.
-        fold: whether kernels become what gates make of them; None: if a plain T5 comes of it, and
-            no task must be named.
-        task: whose gates are folded, where they depend on the task.
-        dtype: "float32" or "bfloat16".
+    `checkpoint` is the model directory of a run, an adapter folder (whose `backbone` is by default
+    where its run had it), or an exported folder; `step` of a run is "best" (the default), "last" or
+    a number. `output` is not there yet, is empty, or holds only what its user has made for Hugging
+    Face: a README.md, which stays, and hidden files, such as those of git. `formats` are "flax",
+    "safetensors" or both, `dtype` "float32" or "bfloat16".
 
-    Raises:
-        ValueError, FileNotFoundError: the model is not all there, damaged, or has no such form.
-            Nothing was written.
+    With `fold` kernels become what gates make of them, those of `task` where they depend on it;
+    None: if a plain T5 comes of it, and no task must be named. Raises ValueError or
+    FileNotFoundError if the model is not all there, damaged, or has no such form; nothing was
+    written.
     """
     # Files are converted on the host; the accelerator may be another process's.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -180,11 +175,7 @@ def _warn_of_scores(description: Description) -> None:
 
 
 def check_output(place: epath.Path) -> None:
-    """Checks that nothing of the user's would be overwritten.
-
-    Raises:
-      UsageError: there is something at the place that an export would not leave as it is.
-    """
+    """Raises UsageError unless an export would leave what there is as it is."""
     if _is_of_a_user(place):
         return
     convert.check_free(place, "--output")
@@ -202,8 +193,7 @@ def _is_of_a_user(place: epath.Path) -> bool:
 def filled(place: epath.Path) -> Iterator[epath.Path]:
     """A new folder to write to, which becomes `place`, or whose files join a user's there.
 
-    Raises:
-      OSError: it cannot be written; see `convert.atomic`.
+    Raises OSError if it cannot be written; see `convert.atomic`.
     """
     from hyperdecoders_jax.weights import hugging_face
 

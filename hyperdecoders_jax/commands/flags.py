@@ -158,11 +158,7 @@ def add_fold(parser: argparse.ArgumentParser, **fold: object) -> None:
 
 
 def check_fold(fold: bool | None, task: str | None) -> None:
-    """Checks that --task comes with --fold.
-
-    Raises:
-        UsageError: it comes alone.
-    """
+    """Raises UsageError unless --task comes with --fold."""
     if task is not None and not fold:
         raise errors.UsageError(
             f"--task must go with --fold, and names the task whose gates are folded; got "
@@ -285,8 +281,7 @@ def init_bindings(path: str, command: str) -> list[str]:
 def join_processes(args: argparse.Namespace) -> None:
     """Makes this process one of several, if the flags say so; before any device is used.
 
-    Raises:
-        UsageError: some of the three flags are given, and not all.
+    Raises UsageError if some of the three flags are given, and not all.
     """
     flags = {
         "coordinator_address": args.coordinator_address,
@@ -333,11 +328,7 @@ def start_tensorflow() -> None:
 
 
 def set_data_folders(args: argparse.Namespace) -> None:
-    """Tells all readers of data where the flags want them to look.
-
-    Raises:
-        UsageError: there is no such folder.
-    """
+    """Tells all readers of data where the flags look; raises UsageError without such a folder."""
     import seqio
 
     from hyperdecoders_jax.data import offline
@@ -359,8 +350,7 @@ def set_data_folders(args: argparse.Namespace) -> None:
 def import_modules(names: Iterable[str]) -> None:
     """Imports modules for the tasks and adapter sources that they register.
 
-    Raises:
-        UsageError: there is no such module; suggests one of the package's own.
+    Raises UsageError if there is no such module; suggests one of the package's own.
     """
     for name in names:
         _import_module(name)

@@ -1,7 +1,7 @@
 """`hyperdecoders infer`: predictions of a trained model, as JSON lines.
 
-`infer` predicts for a mixture's split or for lines with a run's own configuration, bound by
-gin_configs/runs/embedded/infer.gin; `infer_lines` needs no configuration.
+`infer` takes a run's own configuration, bound by gin_configs/runs/embedded/infer.gin; `infer_lines`
+needs none.
 """
 
 from __future__ import annotations
@@ -62,11 +62,7 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
 
 
 def _check_lines(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> None:
-    """Checks the flags of a prediction that needs no configuration.
-
-    Raises:
-        UsageError: a flag is missing, or one that belongs to a configuration is there.
-    """
+    """Checks the flags of a prediction that needs no configuration; raises UsageError."""
     own = {name: getattr(args, name) for name in ("checkpoint", "input", "step", "backbone")}
     if own["checkpoint"] is None or own["input"] is None:
         raise errors.UsageError(
@@ -93,15 +89,10 @@ def infer(
 ) -> int:
     """Writes the predictions of a checkpoint as JSON lines; returns the exit code.
 
-    Args:
-        run: the run, its mixture or any of its tasks, and the split.
-        checkpoint_step: "best", "last" or a step; None: the parameters before training.
-        output_dir: gets TASK-SPLIT-STEP.jsonl; None: infer in the run's model directory.
-        input_path: predict for the lines of this file, "-" for standard input, and print; nothing
-            else is read or written then.
-
-    Raises:
-        ValueError: something in all this does not fit together.
+    `checkpoint_step` is "best", "last" or a step; None: the parameters before training.
+    `output_dir` gets TASK-SPLIT-STEP.jsonl; None: infer in the run's model directory. With
+    `input_path`, a file of lines or "-" for standard input, nothing else is read, and predictions
+    are printed. Raises ValueError if something in all this does not fit together.
     """
     import jax
 
@@ -163,14 +154,10 @@ def infer_lines(
 ) -> int:
     """Prints the predictions of a trained model for lines as JSON lines; returns the exit code.
 
-    Args:
-        checkpoint: any folder that `text_model.load` takes.
-        input_path: the file of the lines, "-" for standard input.
-        step: of a training run: "best", "last" or a number; None: best.
-        backbone: of an adapter folder: where its T5 is; None: where the run had it.
-
-    Raises:
-        ValueError: the model or a line is no good.
+    `checkpoint` is any folder that `text_model.load` takes; `input_path` may be "-" for standard
+    input; `step` of a training run is "best", "last" or a number, by default best; `backbone` of an
+    adapter folder is by default where the run had it. Raises ValueError if the model or a line is
+    no good.
     """
     from hyperdecoders_jax.trained import text_model
 
@@ -189,11 +176,9 @@ def read_groups(path: str, size: int, process_count: int = 1) -> Iterator[Sequen
     """Reads lines of text, or of JSON with `inputs`, in groups; blank lines are left out.
 
     A file gives groups of `size`. Standard input gives a group as soon as no more is ready, so that
-    a reader at a terminal is answered line by line.
-
-    Raises:
-        ValueError: the file cannot be opened (at once), or a line begins like JSON and is none with
-        `inputs` (when it is read); or there are several processes, of which one has the input.
+    a reader at a terminal is answered line by line. Raises ValueError if the file cannot be opened
+    (at once), a line begins like JSON and is none with `inputs` (when it is read), or several
+    processes would share standard input.
     """
     if path == STANDARD_INPUT:
         if process_count > 1:
@@ -300,11 +285,7 @@ def _print_predictions(
 
 
 def task_of(record: Mapping[str, Any], reader: TextReader) -> str | None:
-    """The task that a record names.
-
-    Raises:
-        ValueError: it names none, and the model has parameters for each.
-    """
+    """The task that a record names; ValueError if it must, as the model tells tasks apart."""
     if "task" not in record and not reader.config.accepts_unseen_tasks:
         raise ValueError(
             "Every record must name its task, because this model has parameters for each; "

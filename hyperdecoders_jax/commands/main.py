@@ -101,13 +101,10 @@ def module_of(command: str) -> ModuleType:
 
 
 def split_gin_flags(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Separates `--gin.NAME=VALUE` from all other arguments.
+    """Separates `--gin.NAME=VALUE` from all other arguments; UsageError without `=VALUE`.
 
     >>> split_gin_flags(["train", "--gin.TRAIN_STEPS=3", "--gin_file=a.gin"])
     (['train', '--gin_file=a.gin'], [('TRAIN_STEPS', '3')])
-
-    Raises:
-        UsageError: a flag has no `=VALUE`.
     """
     others, flags = [], []
     for argument in arguments:

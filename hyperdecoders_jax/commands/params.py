@@ -74,17 +74,10 @@ def report(
 ) -> int:
     """Prints the table and the bytes of a checkpoint; returns the exit code.
 
-    Args:
-      model: whose parameters are counted.
-      trainable: which of them are trained.
-      optimizer: whose state a checkpoint holds.
-      task_names: the ordered list that numbers tasks, or None.
-      mixture_tasks: gives the tasks to count where the model has parameters for each task and
-        neither it nor `task_names` says how many there are.
-      register_tasks: imports what registers tasks; called before `mixture_tasks` alone.
-
-    Raises:
-      ValueError: nothing is trained, or the tasks that are to be counted are not registered.
+    `task_names` is the ordered list that numbers tasks, or None. Where the model has parameters for
+    each task and neither says how many there are, `register_tasks` imports what registers tasks,
+    and `mixture_tasks` gives those to count. Raises ValueError if nothing is trained, or these are
+    not registered.
     """
     from hyperdecoders_jax.training import trainable as trainable_lib
 
@@ -148,13 +141,9 @@ def format_counts(trained: Params, frozen: Params) -> str:
 
 
 def checkpoint_bytes(trained: Params, optimizer: OptimizerConfig) -> tuple[int, int]:
-    """Bytes of a checkpoint's parameters and of its optimiser state.
+    """Bytes of a checkpoint's parameters and of its optimiser state, given arrays or shapes.
 
     The files are a little smaller, since Orbax compresses them.
-
-    Args:
-      trained: arrays or shapes.
-      optimizer: of the run.
     """
     import jax
 
@@ -172,11 +161,7 @@ def num_bytes(tree: PyTree) -> int:
 
 
 def _megabytes(count: int) -> str:
-    """Millions of bytes in words.
-
-    >>> _megabytes(269_428_800)
-    '269.4 MB'
-    """
+    """Millions of bytes in words, such as '269.4 MB'."""
     return f"{count / 1e6:,.1f} MB"
 
 

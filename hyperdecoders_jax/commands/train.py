@@ -38,12 +38,8 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
 def train(run: RunConfig, config_text: str = "") -> int:
     """Trains a run; returns the exit code, 0 also after SIGTERM.
 
-    Args:
-        run: what is trained, on what and how long.
-        config_text: the configuration as gin; stored beside what it made.
-
-    Raises:
-        ValueError: something in the run does not fit together; nothing was written.
+    `config_text`, the configuration as gin, is stored beside what it made. Raises ValueError if
+    something in the run does not fit together; nothing was written then.
     """
     import jax
 

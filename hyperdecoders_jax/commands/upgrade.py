@@ -1,7 +1,7 @@
 """`hyperdecoders upgrade`: the `config.json` of a run that an earlier version made.
 
-Runs describe themselves in `config.json`; those of earlier versions have a `config.gin` alone. That
-is a program, so this command, and no other, reads it for what it describes, and says so.
+Those have a `config.gin` alone. That is a program, so this command, and no other, reads it for what
+it describes, and says so.
 """
 
 from __future__ import annotations

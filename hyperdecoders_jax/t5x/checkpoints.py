@@ -1,8 +1,7 @@
 """T5X's configuration of what it restores, with a check of every array.
 
-T5X drops arrays that the model does not have, and reads an array of any shape. Here both are
-errors that name the arrays, before any is read. A run's first parameters are not restored by T5X;
-see `initialization`.
+T5X drops arrays that the model does not have, and reads an array of any shape. Here both are errors
+that name the arrays, before any is read. For a run's first parameters see `initialization`.
 """
 
 from __future__ import annotations
@@ -36,13 +35,10 @@ from hyperdecoders_jax.weights.trained_model import DTYPES, Description, Trained
 
 
 def own_checkpoint(model_dir: str) -> utils.RestoreCheckpointConfig:
-    """Returns `CheckpointConfig.restore` for training: only what the run itself has written.
+    """Returns `CheckpointConfig.restore` for training: the newest checkpoint of the run itself.
 
-    A run is continued from the newest checkpoint in its folder, with its step, its optimiser and
-    its position in the data.
-
-    Raises:
-        ValueError: it holds a run of the package's own runner, whose files T5X would replace.
+    It has step, optimiser and position in the data. Raises ValueError if the folder holds a run of
+    the package's own runner, whose files T5X would replace.
     """
     if steps := run_directory.RunDirectory(model_dir).checkpoints().steps():
         raise ValueError(
@@ -69,12 +65,11 @@ def whole_checkpoint(
         dtype: that parameters are cast to; None: no cast.
         adapters: an adapter folder, whose parameters replace those at `path`; None: no such.
         model: that is evaluated, to compare it with that of `adapters`.
-        task_names: the ordered list that numbers tasks, to compare it with that of the run or of
+        task_names: the ordered list that numbers tasks, compared with that of the run or of
             `adapters` if the model reads tasks; None: not compared.
 
-    Raises:
-        ValueError: the path is not one of a T5X checkpoint, the adapters are incomplete or of
-            another model, or tasks were numbered by another list.
+    Raises ValueError if the path is not one of a T5X checkpoint, the adapters are incomplete or of
+    another model, or tasks were numbered by another list.
     """
     where = _check_path(path)
     is_numbered = task_names is not None and model is not None and model.config.reads_tasks

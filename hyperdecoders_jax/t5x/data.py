@@ -2,8 +2,7 @@
 
 T5X's own `utils.get_dataset` starts over when a run is continued, or saves TensorFlow's buffers.
 Ours gives both runners the same batches in the same order, and stores its position in T5X's
-checkpoint as a small file, so that a continued run sees the same data as an unbroken one. The file
-also holds the run's `Identity`, which T5X does not store, and which is compared on restore.
+checkpoint as a small file, with the run's `Identity`, which is compared on restore.
 
 Source: the interfaces are those of t5x/train.py and clu/data/dataset_iterator.py.
 """
@@ -42,17 +41,10 @@ def get_dataset(
 ) -> BatchIterator:
     """Checks and reads the training data, for `train_script.train.get_dataset_fn`.
 
-    Args:
-        cfg: T5X's, of which only `batch_size` and `pack` are read.
-        shard_id: the part of every batch that this process reads.
-        num_shards: number of parts.
-        feature_converter_cls: the model's, which refuses packing.
-        pipeline_config: what is read, and in which order.
-        model: that is trained.
-
-    Raises:
-        ValueError: the data do not fit the model, are not there, or would be packed, or several
-            processes share one part.
+    Of T5X's `cfg` only `batch_size` and `pack` are read; `pipeline_config` says what is read and in
+    which order; the feature converter is the model's, which refuses packing. Raises ValueError if
+    the data do not fit the model, are not there, or would be packed, or several processes share one
+    of the `num_shards` parts of a batch.
     """
     feature_converter_cls(pack=cfg.pack)  # Raises if the data would be packed.
     if num_shards < jax.process_count():
@@ -89,12 +81,8 @@ def read_identity(path: str) -> Identity:
 class BatchIterator(dataset_iterator.DatasetIterator):
     """This process's rows of every batch, as T5X's features.
 
-    Args:
-        config: what to read.
-        shard_id: which part of every batch.
-        num_shards: number of parts.
-        identity: what a checkpoint belongs to.
-        settings: that define the order; see `preflight.order_settings`.
+    `shard_id` of `num_shards` is its part; a checkpoint belongs to `identity`; `settings` define
+    the order, see `preflight.order_settings`.
     """
 
     def __init__(
@@ -130,8 +118,7 @@ class BatchIterator(dataset_iterator.DatasetIterator):
     def save(self, filename: str | epath.Path) -> None:
         """Writes the position after the batches of a checkpoint's steps, and the run's identity.
 
-        Raises:
-            ValueError: the checkpoint is of another step than the data.
+        Raises ValueError if the checkpoint is of another step than the data.
         """
         # T5X does not tell the step but by the path, `…/checkpoint_<step>/train_ds-…`.
         step = int(re.findall(r"checkpoint_(\d+)", str(filename))[-1])
@@ -148,9 +135,8 @@ class BatchIterator(dataset_iterator.DatasetIterator):
     def restore(self, filename: str | epath.Path) -> None:
         """Continues after the position in a file of `save`.
 
-        Raises:
-            ValueError: it is of another model, task list, vocabulary, mixture, order or number of
-                processes.
+        Raises ValueError if it is of another model, task list, vocabulary, mixture, order or number
+        of processes.
         """
         run, where = json.loads(epath.Path(filename).read_text()), str(filename)
         identity_lib.check_same(identity_lib.identity_of(run), self._identity, where)
@@ -172,13 +158,8 @@ def eval_dataset(
 ) -> utils.DatasetConfig | None:
     """Returns T5X's configuration of the evaluation data; None if there is no split.
 
-    Args:
-        mixture_or_task_name: of numbered tasks; see `tasks.register_task_ids`.
-        task_feature_lengths: tokens of inputs and targets.
-        split: read from every task that has it.
-        batch_size: of a training step.
-        eval_batch_size: of an evaluation step; None: `batch_size`.
-        use_cached: reads SeqIO's caches.
+    `mixture_or_task_name` is of numbered tasks, see `tasks.register_task_ids`; the split is read
+    from every task that has it; `eval_batch_size` is by default that of a training step.
     """
     if split is None:
         return None

@@ -26,11 +26,9 @@ from hyperdecoders_jax.weights import backbone, names
 
 
 class TrainStateInitializer(utils.TrainStateInitializer):
-    """T5X's, with parameters from weights of another format.
+    """T5X's, with parameters from `initial_checkpoint_path`, as `backbone.load` takes it.
 
-    Args:
-        optimizer_def, init_fn, input_shapes, partitioner, input_types: T5X's.
-        initial_checkpoint_path: as `backbone.load` takes it; None draws all parameters.
+    None draws all parameters; the other arguments are T5X's.
     """
 
     def __init__(
@@ -49,8 +47,7 @@ class TrainStateInitializer(utils.TrainStateInitializer):
     def from_scratch(self, init_rng: PRNGKeyArray) -> train_state.TrainState:
         """Draws the parameters that the weights do not have.
 
-        Raises:
-            ValueError, FileNotFoundError: the weights are not there, damaged, or of another model.
+        Raises ValueError or FileNotFoundError if these are not there, damaged, or of another model.
         """
         # Drawn in full first: T5X compiles one program, and what is loaded replaces its results.
         state = super().from_scratch(init_rng)

@@ -50,8 +50,7 @@ def run(call: Callable[[], Any]) -> int:
 def checkpoint(model_dir: str, path: str | None = None) -> str:
     """Returns the path of the checkpoint to evaluate: the given one, or a run's newest.
 
-    Raises:
-        FileNotFoundError: it is not there, or the run has none.
+    Raises FileNotFoundError if it is not there, or the run has none.
     """
     if path is not None:
         if not t5x_checkpoint.is_checkpoint(path):
@@ -77,24 +76,15 @@ def output_dir(
     adapters: str | None = None,
     folder: str | None = None,
 ) -> str:
-    """Returns the folder that T5X writes results into.
+    """Returns the folder that T5X writes results into: `folder`, or one in the model directory.
 
-    Not the model directory, whose config.gin T5X would replace; and one for each checkpoint, since
-    T5X does not repeat predictions that it finds.
-
-    Args:
-        model_dir: of the training run.
-        command: "eval" or "infer".
-        split: of the data.
-        path: of the checkpoint.
-        adapters: an adapter folder that is used with it, if any.
-        folder: another folder; None: one in `model_dir`.
+    Not the model directory, whose config.gin T5X would replace; and one for each checkpoint (or
+    adapter folder), since T5X does not repeat predictions that it finds.
 
     >>> output_dir("gs://bucket/run", "eval", "test", "gs://bucket/run/checkpoint_30")
     'gs://bucket/run/eval_test/checkpoint_30'
 
-    Raises:
-        ValueError: there is no split.
+    Raises ValueError if there is no split.
     """
     if split is None:
         macro = f"{command.upper()}_SPLIT"

@@ -34,18 +34,16 @@ class HyperdecoderModel(models.BaseTransformerModel):
     """A `Model` behind T5X's interface.
 
     T5X adds up the gradients of micro-batches. That is right for `LossConfig.reduction = 'sum'`;
-    under 'mean' the gradient is too large by the number of micro-batches, which affects clipping
-    by a norm but neither Adafactor nor Adam.
+    under 'mean' the gradient is too large by the number of micro-batches, which affects clipping by
+    a norm but neither Adafactor nor Adam.
 
     Args:
         model: what is trained.
-        input_vocabulary: T5X compares it with that of the data.
-        output_vocabulary: the same for targets.
+        input_vocabulary, output_vocabulary: T5X compares them with those of the data.
         optimizer_def: T5X's definition of an optimiser; None without training.
-        task_names: the ordered list that numbers tasks, for methods that tell tasks apart; see
-            `Model.for_tasks`. The data are numbered by the same list in `tasks.register_task_ids`.
-        random_seed: of parameters that are drawn, which then equal those of our own runner; None:
-            T5X's own random state.
+        task_names: the ordered list that numbers tasks, as in `tasks.register_task_ids`, for
+            methods that tell tasks apart; see `Model.for_tasks`.
+        random_seed: of drawn parameters, which then equal our own runner's; None: T5X's own.
     """
 
     FEATURE_CONVERTER_CLS = feature_converter.TaskIdFeatureConverter
@@ -113,22 +111,13 @@ class HyperdecoderModel(models.BaseTransformerModel):
     ) -> tuple[Int[Array, "batch *n dec_len"], dict[str, Float[Array, "batch *n"]]]:
         """Decodes at most as many tokens as the batch's targets have positions.
 
-        Args:
-            params: of the model.
-            batch: of which only the inputs, the task ids and the targets' length are read.
-            rng: for sampling.
-            decoder_params: must be empty: decoding is configured in `Model.decoding`.
-            return_all_decodes: returns all decodes of `Model.decoding`, the best one last as in
-                T5X; otherwise only the best.
-            num_decodes: must be None.
+        Decoding is configured in `Model.decoding`; `decoder_params` or `num_decodes` is a
+        ValueError. `rng` is for sampling. `return_all_decodes` gives all decodes, the best one last
+        as in T5X; otherwise only the best.
 
-        Returns:
-            Tokens, and for metrics `scores` (log-likelihoods, EOS included), `num_tokens`
-            (generated, EOS included) and `batch_num_tokens` (the most in the batch; T5X pads a
-            task's last batch with copies of its first example, which count here).
-
-        Raises:
-            ValueError: `decoder_params` or `num_decodes` is given.
+        Returns tokens, and for metrics `scores` (log-likelihoods, EOS included), `num_tokens`
+        (generated, EOS included) and `batch_num_tokens` (the most in the batch; T5X pads a task's
+        last batch with copies of its first example, which count here).
         """
         changed = {"decoder_params": decoder_params, "num_decodes": num_decodes}
         changed = {name: value for name, value in changed.items() if value}

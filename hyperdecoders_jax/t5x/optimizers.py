@@ -2,9 +2,9 @@
 
 T5X differentiates every parameter. But XLA removes gradients that nobody reads from the compiled
 step, and with them the matrix products that only they need. So `TrainableOnly` gives another
-optimiser the trainable part of parameters and gradients, and returns the frozen part unchanged.
-There is no state for the frozen part, not even an empty one: Orbax writes no empty nodes, and a run
-whose state has some cannot be resumed.
+optimiser the trainable part of parameters and gradients, and returns the frozen part unchanged,
+which has no state, not even an empty one: Orbax writes no empty nodes, and a run whose state has
+some cannot be resumed.
 
 Source: the interface is that of t5x/optimizers.py, whose MultiOptimizer cannot be resumed.
 """
@@ -26,14 +26,10 @@ from hyperdecoders_jax.types import Params
 
 
 class TrainableOnly(base.OptimizerDef):
-    """Another optimiser, for the trainable parameters alone.
+    """Another optimiser (T5X's Adafactor, or `Optax`), for the trainable parameters alone.
 
     Do not use it with T5X's `trainer.WeightMetricsComputer`, which reads the gradients of all
     parameters, so that XLA computes them.
-
-    Attributes:
-        optimizer_def: T5X's Adafactor, or an optax transformation in `Optax`.
-        trainable: which parameters are trained.
     """
 
     def __init__(self, optimizer_def: base.OptimizerDef, trainable: TrainableConfig):

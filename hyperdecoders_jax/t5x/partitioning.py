@@ -11,9 +11,8 @@
     CPU                   all devices of a process share a model, whatever the number
     GPU                   a mesh
 
-One of the two is None, as T5X wants it. A user may bind a submesh such as (4, 1, 1, 1) instead.
-
-The rules of T5's parameters are T5X's, those of new parameters are our own runner's.
+One of the two is None, as T5X wants it; a user may bind a submesh such as (4, 1, 1, 1) instead. The
+rules of T5's parameters are T5X's, those of new parameters are our own runner's.
 """
 
 from __future__ import annotations
@@ -57,16 +56,9 @@ def model_parallel_submesh(
     >>> model_parallel_submesh(1, chips), model_parallel_submesh(2, chips)
     ((1, 1, 1, 1), (2, 1, 1, 1))
 
-    Args:
-        num_partitions: devices that share a copy, the macro MODEL_PARALLEL.
-        devices: of one slice; None: all of the run.
-
-    Returns:
-        (x, y, z, cores); on CPUs (processes, devices of a process, 1, 1); on GPUs None, see
-        `num_partitions`.
-
-    Raises:
-        ValueError: such tiles do not fill the slice.
+    It is (x, y, z, cores); on CPUs (processes, devices of a process, 1, 1); on GPUs None, see
+    `num_partitions`. `devices` are of one slice, by default all of the run. Raises ValueError if
+    tiles of `num_partitions` devices, the macro MODEL_PARALLEL, do not fill the slice.
     """
     devices = jax.devices() if devices is None else devices
     if devices[0].platform == "gpu":
@@ -117,10 +109,8 @@ def logical_axis_rules(
     replicated; for those of many tasks the additional rule `("bottleneck", "model")` saves memory,
     and costs communication in every layer.
 
-    Args:
-        activation_partitioning_dims: 1 or 2, T5X's.
-        parameter_partitioning_dims: 1 or 2, T5X's.
-        additional_rules: the user's, which take precedence: the first rule of an axis counts.
+    The dims, 1 or 2, are T5X's. `additional_rules` take precedence: the first rule of an axis
+    counts.
     """
     theirs = base.standard_logical_axis_rules(
         activation_partitioning_dims, parameter_partitioning_dims

@@ -9,19 +9,15 @@ def eval_period(
 ) -> int:
     """Returns `train_script.train.eval_period`; T5X evaluates after the last step in any case.
 
-    Args:
-        eval_every_steps: None: only after the last step.
-        checkpoint_every_steps: T5X's other period.
-        num_train_steps: of the run.
-        split: of the evaluation; None: no evaluation, and any period will do.
-
     >>> eval_period(500, 1000, 3000)
     500
+
+    None, for the period or the `split`, gives one that ends at the last step or later:
+
     >>> eval_period(None, 1000, 2500)
     3000
 
-    Raises:
-        ValueError: neither period is a multiple of the other.
+    Raises ValueError if neither period is a multiple of the other.
     """
     # A multiple of the other period, and not before the end.
     if eval_every_steps is None or split is None:

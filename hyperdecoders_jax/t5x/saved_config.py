@@ -1,8 +1,8 @@
 """What a run under T5X says of itself, in its folder, for whoever reads its checkpoints.
 
 T5X's checkpoints hold parameters and not what they belong to: `config.json` says it. `config.gin`
-is for people and to train again; it says what was in fact done, too: by which list tasks were
-numbered, and that frozen parameters were not cast.
+is for people and to train again, and says what was in fact done: by which list tasks were numbered,
+and that frozen parameters were not cast.
 """
 
 from __future__ import annotations
@@ -35,12 +35,8 @@ def write(
 ) -> None:
     """Writes `config.json` and `config.gin`; T5X's `summarize_config_fn`.
 
-    Args:
-      model_dir: of the run.
-      summary_writer: gets the same text; None: there is none.
-      step: of the run.
-      task_names: the ordered list that numbers tasks.
-      run: as our own runner would train it.
+    `task_names` is the ordered list that numbers tasks, and `run` the run as our own runner would
+    train it; T5X's summary writer, if there is one, gets the same text.
     """
     # Macros that the user may have left at None, so that the file alone tells what was done.
     done = {"TASK_NAMES": tuple(task_names), "FROZEN_DTYPE": "float32"}
@@ -62,10 +58,8 @@ def write_beside_predictions(
 ) -> None:
     """Writes `config.gin`; T5X's `summarize_config_fn` for inference.
 
-    T5X continues predictions that it finds in `model_dir`, so they must be of one configuration.
-
-    Raises:
-        ValueError: there are some of another configuration.
+    T5X continues predictions that it finds in `model_dir`, so it is a ValueError if there are some
+    of another configuration.
     """
     folder = epath.Path(model_dir)
     file = folder / "config.gin"

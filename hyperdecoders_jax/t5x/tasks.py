@@ -29,26 +29,17 @@ def register_task_ids(
     use_cached: bool = False,
     accepts_unseen: bool = False,
 ) -> str:
-    """Registers a mixture, and the tasks in it, as copies that carry `task_ids`.
+    """Registers a mixture, and the tasks in it, as copies that carry `task_ids`; returns its name.
 
     T5X would train on an object, but it evaluates what is registered under each task's name. The
     copies keep their names, from which those of metrics, predictions and caches are made, and
-    replace what is registered. An object must be made and registered once: in gin, by a
-    `gin.singleton`.
+    replace what is registered. An object, such as one of `mixing.mixture`, must be made and
+    registered once: in gin, by a `gin.singleton`.
 
-    Args:
-        mixture_or_task_name: a registered name, or an object, such as one of `mixing.mixture`.
-        task_names: the ordered list that numbers tasks; None: the mixture's own, sorted. See
-            `mixtures.resolve_task_names`.
-        splits: whose data must be on this machine; None among them are skipped.
-        use_cached: whether SeqIO's caches are read instead.
-        accepts_unseen: whether the list may lack a task; see `accepts_unseen_tasks`.
-
-    Returns:
-        Its name, for T5X's `utils.DatasetConfig.mixture_or_task_name`.
-
-    Raises:
-        ValueError: the data of a task are not there, or the list lacks a task and must not.
+    `task_names` is the ordered list that numbers tasks, see `mixtures.resolve_task_names`; with
+    `accepts_unseen` it may lack a task, else that is a ValueError, as is a task whose data of one
+    of the `splits` (None is skipped), or of SeqIO's caches with `use_cached`, are not on this
+    machine.
     """
     provider = mixtures.get_mixture_or_task(mixture_or_task_name)
     task_names = mixtures.resolve_task_names(provider, task_names, accepts_unseen)

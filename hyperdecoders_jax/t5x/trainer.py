@@ -51,8 +51,7 @@ class Trainer(base.Trainer):
     ) -> base.ArrayMapFuture:
         """Makes steps, and logs them at the end.
 
-        Raises:
-            PreemptionError: a stop was asked for; `train_state` is that of the last step.
+        Raises PreemptionError if a stop was asked for; `train_state` is then that of the last step.
         """
         start_step = int(self.train_state.step if start_step is None else start_step)
         try:

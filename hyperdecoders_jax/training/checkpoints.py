@@ -1,11 +1,10 @@
 """Checkpoints of a run: a folder of Orbax files for each saved step, and which of them are intact.
 
-A checkpoint holds what a run trains and nothing else: trainable parameters, optimiser state, step,
-random state, the sums of the unfinished log line, and as JSON each process's position in the data,
-the configuration and the run's `Identity`, which names the frozen part by source and fingerprint.
+Saved is what a run trains, and as JSON each process's position in the data, the configuration and
+the run's `Identity`, which names the frozen part by source and fingerprint.
 
     <directory>/<step>/trainable/     nested dict of parameters, readable with plain Orbax
-                      /progress/      optimiser state, step, random state, sums
+                      /progress/      optimiser state, step, random state, sums of the log line
                       /run/           JSON
                       /manifest.json  size and SHA-256 of every file above, written last
                       /evaluation.json  metrics of this step, written when it is evaluated
@@ -48,27 +47,19 @@ UNFINISHED = ".orbax-checkpoint-tmp"
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A restored checkpoint.
+    """A restored checkpoint."""
 
-    Attributes:
-        state: the train state, on the devices.
-        position: of this process in the data.
-        metrics: task → metric → value at this step; None if it was not evaluated.
-    """
-
-    state: TrainState
-    position: Any
-    metrics: dict[str, dict[str, float]] | None
+    state: TrainState  # On the devices.
+    position: Any  # Of this process in the data.
+    metrics: dict[str, dict[str, float]] | None  # Task → metric → value; None: not evaluated.
 
 
 class Checkpoints(CheckpointFiles):
     """The checkpoints of one run, in one directory.
 
-    Args:
-        directory: local or remote (gs://); created by the first save.
-        identity, config_text, settings: of the run; see `run_directory.RunDirectory`.
-        keep_last: how many of the newest to keep; None keeps all.
-        greater_is_better: how `record`'s values compare; the best checkpoint is always kept.
+    `directory` may be remote (gs://), and is created by the first save; for `identity`,
+    `config_text` and `settings` see `run_directory.RunDirectory`. The newest `keep_last` are kept
+    (None: all), and always the best, by `record`'s values.
     """
 
     def __init__(
@@ -101,10 +92,8 @@ class Checkpoints(CheckpointFiles):
         """Saves `state`, then removes checkpoints that are no longer kept.
 
         An intact checkpoint of this step is left alone; a damaged or interrupted one is replaced.
-
-        Args:
-            state: to save. It is donated to the next step, so `save` returns when it is written.
-            position: of this process's data iterator, as JSON.
+        The state is donated to the next step, so `save` returns when it is written. `position` is
+        that of this process's data iterator, as JSON.
         """
         step, folder = int(state.step), self.folder(int(state.step))
         is_intact = False
@@ -144,10 +133,8 @@ class Checkpoints(CheckpointFiles):
     ) -> None:
         """Adds an evaluation to a saved checkpoint, then removes those that are no longer kept.
 
-        Args:
-            step: of the checkpoint.
-            metrics: task → metric → value.
-            value: by which the best checkpoint is chosen; None if there is none.
+        `metrics` are task → metric → value; the best checkpoint is chosen by `value`, if there is
+        one.
         """
         if jax.process_index() == 0:
             # With the order of values, so that the best is found without the configuration.
@@ -160,12 +147,8 @@ class Checkpoints(CheckpointFiles):
     def restore(self, state: TrainState) -> Restored | None:
         """Returns the newest intact checkpoint, or None if none was ever completed.
 
-        Args:
-            state: shapes, types and shardings (`jax.ShapeDtypeStruct`) of the state.
-
-        Raises:
-            ValueError: the checkpoint is of another model or of other settings, or all checkpoints
-                are damaged.
+        `state` has shapes, types and shardings (`jax.ShapeDtypeStruct`). Raises ValueError if the
+        checkpoint is of another model or of other settings, or all checkpoints are damaged.
         """
         step = self.newest_step()
         if step is None:
@@ -198,14 +181,10 @@ class Checkpoints(CheckpointFiles):
         return Restored(restored, position, self.evaluation(step)["metrics"])
 
     def load_trainable(self, trainable: Params, step: int) -> dict:
-        """Returns the trainable parameters of a checkpoint.
+        """Returns the trainable parameters of a checkpoint, given shapes, types and shardings.
 
-        Args:
-            trainable: shapes, types and shardings; without one, the first local device.
-            step: of the checkpoint.
-
-        Raises:
-            ValueError: it is missing or damaged, or holds other parameters; says which.
+        Arrays without a sharding are put on the first local device. Raises ValueError if the
+        checkpoint is missing or damaged, or holds other parameters; says which.
         """
         self.check_usable(step)
         return self._load("trainable", jax.tree.map(_placed, dict(trainable)), step)
@@ -213,8 +192,7 @@ class Checkpoints(CheckpointFiles):
     def newest_step(self) -> int | None:
         """Returns the step of the newest intact checkpoint; logs which are skipped, and why.
 
-        Raises:
-            ValueError: there are completed checkpoints, and all are damaged.
+        Raises ValueError if there are completed checkpoints, and all are damaged.
         """
         # Process 0 decides for all: hosts may see a shared file system at different moments.
         found, damaged = self.find_newest() if jax.process_index() == 0 else (None, [])

@@ -1,8 +1,8 @@
 """What a checkpoint belongs to (model, tasks, vocabulary, frozen part), and what of it must match.
 
 A checkpoint holds trainable parameters alone, so it means something only with the same frozen part,
-the same order of tasks and the same vocabulary. Both runners store an `Identity` in their
-checkpoints as JSON, and compare it before they restore one.
+order of tasks and vocabulary. Both runners store an `Identity` in their checkpoints as JSON, and
+compare it before they restore one.
 """
 
 from __future__ import annotations
@@ -24,20 +24,12 @@ _GRIDS = ("encoder_hypergrid", "decoder_hypergrid")
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """What a checkpoint belongs to. None means unknown, and is not compared.
+    """What a checkpoint belongs to. None means unknown, and is not compared."""
 
-    Attributes:
-        task_names: in the order of `task_ids`.
-        model: sizes and adapters; see `describe_model`.
-        frozen_source: where the frozen parameters came from; for messages, not compared.
-        frozen_fingerprint: of the frozen parameters, before any cast to bfloat16.
-        vocabulary_fingerprint: of the vocabulary.
-    """
-
-    task_names: tuple[str, ...] | None = None
-    model: Mapping[str, Any] | None = None
-    frozen_source: str | None = None
-    frozen_fingerprint: str | None = None
+    task_names: tuple[str, ...] | None = None  # In the order of `task_ids`.
+    model: Mapping[str, Any] | None = None  # Sizes and adapters; see `describe_model`.
+    frozen_source: str | None = None  # For messages, not compared.
+    frozen_fingerprint: str | None = None  # Before any cast to bfloat16.
     vocabulary_fingerprint: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -73,16 +65,9 @@ def describe_model(config: TransformerConfig) -> dict[str, Any]:
 
 
 def check_same(saved: Identity, here: Identity, where: str) -> None:
-    """Checks that a checkpoint belongs to this run.
+    """Raises ValueError unless a checkpoint is of this model, tasks, vocabulary and frozen part.
 
-    Args:
-        saved: the checkpoint's.
-        here: this run's.
-        where: the checkpoint, for the message.
-
-    Raises:
-        ValueError: it is a checkpoint of another model, task list, vocabulary or frozen part; says
-            which.
+    `where` names the checkpoint in the message, which says what differs.
     """
     saved_fields, fields = _comparable(saved), _comparable(here)
     unknown = {name for side in (saved, here) for name, x in vars(side).items() if x is None}
@@ -109,17 +94,10 @@ def check_same(saved: Identity, here: Identity, where: str) -> None:
 def check_settings(
     saved: Mapping[str, Any] | None, here: Mapping[str, Any] | None, where: str
 ) -> None:
-    """Checks that a run continues with the settings that define its data's order and its noise.
+    """Raises ValueError unless a run continues with the settings of its data's order and its noise.
 
-    A setting that one side does not know is not compared.
-
-    Args:
-        saved: the checkpoint's.
-        here: this run's.
-        where: the checkpoint, for the message.
-
-    Raises:
-        ValueError: one differs; says which.
+    A setting that one side does not know is not compared. `where` names the checkpoint in the
+    message, which says what differs.
     """
     saved, here = flatten(_to_json(saved or {})), flatten(_to_json(here or {}))
     differences = [

@@ -1,10 +1,10 @@
 """Metrics of a run as JSON lines, appended to a file.
 
-A line is `{"step": 100, "kind": "train", "loss": 1.5, …}` or
-`{"step": 100, "kind": "eval", "task": "cola", "accuracy": 70.0, …}`, and after the tasks of an
-evaluation `{"step": 100, "kind": "average", "average_metrics": 70.0, …}`; a number that is not
-finite is null. A run that resumes from step 80 first drops the lines of later steps, since it
-writes them again. (No writer of clu's can drop lines, nor be read back without TensorFlow.)
+A line is `{"step": 100, "kind": "train", "loss": 1.5, …}` or `{"step": 100, "kind": "eval", "task":
+"cola", "accuracy": 70.0, …}`, and after the tasks of an evaluation `{"step": 100, "kind":
+"average", "average_metrics": 70.0, …}`; a number that is not finite is null. A resumed run drops
+the lines that it writes again. (No writer of clu's can drop lines, nor be read back without
+TensorFlow.)
 """
 
 import json
@@ -45,10 +45,10 @@ def evaluated(path: str | os.PathLike, step: int) -> dict[str, dict[str, float]]
 
 
 def drop_after(path: str | os.PathLike, step: int, *, is_evaluated: bool = True) -> None:
-    """Drops the lines that a run which continues after `step` writes again.
+    """Drops the lines that a run which continues after `step` writes again; atomic.
 
     These are the lines of later steps, a last line that was cut off while it was written, and,
-    unless the step `is_evaluated`, those of its evaluation. The file is replaced atomically.
+    unless the step `is_evaluated`, those of its evaluation.
     """
     path = epath.Path(path)
     if not path.exists():

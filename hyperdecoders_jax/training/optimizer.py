@@ -1,9 +1,8 @@
 """Optimisers: optax transformations of the trainable parameters, made from a config and a schedule.
 
 Clip by the global norm, precondition, scale by the learning rate: in this order, as in Hugging
-Face's trainer. The transformation never sees a frozen parameter, so its state has none either. The
-schedule is inside, and counts from the first update of the run; the trainer logs the same schedule
-at the same step.
+Face's trainer. Frozen parameters are never seen, so they have no state. The schedule is inside, and
+counts from the run's first update; the trainer logs it at the same step.
 """
 
 import dataclasses
@@ -105,20 +104,13 @@ class AdamWConfig:
 
     See `scale_by_hugging_face_adam`, and `is_decayed` for what decays. Here the parameter before
     the step decays, there the one after it: they differ by a factor of 1 - learning rate.
-
-    Attributes:
-        b1: decay of the mean of gradients, in [0, 1).
-        b2: decay of the mean of squared gradients, in [0, 1).
-        eps: added to the root of the second moment before its bias is corrected.
-        weight_decay: per step, times the learning rate.
-        clip_norm: largest global norm of the gradient; None: no clipping.
     """
 
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    clip_norm: float | None = 1.0
+    b1: float = 0.9  # Decay of the mean of gradients, in [0, 1).
+    b2: float = 0.999  # Decay of the mean of squared gradients, in [0, 1).
+    eps: float = 1e-8  # Added to the second moment's root before its bias is corrected.
+    weight_decay: float = 0.0  # Per step, times the learning rate.
+    clip_norm: float | None = 1.0  # Largest global norm of the gradient; None: no clipping.
 
     def __post_init__(self):
         _check_rate(self, "b1")
@@ -136,29 +128,22 @@ class AdafactorConfig:
 
     A parameter of two axes or more keeps one row and one column of second moments, over its two
     longest axes; a parameter of one axis keeps them all. A parameter with a `layers` axis is one
-    parameter here, where the original has one for each layer: its updates are clipped together,
-    and where `layers` is one of its two longest axes, as in a manual adapter's biases [layers,
-    emb], its moments are factored across layers, which the original's are not.
+    parameter here, where the original has one for each layer: its updates are clipped together, and
+    where `layers` is one of its two longest axes, as in a manual adapter's biases [layers, emb],
+    its moments are factored across layers, which the original's are not.
 
-    Attributes:
-        decay_rate: the second moment of step t decays by 1 - t^-decay_rate (Hugging Face writes
-            -0.8 for 0.8).
-        clip_threshold: largest root mean square of one parameter's update.
-        eps: added to squared gradients.
-        weight_decay: per step, times the learning rate.
-        clip_norm: largest global norm of the gradient; None: no clipping.
-        multiply_by_parameter_scale: whether an update is relative to the root mean square of its
-            parameter (at least 1e-3), as T5 was pretrained; a learning rate of 0.01 is then 1 %.
-            Not in the original, and not for parameters that start at zero.
+    With `multiply_by_parameter_scale` an update is relative to the root mean square of its
+    parameter (at least 1e-3), as T5 was pretrained; a learning rate of 0.01 is then 1 %. Not in the
+    original, and not for parameters that start at zero.
 
     Source: Shazeer & Stern 2018 (arXiv:1804.04235), algorithms 4 and 5.
     """
 
-    decay_rate: float = 0.8
-    clip_threshold: float = 1.0
-    eps: float = 1e-30
-    weight_decay: float = 0.0
-    clip_norm: float | None = 1.0
+    decay_rate: float = 0.8  # At step t by 1 - t^-decay_rate; Hugging Face writes -0.8 for 0.8.
+    clip_threshold: float = 1.0  # Largest root mean square of one parameter's update.
+    eps: float = 1e-30  # Added to squared gradients.
+    weight_decay: float = 0.0  # Per step, times the learning rate.
+    clip_norm: float | None = 1.0  # Largest global norm of the gradient; None: no clipping.
     multiply_by_parameter_scale: bool = False
 
     def __post_init__(self):

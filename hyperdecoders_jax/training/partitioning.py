@@ -1,11 +1,11 @@
 """Sharding of arrays over devices: logical axes of parameters are mapped to axes of a mesh.
 
-The mesh has two axes: batches are cut along `data`, large parameters along `model`. A rule gives
-each logical axis of a parameter a mesh axis or none; XLA inserts the communication. The same code
-runs on one device, on the devices of one machine, and on those of many processes.
+Batches are cut along the mesh's axis `data`, large parameters along `model`. A rule gives each
+logical axis of a parameter a mesh axis or none; XLA inserts the communication. One device, one
+machine or many processes run the same code.
 
-Source: the rules are T5X's standard ones with one partitioned axis for parameters and activations,
-    plus those of the new parameters.
+Source: T5X's standard rules with one partitioned axis for parameters and activations, plus those of
+the new parameters.
 """
 
 from __future__ import annotations
@@ -48,14 +48,9 @@ LOGICAL_AXIS_RULES: tuple[tuple[str, str | None], ...] = (
 
 @dataclasses.dataclass(frozen=True)
 class PartitioningConfig:
-    """How devices share the work.
+    """How devices share the work."""
 
-    Attributes:
-        model_parallel: devices that share one copy of the parameters.
-        logical_axis_rules: pairs of a logical axis and a mesh axis ("data", "model" or None).
-    """
-
-    model_parallel: int = 1
+    model_parallel: int = 1  # Devices that share one copy of the parameters.
     logical_axis_rules: Sequence[tuple[str, str | None]] = LOGICAL_AXIS_RULES
 
     def __post_init__(self):
@@ -114,19 +109,13 @@ class Partitioner:
         return shards.index(tuple(rows_of[jax.process_index()])), len(shards)
 
     def param_shardings(self, shapes: Params, axes: Params) -> dict:
-        """Returns a sharding for each parameter.
+        """Returns a sharding for each of `shapes`, all of a model's parameters or some.
 
         A parameter of the backbone must divide over the model axis. A new one that does not is
         replicated (see `list_replicated`): that costs only memory, and new parameters with an odd
-        axis are small.
-
-        Args:
-            shapes: tree of arrays or shapes, all of a model's parameters or some.
-            axes: `Model.param_axes()`; it may have more parameters.
-
-        Raises:
-            KeyError: a logical axis has no rule.
-            ValueError: a parameter of the backbone does not divide.
+        axis are small. `axes` is `Model.param_axes()`, which may have more parameters. Raises
+        KeyError if a logical axis has no rule, ValueError if a parameter of the backbone does not
+        divide.
         """
         return _map_with_path(self._param_sharding, shapes, axes)
 
@@ -164,8 +153,8 @@ class Partitioner:
     ) -> TrainState:
         """Returns a sharding for each array of a train state, given its shapes.
 
-        Optimiser state of a parameter's shape is sharded as the parameter; counts and factored
-        moments are replicated.
+        State of a parameter's shape is sharded as the parameter; counts and factored moments are
+        replicated.
         """
 
         # Moments are on their parameter's devices, so that an update needs no communication.
@@ -231,9 +220,8 @@ def make_partitioner(
 ) -> Partitioner:
     """Returns the partitioner of `devices`, by default all devices of all processes.
 
-    Raises:
-        ValueError: `config.model_parallel` does not divide the number of devices, or devices that
-            share a copy of the parameters belong partly to one process and partly to another.
+    Raises ValueError if `config.model_parallel` does not divide the number of devices, or devices
+    that share a copy of the parameters belong partly to one process and partly to another.
     """
     devices = jax.devices() if devices is None else list(devices)
     num_data, rest = divmod(len(devices), config.model_parallel)
@@ -264,8 +252,7 @@ def _arrange(devices: Sequence[jax.Device], shape: tuple[int, int]) -> np.ndarra
 def by_process(devices: Sequence[jax.Device], shape: tuple[int, int]) -> np.ndarray:
     """Arranges devices row by row in the order of processes.
 
-    Raises:
-        ValueError: a row would have some of a process's devices and some of another's.
+    Raises ValueError if a row would have some of a process's devices and some of another's.
     """
     ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
     grid = np.empty(len(ordered), object)

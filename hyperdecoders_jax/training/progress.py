@@ -16,11 +16,8 @@ import tqdm
 class Progress:
     """Progress of a run: a bar if `stream` is a terminal, otherwise a line for each `report`.
 
-    Args:
-        first_step: steps already done.
-        num_train_steps: steps of the run.
-        stream: by default the error stream.
-        is_shown: False in all processes but one.
+    `first_step` steps are done already; the stream is by default the error stream; `is_shown` is
+    False in all processes but one.
     """
 
     def __init__(

@@ -18,14 +18,11 @@ from hyperdecoders_jax.training.identity import UNKNOWN, Identity
 
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """The directory of one run, and what its checkpoints belong to.
+    """The directory of one run, local or remote (gs://), and what its checkpoints belong to.
 
-    Attributes:
-        path: local or remote (gs://).
-        identity: stored in checkpoints, and compared on restore.
-        config_text: the run's configuration, for people to read; stored, not compared.
-        settings: seeds, sizes and the like, as JSON, that must not change when a run is continued;
-            stored and compared as well.
+    `identity` and `settings` (seeds, sizes and the like, as JSON, that must not change within a
+    run) are stored in checkpoints and compared on restore; `config_text` is for people, not
+    compared.
     """
 
     path: str

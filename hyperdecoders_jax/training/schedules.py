@@ -1,13 +1,13 @@
 """Learning-rate schedules: functions from the step to the learning rate.
 
 The first six are Hugging Face's, which the original Hyperdecoders selects by name (its
-`lr_scheduler_type`); each class keeps the exact formula, so that learning rates in the logs of both
-are equal. The seventh is T5's inverse square root. A step is the number of updates already made:
-the first update uses the rate of step 0, which is 0 under any warmup. After the last step the rate
-stays constant (Hugging Face's cosine would rise again).
+`lr_scheduler_type`), with the exact formulas, so that both log equal rates; the seventh is T5's
+inverse square root. A step is the number of updates already made: the first update uses the rate of
+step 0, which is 0 under any warmup. After the last step the rate stays constant (Hugging Face's
+cosine would rise again).
 
-Optax's schedules are not used, since their compiled numbers differ: XLA fuses the sums that they
-are written as, so that `optax.linear_schedule` ends at -4e-9 times its peak instead of 0.
+Optax's schedules are not used: XLA fuses the sums that they are written as, so that
+`optax.linear_schedule` ends at -4e-9 times its peak instead of 0.
 
 Source: transformers.optimization; T5 (arXiv:1910.10683, section 3.1.2).
 """
@@ -171,8 +171,7 @@ class ConstantConfig:
 class InverseSquareRootConfig:
     """`learning_rate / sqrt(max(step, warmup_steps))`, T5's pretraining schedule.
 
-    With T5's numbers (1.0 and 10,000) the rate is 0.01 for the first 10,000 steps: the warmup is
-    flat, not a rise.
+    The warmup is flat: with T5's numbers (1.0 and 10,000) the rate is 0.01 for 10,000 steps.
     """
 
     learning_rate: float = 1.0

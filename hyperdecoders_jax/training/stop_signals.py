@@ -2,10 +2,9 @@
 
 One process: SIGTERM (a cloud machine that is taken back) or SIGINT (Ctrl-C) asks for a stop after
 the step in progress; a second SIGINT interrupts at once. Several processes must stop after the same
-step: JAX's preemption service arranges that when any of them gets SIGTERM, whose handler it owns.
-
-A machine that is taken back may not wait for the end of an evaluation, so a single process aborts
-it; the next start repeats it. (clu has nothing of the kind.)
+step: JAX's preemption service arranges that when any of them gets SIGTERM, whose handler it owns. A
+machine that is taken back may not wait for the end of an evaluation, so a single process aborts it;
+the next start repeats it. (clu has nothing of the kind.)
 """
 
 import contextlib

@@ -1,9 +1,8 @@
 """Train state: step, parameters, optimiser state, random state, and sums for the log line.
 
-With the position in the data it is all that a resumed run needs to equal an unbroken one. The key
-of a step is `fold_in(rng, step)`, never a key that is split and carried on. The sums of the
-unfinished log line are part of it, so that a line is the same whether or not the run was stopped
-between two lines.
+With the position in the data it is all that a resumed run needs to equal an unbroken one: a step's
+key is `fold_in(rng, step)`, never one that is split and carried on, and the sums make an unfinished
+log line survive a stop.
 """
 
 from __future__ import annotations
@@ -23,28 +22,16 @@ NO_BAD_STEP = -1
 
 @flax.struct.dataclass
 class RunningMetrics:
-    """Sums over the steps since the last log line, on the device: no step waits for the host.
-
-    Attributes:
-        num_steps: that are summed.
-        loss: sum of the steps' losses, each in the loss's own reduction.
-        loss_sum: sum of the loss over tokens.
-        num_tokens: target tokens.
-        num_correct: target tokens that were the most likely ones.
-        grad_norm: sum of the gradients' global norms, before the clip.
-        learning_rate: of the last step.
-        first_bad_step: number (from 1) of the run's first step whose loss or gradient was not
-            finite; -1: none.
-    """
+    """Sums over the steps since the last log line, on the device: no step waits for the host."""
 
     num_steps: Int[Array, ""]
-    loss: Float[Array, ""]
-    loss_sum: Float[Array, ""]
-    num_tokens: Float[Array, ""]
-    num_correct: Float[Array, ""]
-    grad_norm: Float[Array, ""]
-    learning_rate: Float[Array, ""]
-    first_bad_step: Int[Array, ""]
+    loss: Float[Array, ""]  # Each step's in the loss's own reduction.
+    loss_sum: Float[Array, ""]  # Over tokens.
+    num_tokens: Float[Array, ""]  # Target tokens.
+    num_correct: Float[Array, ""]  # Target tokens that were the most likely ones.
+    grad_norm: Float[Array, ""]  # Global norms, before the clip.
+    learning_rate: Float[Array, ""]  # Of the last step.
+    first_bad_step: Int[Array, ""]  # Number, from 1, of the run's first that was not finite.
 
     @classmethod
     def zeros(cls) -> RunningMetrics:

@@ -1,9 +1,8 @@
 """The train step: one jitted update of the trainable parameters.
 
-Only the trainable parameters are differentiated, so XLA computes no gradient of the backbone's
-kernels, and the optimiser holds no state for them. Nothing in a step waits for the host: the sums
-of the log line and the number of the first step that was not finite stay on the device until the
-trainer reads them.
+Only they are differentiated, so XLA computes no gradient of the backbone's kernels. Nothing in a
+step waits for the host: the sums of the log line and the number of the first step that was not
+finite stay on the device until the trainer reads them.
 """
 
 import functools
@@ -33,22 +32,16 @@ def make_train_step(
 ) -> TrainStep:
     """Returns the jitted step `(state, frozen, batch) -> (state, {"loss", "grad_norm"})`.
 
-    The given state's buffers are donated: only the returned state may be used afterwards.
+    The given state's buffers are donated: only the returned state may be used afterwards. `tx` has
+    `schedule` inside, which is given for the log only. XLA chooses the shardings of the new state
+    unless `state_shardings` says them.
 
-    Micro-batches bound the memory of activations. Without dropout the gradient is that of the whole
+    `num_microbatches` must divide the batch, and bound the memory of activations, at the cost of
+    one more copy of the trainable gradients. Without dropout the gradient is that of the whole
     batch under both reductions: under `sum` the micro-batches' gradients are added, under `mean`
     they are weighted by their tokens. (The original divides the sum by the number of micro-batches;
     before its clip at norm 1 and under Adam that factor changes next to nothing.) With dropout each
     micro-batch has its own key.
-
-    Args:
-        model: whose `loss` is minimised.
-        tx: from `optimizer.make_optimizer`, with `schedule` inside.
-        schedule: for the log only.
-        num_microbatches: parts that a batch is cut into; they must divide its size.
-        state_shardings: of the new state; by default XLA chooses.
-
-    Cost: with micro-batches, one more copy of the trainable gradients.
     """
     gradient = functools.partial(_gradient, model)
     if num_microbatches > 1:

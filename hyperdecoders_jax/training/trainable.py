@@ -1,8 +1,8 @@
 """Which parameters are trained: the split of a tree of parameters into trainable and frozen.
 
 Gradients, optimiser state and checkpoints exist for the trainable tree only (3 % of a model is
-usual). The switches are the original's flags, one for one, but they go by a parameter's path in the
-tree instead of by substrings of its name, so that no switch affects another's part.
+usual). The switches are the original's flags, one for one, but by a parameter's path in the tree,
+not by substrings of its name, so that no switch affects another's part.
 """
 
 import dataclasses
@@ -34,38 +34,19 @@ class TrainableConfig:
     """What is trained; everything else is frozen.
 
     A switch for a part that the model lacks does nothing. So of a HyperGrid model the gates are
-    trained by default, and gates and all weights with `backbone`.
-
-    | here                 | the original's flag                 |
-    |----------------------|-------------------------------------|
-    | `backbone`           | `freeze_model=False`                |
-    | `encoder_adapters`   | `unfreeze_encoder_adapters`         |
-    | `decoder_adapters`   | `unfreeze_decoder_adapters`         |
-    | `encoder`, `decoder` | `unfreeze_encoder`, `unfreeze_decoder` |
-    | `layer_norms`        | `unfreeze_layer_norms`              |
-
-    Attributes:
-        backbone: all of T5, the embedding and the output layer included.
-        encoder_adapters: the encoder's adapters, what generates them, and those of its first pass.
-        decoder_adapters: the decoder's adapters and what generates them (hypernetwork, pooled MLP).
-        encoder_hypergrid: what makes the encoder's gates; no flag of the original's.
-        decoder_hypergrid: what makes the decoder's gates.
-        encoder: T5's encoder stack, without the embedding that it shares with the decoder.
-        decoder: T5's decoder stack, without the embedding and the output layer.
-        layer_norms: every layer norm of both stacks, the final ones included.
-
-    Source: the original's freezing flags. They too keep embedding and output layer frozen unless
-        the whole backbone is trained.
+    trained by default, and gates and all weights with `backbone`. The original's flags are
+    `freeze_model` (False for `backbone`) and `unfreeze_` with the names below; it has none for
+    HyperGrids. It too keeps embedding and output layer frozen unless the whole backbone is trained.
     """
 
-    backbone: bool = False
-    encoder_adapters: bool = True
-    decoder_adapters: bool = True
-    encoder_hypergrid: bool = True
-    decoder_hypergrid: bool = True
-    encoder: bool = False
-    decoder: bool = False
-    layer_norms: bool = False
+    backbone: bool = False  # All of T5, the embedding and the output layer included.
+    encoder_adapters: bool = True  # With what generates them, and those of the first pass.
+    decoder_adapters: bool = True  # With what generates them (hypernetwork, pooled MLP).
+    encoder_hypergrid: bool = True  # What makes the encoder's gates.
+    decoder_hypergrid: bool = True  # What makes the decoder's gates.
+    encoder: bool = False  # T5's stack, without the embedding that it shares with the decoder.
+    decoder: bool = False  # T5's stack, without the embedding and the output layer.
+    layer_norms: bool = False  # Of both stacks, the final ones included.
 
     def is_trainable(self, path: Path) -> bool:
         """Tells whether the parameter at `path` is trained.
@@ -101,10 +82,7 @@ def _is_layer_norm(name: str) -> bool:
 def split(params: Params, config: TrainableConfig) -> tuple[dict, dict]:
     """Splits `params` into a trainable and a frozen tree of disjoint leaves; `merge` joins them.
 
-    The leaves may be anything: arrays, shapes, logical axes.
-
-    Raises:
-        ValueError: nothing is trainable.
+    Leaves may be arrays, shapes or logical axes. Raises ValueError if nothing is trainable.
     """
     # Paths are tuples here: a name may contain a slash.
     parts = {True: {}, False: {}}
@@ -121,13 +99,10 @@ def split(params: Params, config: TrainableConfig) -> tuple[dict, dict]:
 
 
 def merge(trainable: Params, frozen: Params) -> dict:
-    """Joins two trees of disjoint leaves.
+    """Joins two trees of disjoint leaves; raises ValueError if a parameter is in both.
 
     >>> merge({"a": {"b": 1}}, {"a": {"c": 2}, "d": 3})
     {'a': {'b': 1, 'c': 2}, 'd': 3}
-
-    Raises:
-        ValueError: a parameter is in both.
     """
     merged = dict(trainable)
     for name, child in frozen.items():
@@ -153,12 +128,9 @@ def check_frozen_dtype(dtype: str) -> None:
 
 
 def cast_frozen(frozen: Params, dtype: str) -> dict:
-    """Casts the floating leaves of `frozen`; "bfloat16" halves their memory.
+    """Casts the floating leaves of `frozen` to one of `FROZEN_DTYPES`; else raises ValueError.
 
     Leaves of that type already are not copied: two float32 copies of a T5 may not fit on a host.
-
-    Raises:
-        ValueError: the type is none of `FROZEN_DTYPES`.
     """
     check_frozen_dtype(dtype)
 

@@ -1,9 +1,8 @@
 """The training loop: a model, parameters, batches and an `evaluate` function give a run on disk.
 
-After a step come, in this order and where they are due, its log line, its checkpoint and its
-evaluation: an evaluation that is interrupted loses no steps, and the next start repeats it. A run
-that is interrupted and started again equals an unbroken one bit for bit. A run stops by itself,
-keeping its last good checkpoint, when a loss is no longer finite.
+After a step come, where due, its log line, its checkpoint and its evaluation: an interrupted
+evaluation loses no steps, and the next start repeats it. A resumed run equals an unbroken one bit
+for bit. A loss that is no longer finite ends the run, with its last good checkpoint kept.
 """
 
 from __future__ import annotations
@@ -61,19 +60,11 @@ class Batches(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class BestCheckpointConfig:
-    """Which checkpoint is the best.
+    """Which checkpoint is the best."""
 
-    Attributes:
-        metric: "average_metrics" of all metrics, as in the original; "task_average", the mean over
-            tasks (see `averages`); or "TASK/METRIC".
-        greater_is_better: False for a metric such as a loss.
-        left_out: "TASK/METRIC" pairs that are not part of "average_metrics" (in the original
-            ROUGE-1, -L and -Lsum of XSum).
-    """
-
-    metric: str = "average_metrics"
+    metric: str = "average_metrics"  # "task_average" (see `averages`) or "TASK/METRIC".
     greater_is_better: bool = True
-    left_out: Sequence[str] = ()
+    left_out: Sequence[str] = ()  # Not in "average_metrics"; in the original ROUGE-1, -L, -Lsum.
 
     def check_tasks(self, task_names: Sequence[str]) -> None:
         """Raises ValueError unless the metrics named are of these tasks."""
@@ -93,8 +84,7 @@ class BestCheckpointConfig:
         >>> BestCheckpointConfig().value(metrics)
         50.0
 
-        Raises:
-            KeyError: the metric, or one of `left_out`, was not computed.
+        Raises KeyError if the metric, or one of `left_out`, was not computed.
         """
         flat = averages.flatten(metrics)
         values = averages.compute(metrics, self.left_out) | flat
@@ -116,27 +106,16 @@ class BestCheckpointConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainerConfig:
-    """How long to train, and what to do in between.
+    """How long to train, and what to do in between."""
 
-    Attributes:
-        num_train_steps: updates of the run, those before it was resumed included.
-        eval_every_steps: None: only after the last step.
-        checkpoint_every_steps: None: only after the last step, and the best one.
-        log_every_steps: steps between two lines of metrics, which are means over them.
-        keep_last: newest checkpoints to keep; None keeps all.
-        best: which checkpoint is saved when it is found, and kept besides; None: no such.
-        num_microbatches: parts that a batch is cut into, to save memory; see `train_step`.
-        seed: of dropout.
-    """
-
-    num_train_steps: int
-    eval_every_steps: int | None = 1000
-    checkpoint_every_steps: int | None = 1000
-    log_every_steps: int = 100
-    keep_last: int | None = 3
-    best: BestCheckpointConfig | None = BestCheckpointConfig()
-    num_microbatches: int = 1
-    seed: int = 42
+    num_train_steps: int  # Updates of the run, those before it was resumed included.
+    eval_every_steps: int | None = 1000  # None: only after the last step.
+    checkpoint_every_steps: int | None = 1000  # None: only the last step and the best.
+    log_every_steps: int = 100  # A line of metrics is their mean over these steps.
+    keep_last: int | None = 3  # Newest checkpoints to keep; None keeps all.
+    best: BestCheckpointConfig | None = BestCheckpointConfig()  # Saved when found; kept.
+    num_microbatches: int = 1  # Parts of a batch, to save memory; see `train_step`.
+    seed: int = 42  # Of dropout.
 
     def __post_init__(self):
         can_be_none = ("eval_every_steps", "checkpoint_every_steps", "keep_last")
@@ -153,37 +132,22 @@ class TrainerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
-    """Result of `Trainer.run`.
+    """Result of `Trainer.run`."""
 
-    Attributes:
-        state: after the last step.
-        params: all parameters, on the devices.
-        metrics: task → metric → value of the last evaluation; empty if there was none.
-        best_step: of the best checkpoint, or None.
-        is_finished: False if a signal stopped the run; the next start continues it.
-    """
-
-    state: TrainState
-    params: Params
-    metrics: Metrics
-    best_step: int | None
-    is_finished: bool
+    state: TrainState  # After the last step.
+    params: Params  # All parameters, on the devices.
+    metrics: Metrics  # Task → metric → value of the last evaluation; empty if there was none.
+    best_step: int | None  # Of the best checkpoint, or None.
+    is_finished: bool  # False if a signal stopped the run; the next start continues it.
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingRecipe:
-    """What is trained and how, apart from data, devices and directory.
+    """What is trained and how, apart from data, devices and directory."""
 
-    Attributes:
-        model: whose `loss` is minimised, and whose `param_axes` say how parameters are sharded.
-        optimizer: `AdamWConfig` or `AdafactorConfig`.
-        schedule: a class of `schedules`; it is given `config.num_train_steps`.
-        config: of the loop.
-    """
-
-    model: Model
-    optimizer: OptimizerConfig
-    schedule: ScheduleConfig
+    model: Model  # Its `loss` is minimised; its `param_axes` say how parameters are sharded.
+    optimizer: OptimizerConfig  # `AdamWConfig` or `AdafactorConfig`.
+    schedule: ScheduleConfig  # A class of `schedules`; it is given `config.num_train_steps`.
     config: TrainerConfig
 
 
@@ -201,13 +165,12 @@ class Trainer:
     middle of an evaluation; `run` then returns with `is_finished` False.
 
     Args:
-        recipe: what is trained and how.
-        partitioner: from `partitioning.make_partitioner`.
+        recipe, partitioner: what is trained and how; from `partitioning.make_partitioner`.
         directory: gets metrics and checkpoints; a run that is in it is continued.
         evaluate: given all parameters (sharded, on the devices) and the step, in all processes;
             returns task → metric → value. None: no evaluation.
-        on_accepted: called in process 0 before anything is written into the directory, once it is
-            known to hold this run or none.
+        on_accepted: called in process 0 before anything is written, once the directory is known to
+            hold this run or none.
         writers: given a step and numbers such as "train/loss" and "eval/TASK/METRIC", in process 0.
         progress: by default on the error stream.
     """
@@ -250,16 +213,11 @@ class Trainer:
     def start(self, trainable: Params, frozen: Params, batches: Batches) -> None:
         """Puts the run's state on the devices: its newest intact checkpoint, or `trainable`.
 
-        Checks that the directory is writable before anything else; writes nothing.
-
-        Args:
-            trainable: from `trainable.split`, the start of a new run. Not changed.
-            frozen: the rest, cast if wished. Not changed. Every process has both in full.
-            batches: this process's parts of the batches; see `partitioner.data_shard()`.
-
-        Raises:
-            ValueError: the directory cannot be written, holds a checkpoint of another model or of
-                other settings, or only damaged ones.
+        Writes nothing. `trainable` is the start of a new run, from `trainable.split`; `frozen` is
+        the rest, cast if wished. Neither is changed, and every process has both in full; `batches`
+        are this process's parts, see `partitioner.data_shard()`. Raises ValueError if the directory
+        cannot be written (checked first), holds a checkpoint of another model or other settings, or
+        only damaged ones.
         """
         files.check_writable(self._directory.path)
         axes = self._model.param_axes()
@@ -315,10 +273,9 @@ class Trainer:
     def run(self) -> TrainResult:
         """Trains until `TrainerConfig.num_train_steps`, or until a signal.
 
-        Raises:
-            ValueError: a batch does not divide over the devices or changes its shape, the data
-                end, or a loss is not finite.
-            KeyError: `TrainerConfig.best` names a metric that `evaluate` does not return.
+        Raises ValueError if a batch does not divide over the devices or changes its shape, the data
+        end, or a loss is not finite; KeyError if `TrainerConfig.best` names a metric that
+        `evaluate` does not return.
         """
         if self._is_main:
             path = self._directory.metrics_path
