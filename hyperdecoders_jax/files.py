@@ -28,14 +28,6 @@ def check_writable(
     """Checks that files can be written in `directory`, which need not exist yet; leaves no trace.
 
     Only process 0 looks, so that processes do not remove each other's traces.
-
-    Args:
-        directory: local or remote.
-        name: what it is, for the message.
-        flag: that names it, for the message.
-
-    Raises:
-        ValueError: they cannot.
     """
     import jax
     from etils import epath
@@ -73,13 +65,9 @@ def absolute(path: str) -> str:
 
 
 def resolve(path: str | None) -> str | None:
-    """Replaces `package://FOLDER/FILE` by the file's path in this installation.
-
+    """Replaces `package://FOLDER/FILE` by the file's path here; ValueError if there is none.
     >>> resolve("/data/spiece.model")
     '/data/spiece.model'
-
-    Raises:
-        ValueError: the package has no such file.
     """
     if path is None or not path.startswith(PACKAGE_SCHEME):
         return path

@@ -1,9 +1,4 @@
-"""Cross entropy with label smoothing, by the original's definition or T5X's, and a z-loss.
-
-Everything is float32.
-
-Source: specified by allenai/hyperdecoders (trainer) and t5x/losses.py.
-"""
+"""Float32 cross entropy with z-loss and label smoothing, as in the original or t5x/losses.py."""
 
 from __future__ import annotations
 
@@ -22,19 +17,15 @@ REDUCTIONS = ("sum", "mean")
 class LossConfig:
     """The loss that training minimises.
 
-    Attributes:
-        label_smoothing: eps in [0, 1); the probability taken from the target.
-        smoothing: `hyperdecoders` spreads eps over all of the vocabulary, the target included.
-            `t5x` spreads it over all others, and subtracts the entropy of the smoothed target, so
-            that a perfect model has loss 0.
-        reduction: `sum` over the target tokens of a batch, or their `mean`.
-        z_loss: weight of log(Z)**2, which keeps the logits near normalised (T5X: 1e-4).
+    `hyperdecoders` smoothing spreads eps over all of the vocabulary, the target included. `t5x`
+    spreads it over all others, and subtracts the entropy of the smoothed target, so that a perfect
+    model has loss 0.
     """
 
-    label_smoothing: float = 0.0
+    label_smoothing: float = 0.0  # eps in [0, 1); the probability taken from the target
     smoothing: str = "hyperdecoders"
-    reduction: str = "sum"
-    z_loss: float = 0.0
+    reduction: str = "sum"  # over the target tokens of a batch; or "mean"
+    z_loss: float = 0.0  # weight of log(Z)**2, which keeps logits near normalised (T5X: 1e-4)
 
     def __post_init__(self):
         for field, value, choices in (
@@ -62,7 +53,6 @@ def token_log_likelihoods(
     logits: Float[Array, "*lead vocab"], targets: Int[Array, "*lead"]
 ) -> Float[Array, "*lead"]:
     """Log-probability of the target at every position.
-
     >>> token_log_likelihoods(jnp.zeros((1, 4)), jnp.array([2])).round(4)
     Array([-1.3863], dtype=float32)
     """
@@ -77,17 +67,10 @@ def cross_entropy(
     weights: Float[Array, "batch dec_len"] | Int[Array, "batch dec_len"],
     config: LossConfig,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """The loss of a batch, and sums over its target tokens.
+    """The loss of a batch, and sums over its target tokens, which have a weight of 1.
 
-    Args:
-        logits: of the token at each position.
-        targets: the tokens.
-        weights: 1 at real targets, 0 at padding.
-        config: which loss.
-
-    Returns:
-        The loss; `loss_sum` (before its reduction), `z_loss_sum` (a part of it), `num_tokens` and
-        `num_correct` (argmax equals target), which add up over micro-batches.
+    The sums add up over micro-batches: `loss_sum` (before its reduction), `z_loss_sum` (a part of
+    it), `num_tokens` and `num_correct` (argmax equals target).
     """
     logits = logits.astype(jnp.float32)
     weights = weights.astype(jnp.float32)

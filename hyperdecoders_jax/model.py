@@ -31,25 +31,16 @@ BACKBONE_KEYS = ("token_embedder", "encoder", "decoder")
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """An adapted T5 with its loss and its way of decoding.
-
-    Attributes:
-        config: sizes and adapters.
-        loss_config: what `loss` computes.
-        decoding: how `predict` chooses tokens.
-    """
+    """An adapted T5 with its loss and its way of decoding."""
 
     config: TransformerConfig
-    loss_config: LossConfig = LossConfig()
-    decoding: DecodingConfig = GreedyConfig()
+    loss_config: LossConfig = LossConfig()  # what `loss` computes
+    decoding: DecodingConfig = GreedyConfig()  # how `predict` chooses tokens
 
     def for_tasks(self, task_names: Sequence[str] | None) -> Model:
         """This model for a list of tasks, whose number it needs if its adapters depend on them.
 
-        A configured number may be larger: then tasks can be appended later.
-
-        Raises:
-            ValueError: it is smaller.
+        A configured number may be larger, so that tasks can be appended; a smaller is a ValueError.
         """
         config = self.config
         if not config.reads_tasks or task_names is None:
@@ -137,17 +128,7 @@ class Model:
     def predict(
         self, params: Params, batch: Batch, sample_rng: PRNGKeyArray | None = None, *, max_len: int
     ) -> Decoded:
-        """Decodes at most `max_len` tokens, EOS included, for each example.
-
-        Args:
-            params: of the model.
-            batch: of which only the inputs and task ids are read.
-            sample_rng: for sampling alone.
-            max_len: static.
-
-        Returns:
-            Tokens, scores and log-likelihoods of the hypotheses, best first.
-        """
+        """Decodes at most `max_len` tokens, EOS included; `sample_rng` is for sampling alone."""
         # Computed before the loop and closed over: a constant of it, never gathered with the beams.
         context = self.context(params, batch)
 

@@ -5,24 +5,22 @@ Data pipelines make a `Batch`; the encoder and the hypernetwork make a `DecoderC
 
 Axes, in their order in a shape:
 
-| word       | counts                                                              |
-|------------|---------------------------------------------------------------------|
-| layers     | blocks of one stack (encoder or decoder)                            |
-| batch      | examples                                                            |
-| beams      | hypotheses or samples of one example                                |
-| enc_len    | tokens of an input                                                  |
-| dec_len    | tokens of a target                                                  |
-| length     | tokens of either                                                    |
-| heads      | attention heads                                                     |
-| emb        | features of the residual stream                                     |
-| head_dim   | features of one attention head                                      |
-| mlp        | hidden features of a feed-forward block                             |
-| bottleneck | hidden features of an adapter, or of the hypernetwork               |
-| cond       | features of a condition, what a hypernetwork reads                  |
-| vocab      | entries of the embedding table                                      |
-| tasks      | tasks of the configured, ordered list                               |
-| rank       | features between the kernels of a low-rank change                   |
-| rows, cols | blocks of a weight matrix that one gate scales: fan-in, fan-out     |
+| word             | counts                                                              |
+|------------------|---------------------------------------------------------------------|
+| layers           | blocks of one stack (encoder or decoder)                            |
+| batch            | examples                                                            |
+| beams            | hypotheses or samples of one example                                |
+| enc_len, dec_len | tokens of an input, of a target; `length`: of either                |
+| heads            | attention heads                                                     |
+| emb              | features of the residual stream                                     |
+| head_dim         | features of one attention head                                      |
+| mlp              | hidden features of a feed-forward block                             |
+| bottleneck       | hidden features of an adapter, or of the hypernetwork               |
+| cond             | features of a condition, what a hypernetwork reads                  |
+| vocab            | entries of the embedding table                                      |
+| tasks            | tasks of the configured, ordered list                               |
+| rank             | features between the kernels of a low-rank change                   |
+| rows, cols       | blocks of a weight matrix that one gate scales: fan-in, fan-out     |
 
 Masks are boolean, True = real. Token 0 is padding and starts the decoder; token 1 ends a text.
 """
@@ -61,8 +59,8 @@ class Batch:
 class AdapterParams:
     """Parameters of bottleneck adapters beside a feed-forward block.
 
-    Leading axes, as of the two classes below: `[layers, ...]` when all examples share them,
-    `[layers, batch, ...]` when each has its own; without `layers` within a layer.
+    Leading axes, here and in the two classes below: `[layers, ...]` when examples share them, else
+    `[layers, batch, ...]`; without `layers` within a layer.
     """
 
     down_kernel: Float[Array, "*lead emb bottleneck"]
@@ -97,15 +95,11 @@ Adapters = Mapping[str, AdapterParams | SerialAdapterParams | LoraParams]
 
 @flax.struct.dataclass
 class GridGates:
-    """Gates over blocks of the kernels of feed-forward blocks (HyperGrid); None: no gates.
-
-    `[batch, rows, cols]` where each example has its own, else `[rows, cols]`. Examples with the
-    same number in `groups` share theirs, as those of a task may; None: not known.
-    """
+    """HyperGrid's gates of feed-forward kernels, an example's own or `[rows, cols]`; None: none."""
 
     wi: Float[Array, "*lead rows cols"] | None = None
     wo: Float[Array, "*lead rows cols"] | None = None
-    groups: Int[Array, "batch"] | None = None
+    groups: Int[Array, "batch"] | None = None  # equal numbers share gates; None: not known
 
 
 @flax.struct.dataclass
@@ -120,10 +114,7 @@ class LayerContext:
 
 @flax.struct.dataclass
 class DecoderContext:
-    """All that the decoder reads besides tokens; computed once per example, not once per step.
-
-    Constants of a decoding loop: never gathered when beams are reordered, never tiled over beams.
-    """
+    """All that the decoder reads besides tokens: constants of its loop, shared by beams."""
 
     layers: tuple[LayerContext, ...]
     encoder_mask: Bool[Array, "batch enc_len"]

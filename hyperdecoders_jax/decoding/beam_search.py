@@ -1,9 +1,8 @@
 """Beam search by the rules of Hugging Face, then and now, and of T5X.
 
 Every step extends each live hypothesis by every token and keeps the best `2 * num_beams` of these
-candidates; at most `num_beams` of them end with EOS, so `num_beams` can always live on. The rules,
-how a text is scored, which candidates may end and when an example is done, are a class:
-`HuggingFaceScoring`, `HuggingFace457Scoring` or `T5XScoring`.
+candidates; at most `num_beams` of them end with EOS, so `num_beams` can always live on. A `Scoring`
+says how a text is scored, which candidates may end and when an example is done.
 """
 
 from __future__ import annotations
@@ -57,17 +56,13 @@ class HuggingFaceScoring(Scoring):
     """Beam search as in Hugging Face transformers 4.14.1, which the original Hyperdecoders used.
 
     A text's score is its log-probability / length ** length_penalty. Texts cut by `max_len` compete
-    with those that ended, as if they had an EOS of probability one. One beam is greedy.
-
-    Attributes:
-        length_penalty: > 0 favours long texts, 0 none, < 0 short ones.
-        early_stopping: done as soon as `num_beams` texts ended; otherwise when the best candidate,
-            were it to end now, is no better than the worst of them.
-
+    with those that ended, as if they had an EOS of probability one. One beam is greedy. An example
+    is done when `num_beams` texts ended and, without `early_stopping`, the best candidate, were it
+    to end now, is no better than the worst of them.
     Source: transformers v4.14.1, generation_beam_search.py.
     """
 
-    length_penalty: float = 1.0
+    length_penalty: float = 1.0  # > 0 favours long texts, 0 none, < 0 short ones
     early_stopping: bool = False
 
     def __post_init__(self):
@@ -103,10 +98,8 @@ class HuggingFaceScoring(Scoring):
 class HuggingFace457Scoring(HuggingFaceScoring):
     """Beam search as in the PyTorch classes of Hugging Face transformers 4.57.
 
-    Two rules differ from those of 4.14.1: an example is done when no live text, were it to end now,
-    is better than the worst that ended; and a text cut by `max_len` counts without an EOS. Four
-    texts in a hundred differ.
-
+    Unlike 4.14.1, an example is done when no live text, were it to end now, is better than the
+    worst that ended, and a text cut by `max_len` counts without an EOS: 4 % of texts differ.
     Source: transformers v4.57, generation/utils.py, _beam_search.
     """
 
@@ -125,15 +118,10 @@ class T5XScoring(Scoring):
     live hypothesis can become better than the worst of `num_beams` ended texts. Texts cut by
     `max_len` are returned, by their plain log-probability, only where no text ended. One beam is
     not greedy: a text may end on the second best token.
-
-    Attributes:
-        alpha: >= 0; 0 scores by log-probability, more favours long texts.
-
-    Source: t5x/decoding.py, beam_search; the penalty is equation 14 of Wu et al. 2016
-    (arXiv:1609.08144).
+    Source: t5x/decoding.py, beam_search; Wu et al. 2016 (arXiv:1609.08144), equation 14.
     """
 
-    alpha: float = 0.6
+    alpha: float = 0.6  # >= 0; 0 scores by log-probability, more favours long texts
 
     def __post_init__(self):
         # Below 0 longer texts get lower scores, and the bound of is_done does not hold.
@@ -160,19 +148,12 @@ class T5XScoring(Scoring):
 
 @dataclasses.dataclass(frozen=True)
 class BeamSearchConfig:
-    """Beam search.
+    """Beam search."""
 
-    Attributes:
-        num_beams: live hypotheses of each example.
-        num_return: texts returned for each example, at most `num_beams`.
-        scoring: the rules.
-        min_len: fewest tokens of a text, EOS included.
-    """
-
-    num_beams: int = 4
-    num_return: int = 1
+    num_beams: int = 4  # live hypotheses of each example
+    num_return: int = 1  # texts returned for each example, at most `num_beams`
     scoring: Scoring = HuggingFaceScoring()
-    min_len: int = 0
+    min_len: int = 0  # fewest tokens of a text, EOS included
 
     def __post_init__(self):
         if self.num_beams < 1:
@@ -205,15 +186,7 @@ class _State(NamedTuple):
 def beam_search(
     next_token: NextToken, cache: PyTree, config: BeamSearchConfig, *, batch_size: int, max_len: int
 ) -> Decoded:
-    """Finds the texts with the best scores.
-
-    Args:
-        next_token: see `decoded.NextToken`.
-        cache: its leaves are `[batch_size, num_beams, ...]`. Only they follow the hypotheses.
-        config: how to search.
-        batch_size: number of examples.
-        max_len: most tokens of a text, EOS included.
-    """
+    """Finds the best texts; leaves of the cache are `[batch_size, num_beams, ...]`."""
     num_beams, min_len, scoring = config.num_beams, config.min_len, config.scoring
     decoded.check_call(
         cache, batch_size=batch_size, num_beams=num_beams, min_len=min_len, max_len=max_len
@@ -233,8 +206,7 @@ def beam_search(
         scores = scoring.score(candidates.scores, length)
         ended = candidates._replace(scores=jnp.where(may_end, scores, -jnp.inf))
         finished, _ = decoded.take_best(_join(state.finished, ended), num_beams)
-        # An example that is done stays as it is while the rest of its batch goes on, or its texts
-        # would depend on the batch.
+        # A done example stays as it is, or its texts would depend on the rest of its batch.
         finished = _where(state.is_done, state.finished, finished)
 
         # A text that ended beyond `num_ending` is dropped: it neither lives on nor counts.

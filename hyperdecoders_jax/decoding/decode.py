@@ -19,11 +19,7 @@ Generation = Mapping[str, tuple[int, int]]
 
 
 def num_hypotheses(config: DecodingConfig) -> int:
-    """Rows of the cache for each example.
-
-    >>> num_hypotheses(BeamSearchConfig(num_beams=4))
-    4
-    """
+    """Rows of the cache for each example."""
     match config:
         case BeamSearchConfig():
             return config.num_beams
@@ -38,14 +34,11 @@ def num_hypotheses(config: DecodingConfig) -> int:
 
 
 def with_num_beams(config: DecodingConfig, num_beams: int) -> DecodingConfig:
-    """The same way of decoding with another number of beams; one beam is greedy.
-
+    """The same way of decoding with `num_beams`; one beam is greedy, sampling stays as it is.
     >>> with_num_beams(GreedyConfig(min_len=2), 6).num_beams
     6
     >>> with_num_beams(BeamSearchConfig(num_beams=4, min_len=2), 1)
     GreedyConfig(min_len=2)
-
-    Sampling has no beams and is returned unchanged.
     """
     match config:
         case SamplingConfig():
@@ -61,7 +54,6 @@ def for_task(
     config: DecodingConfig, max_len: int, generation: Generation, task_name: str | None
 ) -> tuple[DecodingConfig, int]:
     """The way of decoding for a task, and the most tokens of its texts.
-
     >>> for_task(GreedyConfig(), 8, {"xsum": (64, 4)}, "rte")
     (GreedyConfig(min_len=0), 8)
     >>> for_task(GreedyConfig(), 8, {"xsum": (64, 4)}, "xsum")[0].num_beams
@@ -82,18 +74,10 @@ def decode(
     max_len: int,
     sample_rng: PRNGKeyArray | UInt32[Array, "2"] | None = None,
 ) -> Decoded:
-    """Decodes as `config` says.
+    """Decodes at most `max_len` tokens, EOS included, as `config` says.
 
-    Args:
-        config: way of decoding.
-        next_token: see `decoded.NextToken`.
-        cache: its leaves are `[batch_size, num_hypotheses(config), ...]`.
-        batch_size: number of examples.
-        max_len: most tokens of a text, EOS included.
-        sample_rng: needed by `SamplingConfig` alone.
-
-    Raises:
-        ValueError: `config` samples and there is no `sample_rng`.
+    The cache's leaves are `[batch_size, num_hypotheses(config), ...]`. `SamplingConfig` alone needs
+    `sample_rng`, and raises ValueError without.
     """
     sizes = {"batch_size": batch_size, "max_len": max_len}
     match config:

@@ -1,7 +1,4 @@
-"""What all ways of decoding share: the next-token function, `Decoded`, and checks.
-
-Each example is decoded on its own: its texts never depend on the rest of its batch.
-"""
+"""What all ways of decoding share; an example's texts never depend on the rest of its batch."""
 
 from __future__ import annotations
 
@@ -16,9 +13,9 @@ from hyperdecoders_jax import types
 from hyperdecoders_jax.types import PyTree
 
 # (tokens [batch, beams], cache, index) -> (logits [batch, beams, vocab], cache)
-#
 # `index` counts the tokens generated so far; at index 0 `tokens` is the decoder's start id. Every
-# leaf of the cache is [batch, beams, ...]: the part of the state that follows a hypothesis.
+# leaf of the cache is [batch, beams, ...]: the part of the state that follows a hypothesis. What
+# those of an example share stays in the function's closure, where no search gathers or copies it.
 NextToken = Callable[
     [Int[Array, "batch beams"], PyTree, Int[Array, ""]],
     tuple[Float[Array, "batch beams vocab"], PyTree],
@@ -28,16 +25,12 @@ NextToken = Callable[
 class Decoded(NamedTuple):
     """The best `n` texts of each example, best first.
 
-    Attributes:
-        tokens: up to and including EOS; PAD after it.
-        scores: the sort key; -inf marks a row without a text.
-        log_likelihoods: sum over the tokens, EOS included, of their log-probability under the
-            model. Where `min_len` forbids EOS, its distribution is the one without EOS;
-            temperature, top-k and top-p do not count.
+    `log_likelihoods` are the model's, EOS included: temperature, top-k and top-p do not count.
+    Where `min_len` forbids EOS, its distribution is the one without EOS.
     """
 
-    tokens: Int[Array, "batch n max_len"]
-    scores: Float[Array, "batch n"]
+    tokens: Int[Array, "batch n max_len"]  # up to and including EOS; PAD after it
+    scores: Float[Array, "batch n"]  # the sort key; -inf marks a row without a text
     log_likelihoods: Float[Array, "batch n"]
 
 
@@ -45,11 +38,8 @@ def forbid_early_eos(
     logits: Float[Array, "*lead vocab"], index: Int[Array, ""] | int, min_len: int
 ) -> Float[Array, "*lead vocab"]:
     """Forbids EOS as token number `index` (from 0) of a text shorter than `min_len` tokens.
-
     >>> forbid_early_eos(jnp.array([1.0, 2.0, 3.0]), 0, min_len=2)
     Array([  1., -inf,   3.], dtype=float32)
-    >>> forbid_early_eos(jnp.array([1.0, 2.0, 3.0]), 1, min_len=2)
-    Array([1., 2., 3.], dtype=float32)
 
     EOS counts: a `min_len` of 0 or 1 forbids nothing, 2 forbids the empty text.
     """
@@ -60,7 +50,6 @@ def forbid_early_eos(
 
 def take_rows(tree: PyTree, rows: Int[Array, "batch n"]) -> PyTree:
     """Picks rows of axis 1, anew for each example, from every leaf `[batch, beams, ...]`.
-
     >>> take_rows({"cache": jnp.array([[5, 6, 7], [8, 9, 10]])}, jnp.array([[2, 2], [0, 1]]))
     {'cache': Array([[7, 7],
            [8, 9]], dtype=int32)}
@@ -90,12 +79,7 @@ def check_min_len(config: object, min_len: int) -> None:
 def check_call(
     cache: PyTree, *, batch_size: int, num_beams: int, min_len: int, max_len: int
 ) -> None:
-    """Checks the sizes of a call, which are known when it is traced.
-
-    Raises:
-        ValueError: if `max_len` leaves no room for a text of `min_len` tokens, or if a leaf of the
-            cache is not `[batch_size, num_beams, ...]`.
-    """
+    """Checks the lengths and the shape of each leaf of the cache, when the call is traced."""
     if max_len < max(min_len, 1):
         raise ValueError(
             f"max_len must be at least 1 and at least min_len; got max_len={max_len}, "

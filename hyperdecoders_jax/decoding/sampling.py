@@ -1,8 +1,4 @@
-"""Greedy decoding and sampling.
-
-Logits are changed before the draw in the order of Hugging Face and T5X: temperature, then top-k,
-then top-p. Log-likelihoods are the model's own, before any of it.
-"""
+"""Greedy decoding and sampling: temperature, top-k, then top-p, as in Hugging Face and T5X."""
 
 from __future__ import annotations
 
@@ -23,13 +19,9 @@ from hyperdecoders_jax.types import PyTree
 
 @dataclasses.dataclass(frozen=True)
 class GreedyConfig:
-    """Greedy decoding: the likeliest token each time, one text an example.
+    """Greedy decoding: the likeliest token each time, one text an example."""
 
-    Attributes:
-        min_len: fewest tokens of a text, EOS included.
-    """
-
-    min_len: int = 0
+    min_len: int = 0  # fewest tokens of a text, EOS included
 
     def __post_init__(self):
         decoded.check_min_len(self, self.min_len)
@@ -37,21 +29,13 @@ class GreedyConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
-    """Sampling from the model's distribution, sharpened and truncated.
+    """Sampling from the model's distribution, sharpened and truncated."""
 
-    Attributes:
-        temperature: divides logits; > 0, and 1 leaves them as they are.
-        top_k: draw among the `top_k` likeliest tokens only; 0 for all of them.
-        top_p: draw among the fewest likeliest tokens that hold this much probability; in (0, 1].
-        num_samples: texts an example.
-        min_len: fewest tokens of a text, EOS included.
-    """
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    num_samples: int = 1
-    min_len: int = 0
+    temperature: float = 1.0  # divides logits; > 0, and 1 leaves them as they are
+    top_k: int = 0  # draw among the `top_k` likeliest tokens only; 0 for all of them
+    top_p: float = 1.0  # draw among the fewest likeliest that hold this probability; in (0, 1]
+    num_samples: int = 1  # texts an example
+    min_len: int = 0  # fewest tokens of a text, EOS included
 
     def __post_init__(self):
         if not 0 < self.temperature < math.inf:
@@ -80,15 +64,7 @@ class SamplingConfig:
 def greedy(
     next_token: NextToken, cache: PyTree, config: GreedyConfig, *, batch_size: int, max_len: int
 ) -> Decoded:
-    """Takes the likeliest token each time; `n` is 1, the score is the log-likelihood.
-
-    Args:
-        next_token: see `decoded.NextToken`.
-        cache: its leaves are `[batch_size, 1, ...]`.
-        config: how to decode.
-        batch_size: number of examples.
-        max_len: most tokens of a text, EOS included; longer ones are cut without an EOS.
-    """
+    """Takes the likeliest token each time; the cache's leaves are `[batch_size, 1, ...]`."""
 
     def choose(logits: Float[Array, "batch n vocab"], _) -> Int[Array, "batch n"]:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
@@ -107,14 +83,9 @@ def sample(
 ) -> Decoded:
     """Draws `config.num_samples` texts an example and sorts them by their log-likelihood.
 
-    Args:
-        next_token: see `decoded.NextToken`.
-        cache: its leaves are `[batch_size, num_samples, ...]`.
-        config: how to decode.
-        batch_size: number of examples.
-        max_len: most tokens of a text, EOS included; one that is longer is cut without an EOS.
-        sample_rng: the key. What is drawn for an example depends on it, on the example and on its
-            row in the batch, never on the other rows.
+    The cache's leaves are `[batch_size, num_samples, ...]`; texts longer than `max_len` are cut
+    without EOS. What is drawn for an example depends on `sample_rng`, on the example and on its row
+    in the batch, never on the other rows.
     """
     num_samples = config.num_samples
     example_keys = jax.vmap(jax.random.fold_in, (None, 0))(sample_rng, jnp.arange(batch_size))
@@ -136,12 +107,9 @@ def sample(
 
 
 def keep_top_k(logits: Float[Array, "*lead vocab"], k: int) -> Float[Array, "*lead vocab"]:
-    """Forbids all but the `k` largest logits; 0 keeps all.
-
+    """Forbids all but the `k` largest logits and their equals, as in Hugging Face; 0 keeps all.
     >>> keep_top_k(jnp.array([1.0, 3.0, 2.0]), 2)
     Array([-inf,   3.,   2.], dtype=float32)
-
-    Logits equal to the last one kept are kept too, as in Hugging Face.
     """
     if k == 0 or k >= logits.shape[-1]:
         return logits
@@ -151,12 +119,9 @@ def keep_top_k(logits: Float[Array, "*lead vocab"], k: int) -> Float[Array, "*le
 
 
 def keep_top_p(logits: Float[Array, "*lead vocab"], p: float) -> Float[Array, "*lead vocab"]:
-    """Forbids all but the fewest largest logits whose probabilities add up to `p` or more.
-
+    """Forbids all but the fewest largest logits, and equals, whose probabilities add up to `p`.
     >>> keep_top_p(jnp.log(jnp.array([0.25, 0.125, 0.5, 0.125])), 0.7)
     Array([-1.3862944,       -inf, -0.6931472,       -inf], dtype=float32)
-
-    Logits equal to the last one kept are kept too.
 
     Cost: 30 sums over the vocabulary. A sort takes 9 times as long (CPU, 32,128 tokens).
     Source: Holtzman et al. 2020 (arXiv:1904.09751), nucleus sampling.
@@ -164,9 +129,8 @@ def keep_top_p(logits: Float[Array, "*lead vocab"], p: float) -> Float[Array, "*
     if p == 1:
         return logits
     probs = jax.nn.softmax(logits.astype(jnp.float32))
-    # No sort, which is slow. The bits of floats >= 0, as integers, have the order of the floats:
-    # bisecting them finds the largest threshold that leaves a mass of p or more, exactly, in 30
-    # steps, as 0 to 1 is 2**30 wide.
+    # Not a sort, which is slow: the bits of floats >= 0, as integers, have their order. Bisecting
+    # them finds the largest threshold that leaves p or more, exactly, as 0 to 1 is 2**30 wide.
     bits = jax.lax.bitcast_convert_type(probs, jnp.int32)
 
     def halve(_, bounds):

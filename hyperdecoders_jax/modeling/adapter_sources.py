@@ -1,9 +1,8 @@
 """Adapter sources: who makes the adapters of all layers of a stack.
 
-A source is a module that is called with a `Condition` and returns `Adapters` for each of the
-stack's sites, with leading axis `layers`, or `[layers, batch]` where each example has its own. Its
-parameters are the top-level keys `encoder_adapters` and `decoder_adapters`. A new source is one
-class in any module, under `register`.
+A source is a module from a `Condition` to `Adapters` for each of the stack's sites, with leading
+axis `layers`, or `[layers, batch]` where each example has its own. Its parameters are the top-level
+keys `encoder_adapters` and `decoder_adapters`. A new source is one class under `register`.
 
 Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; allenai/hyperdecoders.
 """
@@ -48,23 +47,14 @@ class Condition:
 
 
 class AdapterSource(nn.Module):
-    """Base of all sources: makes the adapters of one stack.
-
-    Attributes:
-        config: the model's.
-        side: "encoder" or "decoder".
-        reads_pooled: whether it reads `Condition.pooled`. In the encoder that takes a first pass,
-            with learned adapters of its own (`encoder_first_pass_adapters`).
-        reads_tasks: whether it learns something for each task, of which `task_rows` takes rows.
-        options_class: frozen dataclass of its own hyperparameters; None: it has none.
-    """
+    """Base of all sources: makes the adapters of one stack."""
 
     config: TransformerConfig
-    side: str
+    side: str  # "encoder" or "decoder"
 
-    reads_pooled: ClassVar[bool] = False
-    reads_tasks: ClassVar[bool] = False
-    options_class: ClassVar[type | None] = None
+    reads_pooled: ClassVar[bool] = False  # in the encoder, takes a first pass with learned adapters
+    reads_tasks: ClassVar[bool] = False  # learns something for each task; see `task_rows`
+    options_class: ClassVar[type | None] = None  # frozen dataclass of its own hyperparameters
 
     @property
     def adapter_config(self) -> AdapterConfig:
@@ -143,7 +133,6 @@ class ManualSpecific(AdapterSource):
 
     @nn.compact
     def __call__(self, condition: Condition) -> Adapters:
-        """Has the leading axes `[layers, batch]`."""
         config = self.config
         rows = task_rows.find(condition.task_ids, config, self.adapter_config)
 
@@ -161,7 +150,6 @@ class Task(AdapterSource):
 
     @nn.compact
     def __call__(self, condition: Condition) -> Adapters:
-        """Has the leading axes `[layers, batch]`."""
         config = self.adapter_config
         table = layers.param(
             "task_embedding",
@@ -186,7 +174,6 @@ class Generated(AdapterSource):
 
     @nn.compact
     def __call__(self, condition: Condition) -> Adapters:
-        """Has the leading axes `[layers, batch]`."""
         pooled = condition.pooled
         if self.adapter_config.hypernetwork.pooled_mlp:
             pooled = hypernetwork.PooledMLP(self.config.compute_dtype, name="pooled_mlp")(pooled)
@@ -212,14 +199,10 @@ NETWORKS: dict[type, type[nn.Module]] = {
 def register(name: str) -> Callable[[type[AdapterSource]], type[AdapterSource]]:
     """Decorator that makes a class of yours the source `AdapterConfig.source = name`.
 
-    Importing its module is all that commands need, under both runners: `--module=my_adapters`, an
-    import in a gin file, or one in Python before a folder is loaded. The class declares
-    `reads_pooled` and `reads_tasks`, if it does, and its `options_class`, if it has one. A class of
-    the same module and name replaces what it registered before, as after a reload.
-
-    Raises:
-        ValueError: the name is taken, or no lower-case identifier.
-        TypeError: the class is no `AdapterSource`, or its options are no frozen dataclass.
+    Importing its module is all that commands need: by `--module=my_adapters`, in a gin file, or
+    in Python before a folder is loaded. A class of the same module and name replaces what it
+    registered before, as after a reload. Raises ValueError for a name that is taken or no
+    lower-case identifier, TypeError for a class or options of the wrong kind.
     """
 
     def add(source: type) -> type:

@@ -1,8 +1,4 @@
-"""Applying adapters, whoever made their parameters.
-
-`apply_adapter` is written for one example; `apply_adapters` maps it over a batch whose examples
-share the parameters or have their own, and `add` is what a layer calls.
-
+"""Applying adapters, whoever made their parameters: `add` is what a layer calls.
 Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; Hu et al. 2021 (arXiv:2106.09685),
 section 4.1; Mahabadi et al. 2021 (arXiv:2106.04489), section 2.
 """
@@ -23,15 +19,10 @@ NORM_EPSILON = 1e-5
 
 @functools.singledispatch
 def apply_adapter(adapter: AdapterParams, x: Float[Array, "length emb"]) -> Array:
-    """What an adapter adds, for the states of one example.
-
-    `AdapterParams`: `relu(x @ down_kernel + down_bias) @ up_kernel + up_bias`, without a residual
-    connection, dropout or norm of its own.
-
-    >>> import jax.numpy as jnp
-    >>> eye = jnp.eye(2)
-    >>> adapter = AdapterParams(eye, jnp.array([0.0, 1.0]), eye, jnp.array([0.5, 0.0]))
-    >>> apply_adapter(adapter, jnp.array([[-1.0, 2.0]]))
+    """What an adapter adds, for one example. `AdapterParams`: no residual, dropout or norm.
+    >>> eye = jax.numpy.eye(2)
+    >>> adapter = AdapterParams(eye, jax.numpy.array([0.0, 1.0]), eye, jax.numpy.array([0.5, 0.0]))
+    >>> apply_adapter(adapter, jax.numpy.array([[-1.0, 2.0]]))
     Array([[0.5, 3. ]], dtype=float32)
     """
     hidden = jax.nn.relu(x @ adapter.down_kernel + adapter.down_bias)
@@ -49,10 +40,8 @@ def _(adapter: SerialAdapterParams, x: Float[Array, "length emb"]) -> Array:
 @apply_adapter.register
 def _(adapter: LoraParams, x: Float[Array, "length fan_in"]) -> Array:
     """A low-rank change, added to a projection of `x`.
-
-    >>> import jax.numpy as jnp
-    >>> ones = jnp.ones((2, 1))
-    >>> apply_adapter(LoraParams(ones, 3 * ones.T), jnp.array([[1.0, 2.0]]))
+    >>> ones = jax.numpy.ones((2, 1))
+    >>> apply_adapter(LoraParams(ones, 3 * ones.T), jax.numpy.array([[1.0, 2.0]]))
     Array([[9., 9.]], dtype=float32)
     """
     # Through the rank: multiplying the kernels first would make a full matrix for each example.
@@ -63,10 +52,7 @@ def apply_adapters(
     adapter: AdapterParams | SerialAdapterParams | LoraParams,
     x: Float[Array, "batch length fan_in"],
 ) -> Float[Array, "batch length fan_out"]:
-    """`apply_adapter` for a batch whose examples share the adapter or have one each.
-
-    `length` counts positions, or an example's hypotheses in decoding.
-    """
+    """`apply_adapter` for a batch that shares it or has one each; `length` may be hypotheses."""
     is_per_example = adapter.down_kernel.ndim == 3
     adapter = jax.tree.map(lambda leaf: leaf.astype(x.dtype), adapter)
     # vmap makes one batched product of own adapters, and a plain one of shared adapters.

@@ -1,10 +1,4 @@
-"""T5's multi-head attention over keys and values that are arguments.
-
-So cross-attention makes them once per example, and self-attention in decoding extends a cache
-`[batch, beams, length, heads, head_dim]`, the carry of the decoding loop.
-
-Source: Raffel et al. 2020 (arXiv:1910.10683); t5x/examples/t5/layers.py.
-"""
+"""T5's multi-head attention over keys and values that are arguments (t5x/examples/t5/layers.py)."""
 
 from __future__ import annotations
 
@@ -32,19 +26,14 @@ class KeyValueCache:
 
 
 class Attention(nn.Module):
-    """Attention whose projections low-rank adapters may change.
-
-    Attributes:
-        site_prefix: `self_attention` or `cross_attention`; its sites are `{site_prefix}_query`,
-            `…_key`, `…_value` and `…_out`.
-    """
+    """Attention whose projections low-rank adapters may change."""
 
     num_heads: int
     head_dim: int
     dropout_rate: float
     dtype: DTypeLike
     emb_dim: int
-    site_prefix: str
+    site_prefix: str  # "self_attention" or "cross_attention", of the sites "…_query" to "…_out"
 
     def setup(self):
         def to_heads(kernel_init):
@@ -128,8 +117,7 @@ class Attention(nn.Module):
         *,
         deterministic: bool,
     ) -> Float[Array, "batch queries joined"]:
-        # No 1/sqrt(head_dim), unlike the textbook: T5 has it in the initializer of the queries. The
-        # softmax is float32 whatever the activations are.
+        # No textbook 1/sqrt(head_dim): T5 has it in the queries' initializer. Softmax in float32.
         logits = jnp.einsum("bqhd,bkhd->bhqk", query, keys, preferred_element_type=jnp.float32)
         if bias is not None:
             logits += bias

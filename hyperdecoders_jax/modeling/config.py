@@ -1,8 +1,4 @@
-"""Sizes and choices of a model: frozen dataclasses that check themselves.
-
-`TransformerConfig` holds the sizes of a T5 and what adapts each stack; gin files under
-`gin_configs/models` and `gin_configs/adapters` bind the fields.
-"""
+"""Sizes and choices of a model: frozen dataclasses that check themselves; gin files bind them."""
 
 from __future__ import annotations
 
@@ -76,19 +72,12 @@ def _check_positive(config: Any, *fields: str) -> None:
 @dataclasses.dataclass(frozen=True)
 class HypernetworkConfig:
     """One hypernetwork for all layers, which a learned embedding tells apart.
-
-    Attributes:
-        bottleneck_dim: hidden features between the condition and the heads.
-        layer_embedding_dim: features of the embedding of a layer.
-        pooled_mlp: whether a two-layer MLP reads pooled states first (the original's
-            `process_encoder_output`); task embeddings skip it.
-
     Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; defaults of allenai/hyperdecoders.
     """
 
-    bottleneck_dim: int = 128
-    layer_embedding_dim: int = 10
-    pooled_mlp: bool = True
+    bottleneck_dim: int = 128  # hidden features between the condition and the heads
+    layer_embedding_dim: int = 10  # features of the embedding of a layer
+    pooled_mlp: bool = True  # an MLP for pooled states (the original's `process_encoder_output`)
 
     def __post_init__(self):
         _check_positive(self, "bottleneck_dim", "layer_embedding_dim")
@@ -96,15 +85,10 @@ class HypernetworkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PerLayerHypernetworkConfig:
-    """A hypernetwork for every layer, as users of the original asked for (its issue 2).
+    """A hypernetwork for every layer, as users of the original asked for (its issue 2)."""
 
-    Attributes:
-        bottleneck_dim: hidden features of each network.
-        pooled_mlp: as in `HypernetworkConfig`; one MLP a stack.
-    """
-
-    bottleneck_dim: int = 128
-    pooled_mlp: bool = True
+    bottleneck_dim: int = 128  # hidden features of each network
+    pooled_mlp: bool = True  # as in `HypernetworkConfig`; one MLP a stack
 
     def __post_init__(self):
         _check_positive(self, "bottleneck_dim")
@@ -113,18 +97,12 @@ class PerLayerHypernetworkConfig:
 @dataclasses.dataclass(frozen=True)
 class HyperFormerConfig:
     """HyperFormer++'s hypernetwork: its heads read a joint embedding of condition, layer and site.
-
-    Attributes:
-        embedding_dim: features of the learned embeddings of layers and of sites.
-        hidden_dim: hidden features of the MLP that joins the three.
-        joint_dim: features of the joint embedding, which is layer-normed.
-
     Source: Mahabadi et al. 2021 (arXiv:2106.04489), section 2; defaults of rabeehk/hyperformer.
     """
 
-    embedding_dim: int = 64
-    hidden_dim: int = 128
-    joint_dim: int = 64
+    embedding_dim: int = 64  # features of the learned embeddings of layers and of sites
+    hidden_dim: int = 128  # hidden features of the MLP that joins the three
+    joint_dim: int = 64  # features of the joint embedding, which is layer-normed
 
     # Pooled states go into the MLP that it has anyway.
     pooled_mlp: ClassVar[bool] = False
@@ -139,15 +117,10 @@ AnyHypernetworkConfig = HypernetworkConfig | PerLayerHypernetworkConfig | HyperF
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
     """Low-rank changes of attention projections: `alpha / rank * x @ down_kernel @ up_kernel`.
-
-    Attributes:
-        rank: features between the two kernels.
-        alpha: scale of the change, in units of the rank's reciprocal.
-
     Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1.
     """
 
-    rank: int = 8
+    rank: int = 8  # features between the two kernels
     alpha: float = 8.0
 
     def __post_init__(self):
@@ -166,36 +139,27 @@ class AdapterConfig:
 
     Attributes:
         source: `none`: plain T5. `manual`: learned, one set a layer, shared by all examples.
-            `manual_specific`: learned, one set for each task. `task`: written by a hypernetwork
-            from a learned embedding of the task. `generated`: written by a hypernetwork for each
-            example, from its pooled encoder output. Others: see `adapter_sources.register`.
-        sites: one or several. `feed_forward`: a bottleneck adapter beside the feed-forward block
-            (the paper's). `self_attention_query`, `…_key`, `…_value`, `…_out` and, in the decoder,
-            the same of `cross_attention`: a low-rank change of that projection (LoRA).
-            `after_self_attention`, `after_feed_forward`: a bottleneck adapter behind that sub-layer
-            (HyperFormer's).
-        bottleneck_dim: hidden features of bottleneck adapters.
-        norm_input: whether the `feed_forward` adapter reads the layer-normed states; by default it
-            reads the residual stream as it is, as the paper's main models do.
-        lora: of low-rank changes.
-        hypernetwork: read by `task` and `generated` alone.
-        task_embedding_dim: features of a task's embedding, for `task`; None: `emb_dim`.
-        unseen_tasks: what a task that was not trained on gets from `task` and `manual_specific`:
-            "error", or the "mean" of the trained tasks (the original's `mean_task_embeddings`).
-        options: hyperparameters of a registered source's own; None: their defaults.
-        targets: the former name of `sites`, for gin files that bind it.
+            `manual_specific`: learned, one set for each task. `task`, `generated`: written by a
+            hypernetwork from a learned embedding of the task, or from each example's pooled encoder
+            output. Others: see `adapter_sources.register`.
+        norm_input: whether the `feed_forward` adapter reads the layer-normed states; the paper's
+            main models read the residual stream as it is.
+        sites: `feed_forward`: a bottleneck adapter beside that block (the paper's).
+            `self_attention_query`, `…_key`, `…_value`, `…_out`, in the decoder `cross_attention_…`:
+            a low-rank change of that projection (LoRA). `after_self_attention`,
+            `after_feed_forward`: a bottleneck adapter behind that sub-layer (HyperFormer's).
     """
 
     source: str = "none"
-    bottleneck_dim: int = 64
+    bottleneck_dim: int = 64  # hidden features of bottleneck adapters
     norm_input: bool = False
-    hypernetwork: AnyHypernetworkConfig = HypernetworkConfig()
+    hypernetwork: AnyHypernetworkConfig = HypernetworkConfig()  # of `task`, `generated`
     sites: Sequence[str] = ("feed_forward",)
     lora: LoraConfig = LoraConfig()
-    task_embedding_dim: int | None = None
-    unseen_tasks: str = "error"
-    options: Any = None
-    targets: dataclasses.InitVar[Sequence[str] | None] = None
+    task_embedding_dim: int | None = None  # for `task`; None: `emb_dim`
+    unseen_tasks: str = "error"  # or the "mean" of trained tasks; of `task` and `manual_specific`
+    options: Any = None  # a registered source's hyperparameters; None: their defaults
+    targets: dataclasses.InitVar[Sequence[str] | None] = None  # former name of `sites`
 
     def __post_init__(self, targets: Sequence[str] | None):
         if targets is not None:
@@ -236,34 +200,25 @@ class HyperGridConfig:
     """HyperGrid gates over the feed-forward kernels of one stack; see `modeling/hypergrid.py`.
 
     Attributes:
-        rows: blocks along a kernel's fan-in, which they divide.
-        cols: blocks along its fan-out, which they divide.
-        variant: who makes the factors of rows and columns: `L`ocal ones are maps of the condition,
-            `G`lobal ones learned vectors. `L2`: both local. `LG`, `GL`: rows first. `GG`: both
-            global, so that all examples have the same gates. `L`: one side alone is gated, by a
-            local factor; `rows` or `cols` is 1.
-        condition: what local factors read. `first_state`: the contextual state at position 0.
-            `prefix_mean`: the mean of the first `prefix_len` states. `pooled`: the mean of all, for
-            the decoder. `task_embedding`: a learned embedding of the task. States are a layer's own
-            in the encoder, and the encoder's output in the decoder.
-        prefix_len: tokens, for `prefix_mean`.
-        gate: `sigmoid`, as others tell of the paper; or `identity`, 2 * sigmoid with one factor
-            that starts at zero, so that all gates start at one and the model at plain T5.
-        kernels: `wo`, as others tell, `wi` or `both`, each with factors of its own. The two `wi` of
-            a v1.1 block share theirs.
-        unseen_tasks: for `task_embedding`; as in `AdapterConfig`.
-
-    Source: Tay et al. 2021 (arXiv:2007.05891); `modeling/hypergrid.py` says what of it is known.
+        rows, cols: blocks along a kernel's fan-in and fan-out, which they divide.
+        variant: who makes the factors, rows first: `L`ocal ones are maps of the condition, `G`lobal
+            ones learned vectors. `L`: one side alone is gated; `rows` or `cols` is 1. `GG`: all
+            examples have the same gates. `L2`: both local.
+        condition: what local factors read: the state at position 0 (`first_state`), the mean of the
+            first `prefix_len` (`prefix_mean`) or of all (`pooled`, decoder only), or a learned
+            `task_embedding`. States are a layer's own in the encoder, else the encoder's output.
+        gate: `sigmoid`, as others tell of the paper; `identity`: 2 * sigmoid with one factor that
+            starts at zero, so that all gates start at one and the model at plain T5.
     """
 
     rows: int
     cols: int
     variant: str = "L2"
     condition: str = "first_state"
-    prefix_len: int = 6
+    prefix_len: int = 6  # tokens, for `prefix_mean`
     gate: str = "sigmoid"
-    kernels: str = "wo"
-    unseen_tasks: str = "error"
+    kernels: str = "wo"  # or "wi", "both", each with its own factors; v1.1's two `wi` share theirs
+    unseen_tasks: str = "error"  # or "mean", for `task_embedding`
 
     def __post_init__(self):
         _check_positive(self, "rows", "cols", "prefix_len")
@@ -285,7 +240,6 @@ class HyperGridConfig:
     @property
     def factors(self) -> dict[str, str]:
         """Who makes the factor of each side that has one.
-
         >>> HyperGridConfig(rows=4, cols=8, variant="LG").factors
         {'rows': 'local', 'cols': 'global'}
         >>> HyperGridConfig(rows=1, cols=8, variant="L").factors
@@ -305,53 +259,28 @@ class HyperGridConfig:
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
     """A T5 model and what adapts it.
-
-    Attributes:
-        vocab_size: rows of the embedding table; at least the vocabulary's size (T5: 32128 for 32100
-            pieces, rounded up to a multiple of 128).
-        emb_dim: features of the residual stream (`d_model`).
-        num_heads: attention heads of each layer.
-        head_dim: features of a head (`d_kv`); `num_heads * head_dim` need not be `emb_dim`.
-        mlp_dim: hidden features of a feed-forward block (`d_ff`).
-        num_encoder_layers: encoder blocks.
-        num_decoder_layers: decoder blocks.
-        mlp_activations: `("relu",)` for T5 v1.0, `("gelu", "linear")` for v1.1, mT5 and ByT5.
-        logits_via_embedding: whether the embedding table makes the logits too (tied, T5 v1.0).
-        dropout_rate: in [0, 1).
-        dtype: of activations; parameters and logits are always float32.
-        relpos_buckets: buckets of relative positions.
-        relpos_max_distance: in tokens; farther positions share the last bucket.
-        encoder_adapter: adapters of the encoder.
-        decoder_adapter: adapters of the decoder.
-        encoder_hypergrid: gates over the encoder's feed-forward kernels; None: no gates.
-        decoder_hypergrid: those of the decoder.
-        num_tasks: length of the ordered list of tasks, where a source or a grid `reads_tasks`;
-            None where none does, and in a configuration whose run will count its tasks.
-        num_trained_tasks: how many of them have a name so far, the first ones; None: all. Unseen
-            tasks get the mean of these.
-
     Source: Raffel et al. 2020 (arXiv:1910.10683); t5x/examples/t5/network.py.
     """
 
-    vocab_size: int
-    emb_dim: int
+    vocab_size: int  # rows of the table, at least the vocabulary's size (T5: 32128 for 32100)
+    emb_dim: int  # features of the residual stream (`d_model`)
     num_heads: int
-    head_dim: int
-    mlp_dim: int
+    head_dim: int  # features of a head (`d_kv`); `num_heads * head_dim` need not be `emb_dim`
+    mlp_dim: int  # hidden features of a feed-forward block (`d_ff`)
     num_encoder_layers: int
     num_decoder_layers: int
-    mlp_activations: Sequence[str] = ("gelu", "linear")
-    logits_via_embedding: bool = False
+    mlp_activations: Sequence[str] = ("gelu", "linear")  # v1.1, mT5, ByT5; v1.0: ("relu",)
+    logits_via_embedding: bool = False  # whether the embedding table makes them too (tied, v1.0)
     dropout_rate: float = 0.1
-    dtype: str = "float32"
+    dtype: str = "float32"  # of activations; parameters and logits are always float32
     relpos_buckets: int = 32
-    relpos_max_distance: int = 128
+    relpos_max_distance: int = 128  # tokens; farther positions share the last bucket
     encoder_adapter: AdapterConfig = AdapterConfig()
     decoder_adapter: AdapterConfig = AdapterConfig()
-    encoder_hypergrid: HyperGridConfig | None = None
+    encoder_hypergrid: HyperGridConfig | None = None  # None: no gates
     decoder_hypergrid: HyperGridConfig | None = None
-    num_tasks: int | None = None
-    num_trained_tasks: int | None = None
+    num_tasks: int | None = None  # where a source or grid `reads_tasks`; None: the run counts
+    num_trained_tasks: int | None = None  # the first ones; unseen tasks get their mean. None: all
 
     def __post_init__(self):
         sizes = ("vocab_size", "emb_dim", "num_heads", "head_dim", "mlp_dim")
@@ -463,11 +392,7 @@ def to_dict(config: TransformerConfig) -> dict[str, Any]:
 
 
 def from_dict(fields: Mapping[str, Any]) -> TransformerConfig:
-    """The inverse of `to_dict`; missing fields have their defaults.
-
-    Raises:
-        ValueError: a field is unknown, or its value is wrong.
-    """
+    """The inverse of `to_dict`: defaults for missing fields, ValueError for unknown ones."""
     fields = dict(fields)
     for side in ("encoder_adapter", "decoder_adapter"):
         if side in fields:

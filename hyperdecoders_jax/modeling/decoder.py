@@ -1,8 +1,6 @@
 """T5's decoder: logits from a context and tokens, for all positions at once or one by one.
 
-Both ways run the same layer. Training reads all positions of a target; decoding reads one position
-of every hypothesis. Beams use the position axis there, so the context is never tiled.
-
+Both ways run the same layer. Beams use the position axis, so the context is never tiled.
 Source: t5x/examples/t5/network.py.
 """
 

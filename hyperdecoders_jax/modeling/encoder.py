@@ -1,10 +1,4 @@
-"""T5's encoder: contextual states from embedded inputs.
-
-Pre-norm blocks of self-attention and feed-forward. Where a feed-forward block is gated, its gates
-read what enters the block.
-
-Source: t5x/examples/t5/network.py.
-"""
+"""T5's encoder: contextual states from embedded inputs; see t5x/examples/t5/network.py."""
 
 from __future__ import annotations
 

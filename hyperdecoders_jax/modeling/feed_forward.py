@@ -1,8 +1,6 @@
 """T5's feed-forward block, with the adapter beside it and gates over its kernels.
 
-It adds `dropout(wo(activations(wi(normed)))) + adapter(residual)` to the residual stream: the
-paper's adapter is parallel to the feed-forward.
-
+It adds `dropout(wo(activations(wi(normed)))) + adapter(residual)` to the residual stream.
 Source: t5x/examples/t5/layers.py (MlpBlock); Ivison & Peters 2022 (arXiv:2203.08304).
 """
 
@@ -32,15 +30,11 @@ _ACTIVATIONS = {
 
 
 class GatedDense(nn.Module):
-    """A dense layer without bias, whose kernel may be gated.
-
-    Attributes:
-        blocked_axis: the side of the kernel that is `mlp` wide, along which devices cut it.
-    """
+    """A dense layer without bias, whose kernel may be gated."""
 
     features: int
     axes: tuple[str, str]
-    blocked_axis: Literal["rows", "cols"]
+    blocked_axis: Literal["rows", "cols"]  # the `mlp` side, which devices cut
     dtype: DTypeLike
 
     @nn.compact

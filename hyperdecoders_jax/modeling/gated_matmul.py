@@ -4,29 +4,26 @@ For states [batch, length, fan_in], a kernel [fan_in, fan_out] and gates [batch,
 
     y[b] = x[b] @ (kernel * repeat(gates[b]))      gates[b, r, c] scales block (r, c) of the kernel
 
-is computed for each example b without the bracket, which is as large as the kernel. The kernel is
-cut along one axis, and the gates scale arrays as large as the states:
+is computed without the bracket, which is as large as the kernel. The kernel is cut along one axis,
+and the gates scale arrays as large as the states:
 
 | blocked axis | the product                                          | made for                |
 |--------------|------------------------------------------------------|-------------------------|
 | "rows"       | the sum over r of (x_r @ kernel_r) * repeat(gates_r) | `wo`, with more rows    |
 | "cols"       | the parts (x * repeat(gates_c)) @ kernel_c, joined   | `wi`, with more columns |
 
-Blocks are visited *in turn*, in a loop: memory for one block, and the best that a CPU can do.
-Devices that share the model cut the kernel along the blocked axis, which a loop would gather; there
-the loop goes along the other one. Or *at once*, as one product with a batch axis for the blocks:
-for decoding, and for TPUs, where XLA merges scaling and summing into the product (with blocks of a
-multiple of 128, the width of its tiles), however it is cut. Then always by rows, and the gradient
-of the states by columns, because sums merge and parts must be joined by a copy.
+- *In turn*: a loop over blocks, with memory for one of them; the best that a CPU can do. Devices
+  that share the model cut the kernel along the blocked axis, which a loop would gather; there the
+  loop goes along the other one.
+- *At once*: one product with a batch axis for the blocks, for decoding and for TPUs, where XLA
+  merges scaling and summing into it (with blocks of a multiple of 128, the width of its tiles).
+  Always by rows, the gradient of the states by columns: sums merge, parts are joined by a copy.
+- *Folded*: a batch that shares its gates, as one of a single task may, has one plain product.
 
-A batch that shares its gates, as one of a single task may, shares a kernel: it is folded once, and
-the product is a plain one.
-
-Plain autodiff of either would keep all products, `blocks` times the states. Here both keep their
-arguments alone and recompute the products.
+Plain autodiff would keep all products, `blocks` times the states; here they are recomputed.
 
 Source: Tay et al. 2021 (arXiv:2007.05891), the gates; the order of the products is ours, measured
-    by benchmarks/hypergrid.py.
+by benchmarks/hypergrid.py.
 """
 
 from __future__ import annotations
@@ -57,27 +54,15 @@ def gated_matmul(
     groups: Int[Array, "batch"] | None = None,
 ) -> Outputs:
     """`x[b] @ (kernel * repeat(gates[b]))` for every example b.
-
     >>> x, kernel = jnp.array([[[1.0, 1.0]]]), jnp.array([[1.0, 2.0], [3.0, 4.0]])
     >>> gated_matmul(x, kernel, jnp.array([[[1.0, 2.0], [0.5, 0.0]]]), "rows")
     Array([[[2.5, 4. ]]], dtype=float32)
 
-    Gates without a batch axis are folded into the kernel; gates with one row, or one column, scale
-    the products, or the states.
-
-    Args:
-        x: states.
-        kernel: shared by all examples.
-        gates: of each example, or of all.
-        blocked_axis: the axis of the kernel that is cut over devices.
-        groups: examples with the same number have the same gates *by construction*, so that a
-            gradient may go to those of any. None: each has its own.
-
-    Cost: the products of a plain one, and at most one more for the gradient (the gates').
-
-    Raises:
-        TypeError: forward-mode differentiation of states that are not short.
-        ValueError: the grid does not divide the kernel.
+    The kernel's `blocked_axis` is cut over devices. Examples with the same number in `groups` have
+    the same gates *by construction*, so that a gradient may go to those of any; None: each has its
+    own. Cost: the products of a plain one, and at most one more for the gates' gradient. Raises
+    ValueError for a grid that does not divide the kernel, TypeError for forward-mode
+    differentiation of states that are not short.
     """
     _check_grid(kernel.shape, gates.shape[-2:])
     rows, cols = gates.shape[-2:]
@@ -99,13 +84,9 @@ def gated_matmul(
 
 def fold(kernel: Kernel, gates: Float[Array, "rows cols"]) -> Kernel:
     """The kernel with gates multiplied into it, those of all examples or of one.
-
     >>> fold(jnp.ones((2, 4)), jnp.array([[1.0, 0.5]]))
     Array([[1. , 1. , 0.5, 0.5],
            [1. , 1. , 0.5, 0.5]], dtype=float32)
-
-    Raises:
-        ValueError: the grid does not divide the kernel.
     """
     _check_grid(kernel.shape, gates.shape)
     (rows, cols), (fan_in, fan_out) = gates.shape, kernel.shape
@@ -129,8 +110,7 @@ def gradients_at_once(
     dy: Outputs, x: Inputs, kernel: Kernel, gates: Gates
 ) -> tuple[Inputs, Kernel, Gates]:
     """Gradients with respect to states, kernel and gates, given that of the gated product."""
-    # Each is one product that shares nothing with the others, nor with the forward pass: what two
-    # read, XLA would store.
+    # Each is a product that shares nothing with others or the forward pass: XLA would store it.
     dy, x, kernel, gates = lax.optimization_barrier((dy, x, kernel, gates))
     dx = rows_at_once(dy, kernel.T, gates.swapaxes(1, 2))
     _, rows, wide_gates = _cut_rows(x, kernel, gates)
@@ -172,8 +152,7 @@ def cols_in_turn(x: Inputs, kernel: Kernel, gates: Gates) -> Outputs:
 
 
 _IN_TURN = {"rows": rows_in_turn, "cols": cols_in_turn}
-# Recomputed by autodiff instead of kept. A barrier against common subexpressions would only slow it
-# down: in a loop XLA cannot merge the two.
+# Recomputed by autodiff, not kept. No slow barrier is needed: in a loop XLA cannot merge the two.
 _again = functools.partial(jax.checkpoint, prevent_cse=False)
 
 

@@ -1,8 +1,6 @@
 """HyperFormer++'s hypernetwork: its heads read a joint embedding of condition, layer and site.
 
-One set of heads writes the adapters of all layers and of all sites of a kind. Unlike the published
-code, where the stacks share one table of `tasks * 64` task embeddings, each has its own.
-
+Unlike the published code, where stacks share a table of `tasks * 64` embeddings, each has its own.
 Source: Mahabadi et al. 2021 (arXiv:2106.04489), section 2.3; rabeehk/hyperformer.
 """
 
@@ -33,7 +31,6 @@ class HyperFormer(nn.Module):
 
     @nn.compact
     def __call__(self, condition: Float[Array, "batch cond"]) -> Written:
-        """Writes every array of every site."""
         joint = self._joint_embedding(condition)  # [sites, layers, batch, joint]
         names = list(self.sites)
         written: Written = {name: {} for name in names}

@@ -12,22 +12,20 @@ The paper's body was out of reach and its code is not public. What is known, and
 
 - Published (abstract): a hypernetwork that depends on the task and can be decomposed specialises
   regions of feed-forward weights, from a global and a task's local state; one T5 for all tasks.
-- Told by others (the survey arXiv:2109.09138, an article about it): the formula above, repetition
-  to the size of W, factors local or global, and that W is `wo`.
+- Told by others (the survey arXiv:2109.09138, an article): the formula above, repetition to the
+  size of W, factors local or global, and that W is `wo`.
 - Recollected, not verified: variants L, L2, LG, GL; the state of the first token as condition; both
   stacks; no biases; gates and all weights are fine-tuned; no special start.
 - Our choice: the first letter of a variant is the rows'; the other conditions; `identity`; initial
   values; `wi`, with the same gates for both of a v1.1 block; where the decoder's condition is from.
 
-1. The condition is a *contextual* state. The embedding of the first token would tell few tasks
-   apart: 13 of the 16 prefixes of GLUE and SuperGLUE begin with the same piece of T5's vocabulary.
+1. The condition is a *contextual* state: 13 of the 16 prefixes of GLUE and SuperGLUE begin with the
+   same piece of T5's vocabulary, so the first token's embedding would tell few tasks apart.
 2. sigmoid(0) halves a pre-trained W. 2 * sigmoid, the gate `identity`, starts at one.
-3. It does so because u vᵀ starts at zero, by one factor: with two zeros neither would ever get a
-   gradient. The first factor is zero and gets one from the first step, the other from the second.
-4. A decoder begins with the same token for every example. Its gates read the encoder's output
-   instead, so that they are made once for an example and serve every step and every beam.
-5. The second projection of a v1.1 block is still `wo`, though it has two `wi` before it. Gates of
-   `wi` and of `wo` are applied in different ways, each the cheaper one; see `gated_matmul`.
+3. It does so because u vᵀ starts at zero, by the first factor alone: with two zeros neither would
+   ever get a gradient.
+4. A decoder begins with the same token for every example. Its gates read the encoder's output, so
+   that they are made once for an example and serve every step and every beam.
 
 Source: Tay et al. 2021 (arXiv:2007.05891).
 """
@@ -53,27 +51,17 @@ Factors = Mapping[str, Array]
 
 @flax.struct.dataclass
 class LayerGrid:
-    """The factors of one layer's gates.
-
-    Attributes:
-        config: of the stack.
-        factors: of each gated kernel, by its name.
-        task_embedding: of each example's task, where that is the condition.
-        groups: numbers of these tasks, whose examples share their gates.
-    """
+    """The factors of one layer's gates."""
 
     config: HyperGridConfig = flax.struct.field(pytree_node=False)
-    factors: Mapping[str, Factors]
-    task_embedding: Float[Array, "batch emb"] | None
-    groups: Int[Array, "batch"] | None = None
+    factors: Mapping[str, Factors]  # of each gated kernel, by its name
+    task_embedding: Float[Array, "batch emb"] | None  # where that is the condition
+    groups: Int[Array, "batch"] | None = None  # tasks, whose examples share their gates
 
     def gates(
         self, states: Float[Array, "batch length emb"], mask: Bool[Array, "batch length"]
     ) -> GridGates:
         """The gates of each example, or those of all where no factor is local.
-
-        An example without a real position has a condition of zeros.
-
         >>> config = HyperGridConfig(rows=2, cols=1, variant="L", gate="identity")
         >>> grid = LayerGrid(config, {"wo": {"rows_kernel": jnp.array([[0.0, 99.0]])}}, None)
         >>> print(grid.gates(jnp.array([[[1.0], [9.0]]]), jnp.array([[True, True]])).wo)
@@ -90,7 +78,7 @@ class LayerGrid:
     def condition(
         self, states: Float[Array, "batch length emb"], mask: Bool[Array, "batch length"]
     ) -> Float[Array, "batch emb"]:
-        """What local factors read."""
+        """What local factors read; zeros for an example without a real position."""
         if self.task_embedding is not None:
             return self.task_embedding
         # Positions are counted from the left, where texts begin: padding comes last.
@@ -112,15 +100,10 @@ def _gates(
 
 
 class HyperGrid(nn.Module):
-    """The learned factors of one stack's gates.
-
-    Attributes:
-        config: the model's.
-        side: "encoder" or "decoder".
-    """
+    """The learned factors of one stack's gates."""
 
     config: TransformerConfig
-    side: str
+    side: str  # "encoder" or "decoder"
 
     @nn.compact
     def __call__(self, task_ids: Int[Array, "*batch"] | None) -> tuple[LayerGrid, ...]:

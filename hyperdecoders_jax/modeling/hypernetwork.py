@@ -1,10 +1,6 @@
 """Hypernetworks: networks that write the adapters of all layers from a condition.
 
-A hidden state is computed from condition and layer, and linear heads write the arrays of that
-layer's adapters from it, in one product over layers and conditions. Where a condition comes from is
-not known here. `Hypernetwork` is the paper's, one for all layers; `PerLayerHypernetwork` has one
-for each.
-
+From a hidden state of condition and layer, linear heads write the arrays of that layer's adapters.
 Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; allenai/hyperdecoders.
 """
 
@@ -53,11 +49,7 @@ class Hypernetwork(nn.Module):
 
     @nn.compact
     def __call__(self, condition: Float[Array, "batch cond"]) -> Written:
-        """Writes every array of every site.
-
-        Cost: `layers * batch * 2 * emb * bottleneck` numbers for `feed_forward`; 12.7 MB an example
-        for T5 large in float32 with a bottleneck of 64.
-        """
+        """Writes every array; 12.7 MB an example for T5 large, float32 and a bottleneck of 64."""
         embedding = layers.param(
             "layer_embedding",
             initializers.LEARNED_EMBEDDING,
@@ -131,8 +123,7 @@ class _LayerwiseDense(nn.Module):
         shape = (cond_dim + embedding_dim, self.features)
         kernel = layers.param("kernel", init, shape, ("hyper_in", "hyper_hidden"), self.dtype)
         bias = layers.param("bias", init, shape[1:], ("hyper_hidden",), self.dtype)
-        # A concatenation would repeat the condition for each layer, the embedding for each example.
-        # The kernel is split instead: layers + batch rows are multiplied, not layers * batch.
+        # A split kernel multiplies layers + batch rows, a concatenation would layers * batch.
         for_condition, for_layer = lax.split(kernel, [cond_dim, embedding_dim])
         of_condition = condition.astype(self.dtype) @ for_condition  # [batch, hidden]
         of_layer = embedding @ for_layer  # [layers, hidden]
@@ -149,7 +140,6 @@ class PerLayerHypernetwork(nn.Module):
 
     @nn.compact
     def __call__(self, condition: Float[Array, "batch cond"]) -> Written:
-        """Writes every array of every site."""
         init = initializers.linear(condition.shape[-1])
         hidden = _Dense(
             self.config.bottleneck_dim, ("hyper_in", "hyper_hidden"), True, self.dtype, init, init,

@@ -1,7 +1,4 @@
-"""Initializers: T5X's for the backbone, the original's for new parameters.
-
-Source: t5x/examples/t5/layers.py; allenai/hyperdecoders (PyTorch) for the new parameters.
-"""
+"""Initializers: T5X's for the backbone (its layers.py), the original's for new parameters."""
 
 from __future__ import annotations
 
@@ -51,8 +48,7 @@ def query_kernel(head_dim: int) -> Initializer:
 
 def adapter_kernel(fan_in: int, fan_out: int, num_tasks: int | None = None) -> Initializer:
     """Xavier-uniform with gain 1e-4, for stacked `[layers, fan_in, fan_out]` kernels, too."""
-    # PyTorch takes the original's banks [tasks, fan_in, fan_out] for convolution kernels. Kept,
-    # as the paper's models started there.
+    # PyTorch takes the original's banks [tasks, fan_in, fan_out] for convolution kernels; kept.
     fans = fan_in + fan_out if num_tasks is None else fan_out * (fan_in + num_tasks)
     return uniform(ADAPTER_GAIN * math.sqrt(6.0 / fans))
 
@@ -63,8 +59,5 @@ def linear(fan_in: int) -> Initializer:
 
 
 def head_kernel(hidden_dim: int, written_fan_in: int, gain: float) -> Initializer:
-    """Hyper fan-in initializer of a head: what it writes has variance `gain`² / `written_fan_in`.
-
-    `written_fan_in` is the fan-in of the written kernel, 1 for biases.
-    """
+    """Hyper fan-in: a head writes with variance `gain`² / `written_fan_in`, 1 for biases."""
     return uniform(gain * math.sqrt(3.0 / (hidden_dim * written_fan_in)))

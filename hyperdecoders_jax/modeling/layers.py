@@ -1,9 +1,7 @@
 """Layers that T5 is made of: parameters with logical axes, dense, norm, embedding.
 
-Parameters have T5X's names, shapes and logical axes, so that its checkpoints load and its
-partitioning rules apply. They are float32; `dtype` is the type of the computation.
-
-Source: t5x/examples/t5/layers.py.
+Names, shapes and logical axes are T5X's, so that its checkpoints load and its partitioning rules
+apply. Parameters are float32; `dtype` is the computation's. Source: t5x/examples/t5/layers.py.
 """
 
 from __future__ import annotations
@@ -24,10 +22,7 @@ from hyperdecoders_jax.types import PyTree
 def param(
     name: str, init: Initializer, shape: tuple[int, ...], axes: tuple[str, ...], dtype: DTypeLike
 ) -> Array:
-    """A float32 parameter of the calling module, cast to `dtype`.
-
-    Its axes go to the collection `params_axes`, where T5X and our partitioning look for them.
-    """
+    """A float32 parameter of the calling module, cast to `dtype`; its axes go to `params_axes`."""
     # Cast at each use: the optimizer needs the digits that bfloat16 drops.
     value = partitioning.param_with_axes(name, init, shape, jnp.float32, axes=axes)
     return jnp.asarray(value, dtype)
@@ -70,7 +65,6 @@ class RMSNorm(nn.Module):
 
 def standardize(x: Float[Array, "*lead emb"], epsilon: float) -> Float[Array, "*lead emb"]:
     """`x` with mean 0 and variance 1 over its features; statistics in float32.
-
     >>> standardize(jnp.array([1.0, 3.0]), epsilon=0.0)
     Array([-1.,  1.], dtype=float32)
     """

@@ -9,16 +9,13 @@ from jaxtyping import Array, Bool, Float
 def masked_mean(
     states: Float[Array, "batch length emb"], mask: Bool[Array, "batch length"]
 ) -> Float[Array, "batch emb"]:
-    """Averages `states` over the positions where `mask` is True.
-
+    """Averages `states` where `mask` is True; zeros, not NaN, where it is True nowhere.
     >>> masked_mean(jnp.array([[[2.0], [4.0], [9.0]]]), jnp.array([[True, True, False]]))
     Array([[3.]], dtype=float32)
 
-    An example with no True position gives zeros, not NaN.
     Source: Ivison & Peters 2022 (arXiv:2203.08304), the pooled encoder output.
     """
-    # `where` and no product with the mask: 0 * NaN is NaN, should padding hold any. In float32 for
-    # any states: bfloat16 stops counting at 256.
+    # Not a product with the mask: 0 * NaN is NaN. In float32, as bfloat16 stops counting at 256.
     total = jnp.sum(jnp.where(mask[..., None], states, 0.0), axis=-2, dtype=jnp.float32)
     count = jnp.sum(mask, axis=-1, dtype=jnp.float32)[..., None]
     return (total / jnp.maximum(count, 1.0)).astype(states.dtype)

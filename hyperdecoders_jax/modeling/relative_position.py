@@ -1,8 +1,6 @@
-"""T5's relative positions: learned biases of attention logits, by distance.
+"""T5's relative positions: learned biases of attention logits, by head and bucket of distances.
 
-Distances fall into buckets, exact for small ones and logarithmic beyond; each bucket has a bias for
-every head. All layers of a stack share one table, and there are no other position embeddings.
-
+Buckets are exact for small distances, logarithmic beyond. All layers of a stack share one table.
 Source: Raffel et al. 2020 (arXiv:1910.10683), section 2.1; t5x/examples/t5/layers.py.
 """
 
@@ -22,8 +20,7 @@ def _buckets_of_distances(num_buckets: int, max_distance: int) -> np.ndarray:
     """The bucket of each distance up to `max_distance`, from where on all share the last."""
     distances = np.arange(max_distance + 1)
     num_exact = num_buckets // 2
-    # Computed here, in float32 and with T5X's epsilon, and looked up later: on an accelerator the
-    # logarithm may round the other way at a bucket's border.
+    # By NumPy in float32 with T5X's epsilon: accelerators' logarithms round otherwise at borders.
     ratio = distances.astype(np.float32) / num_exact + np.finfo(np.float32).eps
     far = np.log(ratio) / np.log(max_distance / num_exact) * (num_buckets - num_exact)
     far = np.minimum(num_exact + far.astype(np.int32), num_buckets - 1)
@@ -34,7 +31,6 @@ def bucket(
     distance: Int[Array, "*lead"], *, bidirectional: bool, num_buckets: int, max_distance: int
 ) -> Int[Array, "*lead"]:
     """The bucket of `distance` = key position - query position, in tokens.
-
     >>> args = dict(num_buckets=8, max_distance=16)
     >>> bucket(jnp.array([-20, -1, 0, 1, 20]), bidirectional=True, **args)
     Array([3, 1, 0, 5, 7], dtype=int32)

@@ -1,10 +1,7 @@
 """Sites: where in a layer adapters go, and which arrays they have.
 
-A `Site` lists the arrays of one layer; a source makes each of them for all layers, learned or
-written by a hypernetwork, and `Site.pack` turns them into what the layer applies. A new site is one
-entry of `SITES` and the line of a layer that applies it (see `adapters`).
-
-Every array starts so that step 0 is the plain backbone, or almost.
+A new site is one entry of `SITES` and the line of a layer that applies it (see `adapters`). Every
+array starts so that step 0 is the plain backbone, or almost.
 
 Source: Ivison & Peters 2022 (arXiv:2203.08304) for `feed_forward`; Hu et al. 2021
 (arXiv:2106.09685) for attention projections; Mahabadi et al. 2021 (arXiv:2106.04489) for `after_*`.
@@ -31,21 +28,12 @@ from hyperdecoders_jax.types import AdapterParams, LoraParams, SerialAdapterPara
 
 @dataclasses.dataclass(frozen=True)
 class ArraySpec:
-    """One array of one layer.
+    """One array of one layer."""
 
-    Attributes:
-        shape: `[fan_in, fan_out]` of a kernel, `[features]` of a bias.
-        axes: logical axis of each dimension.
-        learned: how it starts as a parameter, given the number of tasks that have one each, or
-            None.
-        head_gain: how large it starts where a hypernetwork writes it; see
-            `initializers.head_kernel`.
-    """
-
-    shape: tuple[int, ...]
-    axes: tuple[str, ...]
-    learned: Callable[[int | None], Initializer]
-    head_gain: float
+    shape: tuple[int, ...]  # `[fan_in, fan_out]` of a kernel, `[features]` of a bias
+    axes: tuple[str, ...]  # logical axis of each dimension
+    learned: Callable[[int | None], Initializer]  # start as a parameter, given `num_tasks`
+    head_gain: float  # start where a hypernetwork writes it; see `initializers.head_kernel`
 
     @property
     def fan_in(self) -> int:
@@ -55,17 +43,11 @@ class ArraySpec:
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """Where an adapter goes, and its arrays.
+    """Where an adapter goes, and its arrays."""
 
-    Attributes:
-        kind: sites of one kind have arrays of the same shapes.
-        specs: the arrays of one layer, by name.
-        pack: makes what the layer applies from arrays of these names.
-    """
-
-    kind: str
-    specs: Mapping[str, ArraySpec]
-    pack: Callable[..., Any]
+    kind: str  # sites of one kind have arrays of the same shapes
+    specs: Mapping[str, ArraySpec]  # the arrays of one layer, by name
+    pack: Callable[..., Any]  # makes what the layer applies from arrays of these names
 
 
 def _zeros(features: int, axis: str, head_gain: float) -> ArraySpec:

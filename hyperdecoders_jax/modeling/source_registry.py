@@ -1,8 +1,4 @@
-"""Names of the adapter sources, and what a configuration must know of each.
-
-Apart from the classes, so that a configuration is checked, written and read without building one;
-`adapter_sources.register` adds to it.
-"""
+"""The adapter sources' names and traits: configurations are checked and read without a class."""
 
 from __future__ import annotations
 
@@ -17,15 +13,10 @@ from hyperdecoders_jax import errors
 
 @dataclasses.dataclass(frozen=True)
 class Traits:
-    """What a configuration must know of a source.
+    """What a configuration must know of a source."""
 
-    Attributes:
-        reads_tasks: whether it learns something for each task, so that their number must be known.
-        options_class: frozen dataclass of the source's own hyperparameters; None: it has none.
-    """
-
-    reads_tasks: bool = False
-    options_class: type | None = None
+    reads_tasks: bool = False  # learns something for each task: their number must be known
+    options_class: type | None = None  # frozen dataclass of the source's own hyperparameters
 
 
 _TRAITS: dict[str, Traits] = {
@@ -39,12 +30,7 @@ BUILT_IN = tuple(_TRAITS)
 
 
 def add(name: str, traits: Traits) -> None:
-    """Adds a name, or replaces its traits.
-
-    Raises:
-        ValueError: the name is one of the package's own, or no lower-case identifier.
-        TypeError: the options are no frozen dataclass.
-    """
+    """Adds a name other than the built-in ones, or replaces its traits."""
     if name in BUILT_IN or not re.fullmatch("[a-z][a-z0-9_]*", name):
         raise ValueError(
             "The name of an adapter source must be a lower-case identifier other than "
@@ -63,11 +49,7 @@ def add(name: str, traits: Traits) -> None:
 
 
 def traits_of(name: str) -> Traits:
-    """The traits of a registered source.
-
-    Raises:
-        ValueError: nobody has registered it.
-    """
+    """The traits of a registered source, or ValueError."""
     if name not in _TRAITS:
         raise ValueError(
             f"AdapterConfig.source must be one of {tuple(_TRAITS)}; got {name!r}."
@@ -79,12 +61,7 @@ def traits_of(name: str) -> Traits:
 
 
 def checked_options(name: str, options: Any) -> Any:
-    """The options of a source, its defaults where `options` is None.
-
-    Raises:
-        TypeError: they are of another class, or hold what JSON does not keep.
-        ValueError: one without a default is missing.
-    """
+    """The options of a source or its defaults; TypeError for a class or values that JSON loses."""
     options_class = traits_of(name).options_class
     if options is None and options_class is not None:
         options = options_from_dict(name, {})
@@ -119,11 +96,7 @@ def _to_tuples(value: Any) -> Any:
 
 
 def make(config_class: type, fields: Mapping[str, Any]) -> Any:
-    """A dataclass from its fields by name.
-
-    Raises:
-        ValueError: a field is unknown, or one without a default is missing.
-    """
+    """A dataclass from its fields by name; ValueError if one is unknown or missing."""
     known = {field.name: field for field in dataclasses.fields(config_class) if field.init}
     required = {
         name

@@ -1,8 +1,7 @@
 """Row lookup in parameters that are learned for each task.
 
-A reader, an adapter source or a grid of gates, says by its `unseen_tasks` what an example of a task
-that was not trained on gets: "error", which is NaN here and reported by the trainer, or the "mean"
-of the trained ones.
+A reader, an adapter source or a grid of gates, has `unseen_tasks`: a task that was not trained on
+gets an "error", NaN here and reported by the trainer, or the "mean" of the trained ones.
 """
 
 from __future__ import annotations
@@ -18,11 +17,7 @@ Reader = AdapterConfig | HyperGridConfig
 
 
 def num_tasks(config: TransformerConfig) -> int:
-    """The number of tasks.
-
-    Raises:
-        ValueError: the configuration does not say.
-    """
+    """The number of tasks, or ValueError where the configuration does not say."""
     if config.num_tasks is None:
         raise ValueError(
             "TransformerConfig.num_tasks must be the number of tasks for sources that read tasks "
@@ -35,11 +30,7 @@ def num_tasks(config: TransformerConfig) -> int:
 def find(
     task_ids: Int[Array, "*batch"] | None, config: TransformerConfig, reader: Reader
 ) -> Int[Array, "batch"]:
-    """The row of each example in what `with_mean` gives.
-
-    Raises:
-        ValueError: there are no `task_ids`.
-    """
+    """The row of each example in what `with_mean` gives; ValueError without `task_ids`."""
     if task_ids is None:
         raise ValueError(
             "Sources that read tasks (`task`, `manual_specific`) and gates by `task_embedding` "

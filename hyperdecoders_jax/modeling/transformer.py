@@ -4,14 +4,12 @@
     (where the encoder's own adapters read pooled states, it runs twice: first with learned ones,
     and with gates both times)
     pooled ── decoder_adapters (a source) ──▶ AdapterParams of all decoder layers
-    encoded ── decoder_hypergrid ──▶ GridGates of all decoder layers; those of an encoder layer are
-    made from what enters its feed-forward block (encoder_hypergrid)
+    encoded ── decoder_hypergrid ──▶ GridGates of all decoder layers; an encoder layer makes its
+    own from what enters its feed-forward block (encoder_hypergrid)
     encoded + adapters + gates ──▶ DecoderContext;  DecoderContext + tokens ── Decoder ──▶ logits
 
-Everything before the last arrow depends on the input alone and is computed once per example. The
-parameters `token_embedder`, `encoder` and `decoder` are exactly T5X's T5; all others are new, under
-top-level keys of their own.
-
+The parameters `token_embedder`, `encoder` and `decoder` are exactly T5X's T5; all others are new,
+under top-level keys of their own.
 Source: Ivison & Peters 2022 (arXiv:2203.08304); t5x/examples/t5/network.py.
 """
 
@@ -60,8 +58,7 @@ class Transformer(nn.Module):
             return self.encoder(embedded, mask, adapters, grid, deterministic=deterministic)
 
         pooled = None
-        # A source that reads pooled states needs some before its adapters exist: a first pass, with
-        # learned adapters, as in the original. It doubles the encoder's cost.
+        # Pooled states are needed before adapters exist: a first pass, at twice the encoder's cost.
         if self.encoder_first_pass_adapters is not None:
             pooled = pooling.masked_mean(run(self.encoder_first_pass_adapters), mask)
         return run(self.encoder_adapters, pooled)
