@@ -1,7 +1,4 @@
-"""`hyperdecoders eval`: evaluates a checkpoint on every task of a mixture.
-
-`evaluate` is bound by gin_configs/runs/embedded/eval.gin.
-"""
+"""`hyperdecoders eval`: evaluates a checkpoint on every task of a mixture."""
 
 from __future__ import annotations
 
@@ -37,8 +34,7 @@ def evaluate(run: RunConfig, checkpoint_step: str | int | None, output_dir: str 
 
     `checkpoint_step` is "best", "last" or a step; None: the parameters before training.
     `output_dir` gets TASK/STEP.jsonl with the predictions, and metrics-STEP.json; None: eval_SPLIT
-    in the run's model directory, or nowhere without one. Raises ValueError if something does not
-    fit together.
+    in the run's model directory, or nowhere without one.
     """
     split = run.evaluation.split
     if split is None:

@@ -1,7 +1,6 @@
 """`hyperdecoders upgrade`: the `config.json` of a run that an earlier version made.
 
-Those have a `config.gin` alone. That is a program, so this command, and no other, reads it for what
-it describes, and says so.
+Those have a `config.gin` alone, a program, which this command, and no other, executes.
 """
 
 from __future__ import annotations

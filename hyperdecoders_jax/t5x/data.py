@@ -2,9 +2,8 @@
 
 T5X's own `utils.get_dataset` starts over when a run is continued, or saves TensorFlow's buffers.
 Ours gives both runners the same batches in the same order, and stores its position in T5X's
-checkpoint as a small file, with the run's `Identity`, which is compared on restore.
-
-Source: the interfaces are those of t5x/train.py and clu/data/dataset_iterator.py.
+checkpoint as a small file, with the run's `Identity`. Source: the interfaces are those of
+t5x/train.py and clu/data/dataset_iterator.py.
 """
 
 from __future__ import annotations
@@ -79,11 +78,7 @@ def read_identity(path: str) -> Identity:
 
 
 class BatchIterator(dataset_iterator.DatasetIterator):
-    """This process's rows of every batch, as T5X's features.
-
-    `shard_id` of `num_shards` is its part; a checkpoint belongs to `identity`; `settings` define
-    the order, see `preflight.order_settings`.
-    """
+    """This process's rows (part `shard_id` of `num_shards`) of every batch, as T5X's features."""
 
     def __init__(
         self,
@@ -116,10 +111,7 @@ class BatchIterator(dataset_iterator.DatasetIterator):
         return self._shapes
 
     def save(self, filename: str | epath.Path) -> None:
-        """Writes the position after the batches of a checkpoint's steps, and the run's identity.
-
-        Raises ValueError if the checkpoint is of another step than the data.
-        """
+        """Writes the identity, and the position at a checkpoint's step; ValueError for another."""
         # T5X does not tell the step but by the path, `…/checkpoint_<step>/train_ds-…`.
         step = int(re.findall(r"checkpoint_(\d+)", str(filename))[-1])
         of_step = [position for position in self._positions if position["step"] == step]
@@ -133,11 +125,7 @@ class BatchIterator(dataset_iterator.DatasetIterator):
         epath.Path(filename).write_text(json.dumps({**run, "position": of_step[0]}))
 
     def restore(self, filename: str | epath.Path) -> None:
-        """Continues after the position in a file of `save`.
-
-        Raises ValueError if it is of another model, task list, vocabulary, mixture, order or number
-        of processes.
-        """
+        """Continues after the position that `save` wrote; ValueError if it is another run's."""
         run, where = json.loads(epath.Path(filename).read_text()), str(filename)
         identity_lib.check_same(identity_lib.identity_of(run), self._identity, where)
         identity_lib.check_settings(run["settings"], self._settings, where)
@@ -156,11 +144,7 @@ def eval_dataset(
     eval_batch_size: int | None = None,
     use_cached: bool = False,
 ) -> utils.DatasetConfig | None:
-    """Returns T5X's configuration of the evaluation data; None if there is no split.
-
-    `mixture_or_task_name` is of numbered tasks, see `tasks.register_task_ids`; the split is read
-    from every task that has it; `eval_batch_size` is by default that of a training step.
-    """
+    """T5X's evaluation data of numbered tasks (`tasks.register_task_ids`); None without a split."""
     if split is None:
         return None
     return utils.DatasetConfig(

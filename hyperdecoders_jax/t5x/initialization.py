@@ -2,11 +2,8 @@
 
 T5's own parameters must be there, and of the new ones each part of the model (a top-level key)
 completely or not at all; anything else is an error that names the arrays. Missing parts are drawn;
-both lists are logged. Step, optimiser and data start from the beginning, so that TRAIN_STEPS and
-the schedule count the updates of this run.
-
-T5X itself restores only its own checkpoints, fills what they lack with random numbers, and asks
-them for a position in this run's data.
+both lists are logged. (T5X itself restores only its own checkpoints, fills what they lack with
+random numbers, and asks them for step, optimiser and position, which here begin anew.)
 """
 
 from __future__ import annotations
@@ -26,10 +23,7 @@ from hyperdecoders_jax.weights import backbone, names
 
 
 class TrainStateInitializer(utils.TrainStateInitializer):
-    """T5X's, with parameters from `initial_checkpoint_path`, as `backbone.load` takes it.
-
-    None draws all parameters; the other arguments are T5X's.
-    """
+    """T5X's, with parameters of `initial_checkpoint_path`, as for `backbone.load`; None: drawn."""
 
     def __init__(
         self,
@@ -45,10 +39,7 @@ class TrainStateInitializer(utils.TrainStateInitializer):
         self._path = initial_checkpoint_path
 
     def from_scratch(self, init_rng: PRNGKeyArray) -> train_state.TrainState:
-        """Draws the parameters that the weights do not have.
-
-        Raises ValueError or FileNotFoundError if these are not there, damaged, or of another model.
-        """
+        """Draws what the weights lack; ValueError or FileNotFoundError if these are no good."""
         # Drawn in full first: T5X compiles one program, and what is loaded replaces its results.
         state = super().from_scratch(init_rng)
         if self._path is None:

@@ -48,10 +48,7 @@ def run(call: Callable[[], Any]) -> int:
 
 
 def checkpoint(model_dir: str, path: str | None = None) -> str:
-    """Returns the path of the checkpoint to evaluate: the given one, or a run's newest.
-
-    Raises FileNotFoundError if it is not there, or the run has none.
-    """
+    """Returns the checkpoint at `path`, or a run's newest; FileNotFoundError if there is none."""
     if path is not None:
         if not t5x_checkpoint.is_checkpoint(path):
             raise FileNotFoundError(

@@ -9,15 +9,11 @@ def eval_period(
 ) -> int:
     """Returns `train_script.train.eval_period`; T5X evaluates after the last step in any case.
 
-    >>> eval_period(500, 1000, 3000)
-    500
+    None, for the period or the `split`, gives one that ends at the last step or later. Raises
+    ValueError if neither period is a multiple of the other.
 
-    None, for the period or the `split`, gives one that ends at the last step or later:
-
-    >>> eval_period(None, 1000, 2500)
-    3000
-
-    Raises ValueError if neither period is a multiple of the other.
+    >>> eval_period(500, 1000, 3000), eval_period(None, 1000, 2500)
+    (500, 3000)
     """
     # A multiple of the other period, and not before the end.
     if eval_every_steps is None or split is None:

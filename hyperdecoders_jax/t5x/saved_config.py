@@ -1,8 +1,7 @@
 """What a run under T5X says of itself, in its folder, for whoever reads its checkpoints.
 
-T5X's checkpoints hold parameters and not what they belong to: `config.json` says it. `config.gin`
-is for people and to train again, and says what was in fact done: by which list tasks were numbered,
-and that frozen parameters were not cast.
+These hold parameters alone; `config.json` says what they belong to. `config.gin` is to train again,
+and says what was done: by which list tasks were numbered, and that nothing was cast.
 """
 
 from __future__ import annotations
@@ -33,11 +32,7 @@ def write(
     task_names: Sequence[str],
     run: RunConfig,
 ) -> None:
-    """Writes `config.json` and `config.gin`; T5X's `summarize_config_fn`.
-
-    `task_names` is the ordered list that numbers tasks, and `run` the run as our own runner would
-    train it; T5X's summary writer, if there is one, gets the same text.
-    """
+    """T5X's `summarize_config_fn`: config.gin, and config.json of `run` as we would train it."""
     # Macros that the user may have left at None, so that the file alone tells what was done.
     done = {"TASK_NAMES": tuple(task_names), "FROZEN_DTYPE": "float32"}
     with gin.unlock_config():
@@ -56,11 +51,7 @@ def write(
 def write_beside_predictions(
     model_dir: str, summary_writer: metric_writers.MetricWriter | None, step: int
 ) -> None:
-    """Writes `config.gin`; T5X's `summarize_config_fn` for inference.
-
-    T5X continues predictions that it finds in `model_dir`, so it is a ValueError if there are some
-    of another configuration.
-    """
+    """T5X's `summarize_config_fn` for inference; ValueError beside another config's predictions."""
     folder = epath.Path(model_dir)
     file = folder / "config.gin"
     # T5X names its files "<task>-…-of-…": without one, a config.gin alone is harmless.

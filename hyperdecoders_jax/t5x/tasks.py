@@ -36,10 +36,9 @@ def register_task_ids(
     replace what is registered. An object, such as one of `mixing.mixture`, must be made and
     registered once: in gin, by a `gin.singleton`.
 
-    `task_names` is the ordered list that numbers tasks, see `mixtures.resolve_task_names`; with
-    `accepts_unseen` it may lack a task, else that is a ValueError, as is a task whose data of one
-    of the `splits` (None is skipped), or of SeqIO's caches with `use_cached`, are not on this
-    machine.
+    `task_names` is the ordered list that numbers tasks, see `mixtures.resolve_task_names`; only
+    with `accepts_unseen` may it lack one. Raises ValueError if it does, or the data of one of the
+    `splits` (None is skipped), or its SeqIO cache with `use_cached`, are not on this machine.
     """
     provider = mixtures.get_mixture_or_task(mixture_or_task_name)
     task_names = mixtures.resolve_task_names(provider, task_names, accepts_unseen)

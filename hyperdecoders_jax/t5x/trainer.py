@@ -49,10 +49,7 @@ class Trainer(base.Trainer):
         num_steps: int,
         start_step: int | None = None,
     ) -> base.ArrayMapFuture:
-        """Makes steps, and logs them at the end.
-
-        Raises PreemptionError if a stop was asked for; `train_state` is then that of the last step.
-        """
+        """Makes steps; raises PreemptionError, `train_state` being the last step's, if asked to."""
         start_step = int(self.train_state.step if start_step is None else start_step)
         try:
             summary = super().train(

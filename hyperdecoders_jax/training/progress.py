@@ -91,13 +91,11 @@ class Progress:
 
 
 def describe(step: int, num_train_steps: int, values: Mapping[str, float]) -> str:
-    """Returns a log line.
+    """Returns a log line; without a rate, as after a run's first step, there is no ETA.
 
     >>> values = {"loss_per_token": 2.5, "learning_rate": 3e-4, "steps_per_sec": 4.0}
     >>> describe(100, 1000, values | {"examples_per_sec": 32.0})
     'step 100/1000  loss/token 2.5000  lr 3.00e-04  4.00 steps/s  32.0 examples/s  ETA 0:03:45'
-
-    Without a rate, as after a run's first step, there is no ETA.
     """
     parts = [
         f"step {step}/{num_train_steps}",

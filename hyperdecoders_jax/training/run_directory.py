@@ -20,9 +20,8 @@ from hyperdecoders_jax.training.identity import UNKNOWN, Identity
 class RunDirectory:
     """The directory of one run, local or remote (gs://), and what its checkpoints belong to.
 
-    `identity` and `settings` (seeds, sizes and the like, as JSON, that must not change within a
-    run) are stored in checkpoints and compared on restore; `config_text` is for people, not
-    compared.
+    They store `config_text` for people, and `identity` and `settings` (seeds, sizes and the like,
+    as JSON), which are compared on restore.
     """
 
     path: str

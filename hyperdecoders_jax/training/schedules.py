@@ -2,11 +2,9 @@
 
 The first six are Hugging Face's, which the original Hyperdecoders selects by name (its
 `lr_scheduler_type`), with the exact formulas, so that both log equal rates; the seventh is T5's
-inverse square root. A step is the number of updates already made: the first update uses the rate of
-step 0, which is 0 under any warmup. After the last step the rate stays constant (Hugging Face's
-cosine would rise again).
-
-Optax's schedules are not used: XLA fuses the sums that they are written as, so that
+inverse square root. A step is the number of updates already made: the first uses the rate of step
+0, which is 0 under any warmup. After the last step the rate stays (Hugging Face's cosine would
+rise). Optax's are not used: XLA fuses the sums that they are written as, so that
 `optax.linear_schedule` ends at -4e-9 times its peak instead of 0.
 
 Source: transformers.optimization; T5 (arXiv:1910.10683, section 3.1.2).

@@ -1,8 +1,7 @@
 """The train step: one jitted update of the trainable parameters.
 
-Only they are differentiated, so XLA computes no gradient of the backbone's kernels. Nothing in a
-step waits for the host: the sums of the log line and the number of the first step that was not
-finite stay on the device until the trainer reads them.
+Only they are differentiated, so XLA computes no gradient of the backbone's kernels. Nothing waits
+for the host: the log line's sums and the first bad step stay on the device until they are read.
 """
 
 import functools
@@ -37,11 +36,9 @@ def make_train_step(
     unless `state_shardings` says them.
 
     `num_microbatches` must divide the batch, and bound the memory of activations, at the cost of
-    one more copy of the trainable gradients. Without dropout the gradient is that of the whole
-    batch under both reductions: under `sum` the micro-batches' gradients are added, under `mean`
-    they are weighted by their tokens. (The original divides the sum by the number of micro-batches;
-    before its clip at norm 1 and under Adam that factor changes next to nothing.) With dropout each
-    micro-batch has its own key.
+    one more copy of the trainable gradients. Without dropout the gradient is the whole batch's:
+    under `sum` theirs are added, under `mean` weighted by their tokens. (The original divides the
+    sum by their number; before its clip at norm 1 and under Adam that changes next to nothing.)
     """
     gradient = functools.partial(_gradient, model)
     if num_microbatches > 1:

@@ -1,8 +1,7 @@
 """Which parameters are trained: the split of a tree of parameters into trainable and frozen.
 
 Gradients, optimiser state and checkpoints exist for the trainable tree only (3 % of a model is
-usual). The switches are the original's flags, one for one, but by a parameter's path in the tree,
-not by substrings of its name, so that no switch affects another's part.
+usual). The original's flags go by substrings of a name; here it is the path in the tree.
 """
 
 import dataclasses
@@ -34,9 +33,9 @@ class TrainableConfig:
     """What is trained; everything else is frozen.
 
     A switch for a part that the model lacks does nothing. So of a HyperGrid model the gates are
-    trained by default, and gates and all weights with `backbone`. The original's flags are
-    `freeze_model` (False for `backbone`) and `unfreeze_` with the names below; it has none for
-    HyperGrids. It too keeps embedding and output layer frozen unless the whole backbone is trained.
+    trained by default, and gates and all weights with `backbone`. The original's flags, none of
+    them for HyperGrids, are `freeze_model` (False for `backbone`) and `unfreeze_` with the names
+    below.
     """
 
     backbone: bool = False  # All of T5, the embedding and the output layer included.
@@ -80,10 +79,7 @@ def _is_layer_norm(name: str) -> bool:
 
 
 def split(params: Params, config: TrainableConfig) -> tuple[dict, dict]:
-    """Splits `params` into a trainable and a frozen tree of disjoint leaves; `merge` joins them.
-
-    Leaves may be arrays, shapes or logical axes. Raises ValueError if nothing is trainable.
-    """
+    """Splits `params` into trainable and frozen trees, for `merge`; ValueError if all is frozen."""
     # Paths are tuples here: a name may contain a slash.
     parts = {True: {}, False: {}}
     for path, leaf in traverse_util.flatten_dict(params).items():
