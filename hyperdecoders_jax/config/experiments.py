@@ -1,9 +1,4 @@
-"""Experiments by their text: which there are, and what one resolves to.
-
-Nothing is imported or bound, so both take a fraction of a second.
-"""
-
-from __future__ import annotations
+"""Lists and resolves experiments from their text: nothing is imported or bound, so it is fast."""
 
 import collections
 import dataclasses
@@ -23,25 +18,18 @@ _MAX_VALUE_WIDTH = 48
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Experiment:
-    """A gin file that says what it is.
+    """A gin file that says what it is."""
 
-    Attributes:
-        name: as `--gin_file` takes it.
-        what: the text behind `# What:` in its header, on one line.
-    """
-
-    name: str
-    what: str
+    name: str  # As `--gin_file` takes it.
+    what: str  # The text behind `# What:` in its header, on one line.
 
 
 def find(words: Sequence[str] = (), search_paths: Sequence[str] = ()) -> list[Experiment]:
     """Lists experiments by name, those of the package and of searched folders.
 
-    Files without a `# What:` line, such as recipes that experiments share, are skipped.
-
-    Args:
-        words: all of these must be in the name or the What line, in any case.
-        search_paths: gin files directly in these folders, and in `experiments/` of these.
+    Files without a `# What:` line, such as recipes that experiments share, are skipped. All of
+    `words` must be in the name or the What line, in any case. `search_paths` are folders with gin
+    files, directly or in their `experiments/`.
     """
     paths: dict[str, str] = {}
     for folder in [*search_paths, gin_files.package_config_folder()]:
@@ -50,13 +38,13 @@ def find(words: Sequence[str] = (), search_paths: Sequence[str] = ()) -> list[Ex
         for name in names:
             # As in `gin_files.find_file`, the first folder wins.
             paths.setdefault(name, os.path.join(folder, name))
-    found = [Experiment(name, what_of(path)) for name, path in paths.items()]
-    return sorted(
+    found = sorted(Experiment(name, what_of(path)) for name, path in paths.items())
+    texts = [f"{experiment.name} {experiment.what}".lower() for experiment in found]
+    return [
         experiment
-        for experiment in found
-        if experiment.what
-        and all(word.lower() in f"{experiment.name} {experiment.what}".lower() for word in words)
-    )
+        for experiment, text in zip(found, texts, strict=True)
+        if experiment.what and all(word.lower() in text for word in words)
+    ]
 
 
 def what_of(path: str) -> str:
@@ -75,30 +63,17 @@ def what_of(path: str) -> str:
 def resolve(
     files: Sequence[str], bindings: Sequence[str] = (), search_paths: Sequence[str] = ()
 ) -> str:
-    """Every macro and parameter that files and flags set: its value, and where it was set last.
+    """Aligned text of every macro and parameter that is set: its value, and where it was set last.
 
-    Behind a macro that is read stands its value: `batch_size = %BATCH_SIZE (64)`.
-
-    Args:
-        files: gin files in the order in which they bind.
-        bindings: of flags.
-        search_paths: searched after this folder and before the package's.
-
-    Returns:
-        Aligned text: macros, then parameters by class and scope.
-
-    Raises:
-        ConfigurationError: a file that does not exist or is no valid gin.
+    Behind a macro that is read stands its value: `batch_size = %BATCH_SIZE (64)`. The arguments and
+    errors are those of `gin_files.read`.
     """
     text = gin_files.read(files, bindings, search_paths)
     groups = {"Macros": text.macro_values} | _parameters(text)
     width = max((len(name) for group in groups.values() for name in group), default=0)
     blocks = []
     for title, group in groups.items():
-        rows = [
-            (name, _format(value, text), str(location))
-            for name, (value, location) in sorted(group.items())
-        ]
+        rows = [(name, _format(value, text), at) for name, (value, at) in sorted(group.items())]
         blocks.append("\n".join([title, *_align(rows, width)]))
     return "\n\n".join(blocks)
 
@@ -147,9 +122,7 @@ def _format(value: Any, text: Text) -> str:
     return f"{value!r} ({'must be set' if end == REQUIRED else repr(end)})"
 
 
-def _align(rows: Sequence[tuple[str, str, str]], name_width: int) -> list[str]:
+def _align(rows: Sequence[tuple[str, str, Location]], name_width: int) -> list[str]:
     widths = [len(value) for _, value, _ in rows if len(value) <= _MAX_VALUE_WIDTH]
     width = max(widths, default=0)
-    return [
-        f"  {name:<{name_width}} = {value:<{width}}  {location}" for name, value, location in rows
-    ]
+    return [f"  {name:<{name_width}} = {value:<{width}}  {at}" for name, value, at in rows]

@@ -1,7 +1,5 @@
 """Checks of gin text, and the binding of what was checked."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -21,23 +19,22 @@ def parse(
     readers: Sequence[str] = (),
     skipped_modules: Sequence[str] = (),
 ) -> str:
-    """Checks files and flags, hands them to gin, and returns the whole configuration as gin.
+    """Checks files and flags, hands them to gin, and returns all bindings as gin text.
 
-    What was bound before is forgotten. The returned text holds every binding.
+    What was bound before is forgotten.
 
     Args:
         text: from `gin_files.read`.
         function: what will be called; each flag must reach it. None: they need not.
         are_macros_checked: whether flags of macros must reach it, too.
-        is_all_bound: False binds only what a call of `function` reads. What it does not read need
-            not be set, and modules that it does not need, such as those of data, are not imported.
+        is_all_bound: False binds only what a call of `function` reads; the rest need not be set,
+            and modules that only it needs, such as those of data, are not imported.
         readers: see `gin_files.check_macros`.
-        skipped_modules: nothing of these is imported or bound; see `gin_statements.skip_modules`.
+        skipped_modules: see `gin_statements.skip_modules`.
 
-    Raises:
-        ConfigurationError: an import, macro, class or parameter that does not exist, a macro that
-            nobody reads, one that is read and unset, or set to itself, a flag without effect, or a
-            value of another type than its parameter. Nothing is written.
+    Raises ConfigurationError, and writes nothing, for an import, macro, class or parameter that
+    does not exist, a macro that nobody reads, or that is read and unset or set to itself, a flag
+    without effect, or a value of another type than its parameter.
     """
     gin_files.check_macros_are_read(text, readers)
     if skipped_modules:
@@ -66,10 +63,7 @@ def parse(
 
 def _flag_statements(flags: Iterable[Binding]) -> str:
     """Flags with full names as gin, with imports of their modules."""
-    imports, lines = [], []
-    for flag in flags:
-        imports += [name.rpartition(".")[0] for name in flag.selectors]
-        lines.append(flag.to_gin())
-    header = ["from __gin__ import dynamic_registration"]
-    header += [f"import {module}" for module in dict.fromkeys(imports)]
-    return "\n".join([*header, *lines, ""])
+    flags = list(flags)
+    modules = {name.rpartition(".")[0]: None for flag in flags for name in flag.selectors}
+    header = ["from __gin__ import dynamic_registration", *(f"import {name}" for name in modules)]
+    return "\n".join([*header, *(flag.to_gin() for flag in flags), ""])

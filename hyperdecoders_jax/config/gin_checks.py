@@ -1,11 +1,8 @@
 """Checks of gin files and flags against the code that they name, and of what a call reads.
 
-First, before gin binds anything, modules are imported and every class and parameter is looked up.
-Then, from what gin has bound: does each flag have an effect, does each literal have the type of its
-parameter? An error names what must hold, what came, and the nearest name.
+Before gin binds anything, modules are imported and every class and parameter is looked up; from
+what gin has bound, each flag must have an effect and each literal the type of its parameter.
 """
-
-from __future__ import annotations
 
 import collections.abc
 import contextlib
@@ -29,46 +26,34 @@ from hyperdecoders_jax.config.gin_statements import Binding, Location, Text
 Used = Mapping[tuple[str, str], set[str]]
 
 
-# ---------------------------------------------------------------- modules
-
-
 def _import(statement: config_parser.ImportStatement, location: Location) -> Any:
     try:
         return importlib.import_module(statement.module)
     except ModuleNotFoundError as error:
         if error.name is None or not (statement.module + ".").startswith(error.name + "."):
             raise  # The module is there, and something that it imports is not.
-        parent_name, _, child = error.name.rpartition(".")
-        siblings = []  # Top-level names are not suggested: thousands may be installed.
-        if parent_name:
-            parent = importlib.import_module(parent_name)
-            siblings = [module.name for module in pkgutil.iter_modules(parent.__path__)]
+        parent, _, child = error.name.rpartition(".")
+        # Top-level names are not suggested: thousands may be installed.
+        folders = importlib.import_module(parent).__path__ if parent else []
+        siblings = [module.name for module in pkgutil.iter_modules(folders)]
         raise errors.ConfigurationError(
             f"A gin file must import modules that exist; {location} imports {statement.module!r}, "
-            f"and there is no {error.name!r}.{errors.suggestion(child, siblings)} Correct the "
-            f"import, or install or add to PYTHONPATH what holds it."
+            f"and there is no {error.name!r}.{errors.suggestion(child, siblings)} Correct it, or "
+            "install or add to PYTHONPATH what holds it."
         ) from None
 
 
 def import_modules(text: Text) -> None:
-    """Imports what files import, for what these modules register.
-
-    Raises:
-        ConfigurationError: a module does not exist.
-    """
+    """Imports what files import, for what these modules register."""
     for file in text.files:
         for statement, location in file.imports:
             _import(statement, location)
 
 
-# ---------------------------------------------------------------- names in files
-
-
 def check_parameters(text: Text) -> None:
     """Imports what the files name and looks up every parameter that they set.
 
-    Raises:
-        ConfigurationError: a module, class, function or parameter that does not exist.
+    Raises ConfigurationError for a module, class, function or parameter that does not exist.
     """
     for file in text.files:
         if file.dynamic_registration is None:
@@ -136,17 +121,12 @@ def _check_parameter(selector: str, configurable: Callable[..., Any], binding: B
         )
 
 
-# ---------------------------------------------------------------- names in flags
-
-
 def resolve_flags(text: Text) -> dict[Binding, Binding]:
     """Each flag with the full names of what it binds and refers to.
 
     gin alone knows only what a file has bound; a flag may name all classes and functions of modules
-    that files import.
-
-    Raises:
-        ConfigurationError: a name that means nothing or several things, or an unknown parameter.
+    that files import. Raises ConfigurationError for a name that means nothing or several things, or
+    an unknown parameter.
     """
     candidates = {}
     if any(flag.selectors for flag in text.flags):  # Else nothing need be imported.
@@ -197,13 +177,10 @@ def _full_name(selector: str, candidates: Mapping[str, Any], location: Location)
     return matches[0]
 
 
-# ---------------------------------------------------------------- what a call reads
-
-
 def find_used(function: Callable[..., Any]) -> Used:
     """What a call of `function` would read of what gin has bound.
 
-    The scopes are all in which gin would look; one in which nothing is bound has an empty set.
+    Scopes in which gin would look and nothing is bound have an empty set.
     """
     used: dict[tuple[str, str], set[str]] = {}
     seen = set()
@@ -229,30 +206,21 @@ def find_used(function: Callable[..., Any]) -> Used:
 
 
 def check_used(flags: Mapping[Binding, Binding], used: Used, are_macros_checked: bool) -> None:
-    """Every flag binds something that is used; gin has parsed them.
+    """Raises ConfigurationError for a flag without effect, with the nearest that would have one.
 
     Files may bind more: an experiment replaces what the files that it includes have bound.
-
-    Args:
-        flags: as they were written, and with full names.
-        used: of `find_used`.
-        are_macros_checked: whether flags of macros must be used, too.
-
-    Raises:
-        ConfigurationError: a flag that would have no effect; names the nearest that would.
+    `flags` maps flags as written to those with full names; `used` is of `find_used`.
     """
     for flag, resolved in flags.items():
-        if flag.macro:
-            if are_macros_checked and "value" not in used.get((flag.macro, MACRO), ()):
-                macros = [scope for scope, selector in used if selector == MACRO]
-                raise errors.ConfigurationError(
-                    f"A flag must set what this run uses; {flag.location} sets {flag.macro}, which "
-                    f"only parts of the files read that are not used."
-                    f"{errors.suggestion(flag.macro, macros)} Leave the flag out, or use "
-                    f"what reads it."
-                )
-            continue
-        _check_parameter_is_used(flag, resolved, used)
+        if not flag.macro:
+            _check_parameter_is_used(flag, resolved, used)
+        elif are_macros_checked and "value" not in used.get((flag.macro, MACRO), ()):
+            macros = [scope for scope, selector in used if selector == MACRO]
+            raise errors.ConfigurationError(
+                f"A flag must set what this run uses; {flag.location} sets {flag.macro}, which "
+                f"only parts of the files read that are not used."
+                f"{errors.suggestion(flag.macro, macros)} Leave the flag out, or use its reader."
+            )
 
 
 def _check_parameter_is_used(flag: Binding, resolved: Binding, used: Used) -> None:
@@ -282,8 +250,7 @@ def _likely_targets(own_selector: str, own_scope: str, parameter: str, used: Use
     for scope, selector in used:
         if scope.partition("/")[0] in macros:
             continue
-        name = f"{scope}/" if scope else ""
-        name += selector.rpartition(".")[2]
+        name = "/".join(filter(None, [scope, selector.rpartition(".")[2]]))
         if selector == own_selector:
             if scope != own_scope:
                 same.append(name)
@@ -292,15 +259,8 @@ def _likely_targets(own_selector: str, own_scope: str, parameter: str, used: Use
     return same or others
 
 
-# ---------------------------------------------------------------- types
-
-
 def check_types(text: Text, used: Used) -> None:
-    """Every literal that is used has the type that its parameter declares.
-
-    Raises:
-        ConfigurationError: names the first that has not, and where it is set.
-    """
+    """Raises ConfigurationError unless every used literal has its parameter's declared type."""
     for (scope, selector), parameters in used.items():
         annotations = _annotations(gin_private.wrapped(selector))
         for parameter in parameters:
@@ -316,15 +276,13 @@ def check_types(text: Text, used: Used) -> None:
                 wanted = getattr(annotation, "__name__", annotation)
                 raise errors.ConfigurationError(
                     f"A value must have the type of its parameter; {where} is {value!r}, and "
-                    f"{parameter} of {selector.rpartition('.')[2]} is of type {wanted}. Correct "
-                    "the value."
+                    f"{parameter} of {selector.rpartition('.')[2]} is of type {wanted}. Correct it."
                 )
 
 
 def _annotations(configurable: Callable[..., Any]) -> dict[str, Any]:
     """Types of parameters, without those whose names only a type checker can look up."""
-    known = dict(vars(inspect.getmodule(configurable) or typing))
-    found = {}
+    known, found = dict(vars(inspect.getmodule(configurable) or typing)), {}
     annotations = getattr(gin_private.constructor(configurable), "__annotations__", {})
     for name, annotation in annotations.items():
         # One at a time: names imported under TYPE_CHECKING alone fail, and would fail the others.

@@ -1,11 +1,8 @@
 """Gin files and flags as text: where files are, what they say, which macros they set and read.
 
-Nothing that files name is imported, so that mistakes are found in a fraction of a second, before
-TensorFlow is loaded. gin itself takes a misspelt macro in silence. Conventions and flags are T5X's
-(t5x/gin_utils.py).
+Nothing that files name is imported, so mistakes are found before TensorFlow is loaded. gin itself
+takes a misspelt macro in silence. Conventions and flags are T5X's (t5x/gin_utils.py).
 """
-
-from __future__ import annotations
 
 import contextlib
 import functools
@@ -51,9 +48,6 @@ class _Delegate(config_parser.ParserDelegate):
         return MacroRead(macro_name)
 
 
-# ---------------------------------------------------------------- where files are
-
-
 def package_config_folder() -> str:
     """The folder of the gin files that ship with the package."""
     return os.path.dirname(importlib.import_module(PACKAGE_CONFIGS).__file__)
@@ -65,15 +59,10 @@ def search_path(search_paths: Sequence[str] = ()) -> list[str]:
 
 
 def find_file(name: str, search_paths: Sequence[str] = (), included_by: str | None = None) -> str:
-    """The path of a gin file.
+    """The path of a gin file; raises ConfigurationError if no searched folder has it.
 
-    Args:
-        name: an absolute path or a URL, or a path relative to a searched folder.
-        search_paths: searched after this folder and before the package's.
-        included_by: the file that includes it, for the message.
-
-    Raises:
-        ConfigurationError: no searched folder has it.
+    `name` is an absolute path, a URL, or relative to a searched folder: this one, `search_paths`,
+    the package's. The message names the file that includes it, `included_by`.
     """
     folders = search_path(search_paths)
     # Buckets and URLs are never relative to a folder.
@@ -94,8 +83,7 @@ def find_file(name: str, search_paths: Sequence[str] = (), included_by: str | No
 def is_file(path: str) -> bool:
     """Whether there is a file, on this machine or in a bucket.
 
-    Raises:
-        ConfigurationError: the bucket cannot be asked.
+    Raises ConfigurationError if the bucket can't be asked.
     """
     try:
         return epath.Path(path).is_file()
@@ -128,9 +116,6 @@ def _known_files(name: str, folders: Sequence[str]) -> list[str]:
     return [file for file in known if file.endswith(".gin")]
 
 
-# ---------------------------------------------------------------- flags
-
-
 def is_gin_value(text: str) -> bool:
     """Whether gin reads `text` as one value: a literal, a reference or a macro.
 
@@ -140,10 +125,9 @@ def is_gin_value(text: str) -> bool:
     try:
         parser = config_parser.ConfigParser(text, _Delegate())
         parser.parse_value()
-    except (SyntaxError, tokenize.TokenError, StopIteration, IndentationError):
+    except (SyntaxError, tokenize.TokenError, StopIteration):
         return False
-    end = (tokenize.NEWLINE, tokenize.NL, tokenize.ENDMARKER)
-    return parser.current_token.type in end
+    return parser.current_token.type in (tokenize.NEWLINE, tokenize.NL, tokenize.ENDMARKER)
 
 
 def to_binding(name: str, value: str) -> str:
@@ -154,22 +138,17 @@ def to_binding(name: str, value: str) -> str:
     >>> to_binding("MODEL_DIR", "/data/run 1")
     "MODEL_DIR = '/data/run 1'"
 
-    Raises:
-        ConfigurationError: the value begins like one of gin's, but does not end like one.
+    Raises ConfigurationError for a value that begins like one of gin's and doesn't end like one.
     """
     value = value.strip()
     if is_gin_value(value):
         return f"{name} = {value}"
     if value[:1] in tuple("([{@%'\""):
         raise errors.ConfigurationError(
-            f"The value of --gin.{name} must be one gin value; got {value!r}, which begins like "
-            f"one and does not parse. Close its brackets and quotes, or quote all of it for the "
-            f"shell: --gin.{name}='…'."
+            f"The value of --gin.{name} must be one gin value; got {value!r}, which does not "
+            f"parse. Close its brackets and quotes, or quote it for the shell: --gin.{name}='…'."
         )
     return f"{name} = {value!r}"
-
-
-# ---------------------------------------------------------------- reading
 
 
 def read(
@@ -177,13 +156,10 @@ def read(
 ) -> Text:
     """Reads files, what they include, and flags; the modules in them are those of today.
 
-    Args:
-        gin_files: files in the order in which they bind.
-        bindings: `NAME = VALUE` lines of flags, as `to_binding` makes them; they bind last.
-        search_paths: searched after this folder and before the package's.
+    `gin_files` bind in their order, then `bindings`: `NAME = VALUE` lines of flags, as `to_binding`
+    makes them. `search_paths` come after this folder and before the package's.
 
-    Raises:
-        ConfigurationError: a file that does not exist or is no valid gin.
+    Raises ConfigurationError for a file that does not exist or is no valid gin.
     """
     text = Text()
     for name in gin_files:
@@ -198,8 +174,8 @@ def _read_flags(bindings: Sequence[str]) -> Text:
         for statement in _statements(binding, FLAGS):
             if not isinstance(statement, config_parser.BindingStatement):
                 raise errors.ConfigurationError(
-                    f"A gin flag must be a binding NAME=VALUE; got {binding!r}. "
-                    f"Imports and includes belong into a file."
+                    f"A gin flag must be a binding NAME=VALUE; got {binding!r}. Imports and "
+                    "includes belong into a file."
                 )
             _check_numbers(statement, location)
             found.append(Binding(statement, None, location, location))
@@ -243,11 +219,10 @@ def _statements(source: Any, name: str) -> Iterator[Any]:
     try:
         yield from config_parser.ConfigParser(source, _Delegate())
     except (SyntaxError, tokenize.TokenError) as error:
-        line = getattr(error, "lineno", None) or "?"
-        line_text = (getattr(error, "text", None) or "").strip()
+        line, text = getattr(error, "lineno", None) or "?", getattr(error, "text", None) or ""
         raise errors.ConfigurationError(
             f"A gin file must hold imports, includes and bindings; {name}:{line} is none of them: "
-            f"{line_text!r} ({error.args[0]}). Correct that line."
+            f"{text.strip()!r} ({error.args[0]}). Correct that line."
         ) from None
 
 
@@ -260,20 +235,12 @@ def _check_numbers(statement: config_parser.BindingStatement, location: Location
             )
 
 
-# ---------------------------------------------------------------- macros
-
-
 def check_macros(text: Text, readers: Sequence[str] = ()) -> None:
-    """Every macro that is set is read, and every macro that is read is set.
+    """Raises ConfigurationError unless every macro that is set is read, and the other way round.
 
-    Args:
-        text: files and flags.
-        readers: files of the package that are not part of this run, and may read macros, too: an
-            experiment sets them for other commands.
-
-    Raises:
-        ConfigurationError: names the first that is not, where it stands, and the nearest name; or
-            macros that are set to each other in a circle.
+    `readers` are files of the package that are not part of this run and may read macros, too: an
+    experiment sets them for other commands. The error names the macro, where it stands and the
+    nearest name; or macros that are set to each other in a circle.
     """
     check_macros_are_read(text, readers)
     check_macros_are_set(text)

@@ -1,10 +1,8 @@
 """gin's private names: the only module that uses them, one function for each use.
 
 gin publishes how to bind values, not how to look up what is bound, which the checks need. Tested
-with gin-config 0.5; when a newer gin renames something, this is the only file to change.
+with gin-config 0.5; a newer gin that renames something changes this file only.
 """
-
-from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -28,16 +26,14 @@ def wrapped(selector: str) -> Callable[..., Any]:
 
 def selector_of(value: Callable[..., Any]) -> str | None:
     """Full name under which a class or function is registered, or None."""
-    configurable = gin_config._inverse_lookup(value)
-    return None if configurable is None else configurable.selector
+    return getattr(gin_config._inverse_lookup(value), "selector", None)
 
 
 def is_decorated(value: Callable[..., Any]) -> bool:
     """Whether `value` was registered by its own module, with `@gin.configurable`."""
     # Names that files register dynamically are wrapped for references alone; the module keeps the
     # original, which is then not the wrapper.
-    configurable = gin_config._inverse_lookup(value)
-    return configurable is not None and configurable.wrapper is value
+    return getattr(gin_config._inverse_lookup(value), "wrapper", None) is value
 
 
 def constructor(configurable: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,7 +1,4 @@
-"""Parsed gin statements whose names are not looked up, selections of them, and gin text again.
-
-`Text` holds the statements of a run in the order in which gin binds them.
-"""
+"""Parsed gin statements whose names are not looked up, selections of them, and gin text again."""
 
 from __future__ import annotations
 
@@ -88,20 +85,14 @@ def rename_references(value: Any, rename: Callable[[str], str]) -> Any:
 # By identity: a file that is included twice binds twice.
 @dataclasses.dataclass(eq=False)
 class SourceFile:
-    """One gin file and its imports; its bindings are in `Text`, between those of other files.
+    """One gin file and its imports; its bindings are in `Text`, between those of other files."""
 
-    Attributes:
-        name: as it was asked for or included.
-        path: where it was found.
-        imports: of modules.
-        dynamic_registration: where the file has gin look names up in its imports.
-    """
-
-    name: str
-    path: str
+    name: str  # As it was asked for or included.
+    path: str  # Where it was found.
     imports: list[tuple[config_parser.ImportStatement, Location]] = dataclasses.field(
         default_factory=list
     )
+    # Where the file has gin look names up in its imports.
     dynamic_registration: Location | None = None
 
     def full_name(self, selector: str) -> str:
@@ -115,19 +106,13 @@ class SourceFile:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Binding:
-    """`scope/selector.parameter = value`; a macro has no parameter.
+    """`scope/selector.parameter = value`; a macro has no parameter."""
 
-    Attributes:
-        statement: as gin's parser gives it, with `MacroRead` and `Reference` in values.
-        file: None for a flag.
-        location: of the parameter.
-        class_location: of the class's name, which in a block stands above.
-    """
-
+    # As gin's parser gives it, with `MacroRead` and `Reference` in values.
     statement: config_parser.BindingStatement
-    file: SourceFile | None
-    location: Location
-    class_location: Location
+    file: SourceFile | None  # None for a flag.
+    location: Location  # Of the parameter.
+    class_location: Location  # Of the class's name, which in a block stands above.
 
     @property
     def macro(self) -> str:
@@ -183,17 +168,11 @@ class Binding:
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """Files and flags of a run as parsed statements; `+` adds what binds later.
+    """Files and flags of a run as parsed statements; `+` adds what binds later."""
 
-    Attributes:
-        files: each after those that it includes.
-        bindings: of files and flags, in the order in which gin binds them.
-        skipped: bindings that gin does not get; macros that they read count as read.
-    """
-
-    files: tuple[SourceFile, ...] = ()
-    bindings: tuple[Binding, ...] = ()
-    skipped: tuple[Binding, ...] = ()
+    files: tuple[SourceFile, ...] = ()  # Each after those that it includes.
+    bindings: tuple[Binding, ...] = ()  # Of files and flags, in the order in which gin binds them.
+    skipped: tuple[Binding, ...] = ()  # Gin does not get them; macros that they read count as read.
 
     def __add__(self, later: Text) -> Text:
         return Text(
@@ -242,12 +221,7 @@ class Text:
 
 
 def skip_modules(text: Text, modules: Sequence[str]) -> Text:
-    """Skips imports of some modules, and the bindings of and to what is in them.
-
-    Args:
-        text: files and flags.
-        modules: full names; what is under them is skipped, too.
-    """
+    """Skips imports of `modules` and of what is under them, and bindings of and to it."""
 
     def is_skipped(name: str) -> bool:
         return any(f"{name}.".startswith(f"{module}.") for module in modules)
@@ -260,8 +234,7 @@ def skip_modules(text: Text, modules: Sequence[str]) -> Text:
 
 def only_needed(text: Text, root: str) -> Text:
     """Skips bindings and imports that a call of `root`, a full name, does not reach."""
-    names, found = [Reference(root)], set()
-    needed = set()
+    names, found, needed = [Reference(root)], set(), set()
     while names:
         name = names.pop()
         if name in found:
@@ -282,9 +255,8 @@ def only_needed(text: Text, root: str) -> Text:
 
 def to_gin(file: SourceFile, bindings: Iterable[Binding]) -> str:
     """Imports of a file and some of its bindings as text."""
-    # Each on the line on which it stands, so that gin's own errors name the right line. Imports
-    # after the last of these bindings do no harm, and one that comes too late is an error, as in
-    # the file itself.
+    # Each on its line, so that gin's own errors name the right one. Imports after the last of these
+    # bindings do no harm, and one that comes too late is an error, as in the file itself.
     statements = {location.line_num: x.format() for x, location in file.imports}
     if file.dynamic_registration is not None:
         line_num = file.dynamic_registration.line_num

@@ -1,11 +1,9 @@
 """Names that gin files of earlier versions use, as they are today.
 
-A run keeps its `config.gin`, which names modules of the version that wrote it and still works with
-`--gin_file`: modules that moved are imported from where they are now, bindings of removed ones are
-skipped, since today's run files bind the same macros, and parameters have their new names.
+A run's `config.gin` names modules of the version that wrote it and still works with `--gin_file`:
+moved modules are imported from where they are now, bindings of removed ones are skipped, since
+today's run files bind the same macros, and parameters have their new names.
 """
-
-from __future__ import annotations
 
 import dataclasses
 import functools
@@ -18,34 +16,25 @@ from hyperdecoders_jax.config.gin_statements import Binding, MacroRead, Referenc
 
 # Module then -> module now, with what is under it. Whoever moves a module that gin files import
 # adds a line: a file that a user saved cannot be corrected here.
-MOVED = {
-    "hyperdecoders_jax.trained_model": "hyperdecoders_jax.trained.start",
-}
+MOVED = {"hyperdecoders_jax.trained_model": "hyperdecoders_jax.trained.start"}
 
 # Class and former parameter -> parameter now. Renamed here, and not in the class alone, so that the
 # last of several bindings wins whichever name it uses.
 RENAMED_PARAMETERS = {("hyperdecoders_jax.modeling.config.AdapterConfig", "targets"): "sites"}
 
 # What bound a command's function: today's run files do that, from the same macros.
-REMOVED = (
-    "hyperdecoders_jax.analyze",
-    "hyperdecoders_jax.convert",
-    "hyperdecoders_jax.eval",
-    "hyperdecoders_jax.infer",
-    "hyperdecoders_jax.params",
-    "hyperdecoders_jax.preparation",
-    "hyperdecoders_jax.train",
+REMOVED = tuple(
+    f"hyperdecoders_jax.{name}"
+    for name in ("analyze", "convert", "eval", "infer", "params", "preparation", "train")
 )
 
 
 def update(text: Text) -> Text:
     """The text with names of today.
 
-    Raises:
-        ConfigurationError: a literal is bound to a parameter of a module that was removed.
+    Raises ConfigurationError for a literal that is bound to a parameter of a removed module.
     """
-    bindings = tuple(map(_rename_parameter, text.bindings))
-    text = Text(text.files, bindings, text.skipped)
+    text = Text(text.files, tuple(map(_rename_parameter, text.bindings)), text.skipped)
     kept = gin_statements.skip_modules(text, REMOVED)
     for binding in kept.skipped[len(text.skipped) :]:
         _check_is_repeated(binding)

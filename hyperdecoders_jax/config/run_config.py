@@ -1,10 +1,7 @@
 """A run as one value: what is trained, on what, from where, how and for how long.
 
-Python makes one directly, gin makes the same (`gin_configs/runs/embedded/`), and every command
-takes it whole.
+Python makes one directly, gin makes the same (`gin_configs/runs/embedded/`).
 """
-
-from __future__ import annotations
 
 import dataclasses
 
@@ -22,20 +19,13 @@ from hyperdecoders_jax.training.trainer import TrainerConfig
 
 @dataclasses.dataclass(frozen=True)
 class StartConfig:
-    """What a run starts from.
+    """What a run starts from."""
 
-    Attributes:
-        initial_checkpoint_path: T5's own parameters, and perhaps others, in any format of
-            `weights.formats`; None draws random ones.
-        vocabulary: path, folder, URL or "bytes"; see `vocabulary.load_vocabulary`.
-        random_seed: of parameters that are drawn, and of sampling.
-        frozen_dtype: of parameters that are not trained, "float32" or "bfloat16".
-    """
-
+    # T5's own parameters, and perhaps others, in any format of `weights.formats`; None: random.
     initial_checkpoint_path: str | None
-    vocabulary: str
-    random_seed: int = 42
-    frozen_dtype: str = "float32"
+    vocabulary: str  # Path, folder, URL or "bytes"; see `vocabulary.load_vocabulary`.
+    random_seed: int = 42  # Of parameters that are drawn, and of sampling.
+    frozen_dtype: str = "float32"  # Of untrained parameters, "float32" or "bfloat16".
 
     def __post_init__(self):
         trainable_lib.check_frozen_dtype(self.frozen_dtype)
@@ -45,33 +35,20 @@ class StartConfig:
 class RunConfig:
     """A training run; also what an evaluation or prediction needs to know of one.
 
-    Attributes:
-        model: sizes, adapters, loss and decoding.
-        data: what is read, how long texts are, and in which order.
-        start: weights and vocabulary.
-        model_dir: gets everything that is written; a run that is in it is continued. None only
-            where nothing is trained.
-        trainable: which parameters are trained.
-        optimizer: of the trained parameters.
-        schedule: learning rate.
-        trainer: number of steps, and what happens between them; None where nothing is trained.
-        evaluation: split and sizes.
-        partitioning: how devices share the work.
-
-    Raises:
-        ValueError: a part contradicts another; each part has checked itself.
+    Raises ValueError if a part contradicts another; each part has checked itself.
     """
 
-    model: Model
-    data: PipelineConfig
-    start: StartConfig
+    model: Model  # Sizes, adapters, loss and decoding.
+    data: PipelineConfig  # What is read, how long texts are, and in which order.
+    start: StartConfig  # Weights and vocabulary.
+    # Gets all that is written; a run in it is continued. None only where nothing is trained.
     model_dir: str | None = None
-    trainable: TrainableConfig = TrainableConfig()
-    optimizer: OptimizerConfig = AdamWConfig()
+    trainable: TrainableConfig = TrainableConfig()  # Which parameters are trained.
+    optimizer: OptimizerConfig = AdamWConfig()  # Of the trained parameters.
     schedule: ScheduleConfig = LinearConfig(learning_rate=3e-4, warmup_steps=500)
-    trainer: TrainerConfig | None = None
-    evaluation: EvaluationConfig = EvaluationConfig()
-    partitioning: PartitioningConfig = PartitioningConfig()
+    trainer: TrainerConfig | None = None  # Steps, and what happens between; None: no training.
+    evaluation: EvaluationConfig = EvaluationConfig()  # Split and sizes.
+    partitioning: PartitioningConfig = PartitioningConfig()  # How devices share the work.
 
     def __post_init__(self):
         placed.check_decoding(self.model, self.max_target_len, self.evaluation.generation)

@@ -1,13 +1,10 @@
-"""Choice of a question's answer among those of its windows.
-
-Source: allenai/hyperdecoders, `mrqa_eval/eval.py`.
-"""
+"""Choice of a question's answer among its windows' (allenai/hyperdecoders, `mrqa_eval/eval.py`)."""
 
 from collections.abc import Iterable
 
 
 def answer(candidates: Iterable[tuple[str, float]]) -> str:
-    """The text of a question's windows with the smallest score; of equals the first.
+    """The text of a question's windows with the lowest score; of equals the first.
 
     >>> answer([("", 0.1), ("in Rome", 0.7), ("Rome", 0.5), ("Paris", 0.5)])
     'Rome'
@@ -15,9 +12,6 @@ def answer(candidates: Iterable[tuple[str, float]]) -> str:
     ''
 
     A window that gives exactly the empty text has no answer and does not compete.
-
-    Args:
-        candidates: each window's text, as generated, and its score: the lower, the likelier.
     """
     texts = [candidate for candidate in candidates if candidate[0]]
     return min(texts, key=lambda candidate: candidate[1], default=("", 0.0))[0]

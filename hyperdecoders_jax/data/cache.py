@@ -1,10 +1,9 @@
 """SeqIO caches of tasks: text on disk that `use_cached=True` reads, here and under T5X.
 
 A cache holds the output of the steps before `seqio.CacheDatasetPlaceholder`: text, which serves
-every vocabulary and length. It gives the same examples as the data, in the same order. SeqIO's own
-`seqio_cache_tasks` writes such files on many machines, but shuffles the examples, and needs a
-vocabulary and Apache Beam, which today cannot be installed beside SentencePiece (they need
-different versions of protobuf).
+every vocabulary and length, in the order of the data. SeqIO's own `seqio_cache_tasks` writes such
+files on many machines, but shuffles the examples, and needs a vocabulary and Apache Beam, which
+today cannot be installed beside SentencePiece (they need different versions of protobuf).
 """
 
 import contextlib
@@ -27,11 +26,7 @@ _DTYPES = ("string", "int64", "int32", "bool", "float32")
 
 
 def check(task: seqio.Task, split: str) -> None:
-    """Checks that SeqIO finds a cache of a task's split.
-
-    Raises:
-        ValueError: it does not; says where it looks and which command writes the cache.
-    """
+    """Raises ValueError unless SeqIO finds a cache of a task's split; says what writes it."""
     registered = task.name in seqio.TaskRegistry.names()
     if registered and seqio.TaskRegistry.get(task.name).source is not task.source:
         raise ValueError(
@@ -44,10 +39,9 @@ def check(task: seqio.Task, split: str) -> None:
     if task.cache_dir is None:
         where = f"in none of {list(folders)}" if folders else "in none: no folder is named"
         raise ValueError(
-            f"A task must be in a cache to be read with USE_CACHED_TASKS; {task.name!r} is "
-            f"{where}. Write it with {command} (the name of a mixture caches all of its tasks) and "
-            "name the folder with --seqio_additional_cache_dirs=FOLDER, or set USE_CACHED_TASKS = "
-            "False."
+            f"A task must be in a cache to be read with USE_CACHED_TASKS; {task.name!r} is {where}"
+            f". Write it with {command} (a mixture's name caches all of its tasks) and give "
+            "--seqio_additional_cache_dirs=FOLDER, or set USE_CACHED_TASKS = False."
         )
     info = seqio.get_cached_info_path(task.cache_dir, split)
     if split in task.splits and not tf.io.gfile.exists(info):
@@ -86,15 +80,10 @@ def write(tasks: Iterable[seqio.Task], cache_dir: str) -> Iterator[offline.Outco
 
 
 def write_task(task: seqio.Task, folder: str) -> dict[str, int]:
-    """Caches the splits of a task whose data are there; returns the examples of each.
+    """Caches the splits of a task whose data are there in an emptied folder; counts their examples.
 
-    Args:
-        task: what is cached.
-        folder: emptied first.
-
-    Raises:
-        ValueError: the task has no placeholder, the data of no split are there, or a split has no
-            examples or some that SeqIO cannot read back.
+    Raises ValueError if the task has no placeholder, the data of no split are there, or a split has
+    no examples or some that SeqIO cannot read back.
     """
     _check_supports_caching(task)
     splits = offline.splits_that_are_there(task)
@@ -128,17 +117,14 @@ def _write_split(task: seqio.Task, split: str, folder: str) -> int:
             writers[number // _BLOCK_LEN % num_shards].write(record.SerializeToString())
     info = {"num_shards": num_shards, "features": features, "seqio_version": seqio.__version__}
     _write_text(seqio.get_cached_info_path(folder, split), json.dumps(info, indent=2))
-    stats = {"examples": number + 1}
-    _write_text(seqio.get_cached_stats_path(folder, split), json.dumps(stats))
+    _write_text(seqio.get_cached_stats_path(folder, split), json.dumps({"examples": number + 1}))
     return number + 1
 
 
 def _without_booleans(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     # SeqIO stores them as integers too, but its code fails with today's protobuf.
-    return {
-        name: tf.cast(value, tf.int64) if value.dtype == tf.bool else value
-        for name, value in example.items()
-    }
+    booleans = {name: x for name, x in example.items() if x.dtype == tf.bool}
+    return example | {name: tf.cast(x, tf.int64) for name, x in booleans.items()}
 
 
 def _describe(task: seqio.Task, name: str, spec: tf.TypeSpec) -> dict:

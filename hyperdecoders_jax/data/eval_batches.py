@@ -1,7 +1,4 @@
-"""A split of a task in memory, and its batches: every example once, in order.
-
-The last batch is filled up with rows that are marked as not real.
-"""
+"""A split of a task in memory, and its batches: every example once, in order."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -60,6 +57,14 @@ class TaskExamples:
             weights = batch.decoder_loss_weights * is_real[:, None].astype(np.int32)
             yield EvalBatch(batch.replace(decoder_loss_weights=weights), is_real)
 
+    def text(self, example: Mapping[str, Any], name: str) -> str:
+        """The text of `inputs` or `targets` of one of the examples."""
+        # SeqIO's tokenize keeps it beside the ids; tasks with a tokenizer of their own may not.
+        text = example.get(f"{name}_pretokenized")
+        if isinstance(text, bytes):
+            return text.decode()
+        return self.task.output_features[name].vocabulary.decode([int(i) for i in example[name]])
+
     def _padded(self, name: str, index: int) -> np.ndarray:
         ids = self.examples[index][name]
         row = np.zeros(self.task_feature_lengths[name], np.int32)
@@ -82,15 +87,9 @@ def read_examples(
 ) -> TaskExamples:
     """Reads a split of a task, in the task's own order, into memory.
 
-    Args:
-        task: what to read.
-        task_id: its number.
-        task_feature_lengths: tokens of `inputs` and of `targets`.
-        split: must be one of the task's.
-        num_examples: at most these, from the beginning; None: all.
-        seed: for tasks that draw at random even in evaluation (few-shot prompts).
-        warns: whether it says how many examples are longer than their length.
-        use_cached: reads text from SeqIO's caches, not from the data.
+    `num_examples` are at most read, from the beginning; `seed` is for tasks that draw at random
+    even in evaluation (few-shot prompts). `warns` tells how many examples are longer than their
+    length in tokens; `use_cached` reads text from SeqIO's caches, not from the data.
     """
     reading.keep_tensorflow_off_accelerators()
     ds = reading.task_dataset(

@@ -1,8 +1,7 @@
 """Conversion of tasks' token ids to the five fields of a `Batch`.
 
 `task_batch` converts numpy arrays, for the package's own pipeline; `TaskIdFeatureConverter` does
-the same for what SeqIO drives (T5X, `seqio.get_dataset`, `seqio.Evaluator`). Tasks don't know their
-number: `with_task_ids` makes copies whose examples carry it.
+the same for what SeqIO drives (T5X, `seqio.get_dataset`, `seqio.Evaluator`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,9 +21,8 @@ def check_not_packed(pack: bool) -> None:
     """Refuses to put several examples into one row."""
     if pack:
         raise ValueError(
-            "A row of a batch must hold one example, because each example gets its own "
-            "adapter; got pack=True, which puts several examples into a row. "
-            "Set pack=False (in a gin file: utils.DatasetConfig.pack = False)."
+            "A row of a batch must hold one example, because each gets its own adapter; got "
+            "pack=True. Set pack=False (in a gin file: utils.DatasetConfig.pack = False)."
         )
 
 
@@ -99,15 +97,9 @@ def with_task_ids(
 ) -> seqio.Task | seqio.Mixture:
     """Copies a task or mixture, unregistered, so that its examples carry `task_ids`.
 
-    A mixture's copy is flat: its leaves with the rates that SeqIO gives them.
-
-    Args:
-        mixture_or_task: a registered name, or an object.
-        task_names: the ordered list in which a task's index is its number; may hold more tasks.
-        accepts_unseen: whether a task that is not in it gets `UNSEEN_TASK_ID`.
-
-    Raises:
-        ValueError: a task must be in the list and is not; suggests a name.
+    A mixture's copy is flat: its leaves with the rates that SeqIO gives them. A task's number is
+    its index in `task_names`, which may hold more tasks; `accepts_unseen` gives others
+    `UNSEEN_TASK_ID` instead of raising a ValueError that suggests a name.
     """
 
     def number(task: seqio.Task) -> int:

@@ -1,8 +1,7 @@
 """Tasks of a SeqIO mixture, their rates and their numbers.
 
 A SeqIO mixture may hold mixtures; its leaves are trained on, each with the share that SeqIO gives
-it. A task's number is its index in an ordered list of names; it never depends on the order of
-registration or on hashing.
+it. A task's number is its index in an ordered list of names, whatever the order of registration.
 """
 
 import dataclasses
@@ -31,23 +30,20 @@ class MixingRow:
 def get_mixture_or_task(mixture_or_task: MixtureOrTask) -> seqio.Task | seqio.Mixture:
     """The mixture or task of a registered name; objects pass through.
 
-    Raises:
-        ValueError: nothing is registered under that name; suggests one.
+    Raises ValueError, with a suggestion, if nothing is registered under that name.
     """
     if isinstance(mixture_or_task, seqio.Task | seqio.Mixture):
         return mixture_or_task
     if not isinstance(mixture_or_task, str):
         raise TypeError(
-            "MIXTURE_OR_TASK_NAME must be a registered name, or a mixture that a function makes; "
-            f"got {mixture_or_task!r}. To call a function in gin, write () after its name: "
-            "@mixing.mixture()."
+            f"MIXTURE_OR_TASK_NAME must be a registered name or a mixture; got {mixture_or_task!r}."
+            " To call a function in gin, write () after its name: @mixing.mixture()."
         )
     names = {*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()}
     if mixture_or_task not in names:
         raise ValueError(
             f"A mixture or task must be registered before it is used; got {mixture_or_task!r}, "
-            f"which is not among the {len(names)} registered names."
-            f"{errors.suggestion(mixture_or_task, names)} "
+            f"not among {len(names)} names.{errors.suggestion(mixture_or_task, names)} "
             "Correct the name, or import the module that registers it."
         )
     return seqio.get_mixture_or_task(mixture_or_task)
@@ -58,13 +54,9 @@ def leaf_tasks(
 ) -> list[seqio.Task]:
     """All tasks of a mixture and of the mixtures in it, sorted by name.
 
-    Args:
-        mixture_or_task: what holds them.
-        split: tasks that lack it are skipped, with one warning that names them.
-        use_cached: whether the split is read from SeqIO's caches, which must then be there.
-
-    Raises:
-        ValueError: no task has the split, or the data of a task are not there.
+    Tasks that lack `split` are skipped, with one warning that names them; `use_cached` is whether
+    it is read from SeqIO's caches. Raises ValueError if no task has it or a task's data are
+    missing.
     """
     provider = get_mixture_or_task(mixture_or_task)
     tasks = list(seqio.get_subtasks(provider))
@@ -101,9 +93,8 @@ def resolve_task_names(
 ) -> tuple[str, ...]:
     """The ordered list that numbers tasks: the given one, or the mixture's leaves sorted by name.
 
-    Raises:
-        ValueError: the given list names a task twice, or lacks one of the mixture's and unseen
-            tasks are not accepted.
+    Raises ValueError if the given list names a task twice, or lacks one of the mixture's and unseen
+    tasks are not accepted.
     """
     leaves = [task.name for task in leaf_tasks(mixture_or_task)]
     if task_names is None:
@@ -132,9 +123,8 @@ def task_number(name: str, task_names: Sequence[str], accepts_unseen: bool = Fal
         raise ValueError(
             f"The task_names must hold every task that is read; got {name!r}, which is not among "
             f"{list(task_names)}.{errors.suggestion(name, task_names)} To train on it, append it "
-            "to the end of task_names, so that the other tasks keep their numbers; to evaluate "
-            "adapters that depend on tasks on one that they were not trained on, set "
-            "AdapterConfig.unseen_tasks = 'mean'."
+            "to the end of task_names, so that others keep their numbers; to evaluate adapters on "
+            "a task that they were not trained on, set AdapterConfig.unseen_tasks = 'mean'."
         )
     return list(task_names).index(name)
 
@@ -186,8 +176,7 @@ def check_features_agree(tasks: Sequence[seqio.Task]) -> None:
 def mixing_rates(mixture_or_task: MixtureOrTask, tasks: Sequence[seqio.Task]) -> dict[str, float]:
     """The share of each task: SeqIO's rates, normalised to a sum of one.
 
-    Raises:
-        ValueError: a rate cannot be computed or is negative, or all are zero.
+    Raises ValueError if a rate cannot be computed or is negative, or all are zero.
     """
     provider = get_mixture_or_task(mixture_or_task)
     if isinstance(provider, seqio.Task):
@@ -199,9 +188,8 @@ def mixing_rates(mixture_or_task: MixtureOrTask, tasks: Sequence[seqio.Task]) ->
         except TypeError as error:
             raise ValueError(
                 f"The rate of every task must be computable; that of {task.name!r} in "
-                f"{provider.name!r} gave {error!r}. A size-proportional rate needs the task's "
-                "size: pass num_input_examples={split: number} to its data source, or give the "
-                "task a number as its rate."
+                f"{provider.name!r} gave {error!r}. For a size-proportional rate pass "
+                "num_input_examples={split: number} to its data source, or give it a number."
             ) from error
     total = sum(rates.values())
     if not all(0 <= rate < math.inf for rate in rates.values()) or not total > 0:
@@ -218,13 +206,14 @@ def mixing_table(
     """Share and size of each task in a split of the mixture, sorted by name."""
     tasks = leaf_tasks(mixture_or_task, split, use_cached)
     rates = mixing_rates(mixture_or_task, tasks)
-    table = {}
-    for task in tasks:
-        stats = task.get_cached_stats(split) if use_cached else None
-        size = stats["examples"] if use_cached else task.num_input_examples(split)
-        is_known = size is not None and math.isfinite(size)
-        table[task.name] = MixingRow(rates[task.name], int(size) if is_known else None)
-    return table
+    return {t.name: MixingRow(rates[t.name], num_examples(t, split, use_cached)) for t in tasks}
+
+
+def num_examples(task: seqio.Task, split: str, use_cached: bool = False) -> int | None:
+    """Examples of a task's split before preprocessing; None where the source does not count."""
+    cached = task.get_cached_stats(split)["examples"] if use_cached else None
+    size = cached if use_cached else task.num_input_examples(split)
+    return int(size) if size is not None and math.isfinite(size) else None
 
 
 def format_mixing_table(table: Mapping[str, MixingRow]) -> str:

@@ -5,8 +5,7 @@ nothing is downloaded unless `prepare` is called, and `check` is called before d
 
 A data source may have: `sources`, those that it wraps, and `origin(split)`, the split of theirs
 that one of its own is made of; `missing(split)`, one sentence on what is not there and where it
-should be, or None; `prepare()`, which downloads or writes everything. A metric function may have
-the latter.
+should be, or None; `prepare()`, which downloads or writes everything, as a metric function may.
 """
 
 import contextlib
@@ -49,25 +48,19 @@ WAS_THERE, DONE, FAILED = "is there already", "done", "FAILED"
 
 
 def check(task: seqio.Task, split: str) -> None:
-    """Checks that the data of a task's split are on this machine.
-
-    Raises:
-        ValueError: they are not; says where they should be and which command prepares them.
-    """
+    """Raises ValueError if a task's data are not on this machine, with what prepares them."""
     for data in data_sets(task, split):
         sentence = data.missing()
         if sentence is not None:
             raise ValueError(
-                f"The data of task {task.name!r} must be on disk before they are read. {sentence} "
-                f"{data.remedy}"
+                f"The data of task {task.name!r} must be on disk. {sentence} {data.remedy}"
             )
 
 
 def splits_that_are_there(task: seqio.Task) -> list[str]:
     """The splits of a task that can be read on this machine.
 
-    Raises:
-        ValueError: there is none; says what the last one lacks.
+    Raises ValueError if there is none, with what the last one lacks.
     """
     there, missing = [], None
     for split in task.splits:
@@ -130,10 +123,8 @@ def data_sets(
 ) -> Iterator[DataSet]:
     """The data of a task's split or, with None, of all its splits.
 
-    `source` is one that the task's source wraps; None: the latter itself.
-
-    Raises:
-        ValueError: the task names a data set that TFDS does not know.
+    `source` is one that the task's source wraps; None: the latter itself. Raises ValueError if the
+    task names a data set that TFDS does not know.
     """
     source = source or task.source
     if isinstance(source, seqio.TfdsDataSource):
@@ -165,8 +156,7 @@ def _tfds_set(task: seqio.Task, loader, split: str | None) -> DataSet:
         reason = str(error).partition("\n")[0].rstrip(".")  # The rest lists all of TFDS.
         raise ValueError(
             f"The data of task {task.name!r} must be a data set that TFDS knows; got {name!r} "
-            f"({reason}). Correct the name and version in the task, or install a TFDS that has "
-            "them."
+            f"({reason}). Correct its name and version, or install a TFDS that has them."
         ) from error
     name = name or builder.info.full_name
     root = data_dir or builder.data_dir_root

@@ -1,8 +1,4 @@
-"""PipelineConfig: which data a run reads, how long its texts are, and in which order they come.
-
-The readers that follow it: `train_batches` (an endless, resumable stream), `eval_batches` (a split,
-once, in order) and `preflight` (checks before a run). gin files bind `pipeline.PipelineConfig`.
-"""
+"""Configuration of a run's data, which `train_batches`, `eval_batches` and `preflight` follow."""
 
 import dataclasses
 import numbers
@@ -15,43 +11,26 @@ _LEAST = {"batch_size": 1, "seed": 0, "shuffle_buffer_size": 1, "examples_per_tu
 
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig:
-    """The data of a run and their order.
+    """The data of a run and their order."""
 
-    Attributes:
-        mixture_or_task_name: a registered name (or a SeqIO object).
-        task_feature_lengths: tokens of `inputs` and of `targets`, EOS included; other keys are
-            ignored.
-        split: read from every task that has it.
-        batch_size: examples of one step, over all processes.
-        seed: fixes the order, the mixing and what random preprocessors draw.
-        shuffle: False reads each task in its own order; the mixing stays random.
-        shuffle_buffer_size: examples among which one is drawn; a task with no more than these is
-            shuffled completely and kept in memory.
-        examples_per_turn: length of an epoch block: a task in memory is read anew, and its random
-            preprocessors draw anew, after this many examples, rounded up to whole epochs. 0: each
-            epoch.
-        truncate_targets: cuts a target that is too long, as the original does, instead of raising.
-        task_names: the ordered list that numbers tasks; None: the mixture's tasks sorted by name.
-        is_small_vocabulary_allowed: accepts a vocabulary that leaves 128 or more rows of the
-            model's embedding unused, which otherwise counts as another model's.
-        use_cached: reads text from SeqIO's caches (`seqio.add_global_cache_dirs`), not from the
-            data.
-        pack: must be False.
-    """
-
-    mixture_or_task_name: mixtures.MixtureOrTask
+    mixture_or_task_name: mixtures.MixtureOrTask  # A registered name (or a SeqIO object).
+    # Tokens of `inputs` and of `targets`, EOS included; other keys are ignored.
     task_feature_lengths: Mapping[str, int]
-    split: str = "train"
-    batch_size: int = 128
-    seed: int = 0
-    shuffle: bool = True
+    split: str = "train"  # Read from every task that has it.
+    batch_size: int = 128  # Examples of one step, over all processes.
+    seed: int = 0  # Fixes the order, the mixing and what random preprocessors draw.
+    shuffle: bool = True  # False reads each task in its own order; the mixing stays random.
+    # Examples among which one is drawn; a task with no more is shuffled completely in memory.
     shuffle_buffer_size: int = 16384
+    # Length of an epoch block: a task in memory is read anew, and its random preprocessors draw
+    # anew, after this many examples, rounded up to whole epochs. 0: each epoch.
     examples_per_turn: int = 65536
-    truncate_targets: bool = False
-    task_names: Sequence[str] | None = None
+    truncate_targets: bool = False  # Cuts too long targets, as the original does; False: raises.
+    task_names: Sequence[str] | None = None  # Numbers tasks in this order; None: sorted by name.
+    # Accepts a vocabulary without ids for 128 or more rows of the embedding: another model's, else.
     is_small_vocabulary_allowed: bool = False
-    use_cached: bool = False
-    pack: bool = False
+    use_cached: bool = False  # Reads SeqIO's caches (`seqio.add_global_cache_dirs`), not the data.
+    pack: bool = False  # Must be False.
 
     def __post_init__(self):
         feature_converter.check_not_packed(self.pack)

@@ -37,17 +37,10 @@ def preflight(
 ) -> dict[str, TaskReport]:
     """Finds what would stop a run later, and reports on each task, sorted by name.
 
-    Checked are names, data, task numbers, rates, vocabularies, and the lengths of examples: of all,
-    where a task has no more than 20,000 and time permits, else of the first.
-
-    Args:
-        config: what will be read.
-        vocab_size: rows of the model's embedding table; None skips that check.
-        num_examples: read from each task in any case.
-        budget_secs: after which no task is read any further; 0 reads the first examples alone.
-
-    Raises:
-        ValueError: the first problem found, and what to do about it.
+    Checked are names, data, task numbers, rates, vocabularies, and lengths: of all examples, where
+    a task has no more than 20,000 and `budget_secs` last, else of the first `num_examples`. A
+    `vocab_size` (rows of the embedding) of None skips its check. Raises ValueError for the first
+    problem found, with what to do about it.
     """
     reading.keep_tensorflow_off_accelerators()
     mixture = config.mixture_or_task_name
@@ -70,9 +63,7 @@ def order_settings(config: PipelineConfig, report: Mapping[str, TaskReport]) -> 
     return {
         "seed": config.seed,
         "batch_size": config.batch_size,
-        "task_feature_lengths": {
-            name: config.task_feature_lengths[name] for name in mixtures.FEATURES
-        },
+        "task_feature_lengths": {n: config.task_feature_lengths[n] for n in mixtures.FEATURES},
         "split": config.split,
         "use_cached": config.use_cached,
         "shuffle": config.shuffle,
@@ -90,8 +81,7 @@ def _check_vocabulary(task: seqio.Task, vocab_size: int, is_small_allowed: bool)
             raise ValueError(
                 "Every id of the vocabulary must have a row in the model's embedding; the "
                 f"vocabulary of {task.name!r} has {vocabulary.vocab_size} ids and the model "
-                f"vocab_size={vocab_size}. Set --vocabulary to the one that the model was trained "
-                "with, or vocab_size to at least the vocabulary's."
+                f"vocab_size={vocab_size}. Set --vocabulary to the model's, or raise vocab_size."
             )
         unused = vocab_size - vocabulary.vocab_size
         if unused >= _VOCABULARY_MULTIPLE and not is_small_allowed:

@@ -1,11 +1,7 @@
 """One task's examples, read through SeqIO in an order that a seed fixes.
 
-`task_dataset` gives the examples as SeqIO makes them, nothing cut; `read_rows` gives one epoch as
-padded ids in chunks.
-
-Lengths: an input is cut so that EOS stays its last id, as Hugging Face's tokenisers do and the
-original Hyperdecoders did. A target that is too long is an error, since a cut target teaches
-something else.
+Inputs are cut so that EOS stays the last id, as Hugging Face's tokenisers do and the original
+Hyperdecoders did. A target that is too long is an error, since a cut target teaches something else.
 """
 
 import copy
@@ -88,11 +84,7 @@ def task_dataset(
 
 
 def as_numpy(ds: tf.data.Dataset, task: seqio.Task) -> Iterator[dict[str, Any]]:
-    """Elements as numpy; an assertion of a preprocessor becomes a ValueError with its own message.
-
-    Raises:
-        ValueError: an assertion failed.
-    """
+    """Elements as numpy; a preprocessor's failed assertion is a ValueError with its own message."""
     try:
         yield from ds.as_numpy_iterator()
     except tf.errors.InvalidArgumentError as error:
@@ -110,17 +102,10 @@ def read_rows(
     epoch_block: int,
     num_examples: int | None = None,
 ) -> Iterator[Rows]:
-    """Chunks of one epoch of a task.
+    """Chunks of padded ids: one epoch of a task, or of the part of it in `shard`.
 
-    Args:
-        task: what is read.
-        config: how.
-        shard: the part of the task that is read.
-        epoch_block: how often the task was read before; decides the order.
-        num_examples: at most these, from the beginning; None: all.
-
-    Raises:
-        ValueError: a target is too long, or there is no example.
+    `epoch_block`, how often it was read before, decides the order. At most the first `num_examples`
+    are read; None: all. Raises ValueError if a target is too long, or there is no example.
     """
     lengths = {name: config.task_feature_lengths[name] for name in mixtures.FEATURES}
     text = f"{config.seed}/{task.name}/{epoch_block}"
@@ -157,9 +142,9 @@ def read_rows(
         yield chunk
     if is_empty:
         raise ValueError(
-            f"Every task must have examples; {task.name!r} has none in its split "
-            f"{config.split!r} (share {shard.index + 1} of {shard.num_shards}). "
-            "Check its source and its filters, give it the rate 0, or use fewer processes."
+            f"Every task must have examples; {task.name!r} has none in its split {config.split!r} "
+            f"(share {shard.index + 1} of {shard.num_shards}). Check its source and its filters, "
+            "give it the rate 0, or use fewer processes."
         )
 
 
@@ -196,14 +181,7 @@ class _SeededFunction(seqio.FunctionDataSource):
     warning that functions shuffle badly is dropped: the pipeline's own buffer shuffles.
     """
 
-    def get_dataset(
-        self,
-        split: str = "train",
-        shuffle: bool = True,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-        **unused: Any,
-    ) -> tf.data.Dataset:
+    def get_dataset(self, split="train", shuffle=True, seed=None, **unused):
         if "seed" in inspect.signature(self._dataset_fn).parameters:
             return self._dataset_fn(split=split, shuffle_files=shuffle, seed=seed)
         return self._dataset_fn(split=split, shuffle_files=False)

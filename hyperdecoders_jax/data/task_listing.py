@@ -1,18 +1,11 @@
-"""Registered tasks and mixtures in, text for a terminal out: an overview, or examples of one.
-
-Sizes are those that the data source tells; lengths are of the longest among the first examples, in
-tokens of one vocabulary. A task whose data are not on this machine is listed without them.
-"""
-
-from __future__ import annotations
+"""Text for a terminal about registered tasks and mixtures: an overview, or examples of one."""
 
 import dataclasses
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import seqio
 
-from hyperdecoders_jax.data import eval_batches, mixtures, offline, vocabulary
+from hyperdecoders_jax.data import eval_batches, mixtures, offline, text_table, vocabulary
 
 # Examples that are read of each task for its lengths.
 NUM_MEASURED = 64
@@ -34,9 +27,8 @@ class TaskRow:
 
 def use_vocabulary(path: str | None) -> str:
     """Sets the run's vocabulary, the demo's unless `path` names one; returns what to call it."""
-    vocabulary.set_run_vocabulary(
-        vocabulary.load_vocabulary(path or vocabulary.DEMO_VOCABULARY_PATH)
-    )
+    loaded = vocabulary.load_vocabulary(path or vocabulary.DEMO_VOCABULARY_PATH)
+    vocabulary.set_run_vocabulary(loaded)
     return path or "the demo's (--vocabulary=PATH for another)"
 
 
@@ -46,31 +38,28 @@ def task_row(name: str) -> TaskRow:
     metrics = sorted(function.__name__ for function in task.metric_fns)
     try:
         splits = offline.splits_that_are_there(task)
-        sizes = {split: _size(task, split) for split in splits}
-        examples = _first_examples(task, splits[0], NUM_MEASURED)
+        sizes = {split: mixtures.num_examples(task, split) for split in splits}
+        examples = _first_examples(task, splits[0], NUM_MEASURED).examples
     except Exception:  # Whatever a source does without its data: the rest is still worth telling.
         return TaskRow(name, {}, tuple(metrics), None)
-    lengths = tuple(
-        max((len(example[feature]) for example in examples), default=0)
-        for feature in mixtures.FEATURES
-    )
-    return TaskRow(name, sizes, tuple(metrics), lengths)
+    lengths = (max((len(x[name]) for x in examples), default=0) for name in mixtures.FEATURES)
+    return TaskRow(name, sizes, tuple(metrics), tuple(lengths))
 
 
 def overview(vocabulary_path: str | None = None) -> str:
-    """Two tables: tasks with sizes, metrics and lengths; mixtures with their tasks."""
+    """Two tables: tasks with sizes, metrics and lengths; mixtures with their tasks.
+
+    Sizes are those that sources tell; tasks whose data are not on this machine are listed without.
+    """
     called = use_vocabulary(vocabulary_path)
     rows = [task_row(name) for name in sorted(seqio.TaskRegistry.names())]
     tasks = [("task", "examples", "longest inputs", "targets", "metrics")]
     for row in rows:
-        inputs, targets = row.lengths or (UNKNOWN, UNKNOWN)
-        tasks.append(
-            (row.name, _format_sizes(row.sizes), str(inputs), str(targets), ", ".join(row.metrics))
-        )
+        lengths = map(str, row.lengths or (UNKNOWN, UNKNOWN))
+        tasks.append((row.name, _format_sizes(row.sizes), *lengths, ", ".join(row.metrics)))
     kinds = [("mixture", "tasks")]
     for name in sorted(seqio.MixtureRegistry.names()):
-        leaves = [task.name for task in mixtures.leaf_tasks(name)]
-        kinds.append((name, ", ".join(leaves)))
+        kinds.append((name, ", ".join(task.name for task in mixtures.leaf_tasks(name))))
     unread = sum(row.lengths is None for row in rows)
     notes = [
         f"Lengths are tokens, EOS included, of the longest among the first {NUM_MEASURED} "
@@ -81,14 +70,15 @@ def overview(vocabulary_path: str | None = None) -> str:
             f"{UNKNOWN}: the data of {unread} tasks are not here. --tfds_data_dir=FOLDER and "
             "--data_dir=FOLDER name where they are, --prepare=NAME downloads them."
         )
-    return "\n".join([_table(tasks), "", _table(kinds), "", *notes])
+    return "\n".join(
+        [text_table.align(tasks, str.ljust), "", text_table.align(kinds, str.ljust), "", *notes]
+    )
 
 
 def examples(name: str, vocabulary_path: str | None = None, split: str | None = None) -> str:
     """The first examples of a task, or of the first tasks of a mixture, as text and tokens.
 
-    Raises:
-      ValueError: nothing of that name is registered, it lacks the split, or its data are not there.
+    Raises ValueError if nothing of that name is registered, or the split or its data are missing.
     """
     provider = mixtures.get_mixture_or_task(name)
     called = use_vocabulary(vocabulary_path)
@@ -97,21 +87,18 @@ def examples(name: str, vocabulary_path: str | None = None, split: str | None = 
     leaves = mixtures.leaf_tasks(provider, split)
     lines = [f"{name} ({'task' if is_task else 'mixture'}), split {split}, vocabulary: {called}"]
     if is_task:
-        shown = [(provider, example) for example in _first_examples(provider, split, NUM_SHOWN)]
+        read = [_first_examples(provider, split, NUM_SHOWN)]
     else:
         lines += ["", mixtures.format_mixing_table(mixtures.mixing_table(provider, split))]
-        shown = [
-            (task, example)
-            for task in leaves[:NUM_SHOWN]
-            for example in _first_examples(task, split, 1)
-        ]
-    for number, (task, example) in enumerate(shown, 1):
-        lines += ["", f"{number}. {task.name}"]
+        read = [_first_examples(task, split, 1) for task in leaves[:NUM_SHOWN]]
+    shown = [(of_task, example) for of_task in read for example in of_task.examples]
+    for number, (of_task, example) in enumerate(shown, 1):
+        lines += ["", f"{number}. {of_task.task.name}"]
         for feature in mixtures.FEATURES:
             ids = [int(token) for token in example[feature]]
-            reader = task.output_features[feature].vocabulary
+            reader = of_task.task.output_features[feature].vocabulary
             lines += [
-                f"   {feature:8} {_text(example, feature, reader, ids)}",
+                f"   {feature:8} {of_task.text(example, feature)}",
                 f"   {'tokens':8} {' '.join(_pieces(reader, ids))}",
                 f"   {'ids':8} {' '.join(map(str, ids))}",
             ]
@@ -123,15 +110,9 @@ def _first_split(provider: seqio.Task | seqio.Mixture) -> str:
     return "train" if "train" in splits else splits[0]
 
 
-def _first_examples(task: seqio.Task, split: str, count: int) -> Sequence[dict]:
+def _first_examples(task: seqio.Task, split: str, count: int) -> eval_batches.TaskExamples:
     # Nothing is cut here, so there is nothing to warn of.
-    read = eval_batches.read_examples(task, 0, _LENGTHS, split, num_examples=count, warns=False)
-    return read.examples
-
-
-def _size(task: seqio.Task, split: str) -> int | None:
-    size = task.num_input_examples(split)
-    return int(size) if size is not None and math.isfinite(size) else None
+    return eval_batches.read_examples(task, 0, _LENGTHS, split, num_examples=count, warns=False)
 
 
 def _format_sizes(sizes: dict[str, int | None]) -> str:
@@ -139,31 +120,9 @@ def _format_sizes(sizes: dict[str, int | None]) -> str:
     return ", ".join(known) or UNKNOWN
 
 
-def _text(example: dict, feature: str, reader: seqio.Vocabulary, ids: Sequence[int]) -> str:
-    text = example.get(f"{feature}_pretokenized")
-    if text is None:
-        return reader.decode(ids)
-    return text.decode() if isinstance(text, bytes) else str(text)
-
-
 def _pieces(reader: seqio.Vocabulary, ids: Iterable[int]) -> list[str]:
     """What each id stands for, as the vocabulary itself writes it."""
-    if isinstance(reader, vocabulary.RunVocabulary):
-        reader = reader.current
+    reader = getattr(reader, "current", reader)  # The vocabulary that the run's stands for.
     if isinstance(reader, seqio.SentencePieceVocabulary):
         return [reader.tokenizer.IdToPiece(token) for token in ids]
     return [repr(reader.decode([token]))[1:-1] or "·" for token in ids]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Lays rows out in columns; the last is not padded.
-
-    >>> print(_table([("task", "metrics"), ("cola", "mcc")]))
-    task  metrics
-    cola  mcc
-    """
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]) - 1)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
-        for row in rows
-    )

@@ -1,11 +1,7 @@
-"""Tokenisation without SeqIO, token for token that of SeqIO's vocabularies.
+"""Tokenisation without SeqIO, token for token that of SeqIO's vocabularies (seqio/vocabularies.py).
 
 Predicting needs no more, and is spared TensorFlow and the nine seconds that its import takes.
-
-Source: seqio/vocabularies.py.
 """
-
-from __future__ import annotations
 
 import abc
 import functools
@@ -113,8 +109,7 @@ class ByteTokenizer(Tokenizer):
 class SentencePieceTokenizer(Tokenizer):
     """The pieces of a SentencePiece model, then sentinels in descending order.
 
-    Raises:
-        ValueError: `model` is not the content of a `spiece.model`.
+    Raises ValueError if `model` is not the content of a `spiece.model`.
     """
 
     def __init__(self, model: bytes, num_sentinels: int):
@@ -142,6 +137,5 @@ class SentencePieceTokenizer(Tokenizer):
 
 def make(model: bytes, num_sentinels: int) -> Tokenizer:
     """The tokenizer of a model's content; `BYTES_MODEL` is ByT5's."""
-    if model == BYTES_MODEL:
-        return ByteTokenizer()
-    return SentencePieceTokenizer(model, num_sentinels)
+    is_bytes = model == BYTES_MODEL
+    return ByteTokenizer() if is_bytes else SentencePieceTokenizer(model, num_sentinels)

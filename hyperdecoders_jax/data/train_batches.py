@@ -31,15 +31,9 @@ class TrainIterator:
     """Endless batches of this process's share of each step, and the position to resume from.
 
     A context manager; `close` ends the reading thread, and so does losing the last reference.
-
-    Args:
-        config: what to read.
-        process_index: which share of every task is read, and of every batch.
-        process_count: number of shares.
-        prefetch: batches that are kept ready.
-
-    Raises:
-        ValueError: a name, data, a rate or a size is wrong, as far as that shows without reading.
+    `process_index` of `process_count` is the share of every task that is read, and of every batch;
+    `prefetch` batches are kept ready. Raises ValueError if a name, data, a rate or a size is wrong,
+    as far as that shows without reading.
     """
 
     def __init__(
@@ -94,10 +88,8 @@ class TrainIterator:
     def restore(self, position: Mapping[str, Any]) -> None:
         """Continues after the batch whose `position` this was.
 
-        Cost: reading at most one epoch block of each task again.
-
-        Raises:
-            ValueError: the position is of another mixture or another number of processes.
+        Cost: reading at most one epoch block of each task again. Raises ValueError if the position
+        is of another mixture or another number of processes.
         """
         self._mixer.check(position)
         self._stop()
@@ -129,11 +121,9 @@ class _Reader:
         self._stopped = threading.Event()
         self._error: BaseException | None = None
         # No reference to self, so that nothing keeps a forgotten iterator alive.
+        args = (mixer, self._queue, self._stopped)
         self._thread = threading.Thread(
-            target=_read_ahead,
-            args=(mixer, self._queue, self._stopped),
-            name="hyperdecoders-data",
-            daemon=True,
+            target=_read_ahead, args=args, name="hyperdecoders-data", daemon=True
         )
         self._thread.start()
 
@@ -172,9 +162,8 @@ class _Mixer:
     def __init__(self, config: PipelineConfig, process_index: int, process_count: int):
         if config.batch_size % process_count:
             raise ValueError(
-                "A batch must divide over the processes; got "
-                f"batch_size={config.batch_size} for {process_count} processes. "
-                f"Set BATCH_SIZE to a multiple of {process_count}."
+                f"A batch must divide over the processes; got batch_size={config.batch_size} for "
+                f"{process_count} processes. Set BATCH_SIZE to a multiple of {process_count}."
             )
         mixture = config.mixture_or_task_name
         tasks = mixtures.leaf_tasks(mixture, config.split, config.use_cached)
@@ -188,8 +177,7 @@ class _Mixer:
         self._numbers = [mixtures.task_number(task.name, self.task_names) for task in tasks]
         self._cumulative = np.cumsum([rates[task.name] for task in tasks])
         self._cumulative[-1] = 1.0  # Rounding may leave the sum below a draw.
-        self._config = config
-        self._shard = shard
+        self._config, self._shard = config, shard
         self._batch_size = config.batch_size // process_count
         self._step = 0
 
@@ -199,10 +187,8 @@ class _Mixer:
         # Each process draws its own tasks; together they follow the rates.
         draws = _generator(self._config.seed, "mixing", self._shard.index, self._step)
         choices = np.searchsorted(self._cumulative, draws.random(self._batch_size), side="right")
-        ids = {
-            name: np.zeros((self._batch_size, lengths[name]), np.int32)
-            for name in mixtures.FEATURES
-        }
+        sizes = {name: (self._batch_size, lengths[name]) for name in mixtures.FEATURES}
+        ids = {name: np.zeros(size, np.int32) for name, size in sizes.items()}
         task_ids = np.zeros(self._batch_size, np.int32)
         truncated = {}
         for choice in np.unique(choices):
@@ -254,8 +240,7 @@ class _TaskStream:
 
     def __init__(self, task: seqio.Task, config: PipelineConfig, shard: seqio.ShardInfo):
         self.task = task
-        self._config = config
-        self._shard = shard
+        self._config, self._shard = config, shard
         self._block = 0
         self._offset = 0  # Rows of the block that were taken.
         self._chunks = self._read()
@@ -292,9 +277,8 @@ class _TaskStream:
             if skipped:
                 raise ValueError(
                     f"A data position must lie within the data; that of {self.task.name!r} is "
-                    f"example {self._offset} of epoch block {self._block}, which is past the end. "
-                    "The data or the configuration changed since: restore them, or start in a new "
-                    "model directory."
+                    f"example {self._offset} of epoch block {self._block}, past the end. The data "
+                    "or the configuration changed: restore them, or use a new model directory."
                 )
             # Only now: a position at the end of a block stays there until more is asked for.
             self._block, self._offset = self._block + 1, 0
@@ -306,10 +290,10 @@ class _TaskStream:
         num_rows = 0
         for chunk in reading.read_rows(self.task, config, self._shard, block):
             num_rows += _num_rows(chunk)
-            if kept is not None:
-                kept.append(chunk)
             if num_rows > config.shuffle_buffer_size:
                 kept = None  # Too many to hold: the block is this one epoch.
+            else:
+                kept.append(chunk)
             yield chunk
         if kept is None:
             return

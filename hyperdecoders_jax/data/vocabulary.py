@@ -2,8 +2,7 @@
 
 A task is registered when its file is imported, long before a run says which T5 it uses. Tasks are
 therefore registered with `RUN_VOCABULARY`, which passes every call on to the vocabulary that the
-run sets once with `set_run_vocabulary`. So one registered task works with every T5 vocabulary,
-under either runner.
+run sets once with `set_run_vocabulary`, so that they work with every T5 under either runner.
 
 T5's SentencePiece models hold 32,000 pieces; 100 sentinels (`<extra_id_0>` …) follow them, in
 descending order (Raffel et al. 2020, arXiv:1910.10683). mT5's model holds its sentinels itself, as
@@ -55,21 +54,19 @@ def load_vocabulary(path: str | os.PathLike[str], extra_ids: int | None = None) 
     384
 
     Args:
-        path: a SentencePiece model file; a folder that holds `spiece.model` or
-            `sentencepiece.model`, as Hugging Face's do (a ByT5 folder holds settings only); a
-            `gs://` or `http(s)://` URL of a model file, which for the latter is kept in
-            `~/.cache/hyperdecoders_jax`; or `"bytes"`.
+        path: a SentencePiece model file; a folder with `spiece.model` or `sentencepiece.model`, as
+            Hugging Face's (a ByT5 folder holds settings only); a `gs://` or `http(s)://` URL of a
+            model file, the latter kept in `~/.cache/hyperdecoders_jax`; or `"bytes"`.
         extra_ids: number of sentinels after the pieces. Default: what a Hugging Face folder says,
             else 100, none if the model holds its own, for bytes 125.
 
-    Raises:
-        ValueError: nothing is there, the URL does not answer, or what is there is no SentencePiece
-            model with T5's pad and end-of-sequence ids.
+    Raises ValueError if nothing is there, the URL does not answer, or it is no SentencePiece model
+    with T5's pad and end-of-sequence ids.
     """
     path = os.fspath(path)
     if path == BYTES:
         return seqio.ByteVocabulary(
-            extra_ids=tokenizer.NUM_BYTE_SENTINELS if extra_ids is None else extra_ids
+            tokenizer.NUM_BYTE_SENTINELS if extra_ids is None else extra_ids
         )
     if path.startswith(("http://", "https://")):
         file = _downloaded(path)
@@ -97,18 +94,13 @@ def load_vocabulary(path: str | os.PathLike[str], extra_ids: int | None = None) 
 
 
 def fingerprint(vocabulary: seqio.Vocabulary) -> str:
-    """Identifies a vocabulary by its content: SHA-256 of the model's bytes and its sentinels.
-
-    Two copies of one model at different paths have one fingerprint; another number of sentinels
-    makes another.
-    """
+    """Identifies a vocabulary by its content, whatever its path; see `tokenizer.fingerprint`."""
     return tokenizer.fingerprint(*content(vocabulary))
 
 
 def content(vocabulary: seqio.Vocabulary) -> tuple[bytes, int]:
     """The bytes of the model, or `tokenizer.BYTES_MODEL`, and the number of sentinels."""
-    if isinstance(vocabulary, RunVocabulary):
-        vocabulary = vocabulary.current
+    vocabulary = getattr(vocabulary, "current", vocabulary)  # Of a `RunVocabulary`.
     if isinstance(vocabulary, seqio.SentencePieceVocabulary):
         with tf.io.gfile.GFile(vocabulary.sentencepiece_model_file, "rb") as file:
             return file.read(), vocabulary.extra_ids
@@ -129,9 +121,8 @@ class RunVocabulary(seqio.Vocabulary):
     """Proxy of this run's vocabulary: every call goes to the one that was set last.
 
     It may be put into a `seqio.Feature` before any vocabulary is set. It equals itself and the
-    vocabulary it stands for; it is pickled and copied by name, so in another process the vocabulary
-    must be set there too. A tf.data pipeline keeps the vocabulary that was set when the pipeline
-    was built.
+    vocabulary it stands for; it is pickled and copied by name, so another process must set the
+    vocabulary too. A tf.data pipeline keeps the vocabulary that was set when it was built.
     """
 
     def __init__(self):
@@ -204,8 +195,7 @@ def _find_model_file(path: str) -> str:
     found = ", ".join(sorted(os.listdir(path))[:8]) or "nothing"
     raise ValueError(
         f"A vocabulary folder must hold {' or '.join(MODEL_FILE_NAMES)}; {os.path.abspath(path)} "
-        f"holds {found}. Copy the SentencePiece model there (a tokenizer.json alone does not do), "
-        "or pass its file."
+        f"holds {found}. Copy the model there (a tokenizer.json does not do), or pass its file."
     )
 
 
@@ -221,9 +211,8 @@ def _check_model(vocabulary: seqio.SentencePieceVocabulary) -> None:
         ) from error
     except Exception as error:  # protobuf's DecodeError and SentencePiece's RuntimeError
         raise ValueError(
-            f"A vocabulary must be a SentencePiece model; {file} could not be parsed: {error}. "
-            "Check that it is the model itself, and not a pointer to it or a page of text. "
-            f"{_LOCAL_COPY_HINT}"
+            f"A vocabulary must be a SentencePiece model; {file} could not be parsed: {error}. It "
+            f"must be the model, not a pointer to it or a page of text. {_LOCAL_COPY_HINT}"
         ) from error
     pad_id, eos_id = vocabulary.tokenizer.pad_id(), vocabulary.tokenizer.eos_id()
     if (pad_id, eos_id) != (PAD_ID, EOS_ID):

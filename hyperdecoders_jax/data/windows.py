@@ -8,9 +8,7 @@ the model answers from each, or says nothing, and `best_window` picks one.
     the second, which shares two with it                  3 4 5 6 7
     the last                                                    6 7 8 9
 
-All is TensorFlow, so that it runs inside a `tf.data` pipeline.
-
-Source: allenai/hyperdecoders, `mrqa_preprocess.py`.
+All is TensorFlow, for `tf.data` pipelines. Source: allenai/hyperdecoders, `mrqa_preprocess.py`.
 """
 
 from typing import NamedTuple
@@ -41,12 +39,10 @@ def tokenize(text: tf.Tensor, vocabulary: seqio.Vocabulary) -> Tokens:
     [[113, 198, 172], [0, 1, 1], [1, 2, 2]]
 
     SentencePiece's ids and offsets are those of the fast tokeniser that the original uses, except:
-    spaces at either end of a text and special tokens such as "</s>" are no tokens of their
-    own; of pieces equally likely ("x xx", "xx x") it may choose others; all of several spaces
-    belong to the next word, and one character that becomes several pieces ("½") to the last.
-
-    Raises:
-        TypeError: the vocabulary is neither of SentencePiece nor of bytes.
+    spaces at either end of a text and special tokens such as "</s>" are no tokens of their own; of
+    pieces equally likely ("x xx", "xx x") it may choose others; all of several spaces belong to the
+    next word, and one character that becomes several pieces ("½") to the last. Raises TypeError for
+    a vocabulary that is neither of SentencePiece nor of bytes.
     """
     vocabulary = _current(vocabulary)
     if isinstance(vocabulary, seqio.SentencePieceVocabulary):
@@ -57,9 +53,8 @@ def tokenize(text: tf.Tensor, vocabulary: seqio.Vocabulary) -> Tokens:
         ends = starts + 1
     else:
         raise TypeError(
-            "Windows need a vocabulary that tells where in a text its tokens are, of SentencePiece "
-            f"or of bytes; got {type(vocabulary).__name__}. Make it with vocabulary."
-            "load_vocabulary."
+            "Windows need a vocabulary that tells where in a text its tokens are; got "
+            f"{type(vocabulary).__name__}. Make it with vocabulary.load_vocabulary."
         )
     # Both count bytes, data sets count characters.
     characters = tf.strings.unicode_decode_with_offsets(text, "UTF-8")[1]
@@ -91,23 +86,15 @@ def fit_prefix(
     overlap: int = OVERLAP_LEN,
     is_cut_allowed: bool = False,
 ) -> tf.Tensor:
-    """The beginning of every window: `head` and `tail`, if they leave enough room.
+    """The beginning of every window: ids of a question (`head`) and what follows it (`tail`).
 
-    Without more room than the overlap no window would get beyond the one before. (The original
-    then makes windows for ever.)
+    Without more room than the overlap no window would get beyond the one before. (The original then
+    makes windows for ever.) If `num_tokens` of context don't fit either, running this raises
+    tf.errors.InvalidArgumentError with the question's `name`.
 
-    Args:
-        head: ids, of a question.
-        tail: ids that follow it.
-        num_tokens: of the context.
-        name: of the question, for the message.
-        length: of a window, with this prefix and EOS.
-        overlap: tokens of the context that neighbouring windows share.
-        is_cut_allowed: cuts the end of a head that is too long, so that each window has `overlap`
-            tokens of its own, instead of raising.
-
-    Raises:
-        tf.errors.InvalidArgumentError: when run, if it is too long, or windows too short for any.
+    `length` is of a window, with this prefix and EOS; neighbours share `overlap` tokens of context.
+    `is_cut_allowed` cuts the end of a head that is too long, so that each window has `overlap`
+    tokens of its own, instead of raising, unless windows are too short for any.
     """
 
     def is_too_long(room: tf.Tensor) -> tf.Tensor:
@@ -125,10 +112,9 @@ def fit_prefix(
         "let such questions be cut: MIXTURE_OR_TASK_NAME = @mrqa.mixture(), "
         "mrqa.mixture.cut_long_questions = True.",
     )  # fmt: skip
+    check = tf.debugging.Assert(~is_too_long(room), [tf.strings.join(message)])
     # A control dependency: else a later step may fail first, with an error that helps less.
-    with tf.control_dependencies(
-        [tf.debugging.Assert(~is_too_long(room), [tf.strings.join(message)])]
-    ):
+    with tf.control_dependencies([check]):
         head = tf.identity(head)
     return tf.concat([head, tail], 0)
 
@@ -140,12 +126,8 @@ def bounds(num_tokens: tf.Tensor, room: tf.Tensor, overlap: int) -> tuple[tf.Ten
     >>> begins.numpy().tolist(), ends.numpy().tolist()
     ([0, 3, 6], [5, 8, 10])
 
-    A context without tokens has one window, which is empty: its question is still asked.
-
-    Args:
-        num_tokens: of the context.
-        room: most tokens of a window; more than `overlap`, or not fewer than the context has.
-        overlap: tokens that a window shares with the one before.
+    A context without tokens has one window, which is empty: its question is still asked. `room` is
+    the most tokens of a window: more than `overlap`, or not fewer than the context has.
     """
     step = tf.maximum(room - overlap, 1)
     num_more = tf.maximum(-((room - num_tokens) // step), 0)  # Rounded up.
@@ -176,14 +158,10 @@ def first_held(
     >>> first_held([0, 9], [5, 20], starts=[3, 7], lasts=[5, 9]).numpy().tolist()
     [0, 2]
 
-    In the second example the first window ends before character 5, the last of the first span, and
-    yet holds it: a bug of the original that is kept (it takes a span's last character for its end).
-
-    Args:
-        window_starts: first character of each window.
-        window_ends: the one after its last.
-        starts: first character of each span, in the order of preference.
-        lasts: last character of each.
+    All are characters, `window_ends` the ones after a window's last; spans are in the order of
+    preference. In the second example the first window ends before character 5, the last of the
+    first span, and yet holds it: a bug of the original that is kept (it takes a span's last for its
+    end).
     """
     begins, ends = map(tf.convert_to_tensor, (window_starts, window_ends))
     is_held = (starts >= begins[:, None]) & (lasts <= ends[:, None])
@@ -192,5 +170,4 @@ def first_held(
 
 
 def _current(vocabulary: seqio.Vocabulary) -> seqio.Vocabulary:
-    """The vocabulary that the run's stands for."""
-    return getattr(vocabulary, "current", vocabulary)
+    return getattr(vocabulary, "current", vocabulary)  # Of the run's vocabulary.

@@ -1,9 +1,8 @@
 """Averages over tasks' metrics, to compare models and checkpoints by.
 
-`task_average` is that of published tables: every task counts the same, and lengths of texts do not
+`task_average` is that of published tables: every task counts the same, lengths of texts do not
 count. `average_metrics` is what the original Hyperdecoders chooses its checkpoint by: every metric
-counts the same, so a task with two counts twice, and the lengths of summaries count too, unless
-they are excluded.
+counts the same, so a task with two counts twice; lengths of summaries count unless excluded.
 """
 
 import math
@@ -35,14 +34,12 @@ def task_average(metrics: Metrics) -> float:
 
 
 def average_metrics(metrics: Metrics, left_out: Collection[str] = ()) -> float:
-    """The mean over all metrics of all tasks; NaN where there are none.
+    """The mean over all metrics of all tasks but "TASK/METRIC" pairs in `left_out`; NaN for none.
 
     >>> average_metrics({"mrpc": {"accuracy": 80.0, "f1": 90.0}, "rte": {"accuracy": 70.0}})
     80.0
     >>> average_metrics({"xsum": {"rouge1": 90.0, "rouge2": 30.0}}, left_out=["xsum/rouge1"])
     30.0
-
-    `left_out` are "TASK/METRIC" pairs that do not count.
 
     Source: allenai/hyperdecoders, `average_metrics` and `ignore_metric_keys`.
     """

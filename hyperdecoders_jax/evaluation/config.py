@@ -1,4 +1,4 @@
-"""EvaluationConfig: which examples are evaluated, and how. Imports nothing heavy."""
+"""Which examples are evaluated, and how. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -12,23 +12,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """The examples of an evaluation, and how it decodes and averages.
+    """The examples of an evaluation, and how it decodes and averages."""
 
-    Attributes:
-        split: evaluated for every task that has it; None: no evaluation.
-        batch_size: examples of one prediction step, over all processes; None: as many as of a
-            training step.
-        num_examples: of each task, from the beginning; None: all.
-        generation: {task: (most tokens of a text, beams)}, for tasks that are not decoded as the
-            model's configuration says.
-        left_out_metrics: "TASK/METRIC" pairs that `average_metrics` does not count.
-    """
-
-    split: str | None = "validation"
+    split: str | None = "validation"  # Evaluated for tasks that have it; None: no evaluation.
+    # Examples of one prediction step, over all processes; None: as many as of a training step.
     batch_size: int | None = None
-    num_examples: int | None = None
+    num_examples: int | None = None  # Of each task, from the beginning; None: all.
+    # {task: (most tokens of a text, beams)} where not as the model's configuration says.
     generation: Generation | None = None
-    left_out_metrics: Sequence[str] = ()
+    left_out_metrics: Sequence[str] = ()  # "TASK/METRIC" that `average_metrics` does not count.
 
     def __post_init__(self):
         if self.num_examples is not None and self.num_examples < 1:

@@ -1,11 +1,10 @@
 """Metrics and predictions of every task of a split, from a predict function.
 
 Targets, postprocessors and metrics are SeqIO's: each task's `metric_objs`, called as SeqIO's own
-Evaluator calls them, so that a task scores the same here and under T5X. `seqio.Evaluator` itself is
-not used: it takes registered names only, so tasks could not carry their number; it reads every
-example twice through TensorFlow before the first prediction and converts them again at each
-evaluation; and its logs lack log-likelihoods. Here a split is read once, when it is first needed,
-and kept as numpy.
+Evaluator calls them, so that a task scores the same under T5X. `seqio.Evaluator` itself takes
+registered names only, so tasks could not carry their number, reads every example twice through
+TensorFlow before the first prediction, converts them again at each evaluation, and does not log
+log-likelihoods. Here a split is read once, when it is first needed, and kept as numpy.
 """
 
 import dataclasses
@@ -88,8 +87,8 @@ class _Generated:
     def aux(self) -> dict[str, np.ndarray]:
         """What metrics may know beside the tokens: `aux_values`, a value per example.
 
-        `scores` (T5X's name) are log-likelihoods, EOS included; `num_tokens` counts the tokens that
-        were generated, EOS included; `batch_num_tokens` is the most of these in its batch.
+        `scores` (T5X's name) are log-likelihoods, `num_tokens` counts of generated tokens, both
+        with EOS; `batch_num_tokens` is the most of these in its batch.
         """
         num_tokens = (self.tokens != types.PAD_ID).sum(axis=1)
         # The last batch counts without the rows that fill it up.
@@ -118,8 +117,8 @@ class Evaluator:
     Args:
         data: the mixture and its lengths, and whether text is read from caches.
         config: which examples, and how many at once.
-        task_names: the ordered list that numbers tasks, the one that the model was trained with;
-            None: the mixture's tasks sorted by name.
+        task_names: the ordered list that numbers tasks, as the model was trained with it; None: the
+            mixture's tasks sorted by name.
         output_dir: gets `TASK/STEP.jsonl` with the predictions, and for windows of questions what
             `mrqa.write_answers` writes; None: nothing is written.
         shard: (index, count) of the part of each batch that this process predicts, as
@@ -128,8 +127,7 @@ class Evaluator:
             `UNSEEN_TASK_ID`; see `TransformerConfig.accepts_unseen_tasks`.
         seed: for tasks that draw at random even in evaluation.
 
-    Raises:
-        ValueError: a name, a number, a split or data are missing.
+    Raises ValueError if a name, a number, a split or data are missing.
     """
 
     def __init__(
@@ -145,8 +143,7 @@ class Evaluator:
     ):
         if config.split is None:
             raise ValueError(
-                "An evaluation needs a split; got EvaluationConfig.split = None. Name one, such as "
-                "'validation'."
+                "An evaluation needs a split; got EvaluationConfig.split = None. Name one."
             )
         self._split = config.split
         self._batch_size = config.batch_size or data.batch_size
@@ -174,17 +171,12 @@ class Evaluator:
         """Computes the metrics of every task that has some, and writes its predictions.
 
         Args:
-            predict_fn: takes this process's share of a batch, always of the same size, and the name
-                of its task.
+            predict_fn: takes this process's share of a batch, always of one size, and its task.
             step: names the files.
-            score_fn: gives the log-likelihood of each target token; needed by score metrics only.
+            score_fn: gives each target token's log-likelihood; needed by score metrics only.
 
-        Returns:
-            {task: {metric: value}}, tasks sorted by name; metrics as the tasks define them, T5's in
-            [0, 100].
-
-        Raises:
-            ValueError: a metric needs what was not given, or two metrics have one name.
+        Returns {task: {metric: value}}, tasks sorted by name; metrics as tasks define them, T5's in
+        [0, 100]. Raises ValueError if a metric lacks its input, or two metrics have one name.
         """
         results = {}
         for task in self._tasks:
@@ -199,11 +191,9 @@ class Evaluator:
     def rehearse(self) -> Metrics:
         """Metrics of the first targets as their own predictions, without any model.
 
-        Called before a run, it shows what would stop its first evaluation: examples that cannot be
-        read, targets that are secret, metrics that fail or share a name. What it reads is kept.
-
-        Raises:
-            Exception: what the data raise, or a metric of the complete split.
+        Called before a run, it raises what would stop its first evaluation: unreadable examples,
+        secret targets, metrics that fail on a complete split or share a name. It keeps what it
+        reads.
         """
         return {task.name: self._rehearse(task) for task in self._tasks if task.metric_objs}
 
@@ -228,12 +218,8 @@ class Evaluator:
 
     def predict(self, predict_fn: PredictFn) -> dict[str, list[predictions.Prediction]]:
         """Predictions for every example of every task, with metrics or without."""
-        return {
-            task.name: _describe(
-                self._state(task).examples, self._generate(self._state(task), predict_fn)
-            )
-            for task in self._tasks
-        }
+        states = ((task.name, self._state(task)) for task in self._tasks)
+        return {name: _describe(s.examples, self._generate(s, predict_fn)) for name, s in states}
 
     def results(self, predict_fn: PredictFn) -> Iterator[TaskResult]:
         """What `evaluate` computes of predictions, task by task, without scores or files."""
@@ -258,8 +244,7 @@ class Evaluator:
             if not examples.examples:
                 raise ValueError(
                     f"A task that is evaluated must have examples; {task.name!r} has none in its "
-                    f"split {self._split!r}. Check its source and its filters, or evaluate another "
-                    "split."
+                    f"split {self._split!r}. Check its source and filters, or change the split."
                 )
             self._states[task.name] = _TaskState(examples)
         return self._states[task.name]
@@ -321,9 +306,7 @@ def interleave(
 ) -> Shaped[np.ndarray, "examples *rest"]:
     """Undoes the sharding in which example `i` belongs to shard `i % count`.
 
-    Args:
-        rows: of each process.
-        shards: the shard of each process; several may have the same.
+    `shards` has the shard of each process; several may have the same.
 
     >>> interleave(np.array([[0, 2, 4], [1, 3, 5]]), np.array([0, 1]))
     array([0, 1, 2, 3, 4, 5])
@@ -349,39 +332,23 @@ def _write(
     described = _describe(examples, generated)
     predictions.write(folder / f"{step}.jsonl", described)
     if mrqa.QUESTION in examples.examples[0]:
-        aux = generated.aux
-        mrqa.write_answers(
-            folder,
-            step,
-            examples.examples,
-            texts=[prediction.prediction for prediction in described],
-            log_likelihoods=aux["scores"],
-            num_tokens=aux["num_tokens"],
-            batch_num_tokens=aux["batch_num_tokens"],
-        )
+        texts, aux = [prediction.prediction for prediction in described], generated.aux
+        counts = (aux["num_tokens"], aux["batch_num_tokens"])
+        mrqa.write_answers(folder, step, examples.examples, texts, aux["scores"], *counts)
 
 
 def _describe(
     examples: eval_batches.TaskExamples, generated: _Generated
 ) -> list[predictions.Prediction]:
-    features = examples.task.output_features
+    vocabulary = examples.task.output_features["targets"].vocabulary
+    rows = zip(examples.examples, generated.tokens, generated.log_likelihoods, strict=True)
     return [
         predictions.Prediction(
-            input=_text(example, "inputs", features["inputs"].vocabulary),
-            target=_text(example, "targets", features["targets"].vocabulary),
-            prediction=features["targets"].vocabulary.decode([int(i) for i in tokens]),
+            input=examples.text(example, "inputs"),
+            target=examples.text(example, "targets"),
+            prediction=vocabulary.decode([int(i) for i in tokens]),
             log_likelihood=float(log_likelihood),
             task=examples.task.name,
         )
-        for example, tokens, log_likelihood in zip(
-            examples.examples, generated.tokens, generated.log_likelihoods, strict=True
-        )
+        for example, tokens, log_likelihood in rows
     ]
-
-
-def _text(example: Mapping[str, Any], name: str, vocabulary: seqio.Vocabulary) -> str:
-    # SeqIO's tokenize keeps the text beside the ids; tasks with a tokenizer of their own may not.
-    text = example.get(f"{name}_pretokenized")
-    if isinstance(text, bytes):
-        return text.decode()
-    return vocabulary.decode([int(i) for i in example[name]])

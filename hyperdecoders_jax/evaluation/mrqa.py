@@ -1,8 +1,7 @@
 """Files with the answers to MRQA's questions, from predictions for their windows.
 
-The windows of a question (`hyperdecoders_jax.data.windows`) share their "qid". One file holds each
-window's answer with the original Hyperdecoders' score, the other the answer to each question.
-`python -m hyperdecoders_jax.tasks.mrqa_scorer` scores both.
+The windows of a question (`hyperdecoders_jax.data.windows`) share their "qid".
+`python -m hyperdecoders_jax.tasks.mrqa_scorer` scores both files.
 
 Source: allenai/hyperdecoders, `t5_trainer.py`; the MRQA 2019 shared task.
 """
@@ -32,21 +31,12 @@ def write_answers(
     """Writes `<step>-predicted_answers.json` and `<step>-answers.json`, each atomically.
 
     The first is {qid: [[text, score], …]}, a pair for each window in the order of the data; the
-    score is the original's, the negative log-likelihood over `batch_num_tokens`, and so depends on
-    the rest of the batch. The second is the shared task's {qid: text}: the best window's answer by
-    the negative log-likelihood over the answer's own `num_tokens`.
+    score is the original's, the negative log-likelihood over `batch_num_tokens`, the most tokens of
+    a text in its batch, and so depends on the rest of the batch. The second is the shared task's
+    {qid: text}: the best window's answer by the negative log-likelihood over its own `num_tokens`.
 
-    Args:
-        folder: of the task's predictions; made if needed.
-        step: names the files.
-        examples: the windows, each with its question's "qid".
-        texts: generated for each, not stripped.
-        log_likelihoods: of each text, EOS included.
-        num_tokens: of each text, EOS included.
-        batch_num_tokens: the most of those in the text's batch.
-
-    Raises:
-        ValueError: the columns are not of one length.
+    All columns have a value for each window in `examples`, or it is a ValueError; texts are not
+    stripped, log-likelihoods and counts include EOS.
     """
     columns = (texts, log_likelihoods, num_tokens, batch_num_tokens)
     if any(len(column) != len(examples) for column in columns):

@@ -30,11 +30,7 @@ def write(path: str | os.PathLike[str], predictions: Iterable[Prediction]) -> No
 
 
 def read(path: str | os.PathLike[str]) -> list[Prediction]:
-    """Reads what `write` wrote.
-
-    Raises:
-        ValueError: a line is not a prediction.
-    """
+    """Reads what `write` wrote; raises ValueError for a line that is not a prediction."""
     predictions = []
     # Not splitlines, which also cuts at U+2028 and others that JSON allows inside strings.
     for number, line in enumerate(epath.Path(path).read_text().split("\n"), start=1):

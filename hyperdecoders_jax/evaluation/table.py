@@ -16,9 +16,7 @@ def format_table(metrics: averages.Metrics, left_out: Sequence[str] = ()) -> str
     task_average     77.50  (mean over tasks of the mean of a task's metrics)
     average_metrics  80.00  (mean of all metrics)
     """
-    rows = [
-        (task, name, value) for task, values in metrics.items() for name, value in values.items()
-    ]
+    rows = [(task, name, v) for task, values in metrics.items() for name, v in values.items()]
     if not rows:
         return "No task has metrics."
     task_width = max(len("task"), *(len(task) for task, _, _ in rows))

@@ -14,8 +14,7 @@ GENERATED = (ModelOutputType.PREDICTION, ModelOutputType.PREDICTION_WITH_AUX)
 def check_supported(task: seqio.Task, has_scores: bool) -> set[ModelOutputType]:
     """The kinds of outputs that a task's metrics take.
 
-    Raises:
-        ValueError: there is no such output, or scores are needed and not to be had.
+    Raises ValueError for an unknown kind, or if scores are needed and not to be had.
     """
     needed = {metric.model_output_type for metric in task.metric_objs}
     unsupported = sorted(kind.name for kind in needed - {*GENERATED, ModelOutputType.SCORE})
@@ -41,14 +40,8 @@ def compute(
 ) -> tuple[dict[str, float], list[Any] | None]:
     """The metrics that take one of `outputs`, and the postprocessed targets.
 
-    Args:
-        task: whose metrics and postprocessor are used.
-        examples: uncut, as SeqIO gives them.
-        outputs: by kind, a row for each example.
-        targets: postprocessed targets of an earlier call, not to be postprocessed again.
-
-    Raises:
-        ValueError: two metrics have one name.
+    `examples` are uncut, as SeqIO gives them; `outputs` have a row for each. `targets` are those
+    postprocessed by an earlier call. Raises ValueError if two metrics have one name.
     """
     indices = np.arange(len(examples))
     results = {}
