@@ -25,11 +25,10 @@ class Experiment:
 
 
 def find(words: Sequence[str] = (), search_paths: Sequence[str] = ()) -> list[Experiment]:
-    """Lists experiments by name, those of the package and of searched folders.
+    """Lists experiments by name, without files that have no `# What:` line, such as shared recipes.
 
-    Files without a `# What:` line, such as recipes that experiments share, are skipped. All of
-    `words` must be in the name or the What line, in any case. `search_paths` are folders with gin
-    files, directly or in their `experiments/`.
+    All of `words` must be in the name or the What line, in any case. `search_paths` are folders
+    with gin files, directly or in their `experiments/`, besides the package's.
     """
     paths: dict[str, str] = {}
     for folder in [*search_paths, gin_files.package_config_folder()]:

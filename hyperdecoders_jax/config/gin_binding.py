@@ -1,7 +1,7 @@
 """Checks of gin text, and the binding of what was checked."""
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import gin
@@ -21,7 +21,9 @@ def parse(
 ) -> str:
     """Checks files and flags, hands them to gin, and returns all bindings as gin text.
 
-    What was bound before is forgotten.
+    What was bound before is forgotten. Raises ConfigurationError, and writes nothing, for a name
+    that does not exist, a macro that is not read, not set or set to itself, a flag without effect,
+    or a value of a wrong type.
 
     Args:
         text: from `gin_files.read`.
@@ -31,10 +33,6 @@ def parse(
             and modules that only it needs, such as those of data, are not imported.
         readers: see `gin_files.check_macros`.
         skipped_modules: see `gin_statements.skip_modules`.
-
-    Raises ConfigurationError, and writes nothing, for an import, macro, class or parameter that
-    does not exist, a macro that nobody reads, or that is read and unset or set to itself, a flag
-    without effect, or a value of another type than its parameter.
     """
     gin_files.check_macros_are_read(text, readers)
     if skipped_modules:
@@ -61,9 +59,8 @@ def parse(
     return gin.config_str()
 
 
-def _flag_statements(flags: Iterable[Binding]) -> str:
+def _flag_statements(flags: Collection[Binding]) -> str:
     """Flags with full names as gin, with imports of their modules."""
-    flags = list(flags)
     modules = {name.rpartition(".")[0]: None for flag in flags for name in flag.selectors}
     header = ["from __gin__ import dynamic_registration", *(f"import {name}" for name in modules)]
     return "\n".join([*header, *(flag.to_gin() for flag in flags), ""])

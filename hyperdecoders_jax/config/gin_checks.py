@@ -1,12 +1,9 @@
-"""Checks of gin files and flags against the code that they name, and of what a call reads.
-
-Before gin binds anything, modules are imported and every class and parameter is looked up; from
-what gin has bound, each flag must have an effect and each literal the type of its parameter.
-"""
+"""Checks of gin files and flags against the code that they name, and of what a call reads."""
 
 import collections.abc
 import contextlib
 import difflib
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -51,10 +48,7 @@ def import_modules(text: Text) -> None:
 
 
 def check_parameters(text: Text) -> None:
-    """Imports what the files name and looks up every parameter that they set.
-
-    Raises ConfigurationError for a module, class, function or parameter that does not exist.
-    """
+    """Imports what the files name; a ConfigurationError if a name or parameter is unknown."""
     for file in text.files:
         if file.dynamic_registration is None:
             continue  # Registered names of other libraries; gin checks them when it binds.
@@ -122,22 +116,15 @@ def _check_parameter(selector: str, configurable: Callable[..., Any], binding: B
 
 
 def resolve_flags(text: Text) -> dict[Binding, Binding]:
-    """Each flag with the full names of what it binds and refers to.
+    """Each flag with the full names of what it binds and refers to, or a ConfigurationError.
 
-    gin alone knows only what a file has bound; a flag may name all classes and functions of modules
-    that files import. Raises ConfigurationError for a name that means nothing or several things, or
-    an unknown parameter.
+    gin alone knows only what a file has bound; a flag may name all of modules that files import.
     """
-    candidates = {}
-    if any(flag.selectors for flag in text.flags):  # Else nothing need be imported.
-        candidates = _flag_candidates(text)
+    # Without selectors nothing need be imported.
+    candidates = _flag_candidates(text) if any(flag.selectors for flag in text.flags) else {}
     resolved = {}
     for flag in text.flags:
-
-        def full_name(selector: str, flag: Binding = flag) -> str:
-            return _full_name(selector, candidates, flag.location)
-
-        resolved[flag] = flag.rename(full_name)
+        resolved[flag] = flag.rename(functools.partial(_full_name, candidates, flag.location))
         if not flag.macro:
             configurable = candidates[resolved[flag].statement.selector]
             _check_parameter(flag.statement.selector, configurable, flag)
@@ -158,7 +145,7 @@ def _flag_candidates(text: Text) -> dict[str, Callable[..., Any]]:
     return candidates
 
 
-def _full_name(selector: str, candidates: Mapping[str, Any], location: Location) -> str:
+def _full_name(candidates: Mapping[str, Any], location: Location, selector: str) -> str:
     matches = [name for name in candidates if f".{name}".endswith(f".{selector}")]
     if not matches:
         depth = selector.count(".") + 1
@@ -178,10 +165,7 @@ def _full_name(selector: str, candidates: Mapping[str, Any], location: Location)
 
 
 def find_used(function: Callable[..., Any]) -> Used:
-    """What a call of `function` would read of what gin has bound.
-
-    Scopes in which gin would look and nothing is bound have an empty set.
-    """
+    """What a call of `function` would read of what gin has bound; empty for scopes without."""
     used: dict[tuple[str, str], set[str]] = {}
     seen = set()
     calls = [((), gin_private.selector_of(function))]
@@ -208,8 +192,8 @@ def find_used(function: Callable[..., Any]) -> Used:
 def check_used(flags: Mapping[Binding, Binding], used: Used, are_macros_checked: bool) -> None:
     """Raises ConfigurationError for a flag without effect, with the nearest that would have one.
 
-    Files may bind more: an experiment replaces what the files that it includes have bound.
-    `flags` maps flags as written to those with full names; `used` is of `find_used`.
+    `flags` maps flags as written to those with full names. Files may bind more than is `used`: an
+    experiment replaces what the files that it includes have bound.
     """
     for flag, resolved in flags.items():
         if not flag.macro:

@@ -6,6 +6,7 @@ takes a misspelt macro in silence. Conventions and flags are T5X's (t5x/gin_util
 
 import contextlib
 import functools
+import graphlib
 import importlib
 import math
 import os
@@ -19,16 +20,7 @@ from gin import config_parser
 
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.config import gin_statements, moved_modules
-from hyperdecoders_jax.config.gin_statements import (
-    FLAGS,
-    REQUIRED,
-    Binding,
-    Location,
-    MacroRead,
-    Reference,
-    SourceFile,
-    Text,
-)
+from hyperdecoders_jax.config.gin_statements import Binding, Location, MacroRead, Reference, Text
 
 # Where the gin files of this package are, wherever it is installed.
 PACKAGE_CONFIGS = "hyperdecoders_jax.gin_configs"
@@ -53,18 +45,13 @@ def package_config_folder() -> str:
     return os.path.dirname(importlib.import_module(PACKAGE_CONFIGS).__file__)
 
 
-def search_path(search_paths: Sequence[str] = ()) -> list[str]:
-    """Folders that are searched for gin files: this one, the given ones, the package's."""
-    return ["", *search_paths, package_config_folder()]
-
-
 def find_file(name: str, search_paths: Sequence[str] = (), included_by: str | None = None) -> str:
     """The path of a gin file; raises ConfigurationError if no searched folder has it.
 
     `name` is an absolute path, a URL, or relative to a searched folder: this one, `search_paths`,
     the package's. The message names the file that includes it, `included_by`.
     """
-    folders = search_path(search_paths)
+    folders = ["", *search_paths, package_config_folder()]
     # Buckets and URLs are never relative to a folder.
     is_absolute = os.path.isabs(name) or "://" in name
     tried = [name] if is_absolute else [os.path.join(folder, name) for folder in folders]
@@ -81,10 +68,7 @@ def find_file(name: str, search_paths: Sequence[str] = (), included_by: str | No
 
 
 def is_file(path: str) -> bool:
-    """Whether there is a file, on this machine or in a bucket.
-
-    Raises ConfigurationError if the bucket can't be asked.
-    """
+    """Whether there is a file, here or in a bucket; a ConfigurationError if that can't be asked."""
     try:
         return epath.Path(path).is_file()
     except KeyError:  # What etils says of addresses of other kinds.
@@ -156,10 +140,8 @@ def read(
 ) -> Text:
     """Reads files, what they include, and flags; the modules in them are those of today.
 
-    `gin_files` bind in their order, then `bindings`: `NAME = VALUE` lines of flags, as `to_binding`
-    makes them. `search_paths` come after this folder and before the package's.
-
-    Raises ConfigurationError for a file that does not exist or is no valid gin.
+    `gin_files` bind in their order, then `bindings` as `to_binding` makes them. `search_paths` come
+    after this folder and before the package's. A missing or invalid file is a ConfigurationError.
     """
     text = Text()
     for name in gin_files:
@@ -170,8 +152,8 @@ def read(
 def _read_flags(bindings: Sequence[str]) -> Text:
     found = []
     for binding in bindings:
-        location = Location(FLAGS, 0, re.sub(r"\s*=\s*", "=", binding, count=1))
-        for statement in _statements(binding, FLAGS):
+        location = Location(gin_statements.FLAGS, 0, re.sub(r"\s*=\s*", "=", binding, count=1))
+        for statement in _statements(binding, gin_statements.FLAGS):
             if not isinstance(statement, config_parser.BindingStatement):
                 raise errors.ConfigurationError(
                     f"A gin flag must be a binding NAME=VALUE; got {binding!r}. Imports and "
@@ -191,7 +173,7 @@ def _read_file(name: str, search_paths: Sequence[str], open_files: Sequence[tupl
             f"{' -> '.join(other for _, other in open_files)}. Remove one of these includes."
         )
     # Bindings since the last include: an include binds in between.
-    file, text, bindings = SourceFile(name, path), Text(), []
+    file, text, bindings = gin_statements.SourceFile(name, path, []), Text(), []
     with epath.Path(path).open(encoding="utf-8") as lines:
         block = None
         for statement in _statements(lines, name):
@@ -248,7 +230,7 @@ def check_macros(text: Text, readers: Sequence[str] = ()) -> None:
 
 def check_macros_are_read(text: Text, readers: Sequence[str] = ()) -> None:
     """The first half of `check_macros`."""
-    reads = text.skipped_macro_reads | text.macro_reads.keys()
+    reads = text.all_macro_reads
     # Most runs read all that they set: other commands' files are opened only where one does not.
     if readers and not reads.issuperset(text.macro_values):
         reads |= _macros_read_in(tuple(os.path.abspath(find_file(name)) for name in readers))
@@ -265,8 +247,7 @@ def check_macros_are_read(text: Text, readers: Sequence[str] = ()) -> None:
 
 @functools.cache  # These files are the package's: nobody edits them while it runs.
 def _macros_read_in(paths: Sequence[str]) -> set[str]:
-    text = read(paths)
-    return text.skipped_macro_reads | text.macro_reads.keys()
+    return read(paths).all_macro_reads
 
 
 def check_macros_are_set(text: Text) -> None:
@@ -280,36 +261,22 @@ def check_macros_are_set(text: Text) -> None:
                 f"file and no flag. {how}"
             )
         value, set_at = text.macro_values[name]
-        if value == REQUIRED:
+        if value == gin_statements.REQUIRED:
             raise errors.ConfigurationError(
                 f"{name} must be set; {set_at} declares it as required, and no later file or flag "
                 f"sets it (an earlier value is erased there: include mixtures after runs). {how}"
             )
-    _check_no_circle(text)
-
-
-def _check_no_circle(text: Text) -> None:
-    """Follows each macro through the macros in its value; gin would do so for ever."""
-    # Only values that hold count, a circle that a later file replaces is none.
-    is_checked = set()
-
-    def follow(name: str, way: tuple[str, ...]) -> None:
-        if name in way:
-            circle = [*way[way.index(name) :], name]
-            places = ", ".join(f"{x} in {text.macro_values[x][1]}" for x in circle[:-1])
-            raise errors.ConfigurationError(
-                f"A macro must not be set to itself; {' -> '.join(circle)} is a circle ({places}). "
-                "Set one of them to a value."
-            )
-        if name in is_checked or name not in text.macro_values:
-            return
-        for leaf in gin_statements.leaves(text.macro_values[name][0]):
-            if isinstance(leaf, MacroRead):
-                follow(leaf.name, (*way, name))
-        is_checked.add(name)
-
-    for name in text.macro_values:
-        follow(name, ())
+    # gin would follow a circle for ever. Only values that hold count: a later one may break it.
+    reads = {binding.macro: binding.macro_reads for binding in text.bindings if binding.macro}
+    try:
+        graphlib.TopologicalSorter(reads).prepare()
+    except graphlib.CycleError as error:
+        circle = error.args[1][::-1]  # From reader to read.
+        places = ", ".join(f"{name} in {text.macro_values[name][1]}" for name in circle[:-1])
+        raise errors.ConfigurationError(
+            f"A macro must not be set to itself; {' -> '.join(circle)} is a circle ({places}). "
+            "Set one of them to a value."
+        ) from None
 
 
 def unread_macros(text: Text) -> list[str]:

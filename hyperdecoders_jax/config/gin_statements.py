@@ -23,9 +23,8 @@ class Location:
     text: str
 
     def __str__(self) -> str:
-        if self.source == FLAGS:
-            return f"--gin.{self.text}"
-        return f"{self.source}:{self.line_num}"
+        is_flag = self.source == FLAGS
+        return f"--gin.{self.text}" if is_flag else f"{self.source}:{self.line_num}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +88,7 @@ class SourceFile:
 
     name: str  # As it was asked for or included.
     path: str  # Where it was found.
-    imports: list[tuple[config_parser.ImportStatement, Location]] = dataclasses.field(
-        default_factory=list
-    )
+    imports: list[tuple[config_parser.ImportStatement, Location]]
     # Where the file has gin look names up in its imports.
     dynamic_registration: Location | None = None
 
@@ -194,9 +191,9 @@ class Text:
         return found
 
     @property
-    def skipped_macro_reads(self) -> set[str]:
-        """Macros that skipped bindings read."""
-        return {name for binding in self.skipped for name in binding.macro_reads}
+    def all_macro_reads(self) -> set[str]:
+        """Macros that bindings read, skipped ones, too."""
+        return {name for b in self.bindings + self.skipped for name in b.macro_reads}
 
     @property
     def flags(self) -> list[Binding]:

@@ -30,10 +30,7 @@ REMOVED = tuple(
 
 
 def update(text: Text) -> Text:
-    """The text with names of today.
-
-    Raises ConfigurationError for a literal that is bound to a parameter of a removed module.
-    """
+    """The text with names of today; literals for removed modules are a ConfigurationError."""
     text = Text(text.files, tuple(map(_rename_parameter, text.bindings)), text.skipped)
     kept = gin_statements.skip_modules(text, REMOVED)
     for binding in kept.skipped[len(text.skipped) :]:

@@ -1,7 +1,4 @@
-"""A run as one value: what is trained, on what, from where, how and for how long.
-
-Python makes one directly, gin makes the same (`gin_configs/runs/embedded/`).
-"""
+"""A run as one value, made by Python directly or by gin (`gin_configs/runs/embedded/`)."""
 
 import dataclasses
 
@@ -33,10 +30,7 @@ class StartConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """A training run; also what an evaluation or prediction needs to know of one.
-
-    Raises ValueError if a part contradicts another; each part has checked itself.
-    """
+    """A training run, or what a prediction needs of one; a ValueError if parts disagree."""
 
     model: Model  # Sizes, adapters, loss and decoding.
     data: PipelineConfig  # What is read, how long texts are, and in which order.

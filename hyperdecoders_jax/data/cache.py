@@ -1,9 +1,8 @@
 """SeqIO caches of tasks: text on disk that `use_cached=True` reads, here and under T5X.
 
 A cache holds the output of the steps before `seqio.CacheDatasetPlaceholder`: text, which serves
-every vocabulary and length, in the order of the data. SeqIO's own `seqio_cache_tasks` writes such
-files on many machines, but shuffles the examples, and needs a vocabulary and Apache Beam, which
-today cannot be installed beside SentencePiece (they need different versions of protobuf).
+every vocabulary and length, in the order of the data. SeqIO's own `seqio_cache_tasks` shuffles the
+examples, and needs a vocabulary and Apache Beam, whose protobuf differs from SentencePiece's today.
 """
 
 import contextlib
@@ -80,11 +79,7 @@ def write(tasks: Iterable[seqio.Task], cache_dir: str) -> Iterator[offline.Outco
 
 
 def write_task(task: seqio.Task, folder: str) -> dict[str, int]:
-    """Caches the splits of a task whose data are there in an emptied folder; counts their examples.
-
-    Raises ValueError if the task has no placeholder, the data of no split are there, or a split has
-    no examples or some that SeqIO cannot read back.
-    """
+    """Caches a task's splits that are there in an emptied folder, or raises; counts examples."""
     _check_supports_caching(task)
     splits = offline.splits_that_are_there(task)
     if tf.io.gfile.exists(folder):
@@ -113,18 +108,15 @@ def _write_split(task: seqio.Task, split: str, folder: str) -> int:
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(tf.io.TFRecordWriter(path)) for path in paths]
         for number, example in enumerate(itertools.chain(first, examples)):
-            record = seqio.dict_to_tfexample(_without_booleans(example))
+            # SeqIO stores booleans as integers too, but its code fails with today's protobuf.
+            booleans = {name: x for name, x in example.items() if x.dtype == tf.bool}
+            example |= {name: tf.cast(x, tf.int64) for name, x in booleans.items()}
+            record = seqio.dict_to_tfexample(example)
             writers[number // _BLOCK_LEN % num_shards].write(record.SerializeToString())
     info = {"num_shards": num_shards, "features": features, "seqio_version": seqio.__version__}
     _write_text(seqio.get_cached_info_path(folder, split), json.dumps(info, indent=2))
     _write_text(seqio.get_cached_stats_path(folder, split), json.dumps({"examples": number + 1}))
     return number + 1
-
-
-def _without_booleans(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    # SeqIO stores them as integers too, but its code fails with today's protobuf.
-    booleans = {name: x for name, x in example.items() if x.dtype == tf.bool}
-    return example | {name: tf.cast(x, tf.int64) for name, x in booleans.items()}
 
 
 def _describe(task: seqio.Task, name: str, spec: tf.TypeSpec) -> dict:

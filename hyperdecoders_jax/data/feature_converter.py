@@ -1,7 +1,5 @@
-"""Conversion of tasks' token ids to the five fields of a `Batch`.
-
-`task_batch` converts numpy arrays, for the package's own pipeline; `TaskIdFeatureConverter` does
-the same for what SeqIO drives (T5X, `seqio.get_dataset`, `seqio.Evaluator`).
+"""Conversion of tasks' token ids to the five fields of a `Batch`: `task_batch` for numpy arrays,
+`TaskIdFeatureConverter` for what SeqIO drives (T5X, `seqio.get_dataset`, `seqio.Evaluator`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -70,9 +68,7 @@ class TaskIdFeatureConverter(seqio.EncDecFeatureConverter):
         check_not_packed(pack)
         super().__init__(pack=False, **kwargs)
 
-    def __call__(
-        self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
-    ) -> tf.data.Dataset:
+    def __call__(self, ds: tf.data.Dataset, task_feature_lengths) -> tf.data.Dataset:
         if TASK_IDS not in ds.element_spec:
             raise ValueError(
                 f"Examples must carry {TASK_IDS!r}, the number of their task; got "
@@ -84,16 +80,12 @@ class TaskIdFeatureConverter(seqio.EncDecFeatureConverter):
     def _convert_example(self, features: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
         return {**super()._convert_example(features), TASK_IDS: features[TASK_IDS][0]}
 
-    def get_model_feature_lengths(
-        self, task_feature_lengths: Mapping[str, int]
-    ) -> Mapping[str, int]:
+    def get_model_feature_lengths(self, task_feature_lengths) -> Mapping[str, int]:
         return {**super().get_model_feature_lengths(task_feature_lengths), TASK_IDS: 1}
 
 
 def with_task_ids(
-    mixture_or_task: mixtures.MixtureOrTask,
-    task_names: Sequence[str],
-    accepts_unseen: bool = False,
+    mixture_or_task: mixtures.MixtureOrTask, task_names: Sequence[str], accepts_unseen: bool = False
 ) -> seqio.Task | seqio.Mixture:
     """Copies a task or mixture, unregistered, so that its examples carry `task_ids`.
 
@@ -101,23 +93,20 @@ def with_task_ids(
     its index in `task_names`, which may hold more tasks; `accepts_unseen` gives others
     `UNSEEN_TASK_ID` instead of raising a ValueError that suggests a name.
     """
-
-    def number(task: seqio.Task) -> int:
-        return mixtures.task_number(task.name, task_names, accepts_unseen)
-
     provider = mixtures.get_mixture_or_task(mixture_or_task)
-    numbers = seqio.PassThroughVocabulary(size=len(task_names))
     if isinstance(provider, seqio.Task):
-        return _numbered(provider, number(provider), numbers)
+        return _numbered(provider, task_names, accepts_unseen)
     tasks = []
     for task in provider.tasks:
-        copy = _numbered(task, number(task), numbers)
+        copy = _numbered(task, task_names, accepts_unseen)
         # A rate may need the data's size, so it is asked for only when data are read.
         tasks.append((copy, lambda _, task=task: provider.get_rate(task)))
     return seqio.Mixture(provider.name, tasks, sample_fn=provider._sample_fn)
 
 
-def _numbered(task: seqio.Task, number: int, numbers: seqio.Vocabulary) -> seqio.Task:
+def _numbered(task: seqio.Task, task_names: Sequence[str], accepts_unseen: bool) -> seqio.Task:
+    number = mixtures.task_number(task.name, task_names, accepts_unseen)
+    numbers = seqio.PassThroughVocabulary(size=len(task_names))
     feature = seqio.Feature(vocabulary=numbers, add_eos=False, dtype=tf.int32, rank=1)
 
     @seqio.map_over_dataset

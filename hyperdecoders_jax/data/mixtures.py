@@ -28,10 +28,7 @@ class MixingRow:
 
 
 def get_mixture_or_task(mixture_or_task: MixtureOrTask) -> seqio.Task | seqio.Mixture:
-    """The mixture or task of a registered name; objects pass through.
-
-    Raises ValueError, with a suggestion, if nothing is registered under that name.
-    """
+    """The mixture or task of a registered name, else a ValueError; objects pass through."""
     if isinstance(mixture_or_task, seqio.Task | seqio.Mixture):
         return mixture_or_task
     if not isinstance(mixture_or_task, str):
@@ -91,11 +88,7 @@ def resolve_task_names(
     task_names: Sequence[str] | None = None,
     accepts_unseen: bool = False,
 ) -> tuple[str, ...]:
-    """The ordered list that numbers tasks: the given one, or the mixture's leaves sorted by name.
-
-    Raises ValueError if the given list names a task twice, or lacks one of the mixture's and unseen
-    tasks are not accepted.
-    """
+    """The ordered list that numbers tasks, checked: the given one, or leaves sorted by name."""
     leaves = [task.name for task in leaf_tasks(mixture_or_task)]
     if task_names is None:
         return tuple(leaves)
@@ -130,14 +123,8 @@ def task_number(name: str, task_names: Sequence[str], accepts_unseen: bool = Fal
 
 
 def check_data_are_there(task: seqio.Task, split: str, use_cached: bool = False) -> None:
-    """Raises if a task's data are not on this machine; the error says what to run.
-
-    SeqIO would start a download instead, in the middle of a run and on every host.
-    """
-    if use_cached:
-        cache.check(task, split)
-    else:
-        offline.check(task, split)
+    """Raises if a task's data are not here: SeqIO would download them, on every host."""
+    (cache if use_cached else offline).check(task, split)
 
 
 def check_lengths(task_feature_lengths: Mapping[str, int]) -> None:
@@ -174,10 +161,7 @@ def check_features_agree(tasks: Sequence[seqio.Task]) -> None:
 
 
 def mixing_rates(mixture_or_task: MixtureOrTask, tasks: Sequence[seqio.Task]) -> dict[str, float]:
-    """The share of each task: SeqIO's rates, normalised to a sum of one.
-
-    Raises ValueError if a rate cannot be computed or is negative, or all are zero.
-    """
+    """The share of each task: SeqIO's rates, normalised; a ValueError if they make no shares."""
     provider = get_mixture_or_task(mixture_or_task)
     if isinstance(provider, seqio.Task):
         return {provider.name: 1.0}

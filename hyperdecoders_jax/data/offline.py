@@ -1,7 +1,7 @@
 """Checks that the data of tasks are on this machine, and their preparation.
 
 SeqIO downloads a TFDS data set at its first read: in the middle of a run, and on every host. Here
-nothing is downloaded unless `prepare` is called, and `check` is called before data are read.
+only `prepare` downloads, and `check` is called before data are read.
 
 A data source may have: `sources`, those that it wraps, and `origin(split)`, the split of theirs
 that one of its own is made of; `missing(split)`, one sentence on what is not there and where it
@@ -50,18 +50,14 @@ WAS_THERE, DONE, FAILED = "is there already", "done", "FAILED"
 def check(task: seqio.Task, split: str) -> None:
     """Raises ValueError if a task's data are not on this machine, with what prepares them."""
     for data in data_sets(task, split):
-        sentence = data.missing()
-        if sentence is not None:
+        if (sentence := data.missing()) is not None:
             raise ValueError(
                 f"The data of task {task.name!r} must be on disk. {sentence} {data.remedy}"
             )
 
 
 def splits_that_are_there(task: seqio.Task) -> list[str]:
-    """The splits of a task that can be read on this machine.
-
-    Raises ValueError if there is none, with what the last one lacks.
-    """
+    """The splits of a task that are on this machine; a ValueError if none is."""
     there, missing = [], None
     for split in task.splits:
         try:
@@ -75,10 +71,7 @@ def splits_that_are_there(task: seqio.Task) -> list[str]:
 
 
 def prepare(tasks: Iterable[seqio.Task]) -> Iterator[Outcome]:
-    """Downloads and writes the data of `tasks`, each data set once; failures don't stop the rest.
-
-    Lazy: nothing is done before the next outcome is asked for.
-    """
+    """Downloads and writes each data set once, lazily; failures don't stop the rest."""
     seen = set()
     for task in tasks:
         try:
@@ -121,10 +114,9 @@ def _attempt(name: str, call: Callable[[], None], remedy: str = "") -> Outcome:
 def data_sets(
     task: seqio.Task, split: str | None = None, source: seqio.DataSource | None = None
 ) -> Iterator[DataSet]:
-    """The data of a task's split or, with None, of all its splits.
+    """The data of a task's split, or of all with None; a ValueError for what TFDS does not know.
 
-    `source` is one that the task's source wraps; None: the latter itself. Raises ValueError if the
-    task names a data set that TFDS does not know.
+    `source` is one that the task's source wraps; None: the latter itself.
     """
     source = source or task.source
     if isinstance(source, seqio.TfdsDataSource):
@@ -161,9 +153,8 @@ def _tfds_set(task: seqio.Task, loader, split: str | None) -> DataSet:
     name = name or builder.info.full_name
     root = data_dir or builder.data_dir_root
     remedy = (
-        f"Run `hyperdecoders tasks --prepare {task.name} --tfds_data_dir={root}` where there is a "
-        "network (the name of a mixture prepares all of its tasks), or name the folder that holds "
-        "it with --tfds_data_dir=FOLDER."
+        f"{_command(task, f' --tfds_data_dir={root}')}, or name the folder that holds it with "
+        "--tfds_data_dir=FOLDER."
     )
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         remedy += (
@@ -178,6 +169,11 @@ def _tfds_set(task: seqio.Task, loader, split: str | None) -> DataSet:
 
     key = ("tfds", os.fspath(builder.data_dir))
     return DataSet(name, key, missing, remedy, builder.download_and_prepare)
+
+
+def _command(task: seqio.Task, flag: str) -> str:
+    command = f"hyperdecoders tasks --prepare {task.name}{flag}"
+    return f"Run `{command}` where there is a network (a mixture's name prepares all of its tasks)"
 
 
 @contextlib.contextmanager
@@ -214,8 +210,5 @@ def _own_data(task: seqio.Task, source: seqio.DataSource, split: str | None) -> 
     if prepare is not None:
         folder = os.environ.get(DATA_DIR_VARIABLE)
         flag = f" --data_dir={folder}" if folder else ""
-        remedy = (
-            f"Run `hyperdecoders tasks --prepare {task.name}{flag}` where there is a network (the "
-            "name of a mixture prepares all of its tasks), or put them there."
-        )
+        remedy = f"{_command(task, flag)}, or put them there."
     return DataSet(task.name, id(source), missing, remedy, prepare)

@@ -89,8 +89,8 @@ def _check_vocabulary(task: seqio.Task, vocab_size: int, is_small_allowed: bool)
                 f"Fewer than {_VOCABULARY_MULTIPLE} rows of the model's embedding may be without "
                 f"an id, as T5's are; the vocabulary of {task.name!r} has {vocabulary.vocab_size} "
                 f"ids and the model vocab_size={vocab_size}, which leaves {unused}. Set "
-                "--vocabulary to the one that the model was trained with, vocab_size to the "
-                "vocabulary's (rounded up), or PipelineConfig.is_small_vocabulary_allowed = True."
+                "--vocabulary to the model's, vocab_size to the vocabulary's (rounded up), or "
+                "PipelineConfig.is_small_vocabulary_allowed = True."
             )
         if (vocabulary.pad_id, vocabulary.eos_id) != (types.PAD_ID, types.EOS_ID):
             raise ValueError(

@@ -130,9 +130,8 @@ def read_rows(
     ds = ds.map(fit, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if config.shuffle:
         ds = ds.shuffle(config.shuffle_buffer_size, seed=seed, reshuffle_each_iteration=False)
-    shapes = {}
-    for name, length in lengths.items():
-        shapes |= {name: [length], f"{name}_len": []}
+    shapes = {name: [length] for name, length in lengths.items()}
+    shapes |= {f"{name}_len": [] for name in lengths}
     ds = ds.padded_batch(CHUNK_ROWS, padded_shapes=shapes).prefetch(tf.data.AUTOTUNE)
     is_empty = True
     for chunk in as_numpy(ds, task):

@@ -47,10 +47,7 @@ def task_row(name: str) -> TaskRow:
 
 
 def overview(vocabulary_path: str | None = None) -> str:
-    """Two tables: tasks with sizes, metrics and lengths; mixtures with their tasks.
-
-    Sizes are those that sources tell; tasks whose data are not on this machine are listed without.
-    """
+    """Two tables: tasks with sizes (as sources tell), metrics and lengths; mixtures with tasks."""
     called = use_vocabulary(vocabulary_path)
     rows = [task_row(name) for name in sorted(seqio.TaskRegistry.names())]
     tasks = [("task", "examples", "longest inputs", "targets", "metrics")]
@@ -76,14 +73,12 @@ def overview(vocabulary_path: str | None = None) -> str:
 
 
 def examples(name: str, vocabulary_path: str | None = None, split: str | None = None) -> str:
-    """The first examples of a task, or of the first tasks of a mixture, as text and tokens.
-
-    Raises ValueError if nothing of that name is registered, or the split or its data are missing.
-    """
+    """The first examples, as text and tokens, of a task or of a mixture's first tasks."""
     provider = mixtures.get_mixture_or_task(name)
     called = use_vocabulary(vocabulary_path)
     is_task = isinstance(provider, seqio.Task)
-    split = split or _first_split(provider)
+    splits = [name for task in seqio.get_subtasks(provider) for name in task.splits]
+    split = split or ("train" if "train" in splits else splits[0])
     leaves = mixtures.leaf_tasks(provider, split)
     lines = [f"{name} ({'task' if is_task else 'mixture'}), split {split}, vocabulary: {called}"]
     if is_task:
@@ -103,11 +98,6 @@ def examples(name: str, vocabulary_path: str | None = None, split: str | None = 
                 f"   {'ids':8} {' '.join(map(str, ids))}",
             ]
     return "\n".join(lines)
-
-
-def _first_split(provider: seqio.Task | seqio.Mixture) -> str:
-    splits = [split for task in seqio.get_subtasks(provider) for split in task.splits]
-    return "train" if "train" in splits else splits[0]
 
 
 def _first_examples(task: seqio.Task, split: str, count: int) -> eval_batches.TaskExamples:

@@ -4,7 +4,6 @@ Predicting needs no more, and is spared TensorFlow and the nine seconds that its
 """
 
 import abc
-import functools
 import hashlib
 from collections.abc import Sequence
 
@@ -16,18 +15,14 @@ from hyperdecoders_jax.types import EOS_ID
 
 UNK_ID = 2
 BYTES_MODEL = b"bytes"  # Stands for the model of a vocabulary of bytes.
-_FIRST_BYTE = 3
-_NUM_BYTES = 256
+_FIRST_BYTE, _NUM_BYTES = 3, 256
 NUM_BYTE_SENTINELS = 125  # ByT5's.
 _NUM_SENTINELS = 100  # Behind the pieces of T5's models.
 _OWN_SENTINELS = ("▁<extra_id_0>", "<extra_id_0>")  # A piece of models that hold their own.
 
 
 def fingerprint(model: bytes, num_sentinels: int) -> str:
-    """Identifies a vocabulary by its content: SHA-256 of the model's bytes and its sentinels.
-
-    Sentinels count alike, whether or not `with_sentinels` put them into the model.
-    """
+    """SHA-256 of a model's bytes and number of sentinels, in the model or behind it alike."""
     model, num_own = split_sentinels(model)
     return hashlib.sha256(model + b"|extra_ids=%d" % (num_own + num_sentinels)).hexdigest()
 
@@ -69,10 +64,7 @@ def default_sentinels(model: bytes) -> int:
 class Tokenizer(abc.ABC):
     """Text to token ids, without EOS, and back."""
 
-    @property
-    @abc.abstractmethod
-    def num_text_ids(self) -> int:
-        """Ids that can become text; those behind are unknown tokens."""
+    num_text_ids: int  # Ids that can become text; those behind are unknown tokens.
 
     @abc.abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -107,10 +99,7 @@ class ByteTokenizer(Tokenizer):
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """The pieces of a SentencePiece model, then sentinels in descending order.
-
-    Raises ValueError if `model` is not the content of a `spiece.model`.
-    """
+    """The pieces of a `spiece.model`'s bytes, then sentinels in descending order."""
 
     def __init__(self, model: bytes, num_sentinels: int):
         try:
@@ -123,10 +112,7 @@ class SentencePieceTokenizer(Tokenizer):
                 f"A vocabulary must be a SentencePiece model; got {len(model):,} bytes that are "
                 f"none: {error}. Copy the spiece.model of the T5 again."
             ) from error
-
-    @functools.cached_property
-    def num_text_ids(self):
-        return self._processor.GetPieceSize()
+        self.num_text_ids = self._processor.GetPieceSize()
 
     def encode(self, text):
         return self._processor.EncodeAsIds(text)

@@ -1,12 +1,12 @@
 """An endless stream of training batches that can be stopped and resumed bit for bit.
 
-Which task fills which row of a batch is drawn from a generator that counts steps, and each task is
-a stream of its own whose order depends on the seed, the task's name and how often its data were
-read. So a position is one step and two numbers per task. A thread reads ahead.
+Which task fills which row is drawn from a generator that counts steps. Each task is a stream whose
+order depends on the seed, the task's name and how often its data were read, so a position is one
+step and two numbers per task. A thread reads ahead.
 
 A task is read in epoch blocks. The first epoch of a block comes through SeqIO and a shuffle buffer.
-If it fitted into the buffer, it is kept as arrays and shuffled again for the block's other epochs,
-so that small tasks do not pay for starting SeqIO at each epoch.
+If it fitted into that, it is kept as arrays and shuffled again for the block's other epochs, so
+that small tasks do not pay for starting SeqIO at each epoch.
 """
 
 import collections
@@ -67,8 +67,7 @@ class TrainIterator:
     def __next__(self) -> types.Batch:
         if self._is_closed:
             raise RuntimeError(
-                "A TrainIterator must be open to be read; this one was closed. Make a new one and "
-                "restore the position."
+                "A TrainIterator must be open, not closed. Make a new one and restore the position."
             )
         if self._reader is None:
             self._reader = _Reader(self._mixer, self._prefetch)
@@ -86,10 +85,9 @@ class TrainIterator:
         return self._position
 
     def restore(self, position: Mapping[str, Any]) -> None:
-        """Continues after the batch whose `position` this was.
+        """Continues after the batch of this `position`; reads at most an epoch block a task again.
 
-        Cost: reading at most one epoch block of each task again. Raises ValueError if the position
-        is of another mixture or another number of processes.
+        Raises ValueError if it is of another mixture or number of processes.
         """
         self._mixer.check(position)
         self._stop()

@@ -74,7 +74,8 @@ def load_vocabulary(path: str | os.PathLike[str], extra_ids: int | None = None) 
         file = path
     else:
         path = os.path.expanduser(path)
-        settings = _hugging_face_settings(path)
+        file = pathlib.Path(path) / _HUGGING_FACE_SETTINGS
+        settings = json.loads(file.read_text()) if file.is_file() else {}
         if extra_ids is None:
             extra_ids = settings.get("extra_ids")
         if settings.get("tokenizer_class") == "ByT5Tokenizer":
@@ -174,11 +175,6 @@ def set_run_vocabulary(vocabulary: seqio.Vocabulary | None) -> None:
             f"got {vocabulary!r}. Make one with vocabulary.load_vocabulary(PATH)."
         )
     RUN_VOCABULARY._current = vocabulary
-
-
-def _hugging_face_settings(folder: str) -> dict:
-    file = pathlib.Path(folder) / _HUGGING_FACE_SETTINGS
-    return json.loads(file.read_text()) if file.is_file() else {}
 
 
 def _find_model_file(path: str) -> str:

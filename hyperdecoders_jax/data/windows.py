@@ -16,15 +16,11 @@ from typing import NamedTuple
 import seqio
 import tensorflow as tf
 
-WINDOW_LEN = 512
-OVERLAP_LEN = 128
+WINDOW_LEN, OVERLAP_LEN = 512, 128
 
 
 class Tokens(NamedTuple):
-    """Ids of a text with the characters of each: `text[start:end]` became the token.
-
-    A SentencePiece token's characters include the space before it.
-    """
+    """Ids of a text and each one's characters, `text[start:end]`, with any space before it."""
 
     ids: tf.Tensor  # int32 [length]
     starts: tf.Tensor  # int32 [length]
@@ -64,10 +60,7 @@ def tokenize(text: tf.Tensor, vocabulary: seqio.Vocabulary) -> Tokens:
 
 
 def encode_with_last_space(text: tf.Tensor, vocabulary: seqio.Vocabulary) -> tf.Tensor:
-    """Ids of a text that ends in a space, which SentencePiece drops, with the space's piece.
-
-    The original's tokeniser keeps it: T5's id 3. A model without such a piece gets none.
-    """
+    """Ids of a text with its last space, which SentencePiece drops: T5's id 3, if any."""
     vocabulary = _current(vocabulary)
     ids = vocabulary.encode_tf(text)
     if isinstance(vocabulary, seqio.SentencePieceVocabulary):
@@ -90,11 +83,10 @@ def fit_prefix(
 
     Without more room than the overlap no window would get beyond the one before. (The original then
     makes windows for ever.) If `num_tokens` of context don't fit either, running this raises
-    tf.errors.InvalidArgumentError with the question's `name`.
-
-    `length` is of a window, with this prefix and EOS; neighbours share `overlap` tokens of context.
-    `is_cut_allowed` cuts the end of a head that is too long, so that each window has `overlap`
-    tokens of its own, instead of raising, unless windows are too short for any.
+    tf.errors.InvalidArgumentError with the question's `name`. `length` is of a window, with this
+    prefix and EOS; neighbours share `overlap` tokens of context. `is_cut_allowed` cuts the end of a
+    head that is too long, so that each window has `overlap` tokens of its own, instead of raising,
+    unless windows are too short for any.
     """
 
     def is_too_long(room: tf.Tensor) -> tf.Tensor:

@@ -2,9 +2,8 @@
 
 Targets, postprocessors and metrics are SeqIO's: each task's `metric_objs`, called as SeqIO's own
 Evaluator calls them, so that a task scores the same under T5X. `seqio.Evaluator` itself takes
-registered names only, so tasks could not carry their number, reads every example twice through
-TensorFlow before the first prediction, converts them again at each evaluation, and does not log
-log-likelihoods. Here a split is read once, when it is first needed, and kept as numpy.
+registered names only, so that tasks could not carry their number, reads and converts every example
+several times, and logs no log-likelihoods. Here a split is read once, when needed, and kept.
 """
 
 import dataclasses
@@ -24,6 +23,7 @@ from jaxtyping import Float, Int, Shaped
 
 from hyperdecoders_jax import types
 from hyperdecoders_jax.data import eval_batches, mixtures
+from hyperdecoders_jax.data.eval_batches import TaskExamples
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.evaluation import mrqa, predictions, task_metrics
 from hyperdecoders_jax.evaluation.config import EvaluationConfig
@@ -47,19 +47,11 @@ class Predicted(Protocol):
 PredictFn = Callable[[types.Batch, str], Predicted]
 
 
-@dataclasses.dataclass
-class _TaskState:
-    """What is read once and kept between evaluations."""
-
-    examples: eval_batches.TaskExamples
-    postprocessed_targets: list[Any] | None = None
-
-
 @dataclasses.dataclass(frozen=True)
 class TaskResult:
     """The predictions for one task's split and their metrics."""
 
-    examples: eval_batches.TaskExamples
+    examples: TaskExamples
     predictions: Sequence[predictions.Prediction]
     aux: Mapping[str, Shaped[np.ndarray, "examples"]]  # Seen by metrics; see `_Generated.aux`.
     metrics: Mapping[str, float]  # Those that take predictions.
@@ -115,14 +107,12 @@ class Evaluator:
     With several processes each predicts its shard of every batch, and all get all results.
 
     Args:
-        data: the mixture and its lengths, and whether text is read from caches.
-        config: which examples, and how many at once.
-        task_names: the ordered list that numbers tasks, as the model was trained with it; None: the
-            mixture's tasks sorted by name.
+        data, config: the mixture, its lengths and caches; which examples, and how many at once.
+        task_names: the model's ordered list that numbers tasks; None: sorted by name.
         output_dir: gets `TASK/STEP.jsonl` with the predictions, and for windows of questions what
             `mrqa.write_answers` writes; None: nothing is written.
-        shard: (index, count) of the part of each batch that this process predicts, as
-            `Partitioner.data_shard` gives it; processes may share one. None: one for each process.
+        shard: (index, count) of this process's part of each batch, as `Partitioner.data_shard`
+            gives it; processes may share one. None: one for each process.
         accepts_unseen_tasks: whether tasks that `task_names` lacks are evaluated, with the number
             `UNSEEN_TASK_ID`; see `TransformerConfig.accepts_unseen_tasks`.
         seed: for tasks that draw at random even in evaluation.
@@ -163,7 +153,8 @@ class Evaluator:
         self._data = data
         self._output_dir = None if output_dir is None else epath.Path(output_dir)
         self._seed = seed
-        self._states: dict[str, _TaskState] = {}  # Filled as tasks are first needed.
+        self._examples: dict[str, TaskExamples] = {}  # Filled as tasks are first needed.
+        self._targets: dict[str, Any] = {}  # Postprocessed at a task's first evaluation only.
 
     def evaluate(
         self, predict_fn: PredictFn, step: int, score_fn: ScoreFn | None = None
@@ -192,46 +183,41 @@ class Evaluator:
         """Metrics of the first targets as their own predictions, without any model.
 
         Called before a run, it raises what would stop its first evaluation: unreadable examples,
-        secret targets, metrics that fail on a complete split or share a name. It keeps what it
-        reads.
+        secret targets, metrics that fail on a complete split or share a name. What it read is kept.
         """
         return {task.name: self._rehearse(task) for task in self._tasks if task.metric_objs}
 
     def _rehearse(self, task: seqio.Task) -> dict[str, float]:
-        examples = self._state(task).examples
+        examples = self._examples_of(task)
         first = dataclasses.replace(examples, examples=examples.examples[:_NUM_REHEARSED])
         try:
-            return self._metrics_of_targets(task, first)
+            return self._metrics_of_targets(first)
         except Exception:  # A metric may need more than so few examples give it.
-            return self._metrics_of_targets(task, examples)
+            return self._metrics_of_targets(examples)
 
-    def _metrics_of_targets(
-        self, task: seqio.Task, examples: eval_batches.TaskExamples
-    ) -> dict[str, float]:
+    def _metrics_of_targets(self, examples: TaskExamples) -> dict[str, float]:
         count = len(examples.examples)
         # In batches, though nothing is predicted, since they are cut and padded as in a run.
         batches = [item.batch for item in examples.batches(self._batch_size)]
         tokens = np.concatenate([batch.decoder_target_tokens for batch in batches])[:count]
         generated = _Generated(tokens, np.zeros(count), self._batch_size)
         outputs = {**generated.outputs, ModelOutputType.SCORE: generated.log_likelihoods}
-        return task_metrics.compute(task, examples.examples, outputs)[0]
+        return task_metrics.compute(examples.task, examples.examples, outputs)[0]
 
     def predict(self, predict_fn: PredictFn) -> dict[str, list[predictions.Prediction]]:
         """Predictions for every example of every task, with metrics or without."""
-        states = ((task.name, self._state(task)) for task in self._tasks)
-        return {name: _describe(s.examples, self._generate(s, predict_fn)) for name, s in states}
+        read = map(self._examples_of, self._tasks)
+        return {of.task.name: _describe(of, self._generate(of, predict_fn)) for of in read}
 
     def results(self, predict_fn: PredictFn) -> Iterator[TaskResult]:
         """What `evaluate` computes of predictions, task by task, without scores or files."""
-        for task in self._tasks:
-            state = self._state(task)
-            generated = self._generate(state, predict_fn)
-            metrics = _compute_metrics(state, generated.outputs)
-            described = _describe(state.examples, generated)
-            yield TaskResult(state.examples, described, generated.aux, metrics)
+        for examples in map(self._examples_of, self._tasks):
+            generated = self._generate(examples, predict_fn)
+            metrics = self._compute_metrics(examples, generated.outputs)
+            yield TaskResult(examples, _describe(examples, generated), generated.aux, metrics)
 
-    def _state(self, task: seqio.Task) -> _TaskState:
-        if task.name not in self._states:
+    def _examples_of(self, task: seqio.Task) -> TaskExamples:
+        if task.name not in self._examples:
             examples = eval_batches.read_examples(
                 task,
                 mixtures.task_number(task.name, self._task_names, self._accepts_unseen_tasks),
@@ -246,49 +232,49 @@ class Evaluator:
                     f"A task that is evaluated must have examples; {task.name!r} has none in its "
                     f"split {self._split!r}. Check its source and filters, or change the split."
                 )
-            self._states[task.name] = _TaskState(examples)
-        return self._states[task.name]
+            self._examples[task.name] = examples
+        return self._examples[task.name]
 
     def _evaluate_task(
         self, task: seqio.Task, predict_fn: PredictFn, step: int, score_fn: ScoreFn | None
     ) -> dict[str, float]:
         needed = task_metrics.check_supported(task, has_scores=score_fn is not None)
         start = time.monotonic()
-        state = self._state(task)
+        examples = self._examples_of(task)
         outputs: dict[ModelOutputType, Any] = {}
         if needed & set(GENERATED):
-            generated = self._generate(state, predict_fn)
+            generated = self._generate(examples, predict_fn)
             outputs |= generated.outputs
         if ModelOutputType.SCORE in needed:
-            outputs[ModelOutputType.SCORE] = self._score(state, score_fn)
+            outputs[ModelOutputType.SCORE] = self._score(examples, score_fn)
         # Before the metrics: what was predicted for hours shall outlive one that fails.
         if needed & set(GENERATED) and self._output_dir is not None and jax.process_index() == 0:
-            _write(self._output_dir / task.name, step, state.examples, generated)
-        metrics = _compute_metrics(state, outputs)
+            _write(self._output_dir / task.name, step, examples, generated)
+        metrics = self._compute_metrics(examples, outputs)
         logging.info(
             "Evaluated %d examples of %s in %.1f s: %s",
-            len(state.examples.examples), task.name, time.monotonic() - start, metrics,
+            len(examples.examples), task.name, time.monotonic() - start, metrics,
         )  # fmt: skip
         return metrics
 
-    def _generate(self, state: _TaskState, predict_fn: PredictFn) -> _Generated:
+    def _generate(self, examples: TaskExamples, predict_fn: PredictFn) -> _Generated:
         tokens, log_likelihoods = [], []
-        for batch in self._batches(state):
-            predicted = predict_fn(batch, state.examples.task.name)
+        for batch in self._batches(examples):
+            predicted = predict_fn(batch, examples.task.name)
             # Index 0 is the best beam.
             tokens.append(np.asarray(predicted.tokens)[:, 0])
             log_likelihoods.append(np.asarray(predicted.log_likelihoods)[:, 0])
-        count = len(state.examples.examples)
+        count = len(examples.examples)
         return _Generated(
             self._gather(tokens, count), self._gather(log_likelihoods, count), self._batch_size
         )
 
-    def _score(self, state: _TaskState, score_fn: ScoreFn) -> Float[np.ndarray, "examples"]:
-        scores = [np.asarray(score_fn(batch)).sum(axis=1) for batch in self._batches(state)]
-        return self._gather(scores, len(state.examples.examples))
+    def _score(self, examples: TaskExamples, score_fn: ScoreFn) -> Float[np.ndarray, "examples"]:
+        scores = [np.asarray(score_fn(batch)).sum(axis=1) for batch in self._batches(examples)]
+        return self._gather(scores, len(examples.examples))
 
-    def _batches(self, state: _TaskState) -> Iterator[types.Batch]:
-        return (item.batch for item in state.examples.batches(self._batch_size, *self._shard))
+    def _batches(self, examples: TaskExamples) -> Iterator[types.Batch]:
+        return (item.batch for item in examples.batches(self._batch_size, *self._shard))
 
     def _gather(
         self, batches: Sequence[Shaped[np.ndarray, "batch *rest"]], num_examples: int
@@ -299,6 +285,15 @@ class Evaluator:
             shards = multihost_utils.process_allgather(np.int32(self._shard[0]))
             rows = interleave(multihost_utils.process_allgather(rows), shards)
         return rows[:num_examples]  # The rows that fill batches up are the last ones.
+
+    def _compute_metrics(
+        self, examples: TaskExamples, outputs: Mapping[ModelOutputType, Any]
+    ) -> dict[str, float]:
+        task = examples.task
+        metrics, self._targets[task.name] = task_metrics.compute(
+            task, examples.examples, outputs, self._targets.get(task.name)
+        )
+        return metrics
 
 
 def interleave(
@@ -317,18 +312,7 @@ def interleave(
     return np.moveaxis(rows[processes], 0, 1).reshape(-1, *rows.shape[2:])
 
 
-def _compute_metrics(state: _TaskState, outputs: Mapping[ModelOutputType, Any]) -> dict[str, float]:
-    examples = state.examples
-    # Targets are postprocessed at the first evaluation only.
-    metrics, state.postprocessed_targets = task_metrics.compute(
-        examples.task, examples.examples, outputs, state.postprocessed_targets
-    )
-    return metrics
-
-
-def _write(
-    folder: epath.Path, step: int, examples: eval_batches.TaskExamples, generated: _Generated
-) -> None:
+def _write(folder: epath.Path, step: int, examples: TaskExamples, generated: _Generated) -> None:
     described = _describe(examples, generated)
     predictions.write(folder / f"{step}.jsonl", described)
     if mrqa.QUESTION in examples.examples[0]:
@@ -337,9 +321,7 @@ def _write(
         mrqa.write_answers(folder, step, examples.examples, texts, aux["scores"], *counts)
 
 
-def _describe(
-    examples: eval_batches.TaskExamples, generated: _Generated
-) -> list[predictions.Prediction]:
+def _describe(examples: TaskExamples, generated: _Generated) -> list[predictions.Prediction]:
     vocabulary = examples.task.output_features["targets"].vocabulary
     rows = zip(examples.examples, generated.tokens, generated.log_likelihoods, strict=True)
     return [

@@ -1,9 +1,8 @@
 """Files with the answers to MRQA's questions, from predictions for their windows.
 
 The windows of a question (`hyperdecoders_jax.data.windows`) share their "qid".
-`python -m hyperdecoders_jax.tasks.mrqa_scorer` scores both files.
-
-Source: allenai/hyperdecoders, `t5_trainer.py`; the MRQA 2019 shared task.
+`hyperdecoders_jax.tasks.mrqa_scorer` scores both files. Source: allenai/hyperdecoders,
+`t5_trainer.py`; the MRQA 2019 shared task.
 """
 
 import json

@@ -12,10 +12,7 @@ GENERATED = (ModelOutputType.PREDICTION, ModelOutputType.PREDICTION_WITH_AUX)
 
 
 def check_supported(task: seqio.Task, has_scores: bool) -> set[ModelOutputType]:
-    """The kinds of outputs that a task's metrics take.
-
-    Raises ValueError for an unknown kind, or if scores are needed and not to be had.
-    """
+    """The kinds of outputs that a task's metrics take; a ValueError if one is not to be had."""
     needed = {metric.model_output_type for metric in task.metric_objs}
     unsupported = sorted(kind.name for kind in needed - {*GENERATED, ModelOutputType.SCORE})
     if unsupported:
