@@ -89,8 +89,7 @@ class SourceFile:
     name: str  # As it was asked for or included.
     path: str  # Where it was found.
     imports: list[tuple[config_parser.ImportStatement, Location]]
-    # Where the file has gin look names up in its imports.
-    dynamic_registration: Location | None = None
+    dynamic_registration: Location | None = None  # Where gin is told to look names up in imports.
 
     def full_name(self, selector: str) -> str:
         """`selector` with the module that it is imported from in place of the module's alias."""

@@ -87,8 +87,8 @@ def read_examples(
 ) -> TaskExamples:
     """Reads a split of a task, in the task's own order, into memory.
 
-    `num_examples` are at most read; `seed` is for tasks that draw at random even in evaluation
-    (few-shot prompts); `warns` of examples longer than their tokens; `use_cached` reads caches.
+    At most the first `num_examples` are read; `seed` is for tasks that draw at random even in
+    evaluation (few-shot prompts); `warns` tells how many are too long; `use_cached` reads caches.
     """
     reading.keep_tensorflow_off_accelerators()
     ds = reading.task_dataset(

@@ -1,6 +1,4 @@
-"""Conversion of tasks' token ids to the five fields of a `Batch`: `task_batch` for numpy arrays,
-`TaskIdFeatureConverter` for what SeqIO drives (T5X, `seqio.get_dataset`, `seqio.Evaluator`).
-"""
+"""Token ids as a `Batch`: `task_batch` for numpy, `TaskIdFeatureConverter` for SeqIO and T5X."""
 
 from collections.abc import Mapping, Sequence
 

@@ -52,8 +52,7 @@ def leaf_tasks(
     """All tasks of a mixture and of the mixtures in it, sorted by name.
 
     Tasks that lack `split` are skipped, with one warning that names them; `use_cached` is whether
-    it is read from SeqIO's caches. Raises ValueError if no task has it or a task's data are
-    missing.
+    it is read from SeqIO's caches. Raises ValueError if no task has it or data are missing.
     """
     provider = get_mixture_or_task(mixture_or_task)
     tasks = list(seqio.get_subtasks(provider))

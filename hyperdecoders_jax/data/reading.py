@@ -117,8 +117,7 @@ def read_rows(
         row = {}
         for name, length in lengths.items():
             ids = tf.cast(example[name], tf.int32)
-            row[name] = _cut_before_eos(ids, length)
-            row[f"{name}_len"] = tf.shape(ids)[0]
+            row |= {name: _cut_before_eos(ids, length), f"{name}_len": tf.shape(ids)[0]}
         return row
 
     ds = task_dataset(

@@ -29,7 +29,6 @@ BYTES = "bytes"
 MODEL_FILE_NAMES = ("spiece.model", "sentencepiece.model")
 DOWNLOAD_TIMEOUT_SECS = 30
 
-_HUGGING_FACE_SETTINGS = "tokenizer_config.json"
 _LOCAL_COPY_HINT = (
     "Pass a local file instead, for example the spiece.model of a Hugging Face T5 folder: "
     "--vocabulary=FOLDER."
@@ -74,7 +73,7 @@ def load_vocabulary(path: str | os.PathLike[str], extra_ids: int | None = None) 
         file = path
     else:
         path = os.path.expanduser(path)
-        file = pathlib.Path(path) / _HUGGING_FACE_SETTINGS
+        file = pathlib.Path(path) / "tokenizer_config.json"  # Hugging Face's.
         settings = json.loads(file.read_text()) if file.is_file() else {}
         if extra_ids is None:
             extra_ids = settings.get("extra_ids")

@@ -152,8 +152,7 @@ def first_held(
 
     All are characters, `window_ends` the ones after a window's last; spans are in the order of
     preference. In the second example the first window ends before character 5, the last of the
-    first span, and yet holds it: a bug of the original that is kept (it takes a span's last for its
-    end).
+    first span, and yet holds it: a kept bug of the original, which takes a span's last for its end.
     """
     begins, ends = map(tf.convert_to_tensor, (window_starts, window_ends))
     is_held = (starts >= begins[:, None]) & (lasts <= ends[:, None])

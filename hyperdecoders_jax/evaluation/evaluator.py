@@ -135,16 +135,15 @@ class Evaluator:
             raise ValueError(
                 "An evaluation needs a split; got EvaluationConfig.split = None. Name one."
             )
-        self._split = config.split
+        self._config = config
         self._batch_size = config.batch_size or data.batch_size
-        self._num_examples = config.num_examples
         self._shard = shard or (jax.process_index(), jax.process_count())
         if self._batch_size % self._shard[1]:
             raise ValueError(
                 f"The batch size of an evaluation must divide over the processes' shards; got "
                 f"{self._batch_size} for {self._shard[1]} shards. Set it to a multiple of that."
             )
-        self._tasks = mixtures.leaf_tasks(data.mixture_or_task_name, self._split, data.use_cached)
+        self._tasks = mixtures.leaf_tasks(data.mixture_or_task_name, config.split, data.use_cached)
         mixtures.check_features_agree(self._tasks)
         self._accepts_unseen_tasks = accepts_unseen_tasks
         self._task_names = mixtures.resolve_task_names(
@@ -207,7 +206,7 @@ class Evaluator:
     def predict(self, predict_fn: PredictFn) -> dict[str, list[predictions.Prediction]]:
         """Predictions for every example of every task, with metrics or without."""
         read = map(self._examples_of, self._tasks)
-        return {of.task.name: _describe(of, self._generate(of, predict_fn)) for of in read}
+        return {x.task.name: _describe(x, self._generate(x, predict_fn)) for x in read}
 
     def results(self, predict_fn: PredictFn) -> Iterator[TaskResult]:
         """What `evaluate` computes of predictions, task by task, without scores or files."""
@@ -222,15 +221,15 @@ class Evaluator:
                 task,
                 mixtures.task_number(task.name, self._task_names, self._accepts_unseen_tasks),
                 {name: self._data.task_feature_lengths[name] for name in mixtures.FEATURES},
-                self._split,
-                self._num_examples,
+                self._config.split,
+                self._config.num_examples,
                 self._seed,
                 use_cached=self._data.use_cached,
             )
             if not examples.examples:
                 raise ValueError(
                     f"A task that is evaluated must have examples; {task.name!r} has none in its "
-                    f"split {self._split!r}. Check its source and filters, or change the split."
+                    f"split {self._config.split!r}. Check its source, its filters and the split."
                 )
             self._examples[task.name] = examples
         return self._examples[task.name]
