@@ -15,7 +15,7 @@ from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.trained import describe, placed, start
 from hyperdecoders_jax.trained.placed import Placed
 from hyperdecoders_jax.training import partitioning
-from hyperdecoders_jax.weights import formats, run_folder, safetensors_files
+from hyperdecoders_jax.weights import conversion, formats, run_folder, safetensors_files
 from hyperdecoders_jax.weights.trained_model import VOCABULARY_KEY, TrainedModel
 
 if TYPE_CHECKING:
@@ -112,8 +112,10 @@ def _read(run: RunConfig, model, names, checkpoint_step: str | int | None) -> Tr
     initial, seed = run.start.initial_checkpoint_path, run.start.random_seed
     if checkpoint_step is None or run.model_dir is None:
         path = files.resolve(initial)
-        if checkpoint_step is not None and path is not None and run_folder.is_run(path):
-            return formats.read(path, formats.RUN, step=checkpoint_step)
+        if path is not None and run_folder.is_run(path):
+            trained = formats.read(path, formats.RUN, step=checkpoint_step or "best")
+            conversion.check_config(trained, model.config, path)
+            return trained
         start.check_task_order(initial, model, names)
         return start.open_start(model, initial, seed)
     if not run_folder.t5x_steps(run.model_dir):

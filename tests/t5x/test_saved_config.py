@@ -9,6 +9,7 @@ from hyperdecoders_jax.commands import configured
 from hyperdecoders_jax.config import gin_files
 from hyperdecoders_jax.config.run_config import StartConfig
 from hyperdecoders_jax.data import vocabulary
+from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.t5x import saved_config
 from hyperdecoders_jax.tasks import demo  # noqa: F401 (registers the tasks of the run)
 from hyperdecoders_jax.weights import run_folder
@@ -21,7 +22,9 @@ def test_a_run_tells_how_its_tasks_were_numbered_and_that_nothing_was_cast(tmp_p
     gin.parse_config("TASK_NAMES = None\nFROZEN_DTYPE = 'bfloat16'\nTRAIN_STEPS = 3\n")
     gin.finalize()
     vocabulary.set_run_vocabulary(vocabulary.load_vocabulary("bytes"))
-    run = tiny_runs.make_config(start=StartConfig("t5", "bytes", frozen_dtype="bfloat16"))
+    data = PipelineConfig("demo_topic", tiny_runs.LENGTHS, batch_size=4)
+    start = StartConfig("t5", "bytes", frozen_dtype="bfloat16")
+    run = tiny_runs.make_config(data=data, start=start)
     try:
         saved_config.write(str(tmp_path), None, 0, task_names=["sst2", "cola"], run=run)
     finally:
