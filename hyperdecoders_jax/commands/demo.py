@@ -130,9 +130,12 @@ def compare(output: str, methods: Sequence[str], gin_flags: Sequence[str] = ()) 
         rows[METHODS[method]] = Row(read_scores(model_dir), count_trainable(model_dir), secs)
     rows = {BASELINE: Row(baseline_scores()), **rows}
     print(f"\nTest scores in [0, 100], the mean of a task's metrics:\n{format_rows(rows)}\n")
+    # `make demo` runs in an environment that its user has not activated.
+    program = os.path.join(os.path.dirname(sys.executable), "hyperdecoders")
+    program = os.path.relpath(program) if program.startswith(os.getcwd()) else "hyperdecoders"
     print(
         f"Predictions: {output}/*/eval/. Ask the last of them yourself:\n"
-        '  echo "relation: happy | unhappy" | .venv/bin/hyperdecoders infer --input=- '
+        f'  echo "relation: happy | unhappy" | {program} infer --input=- '
         f"--model_dir={model_dir}"
     )
     return analyze(model_dir, os.path.join(output, "analysis"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hyperdecoders_jax.commands import demo
+from hyperdecoders_jax.commands import demo, main
 from hyperdecoders_jax.config import gin_files
 
 
@@ -24,7 +24,7 @@ def test_the_same_batches_are_seen_by_every_method():
 
 def test_a_method_that_the_demo_lacks_is_told(capsys):
     with pytest.raises(SystemExit):
-        demo.main(["--methods", "single_adapter", "hypergrd"])
+        main.main(["demo", "--methods", "single_adapter", "hypergrd"])
     message = capsys.readouterr().err
     assert "invalid choice: 'hypergrd'" in message
     assert "hypergrid_all_weights" in message

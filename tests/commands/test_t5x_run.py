@@ -20,8 +20,10 @@ from tests.commands import test_train, tiny_runs
 # In place of what our own runner's configuration binds.
 THEIR_BINDINGS = """
 import __main__ as train_script
+from gin import config as gin_config
 from hyperdecoders_jax.t5x import model as t5x_model
 from hyperdecoders_jax.t5x import saved_config
+from hyperdecoders_jax.t5x import tasks
 from t5x import utils
 
 T5X_MODEL = @t5x_model.HyperdecoderModel()
@@ -29,6 +31,9 @@ t5x_model.HyperdecoderModel.model = %MODEL
 saved_config.write.task_names = ('demo_topic',)
 saved_config.write.run = @run_config.RunConfig()
 train_script.train.model = %T5X_MODEL
+REGISTERED = @registered/gin_config.singleton()
+registered/gin_config.singleton.constructor = @tasks.register_task_ids
+pipeline.PipelineConfig.mixture_or_task_name = %REGISTERED
 train_script.train.checkpoint_cfg = @utils.CheckpointConfig()
 train/utils.DatasetConfig.batch_size = %BATCH_SIZE
 TASK_NAMES = ('demo_topic',)
@@ -182,5 +187,6 @@ def test_tasks_have_the_numbers_that_the_run_says(copied, tmp_path, capsys):
     assert opened.task_names(run, "last") == ("demo_find", "demo_topic")
     # A run that does not say so is none, whatever its configuration has.
     config.unlink()
-    assert main.main(["eval", f"--model_dir={copied}", "--gin.TASK_NAMES=('demo_topic',)"]) == 2
+    flags = ["--gin.EVAL_SPLIT=test", "--gin.TASK_NAMES=('demo_topic',)"]
+    assert main.main(["eval", f"--model_dir={copied}", *flags]) == 2
     assert f"hyperdecoders upgrade --model_dir={copied}" in capsys.readouterr().err
