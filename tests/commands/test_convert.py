@@ -344,7 +344,7 @@ def test_a_link_is_followed_and_the_folder_one_is_in_stays(t5, tmp_path, monkeyp
             "run:{t5}",
             "adapters:{new}",
             [],
-            "must say format 'hyperdecoders_jax run'; it belongs to",
+            "must say format 'hyperdecoders_jax run'; it belongs",
         ),
         ("run:{new}", "adapters:{new}2", [], "must have left its config.json"),
         ("{t5}", "adapters:{new}", [], "must be made of a training run"),
