@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from etils import epath
-
 from hyperdecoders_jax.data import mixtures, vocabulary
 from hyperdecoders_jax.model import BACKBONE_KEYS, Model
 from hyperdecoders_jax.trained import start
@@ -34,13 +32,8 @@ def describe(
 ) -> RunFile:
     """What a run writes into its `config.json`; the run's vocabulary is set.
 
-    Args:
-        run: as it is configured.
-        model: with as many tasks as the run has.
-        task_names: ordered list that numbers tasks.
-        trained: parameters that are trained, or their shapes.
-        frozen: the others in float32; None where nobody has loaded them (T5X).
-        runner: who trains.
+    `model` has as many tasks as the run, in the order of `task_names`. `trained` are parameters or
+    their shapes; `frozen` the others in float32, None where nobody has loaded them (T5X).
     """
     initial, dtype = run.start.initial_checkpoint_path, run.start.frozen_dtype
     given = {key: x for key, x in (frozen or {}).items() if key in BACKBONE_KEYS}
@@ -56,15 +49,8 @@ def describe(
         task_names=tuple(task_names),
         task_feature_lengths=dict(run.data.task_feature_lengths),
     )
-    return RunFile(
-        description,
-        tuple(names.flatten(trained)),
-        initial,
-        run.start.random_seed,
-        dtype,
-        describe_data(run),
-        runner,
-    )
+    seed, paths = run.start.random_seed, tuple(names.flatten(trained))
+    return RunFile(description, paths, initial, seed, dtype, describe_data(run), runner)
 
 
 def describe_data(run: RunConfig) -> dict[str, Any]:
@@ -75,7 +61,8 @@ def describe_data(run: RunConfig) -> dict[str, Any]:
     generation = {task: list(way) for task, way in (evaluation.generation or {}).items()}
     return {
         "mixture": provider.name,
-        "tasks": {task.name: _describe_source(task.source) for task in tasks},
+        # None for data sources that a registered name tells.
+        "tasks": {t.name: getattr(t.source, "describe", lambda: None)() for t in tasks},
         "batch_size": data.batch_size,
         "use_cached": data.use_cached,
         "eval_split": evaluation.split,
@@ -85,19 +72,8 @@ def describe_data(run: RunConfig) -> dict[str, Any]:
     }
 
 
-def _describe_source(source: Any) -> dict[str, Any] | None:
-    """What a data source says of itself; None for those that a registered name tells."""
-    describe_source = getattr(source, "describe", None)
-    return None if describe_source is None else describe_source()
-
-
 def identity(described: RunFile, frozen: Params) -> Identity:
-    """What the checkpoints of a run belong to.
-
-    Args:
-        described: the run.
-        frozen: its frozen parameters, float32.
-    """
+    """What the checkpoints of a run belong to; `frozen` are its frozen parameters, float32."""
     description = described.description
     return Identity(
         task_names=description.task_names,
@@ -114,20 +90,16 @@ def check_newest_checkpoint(
     task_names: Sequence[str] | None,
     settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Compares what a model directory holds with a run, before any parameter is loaded.
+    """Raises ValueError if a model directory holds another run; reads no parameter.
 
-    Raises:
-        ValueError: it holds a run of T5X, one of another model, task list or vocabulary, or one of
-            other `preflight.order_settings`.
+    That is one of T5X, of another model, task list, vocabulary or `preflight.order_settings`.
     """
     if theirs := run_folder.t5x_steps(model_dir):
         raise ValueError(
             f"A run must be continued by its own runner; {model_dir} holds checkpoints of T5X, of "
             f"steps {theirs}. Add --runner=t5x, or name another --model_dir."
         )
-    checkpoints = run_checkpoints.CheckpointFiles(
-        epath.Path(model_dir) / run_checkpoints.CHECKPOINTS_DIR
-    )
+    checkpoints = run_checkpoints.of_run(model_dir)
     step = checkpoints.newest_step()
     if step is None:
         return
@@ -148,7 +120,7 @@ def about(
     partitioner: Partitioner,
     report: Mapping[str, TaskReport],
 ) -> str:
-    """A few lines on what is about to run: data, decoding, parameters, devices."""
+    """Summary of a run before it starts: data, decoding, parameters, devices."""
     generation = run.evaluation.generation or {}
     lines = [mixtures.format_mixing_table({name: task.mixing for name, task in report.items()})]
     for name, task in report.items():

@@ -25,11 +25,7 @@ _OF_RUN = object()
 
 
 def use_vocabulary(run: RunConfig) -> None:
-    """Makes the vocabulary of a run that of its tasks.
-
-    Raises:
-        ValueError: it cannot be read, or the initial checkpoint says that it belongs to another.
-    """
+    """Makes the vocabulary of a run that of its tasks; ValueError if it is not its checkpoint's."""
     path, initial = run.start.vocabulary, run.start.initial_checkpoint_path
     found = vocabulary.load_vocabulary(files.resolve(path))
     vocabulary.set_run_vocabulary(found)
@@ -43,7 +39,7 @@ def use_vocabulary(run: RunConfig) -> None:
 
 
 def _vocabulary_of(path: str | None) -> str | None:
-    """The fingerprint of an initial checkpoint's own vocabulary, if it holds one or says so."""
+    """The fingerprint of an initial checkpoint's own vocabulary; None if it tells none."""
     if path is None or ("://" in path and not path.startswith(files.PACKAGE_SCHEME)):
         return None
     found = epath.Path(files.resolve(path))
@@ -93,8 +89,8 @@ def place(
         generation: of tasks that are decoded otherwise; the run's own where left out.
 
     Raises:
-        ValueError: there is no such checkpoint, it is damaged or of another run, or the batch does
-            not divide over the devices.
+        ValueError: the checkpoint is missing, damaged or of another run, or the batch does not
+            divide over the devices.
     """
     if generation is _OF_RUN:
         generation = run.evaluation.generation

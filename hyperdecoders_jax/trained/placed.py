@@ -29,8 +29,7 @@ class Verbs:
     """The compiled `predict` and `score` of a model; parameters are arguments.
 
     Args:
-        model: whose verbs are compiled.
-        partitioner: how batches are sharded.
+        model, partitioner: what is compiled, and how batches are sharded.
         max_len: most tokens of a prediction, EOS included.
         generation: tasks that are decoded otherwise: (most tokens, beams).
     """
@@ -70,21 +69,13 @@ class Verbs:
 
 @dataclasses.dataclass(frozen=True)
 class Placed:
-    """A trained model whose parameters are on the devices.
-
-    Attributes:
-        verbs: of the model, compiled.
-        params: all of them.
-        step: of the checkpoint.
-        task_names: ordered list that numbers tasks.
-        seed: of sampling.
-    """
+    """A trained model whose parameters are on the devices."""
 
     verbs: Verbs
     params: Params
-    step: int = 0
-    task_names: tuple[str, ...] | None = None
-    seed: int = 0
+    step: int = 0  # Of the checkpoint.
+    task_names: tuple[str, ...] | None = None  # In the order that numbers tasks.
+    seed: int = 0  # Of sampling.
 
     @property
     def model(self) -> Model:
@@ -115,16 +106,11 @@ class Placed:
 
 
 def place(trained: TrainedModel, verbs: Verbs, frozen_dtype: str, trainable: TrainableConfig):
-    """The parameters of a trained model on the devices, sharded; one is in memory at a time.
+    """The parameters of a trained model, sharded over devices; one is in host memory at a time.
 
-    Args:
-        trained: whose arrays are read.
-        verbs: of the same model.
-        frozen_dtype: that frozen parameters are cast to; trained ones are float32.
-        trainable: which are trained.
+    Trained ones are float32, the others `frozen_dtype`.
     """
-    axes = verbs.model.param_axes()
-    shapes = verbs.model.param_shapes()
+    axes, shapes = verbs.model.param_axes(), verbs.model.param_shapes()
     shardings = names.flatten(verbs.partitioner.param_shardings(shapes, axes))
     placed = {}
     for path, array in trained.arrays.items():
@@ -135,11 +121,7 @@ def place(trained: TrainedModel, verbs: Verbs, frozen_dtype: str, trainable: Tra
 
 
 def check_decoding(model: Model, max_len: int, generation: Generation | None = None) -> None:
-    """Checks that the shortest prediction fits into the length of targets.
-
-    Raises:
-        ValueError: it does not, or a task has no length and number of beams, or one below one.
-    """
+    """Raises ValueError if `min_len` exceeds the targets' length, or a task's entry is invalid."""
     min_len, way = model.decoding.min_len, type(model.decoding).__name__
     if min_len > max_len:
         raise ValueError(
@@ -153,6 +135,5 @@ def check_decoding(model: Model, max_len: int, generation: Generation | None = N
                 continue
         raise ValueError(
             "GENERATION must give a task (most tokens of a text, beams), at least one of each and "
-            f"no less than min_len; got {given} for {task!r} with {way}.min_len={min_len}. Correct "
-            "them."
+            f"min_len tokens; got {given} for {task!r} with {way}.min_len={min_len}. Correct them."
         )

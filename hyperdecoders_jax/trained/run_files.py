@@ -15,13 +15,8 @@ from hyperdecoders_jax.weights.run_folder import RunFile
 class RunFiles:
     """The description, configuration and TensorBoard log in a model directory.
 
-    None is made before the trainer asks for it: a run that finds another run's checkpoints there
-    must leave them as they are.
-
-    Args:
-        model_dir: of the run.
-        config_text: as gin; empty where Python made the run.
-        described: what the run says of itself.
+    None is made before the trainer asks for it: a run must leave another run's files as they are.
+    `config_text` is gin; empty where Python made the run.
     """
 
     def __init__(self, model_dir: str, config_text: str, described: RunFile):

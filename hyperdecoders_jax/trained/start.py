@@ -10,7 +10,7 @@ from absl import logging
 
 from hyperdecoders_jax import files
 from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.training import trainable as trainable_lib
+from hyperdecoders_jax.training.trainable import num_parameters
 from hyperdecoders_jax.weights import arrays, backbone, exported_folder, formats, names, run_folder
 from hyperdecoders_jax.weights.trained_model import Description, TrainedModel
 
@@ -18,45 +18,34 @@ from hyperdecoders_jax.weights.trained_model import Description, TrainedModel
 def open_start(model: Model, path: str | None, seed: int) -> TrainedModel:
     """All parameters that a run starts from, in memory, float32; logs where each came from.
 
-    Args:
-        model: whose parameters are wanted.
-        path: T5's own parameters, and perhaps others, in any format; None draws all.
-        seed: of what is drawn.
-
-    Raises:
-        FileNotFoundError: nothing is at that path.
-        ValueError: what is there is damaged or does not fit the model.
+    `path` has T5's own parameters, and perhaps others, in any format, see `backbone.open`; None
+    draws all from `seed`.
     """
     description = Description(model.config, model.decoding)
     if path is None:
         flat = names.flatten(dict(model.init(jax.random.key(seed))))
-        logging.info("Drew all %d parameters from seed %d.", _count(flat), seed)
+        logging.info("Drew all %d parameters from seed %d.", num_parameters(flat), seed)
         return TrainedModel(description, arrays.in_memory(flat))
     weights = backbone.open(path, model.config)
     loaded = {p: x.read().astype(np.float32, copy=False) for p, x in weights.arrays.items()}
     shapes = names.flatten(model.param_shapes())
     new = run_folder.draw(model, seed, [p for p in shapes if p not in loaded])
-    logging.info("Loaded %d parameters from %s: %s", _count(loaded), path, sorted(loaded))
+    logging.info("Loaded %d parameters from %s: %s", num_parameters(loaded), path, sorted(loaded))
     logging.info("Skipped of it: %s", weights.skipped or "nothing")
-    logging.info("Drew %d new ones: %s", _count(new), sorted(new))
+    logging.info("Drew %d new ones: %s", num_parameters(new), sorted(new))
     flat = {**loaded, **new}
     return TrainedModel(description, arrays.in_memory({p: flat[p] for p in shapes}))
 
 
-def _count(flat) -> int:
-    return trainable_lib.num_parameters(flat)
-
-
 def source_of(path: str | None, seed: int) -> str:
-    """Where the parameters of a start come from, in words."""
+    """Where a start's parameters come from, in words."""
     return f"random weights of seed {seed}" if path is None else str(path)
 
 
 def check_task_order(path: str | None, model: Model, task_names: Sequence[str] | None) -> None:
-    """Checks that tasks keep the numbers with which an exported model was trained.
+    """Raises ValueError if tasks have other numbers than an exported model was trained with.
 
-    Raises:
-        ValueError: the parameters of its tasks would go to others; new tasks come behind them.
+    Their parameters would go to other tasks; new tasks come behind them.
     """
     path = files.resolve(path)
     is_exported = path is not None and exported_folder.is_hyperdecoder(path)
@@ -67,24 +56,16 @@ def check_task_order(path: str | None, model: Model, task_names: Sequence[str] |
     if there.model.reads_tasks and ours[: len(theirs)] != theirs:
         raise ValueError(
             f"Tasks must keep the numbers that they were trained with; {path} numbers them "
-            f"{theirs}, and this run {ours}. Set TASK_NAMES to that list, or leave it to "
-            "--init; new tasks are appended to it."
+            f"{theirs}, and this run {ours}. Set TASK_NAMES to that list and append new tasks, or "
+            "leave it to --init."
         )
 
 
 def field(path: str):
     """A field of a trained model's description, named by the gin scope; for runs/init.gin.
 
-    The value of `@emb_dim/start.field()` is the size of that name. A model that does not tell
-    tasks apart has no `task_names`: it may read any.
-
-    Args:
-        path: of a run, an adapter folder, an exported folder or another T5 with its tokenizer, or
-            a hub id.
-
-    Raises:
-        FileNotFoundError: nothing is there, or a part of it is missing.
-        ValueError: it is something else, or damaged.
+    `@emb_dim/start.field()` is the size of that name. A model that does not tell tasks apart has no
+    `task_names`: it may read any. `path` and errors are those of `formats.describe_text`.
     """
     import gin
 

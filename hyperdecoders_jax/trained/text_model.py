@@ -1,4 +1,4 @@
-"""A trained model's folder in; an object that turns texts into texts out.
+"""A trained model, loaded from its folder, that turns texts into texts.
 
     import hyperdecoders_jax
     model = hyperdecoders_jax.load("my_adapters")
@@ -34,55 +34,32 @@ _SHORTEST = 8
 
 
 class Row(NamedTuple):
-    """A text as a model reads it.
+    """A text as a model reads it."""
 
-    Attributes:
-      tokens: EOS included.
-      task_id: the number of its task.
-      is_cut: whether the text is longer.
-    """
-
-    tokens: Sequence[int]
+    tokens: Sequence[int]  # EOS included.
     task_id: int
-    is_cut: bool
+    is_cut: bool  # Whether the text is longer.
 
 
 class ScoredText(NamedTuple):
-    """What a model made of a text.
-
-    Attributes:
-      text: the likeliest, as the model's way of decoding finds it.
-      log_likelihood: the sum of its tokens' log probabilities, EOS included.
-      is_cut: whether the text that was read is longer than the model reads.
-    """
+    """A predicted text."""
 
     text: str
-    log_likelihood: float
-    is_cut: bool
+    log_likelihood: float  # Sum of its tokens' log probabilities, EOS included.
+    is_cut: bool  # Whether the input was longer than the model reads.
 
 
 @dataclasses.dataclass(frozen=True)
 class TextReader:
-    """Texts to the batches of a model, and back.
-
-    Attributes:
-      config: of the model.
-      tokenizer: of the vocabulary that it was trained with.
-      task_names: the ordered list that numbers tasks.
-      max_len: most tokens of an input, EOS included.
-    """
+    """Converts texts to the batches of a model, and back."""
 
     config: TransformerConfig
     tokenizer: Tokenizer
-    task_names: Sequence[str]
-    max_len: int
+    task_names: Sequence[str]  # In the order that numbers tasks.
+    max_len: int  # Most tokens of an input, EOS included.
 
     def row(self, text: str, task: str | None = None) -> Row:
-        """Reads a text, of a task or of none.
-
-        Raises:
-          ValueError: the model depends on the task, and was not trained on it.
-        """
+        """Tokenizes a text; ValueError if the model needs a task, and was not trained on it."""
         tokens = self.tokenizer.encode(text)
         is_cut = len(tokens) >= self.max_len
         tokens = [*tokens[: self.max_len - 1], types.EOS_ID]
@@ -114,7 +91,7 @@ class TextReader:
 
 
 def unknown_task(task: str | None, task_names: Sequence[str]) -> ValueError:
-    """The error of a task that a model was not trained on, or of none."""
+    """The error for a task that a model was not trained on, or for none."""
     return ValueError(
         "This model has parameters for each task, so task must be one of "
         f"{tuple(task_names)}; got {task!r}.{errors.suggestion(task or '', task_names)}"
@@ -123,21 +100,13 @@ def unknown_task(task: str | None, task_names: Sequence[str]) -> ValueError:
 
 @dataclasses.dataclass(frozen=True)
 class TextModel:
-    """A model that reads and writes text.
-
-    Attributes:
-      model: sizes, adapters and way of decoding.
-      params: all of them.
-      tokenizer: of the vocabulary that it was trained with.
-      task_names: the ordered list that numbers tasks.
-      task_feature_lengths: most tokens of `inputs` and `targets`, EOS included.
-    """
+    """A model that reads and writes text."""
 
     model: Model
     params: Params
     tokenizer: Tokenizer
-    task_names: tuple[str, ...]
-    task_feature_lengths: Mapping[str, int]
+    task_names: tuple[str, ...]  # In the order that numbers tasks.
+    task_feature_lengths: Mapping[str, int]  # Most tokens of inputs and targets, EOS included.
 
     def predict(
         self, texts: Sequence[str], task: str | None = None, batch_size: int = 32, seed: int = 0
@@ -145,14 +114,13 @@ class TextModel:
         """The likeliest text for each text, as the model's way of decoding finds it.
 
         Args:
-          texts: as the tasks of training write their inputs.
-          task: the name of their task; models that are adapted by task need it.
-          batch_size: texts that are predicted together; changes what is sampled, nothing else.
-          seed: of decoding by sampling.
+            texts: as the tasks of training write their inputs.
+            task: their task, if the model is adapted by task.
+            batch_size: texts that are predicted together; changes what is sampled, nothing else.
+            seed: of decoding by sampling.
 
         Raises:
-          ValueError: the task is missing or unknown and the model depends on it, what is given are
-            no texts, or the batch size is no good.
+            ValueError: a needed task is missing or unknown, or an argument is invalid.
 
         Cost: compiles once for each power of two of lengths and of batch sizes.
         """
@@ -181,27 +149,25 @@ class TextModel:
                     f"{type(text).__name__}. Decode bytes, and leave out what is missing."
                 )
         if batch_size < 1:
-            raise ValueError(
-                f"batch_size must be at least 1; got {batch_size}. Leave it out for 32."
-            )
+            raise ValueError(f"batch_size must be at least 1; got {batch_size}. Leave it out.")
         rows = [self.reader.row(text, task) for text, task in texts]
         # Texts of one length share a batch, so that few positions are padding.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i].tokens))
         predicted = {}
         for start in range(0, len(order), batch_size):
-            places = order[start : start + batch_size]
-            group = [rows[i] for i in places]
+            indices = order[start : start + batch_size]
+            group = [rows[i] for i in indices]
             num_rows = _bucket(len(group), 1, batch_size)
             length = _bucket(len(group[-1].tokens), _SHORTEST, self.reader.max_len)
             batch = self.reader.batch(group, num_rows, length)
             sample_rng = jax.random.fold_in(jax.random.key(seed), start)
             decoded = self._predict(self.params, batch, sample_rng)
-            predicted |= zip(places, self.reader.texts(group, decoded), strict=True)
+            predicted |= zip(indices, self.reader.texts(group, decoded), strict=True)
         return [predicted[i] for i in range(len(rows))]
 
     @functools.cached_property
     def reader(self) -> TextReader:
-        """What turns texts into batches of this model."""
+        """Converts texts to batches of this model."""
         max_len = self.task_feature_lengths["inputs"]
         return TextReader(self.model.config, self.tokenizer, self.task_names, max_len)
 
@@ -223,29 +189,24 @@ def _bucket(size: int, smallest: int, largest: int) -> int:
 def load(
     path: str | os.PathLike, backbone: str | None = None, step: str | None = None
 ) -> TextModel:
-    """Loads a trained model.
+    """Loads a trained model; runs no code of its folder.
 
     Args:
-      path: a training run's model directory, an adapter folder, an exported folder, or any Hugging
-        Face folder of a T5 and its tokenizer.
-      backbone: of an adapter folder: where the frozen T5 is, in any format; None: where the run had
-        it.
-      step: of a run: "best", "last" or the number of a checkpoint's step; None: best.
+        path: a training run's model directory, an adapter folder, an exported folder, or any
+            Hugging Face folder of a T5 and its tokenizer.
+        backbone: of an adapter folder: the frozen T5 in any format; None: where the run had it.
+        step: of a run: "best", "last" or the number of a checkpoint's step; None: best.
 
     Raises:
-      FileNotFoundError: nothing is there, or a part of it is missing, such as the backbone.
-      ValueError: it is something else, it is damaged, or the backbone is another.
-
-    Cost: neither TensorFlow, SeqIO nor gin is imported; nothing in the folder is run.
+        FileNotFoundError: nothing is there, or a part of it is missing, such as the backbone.
+        ValueError: it is something else, damaged, or the backbone is another.
     """
     found = formats.read_text(os.path.expanduser(path), step=step, backbone=backbone).as_predicted()
-    description = found.description
+    description, vocabulary = found.description, found.description.vocabulary
     return TextModel(
         model=Model(description.model, decoding=description.decoding),
         params=jax.tree.map(jnp.asarray, found.params()),
-        tokenizer=tokenizer.make(
-            description.vocabulary.model, description.vocabulary.num_sentinels
-        ),
+        tokenizer=tokenizer.make(vocabulary.model, vocabulary.num_sentinels),
         task_names=description.task_names,
         task_feature_lengths=description.task_feature_lengths,
     )

@@ -4,8 +4,7 @@
              adapters.safetensors  all that the backbone does not give, in our paths, float32
              spiece.model          of the vocabulary, unless that is of bytes
 
-The frozen backbone is not in it but named, by where it was and by a fingerprint of its parameters;
-where everything was trained there is none. A folder holds a few per cent of a model, and no code.
+The frozen backbone is only named, by its path and a fingerprint; a folder is a few per cent of it.
 """
 
 from __future__ import annotations
@@ -16,9 +15,7 @@ from typing import Any
 
 from etils import epath
 
-from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.model import BACKBONE_KEYS
-from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.weights import (
     check_params,
     conversion,
@@ -29,13 +26,7 @@ from hyperdecoders_jax.weights import (
     trained_model,
 )
 from hyperdecoders_jax.weights.arrays import Arrays, in_memory
-from hyperdecoders_jax.weights.trained_model import (
-    DTYPES,
-    VOCABULARY_FILE,
-    Backbone,
-    Description,
-    TrainedModel,
-)
+from hyperdecoders_jax.weights.trained_model import Backbone, Description, TrainedModel
 
 CONFIG_FILE = "config.json"
 ARRAYS_FILE = "adapters.safetensors"
@@ -46,36 +37,21 @@ VERSION = 1
 
 
 def is_adapter_folder(path: epath.PathLike) -> bool:
-    """Whether there is a folder that says it is one."""
-    file = epath.Path(path) / CONFIG_FILE
-    try:
-        return file.exists() and json.loads(file.read_text()).get("format") == FORMAT
-    except (OSError, ValueError, AttributeError):
-        return False
+    """Whether a folder's `config.json` says that it holds adapters."""
+    return run_folder.has_field(epath.Path(path) / CONFIG_FILE, "format", FORMAT)
 
 
 def write(folder: epath.PathLike, description: Description, arrays: Arrays) -> None:
-    """Writes an adapter folder.
-
-    Args:
-        folder: that exists.
-        description: of the model.
-        arrays: all parameters, under our paths, but those of `description.backbone`.
-    """
+    """Writes into a folder that exists; `arrays` are all parameters but the backbone's."""
     folder = epath.Path(folder)
     for name, content in description.vocabulary.files.items():
         (folder / name).write_bytes(content)
     described = trained_model.to_json(description)
     metadata = {"format": FORMAT, _MODEL_KEY: json.dumps(described["model"])}
     safetensors_files.write_file(folder / ARRAYS_FILE, arrays, metadata)
-    fields = {
-        "format": FORMAT,
-        "version": VERSION,
-        "made_by": trained_model.made_by(),
-        **described,
-    }
+    head = {"format": FORMAT, "version": VERSION, "made_by": trained_model.made_by()}
     # Last: nothing takes a folder without it for an adapter folder.
-    (folder / CONFIG_FILE).write_text(json.dumps(fields, indent=1) + "\n")
+    (folder / CONFIG_FILE).write_text(json.dumps(head | described, indent=1) + "\n")
 
 
 def read(folder: epath.PathLike) -> tuple[Description, Arrays]:
@@ -89,15 +65,11 @@ def read(folder: epath.PathLike) -> tuple[Description, Arrays]:
     file = folder / CONFIG_FILE
     fields = _read_config(file)
     try:
-        is_bytes = fields["vocabulary"]["file"] is None
-        model = modeling_config.from_dict(fields["model"])
-        content = tokenizer.BYTES_MODEL if is_bytes else (folder / VOCABULARY_FILE).read_bytes()
-        description = trained_model.from_json(fields, model, content)
-        run_folder.check_vocabulary(description, fields, folder, "the adapters")
+        description = run_folder.read_description(folder, fields, "the adapters")
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"An adapter folder must hold {VOCABULARY_FILE}; there is none in {folder}. Copy the "
-            "folder again."
+            f"An adapter folder must hold {trained_model.VOCABULARY_FILE}; there is none in "
+            f"{folder}. Copy the folder again."
         ) from error
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -124,12 +96,12 @@ def read_whole(
     """Opens an adapter folder, and the T5 that it adapts.
 
     Args:
-        folder: that `hyperdecoders convert --to=adapters:FOLDER` made.
-        backbone: where the frozen T5 is, in any format; None: where the run had it.
+        folder: as `hyperdecoders convert --to=adapters:FOLDER` writes it.
+        backbone: path of the frozen T5 in any format; None: where the run had it.
         read_start: opens the T5; `formats.read`.
 
     Raises:
-        FileNotFoundError: the backbone is not there.
+        FileNotFoundError: the backbone is missing.
         ValueError: there is no adapter folder, it is damaged, or the backbone is another.
     """
     description, stored = read(folder)
@@ -139,7 +111,7 @@ def read_whole(
 
 
 def check_arrays(folder: epath.PathLike, description: Description, arrays: Arrays) -> list[str]:
-    """Lists the parameters that the backbone must give, having checked all others."""
+    """Checks the arrays of a folder; returns the paths that the backbone must give."""
     return check_params.check_params(
         arrays,
         description.model,
@@ -166,23 +138,17 @@ def _read_frozen(
     conversion.check_config(found, description.model, where)
     check_params.check_params(found.arrays, description.model, where, is_start=True)
     # In memory: their fingerprint is computed, then they are used.
-    frozen = {path: found.arrays[path].cast(DTYPES["float32"]).read() for path in paths}
+    float32 = trained_model.DTYPES["float32"]
+    frozen = {path: found.arrays[path].cast(float32).read() for path in paths}
     how = "Pass the path of the right one as backbone=…."
     check_backbone(wanted, fingerprints.fingerprint(names.unflatten(frozen)), where, how)
     return in_memory(frozen)
 
 
 def check_backbone(wanted: Backbone, fingerprint: str, where: str, how: str) -> None:
-    """Checks that a backbone is the one that the adapters were trained with.
+    """Raises ValueError if `fingerprint`, of the parameters at `where`, is not the wanted one's.
 
-    Args:
-        wanted: of the adapter folder.
-        fingerprint: of the same parameters elsewhere.
-        where: they are.
-        how: to name others, for the message.
-
-    Raises:
-        ValueError: it is another.
+    `how` ends the message: how to choose another backbone.
     """
     if fingerprint != wanted.fingerprint:
         raise ValueError(
@@ -201,13 +167,11 @@ def _read_config(file: epath.Path) -> dict[str, Any]:
     try:
         fields = json.loads(file.read_text())
     except ValueError as error:
-        raise ValueError(
-            f"{file} must be JSON; it is not: {error}. Copy the folder again."
-        ) from error
+        raise ValueError(f"{file} must be JSON; it is not: {error}. Copy the folder.") from error
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise ValueError(
-            f"{file} must say format {FORMAT!r}; it belongs to something else. Name an adapter "
-            "folder; hyperdecoders convert --from=run:MODEL_DIR --to=adapters:FOLDER makes one."
+            f"{file} must say format {FORMAT!r}; it belongs to something else. Make an adapter "
+            "folder with hyperdecoders convert --from=run:MODEL_DIR --to=adapters:FOLDER."
         )
     run_folder.check_version(fields, VERSION, file)
     return fields

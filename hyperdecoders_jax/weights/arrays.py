@@ -1,8 +1,4 @@
-"""Lazy arrays: shape and type are known, values are read one array at a time.
-
-Every format opens as a mapping of its own names to `StoredArray`s, and is written from one, so that
-a conversion holds one array, or one shard, in memory. `StoredArray.then` transposes and casts.
-"""
+"""Lazy arrays: a conversion between formats holds one array, or one shard, in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class StoredArray:
-    """An array that is read on demand."""
+    """An array of known shape and type whose values are read on demand."""
 
     shape: tuple[int, ...]
     dtype: np.dtype  # May be `ml_dtypes.bfloat16`.
@@ -32,7 +28,7 @@ class StoredArray:
     def then(
         self, function: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...] | None = None
     ) -> StoredArray:
-        """The array after a function that keeps its type, and its shape unless one is given."""
+        """The array after a function that keeps its type, and its shape if none is given."""
         shape = self.shape if shape is None else shape
         return StoredArray(shape, self.dtype, lambda: function(self.read()))
 
@@ -46,12 +42,8 @@ Arrays = Mapping[str, StoredArray]
 
 
 def in_memory(arrays: Mapping[str, np.ndarray]) -> dict[str, StoredArray]:
-    """Wraps arrays in memory.
-
-    >>> in_memory({"a": np.zeros((2, 3), np.float32)})["a"].num_bytes
-    24
-    """
-    # `x=x`: a closure would see the last array. `np.asarray` copies from devices when it is read.
+    """Wraps arrays in memory; those on devices are copied when they are read."""
+    # `x=x`: a closure would see the last array.
     return {
         name: StoredArray(tuple(x.shape), np.dtype(x.dtype), lambda x=x: np.asarray(x))
         for name, x in arrays.items()

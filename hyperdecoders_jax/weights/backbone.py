@@ -1,8 +1,4 @@
-"""Weights that a run starts from, in any format, checked against the model that it trains.
-
-T5's own parameters must all be there; parameters that adapt it may be, as whole parts of the tree
-(a run can start from the original's trained state).
-"""
+"""Weights that a run starts from, in any format, checked against the model that it trains."""
 
 from __future__ import annotations
 
@@ -20,16 +16,10 @@ from hyperdecoders_jax.weights.trained_model import TrainedModel
 
 
 def open(path: str, config: TransformerConfig) -> TrainedModel:
-    """Opens the weights that a run of `config` starts from; no array is read yet.
+    """Opens the weights that a run of `config` starts from, unread; raises like `formats.read`.
 
-    Args:
-        path: of weights in any format, local or remote, of a file of the package (`package://…`),
-            or a hub id.
-        config: model that they must fit.
-
-    Raises:
-        FileNotFoundError: nothing is there, or a part of it is missing.
-        ValueError: they are damaged, or of another model.
+    All parameters of T5 must be there; of those that adapt it, whole parts of the tree may be (a
+    run can start from the original's trained state). `path` is one of `formats.read`.
     """
     weights = formats.read(str(path), config=config)
     conversion.check_config(weights, config, str(path))
@@ -44,12 +34,6 @@ def open(path: str, config: TransformerConfig) -> TrainedModel:
 
 
 def save(path: str | epath.Path, params: Params, metadata: Mapping[str, str]) -> None:
-    """Writes T5's own parameters as safetensors, in our names and their types.
-
-    Args:
-        path: of the `.safetensors` file.
-        params: of a model; those that adapt it are skipped.
-        metadata: strings that the file carries, such as where the weights come from.
-    """
+    """Writes T5's own parameters to a `.safetensors` file, in our names and their types."""
     flat = names.flatten({key: params[key] for key in model.BACKBONE_KEYS})
     safetensors_files.write_file(path, arrays_lib.in_memory(flat), metadata)

@@ -34,23 +34,18 @@ def check_params(
     advice: str = _CHOOSE,
     called: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Checks that arrays are exactly the parameters of a model, in their shapes.
+    """Raises ValueError if arrays are not exactly the parameters of a model, in their shapes.
 
     Args:
         arrays: under our paths.
         wanted: the model, or the shapes of its parameters by path.
         where: the arrays are, for the message.
-        may_lack: parts of the tree (its top-level keys) of which parameters may be missing.
-        is_start: whether a run starts from them: what adapts the T5 may be missing, each part as
-            a whole.
+        may_lack: top-level keys of the tree under which parameters may be missing.
+        is_start: a run starts from them: each part that adapts the T5 may be missing as a whole.
         advice: what to do, for the message.
         called: names in the files by path, for the message.
 
-    Returns:
-        The paths that are missing and may be, in the order of the model.
-
-    Raises:
-        ValueError: one is missing, unexpected or of another shape; names them.
+    Returns the paths that are missing and may be, in the order of the model.
     """
     if isinstance(wanted, TransformerConfig):
         wanted = names.flatten(model.Model(wanted).param_shapes())

@@ -1,7 +1,4 @@
-"""Weights changed on their way between formats: another vocabulary size, type, or no gates.
-
-Also the comparison of two models that decides whether one's weights may be used as the other's.
-"""
+"""Changes of weights between formats (vocabulary size, type, folded gates), and their checks."""
 
 from __future__ import annotations
 
@@ -26,12 +23,9 @@ _FREE_FIELDS = ("dropout_rate", "dtype", "num_tasks", "num_trained_tasks")
 
 
 def check_config(weights: TrainedModel, config: TransformerConfig, where: str) -> None:
-    """Checks that the weights were made for a model that computes what `config` says.
+    """Raises ValueError if the weights are of a model that computes otherwise than `config`.
 
     Adapters and gates are compared on the sides of which the weights hold some.
-
-    Raises:
-        ValueError: a field differs; says which.
     """
     keys = {path.split("/")[0] for path in weights.arrays}
     theirs, ours = (_what_counts(x, keys) for x in (weights.config, config))
@@ -49,7 +43,7 @@ def check_config(weights: TrainedModel, config: TransformerConfig, where: str) -
 
 
 def _what_counts(config: TransformerConfig, keys: Collection[str]) -> dict[str, Any]:
-    """What decides on what a model computes; of what adapts it, what shapes do not show."""
+    """The fields that change what a model computes; of adapters, those that no shape shows."""
     counting = {
         name: value
         for name, value in modeling_config.to_dict(config).items()
@@ -89,14 +83,10 @@ def _grid_that_counts(grid: HyperGridConfig | None) -> dict[str, Any]:
 
 
 def resize_vocabulary(weights: TrainedModel, vocab_size: int) -> TrainedModel:
-    """The same weights with so many rows for tokens.
+    """The weights with `vocab_size` rows for tokens; surplus rows are dropped from the end.
 
-    A new row is the mean of all others: then the logit of a token that nobody has seen is the mean
-    of all logits, so that it is never the likeliest, as a row of zeros could be. Rows that are too
-    many are dropped from the end.
-
-    Raises:
-        ValueError: there would be none, or more than any vocabulary has.
+    A new row is the mean of all others: the logit of an unseen token is then the mean of all, so
+    that it is never the likeliest, as with a row of zeros. ValueError beyond 1 to 10,000,000 rows.
     """
     if not 1 <= vocab_size <= _MOST_TOKENS:
         raise ValueError(
@@ -129,11 +119,7 @@ def _resize(value: np.ndarray, axis: int, size: int) -> np.ndarray:
 
 
 def cast(weights: TrainedModel, dtype: str) -> TrainedModel:
-    """The same weights as "float32" or "bfloat16".
-
-    Raises:
-        ValueError: it is neither.
-    """
+    """The same weights as "float32" or "bfloat16"; ValueError for other types."""
     if dtype not in DTYPES:
         raise ValueError(
             f"The type of weights must be one of {tuple(DTYPES)}; got {dtype!r}."
@@ -144,15 +130,7 @@ def cast(weights: TrainedModel, dtype: str) -> TrainedModel:
 
 
 def fold_gates(weights: TrainedModel, task: str | None = None) -> TrainedModel:
-    """The same weights without gates, which kernels hold instead; see `folding.fold`.
-
-    Args:
-        weights: of a model with gates.
-        task: whose gates are meant, where they depend on the task.
-
-    Raises:
-        ValueError: there are no gates, or some that cannot be folded, or the task is not known.
-    """
+    """The same weights with gates (those of `task`) folded into kernels; see `folding.fold`."""
     names = weights.description.task_names or None
     arrays, config = folding.fold(weights.arrays, weights.config, names, task)
     why = "folded into the kernels that they scale" + (f", for {task}" if task else "")

@@ -1,4 +1,4 @@
-"""Exported folders: a whole model as Hugging Face keeps one; out and in.
+"""Exported folders: a whole model in Hugging Face's form, written and read.
 
     <folder>/config.json         T5's own fields, and what adapts it beside them
              flax_model.msgpack  T5's parameters as FlaxT5ForConditionalGeneration names them,
@@ -67,23 +67,16 @@ def is_plain(config: TransformerConfig) -> bool:
 
 
 def is_hyperdecoder(path: epath.PathLike) -> bool:
-    """Whether there is a folder that holds an exported model, and no plain T5."""
+    """Whether a folder holds an exported model that is no plain T5."""
     file = epath.Path(path) / hugging_face.CONFIG_FILE
-    try:
-        return file.exists() and json.loads(file.read_text()).get("model_type") == MODEL_TYPE
-    except (ValueError, AttributeError):
-        return False
+    return run_folder.has_field(file, "model_type", MODEL_TYPE)
 
 
 # ---------------------------------------------------------------- config.json
 
 
 def config_to_json(description: Description) -> dict[str, Any]:
-    """The fields of a `config.json`.
-
-    Raises:
-      ValueError: Hugging Face's T5 has no such feed-forward block.
-    """
+    """The fields of a `config.json`; ValueError if Hugging Face's T5 has no such feed-forward."""
     t5 = hugging_face.config_to_json(description.model)
     if is_plain(description.model):
         return t5
@@ -107,13 +100,7 @@ def config_to_json(description: Description) -> dict[str, Any]:
 
 
 def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
-    """The model that a `config.json` of an exported model describes.
-
-    Its activations are float32: a `config.json` says nothing of them.
-
-    Raises:
-      ValueError: a field is unknown, missing, or its value is no good.
-    """
+    """The model in an exported `config.json`, with float32 activations; ValueError if invalid."""
     t5 = hugging_face.config_from_json({**fields, "model_type": "t5"})
     ours = {name: fields[name] for name in MODEL_FIELDS if name in fields}
     return modeling_config.from_dict(modeling_config.to_dict(t5) | ours)
@@ -123,9 +110,7 @@ def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
 
 
 def to_flax_tree(params: Params, config: TransformerConfig) -> Params:
-    """The same parameters in the tree of a Flax model of Hugging Face; traceable.
-
-    T5's own get the names and layouts of FlaxT5ForConditionalGeneration, others keep theirs.
+    """Parameters as a tree of FlaxT5ForConditionalGeneration; others than T5's stay. Traceable.
 
     >>> config = TransformerConfig(9, 8, 2, 4, 6, 1, 1)
     >>> params = {"decoder": {"decoder_norm": {"scale": 1.0}}, "decoder_adapters": {"bias": 2.0}}
@@ -140,7 +125,7 @@ def to_flax_tree(params: Params, config: TransformerConfig) -> Params:
 
 
 def from_flax_tree(tree: Params, config: TransformerConfig) -> Params:
-    """The opposite of `to_flax_tree`."""
+    """Inverse of `to_flax_tree`."""
     paths = {name: path for path, name in names.flax_names(config).items()}
     flat = {paths.get(name, name): value for name, value in names.flatten(tree).items()}
     return names.unflatten({path: _turned(path, value) for path, value in flat.items()})
@@ -153,18 +138,10 @@ def write_weights(
     formats: Collection[str] = ("flax",),
     max_shard_bytes: int = safetensors_files.MAX_SHARD_BYTES,
 ) -> None:
-    """Writes `config.json` and weights.
+    """Writes `config.json` and weights in some of `FORMATS` into a folder that exists.
 
-    Args:
-      folder: that exists.
-      description: of the model.
-      arrays: all its parameters, under our paths.
-      formats: of the weights, one or several of `FORMATS`.
-      max_shard_bytes: of a file; a larger array is a file of its own.
-
-    Raises:
-      ValueError: the arrays are not the model's, or Hugging Face has no such T5 or format.
-
+    An array larger than `max_shard_bytes` is a file of its own. ValueError if the arrays are not
+    the model's, or Hugging Face has no such T5 or format.
     Cost: one array in memory, or one file of safetensors.
     """
     folder = epath.Path(folder)
@@ -192,14 +169,11 @@ def write_weights(
 
 
 def read(folder: epath.PathLike) -> TrainedModel:
-    """Opens an exported model that is no plain T5.
-
-    Safetensors come first, then `pytorch_model.bin`, then Flax's files.
+    """Opens an exported model that is no plain T5; of several formats as `hugging_face.open`.
 
     Raises:
         FileNotFoundError: a file of it is missing.
-        ValueError: it is none, or of a later version, or damaged, or its arrays are not the
-            model's.
+        ValueError: it is none, of a later version, damaged, or its arrays are another model's.
     """
     folder = epath.Path(folder)
     description = read_description(folder)
@@ -208,7 +182,7 @@ def read(folder: epath.PathLike) -> TrainedModel:
 
 
 def open_weights(folder: epath.Path, config: TransformerConfig) -> Accounted:
-    """Opens the weights of an exported model whose configuration is known; see `read`."""
+    """Opens the weights of an exported model of known configuration; see `read`."""
     theirs = hugging_face.open_arrays(folder)
     t5 = {name: x for name, x in theirs.items() if hugging_face.is_of_t5(name)}
     others = {name.replace(".", "/"): x for name, x in theirs.items() if name not in t5}
@@ -219,15 +193,14 @@ def open_weights(folder: epath.Path, config: TransformerConfig) -> Accounted:
 
 
 def read_description(folder: epath.PathLike) -> Description:
-    """What an exported model is, as its `config.json` and `spiece.model` say; see `read`."""
+    """Description in an exported model's `config.json` and `spiece.model`; see `read`."""
     folder = epath.Path(folder)
     file = folder / hugging_face.CONFIG_FILE
     fields = hugging_face.read_config(folder)
     if fields.get("model_type") != MODEL_TYPE:
         raise ValueError(
             f"The model_type of an exported model must be {MODEL_TYPE!r}; {file} says "
-            f"{fields.get('model_type')!r}. Name a folder that hyperdecoders export wrote; a plain "
-            "T5 needs none of it."
+            f"{fields.get('model_type')!r}. Name a folder that hyperdecoders export wrote."
         )
     run_folder.check_version({**fields, "version": fields.get("format_version")}, VERSION, file)
     spiece = folder / VOCABULARY_FILE
@@ -250,7 +223,7 @@ def read_description(folder: epath.PathLike) -> Description:
 
 
 def _turned(path: str, value: Any) -> Any:
-    """The array of a parameter in the layout of Flax's T5, or back in ours."""
+    """A parameter in the layout of Flax's T5, or back in ours."""
     if not path.endswith("/relpos_bias/rel_embedding"):
         return value
     if isinstance(value, StoredArray):

@@ -13,9 +13,7 @@ from hyperdecoders_jax.types import Params
 
 
 def fingerprint(tree: Params) -> str:
-    """Returns a hash of the paths, shapes, types and bytes of a nested dict of arrays.
-
-    It does not depend on the order of keys, nor on the devices that hold the arrays.
+    """Hash of paths, shapes, types and bytes of a nested dict, whatever its order and devices.
 
     >>> x, y = np.zeros(3), np.ones(2)
     >>> fingerprint({"x": x, "y": y}) == fingerprint({"y": y, "x": x})

@@ -6,10 +6,9 @@
 A file is one nested map of names to arrays. The written bytes are those of a Flax model's
 `save_pretrained` after it was loaded: names sorted at each level.
 
-`flax.serialization` reads a file as a whole, and is used here to write. Measured with a file of
-1.0 GB (24 arrays of 42 MB): it needs 1,960 MB of memory and 3 to 5 s to open, msgpack's streaming
-`Unpacker` 185 MB and 1.1 s, because it reads all arrays to skip them; scanning their heads, as
-done here, 0.02 s, and then 40 MB for one array at a time.
+Why not `flax.serialization`: of a file of 1.0 GB (24 arrays) it needs 1,960 MB of memory and 3 to
+5 s to open, msgpack's streaming `Unpacker` 185 MB and 1.1 s; scanning the heads of arrays, as done
+here, 0.02 s, and then 40 MB for one array at a time.
 
 Source: flax/serialization.py; transformers 4.57, modeling_flax_utils.py; the msgpack specification.
 """
@@ -48,14 +47,7 @@ _FIXED_BYTES = 16
 # Sizes of a binary string's own head.
 _BINARY_HEADS = (2, 3, 5)
 # Errors of reading arbitrary bytes as msgpack.
-_DAMAGES = (
-    AttributeError,
-    KeyError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    msgpack.UnpackException,
-)
+_DAMAGE = (AttributeError, KeyError, RecursionError, TypeError, ValueError, msgpack.UnpackException)
 # More than a map's head, a name, or an array's shape and type take.
 _MOST_HEAD_BYTES = 2048
 
@@ -98,10 +90,9 @@ def write(
     arrays: Arrays,
     max_shard_bytes: int = safetensors_files.MAX_SHARD_BYTES,
 ) -> None:
-    """Writes `flax_model.msgpack`, or shards and their index if that would be too large.
+    """Writes `flax_model.msgpack`, or shards and their index (a larger array has its own shard).
 
-    Cost: three copies of one array in memory. An array larger than `max_shard_bytes` gets a shard
-    of its own.
+    Cost: three copies of one array in memory.
     """
     folder = epath.Path(folder)
     # By keys, not by characters: "a/b" comes before "a-b".
@@ -140,7 +131,7 @@ def _open_file(file: epath.Path) -> dict[str, StoredArray]:
         wrong = [name for name, value in found.items() if not isinstance(value, StoredArray)]
         if wrong:
             raise ValueError(f"{names.abridge(wrong)} is no array")
-    except _DAMAGES as error:
+    except _DAMAGE as error:
         raise ValueError(
             f"Flax weights must be complete msgpack files of named arrays of {', '.join(_DTYPES)}; "
             f"{file} is not: {str(error) or type(error).__name__}. Copy or download it again."
@@ -211,12 +202,11 @@ def _scan_array(data: _Data, start: int, length: int) -> tuple[StoredArray, int]
     values = stop - math.prod(shape) * dtype.itemsize
     if values - start - unpacker.tell() not in _BINARY_HEADS or stop > data.size:
         raise ValueError(f"an array of shape {shape} does not fit its {num_bytes} bytes")
-    return (
-        StoredArray(
-            shape, dtype, lambda: np.frombuffer(data.read(values, stop), dtype).reshape(shape)
-        ),
-        stop,
-    )
+
+    def read():
+        return np.frombuffer(data.read(values, stop), dtype).reshape(shape)
+
+    return StoredArray(shape, dtype, read), stop
 
 
 def _joined(fields: dict[str, Any]) -> StoredArray:
@@ -229,8 +219,8 @@ def _joined(fields: dict[str, Any]) -> StoredArray:
     dtypes = {chunk.dtype for chunk in chunks}
     if sum(sizes) != math.prod(shape) or len(dtypes) != 1:
         raise ValueError(f"the chunks of an array of shape {shape} do not fit it")
-    return StoredArray(
-        shape,
-        dtypes.pop(),
-        lambda: np.concatenate([chunk.read() for chunk in chunks]).reshape(shape),
-    )
+
+    def read():
+        return np.concatenate([chunk.read() for chunk in chunks]).reshape(shape)
+
+    return StoredArray(shape, dtypes.pop(), read)

@@ -1,9 +1,7 @@
 """Folds gates into the kernels that they scale, which gives a model without gates.
 
 Possible for gates that all examples share: those of the variant `GG`, and those of one task by
-`task_embedding`. Gates computed from each input cannot be folded.
-
-Source: Tay et al. 2021 (arXiv:2007.05891), the gates; see `modeling.hypergrid`.
+`task_embedding`. Gates computed from each input cannot be folded. See `modeling.hypergrid`.
 """
 
 from __future__ import annotations
@@ -38,14 +36,10 @@ def fold(
     task_names: Sequence[str] | None = None,
     task: str | None = None,
 ) -> tuple[dict[str, StoredArray], TransformerConfig]:
-    """Arrays and configuration of the same model without gates.
+    """Arrays and configuration of the same model without gates; a kernel is folded when it is read.
 
-    Of gates that depend on the task, those of `task` are folded. Kernels are read and folded one at
-    a time, when the returned arrays are read.
-
-    Raises:
-        ValueError: there are no gates, or they cannot be folded; or `task` is missing though gates
-            depend on it, or given though they do not.
+    ValueError if there are no gates or they cannot be folded, or if `task` is missing though gates
+    depend on it, or given though they do not.
     """
     grids = _grids(config)
     if not grids:
@@ -96,14 +90,13 @@ def _find_task(
     if all(grid.condition_read is None for grid in grids.values()):
         if task is not None:
             raise ValueError(
-                "Option --task must be left out where gates are the same for all tasks; got "
-                f"{task!r}."
+                f"Option --task must be left out where all tasks share their gates; got {task!r}."
             )
         return 0
     if not task_names:
         raise ValueError(
             "Weights must name their tasks for one task's gates to be folded; these do not. "
-            "Convert the run that they are of, or its adapters, instead."
+            "Convert their run or adapter folder instead."
         )
     if task not in task_names:
         raise ValueError(

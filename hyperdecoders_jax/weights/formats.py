@@ -9,12 +9,12 @@
     safetensors    in our paths: FILE.safetensors, or a folder of shards
 
 A folder is data: nothing here reads gin files, imports a module that a folder names or runs code.
-Arrays are read when they are written or placed, one at a time.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Iterable, Mapping
 
@@ -54,84 +54,60 @@ _UNREAD = "unread/"
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What to read, and what its reader may be told.
+    """What to read, and what its reader may be told."""
 
-    Attributes:
-        path: of a file or folder, local or remote, or a hub id.
-        config: the model, where files do not tell: T5X's checkpoints with adapters.
-        are_rows_right: whether the vocabulary's size is taken from the rows of the embedding.
-        step: of a run: "best", "last" or a number; None: best.
-        backbone: of an adapter folder: where the frozen T5 is; None: where the run had it.
-    """
-
-    path: str
-    config: TransformerConfig | None = None
-    are_rows_right: bool = False
-    step: str | int | None = None
-    backbone: str | None = None
+    path: str  # File or folder, local or remote, or a hub id.
+    config: TransformerConfig | None = None  # For files without one: T5X's with adapters.
+    are_rows_right: bool = False  # Whether the embedding's rows give the vocabulary's size.
+    step: str | int | None = None  # Of a run: "best", "last" or a number; None: best.
+    backbone: str | None = None  # Of an adapter folder: the T5's path; None: where the run had it.
 
 
 @dataclasses.dataclass(frozen=True)
 class Format:
     """A way to store weights.
 
-    Attributes:
-        is_at: whether there is one at a path.
-        read: opens it.
-        write: makes one at a path that does not exist yet; returns what it made that the model
-            does not hold, and how. None: this format is only read.
-        has_files: whether `TrainedModel.files` have a place in it.
+    `write` makes a path that does not exist yet; it returns what it made that the model does not
+    hold, and how. None: this format is only read.
     """
 
     is_at: Callable[[epath.Path], bool]
     read: Callable[[Source], TrainedModel]
     write: Callable[[epath.Path, TrainedModel], Mapping[str, str]] | None
-    has_files: bool = False
+    has_files: bool = False  # Whether it stores `TrainedModel.files`.
 
 
 def to_path(path: str) -> epath.Path:
-    """The path of a file or folder, local or in a bucket.
-
-    Raises:
-        ValueError: it is a URL of another kind.
-    """
+    """A path of this machine or in a bucket; ValueError for other URLs."""
     try:
         return epath.Path(path)
     except KeyError as error:  # etils' answer to such URLs.
         raise ValueError(
             f"Weights must be at a path of this machine, or in a bucket (gs://…); got {path}. Name "
-            "a model of Hugging Face by its id alone, such as google/t5-v1_1-base, and download "
-            "others first."
+            "a model of Hugging Face by its id, as google/t5-v1_1-base; download others first."
         ) from error
 
 
 def detect(path: str) -> str:
-    """The name of the format at `path`.
-
-    Raises:
-        FileNotFoundError: nothing is there.
-        ValueError: it is none of the formats.
-    """
-    place = to_path(path)
+    """The name of the format at `path`; FileNotFoundError or ValueError if there is none."""
+    found = to_path(path)
     for name, known in FORMATS.items():
-        if known.is_at(place):
+        if known.is_at(found):
             return name
-    if not place.exists() and hugging_face.HUB_ID.fullmatch(path):
+    if not found.exists() and hugging_face.HUB_ID.fullmatch(path):
         return HUGGING_FACE
-    if not place.exists():
+    if not found.exists():
         raise FileNotFoundError(
             f"Weights must be at a path that exists, or at a hub id such as google/t5-v1_1-base; "
             f"there is nothing at {path}. Correct the path."
         )
-    if run_folder.is_undescribed(place):
-        run_folder.read_file(place)  # Says what to do.
-    held = (
-        "a file" if not place.is_dir() else ", ".join(sorted(x.name for x in place.iterdir())[:8])
-    )
+    if run_folder.is_undescribed(found):
+        run_folder.read_file(found)  # Says what to do.
+    held = safetensors_files.listing(found, "an empty folder") if found.is_dir() else "a file"
     raise ValueError(
         f"Weights must be of one of the formats {', '.join(FORMATS)}; {path} is none of them: "
-        f"{held or 'an empty folder'}. A Hugging Face folder needs its config.json, a safetensors "
-        "file its ending; copy what is missing, or name another place."
+        f"{held}. A Hugging Face folder needs its config.json, a safetensors file its ending; copy "
+        "what is missing, or name another path."
     )
 
 
@@ -146,18 +122,13 @@ def read(
 ) -> TrainedModel:
     """Opens a trained model or weights; arrays are not read yet, but copies that must be equal.
 
-    Args:
-        path: of a file or folder, local or remote, of the package (`package://…`), or a hub id.
-        name: of its format; None detects it.
-        config: see `Source`, as the others.
-        are_rows_right: see `Source`.
-        step: see `Source`.
-        backbone: see `Source`.
+    `path` is a file or folder, local or remote, of the package (`package://…`), or a hub id; `name`
+    its format, None detects it. For the others see `Source`.
 
     Raises:
         FileNotFoundError: nothing is there, or a part of it is missing.
-        ValueError: it is no such format, damaged, something in it is not accounted for, or a step
-            or backbone is chosen where there is none.
+        ValueError: it is no such format, damaged, holds something that is not accounted for, or
+            has no step or backbone to choose.
     """
     path = files.resolve(path)
     name = name or detect(path)
@@ -179,11 +150,7 @@ def read(
 def read_text(
     path: str, *, step: str | int | None = None, backbone: str | None = None
 ) -> TrainedModel:
-    """Opens a trained model that reads and writes text: with vocabulary, lengths and decoding.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read`, or it does not hold all that texts need.
-    """
+    """Opens a trained model with vocabulary, lengths and decoding; raises like `read`."""
     path = files.resolve(path)
     found = detect(path)
     if found not in (RUN, ADAPTERS, HUGGING_FACE):
@@ -196,11 +163,7 @@ def read_text(
 
 
 def describe_text(path: str) -> Description:
-    """The description of what `read_text` reads; opens no weights.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_text`.
-    """
+    """The description of what `read_text` reads; opens no weights. Raises like `read_text`."""
     path = files.resolve(path)
     found = detect(path)
     if found == RUN:
@@ -268,9 +231,8 @@ def _write_original(path: epath.Path, trained: TrainedModel) -> Mapping[str, str
     original_folder.write(path, trained.config, state, trained.description.task_names)
     text_files.write_tokenizer(path, trained)
     made = set(original_folder.unused_names(trained.config)) - set(trained.unread)
-    return dict.fromkeys(
-        made, "zeros, for the original makes them beside a hypernetwork and never reads them"
-    )
+    why = "zeros, for the original makes them beside a hypernetwork and never reads them"
+    return dict.fromkeys(made, why)
 
 
 def _is_original(path: epath.Path) -> bool:
@@ -290,9 +252,8 @@ def _read_t5x(source: Source) -> TrainedModel:
     new = sorted({name.split("/")[0] for name in arrays} - set(model.BACKBONE_KEYS))
     if config is None and new:
         raise ValueError(
-            f"A T5X checkpoint with parameters beside T5's own needs the configuration they belong "
-            f"to; {source.path} has some under {', '.join(new)}. Name it with "
-            "--gin_file=experiments/NAME.gin."
+            f"A T5X checkpoint with parameters beside T5's own needs their configuration; "
+            f"{source.path} has some under {', '.join(new)}. Name it with --gin_file=experiments/…."
         )
     if config is None:
         config = infer_config.infer_config(arrays)
@@ -302,13 +263,10 @@ def _read_t5x(source: Source) -> TrainedModel:
     return TrainedModel(description, arrays, skipped=accounted.left)
 
 
-def _write_t5x(layout: str) -> Callable[[epath.Path, TrainedModel], Mapping[str, str]]:
-    def write(path: epath.Path, trained: TrainedModel) -> Mapping[str, str]:
-        step = trained.description.step
-        t5x_checkpoint.write(path, trained.arrays, step, layout)
-        return {"state/step": f"the count of steps, {step}"}
-
-    return write
+def _write_t5x(path: epath.Path, trained: TrainedModel, layout: str = "t5x") -> Mapping[str, str]:
+    step = trained.description.step
+    t5x_checkpoint.write(path, trained.arrays, step, layout)
+    return {"state/step": f"the count of steps, {step}"}
 
 
 def _with_rows(
@@ -339,11 +297,8 @@ def _with_tasks(config: TransformerConfig, arrays: Arrays) -> TransformerConfig:
 def _read_safetensors(source: Source) -> TrainedModel:
     path, config = source.path, source.config
     arrays = dict(safetensors_files.open(path))
-    unread = {
-        name.removeprefix(_UNREAD): arrays.pop(name)
-        for name in list(arrays)
-        if name.startswith(_UNREAD)
-    }
+    unread_names = [name for name in arrays if name.startswith(_UNREAD)]
+    unread = {name.removeprefix(_UNREAD): arrays.pop(name) for name in unread_names}
     if any(name in arrays for name in _THEIR_TABLES):
         raise ValueError(
             "Hugging Face's weights must come with their config.json; got the names of "
@@ -415,13 +370,13 @@ def _write_adapters(path: epath.Path, trained: TrainedModel) -> Mapping[str, str
 
 # In the order in which they are looked for: a folder that describes itself comes first.
 FORMATS = {
-    ADAPTERS: Format(
-        adapter_folder.is_adapter_folder, _read_adapters, _write_adapters, has_files=True
-    ),
+    ADAPTERS: Format(adapter_folder.is_adapter_folder, _read_adapters, _write_adapters, True),
     RUN: Format(run_folder.is_run, _read_run, None),
-    "t5x": Format(t5x_checkpoint.is_checkpoint, _read_t5x, _write_t5x("t5x")),
-    "t5x_orbax": Format(lambda path: False, _read_t5x, _write_t5x("orbax")),
-    "original": Format(_is_original, _read_original, _write_original, has_files=True),
-    HUGGING_FACE: Format(_is_hugging_face, _read_hugging_face, _write_hugging_face, has_files=True),
+    "t5x": Format(t5x_checkpoint.is_checkpoint, _read_t5x, _write_t5x),
+    "t5x_orbax": Format(
+        lambda path: False, _read_t5x, functools.partial(_write_t5x, layout="orbax")
+    ),
+    "original": Format(_is_original, _read_original, _write_original, True),
+    HUGGING_FACE: Format(_is_hugging_face, _read_hugging_face, _write_hugging_face, True),
     "safetensors": Format(_is_safetensors, _read_safetensors, _write_safetensors),
 }

@@ -1,10 +1,8 @@
-"""Fields of a `generation_config.json` in, a way of decoding out; and back. Needs no transformers.
+"""Conversion of a `generation_config.json` to a decoding config, and back, without transformers.
 
 `min_length` counts the start token and leaves out EOS, our `min_len` the other way round: it is the
 same number. Only transformers' Flax classes ask for one token more.
-
-Source: transformers 4.57, GenerationConfig, GenerationMixin and MinLengthLogitsProcessor, those of
-PyTorch.
+Source: transformers 4.57, PyTorch's GenerationConfig, GenerationMixin, MinLengthLogitsProcessor.
 """
 
 from __future__ import annotations
@@ -26,13 +24,11 @@ _DEFAULT_LENGTH = 20
 
 
 def to_fields(decoding: DecodingConfig, max_len: int) -> dict[str, Any]:
-    """The fields of a way of decoding, for texts of at most `max_len` tokens.
+    """The fields of a decoding config (but T5X's beam scores), for at most `max_len` tokens.
 
     >>> fields = to_fields(GreedyConfig(min_len=2), max_len=9)
     >>> fields["max_new_tokens"], fields["min_length"]
     (9, 2)
-
-    T5X's scores of a beam search have no field.
     """
     fields = {
         "decoder_start_token_id": types.DECODER_START_ID,
@@ -54,12 +50,9 @@ def to_fields(decoding: DecodingConfig, max_len: int) -> dict[str, Any]:
 
 
 def from_fields(fields: Mapping[str, Any], scoring: Scoring | None = None) -> DecodingConfig:
-    """The way of decoding of these fields, with transformers' own where one is not there.
+    """The decoding config of these fields; missing and null ones are transformers' defaults.
 
-    Args:
-      fields: null values are as good as none; of `temperature`, `top_k` and `top_p` they are
-        what leaves all tokens as they are.
-      scoring: of a beam search; None: what the fields say.
+    Null `temperature`, `top_k` and `top_p` change no token. `scoring` replaces a beam search's.
     """
     given = {name: value for name, value in fields.items() if value is not None}
     min_len, num_texts = given.get("min_length", 0), given.get("num_return_sequences", 1)
@@ -81,12 +74,10 @@ def from_fields(fields: Mapping[str, Any], scoring: Scoring | None = None) -> De
 
 
 def max_len(fields: Mapping[str, Any]) -> int:
-    """The most tokens behind the start token, EOS included.
+    """Most tokens with EOS; `max_length` counts the start token, unless transformers' default.
 
     >>> max_len({"max_length": 9}), max_len({"max_length": 9, "max_new_tokens": 9}), max_len({})
     (8, 9, 20)
-
-    `max_length` counts the start token, unless it is transformers' default.
     """
     if fields.get("max_new_tokens") is not None:
         return fields["max_new_tokens"]

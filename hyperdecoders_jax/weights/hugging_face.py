@@ -1,8 +1,6 @@
-"""A Hugging Face T5 folder opens as a configuration and arrays; ours become such a folder.
+"""Hugging Face's T5 folders: read as a configuration and arrays, and written.
 
-T5 v1.0, v1.1, LM-adapted, FLAN, UL2, mT5 and ByT5 are one architecture with other sizes. `to_ours`
-and `from_ours` rename and transpose, array by array, and account for every one of them.
-
+T5 v1.0, v1.1, LM-adapted, FLAN, UL2, mT5 and ByT5 are one architecture with other sizes.
 Source: transformers 4.14 to 5.x, T5Config, MT5Config and their models.
 """
 
@@ -73,24 +71,16 @@ _WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "flax_model*.msgpack")
 
 
 def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
-    """The configuration that the fields of a `config.json` describe, without adapters.
-
-    Raises:
-      ValueError: the model is no T5, or a T5 that computes something that ours does not.
-    """
+    """The configuration in a `config.json`; ValueError if ours cannot compute such a model."""
     model_type = fields.get("model_type")
     if not isinstance(model_type, str) or model_type not in _DEFAULTS:
-        reason = (
-            " umT5 has a table of relative positions in every layer, T5 one in each stack."
-            if model_type == "umt5"
-            else ""
-        )
+        umt5 = " umT5 has a table of relative positions in every layer, T5 one in each stack."
+        reason = umt5 if model_type == "umt5" else ""
         raise ValueError(
             f"The model_type of config.json must be among {tuple(_DEFAULTS)}; got {model_type!r}."
             f"{reason} Choose a T5, mT5 or ByT5."
         )
-    missing = sorted(name for name in _SIZES.values() if name not in fields)
-    if missing:
+    if missing := sorted(set(_SIZES.values()) - set(fields)):
         raise ValueError(
             f"config.json must give every size of the model; it lacks {', '.join(missing)}. Copy "
             "or download it again."
@@ -125,11 +115,7 @@ def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
 
 
 def config_to_json(config: TransformerConfig) -> dict[str, Any]:
-    """The fields of a `config.json` for the T5 of `config`; its adapters are left out.
-
-    Raises:
-      ValueError: Hugging Face's T5 has no such feed-forward block.
-    """
+    """The `config.json` of a plain T5; ValueError if Hugging Face's has no such feed-forward."""
     known = {ours: theirs for theirs, ours in reversed(_FEED_FORWARD.items())}
     if config.mlp_activations not in known:
         raise ValueError(
@@ -157,26 +143,20 @@ def config_to_json(config: TransformerConfig) -> dict[str, Any]:
 def open(folder_or_hub_id: str | os.PathLike) -> tuple[TransformerConfig, dict[str, StoredArray]]:
     """The configuration and the arrays of a folder, in PyTorch's names and layouts.
 
-    Safetensors come first, then `pytorch_model.bin`, then `flax_model.msgpack`; of any, shards
-    too. A string that is no path and looks like a hub id, such as "google/t5-v1_1-base", is
-    downloaded (into Hugging Face's cache, once).
+    Safetensors come first, then `pytorch_model.bin`, then `flax_model.msgpack`. A hub id, such as
+    "google/t5-v1_1-base", is downloaded into Hugging Face's cache, once.
 
     Raises:
-      FileNotFoundError: there is no such folder, or no config.json, weights or shard in it.
-      ImportError: a hub id needs huggingface_hub, a .bin file PyTorch.
-      ValueError: `config.json` or a file of weights is no good.
+        FileNotFoundError: the folder, or a file of it, is missing.
+        ImportError: a hub id needs huggingface_hub, a .bin file PyTorch.
+        ValueError: a file is damaged, or of another model.
     """
     folder = find(folder_or_hub_id)
     return config_from_json(read_config(folder)), open_arrays(folder)
 
 
 def find(folder_or_hub_id: str | os.PathLike) -> epath.Path:
-    """The folder: itself, or where a hub id's files are after they have been downloaded.
-
-    Raises:
-      FileNotFoundError: there is no such folder, here or on the hub.
-      ImportError: a hub id needs huggingface_hub.
-    """
+    """The folder itself, or the one that a hub id was downloaded to; raises like `open`."""
     folder = epath.Path(folder_or_hub_id)
     if folder.is_dir():
         return folder
@@ -190,8 +170,8 @@ def find(folder_or_hub_id: str | os.PathLike) -> epath.Path:
         import huggingface_hub
     except ImportError as error:
         raise ImportError(
-            f"There is no folder {name}; downloading that model needs huggingface_hub, which is not"
-            " installed. Install it (pip install huggingface_hub), or download the folder by hand."
+            f"There is no folder {name}; downloading it needs huggingface_hub. Install it (pip "
+            "install huggingface_hub), or download the folder by hand."
         ) from error
     try:
         for files in _WEIGHTS:
@@ -208,17 +188,13 @@ def find(folder_or_hub_id: str | os.PathLike) -> epath.Path:
 
 
 def open_arrays(folder: epath.Path) -> dict[str, StoredArray]:
-    """The arrays of a folder, in PyTorch's names and layouts; see `open`.
-
-    Those of an exported model that are not T5's own stay in ours, joined by ".".
-    """
+    """The arrays of `open`; those that adapt an exported model have our paths, joined by "."."""
     is_safe = safetensors_files.visible(folder) or (folder / safetensors_files.INDEX_FILE).exists()
     if not is_safe and torch_files.has_files(folder):
         return torch_files.open(folder)
     if not is_safe and flax_files.has_files(folder):
-        return _from_flax(
-            {name.replace("/", "."): x for name, x in flax_files.open(folder).items()}
-        )
+        flax = flax_files.open(folder)
+        return _from_flax({name.replace("/", "."): x for name, x in flax.items()})
     arrays = safetensors_files.open(folder)
     is_flax = safetensors_files.metadata(folder).get("format") == "flax"
     return _from_flax(arrays) if is_flax else arrays
@@ -234,17 +210,12 @@ def is_of_t5(name: str) -> bool:
 
 
 def read_config(folder: epath.Path) -> dict[str, Any]:
-    """The fields of a folder's `config.json`.
-
-    Raises:
-      FileNotFoundError: there is none.
-      ValueError: it is not JSON.
-    """
+    """The fields of a folder's `config.json`; FileNotFoundError or ValueError if there are none."""
     file = folder / CONFIG_FILE
     if not file.exists():
         raise FileNotFoundError(
-            f"A Hugging Face folder must hold {CONFIG_FILE}, which has the sizes of the model; "
-            f"{folder} has none. Download it to the weights, from the same place."
+            f"A Hugging Face folder must hold {CONFIG_FILE}, with the model's sizes; {folder} has "
+            "none. Download it to the weights."
         )
     try:
         fields = json.loads(file.read_text())
@@ -252,8 +223,7 @@ def read_config(folder: epath.Path) -> dict[str, Any]:
         raise ValueError(f"{file} must be JSON: {error}. Copy or download it again.") from error
     if not isinstance(fields, dict):
         raise ValueError(
-            f"{file} must be a JSON object of fields; got {type(fields).__name__}. Copy or "
-            "download it again."
+            f"{file} must be a JSON object of fields; got {type(fields).__name__}. Copy it again."
         )
     return fields
 
@@ -264,14 +234,7 @@ def write(
     arrays: Arrays,
     max_shard_bytes: int = safetensors_files.MAX_SHARD_BYTES,
 ) -> None:
-    """Writes `config.json` and safetensors, which `from_pretrained` of transformers reads.
-
-    Args:
-      folder: made where it is missing.
-      config: of the model.
-      arrays: in PyTorch's names and layouts, as `from_ours` gives them.
-      max_shard_bytes: of a file; transformers' own limit by default.
-    """
+    """Writes `config.json` and safetensors for transformers; `arrays` are those of `from_ours`."""
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # transformers refuses files that do not say whose layout they have.
@@ -280,12 +243,9 @@ def write(
 
 
 def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
-    """Their arrays under our paths, in our layouts: T5's own parameters.
+    """T5's parameters in our names and layouts; ValueError if they are not those of `config`.
 
-    Cost: reads the copies of the embedding, to be sure that they are copies; nothing else yet.
-
-    Raises:
-      ValueError: they are not exactly the parameters of `config`, in number and shape.
+    Cost: copies of the embedding are read, to compare them.
     """
     arrays, left = without_copies(arrays, config)
     wanted = names.hugging_face_names(config)
@@ -305,11 +265,7 @@ def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
 
 
 def from_ours(arrays: Arrays, config: TransformerConfig) -> dict[str, StoredArray]:
-    """Our arrays in PyTorch's names and layouts; the opposite of `to_ours`.
-
-    Raises:
-      ValueError: they are not exactly T5's own parameters.
-    """
+    """Inverse of `to_ours`; ValueError if the arrays are not exactly T5's parameters."""
     wanted = names.hugging_face_names(config)
     check_params.check_params(
         arrays,
@@ -324,10 +280,9 @@ def from_ours(arrays: Arrays, config: TransformerConfig) -> dict[str, StoredArra
 def without_copies(
     arrays: Arrays, config: TransformerConfig
 ) -> tuple[dict[str, StoredArray], dict[str, str]]:
-    """The arrays with one name for the embedding, and why others were left.
+    """The arrays with one name for the embedding, and why others were skipped.
 
-    Raises:
-      ValueError: what must be a copy of the embedding is none.
+    ValueError if a supposed copy of the embedding differs from it.
     """
     arrays = dict(arrays)
     left = {}
@@ -340,15 +295,12 @@ def without_copies(
     value = table.read() if len(tables) > 1 else None
     for name in tables[1:]:
         if not np.array_equal(arrays.pop(name).read(), value):
+            advice = "These weights are of another architecture: choose a T5's."
+            if name == _HEAD:
+                advice = "Set LOGITS_VIA_EMBEDDING = False (in config.json: tie_word_embeddings)."
             raise ValueError(
                 f"{name} must be a copy of {tables[0]}, because the model has one embedding for "
-                "both; they differ. "
-                + (
-                    "Set LOGITS_VIA_EMBEDDING = False (tie_word_embeddings in config.json), as "
-                    "T5 v1.1 does."
-                    if name == _HEAD
-                    else "These weights are of another architecture: choose a T5's."
-                )
+                f"both; they differ. {advice}"
             )
         left[name] = f"a copy of {tables[0]}"
     if _NEVER_READ in arrays:
@@ -358,7 +310,7 @@ def without_copies(
 
 
 def transposed(path: str, array: StoredArray) -> StoredArray:
-    """The array of one of T5's own parameters in the other layout, ours or PyTorch's."""
+    """A T5 parameter in the other layout, ours or PyTorch's."""
     shape = names.transpose(path, np.broadcast_to(0, array.shape)).shape
     return array.then(lambda value: names.transpose(path, value), shape)
 
@@ -376,10 +328,7 @@ def _from_flax(arrays: Arrays) -> dict[str, StoredArray]:
     found = {}
     for name, array in arrays.items():
         owner, _, leaf = name.rpartition(".")
-        if not is_of_t5(name):
-            found[name] = array
-        elif leaf == "kernel":
-            found[f"{owner}.weight"] = array.then(np.transpose, array.shape[::-1])
-        else:
-            found[f"{owner}.weight"] = array
+        if leaf == "kernel" and is_of_t5(name):
+            array = array.then(np.transpose, array.shape[::-1])
+        found[f"{owner}.weight" if is_of_t5(name) else name] = array
     return found

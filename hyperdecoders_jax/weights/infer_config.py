@@ -1,7 +1,4 @@
-"""Configuration of a plain T5, inferred from the shapes of its arrays.
-
-For formats that hold no configuration beside the weights, T5X checkpoints and our own safetensors.
-"""
+"""Configuration of a plain T5 inferred from its arrays' shapes, for formats without one (T5X)."""
 
 from __future__ import annotations
 
@@ -22,23 +19,13 @@ _HEAD = "decoder/logits_dense/kernel"
 
 
 def infer_config(arrays: Arrays) -> TransformerConfig:
-    """Reads the sizes of T5's own arrays; parameters of adapters beside them are not looked at.
+    """Infers the sizes of T5's own arrays, under our paths; ValueError if they are not of a T5.
 
-    Shapes do not tell everything: gated feed-forward blocks are taken for T5 v1.1's
-    (gelu, linear), others for v1.0's (relu); dropout, precision and the largest distance of
-    relative positions are at their defaults, which all published T5 share.
-
-    Args:
-      arrays: under our paths.
-
-    Raises:
-      ValueError: they are not exactly those of a T5; says which.
+    Gated feed-forward blocks are taken for T5 v1.1's (gelu, linear), others for v1.0's (relu);
+    dropout, precision and the largest distance of relative positions are those of all published T5.
     """
-    shapes = {
-        path: array.shape
-        for path, array in arrays.items()
-        if path.split("/", 1)[0] in model.BACKBONE_KEYS
-    }
+    of_t5 = [path for path in arrays if path.split("/", 1)[0] in model.BACKBONE_KEYS]
+    shapes = {path: arrays[path].shape for path in of_t5}
     for path in (_EMBEDDING, _POSITIONS, _QUERY, _OUT):
         if len(shapes.get(path, ())) != 2:
             raise ValueError(

@@ -1,7 +1,6 @@
 """Parameter names: T5X's paths, which are ours, and Hugging Face's.
 
-A path joins the keys of a parameter tree by "/": `encoder/layers_0/mlp/wo/kernel` is Hugging
-Face's `encoder.block.0.layer.1.DenseReluDense.wo.weight`, transposed.
+`encoder/layers_0/mlp/wo/kernel` is `encoder.block.0.layer.1.DenseReluDense.wo.weight`, transposed.
 
 Source: transformers' T5; t5x/examples/t5/network.py.
 """
@@ -28,13 +27,8 @@ _DECODER_SUBLAYERS = (
     ("mlp", "pre_mlp_layer_norm", "DenseReluDense"),
 )
 
-# Our leaf → that of Hugging Face's Flax T5.
-_FLAX_LEAVES = {
-    "kernel": "kernel",
-    "scale": "weight",
-    "embedding": "embedding",
-    "rel_embedding": "embedding",
-}
+# Our leaf → that of Hugging Face's Flax T5, where it is another.
+_FLAX_LEAVES = {"scale": "weight", "rel_embedding": "embedding"}
 
 
 def flatten(params: Params) -> dict[str, np.ndarray]:
@@ -63,6 +57,7 @@ def hugging_face_names(config: TransformerConfig) -> dict[str, str]:
     """Our path → Hugging Face's name, of every backbone parameter, in Hugging Face's order."""
     # Insertion order is the order of arrays in the files that are written.
     names = {"token_embedder/embedding": "shared.weight"}
+    mlp_names = {dense: dense for dense in feed_forward_names(config)}
     stacks = (
         ("encoder", config.num_encoder_layers, _ENCODER_SUBLAYERS),
         ("decoder", config.num_decoder_layers, _DECODER_SUBLAYERS),
@@ -71,7 +66,8 @@ def hugging_face_names(config: TransformerConfig) -> dict[str, str]:
         for layer in range(num_layers):
             for i, (sublayer, norm, theirs) in enumerate(sublayers):
                 path, name = f"{stack}/layers_{layer}", f"{stack}.block.{layer}.layer.{i}"
-                for dense, their_dense in _dense_names(sublayer, config).items():
+                dense_names = mlp_names if sublayer == "mlp" else _PROJECTIONS
+                for dense, their_dense in dense_names.items():
                     kernel = f"{path}/{sublayer}/{dense}/kernel"
                     names[kernel] = f"{name}.{theirs}.{their_dense}.weight"
                 if (layer, i) == (0, 0):  # All layers share the first one's positions.
@@ -90,16 +86,12 @@ def flax_names(config: TransformerConfig) -> dict[str, str]:
     >>> flax_names(TransformerConfig(9, 8, 2, 4, 6, 1, 1))["encoder/encoder_norm/scale"]
     'encoder/final_layer_norm/weight'
     """
-    return {
-        path: name.removesuffix("weight").replace(".", "/") + _FLAX_LEAVES[path.rsplit("/", 1)[-1]]
-        for path, name in hugging_face_names(config).items()
-    }
-
-
-def _dense_names(sublayer: str, config: TransformerConfig) -> dict[str, str]:
-    if sublayer != "mlp":
-        return _PROJECTIONS
-    return {dense: dense for dense in feed_forward_names(config)}
+    found = {}
+    for path, name in hugging_face_names(config).items():
+        leaf = path.rsplit("/", 1)[-1]
+        owner = name.removesuffix("weight").replace(".", "/")
+        found[path] = owner + _FLAX_LEAVES.get(leaf, leaf)
+    return found
 
 
 def feed_forward_names(config: TransformerConfig) -> list[str]:

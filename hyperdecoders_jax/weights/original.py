@@ -1,9 +1,7 @@
 """Names and layouts of the original PyTorch Hyperdecoders' parameters.
 
 The original's `state_dict` has Hugging Face's names for T5, one adapter in each adapted block, and
-one hypernetwork (`param_gen`) per stack. Arrays of every layer are one array with a leading axis
-`layers` here.
-
+one hypernetwork (`param_gen`) per stack; here, arrays of all layers are one with an axis `layers`.
 Source: allenai/hyperdecoders.
 """
 
@@ -27,8 +25,7 @@ _SITE = "feed_forward"
 def state_names(config: TransformerConfig) -> dict[str, tuple[str, ...]]:
     """Our path → the original's name, or those of all layers for a stacked parameter.
 
-    Raises:
-        ValueError: the original has no such adapters.
+    ValueError if the original has no such adapters.
     """
     # T5's names are Hugging Face's.
     found = {path: (name,) for path, name in names.hugging_face_names(config).items()}
@@ -36,13 +33,12 @@ def state_names(config: TransformerConfig) -> dict[str, tuple[str, ...]]:
         adapter = getattr(config, f"{side}_adapter")
         num_layers = getattr(config, f"num_{side}_layers")
         _check_exists_there(side, adapter)
-        if adapter.source == "manual":
-            found |= _manual_names(side, f"{side}_adapters", num_layers, is_bank=False)
-        elif adapter.source == "manual_specific":
-            found |= _manual_names(side, f"{side}_adapters", num_layers, is_bank=True)
+        if adapter.source in ("manual", "manual_specific"):
+            is_bank = adapter.source == "manual_specific"
+            found |= _manual_names(side, f"{side}_adapters", num_layers, is_bank)
         elif adapter.source == "task":
             table = f"{side}_adapters/task_embedding"
-            found |= {table: (f"{side}.adapter_task_embedding.weight",)}
+            found[table] = (f"{side}.adapter_task_embedding.weight",)
             found |= _hypernetwork_names(side)
         elif adapter.source == "generated":
             found |= _hypernetwork_names(side)
@@ -111,8 +107,7 @@ def is_stacked(path: str) -> bool:
 def to_ours(path: str, name: str, value: np.ndarray) -> np.ndarray:
     """Converts one array of the original to our layout.
 
-    PyTorch's linear layers keep `[fan_out, fan_in]`; a bank of adapters has our layout of kernels,
-    and biases `[tasks, 1, features]`.
+    A bank of adapters has our layout of kernels, and biases `[tasks, 1, features]`.
     """
     if name.endswith("_manual_weight"):
         return value

@@ -1,7 +1,4 @@
-"""Folders of the original Hyperdecoders, read and written.
-
-They hold `config.json`, with Hugging Face's fields and the original's own, and `pytorch_model.bin`,
-a `state_dict` whose names are in `original`.
+"""Folders of the original Hyperdecoders (`config.json`, `pytorch_model.bin`), read and written.
 
 Source: allenai/hyperdecoders, training_args.py and modeling/adapter_t5.py.
 """
@@ -23,13 +20,7 @@ from hyperdecoders_jax.modeling.config import (
     HypernetworkConfig,
     TransformerConfig,
 )
-from hyperdecoders_jax.weights import (
-    check_params,
-    folding,
-    hugging_face,
-    original,
-    torch_files,
-)
+from hyperdecoders_jax.weights import check_params, folding, hugging_face, original, torch_files
 from hyperdecoders_jax.weights.arrays import Accounted, Arrays, StoredArray
 
 _SIDES = ("encoder", "decoder")
@@ -44,12 +35,9 @@ def is_at(path: epath.Path) -> bool:
 
 
 def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
-    """Configuration from the original's `config.json`.
+    """The configuration in the original's `config.json`; ValueError if ours has no such model.
 
     Fields that older versions of the original did not save get its defaults.
-
-    Raises:
-        ValueError: the fields are not the original's, or describe a model that we do not have.
     """
     missing = [name for name in ("encoder_adapter", "decoder_adapter") if name not in fields]
     if missing:
@@ -66,25 +54,17 @@ def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
 
 
 def task_names(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """The tasks of `config.json` in their order, which numbers them.
-
-    The original's order is random, and differs between its training processes.
-    """
+    """The tasks in order, which numbers them; the original draws it anew for each training."""
     tasks = fields.get("tasks") or ()
     if not isinstance(tasks, list | tuple):
         raise ValueError(
-            f"Field tasks in config.json must be a list of names; got {tasks!r}. Copy the one that "
-            "training saved."
+            f"Field tasks in config.json must be a list of names; got {tasks!r}. Copy it again."
         )
     return tuple(tasks)
 
 
 def config_to_json(config: TransformerConfig, task_names: Sequence[str] = ()) -> dict[str, Any]:
-    """Fields of the original's `config.json`; inverse of `config_from_json`.
-
-    Raises:
-        ValueError: the original has no such adapters, or tasks are missing.
-    """
+    """Inverse of `config_from_json`; ValueError if the original has no such model."""
     original.state_names(config)  # Refuses adapters that the original does not have.
     if config.reads_tasks and len(task_names) != config.num_tasks:
         raise ValueError(
@@ -112,13 +92,7 @@ def config_to_json(config: TransformerConfig, task_names: Sequence[str] = ()) ->
 def open(
     folder: str | os.PathLike,
 ) -> tuple[TransformerConfig, tuple[str, ...], dict[str, StoredArray]]:
-    """Configuration, ordered tasks, and arrays with the original's names.
-
-    Raises:
-        FileNotFoundError: `config.json` or the weights are missing.
-        ImportError: PyTorch is missing.
-        ValueError: a file is invalid.
-    """
+    """Configuration, ordered tasks, and arrays in the original's names; see `hugging_face.open`."""
     folder = epath.Path(folder)
     fields = hugging_face.read_config(folder)
     return config_from_json(fields), task_names(fields), hugging_face.open_arrays(folder)
@@ -130,10 +104,7 @@ def write(
     arrays: Arrays,
     task_names: Sequence[str] = (),
 ) -> None:
-    """Writes `config.json` and `pytorch_model.bin` (the arrays of `to_state`) for the original.
-
-    Cost: all arrays in memory.
-    """
+    """Writes `config.json` and `pytorch_model.bin` (of `to_state`). Cost: all arrays in memory."""
     folder = epath.Path(folder)
     fields = config_to_json(config, task_names)
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,11 +113,7 @@ def write(
 
 
 def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
-    """The original's arrays by our paths, in our layouts.
-
-    Raises:
-        ValueError: they are not exactly the original's arrays for `config`.
-    """
+    """The original's arrays in our names and layouts; ValueError if not exactly `config`'s."""
     # The state repeats tied tables under several names.
     arrays, left = hugging_face.without_copies(arrays, config)
     groups = original.state_names(config)
@@ -181,14 +148,10 @@ def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
 def to_state(
     arrays: Arrays, config: TransformerConfig, unused: Arrays | None = None
 ) -> dict[str, StoredArray]:
-    """Our arrays with the original's names and layouts; inverse of `to_ours`.
+    """Inverse of `to_ours`; ValueError if the arrays are not `config`'s, or it has no such model.
 
     The original refuses a state without the adapters that it makes and never reads (see
     `unused_names`): they are taken from `unused`, else zeros.
-
-    Raises:
-        ValueError: they are not exactly the parameters of `config`, or the original has no such
-            adapters.
     """
     groups = original.state_names(config)
     check_params.check_params(
@@ -213,7 +176,7 @@ def to_state(
 
 
 def unused_names(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-    """Name → shape of every array that the original makes for `config` and never reads."""
+    """Name → shape of the arrays that the original makes for `config` and never reads."""
     found = {}
     for side in _SIDES:
         adapter = getattr(config, f"{side}_adapter")

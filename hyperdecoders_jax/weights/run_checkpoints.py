@@ -1,4 +1,4 @@
-"""The checkpoints of a run as files: which there are, which are whole, which is the best.
+"""Checkpoints of a run as files: which there are, which are intact, which is the best.
 
     <directory>/<step>/trainable/     parameters, an item of Orbax
                       /progress/      optimiser state, step, random state, sums
@@ -6,9 +6,8 @@
                       /manifest.json  size and SHA-256 of every file above, written last
                       /evaluation.json  metrics of this step; written when it is evaluated
 
-The manifest makes a checkpoint: a folder without a readable one was interrupted while it was saved,
-and one whose files differ from it is damaged. Reading needs neither Orbax nor a device;
-`training.checkpoints` writes.
+A folder without a readable manifest was interrupted while it was saved; one whose files differ from
+it is damaged. Reading needs neither Orbax nor a device; `training.checkpoints` writes.
 """
 
 from __future__ import annotations
@@ -32,11 +31,7 @@ CHUNK_BYTES = 1 << 24
 
 
 class CheckpointFiles:
-    """The checkpoints in one directory, to be read.
-
-    Args:
-        directory: local or remote (gs://); need not exist.
-    """
+    """The checkpoints in one directory, local or remote (gs://), which need not exist."""
 
     def __init__(self, directory: str | epath.Path):
         # Orbax takes absolute paths only; gs:// is one, which `absolute` would spoil.
@@ -50,18 +45,14 @@ class CheckpointFiles:
         return [step for step in self.folders() if self.manifest(step) is not None]
 
     def newest_step(self) -> int | None:
-        """Step of the newest whole checkpoint; logs which it skips, and why.
-
-        Raises:
-            ValueError: there are completed checkpoints, and all are damaged.
-        """
+        """Step of the newest intact checkpoint; logs skipped ones. ValueError if none is intact."""
         found, damaged = self.find_newest()
         if found is None and damaged:
             raise ValueError(self.all_damaged(damaged))
         return found
 
     def find_newest(self) -> tuple[int | None, list[str]]:
-        """Step of the newest whole checkpoint, and which completed ones are damaged, and why."""
+        """Step of the newest intact checkpoint, and which completed ones are damaged, and why."""
         damaged = []
         for step in reversed(self.folders()):
             reason = self.why_not_usable(step)
@@ -73,15 +64,14 @@ class CheckpointFiles:
         return None, damaged
 
     def all_damaged(self, damaged: Sequence[str]) -> str:
-        """The message where no checkpoint is whole."""
+        """The error message where no checkpoint is intact."""
         return (
             f"At least one checkpoint must be intact; got damaged ones in {self.directory}: "
-            f"{'; '.join(damaged) or 'see process 0'}. Restore them from a copy, or remove "
-            "the directory to start anew."
+            f"{'; '.join(damaged) or 'see process 0'}. Restore or remove the directory."
         )
 
     def best_step(self) -> int | None:
-        """Step of the whole checkpoint with the best value; None if none has one."""
+        """Step of the intact checkpoint with the best value; None if none has one."""
         # Lazily, because the check of a large checkpoint reads all its files.
         usable = (step for step in self.best_first() if self.why_not_usable(step) is None)
         return next(usable, None)
@@ -138,7 +128,7 @@ class CheckpointFiles:
         return manifest if isinstance(manifest, dict) else None
 
     def why_not_usable(self, step: int) -> str | None:
-        """Why a checkpoint is not whole; None if it is."""
+        """Why a checkpoint is not intact; None if it is."""
         folder, manifest = self.folder(step), self.manifest(step)
         # Sizes first: they tell most damage without reading the files.
         if manifest is None:
@@ -159,17 +149,18 @@ class CheckpointFiles:
         return None
 
     def check_usable(self, step: int) -> None:
-        """Checks that a checkpoint is there and whole.
-
-        Raises:
-            ValueError: it is not; says why.
-        """
+        """Raises ValueError if a checkpoint is missing or damaged."""
         reason = self.why_not_usable(step)
         if reason is not None:
             raise ValueError(
                 f"A checkpoint must be whole to be loaded; got {self.folder(step)}: {reason}. "
                 f"There are checkpoints of steps {self.steps()}, intact or not."
             )
+
+
+def of_run(model_dir: str | epath.Path) -> CheckpointFiles:
+    """The checkpoints in a run's model directory."""
+    return CheckpointFiles(epath.Path(model_dir) / CHECKPOINTS_DIR)
 
 
 def hash_files(folder: epath.Path) -> dict[str, list]:

@@ -1,4 +1,4 @@
-"""The folder of a training run: what it says of itself, and its checkpoints as trained models.
+"""The folder of a training run: its description, and its checkpoints as trained models.
 
     <model_dir>/config.json    what the run trains: see `RunFile`; written at its start
                /spiece.model   of the vocabulary, unless that is of bytes
@@ -6,8 +6,7 @@
                /checkpoints/   of the package's own runner: what it trains, see `run_checkpoints`
                /checkpoint_*/  of T5X: all parameters
 
-A checkpoint of our own runner holds what is trained; the frozen part comes from where the run had
-it, and what no file has is drawn again from the run's seed.
+Frozen parameters of our runner come from where the run had them; those of no file from its seed.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,13 +34,7 @@ from hyperdecoders_jax.weights import (
     trained_model,
 )
 from hyperdecoders_jax.weights.arrays import Arrays, StoredArray, in_memory
-from hyperdecoders_jax.weights.trained_model import (
-    DTYPES,
-    VOCABULARY_FILE,
-    Backbone,
-    Description,
-    TrainedModel,
-)
+from hyperdecoders_jax.weights.trained_model import Backbone, Description, TrainedModel
 
 CONFIG_FILE = "config.json"
 FORMAT = "hyperdecoders_jax run"
@@ -49,44 +42,43 @@ VERSION = 1
 # What makes a folder of an earlier version a run.
 SAVED_GIN = "config.gin"
 OWN_RUNNER, T5X_RUNNER = "embedded", "t5x"
+# Of `RunFile`, in the JSON under "start", beside `trained`.
+_START_FIELDS = ("initial_checkpoint_path", "random_seed", "frozen_dtype")
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFile:
-    """What a run says of itself in its `config.json`.
+    """A run's `config.json`.
 
-    Attributes:
-        description: of what it trains; its step is 0.
-        trained: paths of the parameters that it trains.
-        initial_checkpoint_path: what it started from, as it was named; None: random weights.
-        random_seed: of parameters that were drawn.
-        frozen_dtype: of the frozen parameters on the devices.
-        data: what it reads and evaluates, plain values for people and for `analyze`: `mixture`,
-            `eval_split`, `eval_examples`, `batch_size`, `eval_batch_size`, `use_cached`,
-            `generation`, `own_data`, `modules`.
-        runner: "embedded" or "t5x".
+    `data` is what it reads and evaluates, as plain values for people and for `analyze`: `mixture`,
+    `eval_split`, `eval_examples`, `batch_size`, `eval_batch_size`, `use_cached`, `generation`,
+    `own_data`, `modules`.
     """
 
-    description: Description
-    trained: Sequence[str]
-    initial_checkpoint_path: str | None
-    random_seed: int
-    frozen_dtype: str
+    description: Description  # Of step 0.
+    trained: Sequence[str]  # Paths of parameters.
+    initial_checkpoint_path: str | None  # As it was named; None: random weights.
+    random_seed: int  # Of drawn parameters.
+    frozen_dtype: str  # Of frozen parameters on the devices.
     data: Mapping[str, Any]
-    runner: str = OWN_RUNNER
+    runner: str = OWN_RUNNER  # "embedded" or "t5x".
 
 
-def is_run(path: str | os.PathLike) -> bool:
-    """Whether there is a folder whose `config.json` says that it is a run's."""
-    file = epath.Path(path) / CONFIG_FILE
+def has_field(file: epath.Path, name: str, value: str) -> bool:
+    """Whether a file is JSON whose field `name` has this value; False where there is none."""
     try:
-        return file.exists() and json.loads(file.read_text()).get("format") == FORMAT
+        return file.exists() and json.loads(file.read_text()).get(name) == value
     except (OSError, ValueError, AttributeError):
         return False
 
 
+def is_run(path: str | os.PathLike) -> bool:
+    """Whether a folder's `config.json` says that it is a run's."""
+    return has_field(epath.Path(path) / CONFIG_FILE, "format", FORMAT)
+
+
 def is_undescribed(path: str | os.PathLike) -> bool:
-    """Whether there is a run of an earlier version, which has no `config.json`."""
+    """Whether a folder is a run of an earlier version, which has no `config.json`."""
     folder = epath.Path(path)
     return (folder / SAVED_GIN).exists() and not (folder / CONFIG_FILE).exists()
 
@@ -99,18 +91,14 @@ def to_json(run: RunFile) -> dict[str, Any]:
         "made_by": trained_model.made_by(),
         "runner": run.runner,
         **trained_model.to_json(run.description),
-        "start": {
-            "initial_checkpoint_path": run.initial_checkpoint_path,
-            "random_seed": run.random_seed,
-            "frozen_dtype": run.frozen_dtype,
-            "trained": list(run.trained),
-        },
+        "start": {name: getattr(run, name) for name in _START_FIELDS}
+        | {"trained": list(run.trained)},
         "data": dict(run.data),
     }
 
 
 def write(folder: str | os.PathLike, run: RunFile) -> None:
-    """Writes `config.json` and the vocabulary; replaces those of an earlier start of the run."""
+    """Writes `config.json` and the vocabulary; replaces those of the run's earlier start."""
     folder = epath.Path(folder)
     for name, content in run.description.vocabulary.files.items():
         (folder / name).write_bytes(content)
@@ -129,9 +117,9 @@ def read_file(folder: str | os.PathLike) -> RunFile:
     file = folder / CONFIG_FILE
     if not file.exists() and is_undescribed(folder):
         raise errors.UsageError(
-            f"A run must describe itself in {CONFIG_FILE}; {folder} was made by an earlier version "
-            f"and has a {SAVED_GIN} alone, which is a program. If you trust it, write the "
-            f"{CONFIG_FILE} once: hyperdecoders upgrade --model_dir={folder}"
+            f"A run must describe itself in {CONFIG_FILE}; {folder}, of an earlier version, has "
+            f"{SAVED_GIN} alone, which is a program. If you trust it, write the {CONFIG_FILE} "
+            f"once: hyperdecoders upgrade --model_dir={folder}"
         )
     if not file.exists():
         raise errors.UsageError(
@@ -146,24 +134,13 @@ def read_file(folder: str | os.PathLike) -> RunFile:
                 "directory of a training run."
             )
         check_version(fields, VERSION, file)
-        is_bytes = fields["vocabulary"]["file"] is None
-        model = modeling_config.from_dict(fields["model"])
-        content = tokenizer.BYTES_MODEL if is_bytes else (folder / VOCABULARY_FILE).read_bytes()
-        description, start = trained_model.from_json(fields, model, content), fields["start"]
-        check_vocabulary(description, fields, folder, "the run")
-        return RunFile(
-            description,
-            tuple(start["trained"]),
-            start["initial_checkpoint_path"],
-            start["random_seed"],
-            start["frozen_dtype"],
-            dict(fields["data"]),
-            fields["runner"],
-        )
+        description, start = read_description(folder, fields, "the run"), fields["start"]
+        trained, drawn = tuple(start["trained"]), (start[name] for name in _START_FIELDS)
+        return RunFile(description, trained, *drawn, dict(fields["data"]), fields["runner"])
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"A run must hold its vocabulary; there is no {folder / VOCABULARY_FILE}. Copy the "
-            "folder again."
+            f"A run must hold its vocabulary; there is no {folder / trained_model.VOCABULARY_FILE}."
+            " Copy the folder again."
         ) from error
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(
@@ -173,11 +150,7 @@ def read_file(folder: str | os.PathLike) -> RunFile:
 
 
 def check_version(fields: Mapping[str, Any], version: int, file: epath.Path) -> None:
-    """Checks that a file is of a version that this package knows.
-
-    Raises:
-        ValueError: it is of a later one.
-    """
+    """Raises ValueError if a file is not of this version."""
     if fields.get("version") != version:
         raise ValueError(
             f"A file must be of version {version}; {file} is of {fields.get('version')!r}, made by "
@@ -185,20 +158,26 @@ def check_version(fields: Mapping[str, Any], version: int, file: epath.Path) -> 
         )
 
 
-def check_vocabulary(
-    description: Description, fields: Mapping[str, Any], folder: epath.Path, owner: str
-) -> None:
-    """Checks that the vocabulary beside a `config.json` is the one that it names.
+def read_description(folder: epath.Path, fields: Mapping[str, Any], owner: str) -> Description:
+    """The description in the fields of a `config.json`, with the vocabulary beside it.
 
     Raises:
-        ValueError: it is another.
+        FileNotFoundError: there is no vocabulary.
+        KeyError, TypeError, AttributeError: a field is missing or invalid.
+        ValueError: it is another vocabulary than `owner` was trained with.
     """
+    file = folder / trained_model.VOCABULARY_FILE
+    is_bytes = fields["vocabulary"]["file"] is None
+    model = modeling_config.from_dict(fields["model"])
+    content = tokenizer.BYTES_MODEL if is_bytes else file.read_bytes()
+    description = trained_model.from_json(fields, model, content)
     wanted, found = fields["vocabulary"]["fingerprint"], description.vocabulary.fingerprint
     if wanted != found:
         raise ValueError(
-            f"{folder / VOCABULARY_FILE} must be the vocabulary that {owner} was trained with, of "
-            f"fingerprint {str(wanted)[:12]}; it has {found[:12]}. Copy the folder again."
+            f"{file} must be the vocabulary that {owner} was trained with, of fingerprint "
+            f"{str(wanted)[:12]}; it has {found[:12]}. Copy the folder again."
         )
+    return description
 
 
 # ---------------------------------------------------------------- checkpoints
@@ -208,13 +187,12 @@ def read(model_dir: str, which: str | int, read_start: Callable[..., TrainedMode
     """Opens a checkpoint of a run.
 
     Args:
-        model_dir: of the run.
+        model_dir: folder of the run.
         which: "best" (the last, where none was evaluated), "last" or a step.
         read_start: opens what the run started from, in any format; `formats.read`.
 
     Raises:
-        ValueError: there is no such checkpoint, it is damaged or of another model, or the frozen
-            part is not the one that the run had.
+        ValueError: the checkpoint is missing, damaged or of another model, or its frozen part is.
         FileNotFoundError: the frozen part is not where it was.
     """
     run = read_file(model_dir)
@@ -225,11 +203,9 @@ def read(model_dir: str, which: str | int, read_start: Callable[..., TrainedMode
         stored = t5x_checkpoint.open(folder)
         check_params.check_params(stored, shapes, str(folder))
         return _of_t5x(run, stored, step)
-    checkpoints = run_checkpoints.CheckpointFiles(
-        epath.Path(model_dir) / run_checkpoints.CHECKPOINTS_DIR
-    )
+    checkpoints = run_checkpoints.of_run(model_dir)
     checkpoints.check_usable(step)
-    where = checkpoints.directory / str(step)
+    where = checkpoints.folder(step)
     trained = t5x_checkpoint.open_item(where / run_checkpoints.TRAINABLE)
     frozen = {path: shapes[path] for path in shapes if path not in trained}
     held, drawn = _read_frozen(run, frozen, read_start)
@@ -237,30 +213,25 @@ def read(model_dir: str, which: str | int, read_start: Callable[..., TrainedMode
     check_params.check_params(stored, shapes, str(where))
     _check_frozen({**held, **drawn}, checkpoints.read_run(step), run, str(where))
     description = dataclasses.replace(run.description, step=step)
-    backbone = description.backbone
-    named = {path for path in held if backbone and path.split("/")[0] in BACKBONE_KEYS}
+    named = _of_backbone(held) if description.backbone else set()
     # The rest of the frozen part is stored as the run computed with it.
-    dtype = DTYPES[run.frozen_dtype]
+    dtype = trained_model.DTYPES[run.frozen_dtype]
     stored |= {p: stored[p].cast(dtype) for p in frozen if p not in named}
     own = tuple(path for path in shapes if path not in named)
     return trained_model.of_text(description, {path: stored[path] for path in shapes}, own)
 
 
 def find_step(model_dir: str, which: str | int) -> int:
-    """The step that "best", "last" or a number means.
+    """The step that "best", "last" or a number means; UsageError if it is none of the three.
 
-    Raises:
-        UsageError: it is none of the three.
-        ValueError: there is no such checkpoint, or the folder holds the runs of both runners.
+    ValueError if there is no such checkpoint, or the folder holds the runs of both runners.
     """
     if which not in ("best", "last") and not str(which).isdecimal():
         raise errors.UsageError(
             f"--step must be best, last or the number of a checkpoint's step; got {which!r}."
             f"{errors.suggestion(str(which), ('best', 'last'))} Leave it out for best."
         )
-    checkpoints = run_checkpoints.CheckpointFiles(
-        epath.Path(model_dir) / run_checkpoints.CHECKPOINTS_DIR
-    )
+    checkpoints = run_checkpoints.of_run(model_dir)
     theirs, ours = t5x_steps(model_dir), checkpoints.steps()
     if theirs and ours:
         raise ValueError(
@@ -290,11 +261,13 @@ def t5x_steps(model_dir: str) -> list[int]:
     return list(t5x_checkpoint.steps(model_dir))
 
 
+def _of_backbone(paths: Collection[str]) -> set[str]:
+    return {path for path in paths if path.split("/")[0] in BACKBONE_KEYS}
+
+
 def _of_t5x(run: RunFile, stored: Arrays, step: int) -> TrainedModel:
     """A checkpoint of T5X, which holds the frozen part, too."""
-    trained = set(run.trained)
-    named = {p for p in stored if p not in trained and p.split("/")[0] in BACKBONE_KEYS}
-    backbone = None
+    named, backbone = _of_backbone(stored.keys() - set(run.trained)), None
     if named and run.initial_checkpoint_path is not None:
         source = absolute_source(run.initial_checkpoint_path)
         print_of = fingerprints.fingerprint(_read_tree({p: stored[p] for p in named}))
@@ -308,7 +281,7 @@ def _of_t5x(run: RunFile, stored: Arrays, step: int) -> TrainedModel:
 def _read_frozen(
     run: RunFile, frozen: Mapping[str, Any], read_start: Callable[..., TrainedModel]
 ) -> tuple[dict[str, StoredArray], dict[str, StoredArray]]:
-    """The frozen parameters: those of the start's files, and those that are drawn again."""
+    """Frozen parameters of the start's files, and those that are drawn again."""
     backbone, held = run.description.backbone, {}
     source = backbone.source if backbone else run.initial_checkpoint_path
     if frozen and source is not None:
@@ -322,7 +295,7 @@ def _read_frozen(
 
 
 def draw(model: Model, seed: int, paths: Sequence[str]) -> dict[str, np.ndarray]:
-    """Draws parameters, equal to those of `model.init` with the same seed."""
+    """Draws some of the parameters of `model.init` with the same seed."""
     if not paths:
         return {}
     import jax
@@ -332,7 +305,7 @@ def draw(model: Model, seed: int, paths: Sequence[str]) -> dict[str, np.ndarray]
     def draw_wanted(rng):
         return {p: x for p, x in names.flatten(model.init(rng)).items() if p in wanted}
 
-    if any(path.split("/")[0] in BACKBONE_KEYS for path in paths):
+    if _of_backbone(paths):
         return jax.device_get(draw_wanted(jax.random.key(seed)))
     # Compiled as a whole, so that XLA drops the backbone instead of drawing it.
     return jax.device_get(jax.jit(draw_wanted)(jax.random.key(seed)))
@@ -345,8 +318,7 @@ def _check_frozen(frozen: Arrays, saved: Mapping[str, Any], run: RunFile, where:
         raise ValueError(
             "The frozen part must be the one that the run was trained with; the checkpoint of "
             f"{where} belongs to one of fingerprint {wanted} from {identity['frozen_source']!r}, "
-            f"and {run.initial_checkpoint_path or 'what the seed gives'} has {found}. Put back the "
-            "weights that the run started from."
+            f"and {run.initial_checkpoint_path or 'the seed'} has {found}. Put its weights back."
         )
 
 

@@ -43,8 +43,7 @@ def open(path: str | os.PathLike) -> dict[str, StoredArray]:
     found: dict[str, StoredArray] = {}
     for file in files(path):
         arrays = _open_file(file)
-        repeated = sorted(set(arrays) & set(found))
-        if repeated:
+        if repeated := sorted(set(arrays) & set(found)):
             raise ValueError(
                 f"The files of a folder must hold each array once; {file} holds {repeated[0]} "
                 f"again. Move one of the two models in {path} to a folder of its own."
@@ -64,7 +63,7 @@ def files(path: epath.Path) -> list[epath.Path]:
     if not found:
         raise FileNotFoundError(
             f"A folder of weights must hold .safetensors files; {path} holds {listing(path)}. Save "
-            "the model with safetensors (save_pretrained does), or name another folder."
+            "the model with save_pretrained, or name another folder."
         )
     return found
 
@@ -84,23 +83,18 @@ def find(path: epath.Path, single_file: str, must: str) -> list[epath.Path]:
     return shards(index) if index.exists() else []
 
 
-def listing(folder: epath.Path) -> str:
+def listing(folder: epath.Path, empty: str = "nothing") -> str:
     """The first names in a folder, for errors."""
-    return ", ".join(sorted(child.name for child in folder.iterdir())[:8]) or "nothing"
+    return ", ".join(sorted(child.name for child in folder.iterdir())[:8]) or empty
 
 
 def visible(folder: epath.Path) -> list[epath.Path]:
-    """The safetensors files of a folder, without hidden ones, which are unfinished; sorted."""
+    """A folder's safetensors files, sorted, without hidden ones, which are unfinished."""
     return sorted(x for x in folder.glob("*.safetensors") if not x.name.startswith("."))
 
 
 def shards(index: epath.Path) -> list[epath.Path]:
-    """The files that an index of Hugging Face names, in order.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: the index is invalid.
-    """
+    """The files that Hugging Face's index names, in order; FileNotFoundError if one is missing."""
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
         # An index is a downloaded file: it must not name files elsewhere on this machine.
@@ -123,10 +117,7 @@ def shards(index: epath.Path) -> list[epath.Path]:
 def write_file(
     path: str | os.PathLike, arrays: Arrays, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Writes all arrays into one file.
-
-    Cost: all arrays in memory.
-    """
+    """Writes all arrays into one file. Cost: all arrays in memory."""
     # In C order: safetensors writes the memory of an array and ignores strides.
     held = {name: np.asarray(array.read(), order="C") for name, array in arrays.items()}
     if _is_remote(path):
@@ -146,10 +137,7 @@ def write_sharded(
     max_shard_bytes: int = MAX_SHARD_BYTES,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes `model.safetensors`, or shards and their index if that would be too large.
-
-    Cost: one shard in memory. An array larger than `max_shard_bytes` gets a shard of its own.
-    """
+    """Writes `model.safetensors`, or shards and their index. Cost: one shard in memory."""
     num_parameters = sum(math.prod(array.shape) for array in arrays.values())
     write_shards(
         epath.Path(folder) / SINGLE_FILE,
@@ -165,10 +153,7 @@ def write_shards(
     write: Callable[[epath.Path, Arrays], None],
     metadata: Mapping[str, Any],
 ) -> None:
-    """Writes one shard to `single_file`, or several and their index under transformers' names.
-
-    The index gets the total size and further `metadata`.
-    """
+    """Writes one shard to `single_file`, or several and their index under transformers' names."""
     if len(shards) == 1:
         write(single_file, shards[0])
         return
@@ -205,13 +190,11 @@ def split(arrays: Arrays, max_shard_bytes: int) -> list[dict[str, StoredArray]]:
 
 @contextlib.contextmanager
 def local_copy(file: epath.Path) -> Iterator[str]:
-    """Local path of a file; a remote one is copied, and the copy deleted afterwards.
-
-    An open file stays readable after its deletion.
-    """
+    """Local path of a file; a remote one is copied, and the copy deleted afterwards."""
     if not _is_remote(file):
         yield os.fspath(file)
         return
+    # An open file stays readable after its deletion.
     with tempfile.TemporaryDirectory() as folder:
         yield os.fspath(file.copy(epath.Path(folder) / file.name))
 
@@ -225,16 +208,14 @@ def _open_file(file: epath.Path) -> dict[str, StoredArray]:
     arrays = {}
     for name in handle.keys():  # noqa: SIM118  The handle is no mapping.
         header = handle.get_slice(name)
-        if header.get_dtype() not in _DTYPES:
+        shape, kind = tuple(header.get_shape()), header.get_dtype()
+        if kind not in _DTYPES:
             raise ValueError(
                 f"Weights must be of type {', '.join(_DTYPES)}; {name} in {file} is of type "
-                f"{header.get_dtype()}. Save the weights as floats, not quantised."
+                f"{kind}. Save the weights as floats, not quantised."
             )
-        arrays[name] = StoredArray(
-            tuple(header.get_shape()),
-            np.dtype(_DTYPES[header.get_dtype()]),
-            functools.partial(handle.get_tensor, name),
-        )
+        read = functools.partial(handle.get_tensor, name)
+        arrays[name] = StoredArray(shape, np.dtype(_DTYPES[kind]), read)
     return arrays
 
 
@@ -245,6 +226,5 @@ def _handle(file: epath.Path) -> safetensors.safe_open:
             return safetensors.safe_open(path, framework="np", backend="pread")
     except safetensors.SafetensorError as error:
         raise ValueError(
-            f"Weights must be complete safetensors files; {file} is not: {error}. Copy or download "
-            "it again."
+            f"Weights must be complete safetensors files; {file} is not: {error}. Copy it again."
         ) from error

@@ -1,14 +1,12 @@
-"""T5X checkpoints, read and written without T5X.
+"""T5X checkpoints, read and written without T5X, one array at a time, on disk or in a bucket.
 
-A checkpoint is a folder `checkpoint_<step>` in one of two layouts. Both store arrays as zarr and
-name them by their path in the train state, `target/encoder/…` for a parameter:
+A folder `checkpoint_<step>` has one of two layouts. Both store arrays as zarr and name them by
+their path in the train state, `target/encoder/…` for a parameter:
 
     t5x     checkpoint             msgpack: tree of small arrays, and of specs of the zarr folders
             target.encoder.…/      zarr, one folder per array
     orbax   state/_METADATA        JSON: the names in the tree
             state/manifest.ocdbt   zarr of all arrays in one key-value store
-
-TensorStore reads and writes zarr, one array at a time, on disk or in a bucket (`gs://`).
 
 Source: t5x/checkpoints.py; the folders that T5X writes with Orbax.
 """
@@ -67,18 +65,17 @@ def open(path: str | epath.Path) -> dict[str, StoredArray]:
 
 
 def account(path: str | epath.Path) -> Accounted:
-    """Parameters of a checkpoint, with the rest of its train state as skipped.
+    """Parameters of a checkpoint; the rest of its train state is skipped.
 
-    `path` is the folder `checkpoint_<step>`, the file `checkpoint` in it, or a folder with a single
-    checkpoint.
+    `path` is the folder `checkpoint_<step>`, its file `checkpoint`, or the folder of a single one.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: it is damaged, or of another model than T5. Damaged chunks of an array are found
-            when it is read.
+        ValueError: it is damaged (chunks are checked when read), or of another model than T5.
     """
     folder = _find(epath.Path(path))
-    stores = _list_t5x(folder) if (folder / _T5X_INDEX).is_file() else _list_orbax(folder)
+    is_t5x = (folder / _T5X_INDEX).is_file()
+    stores = _list_t5x(folder) if is_t5x else _list_item(folder / "state")
     target, left = {}, {}
     for name, store in stores.items():
         top, _, rest = name.partition("/")
@@ -89,7 +86,7 @@ def account(path: str | epath.Path) -> Accounted:
         else:
             raise ValueError(
                 f"A train state must be made of target and state alone; {folder} has {name} too. "
-                "A model with other variables than parameters is not a T5: name another checkpoint."
+                "It is of another model than T5: name another checkpoint."
             )
     if not target:
         raise ValueError(
@@ -102,12 +99,10 @@ def account(path: str | epath.Path) -> Accounted:
 def write(path: str | epath.Path, arrays: Arrays, step: int = 0, layout: str = "t5x") -> epath.Path:
     """Writes a checkpoint that T5X restores; returns its folder, `path/checkpoint_<step>`.
 
-    It has no optimiser state: T5X starts from it with
+    `path` is T5X's MODEL_DIR. It has no optimiser state: T5X continues at `step` with
     `RestoreCheckpointConfig.fallback_to_scratch = True` and
     `apply_assignment_map.assignment_map = (("state/param_states.*", None),)`.
-
-    `path` is T5X's MODEL_DIR; it continues at `step`. All versions of T5X read the layout "t5x".
-    One array at a time is in memory.
+    All versions of T5X read the layout "t5x".
 
     Raises:
         FileExistsError: the folder exists.
@@ -120,8 +115,7 @@ def write(path: str | epath.Path, arrays: Arrays, step: int = 0, layout: str = "
     # Never overwritten: a checkpoint of two writers would be neither's.
     if folder.exists():
         raise FileExistsError(
-            f"A checkpoint must go into a new folder; there is one at {folder}. "
-            "Remove it, or name another folder."
+            f"A checkpoint must go into a new folder; there is {folder}. Remove it or name another."
         )
     state = {f"target/{name}": array for name, array in arrays.items()}
     write_state = _write_t5x if layout == "t5x" else _write_orbax
@@ -158,7 +152,7 @@ def _find(path: epath.Path) -> epath.Path:
     if (folder / _T5X_INDEX).is_file() and _is_tensorflow(folder / _T5X_INDEX):
         raise ValueError(
             f"A checkpoint must be T5X's; {folder} holds one of TensorFlow (Mesh TensorFlow's T5). "
-            "Name the same weights in T5X's format, or convert them with T5X first."
+            "Name the weights in T5X's format, or convert them with T5X first."
         )
     if _has_index(folder):
         return folder
@@ -166,10 +160,8 @@ def _find(path: epath.Path) -> epath.Path:
     if len(found) == 1:
         return found[0]
     if found:
-        raise ValueError(
-            f"The folder must hold one checkpoint; {path} holds "
-            f"{', '.join(step.name for step in found)}. Name one of them."
-        )
+        listed = ", ".join(step.name for step in found)
+        raise ValueError(f"The folder must hold one checkpoint; {path} holds {listed}. Name one.")
     raise FileNotFoundError(
         f"A T5X checkpoint must be a folder with the file {_T5X_INDEX} (msgpack) or {_ORBAX_INDEX} "
         f"(Orbax); {path} has neither. Correct the path: it ends in checkpoint_<step>."
@@ -192,8 +184,7 @@ def _list_t5x(folder: epath.Path) -> dict[str, np.ndarray | dict[str, Any]]:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"A checkpoint's file must be a complete msgpack with T5X's train state; {index} is "
-            f"not: {error!r}. Copy or download it again; if T5X before 2021 wrote it, restore and "
-            "save it with T5X."
+            f"not: {error!r}. Copy or download it again; save one from before 2021 anew with T5X."
         ) from error
 
 
@@ -205,16 +196,8 @@ def _locate(folder: epath.Path, spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def open_item(item: epath.Path) -> dict[str, StoredArray]:
-    """The arrays of one item of an Orbax checkpoint (a folder with `_METADATA`), lazily read.
-
-    Raises:
-      ValueError: it is damaged.
-    """
+    """Unread arrays of an Orbax item (a folder with `_METADATA`); ValueError if it is damaged."""
     return _open_arrays(item, _list_item(item))
-
-
-def _list_orbax(folder: epath.Path) -> dict[str, dict[str, Any]]:
-    return _list_item(folder / "state")
 
 
 def _list_item(item: epath.Path) -> dict[str, dict[str, Any]]:
@@ -242,8 +225,8 @@ def _refuse_scanned(folder: epath.Path, paths: Iterable[str]) -> None:
     if scanned:
         raise ValueError(
             f"Each layer must have parameters of its own, encoder/layers_0/…; {folder} stacks "
-            f"those of all layers, as in {scanned[0]} (scanned layers). Name the same weights in "
-            "the layout of T5X's minimal T5, or convert them with T5X first."
+            f"those of all layers, as in {scanned[0]} (scanned layers). Convert them to the layout "
+            "of T5X's minimal T5 first."
         )
 
 
@@ -263,7 +246,7 @@ def _open_arrays(folder: epath.Path, stores: Mapping[str, Any]) -> dict[str, Sto
         name = f"{path} of {folder}"
         if path in futures:
             store = _wait(name, futures[path].result)
-            read = functools.partial(_read, name, store)
+            read = functools.partial(_wait, name, lambda store=store: store.read().result())
             opened[path] = StoredArray(store.shape, store.dtype.numpy_dtype, read)
         else:
             # T5X keeps small arrays in the index itself.
@@ -274,10 +257,6 @@ def _open_arrays(folder: epath.Path, stores: Mapping[str, Any]) -> dict[str, Sto
                 "T5X before June 2021 wrote bfloat16 as uint16: restore and save it with T5X."
             )
     return opened
-
-
-def _read(name: str, store: tensorstore.TensorStore) -> np.ndarray:
-    return _wait(name, store.read().result)
 
 
 def _wait(name: str, result: Callable[[], Any]) -> Any:

@@ -11,13 +11,8 @@ from etils import epath
 
 from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.modeling.config import TransformerConfig
-from hyperdecoders_jax.weights import generation_fields
-from hyperdecoders_jax.weights.trained_model import (
-    VOCABULARY_FILE,
-    Description,
-    TrainedModel,
-    Vocabulary,
-)
+from hyperdecoders_jax.weights import generation_fields, trained_model
+from hyperdecoders_jax.weights.trained_model import Description, TrainedModel, Vocabulary
 
 GENERATION_FILE = "generation_config.json"
 TOKENIZER_FILE = "tokenizer_config.json"
@@ -35,20 +30,15 @@ _GENERATION_FIELDS = {
 
 # Files beside Hugging Face's weights that turn text into tokens.
 _TOKENIZER_FILES = (
-    VOCABULARY_FILE,
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
+    *(trained_model.VOCABULARY_FILE, "tokenizer.json", TOKENIZER_FILE),
+    *("special_tokens_map.json", "added_tokens.json"),
 )
 
 
 def describe(folder: epath.Path, config: TransformerConfig) -> Description:
     """A plain T5 as a text model: what its files say, and transformers' defaults elsewhere.
 
-    Raises:
-        FileNotFoundError: its vocabulary is missing.
-        ValueError: a file is not JSON.
+    FileNotFoundError if its vocabulary is missing, ValueError if a file is not JSON.
     """
     generation = _read_json(folder / GENERATION_FILE)
     tokenizer_fields = _read_json(folder / TOKENIZER_FILE)
@@ -68,7 +58,7 @@ def describe(folder: epath.Path, config: TransformerConfig) -> Description:
 
 
 def _read_vocabulary(folder: epath.Path, fields: Mapping[str, Any]) -> Vocabulary:
-    file = folder / VOCABULARY_FILE
+    file = folder / trained_model.VOCABULARY_FILE
     if fields.get("tokenizer_class") == "ByT5Tokenizer":
         model = tokenizer.BYTES_MODEL
     elif file.exists():
@@ -93,20 +83,16 @@ def _read_json(file: epath.Path) -> dict[str, Any]:
 
 
 def read_tokenizer(folder: epath.Path, config: TransformerConfig) -> dict[str, bytes]:
-    """The tokenizer's files of a folder.
-
-    Raises:
-        ValueError: its SentencePiece model is none, or has tokens that the weights do not have.
-    """
+    """The tokenizer's files of a folder; ValueError if its vocabulary is not of these weights."""
     names = [name for name in _TOKENIZER_FILES if (folder / name).exists()]
     found = {name: (folder / name).read_bytes() for name in names}
-    if VOCABULARY_FILE in found:
-        num_pieces = tokenizer.make(found[VOCABULARY_FILE], 0).num_text_ids
+    if (spiece := found.get(trained_model.VOCABULARY_FILE)) is not None:
+        num_pieces = tokenizer.make(spiece, 0).num_text_ids
         if num_pieces > config.vocab_size:
             raise ValueError(
-                f"Every token must have a row in the embedding; {folder / VOCABULARY_FILE} has "
-                f"{num_pieces:,} pieces, and the embedding {config.vocab_size:,} rows. The "
-                "vocabulary belongs to other weights: copy theirs."
+                f"Every token must have a row in the embedding; the {trained_model.VOCABULARY_FILE}"
+                f" in {folder} has {num_pieces:,} pieces, and the embedding {config.vocab_size:,} "
+                "rows. The vocabulary belongs to other weights: copy theirs."
             )
     return found
 

@@ -1,7 +1,6 @@
 """PyTorch's `.bin` files of weights.
 
-They are pickles, which can call any function. PyTorch's reader of weights (`weights_only`) reads
-them, which only calls what rebuilds tensors.
+These pickles could run code: they are read with `weights_only`, which only rebuilds tensors.
 
 Source: pytorch/pytorch, torch/_weights_only_unpickler.py; transformers' names of files.
 """
@@ -51,11 +50,9 @@ def open(path: str | os.PathLike) -> dict[str, StoredArray]:
 
 
 def write(path: str | os.PathLike, arrays: Arrays) -> None:
-    """Writes all arrays into one file, as a `state_dict`.
+    """Writes a `state_dict`, all arrays in memory.
 
     Names of the same `StoredArray` share their bytes, as tied parameters do in PyTorch.
-
-    Cost: all arrays in memory.
     """
     torch = _import_torch()
     # By identity: arrays that are merely equal stay separate.
@@ -75,7 +72,7 @@ def _import_torch() -> types.ModuleType:
     except ImportError as error:
         raise ImportError(
             "Files of type .bin need PyTorch, which is not installed. Install it (pip install "
-            "torch), or save the model as safetensors where it is."
+            "torch), or save the model as safetensors."
         ) from error
     if tuple(map(int, torch.__version__.split(".")[:2])) < _OLDEST:
         raise ImportError(

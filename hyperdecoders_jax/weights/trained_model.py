@@ -29,44 +29,25 @@ VOCABULARY_FILE = "spiece.model"
 # Metadata of safetensors files: `Vocabulary.fingerprint`.
 VOCABULARY_KEY = "vocabulary_fingerprint"
 # By name: a file may choose among these classes and no others.
-_DECODING = {
-    config.__name__: config
-    for config in (
-        beam_search.BeamSearchConfig,
-        beam_search.HuggingFaceScoring,
-        beam_search.T5XScoring,
-        sampling.GreedyConfig,
-        sampling.SamplingConfig,
-    )
-}
+_BEAMS = (beam_search.BeamSearchConfig, beam_search.HuggingFaceScoring, beam_search.T5XScoring)
+_DECODING = {x.__name__: x for x in (*_BEAMS, sampling.GreedyConfig, sampling.SamplingConfig)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """The frozen T5 that adapters belong to, named instead of stored.
+    """The frozen T5 that adapters belong to, named instead of stored."""
 
-    Attributes:
-        source: path or hub id.
-        fingerprint: hash of its parameters in float32; None where nobody hashed them.
-        dtype: type that the run computed with, "float32" or "bfloat16".
-    """
-
-    source: str
-    fingerprint: str | None
-    dtype: str
+    source: str  # Path or hub id.
+    fingerprint: str | None  # Of its parameters in float32; None where nobody hashed them.
+    dtype: str  # That the run computed with, "float32" or "bfloat16".
 
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """A vocabulary by its content.
+    """A vocabulary by its content."""
 
-    Attributes:
-        model: bytes of a spiece.model, or `tokenizer.BYTES_MODEL`.
-        num_sentinels: sentinels behind its pieces.
-    """
-
-    model: bytes
-    num_sentinels: int
+    model: bytes  # Of a spiece.model, or `tokenizer.BYTES_MODEL`.
+    num_sentinels: int  # Behind its pieces.
 
     @property
     def is_bytes(self) -> bool:
@@ -86,24 +67,14 @@ class Vocabulary:
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What parameters belong to.
-
-    Attributes:
-        model: sizes and adapters.
-        decoding: how the run predicted.
-        backbone: the frozen T5 where it is stored elsewhere.
-        vocabulary: of inputs and targets.
-        task_names: ordered list that numbers tasks.
-        task_feature_lengths: tokens of inputs and targets in training.
-        step: of the checkpoint.
-    """
+    """What parameters belong to."""
 
     model: TransformerConfig
     decoding: DecodingConfig | None = None
-    backbone: Backbone | None = None
-    vocabulary: Vocabulary | None = None
-    task_names: tuple[str, ...] = ()
-    task_feature_lengths: Mapping[str, int] | None = None
+    backbone: Backbone | None = None  # A frozen T5 that is stored elsewhere.
+    vocabulary: Vocabulary | None = None  # Of inputs and targets.
+    task_names: tuple[str, ...] = ()  # In the order that numbers tasks.
+    task_feature_lengths: Mapping[str, int] | None = None  # Tokens of inputs and targets.
     step: int = 0
 
 
@@ -112,15 +83,12 @@ class TrainedModel:
     """A trained model, whichever folder it came from.
 
     Attributes:
-        description: what the parameters belong to.
         arrays: parameters under our paths, in our layouts, lazily read.
         own: paths that an adapter folder of it holds.
-        skipped: names in the files that became no parameter, and why.
-        new: parameters that no file held, and how they were made.
-        files: tokenizer files that belong to the weights.
-        metadata: what a safetensors file says about itself.
-        unread: arrays that the original stores and never reads; kept so that its state can be
-            written again bit for bit.
+        skipped, new: names in files that became no parameter, parameters of no file; and why.
+        files: of the tokenizer, by name.
+        metadata: of a safetensors file.
+        unread: arrays that the original stores and never reads, so that it can be written again.
     """
 
     description: Description
@@ -192,16 +160,10 @@ def to_json(description: Description) -> dict[str, Any]:
 def from_json(
     fields: Mapping[str, Any], model: TransformerConfig, vocabulary: bytes
 ) -> Description:
-    """The opposite of `to_json`.
-
-    Args:
-        fields: of a `config.json`; `backbone` may be missing.
-        model: read from the same file.
-        vocabulary: content of the vocabulary's file.
+    """Inverse of `to_json`; `model` is read from the same fields, `vocabulary` is a file's bytes.
 
     Raises:
-        KeyError, TypeError, AttributeError: a field is missing or no good; whoever reads the file
-            names it.
+        KeyError, TypeError, AttributeError: a field is invalid; the reader of a file names it.
         ValueError: there is no such decoding.
     """
     description = Description(
@@ -231,21 +193,15 @@ def made_by() -> str:
 
 def decoding_to_json(config: Any) -> dict[str, Any]:
     """Nested plain values of a decoding config; its class is the field `type`."""
-    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    fields = {
-        name: decoding_to_json(value) if dataclasses.is_dataclass(value) else value
-        for name, value in fields.items()
-    }
-    return {"type": type(config).__name__, **fields}
+    fields = {"type": type(config).__name__}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        fields[field.name] = decoding_to_json(value) if dataclasses.is_dataclass(value) else value
+    return fields
 
 
 def decoding_from_json(fields: Mapping[str, Any]) -> Any:
-    """The opposite of `decoding_to_json`.
-
-    Raises:
-        KeyError, TypeError: a field is missing or unknown.
-        ValueError: there is no such class.
-    """
+    """Inverse of `decoding_to_json`; KeyError or TypeError for fields, ValueError for classes."""
     fields = {
         name: decoding_from_json(value) if isinstance(value, Mapping) else value
         for name, value in fields.items()
@@ -254,7 +210,6 @@ def decoding_from_json(fields: Mapping[str, Any]) -> Any:
     if name not in _DECODING:
         raise ValueError(
             f"A way of decoding must be one of {tuple(_DECODING)}; got {name!r}."
-            f"{errors.suggestion(name, _DECODING)} A later version may have written it: update "
-            "this package."
+            f"{errors.suggestion(name, _DECODING)} A later version may have it: update the package."
         )
     return _DECODING[name](**fields)
