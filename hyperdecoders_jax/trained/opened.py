@@ -83,14 +83,9 @@ def place(
 ) -> Placed:
     """The model of a run with the parameters of a checkpoint, on the devices.
 
-    Args:
-        run: model, devices and where parameters are.
-        checkpoint_step: "best", "last" or a step; None: the parameters before training.
-        generation: of tasks that are decoded otherwise; the run's own where left out.
-
-    Raises:
-        ValueError: the checkpoint is missing, damaged or of another run, or the batch does not
-            divide over the devices.
+    `checkpoint_step` is "best", "last" or a step; None: the parameters before training.
+    `generation` is of tasks that are decoded otherwise; the run's own where left out. Raises like
+    `run_folder.read`, and ValueError if the batch does not divide over the devices.
     """
     if generation is _OF_RUN:
         generation = run.evaluation.generation

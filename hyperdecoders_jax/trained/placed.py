@@ -28,10 +28,7 @@ PredictFn = Callable[..., Decoded]
 class Verbs:
     """The compiled `predict` and `score` of a model; parameters are arguments.
 
-    Args:
-        model, partitioner: what is compiled, and how batches are sharded.
-        max_len: most tokens of a prediction, EOS included.
-        generation: tasks that are decoded otherwise: (most tokens, beams).
+    `max_len` counts EOS; `generation` has tasks that are decoded otherwise: (most tokens, beams).
     """
 
     def __init__(
@@ -125,9 +122,8 @@ def check_decoding(model: Model, max_len: int, generation: Generation | None = N
     min_len, way = model.decoding.min_len, type(model.decoding).__name__
     if min_len > max_len:
         raise ValueError(
-            "The fewest tokens of a prediction must fit into the length of targets; got "
-            f"{way}.min_len={min_len} and targets of {max_len} tokens. Lower min_len, or raise it "
-            "in TASK_FEATURE_LENGTHS."
+            f"The fewest tokens must fit into the length of targets; got {way}.min_len={min_len} "
+            f"and targets of {max_len} tokens. Lower it, or raise that in TASK_FEATURE_LENGTHS."
         )
     for task, given in (generation or {}).items():
         match given:

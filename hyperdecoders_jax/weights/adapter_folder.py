@@ -57,9 +57,7 @@ def write(folder: epath.PathLike, description: Description, arrays: Arrays) -> N
 def read(folder: epath.PathLike) -> tuple[Description, Arrays]:
     """Opens an adapter folder, without its backbone.
 
-    Raises:
-        FileNotFoundError: a file of it is missing.
-        ValueError: it is none, or of a later version, or damaged.
+    FileNotFoundError if a file is missing; ValueError if it is none, damaged or of a later version.
     """
     folder = epath.Path(folder)
     file = folder / CONFIG_FILE
@@ -84,8 +82,7 @@ def read(folder: epath.PathLike) -> tuple[Description, Arrays]:
         ]
         raise ValueError(
             f"The model in {file} must be the one that {ARRAYS_FILE} was trained as; these fields "
-            f"differ: {', '.join(differing) or 'some are missing'}. Undo the edit, or copy the "
-            "folder again."
+            f"differ: {', '.join(differing) or 'some are missing'}. Undo the edit or copy it again."
         )
     return description, arrays
 
@@ -93,16 +90,10 @@ def read(folder: epath.PathLike) -> tuple[Description, Arrays]:
 def read_whole(
     folder: str, backbone: str | None, read_start: Callable[..., TrainedModel]
 ) -> TrainedModel:
-    """Opens an adapter folder, and the T5 that it adapts.
+    """Opens an adapter folder, and the T5 that it adapts by `read_start` (`formats.read`).
 
-    Args:
-        folder: as `hyperdecoders convert --to=adapters:FOLDER` writes it.
-        backbone: path of the frozen T5 in any format; None: where the run had it.
-        read_start: opens the T5; `formats.read`.
-
-    Raises:
-        FileNotFoundError: the backbone is missing.
-        ValueError: there is no adapter folder, it is damaged, or the backbone is another.
+    `backbone` is the T5's path in any format; None: where the run had it. FileNotFoundError if it
+    is missing; ValueError if there is no adapter folder, it is damaged, or the T5 is another.
     """
     description, stored = read(folder)
     lacking = check_arrays(folder, description, stored)

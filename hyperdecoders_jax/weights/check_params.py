@@ -10,7 +10,7 @@ from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.weights import names
 
 # What to do where a caller knows nothing better.
-_CHOOSE = (
+CHOOSE = (
     "Choose the files of gin_configs/models and gin_configs/adapters that fit these weights (v1.0: "
     "relu and tied; v1.1: gated and untied; the numbers of layers); hyperdecoders convert "
     "--vocab_size=N changes the rows of a vocabulary."
@@ -31,7 +31,7 @@ def check_params(
     *,
     may_lack: Collection[str] = (),
     is_start: bool = False,
-    advice: str = _CHOOSE,
+    advice: str = CHOOSE,
     called: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Raises ValueError if arrays are not exactly the parameters of a model, in their shapes.

@@ -11,7 +11,7 @@ import numpy as np
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.modeling.config import AdapterConfig, HyperGridConfig, TransformerConfig
-from hyperdecoders_jax.weights import folding
+from hyperdecoders_jax.weights import check_params, folding
 from hyperdecoders_jax.weights.trained_model import DTYPES, TrainedModel
 
 # Parameters with one row for each token, and the axis of these rows.
@@ -36,9 +36,8 @@ def check_config(weights: TrainedModel, config: TransformerConfig, where: str) -
     ]
     if differences:
         raise ValueError(
-            f"{where} must hold weights of the model; {'; '.join(differences)}. Choose the files "
-            "of gin_configs/models and gin_configs/adapters that fit these weights; rows of the "
-            "vocabulary can be changed with hyperdecoders convert --vocab_size=N."
+            f"{where} must hold weights of the model; {'; '.join(differences)}. "
+            f"{check_params.CHOOSE}"
         )
 
 
@@ -50,13 +49,13 @@ def _what_counts(config: TransformerConfig, keys: Collection[str]) -> dict[str, 
         if name not in _FREE_FIELDS and not name.endswith(("_adapter", "_hypergrid"))
     }
     for side in ("encoder", "decoder"):
-        found = {}
+        adapter, grid = {}, {}
         if f"{side}_adapters" in keys:
-            found["adapter"] = _adapter_that_counts(getattr(config, f"{side}_adapter"))
+            adapter = _adapter_that_counts(getattr(config, f"{side}_adapter"))
         if f"{side}_hypergrid" in keys:
-            found["hypergrid"] = _grid_that_counts(getattr(config, f"{side}_hypergrid"))
-        for what, fields in found.items():
-            counting |= {f"{side}_{what}.{name}": value for name, value in fields.items()}
+            grid = _grid_that_counts(getattr(config, f"{side}_hypergrid"))
+        counting |= {f"{side}_adapter.{name}": value for name, value in adapter.items()}
+        counting |= {f"{side}_hypergrid.{name}": value for name, value in grid.items()}
     return counting
 
 
@@ -90,8 +89,7 @@ def resize_vocabulary(weights: TrainedModel, vocab_size: int) -> TrainedModel:
     """
     if not 1 <= vocab_size <= _MOST_TOKENS:
         raise ValueError(
-            f"--vocab_size must be from 1 to {_MOST_TOKENS:,}; got {vocab_size}. T5's published "
-            "tables have 32128."
+            f"--vocab_size must be from 1 to {_MOST_TOKENS:,}; got {vocab_size}. T5's is 32128."
         )
     had = weights.config.vocab_size
     if vocab_size == had:

@@ -43,12 +43,8 @@ FORMATS = ("flax", "safetensors")
 UNDO = "Copy the folder again, or undo what was changed in its config.json."
 # What a config.json says of the model that a T5's does not.
 MODEL_FIELDS = (
-    "encoder_adapter",
-    "decoder_adapter",
-    "encoder_hypergrid",
-    "decoder_hypergrid",
-    "num_tasks",
-    "num_trained_tasks",
+    *("encoder_adapter", "decoder_adapter", "encoder_hypergrid", "decoder_hypergrid"),
+    *("num_tasks", "num_trained_tasks"),
 )
 
 
@@ -72,27 +68,20 @@ def is_hyperdecoder(path: epath.PathLike) -> bool:
     return run_folder.has_field(file, "model_type", MODEL_TYPE)
 
 
-# ---------------------------------------------------------------- config.json
-
-
 def config_to_json(description: Description) -> dict[str, Any]:
     """The fields of a `config.json`; ValueError if Hugging Face's T5 has no such feed-forward."""
     t5 = hugging_face.config_to_json(description.model)
     if is_plain(description.model):
         return t5
-    model = modeling_config.to_dict(description.model)
+    described = trained_model.to_json(description)
+    vocabulary = described["vocabulary"]
     return {
         **t5,
         "architectures": [ARCHITECTURE],
         "model_type": MODEL_TYPE,
-        **{name: model[name] for name in MODEL_FIELDS},
-        "task_names": list(description.task_names),
-        "task_feature_lengths": dict(description.task_feature_lengths),
-        "decoding": trained_model.decoding_to_json(description.decoding),
-        "vocabulary": {
-            "num_sentinels": description.vocabulary.num_sentinels,
-            "fingerprint": description.vocabulary.fingerprint,
-        },
+        **{name: described["model"][name] for name in MODEL_FIELDS},
+        **{name: described[name] for name in ("task_names", "task_feature_lengths", "decoding")},
+        "vocabulary": {name: vocabulary[name] for name in ("num_sentinels", "fingerprint")},
         "step": description.step,
         "format_version": VERSION,
         "made_by": trained_model.made_by(),
@@ -104,9 +93,6 @@ def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
     t5 = hugging_face.config_from_json({**fields, "model_type": "t5"})
     ours = {name: fields[name] for name in MODEL_FIELDS if name in fields}
     return modeling_config.from_dict(modeling_config.to_dict(t5) | ours)
-
-
-# ---------------------------------------------------------------- weights
 
 
 def to_flax_tree(params: Params, config: TransformerConfig) -> Params:
@@ -171,9 +157,8 @@ def write_weights(
 def read(folder: epath.PathLike) -> TrainedModel:
     """Opens an exported model that is no plain T5; of several formats as `hugging_face.open`.
 
-    Raises:
-        FileNotFoundError: a file of it is missing.
-        ValueError: it is none, of a later version, damaged, or its arrays are another model's.
+    FileNotFoundError if a file is missing; ValueError if it is none, damaged, of a later version,
+    or its arrays are another model's.
     """
     folder = epath.Path(folder)
     description = read_description(folder)

@@ -32,10 +32,8 @@ from hyperdecoders_jax.weights.arrays import Arrays, StoredArray
 SINGLE_FILE = "flax_model.msgpack"
 INDEX_FILE = "flax_model.msgpack.index.json"
 
-_DTYPES = {
-    np.dtype(dtype).name: np.dtype(dtype)
-    for dtype in (np.float32, ml_dtypes.bfloat16, np.float16, np.float64)
-}
+_FLOATS = (np.float32, ml_dtypes.bfloat16, np.float16, np.float64)
+_DTYPES = {np.dtype(x).name: np.dtype(x) for x in _FLOATS}
 # Flax's extension types of arrays, and of numpy's scalars.
 _ARRAY_KINDS = (1, 3)
 # Key of a map that is one large array, cut into chunks.
@@ -54,18 +52,11 @@ _MOST_HEAD_BYTES = 2048
 
 def has_files(folder: epath.Path) -> bool:
     """Whether a folder holds such files."""
-    return any((folder / name).exists() for name in (SINGLE_FILE, INDEX_FILE))
+    return safetensors_files.has_files(folder, SINGLE_FILE)
 
 
 def open(folder: str | os.PathLike) -> dict[str, StoredArray]:
-    """Unread arrays of a folder, by names joined by "/".
-
-    Cost: a remote file (gs://…) is copied to the local disk first.
-
-    Raises:
-        FileNotFoundError: the folder has no such file, or a shard is missing.
-        ValueError: a file is damaged, holds other values than float arrays, or repeats an array.
-    """
+    """Unread arrays of a folder, by names joined by "/"; see `safetensors_files.open`."""
     folder = epath.Path(folder)
     files = safetensors_files.find(folder, SINGLE_FILE, "Flax weights must be a .msgpack file")
     if not files:
@@ -73,16 +64,7 @@ def open(folder: str | os.PathLike) -> dict[str, StoredArray]:
             f"A folder of Flax weights must hold {SINGLE_FILE} or {INDEX_FILE}; {folder} holds "
             "neither. Correct the path."
         )
-    found: dict[str, StoredArray] = {}
-    for file in files:
-        arrays = _open_file(file)
-        if repeated := sorted(set(arrays) & set(found)):
-            raise ValueError(
-                f"The shards of a model must hold each array once; {file} holds {repeated[0]} "
-                "again. Copy or download the folder again."
-            )
-        found |= arrays
-    return found
+    return safetensors_files.merge(files, _open_file)
 
 
 def write(

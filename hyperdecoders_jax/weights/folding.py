@@ -90,13 +90,13 @@ def _find_task(
     if all(grid.condition_read is None for grid in grids.values()):
         if task is not None:
             raise ValueError(
-                f"Option --task must be left out where all tasks share their gates; got {task!r}."
+                f"Option --task must be left out where gates are the same for all; got {task!r}."
             )
         return 0
     if not task_names:
         raise ValueError(
             "Weights must name their tasks for one task's gates to be folded; these do not. "
-            "Convert their run or adapter folder instead."
+            "Convert the run that they are of, or its adapters, instead."
         )
     if task not in task_names:
         raise ValueError(

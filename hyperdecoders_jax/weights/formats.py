@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from etils import epath
 
@@ -44,10 +44,9 @@ RUN, ADAPTERS, HUGGING_FACE = "run", "adapters", "hugging_face"
 _MODEL_KEY = "model"
 _TASKS_KEY = "task_names"
 _SAFETENSORS = ".safetensors"
-# Parameters with a row for each token.
-_OUR_TABLES = ("token_embedder/embedding", "decoder/logits_dense/kernel")
-# Hugging Face's names of the embedding; a file may hold any of them.
+# Names of arrays with a row for each token: Hugging Face's, of which a file may hold any, and ours.
 _THEIR_TABLES = ("shared.weight", *hugging_face.COPIES)
+_TABLES = (*_THEIR_TABLES, "token_embedder/embedding", "decoder/logits_dense/kernel")
 # Prefix of `TrainedModel.unread` in our own files.
 _UNREAD = "unread/"
 
@@ -106,8 +105,8 @@ def detect(path: str) -> str:
     held = safetensors_files.listing(found, "an empty folder") if found.is_dir() else "a file"
     raise ValueError(
         f"Weights must be of one of the formats {', '.join(FORMATS)}; {path} is none of them: "
-        f"{held}. A Hugging Face folder needs its config.json, a safetensors file its ending; copy "
-        "what is missing, or name another path."
+        f"{held}. A Hugging Face folder needs its config.json, a safetensors file its ending; "
+        "copy what is missing, or name another path."
     )
 
 
@@ -123,12 +122,8 @@ def read(
     """Opens a trained model or weights; arrays are not read yet, but copies that must be equal.
 
     `path` is a file or folder, local or remote, of the package (`package://…`), or a hub id; `name`
-    its format, None detects it. For the others see `Source`.
-
-    Raises:
-        FileNotFoundError: nothing is there, or a part of it is missing.
-        ValueError: it is no such format, damaged, holds something that is not accounted for, or
-            has no step or backbone to choose.
+    its format, None detects it. For the others see `Source`. FileNotFoundError if a file is
+    missing; ValueError if it is of another format, damaged or holds something not accounted for.
     """
     path = files.resolve(path)
     name = name or detect(path)
@@ -137,12 +132,12 @@ def read(
             f"The format of weights must be one of {tuple(FORMATS)}; got {name!r}."
             f"{errors.suggestion(name, FORMATS)}"
         )
+    owners = {RUN: "a training run", ADAPTERS: "an adapter folder"}
     for what, value, kind in (("step", step, RUN), ("backbone", backbone, ADAPTERS)):
         if value is not None and name != kind:
-            owner = {RUN: "a training run", ADAPTERS: "an adapter folder"}[kind]
             raise ValueError(
-                f"Only {owner} has a {what} to choose; {path} is of the format {name}, and got "
-                f"{what} {value!r}. Leave it out."
+                f"Only {owners[kind]} has a {what} to choose; {path} is of the format {name}, and "
+                f"got {what} {value!r}. Leave it out."
             )
     return FORMATS[name].read(Source(path, config, are_rows_right, step, backbone))
 
@@ -151,10 +146,7 @@ def read_text(
     path: str, *, step: str | int | None = None, backbone: str | None = None
 ) -> TrainedModel:
     """Opens a trained model with vocabulary, lengths and decoding; raises like `read`."""
-    path = files.resolve(path)
-    found = detect(path)
-    if found not in (RUN, ADAPTERS, HUGGING_FACE):
-        raise _no_text_model(path, found)
+    path, found = _detect_text(path)
     trained = read(path, found, step=step, backbone=backbone)
     if trained.description.vocabulary is not None:
         return trained
@@ -164,14 +156,11 @@ def read_text(
 
 def describe_text(path: str) -> Description:
     """The description of what `read_text` reads; opens no weights. Raises like `read_text`."""
-    path = files.resolve(path)
-    found = detect(path)
+    path, found = _detect_text(path)
     if found == RUN:
         return run_folder.read_file(path).description
     if found == ADAPTERS:
         return adapter_folder.read(path)[0]
-    if found != HUGGING_FACE:
-        raise _no_text_model(path, found)
     folder = hugging_face.find(path)
     if exported_folder.is_hyperdecoder(folder):
         return exported_folder.read_description(folder)
@@ -179,15 +168,16 @@ def describe_text(path: str) -> Description:
     return text_files.describe(folder, config)
 
 
-def _no_text_model(path: str, found: str) -> ValueError:
-    return ValueError(
-        "A model that reads and writes text must be a training run, an adapter folder or an "
-        f"exported folder; {path} is of the format {found}, which has no vocabulary. Name the "
-        f"model directory of its run, which has a {run_folder.CONFIG_FILE}, or another folder."
-    )
-
-
-# ---------------------------------------------------------------- Hugging Face, the original
+def _detect_text(path: str) -> tuple[str, str]:
+    path = files.resolve(path)
+    found = detect(path)
+    if found not in (RUN, ADAPTERS, HUGGING_FACE):
+        raise ValueError(
+            "A model that reads and writes text must be a training run, an adapter folder or an "
+            f"exported folder; {path} is of the format {found}, which has no vocabulary. Name the "
+            f"model directory of its run, which has a {run_folder.CONFIG_FILE}, or another folder."
+        )
+    return path, found
 
 
 def _read_hugging_face(source: Source) -> TrainedModel:
@@ -196,8 +186,7 @@ def _read_hugging_face(source: Source) -> TrainedModel:
         read = exported_folder.read(folder)
         return read.replace(files=text_files.read_tokenizer(folder, read.config))
     config, arrays = hugging_face.open(folder)
-    if source.are_rows_right:
-        config = _with_rows(config, arrays, _THEIR_TABLES)
+    config = _with_rows(source, config, arrays)
     accounted = hugging_face.to_ours(arrays, config)
     files = text_files.read_tokenizer(folder, config)
     description = Description(config)
@@ -213,8 +202,7 @@ def _write_hugging_face(path: epath.Path, trained: TrainedModel) -> Mapping[str,
 
 def _read_original(source: Source) -> TrainedModel:
     config, task_names, arrays = original_folder.open(source.path)
-    if source.are_rows_right:
-        config = _with_rows(config, arrays, _THEIR_TABLES)
+    config = _with_rows(source, config, arrays)
     accounted = original_folder.to_ours(arrays, config)
     unread = set(original_folder.unused_names(config)) & set(arrays)
     return TrainedModel(
@@ -243,9 +231,6 @@ def _is_hugging_face(path: epath.Path) -> bool:
     return path.is_dir() and (path / hugging_face.CONFIG_FILE).exists()
 
 
-# ---------------------------------------------------------------- T5X
-
-
 def _read_t5x(source: Source) -> TrainedModel:
     accounted = t5x_checkpoint.account(source.path)
     arrays, config = accounted.arrays, source.config
@@ -255,10 +240,7 @@ def _read_t5x(source: Source) -> TrainedModel:
             f"A T5X checkpoint with parameters beside T5's own needs their configuration; "
             f"{source.path} has some under {', '.join(new)}. Name it with --gin_file=experiments/…."
         )
-    if config is None:
-        config = infer_config.infer_config(arrays)
-    elif source.are_rows_right:
-        config = _with_rows(config, arrays, _OUR_TABLES)
+    config = _with_rows(source, config or infer_config.infer_config(arrays), arrays)
     description = Description(_with_tasks(config, arrays))
     return TrainedModel(description, arrays, skipped=accounted.left)
 
@@ -269,11 +251,11 @@ def _write_t5x(path: epath.Path, trained: TrainedModel, layout: str = "t5x") -> 
     return {"state/step": f"the count of steps, {step}"}
 
 
-def _with_rows(
-    config: TransformerConfig, arrays: Arrays, tables: Iterable[str]
-) -> TransformerConfig:
-    """`config` with as many tokens as the first of `tables` has rows."""
-    table = next(arrays[name] for name in tables if name in arrays)
+def _with_rows(source: Source, config: TransformerConfig, arrays: Arrays) -> TransformerConfig:
+    """`config` with as many tokens as the embedding has rows, if `source` says so."""
+    if not source.are_rows_right:
+        return config
+    table = next(arrays[name] for name in _TABLES if name in arrays)
     return dataclasses.replace(config, vocab_size=table.shape[0])
 
 
@@ -289,9 +271,6 @@ def _with_tasks(config: TransformerConfig, arrays: Arrays) -> TransformerConfig:
             if is_bank and path.startswith(f"{side}_adapters/"):
                 return dataclasses.replace(config, num_tasks=array.shape[1])
     return config
-
-
-# ---------------------------------------------------------------- safetensors in our names
 
 
 def _read_safetensors(source: Source) -> TrainedModel:
@@ -315,10 +294,7 @@ def _read_safetensors(source: Source) -> TrainedModel:
             f"What a file of weights says of its model must be JSON, as it was written; in {path} "
             f"it is not: {error}. Convert the weights again."
         ) from error
-    if config is None:
-        config = infer_config.infer_config(arrays)
-    if source.are_rows_right:
-        config = _with_rows(config, arrays, _OUR_TABLES)
+    config = _with_rows(source, config or infer_config.infer_config(arrays), arrays)
     return TrainedModel(
         Description(config, task_names=tasks),
         arrays,
@@ -348,9 +324,6 @@ def _is_safetensors(path: epath.Path) -> bool:
         return path.suffix == _SAFETENSORS and path.exists()
     is_theirs = (path / hugging_face.CONFIG_FILE).exists()
     return bool(safetensors_files.visible(path)) and not is_theirs
-
-
-# ---------------------------------------------------------------- runs and adapter folders
 
 
 def _read_run(source: Source) -> TrainedModel:

@@ -92,9 +92,9 @@ def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
     _check(fields, "pad_token_id", (types.PAD_ID, None))
     _check(fields, "eos_token_id", (types.EOS_ID, None))
     _check(fields, "decoder_start_token_id", (types.DECODER_START_ID, None))
-    num_decoder_layers = fields.get("num_decoder_layers")
-    if num_decoder_layers is None:
-        num_decoder_layers = fields["num_layers"]
+    # transformers 5 calls every T5 tied, and keeps here what told v1.0 from v1.1.
+    is_tied = fields.get("scale_decoder_outputs", fields["tie_word_embeddings"])
+    decoder_layers = fields.get("num_decoder_layers")
     dropout_rate = fields.get("dropout_rate", 0.1)
     if not isinstance(dropout_rate, int | float):
         raise ValueError(
@@ -102,12 +102,9 @@ def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
         )
     return TransformerConfig(
         **{ours: fields[theirs] for ours, theirs in _SIZES.items()},
-        num_decoder_layers=num_decoder_layers,
+        num_decoder_layers=fields["num_layers"] if decoder_layers is None else decoder_layers,
         mlp_activations=_FEED_FORWARD[fields["feed_forward_proj"]],
-        # transformers 5 calls every T5 tied, and keeps here what told v1.0 from v1.1.
-        logits_via_embedding=bool(
-            fields.get("scale_decoder_outputs", fields["tie_word_embeddings"])
-        ),
+        logits_via_embedding=bool(is_tied),
         dropout_rate=dropout_rate,
         relpos_buckets=fields.get("relative_attention_num_buckets", 32),
         relpos_max_distance=fields.get("relative_attention_max_distance", 128),
@@ -146,10 +143,8 @@ def open(folder_or_hub_id: str | os.PathLike) -> tuple[TransformerConfig, dict[s
     Safetensors come first, then `pytorch_model.bin`, then `flax_model.msgpack`. A hub id, such as
     "google/t5-v1_1-base", is downloaded into Hugging Face's cache, once.
 
-    Raises:
-        FileNotFoundError: the folder, or a file of it, is missing.
-        ImportError: a hub id needs huggingface_hub, a .bin file PyTorch.
-        ValueError: a file is damaged, or of another model.
+    FileNotFoundError if the folder, or a file of it, is missing; ImportError if a hub id needs
+    huggingface_hub, or a .bin file PyTorch; ValueError if a file is damaged or of another model.
     """
     folder = find(folder_or_hub_id)
     return config_from_json(read_config(folder)), open_arrays(folder)
@@ -190,7 +185,7 @@ def find(folder_or_hub_id: str | os.PathLike) -> epath.Path:
 def open_arrays(folder: epath.Path) -> dict[str, StoredArray]:
     """The arrays of `open`; those that adapt an exported model have our paths, joined by "."."""
     is_safe = safetensors_files.visible(folder) or (folder / safetensors_files.INDEX_FILE).exists()
-    if not is_safe and torch_files.has_files(folder):
+    if not is_safe and safetensors_files.has_files(folder, torch_files.SINGLE_FILE):
         return torch_files.open(folder)
     if not is_safe and flax_files.has_files(folder):
         flax = flax_files.open(folder)

@@ -14,12 +14,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from hyperdecoders_jax.modeling.config import (
-    TASK_SOURCES,
-    AdapterConfig,
-    HypernetworkConfig,
-    TransformerConfig,
-)
+from hyperdecoders_jax.modeling import config as modeling_config
+from hyperdecoders_jax.modeling.config import AdapterConfig, HypernetworkConfig, TransformerConfig
 from hyperdecoders_jax.weights import check_params, folding, hugging_face, original, torch_files
 from hyperdecoders_jax.weights.arrays import Accounted, Arrays, StoredArray
 
@@ -29,9 +25,8 @@ _NEVER_READ = "the original makes it beside a hypernetwork and never reads it"
 
 def is_at(path: epath.Path) -> bool:
     """Whether a folder is one of the original, by its `config.json`."""
-    return (path / hugging_face.CONFIG_FILE).exists() and (
-        "encoder_adapter" in hugging_face.read_config(path)
-    )
+    has_config = (path / hugging_face.CONFIG_FILE).exists()
+    return has_config and "encoder_adapter" in hugging_face.read_config(path)
 
 
 def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
@@ -121,13 +116,11 @@ def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
     unused = set(arrays) & set(unused_names(config))
     found, called = {}, {}
     for path, group in groups.items():
-        absent = [name for name in group if name not in arrays]
-        if absent:
+        if absent := [name for name in group if name not in arrays]:
             called[path] = absent[0]
             continue
         layers = [arrays[name] for name in group]
-        odd = [i for i, array in enumerate(layers) if array.shape != layers[0].shape]
-        if odd:
+        if odd := [i for i, array in enumerate(layers) if array.shape != layers[0].shape]:
             raise ValueError(
                 f"The layers of an array must have one shape; {group[odd[0]]} has "
                 f"{layers[odd[0]].shape} and {group[0]} {layers[0].shape}. Copy the state again."
@@ -163,8 +156,7 @@ def to_state(
     )
     state = {}
     for path, group in groups.items():
-        for layer, name in enumerate(group):
-            state[name] = _unstack(path, arrays[path], name, layer)
+        state |= {name: _unstack(path, arrays[path], name, i) for i, name in enumerate(group)}
     dtype = arrays["token_embedder/embedding"].dtype  # PyTorch models have one type.
     for name, shape in unused_names(config).items():
         # Bound as a default: a closure would see the shape of the last iteration.
@@ -205,7 +197,7 @@ def _adapter_from_json(side: str, fields: Mapping[str, Any]) -> AdapterConfig:
         network["bottleneck_dim"] = fields.get("hypernetwork_bottleneck", 128)
     if source == "generated":
         network["pooled_mlp"] = fields.get("process_encoder_output", True)
-    takes_mean = source in TASK_SOURCES and fields.get("mean_task_embeddings")
+    takes_mean = source in modeling_config.TASK_SOURCES and fields.get("mean_task_embeddings")
     return AdapterConfig(
         source,
         fields.get(f"{side}_adapter_dim", 64),

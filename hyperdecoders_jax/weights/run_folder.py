@@ -106,12 +106,10 @@ def write(folder: str | os.PathLike, run: RunFile) -> None:
 
 
 def read_file(folder: str | os.PathLike) -> RunFile:
-    """Reads a run's `config.json`.
+    """Reads a run's `config.json`; FileNotFoundError if its vocabulary is missing.
 
-    Raises:
-        UsageError: there is none: no run, or one of an earlier version.
-        ValueError: it is damaged, or of a later version.
-        FileNotFoundError: its vocabulary is missing.
+    UsageError if there is no run, or one of an earlier version; ValueError if it is damaged, or of
+    a later version.
     """
     folder = epath.Path(folder)
     file = folder / CONFIG_FILE
@@ -161,10 +159,8 @@ def check_version(fields: Mapping[str, Any], version: int, file: epath.Path) -> 
 def read_description(folder: epath.Path, fields: Mapping[str, Any], owner: str) -> Description:
     """The description in the fields of a `config.json`, with the vocabulary beside it.
 
-    Raises:
-        FileNotFoundError: there is no vocabulary.
-        KeyError, TypeError, AttributeError: a field is missing or invalid.
-        ValueError: it is another vocabulary than `owner` was trained with.
+    Raises like `trained_model.from_json`; FileNotFoundError if there is no vocabulary, ValueError
+    if it is another than `owner` was trained with.
     """
     file = folder / trained_model.VOCABULARY_FILE
     is_bytes = fields["vocabulary"]["file"] is None
@@ -180,20 +176,11 @@ def read_description(folder: epath.Path, fields: Mapping[str, Any], owner: str) 
     return description
 
 
-# ---------------------------------------------------------------- checkpoints
-
-
 def read(model_dir: str, which: str | int, read_start: Callable[..., TrainedModel]) -> TrainedModel:
-    """Opens a checkpoint of a run.
+    """Opens a checkpoint of a run; `read_start` (`formats.read`) opens what it started from.
 
-    Args:
-        model_dir: folder of the run.
-        which: "best" (the last, where none was evaluated), "last" or a step.
-        read_start: opens what the run started from, in any format; `formats.read`.
-
-    Raises:
-        ValueError: the checkpoint is missing, damaged or of another model, or its frozen part is.
-        FileNotFoundError: the frozen part is not where it was.
+    `which` is "best" (the last, where none was evaluated), "last" or a step. ValueError if the
+    checkpoint or its frozen part is damaged or of another model, FileNotFoundError if missing.
     """
     run = read_file(model_dir)
     step = find_step(model_dir, which)

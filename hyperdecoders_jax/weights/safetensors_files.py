@@ -33,20 +33,23 @@ _DTYPES = {"F32": np.float32, "BF16": ml_dtypes.bfloat16, "F16": np.float16, "F6
 def open(path: str | os.PathLike) -> dict[str, StoredArray]:
     """Unread arrays of a file, or of a folder's `model.safetensors`, else shards, else all files.
 
-    Cost: a remote file (gs://…) is copied to the local disk first.
-
-    Raises:
-        FileNotFoundError: there is no such file or folder, or a shard is missing.
-        ValueError: a file is damaged, holds other arrays than floats, or repeats an array.
+    FileNotFoundError if there are none, or a shard is missing; ValueError if a file is damaged,
+    holds other arrays than floats, or repeats one. Cost: remote files (gs://…) are copied to disk.
     """
-    path = epath.Path(path)
+    return merge(files(epath.Path(path)), _open_file)
+
+
+def merge(
+    files: Sequence[epath.Path], open_file: Callable[[epath.Path], Arrays]
+) -> dict[str, StoredArray]:
+    """The arrays of several files; ValueError if one is repeated."""
     found: dict[str, StoredArray] = {}
-    for file in files(path):
-        arrays = _open_file(file)
+    for file in files:
+        arrays = open_file(file)
         if repeated := sorted(set(arrays) & set(found)):
             raise ValueError(
-                f"The files of a folder must hold each array once; {file} holds {repeated[0]} "
-                f"again. Move one of the two models in {path} to a folder of its own."
+                f"The files of a model must hold each array once; {file} holds {repeated[0]} again."
+                " Move one of two models to a folder of its own, or copy the folder again."
             )
         found |= arrays
     return found
@@ -81,6 +84,11 @@ def find(path: epath.Path, single_file: str, must: str) -> list[epath.Path]:
         return [path / single_file]
     index = path / f"{single_file}.index.json"
     return shards(index) if index.exists() else []
+
+
+def has_files(folder: epath.Path, single_file: str) -> bool:
+    """Whether a folder holds `single_file`, or an index of its shards."""
+    return any((folder / name).exists() for name in (single_file, f"{single_file}.index.json"))
 
 
 def listing(folder: epath.Path, empty: str = "nothing") -> str:
@@ -139,12 +147,9 @@ def write_sharded(
 ) -> None:
     """Writes `model.safetensors`, or shards and their index. Cost: one shard in memory."""
     num_parameters = sum(math.prod(array.shape) for array in arrays.values())
-    write_shards(
-        epath.Path(folder) / SINGLE_FILE,
-        split(arrays, max_shard_bytes),
-        lambda file, shard: write_file(file, shard, metadata),
-        {"total_parameters": num_parameters},
-    )
+    shards, write = split(arrays, max_shard_bytes), functools.partial(write_file, metadata=metadata)
+    file = epath.Path(folder) / SINGLE_FILE
+    write_shards(file, shards, write, {"total_parameters": num_parameters})
 
 
 def write_shards(
@@ -226,5 +231,6 @@ def _handle(file: epath.Path) -> safetensors.safe_open:
             return safetensors.safe_open(path, framework="np", backend="pread")
     except safetensors.SafetensorError as error:
         raise ValueError(
-            f"Weights must be complete safetensors files; {file} is not: {error}. Copy it again."
+            f"Weights must be complete safetensors files; {file} is not: {error}. Copy or download "
+            "it again."
         ) from error

@@ -17,7 +17,7 @@ import functools
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -69,9 +69,8 @@ def account(path: str | epath.Path) -> Accounted:
 
     `path` is the folder `checkpoint_<step>`, its file `checkpoint`, or the folder of a single one.
 
-    Raises:
-        FileNotFoundError: there is no checkpoint.
-        ValueError: it is damaged (chunks are checked when read), or of another model than T5.
+    FileNotFoundError if there is none; ValueError if it is damaged (chunks are checked when read),
+    or of another model than T5.
     """
     folder = _find(epath.Path(path))
     is_t5x = (folder / _T5X_INDEX).is_file()
@@ -92,7 +91,13 @@ def account(path: str | epath.Path) -> Accounted:
         raise ValueError(
             f"A checkpoint must hold parameters; {folder} has none under target. Name another."
         )
-    _refuse_scanned(folder, target)  # Before requests to a bucket for every array.
+    # Before requests to a bucket for every array.
+    if scanned := [x for x in target if x.startswith(("encoder/encoder/", "decoder/decoder/"))]:
+        raise ValueError(
+            f"Each layer must have parameters of its own, encoder/layers_0/…; {folder} stacks "
+            f"those of all layers, as in {scanned[0]} (scanned layers). Convert them with "
+            "T5X to the layout of its minimal T5 first."
+        )
     return Accounted(_open_arrays(folder, target), left)
 
 
@@ -102,11 +107,7 @@ def write(path: str | epath.Path, arrays: Arrays, step: int = 0, layout: str = "
     `path` is T5X's MODEL_DIR. It has no optimiser state: T5X continues at `step` with
     `RestoreCheckpointConfig.fallback_to_scratch = True` and
     `apply_assignment_map.assignment_map = (("state/param_states.*", None),)`.
-    All versions of T5X read the layout "t5x".
-
-    Raises:
-        FileExistsError: the folder exists.
-        ValueError: the layout is unknown.
+    All versions of T5X read the layout "t5x". FileExistsError if the folder exists.
     """
     if layout not in LAYOUTS:
         hint = errors.suggestion(layout, LAYOUTS)
@@ -177,8 +178,12 @@ def _list_t5x(folder: epath.Path) -> dict[str, np.ndarray | dict[str, Any]]:
             state, sep="/", is_leaf=lambda _, node: {"driver", "kvstore"} <= set(node)
         )
         return {
-            name: _locate(folder, leaf) if isinstance(leaf, dict) else leaf
-            for name, leaf in leaves.items()
+            # The spec names the disk or bucket of the writer; here an array's folder is beside the
+            # file. T5X before TensorStore 0.1.14 has the path outside of `kvstore`.
+            name: kvstore(folder / epath.Path(x["kvstore"].get("path") or x["path"]).name)
+            if isinstance(x, dict)
+            else x
+            for name, x in leaves.items()
         }
     # Any of them, depending on where the file is cut or changed.
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -186,13 +191,6 @@ def _list_t5x(folder: epath.Path) -> dict[str, np.ndarray | dict[str, Any]]:
             f"A checkpoint's file must be a complete msgpack with T5X's train state; {index} is "
             f"not: {error!r}. Copy or download it again; save one from before 2021 anew with T5X."
         ) from error
-
-
-def _locate(folder: epath.Path, spec: Mapping[str, Any]) -> dict[str, Any]:
-    # The spec names the disk or bucket of the writer; here an array's folder is beside the file.
-    # T5X before TensorStore 0.1.14 has the path outside of `kvstore`.
-    path = spec["kvstore"].get("path") or spec["path"]
-    return kvstore(folder / os.path.basename(path.rstrip("/")))
 
 
 def open_item(item: epath.Path) -> dict[str, StoredArray]:
@@ -218,16 +216,6 @@ def _list_item(item: epath.Path) -> dict[str, dict[str, Any]]:
 
 def _ocdbt(state: epath.Path, name: str) -> dict[str, Any]:
     return {"driver": "ocdbt", "base": kvstore(state), "path": f"{name}/"}
-
-
-def _refuse_scanned(folder: epath.Path, paths: Iterable[str]) -> None:
-    scanned = [path for path in paths if path.startswith(("encoder/encoder/", "decoder/decoder/"))]
-    if scanned:
-        raise ValueError(
-            f"Each layer must have parameters of its own, encoder/layers_0/…; {folder} stacks "
-            f"those of all layers, as in {scanned[0]} (scanned layers). Convert them to the layout "
-            "of T5X's minimal T5 first."
-        )
 
 
 def _open_arrays(folder: epath.Path, stores: Mapping[str, Any]) -> dict[str, StoredArray]:

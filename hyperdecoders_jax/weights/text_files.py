@@ -68,10 +68,8 @@ def _read_vocabulary(folder: epath.Path, fields: Mapping[str, Any]) -> Vocabular
             f"A model that reads and writes text must come with its vocabulary; {folder} has no "
             f"{file.name}. Copy it from where the weights are (a tokenizer.json alone does not do)."
         )
-    num_sentinels = fields.get("extra_ids")
-    if num_sentinels is None:
-        num_sentinels = tokenizer.default_sentinels(model)
-    return Vocabulary(model, num_sentinels)
+    extra = fields.get("extra_ids")
+    return Vocabulary(model, tokenizer.default_sentinels(model) if extra is None else extra)
 
 
 def _read_json(file: epath.Path) -> dict[str, Any]:

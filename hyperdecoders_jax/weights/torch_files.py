@@ -1,6 +1,4 @@
-"""PyTorch's `.bin` files of weights.
-
-These pickles could run code: they are read with `weights_only`, which only rebuilds tensors.
+"""PyTorch's `.bin` files of weights: pickles, read with `weights_only`, so that none runs code.
 
 Source: pytorch/pytorch, torch/_weights_only_unpickler.py; transformers' names of files.
 """
@@ -29,12 +27,9 @@ _OLDEST = (2, 6)
 def open(path: str | os.PathLike) -> dict[str, StoredArray]:
     """Arrays of a file, or of a folder's `pytorch_model.bin` or its shards.
 
-    Cost: files are memory-mapped; those of PyTorch before 1.6 are read into memory.
-
-    Raises:
-        FileNotFoundError: there is no such file or folder, or a shard is missing.
-        ImportError: PyTorch is missing, or too old to be safe.
-        ValueError: a file is damaged, holds other values than float tensors, or would run code.
+    Files are memory-mapped; those of PyTorch before 1.6 are read into memory. Raises like
+    `safetensors_files.open`; ImportError if PyTorch is missing or too old to be safe, ValueError
+    also if a file would run code.
     """
     path = epath.Path(path)
     files = safetensors_files.find(path, SINGLE_FILE, "PyTorch's weights must be a .bin file")
@@ -43,10 +38,7 @@ def open(path: str | os.PathLike) -> dict[str, StoredArray]:
             f"A folder of PyTorch's weights must hold {SINGLE_FILE} or {INDEX_FILE}; {path} holds "
             f"{safetensors_files.listing(path)}. Name another folder, or the file itself."
         )
-    arrays: dict[str, StoredArray] = {}
-    for file in files:
-        arrays |= _open_file(file)
-    return arrays
+    return safetensors_files.merge(files, _open_file)
 
 
 def write(path: str | os.PathLike, arrays: Arrays) -> None:
@@ -59,11 +51,6 @@ def write(path: str | os.PathLike, arrays: Arrays) -> None:
     tensors = {id(x): x for x in arrays.values()}
     tensors = {key: _to_tensor(array.read(), torch) for key, array in tensors.items()}
     torch.save({name: tensors[id(array)] for name, array in arrays.items()}, os.fspath(path))
-
-
-def has_files(folder: epath.Path) -> bool:
-    """Whether a folder holds such files."""
-    return (folder / SINGLE_FILE).exists() or (folder / INDEX_FILE).exists()
 
 
 def _import_torch() -> types.ModuleType:
@@ -89,17 +76,17 @@ def _open_file(file: epath.Path) -> dict[str, StoredArray]:
             # Only zip files, which PyTorch writes since 1.6, can be memory-mapped.
             mmap = zipfile.is_zipfile(path)
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except pickle.UnpicklingError as error:
+    # The last four are PyTorch's errors for damaged files of its two formats.
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if isinstance(error, pickle.UnpicklingError):
+            raise ValueError(
+                f"A .bin file must hold tensors alone; {file} is damaged, or holds something else "
+                f"that could run code, and nothing of it was run: {reason}. Take the model's "
+                "safetensors, or download the file again from somebody you trust."
+            ) from error
         raise ValueError(
-            f"A .bin file must hold tensors alone; {file} is damaged, or holds something else that "
-            f"could run code, and nothing of it was run: {_first_line(error)}. Take the model's "
-            "safetensors, or download the file again from somebody you trust."
-        ) from error
-    # PyTorch's errors for damaged files of its two formats.
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"Weights must be complete .bin files; {file} is not: {_first_line(error)}. Copy or "
-            "download it again."
+            f"Weights must be complete .bin files; {file} is not: {reason}. Download it again."
         ) from error
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise ValueError(
@@ -107,10 +94,6 @@ def _open_file(file: epath.Path) -> dict[str, StoredArray]:
             f"{type(state).__name__}. Save model.state_dict() instead."
         )
     return {name: _to_array(name, value, file, torch) for name, value in state.items()}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _to_array(name: str, value: object, file: epath.Path, torch) -> StoredArray:

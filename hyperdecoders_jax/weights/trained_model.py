@@ -1,7 +1,6 @@
-"""A trained model as data: a description and arrays that are read one at a time.
+"""A trained model as data, which every format reads and writes.
 
-Every format reads into a `TrainedModel` and writes from one. What a format does not tell is None:
-a safetensors file has no vocabulary, a plain T5 no tasks.
+What a format does not tell is None: a safetensors file has no vocabulary, a plain T5 no tasks.
 """
 
 from __future__ import annotations
@@ -136,9 +135,6 @@ def of_text(
     return TrainedModel(description, arrays, own, files=vocabulary.files, metadata=metadata, **more)
 
 
-# ---------------------------------------------------------------- as JSON
-
-
 def to_json(description: Description) -> dict[str, Any]:
     """The fields of a description, as `config.json` of adapter folders and runs holds them."""
     vocabulary, backbone = description.vocabulary, description.backbone
@@ -162,9 +158,7 @@ def from_json(
 ) -> Description:
     """Inverse of `to_json`; `model` is read from the same fields, `vocabulary` is a file's bytes.
 
-    Raises:
-        KeyError, TypeError, AttributeError: a field is invalid; the reader of a file names it.
-        ValueError: there is no such decoding.
+    KeyError, TypeError or AttributeError for an invalid field, which the reader of a file names.
     """
     description = Description(
         model=model,
