@@ -30,7 +30,7 @@ TAKES_GIN = True
 # The extra `plots`.
 PLOTTING = ("matplotlib", "plotly")
 # Binds `mixing.mixture`, whose splits are made anew.
-_RESPLIT_FILE = "mixtures/resplit.gin"
+_RESPLIT_FILE = "runs/resplit.gin"
 _RESPLIT_MIXTURE = "@mixing.mixture()"
 # Fields of a run's `data` and the macros that they set.
 _MACROS = {

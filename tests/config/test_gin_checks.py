@@ -109,7 +109,7 @@ def test_files_may_bind_what_nothing_uses(folder):
          "learning_rate of LinearConfig is of type float. Correct"),
         ("BATCH_SIZE=64x", "is '64x', and batch_size of PipelineConfig is of type int."),
         ("PipelineConfig.shuffle=1", "shuffle is 1, and shuffle of PipelineConfig is of type bool"),
-        ("EVAL_EXAMPLES=2.5", "is 2.5, and eval_examples of train is of type int | None."),
+        ("EVAL_EXAMPLES=2.5", "num_examples of EvaluationConfig is of type int | None."),
         ("TASK_FEATURE_LENGTHS=32", "is 32, and task_feature_lengths of"),
         ("TASK_NAMES=demo_topic", "is 'demo_topic', and task_names of"),
     ],

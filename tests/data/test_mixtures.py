@@ -69,7 +69,7 @@ def test_a_task_that_is_not_in_the_list_is_an_error_with_the_nearest_name(make_t
 
 
 def test_a_list_that_repeats_a_name_is_an_error():
-    with pytest.raises(ValueError, match=r"once; got \['a'\].*Remove"):
+    with pytest.raises(ValueError, match=r"different; got \['a'\] more than once.*Remove"):
         mixtures.task_number("a", ["a", "b", "a"])
 
 

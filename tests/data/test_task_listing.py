@@ -2,8 +2,8 @@
 
 import pytest
 
-from hyperdecoders_jax.commands import flags, main, task_listing
-from hyperdecoders_jax.data import vocabulary
+from hyperdecoders_jax.commands import flags, main
+from hyperdecoders_jax.data import task_listing, vocabulary
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,13 @@
 """Folders of a trained model predict what its run predicts, from the same parameters, whichever
 folder it is: the run's own, of its adapters, exported."""
 
+import concurrent.futures
 import dataclasses
 import json
 import shutil
 import subprocess
 import sys
+import threading
 
 import gin
 import jax
@@ -165,8 +167,9 @@ def test_a_folder_is_evaluated_as_its_run(run, exported, kind, tmp_path, capsys)
     call("eval", *init, f"--model_dir={tmp_path}/new", *common)
     assert capsys.readouterr().out == expected
     theirs, ours = tmp_path / "run", tmp_path / "new" / "eval_validation"
+    step = 2 if kind == "model" else 0
     for name in ("metrics-{}.json", "demo_topic/{}.jsonl"):
-        assert (ours / name.format(0)).read_text() == (theirs / name.format(2)).read_text()
+        assert (ours / name.format(step)).read_text() == (theirs / name.format(2)).read_text()
 
 
 def test_a_run_starts_from_all_of_an_exported_folder(exported):
@@ -189,6 +192,25 @@ def test_a_run_starts_from_all_of_an_exported_folder(exported):
     assert trained == trainable.TrainableConfig()
     params = start.open_start(model, path, seed=0).params()
     jax.tree.map(np.testing.assert_array_equal, params, loaded.params)
+
+
+@pytest.mark.parametrize("kind", ["model", "adapters", "exported"])
+def test_several_threads_may_load_at_once(run, exported, kind):
+    begin = threading.Barrier(4)
+
+    def load(_):
+        begin.wait()
+        model = hyperdecoders_jax.load(run / kind)
+        return model, model.predict(TEXTS)
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        (first, texts), *others = pool.map(load, range(4))
+    for model, same_texts in others:
+        assert (model.model, model.task_names) == (first.model, first.task_names)
+        assert model.task_feature_lengths == first.task_feature_lengths
+        assert model.tokenizer.encode("a pear") == first.tokenizer.encode("a pear")
+        jax.tree.map(np.testing.assert_array_equal, model.params, first.params)
+        assert same_texts == texts
 
 
 def test_only_a_few_programs_are_compiled(run):
