@@ -1,16 +1,15 @@
 """Paired bootstrap: a metric's difference between two predictions, with its 95 % interval.
 
-The same examples are drawn, with replacement, of both predictions, so that examples which are hard
-for both do not widen the interval. Metrics of groups, such as the windows of a question, would take
-a group that is drawn twice for one; for them half of the groups are drawn, each once, which gives
-the same variance.
-
+Examples are resampled for both predictions together, so that those which are hard for both do not
+widen the interval. Metrics of groups (a question's windows) would take a group that is drawn twice
+for one: of groups half are drawn, each once, which gives the same variance.
 Source: Koehn 2004, "Statistical significance tests for machine translation evaluation"; McCarthy
 1969, "Pseudo-replication: half samples".
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 import warnings
@@ -20,9 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-# The fewest resamples of which 2.5 % are one.
-MIN_RESAMPLES = 40
-
+MIN_RESAMPLES = 40  # The fewest of which 2.5 % are one.
 Metric = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, Any]]
 
 
@@ -46,25 +43,19 @@ def paired_bootstrap(
     groups: Sequence[Hashable] | None = None,
 ) -> dict[str, Difference]:
     """Compares two predictions for the same examples by every value of a metric.
-
     >>> def accuracy(targets, predictions):
     ...     return {"accuracy": 100 * np.mean(np.equal(targets, predictions))}
     >>> paired_bootstrap(accuracy, [1, 0, 1, 1], [1, 0, 1, 0], [0, 0, 1, 0])["accuracy"]
     Difference(value=50.0, difference=-25.0, low=-75.0, high=0.0)
 
     Equal predictions differ by exactly 0, without resampling. Resamples on which the metric fails
-    or is NaN, such as those of a single class, are dropped; with fewer than `MIN_RESAMPLES` left,
-    or a single example or group, the interval is NaN.
-
-    `metric_fn` is SeqIO's, (targets, predictions) → {name: value}; only numbers are compared. Equal
-    seeds draw the same examples. After `max_secs` no resample begins, once there are
+    or is NaN (a single class) are dropped; with fewer than `MIN_RESAMPLES` left, or a single
+    example or group, the interval is NaN. `metric_fn` is SeqIO's, (targets, predictions) →
+    {name: value}; only numbers are compared. After `max_secs` no resample begins, once there are
     `MIN_RESAMPLES`, so that results of slow metrics depend on the machine. `groups` are needed if
     the metric reads examples of a group together.
-
-    Raises:
-        ValueError: there are no examples, lengths differ, or resamples are too few.
-        Exception: the metric fails for all examples; its own error.
-
+    Raises ValueError for no examples, different lengths or too few resamples; the metric's own
+    error if it fails for all examples.
     Cost: two calls of the metric per resample, each with as many examples as there are.
     """
     lengths = len(targets), len(own_predictions), len(other_predictions)
@@ -75,8 +66,7 @@ def paired_bootstrap(
         )
     if num_resamples < MIN_RESAMPLES:
         raise ValueError(
-            f"The argument num_resamples must be at least {MIN_RESAMPLES}, of which 2.5 % are one; "
-            f"got {num_resamples}. Keep the default."
+            f"Resamples must be at least {MIN_RESAMPLES}; got {num_resamples}. Keep the default."
         )
     targets, own, other = list(targets), list(own_predictions), list(other_predictions)
     values = _numbers(metric_fn(targets, other))
@@ -84,11 +74,9 @@ def paired_bootstrap(
         return {name: Difference(value, 0.0, 0.0, 0.0) for name, value in values.items()}
     own_values = _numbers(metric_fn(targets, own))
     differences = {name: [] for name in values if name in own_values}
-
-    rng = np.random.default_rng(seed)
     end = time.monotonic() + max_secs  # Clocks may be set back, this one is not.
-    resamples = itertools.islice(_resamples(len(targets), groups, rng), num_resamples)
-    for number, rows in enumerate(resamples):
+    resamples = _resamples(len(targets), groups, np.random.default_rng(seed))
+    for number, rows in enumerate(itertools.islice(resamples, num_resamples)):
         if number >= MIN_RESAMPLES and time.monotonic() > end:
             break
         for name, difference in _difference(metric_fn, targets, own, other, rows).items():
@@ -130,9 +118,8 @@ def _difference(metric_fn, targets, own, other, rows) -> dict[str, float]:
 
 
 def _interval(differences: list[float]) -> tuple[float, float]:
-    if len(differences) < MIN_RESAMPLES:
-        return float("nan"), float("nan")
-    low, high = np.percentile(differences, [2.5, 97.5])
+    is_known = len(differences) >= MIN_RESAMPLES
+    low, high = np.percentile(differences, [2.5, 97.5]) if is_known else (np.nan, np.nan)
     return float(low), float(high)
 
 
@@ -140,10 +127,8 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     """The metric's numbers; SeqIO wraps some of them, texts are skipped."""
     numbers = {}
     for name, value in metrics.items():
-        try:
+        with contextlib.suppress(TypeError, ValueError):
             numbers[name] = float(getattr(value, "value", value))
-        except (TypeError, ValueError):
-            continue
     return numbers
 
 

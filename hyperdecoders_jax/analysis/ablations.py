@@ -15,14 +15,9 @@ from jaxtyping import Float, Int, Shaped
 from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
 
 OWN = "own"
-# With a single task they equal others.
-OF_SEVERAL_TASKS = ("mean of all", "shuffled across tasks")
-
-# Rows in memory at a time while a mean is computed.
-_NUM_SUMMED = 256
-
-# One row for each example, or for each mean.
-_Rows = Float[np.ndarray, "rows *rest"] | RowsOnDisk
+OF_SEVERAL_TASKS = ("mean of all", "shuffled across tasks")  # With one task they equal others.
+_NUM_SUMMED = 256  # Rows in memory at a time while a mean is computed.
+_Rows = Float[np.ndarray, "rows *rest"] | RowsOnDisk  # One for each example, or for each mean.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +33,9 @@ class Given:
 
 
 def replace(
-    kind: str,
-    conditions: Mapping[str, _Rows],
-    tasks: Shaped[np.ndarray, "examples"],
-    seed: int = 0,
+    kind: str, conditions: Mapping[str, _Rows], tasks: Shaped[np.ndarray, "examples"], seed: int = 0
 ) -> Given:
     """Conditions of all examples under an ablation.
-
     >>> x = np.array([[1.0], [3.0], [8.0]])
     >>> given = replace("mean of the task", {"decoder_adapters": x}, np.array(["a", "a", "b"]))
     >>> given.take([0, 1, 2])
@@ -53,10 +44,7 @@ def replace(
            [8.]], dtype=float32)}
 
     `conditions` has a row for each example of all tasks. In shuffles an example gets all conditions
-    of one other example.
-
-    Raises:
-        ValueError: the kind is none of `KINDS`.
+    of one other example. Raises ValueError if the kind is none of `KINDS`.
     """
     if kind not in KINDS:
         raise ValueError(f"An ablation must be one of {tuple(KINDS)}; got {kind!r}.")
@@ -66,10 +54,6 @@ def replace(
 def _from(rows_of: Callable) -> Callable:
     """An ablation that gives each example the condition of another one."""
     return lambda conditions, tasks, rng: Given(conditions, rows_of(tasks, rng))
-
-
-def _own(tasks, rng):
-    return np.arange(len(tasks))
 
 
 def _next_of_task(tasks, rng):
@@ -84,8 +68,7 @@ def _next_of_task(tasks, rng):
 def _any_of_others(tasks, rng):
     rows = np.arange(len(tasks))
     for task in np.unique(tasks):
-        others = np.flatnonzero(tasks != task)
-        if len(others):
+        if len(others := np.flatnonzero(tasks != task)):
             rows[tasks == task] = rng.choice(others, np.sum(tasks == task))
     return rows
 
@@ -93,10 +76,6 @@ def _any_of_others(tasks, rng):
 def _task_means(conditions, tasks, rng):
     _, numbers = np.unique(tasks, return_inverse=True)
     return Given({key: _means(x, numbers) for key, x in conditions.items()}, numbers)
-
-
-def _mean(conditions, tasks, rng):
-    return _task_means(conditions, np.zeros(len(tasks), int), rng)
 
 
 def _zero(conditions, tasks, rng):
@@ -116,9 +95,9 @@ def _means(x: _Rows, groups: Int[np.ndarray, "rows"]) -> Float[np.ndarray, "grou
 
 # In the order of tables, from most to least information about the example.
 KINDS = {
-    OWN: _from(_own),
+    OWN: _from(lambda tasks, rng: np.arange(len(tasks))),
     "mean of the task": _task_means,
-    "mean of all": _mean,
+    "mean of all": lambda x, tasks, rng: _task_means(x, np.zeros(len(tasks), int), rng),
     "shuffled within the task": _from(_next_of_task),
     "shuffled across tasks": _from(_any_of_others),
     "zero": _zero,

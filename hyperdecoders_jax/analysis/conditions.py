@@ -1,11 +1,9 @@
 """Conditions of a running model: read from it, or replaced in it.
 
 A *condition* is the vector that an example is adapted by: a hypernetwork reads the pooled states
-(`generated`) or the task's embedding (`task`), a grid's factors read the states or the embedding
-that `HyperGridConfig.condition` names. `read` records conditions and all that is computed from
-them; `given` replaces them. Both use Flax's interceptors, which see every call of a module, so that
-the model needs no code for analyses.
-
+(`generated`) or the task's embedding (`task`), a grid's factors what `HyperGridConfig.condition`
+names. `read` records conditions and all that is computed from them; `given` replaces them. Both use
+Flax's interceptors, which see every call of a module: the model needs no code for analyses.
 Source: Ivison & Peters 2022 (arXiv:2203.08304), section 5, asks what the conditions hold.
 """
 
@@ -20,7 +18,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling import (
@@ -41,8 +39,7 @@ from hyperdecoders_jax.types import PAD_ID, Adapters, Batch, GridGates, Params
 # axis, because each layer reads its own states.
 Conditions = Mapping[str, Float[Array, "batch *layers cond"]]
 
-# Smaller than the norm of any residual stream; avoids 0 / 0.
-_TINY = 1e-30
+_TINY = 1e-30  # Smaller than the norm of any residual stream; avoids 0 / 0.
 
 
 @flax.struct.dataclass
@@ -61,15 +58,13 @@ class Reading:
 
 def readers(config: TransformerConfig) -> tuple[str, ...]:
     """Keys of all that reads a condition, the main one first; none if all examples are alike.
-
     >>> from hyperdecoders_jax.modeling.config import AdapterConfig
     >>> by_task = AdapterConfig("task")
     >>> sizes = (32, 8, 2, 4, 16, 1, 1)
     >>> readers(TransformerConfig(*sizes, encoder_adapter=by_task, decoder_adapter=by_task))
     ('decoder_adapters', 'encoder_adapters')
 
-    Raises:
-        ValueError: a source is none of the package's own.
+    Raises ValueError if a source is none of the package's own.
     """
     found = []
     for side in ("decoder", "encoder"):
@@ -89,11 +84,7 @@ def readers(config: TransformerConfig) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def given(conditions: Conditions) -> Iterator[None]:
-    """Context in which models are adapted by these conditions instead of the examples' own.
-
-    For a call of a verb of `Model`, also under `jit`. Readers without a key in `conditions` read
-    their own.
-    """
+    """Adapts `Model`'s verbs, also under `jit`, by these conditions; absent keys keep their own."""
 
     def intercept(next_call, args, kwargs, context):
         module = context.module
@@ -107,31 +98,23 @@ def given(conditions: Conditions) -> Iterator[None]:
         if isinstance(module, adapter_sources.Task):
             return module.write(condition)
         grids = next_call(*args, **kwargs)
-        of_layers = [condition] * len(grids)
-        if condition.ndim == 3:
-            of_layers = list(jnp.moveaxis(condition, 1, 0))
-        return tuple(
-            # Gates of tasks stay shared by group: computed per example they round differently.
-            grid.replace(
-                task_embedding=x, groups=None if grid.groups is None else _first_equal_row(x)
-            )
-            for grid, x in zip(grids, of_layers, strict=True)
-        )
+        is_of_layers = condition.ndim == 3
+        of_layers = condition.swapaxes(0, 1) if is_of_layers else [condition] * len(grids)
+        replaced = []
+        for grid, x in zip(grids, of_layers, strict=True):
+            groups = grid.groups
+            if groups is not None:
+                # Gates of tasks stay shared by group: computed per example they round differently.
+                groups = jnp.argmax(jnp.all(x[:, None] == x, axis=-1), axis=1)  # First equal row.
+            replaced.append(grid.replace(task_embedding=x, groups=groups))
+        return tuple(replaced)
 
     with nn.intercept_methods(intercept):
         yield
 
 
-def _first_equal_row(x: Float[Array, "batch dim"]) -> Int[Array, "batch"]:
-    """Index of the first row that is equal to each."""
-    return jnp.argmax(jnp.all(x[:, None] == x[None], axis=-1), axis=1)
-
-
 def read(model: Model, params: Params, batch: Batch) -> Reading:
-    """Reads a teacher-forced forward pass without dropout.
-
-    Cost: two forward passes, because every layer also runs without adaptation.
-    """
+    """Reads a teacher-forced pass without dropout. Cost: two, as layers also run unadapted."""
     reader = _Reader(model.config, batch)
     with nn.intercept_methods(reader.intercept):
         model.logits(params, batch)
@@ -142,10 +125,8 @@ def pool(model: Model, params: Params, batch: Batch) -> Float[Array, "batch emb"
     """Mean of the encoder's states; also of a model without adapters."""
     tokens = batch.encoder_input_tokens
 
-    def encode(module):
-        return pooling.masked_mean(module.encode(tokens, batch.task_ids), tokens != PAD_ID)
-
-    return model.module.apply({"params": params}, method=encode)
+    states = model.module.apply({"params": params}, tokens, batch.task_ids, method="encode")
+    return pooling.masked_mean(states, tokens != PAD_ID)
 
 
 class _Reader:
@@ -157,11 +138,8 @@ class _Reader:
         self._encoded: Array | None = None  # [batch, enc_len, emb]
         self._pooled = None
         # Fields of `Reading`; a list has an array for each layer.
-        self._conditions: dict[str, Array | list[Array]] = {}
-        self._inputs: dict[str, Array] = {}
-        self._hidden: dict[str, Array] = {}
-        self._written: dict[str, Array | list[Array]] = {}
-        self._delta_norms: dict[str, list[Array]] = {}
+        fields = ("conditions", "inputs", "hidden", "written", "delta_norms")
+        self._found: dict[str, dict[str, Array | list[Array]]] = {name: {} for name in fields}
         self._last_input: Array | None = None  # [batch, cond]
         self._last_hidden: Array | None = None  # [layers, batch, hidden]
         self._is_plain_run = False
@@ -181,19 +159,11 @@ class _Reader:
 
     def reading(self) -> Reading:
         def join(found):
-            return {
-                key: jnp.stack(x, axis=1) if isinstance(x, list) else x for key, x in found.items()
-            }
+            return {k: jnp.stack(x, axis=1) if isinstance(x, list) else x for k, x in found.items()}
 
-        conditions = join(self._conditions)
-        return Reading(
-            pooled=self._pooled,
-            conditions=conditions,
-            inputs={**conditions, **self._inputs},
-            hidden=self._hidden,
-            written=join(self._written),
-            delta_norms=join(self._delta_norms),
-        )
+        found = {name: join(of_readers) for name, of_readers in self._found.items()}
+        found["inputs"] = {**found["conditions"], **found["inputs"]}
+        return Reading(self._pooled, **found)
 
     def intercept(self, next_call, args, kwargs, context):
         """Flax calls it for every method; returns what the method does."""
@@ -219,13 +189,13 @@ class _Reader:
 
     def _read_joint(self, module, call, *args):
         joint = call()  # [sites, layers, batch, joint]
-        sites_last = jnp.moveaxis(joint, 0, 2)
-        self._last_hidden = sites_last.reshape(*sites_last.shape[:2], -1)
+        _, layers, batch, _ = joint.shape
+        self._last_hidden = jnp.moveaxis(joint, 0, 2).reshape(layers, batch, -1)
         return joint
 
     def _read_generated(self, module, call, condition):
         adapters = call()
-        self._inputs[module.name] = self._last_input
+        self._found["inputs"][module.name] = self._last_input
         return self._add_source(module.name, condition.pooled, self._last_hidden, adapters)
 
     def _read_task(self, module, call, condition):
@@ -240,10 +210,10 @@ class _Reader:
         return self._add_source(module.name, task_rows.take(table, rows, axis=0), hidden, adapters)
 
     def _add_source(self, key, condition, hidden, adapters: Adapters) -> Adapters:
-        self._conditions[key] = condition
-        self._hidden[key] = hidden.swapaxes(0, 1)
+        self._found["conditions"][key] = condition
+        self._found["hidden"][key] = hidden.swapaxes(0, 1)
         leaves = [x.reshape(*x.shape[:2], -1) for x in jax.tree.leaves(adapters)]
-        self._written[key] = jnp.concatenate(leaves, axis=-1).swapaxes(0, 1)
+        self._found["written"][key] = jnp.concatenate(leaves, axis=-1).swapaxes(0, 1)
         return adapters
 
     def _read_grid(self, module, call, *args):
@@ -254,22 +224,20 @@ class _Reader:
 
         def record(condition, gates):
             if is_own_of_layers:
-                self._conditions.setdefault(key, []).append(condition)
+                self._found["conditions"].setdefault(key, []).append(condition)
             else:
-                self._conditions[key] = condition
+                self._found["conditions"][key] = condition
             kernels = [x.reshape(len(x), -1) for x in (gates.wi, gates.wo) if x is not None]
-            self._written.setdefault(key, []).append(jnp.concatenate(kernels, axis=-1))
+            self._found["written"].setdefault(key, []).append(jnp.concatenate(kernels, axis=-1))
 
         fields = ("config", "factors", "task_embedding", "groups")
-        return tuple(
-            _RecordingGrid(*(getattr(grid, name) for name in fields), record) for grid in grids
-        )
+        return tuple(_RecordingGrid(*(getattr(x, name) for name in fields), record) for x in grids)
 
     def _begin_encoder(self, module, call, *args):
         # An encoder whose own adapters read pooled states runs twice; the second pass counts.
-        for found in (self._conditions, self._written):
+        for found in (self._found["conditions"], self._found["written"]):
             found.pop("encoder_hypergrid", None)
-        self._delta_norms.pop("encoder", None)
+        self._found["delta_norms"].pop("encoder", None)
         return call()
 
     def _read_encoder_layer(self, module, call, x, mask, bias, *args):
@@ -282,15 +250,14 @@ class _Reader:
         return self._read_layer("decoder", module, is_real, call(), (x, plain, *args))
 
     def _read_layer(self, side, module, is_real, adapted, plain_args):
-        # The handlers must not record the layer's plain run.
-        self._is_plain_run = True
+        self._is_plain_run = True  # The handlers must not record it.
         plain = _alone(module, *plain_args, deterministic=True)
         self._is_plain_run = False
         entering = jnp.linalg.norm(plain_args[0].astype(jnp.float32), axis=-1)
         delta = jnp.linalg.norm((adapted - plain).astype(jnp.float32), axis=-1)
         ratio = delta / jnp.maximum(entering, _TINY)  # [batch, length]
         norms = pooling.masked_mean(ratio[..., None], is_real)[:, 0]
-        self._delta_norms.setdefault(side, []).append(norms)
+        self._found["delta_norms"].setdefault(side, []).append(norms)
         return adapted
 
 
@@ -304,9 +271,7 @@ def _alone(module: nn.Module, *args, **kwargs) -> Any:
 class _RecordingGrid(hypergrid.LayerGrid):
     """A grid that records its conditions and gates."""
 
-    record: Callable[[Array, GridGates], None] | None = flax.struct.field(
-        pytree_node=False, default=None
-    )
+    record: Callable[..., None] | None = flax.struct.field(pytree_node=False, default=None)
 
     def gates(self, states, mask):
         gates = super().gates(states, mask)

@@ -24,9 +24,8 @@ from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.trained.placed import Placed
 from hyperdecoders_jax.types import Batch, Params
 
-# Dimensions of the sketch of a layer's generated parameters, and of all layers' together.
-SKETCH_DIM = 4096
-FEATURE_DIM = 512
+SKETCH_DIM = 4096  # Of the sketch of a layer's generated parameters.
+FEATURE_DIM = 512  # Of the sketch of all layers' together.
 
 
 class ExamplesReader:
@@ -38,8 +37,7 @@ class ExamplesReader:
         # One program for reading and the plain backbone: one transfer per batch.
         self._program = jax.jit(self._read)
         self.tasks: list[results.Task] = []
-        # Fields of `results.Examples`.
-        self._columns: dict[str, list[Any]] = collections.defaultdict(list)
+        self._columns = collections.defaultdict(list)  # Fields of `results.Examples`.
         self._features: dict[str, RowsOnDisk] = collections.defaultdict(RowsOnDisk)
         # Of all examples, by their readers' keys.
         self.conditions: dict[str, RowsOnDisk] = collections.defaultdict(RowsOnDisk)
@@ -75,10 +73,8 @@ class ExamplesReader:
         output_type = output_types.infer(texts["input"], texts["target"])
         is_label = output_type == "class label"
         targets, answers = result.postprocessed
-        correct = [
-            p.prediction == p.target or is_same(*pair)
-            for p, *pair in zip(predicted, targets, answers, strict=True)
-        ]
+        pairs = zip(predicted, targets, answers, strict=True)
+        correct = [p.prediction == p.target or is_same(*pair) for p, *pair in pairs]
         ids = [f"{task}-{i}" for i in range(len(predicted))]
         groups = groups_of(result.examples.examples, targets)
         of_task = {
@@ -101,15 +97,13 @@ class ExamplesReader:
         start = 0
         # The evaluator's own batches, so that row i is the example of prediction i.
         for item in result.examples.batches(batch_size):
-            rows = slice(start, start + int(item.is_real.sum()))
+            num = int(item.is_real.sum())
+            rows = slice(start, start + num)
             start = rows.stop
             placed = self._placed.partitioner.put_batch(item.batch)
-            reading, features = jax.device_get(self._program(self._placed.params, placed))
+            read = jax.device_get(self._program(self._placed.params, placed))
             # Without the rows that fill up the last batch; numpy has no use for bfloat16.
-            reading, features = jax.tree.map(
-                lambda x, n=rows.stop - rows.start: np.asarray(x[:n], np.float32),
-                (reading, features),
-            )
+            reading, features = jax.tree.map(lambda x, n=num: np.asarray(x[:n], np.float32), read)
             for key, x in features.items():
                 self._features[key].append(x[drawn[rows]])
             for key, x in reading.conditions.items():
@@ -118,12 +112,12 @@ class ExamplesReader:
             for key, x in reading.written.items():
                 # [batch, layers, dim] -> [layers, batch, dim]
                 self.variances.update(key, x.swapaxes(0, 1), columns["task"], columns["label"])
-            vectors = {"pooled": features["pooled"], "backbone": features["backbone"]}
-            vectors |= {f"condition/{key}": x for key, x in reading.conditions.items()}
-            vectors |= {f"input/{key}": x for key, x in reading.inputs.items()}
-            vectors |= {f"hidden/{key}": x for key, x in reading.hidden.items()}
-            vectors |= {f"delta_norm/{side}": x for side, x in reading.delta_norms.items()}
-            writer.write({**columns, **vectors})
+            columns |= {name: features[name] for name in ("pooled", "backbone")}
+            columns |= {f"condition/{key}": x for key, x in reading.conditions.items()}
+            columns |= {f"input/{key}": x for key, x in reading.inputs.items()}
+            columns |= {f"hidden/{key}": x for key, x in reading.hidden.items()}
+            columns |= {f"delta_norm/{side}": x for side, x in reading.delta_norms.items()}
+            writer.write(columns)
 
     def examples(self) -> results.Examples:
         """The drawn examples of all tasks that were read."""
@@ -134,7 +128,6 @@ class ExamplesReader:
 
 def draw(sizes: Sequence[int], limit: int, seed: int = 0) -> list[Bool[np.ndarray, "examples"]]:
     """Draws `limit` examples: all of small tasks, equally many of each large one.
-
     >>> [int(drawn.sum()) for drawn in draw([2, 90, 50], limit=22)]
     [2, 10, 10]
     """
@@ -152,24 +145,20 @@ def sketch(x: Float[Array, "*lead dim"], size: int) -> Float[Array, "*lead size"
     """Random projection to `size` dimensions that keeps lengths and angles on average.
 
     Vectors of at most `size` dimensions are returned unchanged.
-
     Source: Weinberger et al. 2009 (arXiv:0902.2206), with the hash `i % size`.
     """
-    dim = x.shape[-1]
-    if dim <= size:
+    if (dim := x.shape[-1]) <= size:
         return x
     # Seeded by `size`: the signs of a sketch of sketches must be independent of the first ones.
     signs = jax.random.rademacher(jax.random.key(size), (dim,), jnp.float32)
     padding = [(0, 0)] * (x.ndim - 1) + [(0, -dim % size)]
-    parts = jnp.pad(x * signs, padding).reshape(*x.shape[:-1], -1, size)
-    return parts.sum(axis=-2)
+    return jnp.pad(x * signs, padding).reshape(*x.shape[:-1], -1, size).sum(axis=-2)
 
 
 def groups_of(
     examples: Sequence[Mapping[str, Any]], targets: Sequence[Any]
 ) -> list[Hashable] | None:
     """Groups that metrics read together, such as the windows of a question; None: no groups.
-
     >>> groups_of([{"qid": "a"}, {"qid": "a"}, {"qid": "b"}], ["yes", "yes", "no"])
     ['a', 'a', 'b']
     """

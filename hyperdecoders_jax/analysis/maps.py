@@ -1,8 +1,7 @@
 """Two-dimensional maps of examples' vectors, and nearest neighbours.
 
-Distances on a principal component analysis (PCA) are at most those between the vectors. t-SNE
-(van der Maaten & Hinton 2008) only keeps neighbours together: sizes of clusters and distances
-between them mean nothing.
+Distances on a principal component analysis (PCA) are at most those between the vectors. t-SNE (van
+der Maaten & Hinton 2008) only keeps neighbours: sizes and distances of clusters mean nothing.
 """
 
 from __future__ import annotations
@@ -20,10 +19,7 @@ from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
 
 PROJECTIONS = ("PCA", "t-SNE")
 MIN_EXAMPLES = 3
-
-# Principal components that t-SNE reads, as its authors advise.
-NUM_COMPONENTS = 50
-
+NUM_COMPONENTS = 50  # Principal components that t-SNE reads, as its authors advise.
 # Four features take about three minutes of one core, 5 ms per example and feature.
 MAX_TSNE_EXAMPLES = 10_000
 
@@ -44,15 +40,11 @@ def make(
     """Positions of the examples by each of their features and each of `PROJECTIONS`.
 
     t-SNE shows at most `max_tsne_examples`, drawn at random; positions of the others are NaN.
-
-    Raises:
-        ValueError: there are fewer than `MIN_EXAMPLES`, or a vector is not finite.
+    Raises ValueError for fewer than `MIN_EXAMPLES`, or vectors that are not finite.
     """
     if len(examples) < MIN_EXAMPLES:
-        raise ValueError(
-            f"A map must show at least {MIN_EXAMPLES} examples; got {len(examples)}. Analyse more "
-            "of them."
-        )
+        got = f"got {len(examples)}. Analyse more of them."
+        raise ValueError(f"A map must show at least {MIN_EXAMPLES} examples; {got}")
     maps = {}
     for name, features in examples.features.items():
         components = _principal_components(name, features, seed)
@@ -64,10 +56,7 @@ def make(
 def neighbours(
     features: Float[np.ndarray, "examples dim"] | RowsOnDisk, k: int = 10
 ) -> Int[np.ndarray, "examples k"]:
-    """The `k` other examples with the most similar vectors by cosine, nearest first.
-
-    All others, if there are at most `k`.
-
+    """The `k` other examples (or all) with the most similar vectors by cosine, nearest first.
     >>> neighbours(np.array([[1.0, 0.0], [0.0, 2.0], [9.0, 1.0]]), k=2)
     array([[2, 1],
            [2, 0],
@@ -106,15 +95,12 @@ def _tsne(
     """Positions of at most `max_examples` rows, drawn at random; NaN for the others."""
     rows = np.arange(len(components))
     if len(rows) > max_examples:
-        rng = np.random.default_rng(seed)
-        rows = np.sort(rng.choice(rows, max_examples, replace=False))
-    model = manifold.TSNE(
-        # sklearn requires less than the number of examples; 30 is the usual value.
-        perplexity=min(30.0, (len(rows) - 1) / 3),
-        # "pca" divides by the spread of the first component.
-        init="pca" if components[rows, 0].std() > 0 else "random",
-        random_state=seed,
-    )
+        rows = np.sort(np.random.default_rng(seed).choice(rows, max_examples, replace=False))
+    # sklearn requires less than the number of examples; 30 is the usual value.
+    perplexity = min(30.0, (len(rows) - 1) / 3)
+    # "pca" divides by the spread of the first component.
+    init = "pca" if components[rows, 0].std() > 0 else "random"
+    model = manifold.TSNE(perplexity=perplexity, init=init, random_state=seed)
     positions = np.full((len(components), 2), np.nan, np.float32)
     # Its thousand short steps are slower in threads: on busy cores each waits for the slowest.
     with threadpoolctl.threadpool_limits(1):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 # Labels: at most so many different targets, each used so often on average.
 _MOST_LABELS = 20
 _LEAST_USES = 5
-# Spans: the share of targets that must be found in their inputs.
-_SPAN_RATE = 0.9
+_SPAN_RATE = 0.9  # Spans: the share of targets that must be found in their inputs.
 
 
 def infer(inputs: Sequence[str], targets: Sequence[str]) -> str:
     """One of `results.OUTPUT_TYPES`, inferred from the texts.
-
     >>> infer(["a", "b"] * 5, ["yes", "no"] * 5)
     'class label'
     >>> infer(["one and one", "one and two"], ["2.0", "3"])
@@ -23,15 +22,13 @@ def infer(inputs: Sequence[str], targets: Sequence[str]) -> str:
     >>> infer(["say hello in French"], ["bonjour"])
     'free text'
 
-    A few whole numbers that are used often are labels: numbered classes, or stars.
-
+    A few whole numbers that are used often are labels (classes, stars):
     >>> infer(["good", "fair", "bad"] * 10, ["3", "2", "-1"] * 10)
     'class label'
     >>> infer(["good", "fair", "bad"] * 10, ["3.0", "2.5", "1.0"] * 10)
     'number'
 
-    Empty targets (windows without an answer) are ignored.
-
+    Empty targets (windows without an answer) are ignored:
     >>> infer(["Who? Ann saw Ben"] + ["Who? It rained"] * 19, ["Ann"] + [""] * 19)
     'span'
     """
@@ -41,21 +38,11 @@ def infer(inputs: Sequence[str], targets: Sequence[str]) -> str:
         return "free text"
     num_different = len(set(targets))
     is_label = num_different <= _MOST_LABELS and len(targets) >= _LEAST_USES * num_different
-    if all(map(_is_number, targets)):
-        return "class label" if is_label and all(map(_is_whole, targets)) else "number"
+    with contextlib.suppress(ValueError):  # Not all are numbers.
+        numbers = [float(target) for target in targets]
+        are_whole = all(number.is_integer() for number in numbers)
+        return "class label" if is_label and are_whole else "number"
     if is_label:
         return "class label"
     num_spans = sum(target.lower() in text.lower() for text, target in pairs)
     return "span" if num_spans >= _SPAN_RATE * len(targets) else "free text"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_whole(number: str) -> bool:
-    return float(number).is_integer()

@@ -10,7 +10,6 @@ import base64
 import html
 import importlib.resources
 import json
-import math
 import string
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,14 +24,11 @@ from hyperdecoders_jax.analysis.maps import Layout
 from hyperdecoders_jax.analysis.results import Ablation, Examples, Probe, Study, Variance
 
 # Longer texts are cut; the table of examples has all of them.
-INPUT_CHARS = 200
-ANSWER_CHARS = 100
-
+INPUT_CHARS, ANSWER_CHARS = 200, 100
 ABLATION_NOTE = (
     "Each task's metric when examples are adapted by another condition than their own; below it "
-    "the difference from their own, with its 95 % interval over resampled examples. Bold: the "
-    "interval leaves out 0. Of twenty such intervals one does so by mere chance. Same: not one "
-    "prediction changes."
+    "the difference from their own, with its 95 % interval over resampled examples. Bold: it "
+    "leaves out 0, as one in twenty does by mere chance. Same: not one prediction changes."
 )
 PROBE_NOTE = (
     "How well groups can be told apart by each kind of vector, on examples held out, with a 95 % "
@@ -51,12 +47,8 @@ def write(
 ) -> None:
     """Writes the page; the same analysis gives the same bytes.
 
-    Tables without rows get no section. Captions are paragraphs below the title, plain text: the
-    model, the data, how many examples.
-
-    Raises:
-        ImportError: plotly is not installed.
-        ValueError: the layout is not of these examples.
+    Tables without rows get no section. Captions are paragraphs of plain text below the title.
+    Raises ImportError without plotly, ValueError if the layout is not of these examples.
     """
     _check(found.examples, layout)
     sections = {
@@ -86,7 +78,6 @@ def write(
 
 def cut(text: str, limit: int) -> str:
     """Cuts a text to `limit` characters, the last of which is then "…".
-
     >>> cut("a long story", 7)
     'a long…'
     """
@@ -110,17 +101,16 @@ def _plotly_js() -> str:
         from plotly import offline
     except ImportError as error:
         raise ImportError(
-            "The page of an analysis needs plotly, which is not installed. "
-            "Run: pip install 'hyperdecoders_jax[plots]'"
+            "A page needs plotly, which is missing. Run: pip install 'hyperdecoders_jax[plots]'"
         ) from error
     return offline.get_plotlyjs()
 
 
 def _data(examples: Examples, layout: Layout, variances: Sequence[Variance]) -> dict[str, Any]:
     """Data of page.js, as JSON takes them."""
-    by_side = {variance.side: [] for variance in variances}
+    by_side: dict[str, list[Variance]] = {}
     for variance in variances:
-        by_side[variance.side].append(variance)
+        by_side.setdefault(variance.side, []).append(variance)
     return {
         "ids": list(examples.ids),
         "inputs": [cut(text, INPUT_CHARS) for text in examples.inputs],
@@ -140,11 +130,11 @@ def _data(examples: Examples, layout: Layout, variances: Sequence[Variance]) -> 
         "k": layout.neighbours.shape[1],
         "neighbours_by": layout.neighbours_by,
         "neighbours": _base64(layout.neighbours.astype("<i4")),
-        "shares": [{"name": name, "colour": colour} for name, colour in _shares()],
+        "shares": [{"name": name, "colour": colour} for name, colour in groups.SHARES.items()],
         "variances": {
             side: {
                 "layers": [variance.layer for variance in rows],
-                "shares": np.transpose([_percentages(row) for row in rows]).tolist(),
+                "shares": (100 * np.transpose([row.shares for row in rows])).tolist(),
             }
             for side, rows in by_side.items()
         },
@@ -159,14 +149,6 @@ def _codes(members: Sequence[str]) -> dict[str, Any]:
     return {"names": names.tolist(), "codes": _base64(codes.astype("<i4"))}
 
 
-def _shares() -> list[tuple[str, str]]:
-    return [(name.replace("_", " "), colour) for name, colour in groups.SHARES.items()]
-
-
-def _percentages(variance: Variance) -> list[float]:
-    return [100 * float(share) for share in variance.shares]
-
-
 def _base64(array: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
 
@@ -179,10 +161,9 @@ def _pack(data: Mapping[str, Any]) -> str:
 
 
 def _section(name: str, heading: str, note: str, body: str) -> str:
-    return (
-        f'<section id="{name}" aria-labelledby="{name}-heading">'
-        f'<h2 id="{name}-heading">{heading}</h2><p class="note">{note}</p>{body}</section>'
-    )
+    attributes = f'id="{name}" aria-labelledby="{name}-heading"'
+    head = f'<h2 id="{name}-heading">{heading}</h2><p class="note">{note}</p>'
+    return f"<section {attributes}>{head}{body}</section>"
 
 
 def _table(name: str, columns: Iterable[str], rows: Iterable[tuple[str, Iterable[str]]]) -> str:
@@ -198,9 +179,8 @@ def _table(name: str, columns: Iterable[str], rows: Iterable[tuple[str, Iterable
     )
 
 
-def _pivot(name: str, corner: str, rows: Iterable[tuple[tuple[str, str], str, Any, str]]) -> str:
+def _pivot(name: str, corner: str, rows: Sequence[tuple[tuple[str, str], str, Any, str]]) -> str:
     """A table of (name and detail of a line, column, result, cell); empty without rows."""
-    rows = list(rows)
     cells = {(line, column): (result, cell) for line, column, result, cell in rows}
     columns = list(dict.fromkeys(column for _, column, _, _ in rows))
     lines = []
@@ -214,37 +194,24 @@ def _pivot(name: str, corner: str, rows: Iterable[tuple[tuple[str, str], str, An
 
 
 def _ablation_table(ablations: Sequence[Ablation]) -> str:
-    rows = (((row.task, row.metric), row.condition, row, _ablation_cell(row)) for row in ablations)
+    rows = []
+    for row in ablations:
+        cell = f"{row.value:.1f}"
+        if row.condition != "own":
+            apart = ' class="apart"' if row.low > 0 or row.high < 0 else ""  # Never with NaN.
+            cell += f"<small{apart}>{_minus(row.change)}</small>"
+        rows.append(((row.task, row.metric), row.condition, row, cell))
     return _pivot("Table of ablations", "task and metric", rows)
 
 
-def _ablation_cell(row: Ablation) -> str:
-    if row.condition == "own":
-        return f"{row.value:.1f}"
-    if row.is_same:
-        return f"{row.value:.1f}<small>same</small>"
-    is_apart = row.low > 0 or row.high < 0  # False for NaN.
-    apart = ' class="apart"' if is_apart else ""
-    change = f"{row.difference:+.1f}"
-    if not math.isnan(row.low):
-        change += f" [{row.low:+.1f}, {row.high:+.1f}]"
-    return f"{row.value:.1f}<small{apart}>{_minus(change)}</small>"
-
-
 def _probe_table(probes: Sequence[Probe]) -> str:
-    def line(row):
-        return f"{row.grouping} within {row.task}" if row.task else row.grouping, row.method
-
-    rows = ((line(row), row.features, row, _probe_cell(row)) for row in probes)
+    rows = []
+    for row in probes:
+        grouping = f"{row.grouping} within {row.task}" if row.task else row.grouping
+        score, low, high, shuffled = map(_minus, row.rounded)
+        cell = f"{score} [{low}, {high}]<small>shuffled {shuffled}</small>"
+        rows.append(((grouping, row.method), row.features, row, cell))
     return _pivot("Table of probes", "what is told apart", rows)
-
-
-def _probe_cell(row: Probe) -> str:
-    digits = 2 if row.method == "silhouette" else 1
-    score, low, high, shuffled = (
-        _minus(f"{number:.{digits}f}") for number in (row.score, row.low, row.high, row.shuffled)
-    )
-    return f"{score} [{low}, {high}]<small>shuffled {shuffled}</small>"
 
 
 def _variance_bars(variances: Sequence[Variance]) -> str:
@@ -252,18 +219,15 @@ def _variance_bars(variances: Sequence[Variance]) -> str:
         return ""
     key = "".join(
         f'<li><span class="mark" style="color: {colour}" aria-hidden="true">■</span> {name}</li>'
-        for name, colour in _shares()
+        for name, colour in groups.SHARES.items()
     )
     figures = "".join(
         f'<div><h3>{side}</h3><div class="shares" data-side="{side}" role="img"'
         f' aria-label="Bars of the table below, {side}"></div></div>'
         for side in dict.fromkeys(variance.side for variance in variances)
     )
-    rows = [
-        (f"{row.side} {row.layer}", [f"{share:.1f}" for share in _percentages(row)])
-        for row in variances
-    ]
-    table = _table("Table of variances", ["layer", *(f"{name} (%)" for name, _ in _shares())], rows)
+    rows = [(f"{x.side} {x.layer}", [f"{100 * y:.1f}" for y in x.shares]) for x in variances]
+    table = _table("Table of variances", ["layer", *(f"{x} (%)" for x in groups.SHARES)], rows)
     return (
         f'<ul class="key">{key}</ul><div class="side-by-side">{figures}</div>'
         f"<details><summary>The same as a table</summary>{table}</details>"

@@ -12,11 +12,9 @@ from jaxtyping import Float
 from hyperdecoders_jax.analysis import groups
 from hyperdecoders_jax.analysis.results import Ablation, Probe, Study, Variance
 
-DOTS_PER_INCH = 150
 NAME_CHARS = 50
 LEGEND_MARK = 7
 NUM_ROUNDS = 8
-SHUFFLED_COLOUR = "#000000"
 
 
 def write(
@@ -26,27 +24,19 @@ def write(
 ) -> list[epath.Path]:
     """Draws the maps for each colouring and each table that has rows; returns the files.
 
-    Pictures of tables without rows, which an earlier analysis left, are removed.
-
-    Raises:
-        ImportError: matplotlib is not installed.
+    Without rows an earlier picture is removed; without matplotlib an ImportError is raised.
     """
     try:
         from matplotlib import figure
     except ImportError as error:
         raise ImportError(
-            "Pictures of an analysis need matplotlib, which is not installed. "
-            "Run: pip install 'hyperdecoders_jax[plots]'"
+            "Pictures need matplotlib; it is missing. Run: pip install 'hyperdecoders_jax[plots]'"
         ) from error
     pictures = {
         f"maps by {name}": (_draw_maps, (maps, name, members))
         for name, members in groups.of(found.examples).items()
     }
-    tables = {
-        "ablations": found.ablations,
-        "probes": found.probes,
-        "variance": found.variances,
-    }
+    tables = {"ablations": found.ablations, "probes": found.probes, "variance": found.variances}
     draws = {"ablations": _draw_ablations, "probes": _draw_probes, "variance": _draw_variances}
     pictures |= {name: (draws[name], (table,)) for name, table in tables.items() if table}
     for name in tables.keys() - pictures.keys():
@@ -54,7 +44,7 @@ def write(
     files = []
     for name, (draw, arguments) in pictures.items():
         # Not pyplot's, which would open a window on a desktop.
-        picture = figure.Figure(layout="constrained", dpi=DOTS_PER_INCH)
+        picture = figure.Figure(layout="constrained", dpi=150)
         draw(picture, *arguments)
         files.append(_file(folder, name))
         with files[-1].open("wb") as file:
@@ -69,12 +59,9 @@ def _file(folder: epath.PathLike, name: str) -> epath.Path:
 
 
 def plain(text: str) -> str:
-    r"""Escapes a user's name for matplotlib, which hides "_…" and reads formulas between dollars.
-
+    r"""Cuts and escapes a user's name: matplotlib hides "_…" and reads formulas between dollars.
     >>> plain("_$5")
     ' _\\$5'
-
-    A long one is cut.
     """
     text = text if len(text) <= NAME_CHARS else f"{text[: NAME_CHARS - 1]}…"
     return f"{' ' if text.startswith('_') else ''}{text}".replace("$", r"\$")
@@ -87,11 +74,12 @@ def _draw_maps(picture: Any, maps: Mapping[tuple[str, str], Any], name: str, mem
     picture.set_size_inches(4.0 * len(features), 3.7 * len(projections) + 1)
     axes = picture.subplots(len(projections), len(features), squeeze=False)
     shown = groups.frequent(members)
+    index = {group: i for i, group in enumerate(shown)}
     # Groups that are not shown by name are all "other", the last one.
-    index = {group: shown.index(group) if group in shown else len(shown) - 1 for group in members}
-    looks = np.array([index[group] for group in members])
+    looks = np.array([index.get(group, len(shown) - 1) for group in members])
     shapes = list(groups.SHAPES)
     area = 14 if len(members) < 2000 else 4  # Square points.
+    points = {"s": area, "linewidths": 0, "alpha": 0.8}
     for (vectors, projection), positions in maps.items():
         axis = axes[projections.index(projection), features.index(vectors)]
         # In rounds, so that no group covers the others by being drawn last.
@@ -99,11 +87,9 @@ def _draw_maps(picture: Any, maps: Mapping[tuple[str, str], Any], name: str, mem
             handles = [
                 axis.scatter(
                     *positions[part[looks[part] == look]].T,
-                    s=area,
                     color=groups.COLOURS[look % len(groups.COLOURS)],
                     marker=shapes[look // len(groups.COLOURS)],
-                    linewidths=0,
-                    alpha=0.8,
+                    **points,
                 )
                 for look in range(len(shown))
             ]
@@ -111,17 +97,12 @@ def _draw_maps(picture: Any, maps: Mapping[tuple[str, str], Any], name: str, mem
         axis.set_title(f"{vectors}, {num_shown:,} examples")
         axis.set(xlabel=f"{projection} 1 (no unit)", ylabel=f"{projection} 2 (no unit)")
         axis.set_aspect("equal", adjustable="datalim")
-    legend = picture.legend(
-        handles,
-        [plain(group) for group in shown],
-        loc="outside lower center",
-        ncols=max(1, 2 * len(features)) if max(map(len, shown)) < 20 else len(features),
-        title=name,
-        markerscale=LEGEND_MARK / area**0.5,
-    )
-    # Points are transparent where they overlap, their legend is not.
+    ncols = max(1, 2 * len(features)) if max(map(len, shown)) < 20 else len(features)
+    look = {"ncols": ncols, "title": name, "markerscale": LEGEND_MARK / area**0.5}
+    names = [plain(group) for group in shown]
+    legend = picture.legend(handles, names, loc="outside lower center", **look)
     for handle in legend.legend_handles:
-        handle.set_alpha(1)
+        handle.set_alpha(1)  # Points are transparent where they overlap, their legend is not.
 
 
 def _draw_ablations(picture: Any, ablations: Sequence[Ablation]) -> None:
@@ -133,13 +114,9 @@ def _draw_ablations(picture: Any, ablations: Sequence[Ablation]) -> None:
     # One empty panel if there are no other conditions than the own ones.
     for axis, condition in zip(axes, conditions, strict=False):
         rows = [row for row in ablations if row.condition == condition]
-        _points_with_intervals(
-            axis,
-            [row.difference for row in rows],
-            [lines.index((row.task, row.metric)) for row in rows],
-            [(row.low, row.high) for row in rows],
-            color=groups.COLOURS[0],
-        )
+        heights = [lines.index((row.task, row.metric)) for row in rows]
+        differences = [row.difference for row in rows]
+        _points_with_intervals(axis, rows, differences, heights, color=groups.COLOURS[0])
         axis.axvline(0, color=groups.COLOURS[6], linewidth=1)
         axis.set_title(condition, fontsize="medium")
         axis.grid(axis="x", alpha=0.4)
@@ -161,44 +138,30 @@ def _draw_probes(picture: Any, probes: Sequence[Probe]) -> None:
             # Vectors of one grouping are drawn side by side within its line.
             shift = 0.8 * ((i + 0.5) / len(features) - 0.5)
             heights = [lines.index((row.grouping, row.task)) + shift for row in rows]
-            _points_with_intervals(
-                axis,
-                [row.score for row in rows],
-                heights,
-                [(row.low, row.high) for row in rows],
-                color=groups.COLOURS[i % len(groups.COLOURS)],
-                marker=list(groups.SHAPES)[i % len(groups.SHAPES)],
-                label=name,
-            )
-            axis.scatter(
-                [row.shuffled for row in rows],
-                heights,
-                color=SHUFFLED_COLOUR,
-                marker="|",
-                label="groups shuffled" if i == len(features) - 1 else None,
-            )
+            look = {
+                "color": groups.COLOURS[i % len(groups.COLOURS)],
+                "marker": list(groups.SHAPES)[i % len(groups.SHAPES)],
+            }
+            scores, shuffled = ([x.score for x in rows], [x.shuffled for x in rows])
+            _points_with_intervals(axis, rows, scores, heights, label=name, **look)
+            label = "groups shuffled" if i == len(features) - 1 else None
+            axis.scatter(shuffled, heights, color="black", marker="|", label=label)
         axis.set_title(method, fontsize="medium")
         axis.set_xlabel("score (-1 to 1)" if method == "silhouette" else "accuracy (%)")
         axis.grid(axis="x", alpha=0.4)
     names = [plain(f"label within {task}" if task else grouping) for grouping, task in lines]
     axes[0].set_yticks(range(len(lines)), names)
     axes[0].invert_yaxis()
-    picture.legend(
-        *axes[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=len(features) + 1,
-        title="vectors, with 95 % interval",
-    )
+    handles, title = axes[0].get_legend_handles_labels(), "vectors, with 95 % interval"
+    picture.legend(*handles, loc="outside lower center", ncols=len(features) + 1, title=title)
 
 
-def _points_with_intervals(axis: Any, values, heights, intervals, **look) -> None:
+def _points_with_intervals(axis: Any, rows, values, heights, **look) -> None:
     # Intervals are percentiles of resamples: the value may be outside, lengths must not be < 0.
-    lengths = [
-        (max(0.0, value - low), max(0.0, high - value))
-        for value, (low, high) in zip(values, intervals, strict=True)
-    ]
+    below = [max(0.0, x - row.low) for x, row in zip(values, rows, strict=True)]
+    above = [max(0.0, row.high - x) for x, row in zip(values, rows, strict=True)]
     look = {"marker": "o", "markersize": 4, "linestyle": "", **look}
-    axis.errorbar(values, heights, xerr=np.reshape(lengths, (-1, 2)).T, **look)
+    axis.errorbar(values, heights, xerr=[below, above], **look)
 
 
 def _draw_variances(picture: Any, variances: Sequence[Variance]) -> None:
@@ -210,9 +173,9 @@ def _draw_variances(picture: Any, variances: Sequence[Variance]) -> None:
         rows = [row for row in variances if row.side == side]
         layers = [row.layer for row in rows]
         below = np.zeros(len(rows))
-        for name, colour in groups.SHARES.items():
-            shares = np.array([100 * getattr(row, name) for row in rows])
-            axis.bar(layers, shares, bottom=below, color=colour, label=name.replace("_", " "))
+        percentages = 100 * np.transpose([row.shares for row in rows])
+        for (name, colour), shares in zip(groups.SHARES.items(), percentages, strict=True):
+            axis.bar(layers, shares, bottom=below, color=colour, label=name)
             below += shares
         axis.set_title(side)
         axis.set(xlabel="layer", ylabel="share of the variance (%)", ylim=(0, 100))

@@ -41,9 +41,7 @@ class Predictor:
     ) -> evaluator.PredictFn:
         """Predict function for an evaluator that goes through each task once, in order.
 
-        Args:
-            given: conditions of the examples of all tasks; None: their own.
-            tasks: of each example in `given`.
+        `given`: conditions of all tasks' examples, whose task `tasks` names; None: their own.
         """
         model, size = self._placed, self._batch_size
         tasks = np.array(tasks)

@@ -1,23 +1,19 @@
 """Probes: how well vectors predict labels, tasks and output types of their examples.
 
 Three methods, each compared with shuffled groups:
-
 - "linear probe": ridge regression of standardised vectors on the groups, with the penalty that has
   the least leave-one-out error on training examples.
 - "nearest neighbours": vote of the `NUM_NEIGHBOURS` nearest by cosine.
 - "silhouette": how much nearer, by cosine, examples are to their own group than to the next one.
 
-All groups have the same weight, whatever their sizes: in the regression, in votes, and in scores,
-which are means over groups. Chance is 100 / groups, and about 0 for silhouettes.
-
-Examples are held out by folds, those that reveal each other together; of equal input texts only
-one, drawn at random, is used.
+All groups have the same weight in the regression, in votes, and in scores, which are means over
+groups. Chance is 100 / groups, and about 0 for silhouettes. Examples are held out by folds, those
+that reveal each other together; of equal input texts only one, drawn at random, is used.
 
 A vector that predicts the task also predicts its output type. So types are also predicted with
 whole tasks held out, which measures what tasks of a type have in common. Chance is below
-100 / groups there, because fewer tasks of the held-out task's type are left to learn from. The
+100 / groups there, because fewer tasks of the held-out task's type are left to learn from: the
 score with the types of whole tasks shuffled shows by how much.
-
 Source: Alain & Bengio 2016 (arXiv:1610.01644), linear probes; Rousseeuw 1987, "Silhouettes".
 """
 
@@ -36,7 +32,7 @@ import sklearn.neighbors
 import sklearn.pipeline
 import sklearn.preprocessing
 import threadpoolctl
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from hyperdecoders_jax.analysis import results
 from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
@@ -44,27 +40,21 @@ from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
 MIN_GROUP_SIZE = 10
 MAX_EXAMPLES = 5_000
 MAX_SILHOUETTES = 2_000
-# Fewer, because there are as many folds as tasks.
-MAX_OF_NEW_TASKS = 1_500
+MAX_OF_NEW_TASKS = 1_500  # Fewer, because there are as many folds as tasks.
 NUM_FOLDS = 5
 NUM_NEIGHBOURS = 10
 OF_NEW_TASKS = "output type of a new task"
 
 _NUM_RESAMPLES = 1000
-# Total of examples over the shuffles of their groups.
-_NUM_SHUFFLED = 2_500
+_NUM_SHUFFLED = 2_500  # Total of examples over the shuffles of their groups.
 _MAX_SHUFFLES = 5
-# Per training example, for standardised vectors.
-_PENALTIES = 10.0 ** np.arange(-3, 2)
-# Smaller variation, relative to the vectors' size, is float32 rounding.
-_ROUNDING = 1e-5
+_PENALTIES = 10.0 ** np.arange(-3, 2)  # Per training example, for standardised vectors.
+_ROUNDING = 1e-5  # Smaller variation, relative to the vectors' size, is float32 rounding.
 
 _Vectors = Float[np.ndarray, "examples dim"]
 _Groups = Int[np.ndarray, "examples"]
-# Rows to learn from, and rows to predict.
-_Folds = Sequence[tuple[_Groups, _Groups]]
-# Score, both ends of its interval, score with shuffled groups.
-_Score = tuple[float, float, float, float]
+_Folds = Sequence[tuple[_Groups, _Groups]]  # Rows to learn from, and rows to predict.
+_Score = tuple[float, float, float, float]  # Score, its interval, score of shuffled groups.
 
 
 def measure(examples: results.Examples, seed: int = 0) -> list[results.Probe]:
@@ -75,30 +65,22 @@ def measure(examples: results.Examples, seed: int = 0) -> list[results.Probe]:
     of some folds: those of fewer than `NUM_FOLDS` questions, or types of one task where whole tasks
     are held out. Fewer than two groups, or constant vectors, give no row.
 
-    Intervals are bootstrapped over held-out examples within groups. Hits are drawn anew with half a
-    hit and half a miss added, so that ten hits of ten are not certain, and questions or tasks that
-    were held out together count once; for silhouettes, the examples' values are drawn. Intervals do
-    not cover what other training examples would change.
-
-    Vectors may have any scale; the seed is that of folds, shuffled groups and resamples.
-
-    Raises:
-        ValueError: vectors are not one for each example, or not finite.
-
+    Intervals are bootstrapped over held-out examples within groups, not over training examples.
+    Hits are drawn anew with half a hit and half a miss added, so that ten hits of ten are not
+    certain, and questions or tasks that were held out together count once; for silhouettes, the
+    examples' values are drawn. Vectors may have any scale.
+    Raises ValueError if vectors are not one for each example, or not finite.
     Cost: at most `MAX_EXAMPLES` per grouping, `MAX_OF_NEW_TASKS` if tasks are held out one by one,
     and for silhouettes `MAX_SILHOUETTES`, or `MIN_GROUP_SIZE` per group if that is more, drawn at
     random. A fold takes examples x dim^2 operations; memory is a few copies of the used vectors.
     """
     for name, vectors in examples.features.items():
         _check(name, vectors, examples.ids)
-    tasks, output_types = np.array(examples.tasks), np.array(examples.output_types)
+    tasks, is_label = np.array(examples.tasks), np.array(examples.output_types) == "class label"
     rows = np.arange(len(examples))
     # Name, task, rows, group of each example, and what is held out together.
     groupings = [
-        (
-            *("label", task, rows[(tasks == task) & (output_types == "class label")]),
-            *(examples.targets, examples.groups),
-        )
+        ("label", task, rows[(tasks == task) & is_label], examples.targets, examples.groups)
         for task in sorted(set(examples.tasks))
     ]
     groupings += [
@@ -121,8 +103,7 @@ def _check(name: str, vectors: _Vectors | RowsOnDisk, ids: Sequence[str]) -> Non
     if not is_finite.all():
         raise ValueError(
             f"Features must be finite; {np.sum(~is_finite)} of {len(ids)} vectors of {name!r} are "
-            f"not, the first that of {ids[is_finite.argmin()]!r}. Look for NaN in the checkpoint, "
-            "or compute in float32."
+            f"not, first {ids[is_finite.argmin()]!r}. Look for NaN, or compute in float32."
         )
 
 
@@ -139,13 +120,10 @@ def _measure(
     most = MAX_OF_NEW_TASKS if grouping == OF_NEW_TASKS else MAX_EXAMPLES
     rows = _draw_different(rows, examples.inputs, rng)[:most]
     sizes = collections.Counter(group_of[row] for row in rows)
-    num_parts = collections.Counter(
-        group for group, _ in {(group_of[row], held_out[row]) for row in rows}
-    )
+    parts = {(group_of[row], held_out[row]) for row in rows}
+    num_parts = collections.Counter(group for group, _ in parts)
     least = 2 if grouping == OF_NEW_TASKS else NUM_FOLDS
-    names = sorted(
-        name for name in sizes if sizes[name] >= MIN_GROUP_SIZE and num_parts[name] >= least
-    )
+    names = sorted(x for x in sizes if sizes[x] >= MIN_GROUP_SIZE and num_parts[x] >= least)
     if len(names) < 2:
         return
     numbers = {name: number for number, name in enumerate(names)}
@@ -153,10 +131,10 @@ def _measure(
     groups = np.array([numbers[group_of[row]] for row in rows])
     parts = _Parts([held_out[row] for row in rows], are_of_one_group=grouping == OF_NEW_TASKS)
     few = _draw_of_each(groups, rng)
-
     for name, vectors in examples.features.items():
         x = _scaled(vectors[rows])
-        varying = x[:, _is_varying(x)]
+        size = np.linalg.norm(x) / np.sqrt(max(x.size, 1))
+        varying = x[:, x.std(axis=0, dtype=np.float64) > _ROUNDING * size]
         if not varying.size:
             continue
         told = functools.partial(results.Probe, name, grouping, task)
@@ -202,9 +180,7 @@ class _Parts:
         return [rng.permutation(groups[first])[numbers] for _ in range(_MAX_SHUFFLES)]
 
 
-def _draw_different(
-    rows: Int[np.ndarray, "rows"], inputs: Sequence[str], rng: np.random.Generator
-) -> list[int]:
+def _draw_different(rows: _Groups, inputs: Sequence[str], rng: np.random.Generator) -> list[int]:
     """One row for each different text, in random order."""
     by_text: dict[str, int] = {}
     for row in rng.permutation(rows):
@@ -224,11 +200,6 @@ def _scaled(vectors: _Vectors) -> _Vectors:
     """float32 vectors of values up to 1: neither squares nor distances can overflow."""
     vectors = vectors.astype(np.float64)
     return (vectors / (np.abs(vectors).max(initial=0) or 1)).astype(np.float32)
-
-
-def _is_varying(x: _Vectors) -> Bool[np.ndarray, "dim"]:
-    size = np.linalg.norm(x) / np.sqrt(max(x.size, 1))
-    return x.std(axis=0, dtype=np.float64) > _ROUNDING * size
 
 
 def _accuracy(
@@ -263,9 +234,8 @@ def _shuffled(groups: _Groups, rng: np.random.Generator) -> list[_Groups]:
 
 def _tell_linearly(x: _Vectors, groups: _Groups, folds: _Folds) -> _Groups:
     # The loss is a sum over examples, so that the penalty must grow with their number.
-    ridge = sklearn.linear_model.RidgeClassifierCV(
-        alphas=len(groups) * _PENALTIES, class_weight="balanced"
-    )
+    penalties = len(groups) * _PENALTIES
+    ridge = sklearn.linear_model.RidgeClassifierCV(penalties, class_weight="balanced")
     probe = sklearn.pipeline.make_pipeline(sklearn.preprocessing.StandardScaler(), ridge)
     return sklearn.model_selection.cross_val_predict(probe, x, groups, cv=folds)
 
@@ -274,13 +244,10 @@ def _tell_by_votes(x: _Vectors, groups: _Groups, folds: _Folds) -> _Groups:
     # If a question has many windows, other folds may be smaller than the number of neighbours.
     num_neighbours = min(NUM_NEIGHBOURS, *(len(learned) for learned, _ in folds))
     # On unit vectors Euclidean order is the order by cosine, and searched faster.
-    probe = sklearn.pipeline.make_pipeline(
-        sklearn.preprocessing.Normalizer(),
-        sklearn.neighbors.KNeighborsClassifier(num_neighbours, algorithm="brute"),
-    )
-    votes = sklearn.model_selection.cross_val_predict(
-        probe, x, groups, cv=folds, method="predict_proba"
-    )  # [examples, groups]
+    search = sklearn.neighbors.KNeighborsClassifier(num_neighbours, algorithm="brute")
+    probe = sklearn.pipeline.make_pipeline(sklearn.preprocessing.Normalizer(), search)
+    predict = functools.partial(sklearn.model_selection.cross_val_predict, method="predict_proba")
+    votes = predict(probe, x, groups, cv=folds)  # [examples, groups]
     return (votes / np.bincount(groups)).argmax(axis=1)  # Large groups get no more votes.
 
 
@@ -288,10 +255,8 @@ def _silhouette(x: _Vectors, groups: _Groups, seed: int) -> _Score:
     """Mean over groups of their examples' mean silhouette, in [-1, 1]."""
     rng = np.random.default_rng(seed)
     distances = sklearn.metrics.pairwise.cosine_distances(x)
-
-    def silhouettes(labels):
-        return sklearn.metrics.silhouette_samples(distances, labels, metric="precomputed")
-
+    silhouette_samples = sklearn.metrics.silhouette_samples
+    silhouettes = functools.partial(silhouette_samples, distances, metric="precomputed")
     values = silhouettes(groups)
     shuffled = [_means(silhouettes(labels), labels) for labels in _shuffled(groups, rng)]
     drawn = [

@@ -14,25 +14,19 @@ from hyperdecoders_jax import files
 from hyperdecoders_jax.analysis import ablations, maps, page, pictures, results
 from hyperdecoders_jax.data import text_table
 
-RESULTS_FILE = "results.json"
-TEXT_FILE = "tables.txt"
-PAGE_FILE = "page.html"
+RESULTS_FILE, TEXT_FILE, PAGE_FILE = "results.json", "tables.txt", "page.html"
 PICTURES_FOLDER = "pictures"
 
 
 def write(output_dir: epath.PathLike, found: results.Study, about: Mapping[str, Any]) -> None:
-    """Writes numbers, tables as text, the page and the pictures.
+    """Writes numbers, tables as text, the page and the pictures into an existing folder.
 
-    Args:
-        output_dir: existing folder, with the table of examples.
-        found: the study.
-        about: what was studied, as JSON takes it: "mixture", "split", "checkpoint" and more.
+    `about` says what was studied, as JSON takes it: "mixture", "split", "checkpoint" and more.
     """
     folder = epath.Path(output_dir)
     # Other programs read it: an unexpected NaN is an error here rather than invalid JSON there.
-    files.write_text(
-        folder / RESULTS_FILE, json.dumps(_to_dict(found, about), indent=1, allow_nan=False) + "\n"
-    )
+    numbers = json.dumps(_to_dict(found, about), indent=1, allow_nan=False)
+    files.write_text(folder / RESULTS_FILE, numbers + "\n")
     # Before maps and pictures, which take longer and need further packages.
     files.write_text(folder / TEXT_FILE, text(found, about) + "\n")
     features = found.examples.features
@@ -51,9 +45,7 @@ def captions(found: results.Study) -> list[str]:
     # Some exported folders do not know their step.
     lines[0] += f", at step {found.step}." if found.step else "."
     if num_drawn < found.num_examples:
-        lines.append(
-            f"Probes and maps are of {num_drawn:,} of them, drawn from each task at random."
-        )
+        lines += [f"Probes and maps are of {num_drawn:,} of them, drawn from each task at random."]
     if not found.readers:
         lines.append(
             "Nothing of this model reads a condition: all examples, or all of a task, are adapted "
@@ -74,7 +66,6 @@ def captions(found: results.Study) -> list[str]:
 
 def title(about: Mapping[str, Any]) -> str:
     """Short name of what was studied.
-
     >>> title({"mixture": "glue", "split": "validation"})
     'glue, validation'
     """
@@ -94,23 +85,19 @@ def text(found: results.Study, about: Mapping[str, Any]) -> str:
             "prediction changes)\n" + _ablation_table(found.ablations)
         )
     if found.probes:
-        parts.append(
-            "What vectors tell, and tell of shuffled groups\n" + _probe_table(found.probes)
-        )
+        heading = "What vectors tell, and tell of shuffled groups"
+        parts.append(f"{heading}\n{_probe_table(found.probes)}")
     if found.variances:
-        parts.append(
-            "Where what is written for a layer varies\n" + _variance_table(found.variances)
-        )
+        heading = "Where what is written for a layer varies"
+        parts.append(f"{heading}\n{_variance_table(found.variances)}")
     return "\n\n".join(parts)
 
 
 def _task_table(rows: Sequence[results.Task]) -> str:
     lines = [("task", "examples", "output type", "labels", "correct (%)")]
     for row in rows:
-        labels = f"{row.num_labels:,}" if row.num_labels else "-"
-        lines.append(
-            (row.name, f"{row.num_examples:,}", row.output_type, labels, f"{row.correct:.1f}")
-        )
+        labels, correct = f"{row.num_labels:,}" if row.num_labels else "-", f"{row.correct:.1f}"
+        lines.append((row.name, f"{row.num_examples:,}", row.output_type, labels, correct))
     return text_table.align(lines)
 
 
@@ -123,60 +110,37 @@ def _ablation_table(rows: Sequence[results.Ablation]) -> str:
     lines = [("task", "metric", *kinds)]  # The first kind is "own", in full; others are changes.
     for (task, metric), found in of_metric.items():
         own = f"{found[ablations.OWN].value:.1f}"
-        lines.append((task, metric, own, *(_change(found.get(kind)) for kind in kinds[1:])))
+        changes = [found[kind].change if kind in found else "-" for kind in kinds[1:]]
+        lines.append((task, metric, own, *changes))
     return text_table.align(lines)
-
-
-def _change(row: results.Ablation | None) -> str:
-    if row is None:
-        return "-"
-    if row.is_same:
-        return "same"
-    # NaN: too few examples for an interval.
-    interval = "" if math.isnan(row.low) else f" [{row.low:+.1f}, {row.high:+.1f}]"
-    return f"{row.difference:+.1f}{interval}"
 
 
 def _probe_table(rows: Sequence[results.Probe]) -> str:
     lines = [("groups", "vector", "method", "score", "95 % interval", "shuffled", "examples")]
     for row in rows:
-        digits = 2 if row.method == "silhouette" else 1
-        lines.append(
-            (
-                f"{row.grouping} ({row.task})" if row.task else row.grouping,
-                row.features,
-                row.method,
-                f"{row.score:.{digits}f}",
-                f"{row.low:.{digits}f} to {row.high:.{digits}f}",
-                f"{row.shuffled:.{digits}f}",
-                f"{row.num_examples:,}",
-            )
-        )
+        group = f"{row.grouping} ({row.task})" if row.task else row.grouping
+        score, low, high, shuffled = row.rounded
+        numbers = (score, f"{low} to {high}", shuffled, f"{row.num_examples:,}")
+        lines.append((group, row.features, row.method, *numbers))
     return text_table.align(lines)
 
 
 def _variance_table(rows: Sequence[results.Variance]) -> str:
-    lines = [("written by", "layer", "between tasks", "between labels", "within labels")]
-    for row in rows:
-        lines.append((row.side, str(row.layer), *(f"{share:.1%}" for share in row.shares)))
-    return text_table.align(lines)
+    head = ("written by", "layer", "between tasks", "between labels", "within labels")
+    lines = [(row.side, str(row.layer), *(f"{x:.1%}" for x in row.shares)) for row in rows]
+    return text_table.align([head, *lines])
 
 
 def _to_dict(found: results.Study, about: Mapping[str, Any]) -> dict[str, Any]:
     """All results but the examples, which are in the table."""
-    tables = {
-        "tasks": found.tasks,
-        "probes": found.probes,
-        "ablations": found.ablations,
-        "variances": found.variances,
-    }
+    tables = ("tasks", "probes", "ablations", "variances")
     return {
         **about,
         "step": found.step,
         "num_examples": found.num_examples,
         "num_drawn_examples": len(found.examples),
         "readers": list(found.readers),
-        **{name: [_row(row) for row in rows] for name, rows in tables.items()},
+        **{name: [_row(row) for row in getattr(found, name)] for name in tables},
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,38 +11,27 @@ from jaxtyping import Bool, Float
 
 from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
 
-# Kinds of targets.
-OUTPUT_TYPES = ("class label", "number", "span", "free text")
+OUTPUT_TYPES = ("class label", "number", "span", "free text")  # Kinds of targets.
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
     """Examples by columns; every field has one entry per example.
 
-    Attributes:
-        ids: unique; task and index, such as "rte-17".
-        tasks: names.
-        inputs: texts.
-        targets: texts; of several answers the first.
-        predictions: texts.
-        is_correct: whether the prediction equals the target, or one of the answers, exactly.
-        output_types: each one of `OUTPUT_TYPES`.
-        groups: shared by examples that reveal each other, such as the windows of a question; else
-            unique.
-        features: vectors by name: "pooled" (the encoder's states, mean over positions),
-            "condition" (read by the hypernetwork), "parameters" (written by it, projected), and
-            "backbone" (pooled states without adapters and gates; parameters of T5 itself that were
-            trained, such as HyperFormer's layer norms, stay as trained).
+    Features are vectors by name: "pooled" (the encoder's states, mean over positions), "condition"
+    (read by the hypernetwork), "parameters" (written by it, projected) and "backbone" (pooled
+    states without adapters and gates; trained parameters of T5 itself, such as HyperFormer's layer
+    norms, stay as trained).
     """
 
-    ids: Sequence[str]
+    ids: Sequence[str]  # Unique; task and index, such as "rte-17".
     tasks: Sequence[str]
     inputs: Sequence[str]
-    targets: Sequence[str]
+    targets: Sequence[str]  # Of several answers the first.
     predictions: Sequence[str]
-    is_correct: Bool[np.ndarray, "examples"]
-    output_types: Sequence[str]
-    groups: Sequence[str]
+    is_correct: Bool[np.ndarray, "examples"]  # The prediction is the target, or one of the answers.
+    output_types: Sequence[str]  # Of `OUTPUT_TYPES`.
+    groups: Sequence[str]  # Shared by examples that reveal each other, else unique.
     features: Mapping[str, Float[np.ndarray, "examples dim"] | RowsOnDisk]
 
     def __len__(self) -> int:
@@ -61,11 +51,7 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """How well a vector separates groups of examples.
-
-    The score is the balanced accuracy on held-out examples, in [0, 100] (chance is 100 / groups),
-    or the mean silhouette over groups, in [-1, 1].
-    """
+    """How well a vector separates groups of examples."""
 
     features: str  # Which vector, a key of `Examples.features`.
     # "label" (within a task), "task", "output type", or "output type of a new task": that of each
@@ -73,11 +59,18 @@ class Probe:
     grouping: str
     task: str | None  # Of the labels; None for the other groupings.
     method: str  # "linear probe", "nearest neighbours" or "silhouette".
+    # Mean silhouette of groups, in [-1, 1], or balanced accuracy of held-out examples, in [0, 100].
     score: float
     low: float  # 95 % interval of the score, by resampling examples within groups.
     high: float
     shuffled: float  # Score with shuffled groups; for few examples the mean of several shuffles.
     num_examples: int
+
+    @property
+    def rounded(self) -> list[str]:
+        """The score, its interval's ends and the shuffled score, as tables show them."""
+        digits = 2 if self.method == "silhouette" else 1
+        return [f"{x:.{digits}f}" for x in (self.score, self.low, self.high, self.shuffled)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,13 +92,16 @@ class Ablation:
         """Whether no prediction changes, and no metric of log-likelihoods either."""
         return self.num_changed == 0 and self.difference == 0
 
+    @property
+    def change(self) -> str:
+        """The difference and its interval in words: "same", "+1.0" or "+1.0 [+0.5, +1.5]"."""
+        interval = "" if math.isnan(self.low) else f" [{self.low:+.1f}, {self.high:+.1f}]"
+        return "same" if self.is_same else f"{self.difference:+.1f}{interval}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Variance:
-    """Shares of the variance of one layer's generated parameters; they add up to 1.
-
-    All are 0 if all examples get the same parameters.
-    """
+    """Shares of the variance of a layer's generated parameters: they add up to 1, or are 0."""
 
     side: str  # Key of the parameters that generate, such as "decoder_adapters".
     layer: int

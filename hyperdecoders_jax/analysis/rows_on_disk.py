@@ -1,7 +1,6 @@
 """Arrays on disk, appended in batches and read by row.
 
-The conditions of all examples may exceed memory: a HyperGrid of T5 large reads 100 KB per example.
-`np.asarray` reads all rows.
+Conditions of all examples may exceed memory: a HyperGrid of T5 large reads 100 KB per example.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from jaxtyping import Float, Int
 
 class RowsOnDisk:
     """Rows of one shape in a temporary file (in `$TMPDIR`), deleted with this object.
-
+    `np.asarray` reads all of them.
     >>> rows = RowsOnDisk()
     >>> rows.append(np.array([[1.0, 2.0], [3.0, 4.0]]))
     >>> rows.append(np.array([[5.0, 6.0]]))
@@ -26,8 +25,7 @@ class RowsOnDisk:
     """
 
     def __init__(self):
-        # Never closed here: its space is freed with the last reference.
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  Freed with the last reference.
         self._row_shape: tuple[int, ...] | None = None
         self._count = 0
 

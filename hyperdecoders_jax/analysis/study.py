@@ -1,9 +1,8 @@
 """Analysis of a trained model: predictions, probes, ablations and variances over tasks.
 
-Each task is predicted with its examples' own conditions, then read batch by batch into the table
-and into sums; then every task is predicted again under each ablation. Memory is that of an
-evaluation, whatever the number of examples: vectors are on disk, and probes and pictures show
-`MAX_EXAMPLES`, drawn from each task.
+Each task is predicted with its examples' own conditions, read batch by batch into the table and
+into sums, and predicted again under each ablation. Memory is that of an evaluation for any number
+of examples: vectors are on disk, and probes and pictures show `MAX_EXAMPLES`.
 """
 
 from __future__ import annotations
@@ -32,10 +31,8 @@ from hyperdecoders_jax.evaluation import evaluator
 from hyperdecoders_jax.trained.placed import Placed
 
 TABLE_FILE = "examples.parquet"
-# Shown by probes and pictures; a page stays quick with so many.
-MAX_EXAMPLES = 20_000
-# Time for the intervals of one metric, task and ablation.
-_RESAMPLING_SECS = 10.0
+MAX_EXAMPLES = 20_000  # Of probes and pictures; a page stays quick with so many.
+_RESAMPLING_SECS = 10.0  # For the intervals of one metric, task and ablation.
 # With fewer examples or groups, intervals cover too little: with eight 87 %, with twelve 94 %.
 _MIN_FOR_INTERVAL = 12
 
@@ -50,9 +47,7 @@ def run(
     """Analyses a model on all examples of `tasks`, and writes the table to `output_dir`.
 
     `tell` is called with a line when each part begins.
-
-    Raises:
-        ValueError: there are too few examples, or the model computes values that are not finite.
+    Raises ValueError for too few examples, or a model whose values are not finite.
     """
     predictor = Predictor(model, batch_size)
     tell("Predicting with the examples' own conditions …")
@@ -69,24 +64,17 @@ def run(
     folder = epath.Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     with table.Writer(folder / TABLE_FILE) as writer:
-        for result, drawn in zip(
-            own, examples_reader.draw(sizes, MAX_EXAMPLES, model.seed), strict=True
-        ):
-            reader.read(result, drawn, batch_size, writer)
+        drawn = examples_reader.draw(sizes, MAX_EXAMPLES, model.seed)
+        for result, of_task in zip(own, drawn, strict=True):
+            reader.read(result, of_task, batch_size, writer)
         examples = reader.examples()
         tell("Probing …")
         # Before the ablations, which take long: it refuses vectors that are not finite.
         probed = probes.measure(examples, model.seed)
         # Inside the writer, so that a failure keeps an earlier study's table.
-        return results.Study(
-            examples,
-            reader.tasks,
-            probed,
-            _ablate(predictor, tasks, own, reader.conditions, model.seed, tell),
-            reader.variances.shares(),
-            conditions.readers(model.model.config),
-            model.step,
-        )
+        ablated = _ablate(predictor, tasks, own, reader.conditions, model.seed, tell)
+        shares, readers = reader.variances.shares(), conditions.readers(model.model.config)
+        return results.Study(examples, reader.tasks, probed, ablated, shares, readers, model.step)
 
 
 def _ablate(
@@ -98,9 +86,8 @@ def _ablate(
     tell: Callable[[str], None],
 ) -> list[results.Ablation]:
     """Every metric under every ablation; those that equal another one are skipped."""
-    of_examples = np.repeat(
-        [result.examples.task.name for result in own], [len(result.predictions) for result in own]
-    )
+    names = [result.examples.task.name for result in own]
+    of_examples = np.repeat(names, [len(result.predictions) for result in own])
     compared = []
     for kind in ablations.KINDS:
         if kind in ablations.OF_SEVERAL_TASKS and len(own) == 1:
@@ -125,10 +112,11 @@ def _compare(
     task, groups = own.examples.task, examples_reader.groups_of(own.examples.examples, targets)
     compared = [(metric_fn, before, after) for metric_fn in task.predict_metric_fns]
     # The bootstrap draws rows of one sequence, so that a prediction and its values stay together.
-    with_aux = [
-        list(zip(texts, _rows(result.aux), strict=True))
-        for texts, result in ((before, own), (after, ablated))
-    ]
+    with_aux = []
+    for texts, result in ((before, own), (after, ablated)):
+        columns = {name: column.tolist() for name, column in result.aux.items()}
+        values = [dict(zip(columns, x, strict=True)) for x in zip(*columns.values(), strict=True)]
+        with_aux.append(list(zip(texts, values, strict=True)))
     compared += [(_takes_pairs(fn), *with_aux) for fn in task.predict_with_aux_metric_fns]
     differences: dict[str, ablation_intervals.Difference] = {}
     for metric_fn, *pair in compared:
@@ -141,22 +129,12 @@ def _compare(
     is_known = not num_changed or len(set(groups or range(len(targets)))) >= _MIN_FOR_INTERVAL
     rows = []
     for name, value in ablated.metrics.items():
-        interval = (math.nan, math.nan)
+        low = high = math.nan
         if is_known and name in differences:
-            interval = (differences[name].low, differences[name].high)
-        difference = value - own.metrics[name]
-        rows.append(
-            results.Ablation(
-                task.name, kind, name, value, difference, *interval, num_changed, len(targets)
-            )
-        )
+            _, _, low, high = differences[name]
+        numbers = (value, value - own.metrics[name], low, high, num_changed, len(targets))
+        rows.append(results.Ablation(task.name, kind, name, *numbers))
     return rows
-
-
-def _rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """One dictionary for each example."""
-    values = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [dict(zip(columns, row, strict=True)) for row in values]
 
 
 def _takes_pairs(metric_fn: Callable[..., Any]) -> ablation_intervals.Metric:

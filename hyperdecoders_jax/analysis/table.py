@@ -1,7 +1,6 @@
 """Parquet table of examples, written batch by batch.
 
-Vectors are columns of lists of float32, values for each layer lists over layers. Any reader of
-Parquet (pandas, polars, DuckDB) opens it.
+Vectors are lists of float32, values of layers lists over layers. Any Parquet reader opens it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from pyarrow import parquet
 
 class Writer:
     """Atomic writer of a table: the file appears, or is replaced, when it closes without an error.
-
     >>> import tempfile
     >>> path = epath.Path(tempfile.mkdtemp()) / "examples.parquet"
     >>> with Writer(path) as table:
@@ -44,14 +42,13 @@ class Writer:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        if self._writer is None:
-            return
-        self._writer.close()
-        self._file.close()
-        if kind is None:
-            self._unfinished.replace(self._path)
-        else:
-            self._unfinished.unlink()
+        if self._writer is not None:
+            self._writer.close()
+            self._file.close()
+            if kind is None:
+                self._unfinished.replace(self._path)
+            else:
+                self._unfinished.unlink()
 
 
 def read(path: epath.PathLike, columns: Sequence[str] | None = None) -> dict[str, np.ndarray]:

@@ -12,28 +12,18 @@ from etils import epath
 
 from hyperdecoders_jax.hub import model_card, tokenizer_files
 from hyperdecoders_jax.modeling.config import TransformerConfig
-from hyperdecoders_jax.weights import (
-    exported_folder,
-    generation_fields,
-    run_folder,
-    text_files,
-)
+from hyperdecoders_jax.weights import exported_folder, generation_fields, run_folder, text_files
 from hyperdecoders_jax.weights.trained_model import Description, TrainedModel
 
 
 def describe(trained: TrainedModel, weights: TrainedModel) -> Description:
     """What the exported model is: no backbone elsewhere, sentinels as a tokenizer has them.
 
-    Args:
-        trained: as its run left it.
-        weights: as they are exported: cast, perhaps folded.
+    `trained` is as its run left it, `weights` are as exported: cast, perhaps folded.
     """
-    return dataclasses.replace(
-        trained.description,
-        model=weights.config,
-        vocabulary=tokenizer_files.with_own_sentinels(trained.description.vocabulary),
-        backbone=None,
-    )
+    old = trained.description
+    vocabulary = tokenizer_files.with_own_sentinels(old.vocabulary)
+    return dataclasses.replace(old, model=weights.config, vocabulary=vocabulary, backbone=None)
 
 
 def write(
@@ -43,14 +33,10 @@ def write(
     formats: Sequence[str],
     card: str | None,
 ) -> None:
-    """Writes a folder that transformers loads.
+    """Writes a model that transformers loads into an existing folder.
 
-    Args:
-        folder: that exists.
-        description: of `describe`.
-        weights: all parameters.
-        formats: "flax", "safetensors" or both.
-        card: text of the model card; None where the user has one.
+    `description` is that of `describe`; `formats` are "flax", "safetensors" or both; `card` is the
+    text of the model card, None where the user has one.
     """
     exported_folder.write_weights(folder, description, weights.arrays, formats)
     lengths = description.task_feature_lengths
@@ -64,41 +50,21 @@ def write(
 def render_card(
     name: str, description: Description, checkpoint: str, trained: TrainedModel, **fields: Any
 ) -> str:
-    """The model card's text.
+    """The model card's text; `fields` are others of `model_card.Export`.
 
-    Args:
-        name: of the model.
-        description: of `describe`.
-        checkpoint: folder that was exported.
-        trained: what it holds.
-        fields: others of `model_card.Export`.
+    `description` is that of `describe`; `checkpoint`, the exported folder, holds `trained`.
     """
-    sizes = {path: math.prod(array.shape) for path, array in trained.arrays.items()}
-    num_frozen = None
-    if trained.description.backbone is not None:
-        num_frozen = sum(size for path, size in sizes.items() if path not in trained.own)
-    return model_card.render(
-        model_card.Export(
-            name=name,
-            description=description,
-            trained=trained.config,
-            num_frozen=num_frozen,
-            **_about_training(checkpoint, trained.description),
-            **fields,
-        )
-    )
-
-
-def _about_training(checkpoint: str, description: Description) -> dict[str, Any]:
-    """Fields of a `model_card.Export` that the files of a run tell."""
-    if not run_folder.is_run(checkpoint):
-        return {"backbone": description.backbone and description.backbone.source}
-    run = run_folder.read_file(checkpoint)
-    return {
-        "backbone": run.initial_checkpoint_path,
+    backbone, mixture, num_frozen = trained.description.backbone, None, None
+    if backbone is not None:
+        frozen = (x.shape for path, x in trained.arrays.items() if path not in trained.own)
+        num_frozen, backbone = sum(map(math.prod, frozen)), backbone.source
+    if run_folder.is_run(checkpoint):
+        run = run_folder.read_file(checkpoint)
+        backbone = run.initial_checkpoint_path
         # One that was made of files or splits has no name that means anything elsewhere.
-        "mixture": None if any(run.data["tasks"].values()) else run.data["mixture"],
-    }
+        mixture = None if any(run.data["tasks"].values()) else run.data["mixture"]
+    facts = {"num_frozen": num_frozen, "backbone": backbone, "mixture": mixture, **fields}
+    return model_card.render(model_card.Export(name, description, trained=trained.config, **facts))
 
 
 def are_gates_alone(config: TransformerConfig) -> bool:

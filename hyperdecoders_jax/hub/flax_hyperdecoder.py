@@ -4,10 +4,9 @@
     model = FlaxHyperdecoderForConditionalGeneration.from_pretrained(folder)
     sequences = model.generate(**tokenizer(texts, return_tensors="np", padding=True)).sequences
 
-It computes with this package's own model: adapters, gates and cross-attention keys of an example
-are computed once by `encode` and once by each `generate`. Importing this module registers the class
-with `FlaxAutoModelForSeq2SeqLM`; it needs transformers 4.57, the last release with Flax.
-
+It computes with this package's own model: `encode` and each `generate` compute adapters, gates and
+cross-attention keys once. Importing this module registers the class with
+`FlaxAutoModelForSeq2SeqLM`; it needs transformers 4.57, the last release with Flax.
 Source: transformers 4.57, FlaxPreTrainedModel and FlaxGenerationMixin, for the interface.
 """
 
@@ -51,24 +50,20 @@ _OF_AUTO_CLASSES = ("_from_auto", "_commit_hash", "adapter_kwargs", "trust_remot
 class FlaxHyperdecoderEncoderOutput(outputs.FlaxBaseModelOutput):
     """Output of `encode`, which `decode` reads."""
 
-    # Adapters, gates, cross-attention keys and values. Inputs that were padded on the left are
-    # padded on the right in it.
-    context: DecoderContext | None = None
+    context: DecoderContext | None = None  # Padded on the right, whatever the inputs are.
 
 
 class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
     """An adapted T5 with the interface of FlaxT5ForConditionalGeneration.
 
-    In its parameter tree T5's parameters have the names of FlaxT5ForConditionalGeneration, the
-    others this package's. Methods are compiled once for each shape and set of options, and may be
-    called under `jax.jit` and `jax.grad`, with `params` as an argument.
-
-    What differs from FlaxT5ForConditionalGeneration:
+    In its tree T5's parameters have the names of FlaxT5ForConditionalGeneration, the others this
+    package's. Methods are compiled once for each shape and set of options, and may be called under
+    `jax.jit` and `jax.grad`, with `params` as an argument. What differs from that class:
       - Padding is never attended to, with or without an `attention_mask`; tokens that a mask hides
         become padding. Either side may be padded. A mask that shows padding is an error.
       - A model with parameters for each task needs `task_ids`: a number for each example, or one
         for all, as `config.task_id(name)` gives it.
-      - `decode` reads the inputs from the context that `encode` made, and from nothing else.
+      - `decode` reads the inputs only from the context that `encode` made.
       - Attention weights and hidden states of each layer are not returned.
       - `input_shape` is not read; `dtype`, of activations, is float32 or bfloat16.
     """
@@ -110,22 +105,17 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
 
         `dtype` is that of activations; parameters keep the type that they are stored in. A `config`
         replaces the folder's. `**kwargs` are fields of the configuration to change; for a hub id
-        also `cache_dir`, `force_download`, `local_files_only`, `revision` and `token`.
-
-        Returns:
-            The model; with `_do_init=False` the model without parameters, and the parameters.
-
-        Raises:
-            OSError: a file is missing, or the download failed.
-            ValueError: a file is damaged, or the weights are not exactly the model's.
+        also `cache_dir`, `force_download`, `local_files_only`, `revision` and `token`. With
+        `_do_init=False` the model without parameters, and the parameters, are returned.
+        Raises OSError if a file is missing or the download failed, ValueError if a file is
+        damaged, or the weights are not exactly the model's.
         """
         kwargs = {name: value for name, value in kwargs.items() if name not in _OF_AUTO_CLASSES}
         hub = {name: kwargs.pop(name) for name in _HUB_OPTIONS if name in kwargs}
         folder = _find(pretrained_model_name_or_path, hub) / subfolder
         if config is None:
-            config, kwargs = cls.config_class.from_pretrained(
-                folder, return_unused_kwargs=True, **kwargs
-            )
+            read = functools.partial(cls.config_class.from_pretrained, return_unused_kwargs=True)
+            config, kwargs = read(folder, **kwargs)
         model = cls(config, dtype=dtype, _do_init=False, **kwargs)
         arrays = _open_weights(folder, model._model.config)
         tree = exported_folder.to_flax_tree(names.unflatten(arrays), model._model.config)
@@ -153,20 +143,13 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
     ) -> outputs.FlaxSeq2SeqLMOutput | tuple:
         """Logits of the token after each of `decoder_input_ids`.
 
-        Args:
-            input_ids: [batch, enc_len].
-            attention_mask: 0 for tokens that are not read; None: all but padding are read.
-            decoder_input_ids: [batch, dec_len], from the start token on.
-            decoder_attention_mask: 0 for tokens at the end that are not read; logits at them mean
-                nothing.
-            task_ids: [batch], for models with parameters for each task.
-            **options: see `CallOptions`.
-
-        Raises:
-            TypeError: an option is unknown.
-            ValueError: an argument is missing or invalid; the message names it.
+        Both ids are [batch, length]; the decoder's begin with the start token. `attention_mask` is
+        0 for tokens that are not read (None: all but padding are), the decoder's for tokens at the
+        end, whose logits mean nothing. `task_ids`, [batch], are for models with parameters for each
+        task. For `**options` see `CallOptions`.
+        Raises TypeError for unknown options; ValueError for missing or invalid arguments.
         """
-        options = self._read_options(options)
+        options = CallOptions(**options).check(self.config)
         inputs = self._read_inputs(input_ids, attention_mask, task_ids)
         tokens = flax_inputs.read_decoder_tokens(decoder_input_ids, decoder_attention_mask)
         tree = self._tree(options.params)
@@ -185,7 +168,7 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
         **options: Any,
     ) -> FlaxHyperdecoderEncoderOutput | tuple:
         """Contextual states of the inputs, and the context for `decode`; see `__call__`."""
-        options = self._read_options(options)
+        options = CallOptions(**options).check(self.config)
         inputs = self._read_inputs(input_ids, attention_mask, task_ids)
         states, context = _encode(self._model, self._tree(options.params), inputs, options.key)
         output = FlaxHyperdecoderEncoderOutput(last_hidden_state=states, context=context)
@@ -201,19 +184,18 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
         **options: Any,
     ) -> outputs.FlaxCausalLMOutputWithCrossAttentions | tuple:
         """Logits as of `__call__`, given all that `encode` returned for the inputs."""
-        options = self._read_options(options)
+        options = CallOptions(**options).check(self.config)
         context = encoder_outputs[-1]  # Of a named output or of a tuple.
         if not isinstance(context, DecoderContext):
             raise ValueError(
-                "The argument encoder_outputs must be what encode gave, the context included, "
-                f"which holds each example's adapters; got a {type(encoder_outputs).__name__} that "
-                f"ends with {type(context).__name__}. Pass all of it."
+                "Argument encoder_outputs must be what encode gave, the context included; got a "
+                f"{type(encoder_outputs).__name__} that ends with {type(context).__name__}."
+                " Pass all of it."
             )
         tokens = flax_inputs.read_decoder_tokens(decoder_input_ids, decoder_attention_mask)
         tree = self._tree(options.params)
         logits = _decode(self._model, tree, context, tokens, options.key)
-        output = outputs.FlaxCausalLMOutputWithCrossAttentions(logits=logits)
-        return self._returned(output, options)
+        return self._returned(outputs.FlaxCausalLMOutputWithCrossAttentions(logits), options)
 
     def generate(
         self,
@@ -231,34 +213,25 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
 
         Options are those of `generation_config`, by default the model's `generation_config.json`,
         changed by `**kwargs`; see `generation_options`. Sampling uses key 0 without `prng_key`.
-        Other arguments are those of `__call__`.
-
-        Returns:
-            `sequences` [batch * num_return_sequences, 1 + tokens], with the start token, padded;
-            samples of one example are sorted, likeliest first. A beam search also gives `scores`.
-
-        Raises:
-            ValueError: an option is unknown, or not supported by this package.
+        Other arguments are those of `__call__`. The output's `sequences`, [batch *
+        num_return_sequences, 1 + tokens], have the start token and are padded; samples of one
+        example are sorted, likeliest first. A beam search also gives `scores`.
+        Raises ValueError for options that are unknown, or not supported by this package.
         """
         if not trace:
-            raise ValueError(
-                "The argument trace must be True; got False. To decode step by step, call "
-                "generate under jax.disable_jit()."
-            )
-        decoding, max_len = generation_options.read(
-            generation_config or self.generation_config, kwargs, self.config.decoding
-        )
+            raise ValueError("Argument trace must be True; got False. Use jax.disable_jit().")
+        defaults = generation_config or self.generation_config
+        decoding, max_len = generation_options.read(defaults, kwargs, self.config.decoding)
         # Equal models are one static argument of `_generate`: compiled once for equal options.
         model = dataclasses.replace(self._model, decoding=decoding)
         inputs = self._read_inputs(input_ids, attention_mask, task_ids)
         # As FlaxGenerationMixin: without a key samples are the same in every call.
         prng_key = jax.random.key(0) if prng_key is None else prng_key
         sequences, scores = _generate(model, self._tree(params), inputs, prng_key, max_len)
-        match model.decoding:
-            case GreedyConfig():
-                return generation.FlaxGreedySearchOutput(sequences=sequences)
-            case SamplingConfig():
-                return generation.FlaxSampleOutput(sequences=sequences)
+        if isinstance(decoding, GreedyConfig):
+            return generation.FlaxGreedySearchOutput(sequences=sequences)
+        if isinstance(decoding, SamplingConfig):
+            return generation.FlaxSampleOutput(sequences=sequences)
         return generation.FlaxBeamSearchOutput(sequences=sequences, scores=scores)
 
     def _tree(self, params: Params | None) -> Params:
@@ -267,21 +240,13 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
     def _read_inputs(self, *given: ArrayLike | None) -> flax_inputs.Inputs:
         return flax_inputs.read(self._model.config, self.config.task_names, *given)
 
-    def _read_options(self, options: Mapping[str, Any]) -> CallOptions:
-        options = CallOptions(**options)
-        options.check(self.config)
-        return options
-
     def _returned(self, output: Any, options: CallOptions) -> Any:
-        has_names = options.return_dict
-        has_names = self.config.return_dict if has_names is None else has_names
-        return output if has_names else output.to_tuple()
+        has_names, default = options.return_dict, self.config.return_dict
+        return output if (default if has_names is None else has_names) else output.to_tuple()
 
 
-# The compiled programs take the model as a static argument, so that every instance of a class with
-# an equal configuration shares them.
-
-
+# The compiled programs take the model as a static argument: instances with equal configurations
+# share them.
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(
     model: Model, tree: Params, inputs: flax_inputs.Inputs, dropout_rng: PRNGKeyArray | None
@@ -289,8 +254,8 @@ def _encode(
     batch, num_before = inputs.pack()
     tokens = batch.encoder_input_tokens
 
-    def encode(module):
-        states = module.encode(tokens, batch.task_ids, deterministic=dropout_rng is None)
+    def encode(module, deterministic):
+        states = module.encode(tokens, batch.task_ids, deterministic=deterministic)
         return states, module.make_context(states, tokens, batch.task_ids)
 
     states, context = _apply(encode, model, tree, dropout_rng)
@@ -306,10 +271,7 @@ def _decode(
     tokens: Int[Array, "batch dec_len"],
     dropout_rng: PRNGKeyArray | None,
 ) -> Float[Array, "batch dec_len vocab"]:
-    def decode(module):
-        return module.decode(context, tokens, deterministic=dropout_rng is None)
-
-    return _apply(decode, model, tree, dropout_rng)
+    return _apply("decode", model, tree, dropout_rng, context, tokens)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
@@ -324,10 +286,11 @@ def _generate(
     return jnp.concatenate([start, rows], axis=1), found.scores.reshape(-1)
 
 
-def _apply(method, model: Model, tree: Params, dropout_rng: PRNGKeyArray | None) -> Any:
-    params = exported_folder.from_flax_tree(tree, model.config)
-    rngs = {} if dropout_rng is None else {"dropout": dropout_rng}
-    return model.module.apply({"params": params}, rngs=rngs, method=method)
+def _apply(method, model: Model, tree: Params, dropout_rng: PRNGKeyArray | None, *args) -> Any:
+    variables = {"params": exported_folder.from_flax_tree(tree, model.config)}
+    dropout = {"rngs": {} if dropout_rng is None else {"dropout": dropout_rng}}
+    dropout["deterministic"] = dropout_rng is None
+    return model.module.apply(variables, *args, method=method, **dropout)
 
 
 def _find(folder_or_hub_id: str | os.PathLike, hub: Mapping[str, Any]) -> epath.Path:
@@ -355,9 +318,8 @@ def _open_weights(folder: epath.Path, config: TransformerConfig) -> Arrays:
         return exported_folder.open_weights(folder, config).arrays
     tree = names.unflatten(flax_files.open(folder))
     arrays = names.flatten(exported_folder.from_flax_tree(tree, config))
-    check_params.check_params(
-        arrays, config, f"The weights in {folder}", advice=exported_folder.UNDO
-    )
+    source = f"The weights in {folder}"
+    check_params.check_params(arrays, config, source, advice=exported_folder.UNDO)
     return arrays
 
 

@@ -23,26 +23,17 @@ _Method = TypeVar("_Method", bound=Callable)
 
 @dataclasses.dataclass(frozen=True)
 class CallOptions:
-    """Options that all of transformers' Flax models take in every call.
+    """Options that all of transformers' Flax models take in every call."""
 
-    Attributes:
-        output_attentions: only False.
-        output_hidden_states: only False.
-        return_dict: whether outputs have names; None: as the configuration says.
-        train: whether dropout is applied, which needs `dropout_rng`.
-        params: used instead of the model's own.
-        dropout_rng: key of dropout.
-    """
-
-    output_attentions: bool | None = None
+    output_attentions: bool | None = None  # Only False, as the next one.
     output_hidden_states: bool | None = None
-    return_dict: bool | None = None
-    train: bool = False
-    params: Params | None = None
+    return_dict: bool | None = None  # Whether outputs have names; None: as the configuration says.
+    train: bool = False  # Whether dropout is applied, which needs `dropout_rng`.
+    params: Params | None = None  # Instead of the model's own.
     dropout_rng: PRNGKeyArray | None = None
 
-    def check(self, config: HyperdecoderConfig) -> None:
-        """Raises ValueError for an option that the model does not have."""
+    def check(self, config: HyperdecoderConfig) -> CallOptions:
+        """These options; raises ValueError for one that the model does not have."""
         for name in ("output_attentions", "output_hidden_states"):
             value = getattr(self, name)
             if getattr(config, name) if value is None else value:
@@ -52,9 +43,9 @@ class CallOptions:
                 )
         if self.train and self.dropout_rng is None:
             raise ValueError(
-                "The argument dropout_rng must be given where train=True, for dropout; got None. "
-                "Pass dropout_rng=jax.random.key(step), or train=False."
+                "Argument dropout_rng must be given where train=True; got None. Pass a random key."
             )
+        return self
 
     @property
     def key(self) -> PRNGKeyArray | None:
@@ -108,41 +99,28 @@ def read(
         mask = _mask("attention_mask", attention_mask, tokens)
         if num_shown := _count(lambda x, mask: (x == types.PAD_ID) & mask, tokens, mask):
             raise ValueError(
-                f"The argument attention_mask must be 0 at padding, token {types.PAD_ID}, which "
-                f"this model never reads; it is 1 at {num_shown} of them. Give the mask that the "
-                "tokenizer makes, or none."
+                f"The argument attention_mask must be 0 at padding, token {types.PAD_ID}; it is 1 "
+                f"at {num_shown} of them. Give the mask that the tokenizer makes, or none."
             )
     return Inputs(tokens, mask, _read_tasks(config, task_names, task_ids, tokens.shape[0]))
 
 
 def _read_tasks(
-    config: TransformerConfig,
-    task_names: Sequence[str],
-    task_ids: ArrayLike | None,
-    batch: int,
+    config: TransformerConfig, task_names: Sequence[str], task_ids: ArrayLike | None, batch: int
 ) -> Int[Array, "*batch"]:
     if not config.reads_tasks:
         return jnp.asarray(0)  # Whatever is given: one compiled program for all of it.
-    advice = (
-        "Give one number for each example, or one for all; config.task_id(name) tells it for "
-        f"each of {tuple(task_names)}."
-    )
+    advice = f"Give one for each example, or for all: config.task_id(name), of {tuple(task_names)}."
     if task_ids is None:
-        raise ValueError(
-            "This model has parameters for each task, so task_ids must be given; got None. "
-            + advice
-        )
+        must = "This model has parameters for each task, so task_ids must be given"
+        raise ValueError(f"{must}; got None. {advice}")
     ids = jnp.asarray(task_ids, jnp.int32)
     if ids.shape not in ((), (batch,)):
-        raise ValueError(
-            f"The argument task_ids must be of shape ({batch},), as many as there are examples; "
-            f"got {ids.shape}. {advice}"
-        )
+        raise ValueError(f"The task_ids must be of shape ({batch},); got {ids.shape}. {advice}")
     first, last = types.UNSEEN_TASK_ID * config.accepts_unseen_tasks, config.num_tasks - 1
     if _count(lambda ids: (ids < first) | (ids > last), ids):
-        raise ValueError(
-            f"The argument task_ids must be from {first} to {last}; got {task_ids}. {advice}"
-        )
+        must = f"The argument task_ids must be from {first} to {last}"
+        raise ValueError(f"{must}; got {task_ids}. {advice}")
     return ids
 
 
@@ -170,7 +148,6 @@ def read_decoder_tokens(
 
 def move_left(x: Shaped[Array, "batch length ..."], steps: Int[Array, " batch"]) -> Array:
     """Rotates each example's positions to the left.
-
     >>> print(move_left(jnp.array([[0, 0, 5, 6], [7, 8, 9, 0]]), jnp.array([2, 0])))
     [[5 6 0 0]
      [7 8 9 0]]
@@ -183,7 +160,7 @@ def _count(is_wrong: Callable[..., np.ndarray], *given: Array) -> int:
     if any(isinstance(x, jax.core.Tracer) for x in given):
         return 0
     # On the host: the same in jnp would compile a program for each new shape.
-    return int(np.sum(is_wrong(*(np.asarray(x) for x in given))))
+    return int(np.sum(is_wrong(*map(np.asarray, given))))
 
 
 def _tokens(name: str, ids: ArrayLike) -> Int[Array, "batch length"]:

@@ -4,8 +4,8 @@
     flax_t5.repair()
     model = transformers.FlaxT5ForConditionalGeneration.from_pretrained(folder)
 
-Its module calls `jnp.clip(x, a_max=...)`, whose argument jax 0.10 removed; there will be no further
-release of transformers with Flax. `FlaxHyperdecoderForConditionalGeneration` does not need this.
+It calls `jnp.clip(x, a_max=...)`, whose argument jax 0.10 removed; there will be no further release
+with Flax. `FlaxHyperdecoderForConditionalGeneration` does not need this.
 """
 
 from __future__ import annotations

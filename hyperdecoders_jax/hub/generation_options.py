@@ -1,10 +1,9 @@
 """Decoding configuration from transformers' `GenerationConfig`.
 
-Supported are the lengths `max_new_tokens`, `max_length` (with the start token) and `min_length`;
-for beam search `num_beams`, `num_return_sequences`, `length_penalty` and `early_stopping`; for
-sampling `do_sample`, `temperature`, `top_k`, `top_p` and `num_return_sequences`. Any other option
-that would change the texts is an error, rather than ignored.
-
+Supported are `max_new_tokens`, `max_length` (with the start token) and `min_length`; for beams
+`num_beams`, `num_return_sequences`, `length_penalty` and `early_stopping`; for samples `do_sample`,
+`temperature`, `top_k`, `top_p` and `num_return_sequences`. Any other option that would change the
+texts is an error, rather than ignored.
 Source: transformers 4.57, GenerationConfig and GenerationMixin, the PyTorch one.
 """
 
@@ -22,16 +21,12 @@ from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFace
 from hyperdecoders_jax.decoding.decode import DecodingConfig
 from hyperdecoders_jax.weights import generation_fields, trained_model
 
-_READ = (
-    *generation_fields.LENGTHS,
-    *generation_fields.OF_BEAMS,
-    *generation_fields.OF_SAMPLING,
-)
+_READ = (*generation_fields.LENGTHS, *generation_fields.OF_BEAMS, *generation_fields.OF_SAMPLING)
 _OF_SCORING = ("length_penalty", "early_stopping")
 # These change no token.
 _ABOUT_ITSELF = ("transformers_version", "_from_model_config")
 _WITHOUT_EFFECT = ("use_cache", "return_dict_in_generate", *_ABOUT_ITSELF)
-# Accepted with these values only, which are the model's.
+# Accepted with the model's values only.
 _FIXED = {
     "pad_token_id": types.PAD_ID,
     "eos_token_id": types.EOS_ID,
@@ -45,39 +40,34 @@ def read(
     of_run: Mapping[str, Any] | None = None,
 ) -> tuple[DecodingConfig, int]:
     """Decoding configuration, and the most tokens after the start token.
-
     >>> options = transformers.GenerationConfig(num_beams=4, max_length=9)
     >>> read(options, {"num_beams": 1, "min_length": 2})
     (GreedyConfig(min_len=2), 8)
 
-    Args:
-        defaults: options, such as those of `generation_config.json`.
-        given: options that override them.
-        of_run: decoding of the run's predictions, from `config.json`. A beam search scores like the
-            run's: by Hugging Face's rules, with the options' `length_penalty` and `early_stopping`;
-            by T5X's, unless the options differ from transformers' defaults in these two.
-
-    Raises:
-        ValueError: an option is unknown, or not supported by this package.
+    `given` overrides the `defaults`. `of_run` is the decoding of the run's predictions, from
+    `config.json`: a beam search scores like the run's, by Hugging Face's rules with the options'
+    `length_penalty` and `early_stopping`, or by T5X's, unless the options differ from transformers'
+    defaults in these two. Raises ValueError for options that are unknown or not supported.
     """
     # transformers updates in place, and the defaults may be the model's own.
     options = copy.deepcopy(defaults)
     unknown = options.update(**given)
     _check(options, unknown)
     decoding = generation_fields.from_fields(options.to_dict(), _scoring(options, of_run))
-    return decoding, _max_len(options, given)
+    # A `max_length` of the call overrides the defaults' `max_new_tokens`, which else wins.
+    if given.get("max_length") is not None and given.get("max_new_tokens") is None:
+        return decoding, options.max_length - 1
+    return decoding, generation_fields.max_len(options.to_dict())
 
 
 def _check(options: transformers.GenerationConfig, unknown: Mapping[str, Any]) -> None:
     plain = transformers.GenerationConfig().to_dict()
-    # None is transformers' "not set".
-    refused = {name: value for name, value in unknown.items() if value is not None}
+    refused = {name: value for name, value in unknown.items() if value is not None}  # None: unset.
     for name, value in options.to_dict().items():
+        # An option at transformers' own default does nothing, whatever it is.
+        is_good = name in (*_READ, *_WITHOUT_EFFECT) or value == plain.get(name)
         if name in _FIXED:
             is_good = value in (None, _FIXED[name])
-        else:
-            # An option at transformers' own default does nothing, whatever it is.
-            is_good = name in (*_READ, *_WITHOUT_EFFECT) or value == plain.get(name)
         if not is_good:
             refused[name] = value
     # transformers also has "never", a rule of its own.
@@ -103,10 +93,3 @@ def _scoring(options: transformers.GenerationConfig, of_run: Mapping[str, Any] |
     plain = transformers.GenerationConfig()
     is_plain = all(value == getattr(plain, name) for name, value in wanted.items())
     return scoring if is_plain else HuggingFaceScoring(**wanted)
-
-
-def _max_len(options: transformers.GenerationConfig, given: Mapping[str, Any]) -> int:
-    # A `max_length` of the call overrides the defaults' `max_new_tokens`, which else wins.
-    if given.get("max_length") is not None and given.get("max_new_tokens") is None:
-        return options.max_length - 1
-    return generation_fields.max_len(options.to_dict())

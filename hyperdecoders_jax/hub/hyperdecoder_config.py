@@ -1,10 +1,8 @@
 """Configuration of an exported model for transformers: T5's fields, and those of what adapts it.
 
 T5's sizes are in T5's own fields only; adapters and gates are beside them, as
-`modeling.config.to_dict` writes them. Importing this module registers the class with `AutoConfig`;
-it needs transformers, 4.57 or 5.
-
-Source: transformers, T5Config.
+`modeling.config.to_dict` writes them. Importing this module, which needs transformers 4.57 or 5,
+registers the class with `AutoConfig`. Source: transformers, T5Config.
 """
 
 from __future__ import annotations
@@ -20,19 +18,12 @@ from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.weights import exported_folder
 
 # How the model was trained and written: nothing that its arrays depend on.
-_RECORD = {
-    "task_feature_lengths": None,
-    "decoding": None,
-    "vocabulary": None,
-    "step": None,
-    "format_version": exported_folder.VERSION,
-    "made_by": None,
-}
+_RECORD = dict.fromkeys(("task_feature_lengths", "decoding", "vocabulary", "step", "made_by"))
+_RECORD["format_version"] = exported_folder.VERSION
 
 
 class HyperdecoderConfig(transformers.T5Config):
     """Configuration of a T5 and of what adapts it.
-
     >>> config = HyperdecoderConfig(
     ...     decoder_adapter={"source": "manual_specific"}, num_tasks=2, task_names=["cola", "sst2"]
     ... )
@@ -40,15 +31,12 @@ class HyperdecoderConfig(transformers.T5Config):
     ('manual_specific', 1)
 
     Adapters are fields of an `AdapterConfig`, hypergrids of a `HyperGridConfig`, numbers of tasks
-    those of `TransformerConfig`; `task_names` is the ordered list that numbers the tasks.
-
-    `**kwargs` are fields of T5Config, and a record of the training: `task_feature_lengths` (tokens
-    of inputs and targets), `decoding` (of the run's predictions, as in an adapter folder),
-    `vocabulary` (its `num_sentinels` and `fingerprint`), `step` (of the checkpoint),
-    `format_version` (of the folder) and `made_by` (the package that wrote it).
-
-    Raises:
-        ValueError: a field is unknown or invalid, or written by a later version.
+    those of `TransformerConfig`; the order of `task_names` numbers the tasks. `**kwargs` are fields
+    of T5Config, and a record of the training: `task_feature_lengths` (tokens of inputs and
+    targets), `decoding` (of the run's predictions, as in an adapter folder), `vocabulary` (its
+    `num_sentinels` and `fingerprint`), `step` (of the checkpoint), `format_version` (of the folder)
+    and `made_by` (the package that wrote it).
+    Raises ValueError for unknown or invalid fields, or those of a later version.
     """
 
     model_type = exported_folder.MODEL_TYPE
@@ -68,8 +56,7 @@ class HyperdecoderConfig(transformers.T5Config):
         self.decoder_adapter = decoder_adapter or {"source": "none"}
         self.encoder_hypergrid = encoder_hypergrid
         self.decoder_hypergrid = decoder_hypergrid
-        self.num_tasks = num_tasks
-        self.num_trained_tasks = num_trained_tasks
+        self.num_tasks, self.num_trained_tasks = num_tasks, num_trained_tasks
         self.task_names = list(task_names)  # As JSON reads it, for equal configurations.
         for name, default in _RECORD.items():
             setattr(self, name, kwargs.pop(name, default))
@@ -90,30 +77,22 @@ class HyperdecoderConfig(transformers.T5Config):
     def get_text_config(
         self, decoder: bool | None = None, encoder: bool | None = None
     ) -> HyperdecoderConfig:
-        """This configuration; for the decoder with the decoder's number of layers.
-
-        transformers makes caches for `num_layers` of it, which of a T5 is the encoder's number.
-        """
+        """This configuration; for the decoder with the decoder's number of layers."""
         if not decoder or encoder:
             return self
+        # transformers makes caches for `num_layers` of it, which of a T5 is the encoder's number.
         of_decoder = copy.copy(self)  # Callers may keep this one.
         of_decoder.num_layers = self.num_decoder_layers
         return of_decoder
 
     def task_id(self, task: str) -> int:
-        """The number of a task, for `task_ids`.
-
-        Raises:
-            ValueError: the task is unknown, and nothing adapts the model to unseen ones.
-        """
+        """The number of a task, for `task_ids`; ValueError if unknown and not adapted to."""
         if task in self.task_names:
             return self.task_names.index(task)
         if self.transformer_config.accepts_unseen_tasks:
             return types.UNSEEN_TASK_ID
-        raise ValueError(
-            f"The task must be one of {tuple(self.task_names)}, which this model was trained on; "
-            f"got {task!r}.{errors.suggestion(task, self.task_names)}"
-        )
+        hint = errors.suggestion(task, self.task_names)
+        raise ValueError(f"The task must be one of {tuple(self.task_names)}; got {task!r}.{hint}")
 
 
 transformers.AutoConfig.register(HyperdecoderConfig.model_type, HyperdecoderConfig, exist_ok=True)

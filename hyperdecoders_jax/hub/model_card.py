@@ -1,9 +1,7 @@
 """Model card (README.md) of an exported model for the Hugging Face hub.
 
-The head is YAML that the hub reads, the rest is for people. Unknown facts, such as the language of
-the data and the licence, are not invented.
-
-Source: huggingface.co/docs/hub/model-cards.
+The head is YAML that the hub reads, the rest is for people. Unknown facts, such as the licence, are
+not invented. Source: huggingface.co/docs/hub/model-cards.
 """
 
 from __future__ import annotations
@@ -11,13 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Collection, Mapping
+from typing import Any
 
-from hyperdecoders_jax.modeling.config import (
-    AdapterConfig,
-    HyperFormerConfig,
-    HyperGridConfig,
-    TransformerConfig,
-)
+from hyperdecoders_jax.modeling.config import HyperFormerConfig, TransformerConfig
 from hyperdecoders_jax.weights import exported_folder, hugging_face
 from hyperdecoders_jax.weights.trained_model import Description
 
@@ -48,9 +42,8 @@ _CITATIONS = {
     "Hyperdecoders": """\
 @inproceedings{ivison2022hyperdecoders,
   title = {Hyperdecoders: Instance-specific decoders for multi-task {NLP}},
-  author = {Hamish Ivison and Matthew E. Peters},
-  booktitle = {Findings of the Association for Computational Linguistics: EMNLP 2022},
-  year = {2022}, note = {arXiv:2203.08304}
+  author = {Hamish Ivison and Matthew E. Peters}, year = {2022}, note = {arXiv:2203.08304},
+  booktitle = {Findings of the Association for Computational Linguistics: EMNLP 2022}
 }""",
     "HyperFormer": """\
 @inproceedings{mahabadi2021hyperformer,
@@ -61,9 +54,8 @@ _CITATIONS = {
     "HyperGrid": """\
 @inproceedings{tay2021hypergrid,
   title = {HyperGrid Transformers: Towards A Single Model for Multiple Tasks},
-  author = {Yi Tay and Zhe Zhao and Dara Bahri and Donald Metzler and Da-Cheng Juan},
-  booktitle = {International Conference on Learning Representations},
-  year = {2021}, note = {arXiv:2007.05891}
+  author = {Yi Tay and Zhe Zhao and Dara Bahri and Donald Metzler and Da-Cheng Juan}, year = {2021},
+  booktitle = {International Conference on Learning Representations}, note = {arXiv:2007.05891}
 }""",
 }
 
@@ -81,19 +73,22 @@ class Export:
     num_frozen: int | None = None  # The backbone's unchanged parameters.
     backbone: str | None = None  # Path or hub id of the T5 that training began with.
     mixture: str | None = None
-    # Task → metric → value, at the exported step.
+    # By task and metric, at the exported step.
     metrics: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
 
 def render(export: Export) -> str:
     """The text of README.md."""
     citations = "\n\n".join(_CITATIONS[name] for name in _papers(export.trained))
+    frozen = ""
+    if export.num_frozen is not None:
+        frozen = f"; {export.num_frozen:,} of them are those of the T5 that was adapted, unchanged"
     sections = {
         "Method": _method(export),
         "Use": _use(export),
         "Data": _data(export),
         "Results": _results(export),
-        "Parameters": _parameters(export),
+        "Parameters": f"{export.num_parameters:,} in all{frozen}.",
         "Licence": "None was chosen yet: choose one, and name it in the head of this file. The "
         "licences of the T5 that training began with, and of the data, bind whoever chooses.",
         "Citation": f"```bibtex\n{citations}\n```",
@@ -109,7 +104,7 @@ def _head(export: Export) -> str:
         "license": "unknown",
         "tags": ["t5", *(name.lower() for name in _papers(export.trained) if name != "T5")],
     }
-    if _is_hub_id(export.backbone):
+    if hugging_face.HUB_ID.fullmatch(export.backbone or ""):
         fields["base_model"] = export.backbone
     if export.metrics:
         fields["metrics"] = sorted({name for row in export.metrics.values() for name in row})
@@ -122,28 +117,19 @@ def _is_plain(export: Export) -> bool:
     return exported_folder.is_plain(export.description.model)
 
 
-def _is_hub_id(backbone: str | None) -> bool:
-    return backbone is not None and hugging_face.HUB_ID.fullmatch(backbone) is not None
-
-
 def _papers(config: TransformerConfig) -> list[str]:
-    adapters = [x for x in _adapters(config).values() if x.source != "none"]
-    grids = [grid for grid in _grids(config).values() if grid is not None]
-    is_hyperformer = any(
-        isinstance(x.hypernetwork, HyperFormerConfig) and x.source in ("task", "generated")
-        for x in adapters
-    )
+    adapters, grids = _of_sides(config, "adapter"), _of_sides(config, "hypergrid")
+    of_hypernetworks = (x for x in adapters.values() if x.source in ("task", "generated"))
+    is_hyperformer = any(isinstance(x.hypernetwork, HyperFormerConfig) for x in of_hypernetworks)
     # In order of the citations; T5's comes last and always.
     known = {"Hyperdecoders": adapters, "HyperFormer": is_hyperformer, "HyperGrid": grids}
     return [*(name for name, is_used in known.items() if is_used), "T5"]
 
 
-def _adapters(config: TransformerConfig) -> dict[str, AdapterConfig]:
-    return {side: getattr(config, f"{side}_adapter") for side in ("encoder", "decoder")}
-
-
-def _grids(config: TransformerConfig) -> dict[str, HyperGridConfig | None]:
-    return {side: getattr(config, f"{side}_hypergrid") for side in ("encoder", "decoder")}
+def _of_sides(config: TransformerConfig, kind: str) -> dict[str, Any]:
+    """The "adapter" or "hypergrid" configurations of the stacks that have one."""
+    found = {side: getattr(config, f"{side}_{kind}") for side in ("encoder", "decoder")}
+    return {side: x for side, x in found.items() if x and getattr(x, "source", None) != "none"}
 
 
 def _method(export: Export) -> str:
@@ -154,33 +140,27 @@ def _method(export: Export) -> str:
     ]
     if export.backbone is not None:
         # The last part only: the rest of a path means nothing on other machines.
-        name = export.backbone if _is_hub_id(export.backbone) else _last(export.backbone)
+        last = export.backbone.rstrip("/").rsplit("/", 1)[-1]
+        name = export.backbone if hugging_face.HUB_ID.fullmatch(export.backbone) else last
         sentences.append(f"Training began with `{name}`.")
-    for side, adapter in _adapters(config).items():
-        if adapter.source != "none":
-            default = f"adapters of the source `{adapter.source}`, which its own module registers"
-            sentences.append(f"The {side} has {_SOURCES.get(adapter.source, default)}.")
-    for side, grid in _grids(config).items():
-        if grid is not None:
-            folded = ""
-            if not getattr(export.description.model, f"{side}_hypergrid"):
-                of_task = f", as they are for the task `{export.folded_task}`"
-                folded = f" Here they are part of the kernels{of_task * bool(export.folded_task)}."
-            sentences.append(
-                f"The {side}'s feed-forward kernels are scaled by a grid of {grid.rows} × "
-                f"{grid.cols} gates (variant {grid.variant}), which "
-                f"{_CONDITIONS[grid.condition_read]}.{folded}"
-            )
+    for side, adapter in _of_sides(config, "adapter").items():
+        default = f"adapters of the source `{adapter.source}`, which its own module registers"
+        sentences.append(f"The {side} has {_SOURCES.get(adapter.source, default)}.")
+    for side, grid in _of_sides(config, "hypergrid").items():
+        sentences.append(
+            f"The {side}'s feed-forward kernels are scaled by a grid of {grid.rows} × {grid.cols} "
+            f"gates (variant {grid.variant}), which {_CONDITIONS[grid.condition_read]}."
+        )
+        if not getattr(export.description.model, f"{side}_hypergrid"):
+            task = export.folded_task
+            of_task = f", as they are for the task `{task}`" if task else ""
+            sentences.append(f"Here they are part of the kernels{of_task}.")
     return " ".join(sentences)
-
-
-def _last(path: str) -> str:
-    return path.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _use(export: Export) -> str:
     name = json.dumps(export.name, ensure_ascii=False)
-    # Without safetensors transformers 5 loads nothing: it has no Flax.
+    # Transformers 5, which has no Flax, loads safetensors alone.
     if _is_plain(export) and "safetensors" in export.formats:
         return f"""\
 This is a plain T5, which transformers alone loads:
@@ -194,12 +174,10 @@ print(tokenizer.batch_decode(tokens, skip_special_tokens=True))
 ```"""
     config = export.description.model
     task = f", task={export.description.task_names[0]!r}" if config.reads_tasks else ""
-    # Flax's class reads safetensors, too.
-    found = ["`FlaxHyperdecoderForConditionalGeneration`"]
-    if "safetensors" in export.formats:
-        found.append("`HyperdecoderForConditionalGeneration` (PyTorch)")
-    verb = "loads" if len(found) == 1 else "load"
-    classes = f"{' and '.join(found)} of `hyperdecoders_jax.interop` {verb} it, too."
+    classes, verb = "`FlaxHyperdecoderForConditionalGeneration`", "loads"
+    if "safetensors" in export.formats:  # Flax's class reads them, too.
+        classes, verb = f"{classes} and `HyperdecoderForConditionalGeneration` (PyTorch)", "load"
+    classes += f" of `hyperdecoders_jax.interop` {verb} it, too."
     if _is_plain(export):
         classes = (
             "This is a plain T5, which `FlaxT5ForConditionalGeneration` of transformers loads, too "
@@ -229,19 +207,8 @@ def _data(export: Export) -> str:
 def _results(export: Export) -> str:
     if not export.metrics:
         return ""
-    rows = [
-        f"| {task} | {name} | {value:.2f} |"
-        for task, row in export.metrics.items()
-        for name, value in row.items()
-    ]
     head = f"As the run measured them at step {export.description.step:,}, which is exported here:"
-    return "\n".join([head, "", "| task | metric | value |", "|---|---|---|", *rows])
-
-
-def _parameters(export: Export) -> str:
-    total = f"{export.num_parameters:,} in all"
-    if export.num_frozen is None:
-        return f"{total}."
-    return (
-        f"{total}; {export.num_frozen:,} of them are those of the T5 that was adapted, unchanged."
-    )
+    lines = [head, "", "| task | metric | value |", "|---|---|---|"]
+    for task, row in export.metrics.items():
+        lines += [f"| {task} | {name} | {value:.2f} |" for name, value in row.items()]
+    return "\n".join(lines)

@@ -6,20 +6,16 @@
     special_tokens_map.json  names of EOS, padding and unknown
 
 `AutoTokenizer` reads `tokenizer.json`, in transformers 4.57 and 5; `T5Tokenizer` of 4.57 reads
-`spiece.model`. Both append EOS, which the vocabulary of training leaves to its caller.
+`spiece.model` (of 5 it builds another tokenizer: use `AutoTokenizer`). Both append EOS, which the
+vocabulary of training leaves to its caller.
 
-`spiece.model` gives the ids of training for every text, because the class passes the text on
-unchanged. So does `tokenizer.json`, except that the library
+`spiece.model` gives the ids of training for every text. So does `tokenizer.json`, except that it
 - reads `</s>`, `<pad>` and `<unk>` in a text as those tokens, where training reads letters;
 - sorts the combining marks of a letter as Unicode does, where training keeps their order;
 - may lose a mark or a joiner directly after a space other than the common one;
 - may differ in texts that contain NUL or ▁, and between segmentations of equal likelihood.
 Decoding skips unknown tokens, where training writes ⁇, and may lose the space before a sentinel.
-`T5Tokenizer` of transformers 5 builds another tokenizer from the files: use `AutoTokenizer`.
-
-A vocabulary of bytes has the last two files only, for `ByT5Tokenizer`; its ids are always those of
-training.
-
+A vocabulary of bytes has the last two files only, for `ByT5Tokenizer`, with the ids of training.
 Source: sentencepiece, sentencepiece_model.proto and unigram_model.cc; tokenizers, tokenizer.json;
 transformers, T5Tokenizer and T5Converter, which differs from SentencePiece in more texts.
 """
@@ -40,30 +36,24 @@ TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 
-_Piece = sentencepiece_model_pb2.ModelProto.SentencePiece
-# SentencePiece's character for a space.
-_SPACE = "▁"
+_Model = sentencepiece_model_pb2.ModelProto
+_Piece = _Model.SentencePiece
+_SPACE = "▁"  # SentencePiece's character for a space.
 _BYT5_SPECIAL_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
 def with_own_sentinels(vocabulary: Vocabulary) -> Vocabulary:
-    """The vocabulary with the same ids and its sentinels inside `spiece.model`.
-
-    So `T5Tokenizer`, SeqIO and T5X, which read only that file, get the ids of training.
-    """
+    """The same ids, sentinels in `spiece.model`: T5Tokenizer, SeqIO and T5X read only that file."""
     if vocabulary.model == tokenizer.BYTES_MODEL:
         return vocabulary
     return Vocabulary(tokenizer.with_sentinels(vocabulary.model, vocabulary.num_sentinels), 0)
 
 
 def write(folder: epath.PathLike, vocabulary: Vocabulary, max_len: int) -> None:
-    """Writes the files of a tokenizer into an existing folder.
-
-    `truncation=True` will cut inputs to `max_len` tokens, EOS included.
-    """
+    """Writes tokenizer files into an existing folder; `max_len` tokens, with EOS, are its limit."""
     folder = epath.Path(folder)
-    config = {"model_max_length": max_len, "clean_up_tokenization_spaces": False}
     # Training reads the names of special tokens in a text as letters.
+    config = {"model_max_length": max_len, "clean_up_tokenization_spaces": False}
     config["split_special_tokens"] = True
     if vocabulary.model == tokenizer.BYTES_MODEL:
         special = _BYT5_SPECIAL_TOKENS
@@ -72,16 +62,14 @@ def write(folder: epath.PathLike, vocabulary: Vocabulary, max_len: int) -> None:
         vocabulary = with_own_sentinels(vocabulary)
         (folder / VOCABULARY_FILE).write_bytes(vocabulary.model)
         content, num_sentinels = tokenizer.split_sentinels(vocabulary.model)
-        model = sentencepiece_model_pb2.ModelProto.FromString(content)
+        model = _Model.FromString(content)
         added = _added_tokens(model, num_sentinels)
-        special = _special_tokens(model)
-        config |= {
-            "tokenizer_class": "T5Tokenizer",
-            # Passes the text to SentencePiece unchanged.
-            "legacy": True,
-            "extra_ids": 0,
-            "added_tokens_decoder": {str(i): token for i, token in added.items()},
-        }
+        ids = model.trainer_spec
+        special = {"pad_token": ids.pad_id, "eos_token": ids.eos_id, "unk_token": ids.unk_id}
+        special = {name: model.pieces[i].piece for name, i in special.items()}
+        # Legacy: the text is passed to SentencePiece unchanged.
+        config |= {"tokenizer_class": "T5Tokenizer", "legacy": True, "extra_ids": 0}
+        config["added_tokens_decoder"] = {str(i): token for i, token in added.items()}
         if _is_known(model):
             # T5Tokenizer of transformers 5 would build another tokenizer from the file.
             config["tokenizer_class"] = "PreTrainedTokenizerFast"
@@ -95,15 +83,7 @@ def _write_json(file: epath.Path, fields: dict[str, Any], indent: int | None = 2
     file.write_text(json.dumps(fields, indent=indent, ensure_ascii=False) + "\n")
 
 
-def _special_tokens(model: sentencepiece_model_pb2.ModelProto) -> dict[str, str]:
-    ids = model.trainer_spec
-    names = {"pad_token": ids.pad_id, "eos_token": ids.eos_id, "unk_token": ids.unk_id}
-    return {name: model.pieces[i].piece for name, i in names.items()}
-
-
-def _added_tokens(
-    model: sentencepiece_model_pb2.ModelProto, num_sentinels: int
-) -> dict[int, dict[str, Any]]:
+def _added_tokens(model: _Model, num_sentinels: int) -> dict[int, dict[str, Any]]:
     """Special tokens, and the sentinels that follow the pieces, by id."""
 
     def token(content: str, is_special: bool) -> dict[str, Any]:
@@ -112,19 +92,14 @@ def _added_tokens(
         # a space: that is where SentencePiece finds them.
         return {"content": content, **flags, "normalized": not is_special, "special": is_special}
 
-    num_pieces = len(model.pieces)
-    special = {
-        i: token(piece.piece, True)
-        for i, piece in enumerate(model.pieces)
-        if piece.type in (_Piece.CONTROL, _Piece.UNKNOWN)
-    }
-    return special | {
-        num_pieces + i: token(f"<extra_id_{num_sentinels - 1 - i}>", False)
-        for i in range(num_sentinels)
-    }
+    kinds = (_Piece.CONTROL, _Piece.UNKNOWN)
+    special = {i: token(x.piece, True) for i, x in enumerate(model.pieces) if x.type in kinds}
+    # The last sentinel comes first.
+    sentinels = (token(f"<extra_id_{i}>", False) for i in reversed(range(num_sentinels)))
+    return special | dict(enumerate(sentinels, start=len(model.pieces)))
 
 
-def _is_known(model: sentencepiece_model_pb2.ModelProto) -> bool:
+def _is_known(model: _Model) -> bool:
     """Whether `_to_tokenizer` can express the model, as for all published T5s."""
     spec = model.trainer_spec
     return (
@@ -135,15 +110,12 @@ def _is_known(model: sentencepiece_model_pb2.ModelProto) -> bool:
     )
 
 
-def _to_tokenizer(
-    model: sentencepiece_model_pb2.ModelProto, added: dict[int, dict[str, Any]]
-) -> dict[str, Any]:
+def _to_tokenizer(model: _Model, added: dict[int, dict[str, Any]]) -> dict[str, Any]:
     """The fields of `tokenizer.json`."""
-    eos = model.pieces[model.trainer_spec.eos_id].piece
-    text_eos = [
-        [{"Sequence": {"id": part, "type_id": 0}}, {"SpecialToken": {"id": eos, "type_id": 0}}]
-        for part in "AB"
-    ]
+    eos_id = model.trainer_spec.eos_id
+    eos = model.pieces[eos_id].piece
+    end = {"SpecialToken": {"id": eos, "type_id": 0}}
+    first, second = ([{"Sequence": {"id": part, "type_id": 0}}, end] for part in "AB")
     return {
         "version": "1.0",
         "truncation": None,
@@ -153,11 +125,9 @@ def _to_tokenizer(
         "pre_tokenizer": None,
         "post_processor": {
             "type": "TemplateProcessing",
-            "single": text_eos[0],
-            "pair": text_eos[0] + text_eos[1],
-            "special_tokens": {
-                eos: {"id": eos, "ids": [model.trainer_spec.eos_id], "tokens": [eos]}
-            },
+            "single": first,
+            "pair": first + second,
+            "special_tokens": {eos: {"id": eos, "ids": [eos_id], "tokens": [eos]}},
         },
         "decoder": {
             "type": "Metaspace",
@@ -177,8 +147,7 @@ def _to_tokenizer(
 def _normalizers(spec: sentencepiece_model_pb2.NormalizerSpec) -> list[dict[str, Any]]:
     found = []
     if spec.precompiled_charsmap:
-        if "nfkc" in spec.name:
-            # Without it `Precompiled` drops the second of two marks of a letter.
+        if "nfkc" in spec.name:  # `Precompiled` alone drops the second of two marks of a letter.
             found.append({"type": "NFC"})
         charsmap = base64.b64encode(spec.precompiled_charsmap).decode()
         found.append({"type": "Precompiled", "precompiled_charsmap": charsmap})

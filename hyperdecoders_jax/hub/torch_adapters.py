@@ -1,9 +1,8 @@
 """Adapters in PyTorch: their sources and their application.
 
-The same as `modeling.adapter_sources` and `modeling.adapters`, with parameters of the same names
-(in a state dict with dots for slashes), shapes and layouts. A source returns the arrays of all
-layers by site and name: `[layers, batch, ...]`, or `[layers, ...]` if all examples share them.
-
+As `modeling.adapter_sources` and `modeling.adapters`, with parameters of the same names (dots for
+slashes), shapes and layouts. A source returns the arrays of all layers by site and name:
+`[layers, batch, ...]`, or `[layers, ...]` if all examples share them.
 Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; Mahabadi et al. 2021 (arXiv:2106.04489),
 section 2; Hu et al. 2021 (arXiv:2106.09685), section 4.1.
 """
@@ -34,29 +33,24 @@ from hyperdecoders_jax.modeling.sites import ArraySpec, Site
 
 def of_layer(stack_adapters: Adapters, layer: int) -> Adapters:
     """The adapters of one layer."""
-    return {
-        site: {name: array[layer] for name, array in arrays.items()}
-        for site, arrays in stack_adapters.items()
-    }
+    return _map(lambda array: array[layer], stack_adapters)
 
 
 def add_parallel(
-    y: Float[Tensor, "rows length emb"],
-    adapter: Arrays | None,
-    x: Float[Tensor, "rows length emb"],
+    y: Float[Tensor, "rows length emb"], adapter: Arrays | None, x: Float[Tensor, "rows length emb"]
 ) -> Float[Tensor, "rows length emb"]:
     """Adds the adapter parallel to a feed-forward block, which reads `x`, to the output `y`."""
-    return _add(y, _bottleneck(functional.relu), adapter, x)
+    return _add(y, functools.partial(_bottleneck, functional.relu), adapter, x)
 
 
 def add_serial(
     y: Float[Tensor, "rows length emb"], adapter: Arrays | None
 ) -> Float[Tensor, "rows length emb"]:
     """Adds a normed bottleneck adapter after a sub-layer with output `y`."""
-    bottleneck = _bottleneck(functools.partial(functional.gelu, approximate="tanh"))
+    gelu = functools.partial(functional.gelu, approximate="tanh")
 
     def normed(x, norm_scale, norm_bias, **arrays):
-        z = bottleneck(x, **arrays)
+        z = _bottleneck(gelu, x, **arrays)
         z = functional.layer_norm(z, z.shape[-1:], eps=adapters.NORM_EPSILON)
         return z * norm_scale + norm_bias
 
@@ -68,23 +62,17 @@ def add_low_rank(
     adapter: Arrays | None,
     x: Float[Tensor, "rows length fan_in"],
 ) -> Float[Tensor, "rows length fan_out"]:
-    """Adds a LoRA update to `y`, a projection of `x`.
-
+    """Adds a LoRA update to `y`, a projection of `x`; here for two beams of one example.
     >>> adapter = {"down_kernel": torch.ones(1, 2, 1), "up_kernel": 3 * torch.ones(1, 1, 2)}
     >>> add_low_rank(torch.zeros(2, 1, 2), adapter, torch.tensor([[[1.0, 2.0]], [[0.0, 1.0]]]))
     tensor([[[9., 9.]],
             [[3., 3.]]])
-
-    The two rows are beams of one example.
     """
     return _add(y, lambda x, down_kernel, up_kernel: x @ down_kernel @ up_kernel, adapter, x)
 
 
-def _bottleneck(activation: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
-    def apply(x, down_kernel, down_bias, up_kernel, up_bias):
-        return activation(x @ down_kernel + down_bias) @ up_kernel + up_bias
-
-    return apply
+def _bottleneck(activation, x, down_kernel, down_bias, up_kernel, up_bias) -> Tensor:
+    return activation(x @ down_kernel + down_bias) @ up_kernel + up_bias
 
 
 def _add(y: Tensor, function: Callable[..., Tensor], adapter: Arrays | None, x: Tensor) -> Tensor:
@@ -94,10 +82,7 @@ def _add(y: Tensor, function: Callable[..., Tensor], adapter: Arrays | None, x: 
     if arrays["down_kernel"].ndim == 2:  # Shared by all examples.
         return y + function(x, **arrays)
     # Biases of each example are broadcast over positions: [batch, 1, features].
-    arrays = {
-        name: array if name.endswith("kernel") else array.unsqueeze(1)
-        for name, array in arrays.items()
-    }
+    arrays = {k: x if k.endswith("kernel") else x.unsqueeze(1) for k, x in arrays.items()}
     return y + fold_beams(lambda x: function(x, **arrays), x, len(arrays["down_kernel"]))
 
 
@@ -106,8 +91,8 @@ def fold_beams(
 ) -> Float[Tensor, "rows length fan_out"]:
     """Applies `function` to a batch whose examples have `rows / batch` beams each.
 
-    transformers repeats inputs for beams and samples, in adjacent rows. Here beams use the position
-    axis, so that adapters and gates of an example are never repeated.
+    transformers repeats inputs for beams, in adjacent rows. Here beams use the position axis, so
+    that adapters and gates of an example are never repeated.
     """
     y = function(x.reshape(batch, -1, x.shape[-1]))  # [batch, beams * length, fan_out]
     return y.reshape(*x.shape[:-1], -1)
@@ -205,10 +190,9 @@ class ManualSpecific(Source):
 
     def make(self, pooled, task_ids):
         # [layers, tasks, ...], but rows of tasks are taken from the first axis.
-        def take(of_tasks):
-            return take_tasks(of_tasks.transpose(0, 1), task_ids, self.config, self.adapter_config)
-
-        return _map(lambda of_tasks: take(of_tasks).transpose(0, 1), self.learned())
+        tasks_first = _map(lambda array: array.transpose(0, 1), self.learned())
+        reader = (task_ids, self.config, self.adapter_config)
+        return _map(lambda array: take_tasks(array, *reader).transpose(0, 1), tasks_first)
 
 
 class Task(Source):
@@ -237,10 +221,8 @@ class Generated(Source):
         emb_dim = config.emb_dim
         self.pooled_mlp = None
         if self.adapter_config.hypernetwork.pooled_mlp:
-            dense = torch_hypernetworks.linear
-            self.pooled_mlp = nn.ModuleDict(
-                {name: dense(emb_dim, emb_dim) for name in ("dense_0", "dense_1")}
-            )
+            dense = (torch_hypernetworks.linear(emb_dim, emb_dim) for _ in range(2))
+            self.pooled_mlp = nn.ModuleDict(zip(("dense_0", "dense_1"), dense, strict=True))
         self.add_hypernetwork(emb_dim)
 
     def make(self, pooled, task_ids):
@@ -269,8 +251,7 @@ def _source_named(name: str) -> type[Source] | None:
     if name not in _SOURCES:
         raise ValueError(
             f"A PyTorch model must have adapters of one of {tuple(_SOURCES)}; got the source "
-            f"{name!r}, which is registered for JAX alone. Use the Flax class, or "
-            "hyperdecoders_jax.load."
+            f"{name!r}, for JAX alone. Use the Flax class, or hyperdecoders_jax.load."
         )
     return _SOURCES[name]
 
@@ -286,7 +267,6 @@ def masked_mean(
     states: Float[Tensor, "batch length emb"], mask: Bool[Tensor, "batch length"]
 ) -> Float[Tensor, "batch emb"]:
     """Mean of `states` where `mask` is True, in float32; zeros if it is False everywhere.
-
     >>> masked_mean(torch.tensor([[[2.0], [4.0], [9.0]]]), torch.tensor([[True, True, False]]))
     tensor([[3.]])
     """

@@ -1,17 +1,12 @@
 """Exported models in PyTorch, with transformers' `generate`.
 
-The class of folders whose `config.json` says `hyperdecoder`, for transformers 4.57 and 5 (tested
-with 4.57.6 and 5.23.0, torch 2.13):
-
     from hyperdecoders_jax.interop import HyperdecoderForConditionalGeneration
-
     model = HyperdecoderForConditionalGeneration.from_pretrained(folder)
     model.generate(**inputs, task_ids=task_ids, num_beams=4)
 
-T5's parameters have transformers' names, the others ours. `encode` computes states, and the
-decoder's adapters and gates, once per input; `generate` keeps them for all steps and beams, as its
-cache keeps the keys of cross-attention.
-
+For transformers 4.57 and 5 (tested with 4.57.6 and 5.23.0, torch 2.13). T5's parameters have
+transformers' names, the others ours. `encode` computes states, and the decoder's adapters and
+gates, once per input; `generate` keeps them for all steps and beams.
 Source: Ivison & Peters 2022 (arXiv:2203.08304); transformers' T5ForConditionalGeneration.
 """
 
@@ -27,7 +22,7 @@ from typing import Any
 
 import torch
 import transformers
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import DynamicCache, EncoderDecoderCache, GenerationMixin
@@ -48,20 +43,18 @@ class EncoderOutput(BaseModelOutput):
     """All that a decoder knows of its inputs."""
 
     mask: Bool[Tensor, "rows enc_len"] | None = None  # True at real tokens.
-    # Of all decoder layers, and of each. For beams `generate` repeats tensors at the top level, the
-    # mask and the states, but not these.
+    # For beams `generate` repeats tensors at the top level, mask and states, but not these.
     adapters: Adapters | None = None
     gates: Sequence[Gates] | None = None
 
 
 class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
-    """An adapted T5 with the interface of T5ForConditionalGeneration.
+    """An adapted T5 with the interface of T5ForConditionalGeneration. What differs:
 
-    What differs from that class:
-      - Padding is never read, with or without an `attention_mask`; either side may be padded.
-      - A model with parameters for each task needs `task_ids`.
-      - Attention weights and hidden states of each layer are not returned; caches are dynamic, and
-        there is no gradient checkpointing. A decoder may be deeper than its encoder.
+    - Padding is never read, with or without an `attention_mask`; either side may be padded.
+    - A model with parameters for each task needs `task_ids`.
+    - Attention weights and hidden states of each layer are not returned; caches are dynamic, and
+      there is no gradient checkpointing. A decoder may be deeper than its encoder.
     """
 
     config_class = HyperdecoderConfig
@@ -93,11 +86,7 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kw):
-        """Loads an exported model, with the arguments of every class of transformers.
-
-        Raises:
-            FileNotFoundError: the folder has only Flax's weights.
-        """
+        """Loads as all classes do; FileNotFoundError if the folder has Flax's weights only."""
         # transformers 4 would ask for `from_flax=True`, which cannot read these files.
         folder = pathlib.Path(pretrained_model_name_or_path or "", kw.get("subfolder") or "")
         has_own = any(any(folder.glob(files)) for files in ("*.safetensors", "*.bin"))
@@ -141,9 +130,7 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
 
         Padding is never read; `attention_mask` hides further tokens. Models with parameters for
         each task need `task_ids`, one per example or one for all, as `config.task_id` gives them.
-
-        Raises:
-            ValueError: `task_ids` are needed and missing, or not those of the model's tasks.
+        Raises ValueError if these are missing, or not of the model's tasks.
         """
         mask = input_ids != types.PAD_ID  # [batch, enc_len]
         if attention_mask is not None:
@@ -151,12 +138,12 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         task_ids = self._check_tasks(task_ids, input_ids)
         embedded = self.shared(input_ids)
 
-        def make_gates(layer, states):
-            grid = self.encoder_hypergrid
+        def gates_of(grid, layer, states):
             return {} if grid is None else grid(layer, states, mask, task_ids)
 
         def run(source, pooled=None):
             adapters = {} if source is None else source(pooled, task_ids)
+            make_gates = functools.partial(gates_of, self.encoder_hypergrid)
             return self.encoder(embedded, mask, adapters, make_gates)
 
         # Adapters written from the encoder's own output need it first: the encoder runs twice.
@@ -165,17 +152,11 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
             states = run(self.encoder_first_pass_adapters)
             pooled = torch_adapters.masked_mean(states, mask)  # [batch, emb]
         encoded = run(self.encoder_adapters, pooled)
-
         adapters = {}
         if self.decoder_adapters is not None:
-            pooled = torch_adapters.masked_mean(encoded, mask)
-            adapters = self.decoder_adapters(pooled, task_ids)
-        gates = [{}] * self.transformer_config.num_decoder_layers
-        if self.decoder_hypergrid is not None:
-            gates = [
-                self.decoder_hypergrid(layer, encoded, mask, task_ids)
-                for layer in range(len(gates))
-            ]
+            adapters = self.decoder_adapters(torch_adapters.masked_mean(encoded, mask), task_ids)
+        layers = range(self.transformer_config.num_decoder_layers)
+        gates = [gates_of(self.decoder_hypergrid, layer, encoded) for layer in layers]
         return EncoderOutput(encoded, mask=mask, adapters=adapters, gates=gates)
 
     # `generate` reads the signature to know which arguments it may pass.
@@ -200,19 +181,11 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
     ) -> Seq2SeqLMOutput:
         """Logits of the token after each of the decoder's, and the loss of `labels`.
 
-        Args:
-            input_ids: see `encode`.
-            attention_mask: see `encode`.
-            decoder_input_ids: begin with the start token; None: `labels`, shifted.
-            encoder_outputs: output of `encode`, instead of the inputs.
-            past_key_values: cache of earlier calls with `use_cache`, whose tokens these continue.
-            labels: target of each position; -100: none.
-            task_ids: see `encode`.
-            use_cache: whether to return `past_key_values`; None: if there are no labels.
-
-        Raises:
-            TypeError: `encoder_outputs` are not those of `encode`.
-            ValueError: there is nothing to encode, or to decode.
+        `decoder_input_ids` begin with the start token; None: `labels`, shifted. `encoder_outputs`
+        of `encode` replace its arguments. `past_key_values` is the cache of earlier calls with
+        `use_cache` (None: without labels), whose tokens these continue. In `labels` -100 is none.
+        Raises TypeError for `encoder_outputs` that are not of `encode`, ValueError if there is
+        nothing to encode, or to decode.
         """
         if encoder_outputs is None:
             if input_ids is None:
@@ -220,48 +193,38 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
             encoder_outputs = self.encode(input_ids, attention_mask, task_ids)
         elif not isinstance(encoder_outputs, EncoderOutput):
             raise TypeError(
-                "The argument encoder_outputs must be the EncoderOutput of this model's encode, "
-                f"which holds each example's decoder; got {type(encoder_outputs).__name__}. Pass "
-                "model.encode(input_ids, attention_mask, task_ids)."
+                "Argument encoder_outputs must be the EncoderOutput of this model's encode; got "
+                f"{type(encoder_outputs).__name__}. Pass model.encode(input_ids, ...)."
             )
         if decoder_input_ids is None:
             if labels is None:
                 raise ValueError(_lacks("decoder_input_ids or labels", "the targets"))
             decoder_input_ids = self._shift_right(labels)
-        # In training a cache would only keep memory.
-        if use_cache is None:
+        if use_cache is None:  # In training a cache would only keep memory.
             use_cache = labels is None and self.config.use_cache
         if use_cache and past_key_values is None:
             past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
-
+        encoded = encoder_outputs.last_hidden_state
         states = self.decoder(
             self.shared(decoder_input_ids),
             encoder_outputs.mask,
             encoder_outputs.adapters,
             # Gates of the decoder read the encoder's states, not its own: they are known.
             lambda layer, states: encoder_outputs.gates[layer],
-            encoder_outputs.last_hidden_state,
+            encoded,
             past_key_values,
         )
-        logits = self._logits(states)
+        if self.transformer_config.logits_via_embedding:
+            # T5 v1.0 scales the logits of tied embeddings.
+            logits = functional.linear(states * self.config.d_model**-0.5, self.shared.weight)
+        else:
+            logits = self.lm_head(states)
         loss = None
         if labels is not None:
             # In float32, and -100 is PyTorch's own `ignore_index`.
             loss = functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
-        return Seq2SeqLMOutput(
-            loss=loss,
-            logits=logits,
-            past_key_values=past_key_values,
-            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
-        )
-
-    def _logits(
-        self, states: Float[Tensor, "rows length emb"]
-    ) -> Float[Tensor, "rows length vocab"]:
-        if self.transformer_config.logits_via_embedding:
-            # T5 v1.0 scales the logits of tied embeddings.
-            return functional.linear(states * self.config.d_model**-0.5, self.shared.weight)
-        return self.lm_head(states)
+        cache = {"past_key_values": past_key_values, "encoder_last_hidden_state": encoded}
+        return Seq2SeqLMOutput(loss=loss, logits=logits, **cache)
 
     def _check_tasks(
         self, task_ids: Tensor | Sequence[int] | int | None, input_ids: Tensor
@@ -270,27 +233,21 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         config = self.transformer_config
         if not config.reads_tasks:
             return None
-        must = (
-            "The argument task_ids must give the task of each example, one of "
-            f"{list(range(config.num_tasks))}, the numbers of {self.config.task_names}"
-        )
+        ids = f"{list(range(config.num_tasks))}, the numbers of {self.config.task_names}"
+        must = f"The argument task_ids must give the task of each example, one of {ids}"
         if config.accepts_unseen_tasks:
             must += f", or {types.UNSEEN_TASK_ID} for a task that it was not trained on"
         advice = "Pass task_ids=[model.config.task_id(name), ...]."
         if task_ids is None:
-            raise ValueError(
-                f"{must}, because this model's adapters or gates depend on it; got None. {advice}"
-            )
+            raise ValueError(f"{must}, because adapters or gates depend on it; got None. {advice}")
         task_ids = torch.as_tensor(task_ids, device=input_ids.device).long()
-        if task_ids.ndim == 0:
-            task_ids = task_ids.expand(len(input_ids))
+        task_ids = task_ids.expand(len(input_ids)) if task_ids.ndim == 0 else task_ids
         # Checked here: an index of -1 would silently be the last task's.
-        lowest = types.UNSEEN_TASK_ID if config.accepts_unseen_tasks else 0
+        lowest = types.UNSEEN_TASK_ID * config.accepts_unseen_tasks
         is_known = (task_ids >= lowest) & (task_ids < config.num_tasks)
         if task_ids.shape != input_ids.shape[:1] or not bool(is_known.all()):
-            raise ValueError(
-                f"{must}; got {task_ids.tolist()} for {len(input_ids)} examples. {advice}"
-            )
+            got = f"got {task_ids.tolist()} for {len(input_ids)} examples"
+            raise ValueError(f"{must}; {got}. {advice}")
         return task_ids
 
 
@@ -312,16 +269,11 @@ class InputEncoder:
         output_hidden_states: bool = False,
         return_dict: bool = True,
     ) -> EncoderOutput:
-        """See `encode`.
-
-        Raises:
-            ValueError: attention weights or hidden states are asked for.
-        """
+        """See `encode`; raises ValueError if attention weights or hidden states are asked for."""
         if output_attentions or output_hidden_states:
             raise ValueError(
-                "Options output_attentions and output_hidden_states must be False for this model, "
-                f"which keeps neither; got {output_attentions} and {output_hidden_states}. Leave "
-                "them out, or register forward hooks on its blocks."
+                "Options output_attentions and output_hidden_states must be False; got "
+                f"{output_attentions} and {output_hidden_states}. Register forward hooks instead."
             )
         return self._model.encode(input_ids, attention_mask, task_ids)
 

@@ -1,8 +1,6 @@
 """HyperGrid's gates in PyTorch, and products with gated kernels.
 
-The same as `modeling.hypergrid` and `modeling.gated_matmul`, with parameters of the same names,
-shapes and layouts.
-
+As `modeling.hypergrid` and `modeling.gated_matmul`, with parameters of the same names and shapes.
 Source: Tay et al. 2021 (arXiv:2007.05891); see `modeling/hypergrid.py` for what is published.
 """
 
@@ -27,7 +25,6 @@ def gated_linear(
     dense: nn.Linear, x: Float[Tensor, "rows length fan_in"], gates: Tensor | None
 ) -> Float[Tensor, "rows length fan_out"]:
     """`dense(x)` with blocks of its kernel scaled by each example's gates.
-
     >>> dense = nn.Linear(2, 2, bias=False)
     >>> dense.weight.data = torch.tensor([[1.0, 3.0], [2.0, 4.0]])
     >>> gates = torch.tensor([[[1.0, 2.0], [0.5, 0.0]]])
@@ -76,16 +73,14 @@ class HyperGrid(torch_hypernetworks.Learned):
     ) -> Gates:
         """The gates of one layer."""
         if self.grid.condition_read == "task_embedding":
-            condition = torch_adapters.take_tasks(
-                self.task_embedding, task_ids, self.config, self.grid
-            )
+            table = self.task_embedding
+            condition = torch_adapters.take_tasks(table, task_ids, self.config, self.grid)
         else:
             prefix_lens = {"first_state": 1, "prefix_mean": self.grid.prefix_len}
             prefix_len = prefix_lens.get(self.grid.condition, math.inf)
             # Real tokens are counted, because padding may be on the left.
-            condition = torch_adapters.masked_mean(
-                states, mask & (mask.cumsum(dim=1) <= prefix_len)
-            )
+            is_read = mask & (mask.cumsum(dim=1) <= prefix_len)
+            condition = torch_adapters.masked_mean(states, is_read)
         return {kernel: self.get_submodule(kernel)(layer, condition) for kernel in self.kernels}
 
 
@@ -97,13 +92,13 @@ class Factors(torch_hypernetworks.Learned):
         self.config = config
         for i, (side, kind) in enumerate(config.factors.items()):
             # With `identity` one factor starts at zero, so that all gates start at one.
-            is_zero = config.gate == "identity" and i == 0
+            scale = 0.0 if config.gate == "identity" and i == 0 else 1.0
             blocks = getattr(config, side)
             if kind == "local":
-                std = 0.0 if is_zero else emb_dim**-0.5
+                std = scale * emb_dim**-0.5
                 self.learn(f"{side}_kernel", num_layers, emb_dim, blocks, std=std)
             else:
-                self.learn(f"{side}_vector", num_layers, blocks, std=0.0 if is_zero else 1.0)
+                self.learn(f"{side}_vector", num_layers, blocks, std=scale)
 
     def forward(
         self, layer: int, condition: Float[Tensor, "batch emb"]
@@ -112,9 +107,8 @@ class Factors(torch_hypernetworks.Learned):
             kind = self.config.factors.get(side)
             if kind == "local":
                 return condition @ getattr(self, f"{side}_kernel")[layer].to(condition.dtype)
-            return (
-                getattr(self, f"{side}_vector")[layer, None] if kind else condition.new_ones(1, 1)
-            )
+            vector = getattr(self, f"{side}_vector", None)
+            return condition.new_ones(1, 1) if vector is None else vector[layer, None]
 
         gates = torch.sigmoid(factor("rows")[:, :, None] * factor("cols")[:, None, :])
         return 2 * gates if self.config.gate == "identity" else gates

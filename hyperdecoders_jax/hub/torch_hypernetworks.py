@@ -1,8 +1,7 @@
 """Hypernetworks in PyTorch, from conditions to the adapters of all layers.
 
-The same as `modeling.hypernetwork` and `modeling.hyperformer`, with parameters of the same names,
-shapes and layouts. New parameters are normal, with the standard deviations of the JAX model.
-
+As `modeling.hypernetwork` and `modeling.hyperformer`, with parameters of the same names, shapes and
+layouts. New parameters are normal, with the standard deviations of the JAX model.
 Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; Mahabadi et al. 2021 (arXiv:2106.04489),
 section 2.
 """
@@ -24,12 +23,12 @@ from hyperdecoders_jax.modeling.config import (
 )
 from hyperdecoders_jax.modeling.sites import ArraySpec, Site
 
+_Config = HypernetworkConfig | PerLayerHypernetworkConfig
 # Arrays of one adapter by name; adapters of one or all layers by site.
 Arrays = Mapping[str, Tensor]
 Adapters = Mapping[str, Arrays]
 
-# Standard deviation of HyperFormer's own initialiser.
-HYPERFORMER_STD = 1e-2
+HYPERFORMER_STD = 1e-2  # Of HyperFormer's own initialiser.
 
 
 class Learned(nn.Module):
@@ -98,13 +97,7 @@ class Heads(nn.ModuleDict):
 class Hypernetwork(Learned):
     """One network for all layers, which reads a learned layer embedding, or one for each layer."""
 
-    def __init__(
-        self,
-        config: HypernetworkConfig | PerLayerHypernetworkConfig,
-        sites: Mapping[str, Site],
-        num_layers: int,
-        cond_dim: int,
-    ):
+    def __init__(self, config: _Config, sites: Mapping[str, Site], num_layers: int, cond_dim: int):
         super().__init__()
         self.sites = tuple(sites)
         self.is_shared = isinstance(config, HypernetworkConfig)
@@ -126,11 +119,7 @@ class HyperFormer(Learned):
     """Joint embedding of condition, layer and site, read by heads for each kind of site."""
 
     def __init__(
-        self,
-        config: HyperFormerConfig,
-        sites: Mapping[str, Site],
-        num_layers: int,
-        cond_dim: int,
+        self, config: HyperFormerConfig, sites: Mapping[str, Site], num_layers: int, cond_dim: int
     ):
         super().__init__()
         self.sites = dict(sites)

@@ -1,9 +1,8 @@
 """T5's encoder and decoder stacks in PyTorch, with adapters and gates as arguments.
 
-The same as `modeling.encoder`, `modeling.decoder`, `modeling.attention` and
-`modeling.feed_forward`. Modules and parameters are those of transformers' T5, under its names; only
-the calls between them are new, because adapters are arguments and never state of a layer.
-
+As `modeling.encoder`, `.decoder`, `.attention` and `.feed_forward`. Modules and parameters are
+those of transformers' T5, under its names; only the calls between them are new: adapters are
+arguments, never state of a layer.
 Source: transformers' T5; Ivison & Peters 2022 (arXiv:2203.08304), section 2.
 """
 
@@ -26,6 +25,10 @@ from hyperdecoders_jax.hub.torch_hypernetworks import Adapters
 MakeGates = Callable[[int, Tensor], Gates]
 
 
+def _layer_norm(config: T5Config) -> nn.Module:
+    return modeling_t5.T5LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
+
+
 class Attention(modeling_t5.T5Attention):
     """T5's attention with adapted projections; `kind` is the prefix of its sites' names."""
 
@@ -39,9 +42,8 @@ class Attention(modeling_t5.T5Attention):
         return torch_adapters.add_low_rank(dense(x), adapters.get(f"{self.kind}_{name}"), x)
 
     def _heads(self, name: str, dense: nn.Linear, x: Tensor, adapters: Adapters) -> Tensor:
-        y = self._project(name, dense, x, adapters)
-        # [rows, heads, length, head_dim]
-        return y.unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2)
+        y = self._project(name, dense, x, adapters).unflatten(-1, (self.config.num_heads, -1))
+        return y.transpose(1, 2)  # [rows, heads, length, head_dim]
 
     def forward(
         self,
@@ -83,12 +85,9 @@ class Attention(modeling_t5.T5Attention):
         self, queries: Int[Tensor, "queries"], keys: Int[Tensor, "keys"]
     ) -> Float[Tensor, "1 heads queries keys"]:
         """T5's relative position biases; all layers use those of the first."""
-        buckets = self._relative_position_bucket(
-            keys - queries[:, None],
-            bidirectional=not self.is_decoder,
-            num_buckets=self.config.relative_attention_num_buckets,
-            max_distance=self.config.relative_attention_max_distance,
-        )
+        distances, config = keys - queries[:, None], self.config
+        sizes = config.relative_attention_num_buckets, config.relative_attention_max_distance
+        buckets = self._relative_position_bucket(distances, not self.is_decoder, *sizes)
         return self.relative_attention_bias(buckets).permute(2, 0, 1)[None]  # [1, heads, q, k]
 
 
@@ -106,14 +105,7 @@ class Block(nn.Module):
             sublayers["EncDecAttention"] = Attention(config, layer, "cross_attention")
         sublayers["DenseReluDense"] = dense(config)
         self.layer = nn.ModuleList(
-            nn.ModuleDict(
-                {
-                    name: module,
-                    "layer_norm": modeling_t5.T5LayerNorm(
-                        config.d_model, eps=config.layer_norm_epsilon
-                    ),
-                }
-            )
+            nn.ModuleDict({name: module, "layer_norm": _layer_norm(config)})
             for name, module in sublayers.items()
         )
         self.dropout = nn.Dropout(config.dropout_rate)
@@ -166,17 +158,14 @@ def _feed_forward(
 class Stack(nn.Module):
     """The encoder or the decoder, from embedded tokens to normed states."""
 
-    # `generate` reads it.
-    main_input_name = "input_ids"
+    main_input_name = "input_ids"  # `generate` reads it.
 
     def __init__(self, config: T5Config, adapter_reads_normed: bool):
         super().__init__()
         self.block = nn.ModuleList(
             Block(config, layer, adapter_reads_normed) for layer in range(config.num_layers)
         )
-        self.final_layer_norm = modeling_t5.T5LayerNorm(
-            config.d_model, eps=config.layer_norm_epsilon
-        )
+        self.final_layer_norm = _layer_norm(config)
         self.dropout = nn.Dropout(config.dropout_rate)
 
     def forward(
@@ -188,21 +177,15 @@ class Stack(nn.Module):
         encoded: Float[Tensor, "rows enc_len emb"] | None = None,
         cache: EncoderDecoderCache | None = None,
     ) -> Float[Tensor, "rows length emb"]:
-        """States of all positions, or of those after the cached ones.
-
-        `mask` is that of the inputs in both stacks; `encoded` and `cache` are for the decoder.
-        """
+        """States after the cached positions; `encoded` and `cache` are for the decoder only."""
         start = 0 if cache is None else cache.get_seq_length()
         keys = torch.arange(start + embedded.shape[1], device=embedded.device)
         queries = keys[start:]
         bias = self.block[0].layer[0]["SelfAttention"].position_bias(queries, keys)
-        cross_bias = None
-        if encoded is None:
-            bias = _masked(bias, mask[:, None, None])
-        else:
-            bias = _masked(bias, keys <= queries[:, None])  # Causal.
-            # T5 has no position biases between inputs and targets.
-            cross_bias = _masked(bias.new_zeros(1, 1, 1, 1), mask[:, None, None])
+        # T5 has no position biases between inputs and targets.
+        cross_bias = _masked(bias.new_zeros(1, 1, 1, 1), mask[:, None, None])
+        is_causal = encoded is not None
+        bias = _masked(bias, keys <= queries[:, None] if is_causal else mask[:, None, None])
         x = self.dropout(embedded)
         for i, block in enumerate(self.block):
             of_layer = torch_adapters.of_layer(adapters, i)
