@@ -82,7 +82,7 @@ def status_lines() -> Iterator[tuple[str, str]]:
         if name in absent:
             yield name, "not installed (optional)"
             continue
-        commit = _recorded_commit(name)
+        commit = (_direct_url(name) or {}).get("vcs_info", {}).get("commit_id")
         words = f"commit {commit[:12] if commit else 'unknown'}"
         if commit != source.commit:
             words += f" (the tests run on {source.commit[:12]})"
@@ -91,8 +91,7 @@ def status_lines() -> Iterator[tuple[str, str]]:
 
 def problems() -> list[str]:
     """What is wrong with T5X's installation, and how to repair it; empty if it is not there."""
-    found = []
-    absent = missing()
+    found, absent = [], missing()
     if absent and len(absent) < len(SOURCES):
         found.append(
             f"T5X needs all of {', '.join(SOURCES)}; {', '.join(absent)} cannot be imported. "
@@ -126,12 +125,6 @@ def _folders(name: str) -> list[str]:
     roots = dict.fromkeys(map(os.path.realpath, sys.path))
     paths = [os.path.join(root, file) for root in roots]
     return [os.path.dirname(path) for path in paths if os.path.isfile(path)]
-
-
-def _recorded_commit(name: str) -> str | None:
-    """The commit that pip installed, if it was from git."""
-    record = _direct_url(name) or {}
-    return record.get("vcs_info", {}).get("commit_id")
 
 
 def _release(name: str) -> str | None:

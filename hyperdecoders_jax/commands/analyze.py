@@ -2,9 +2,8 @@
 
     hyperdecoders analyze --checkpoint=my_run --output=my_analysis
 
-`analyze` is bound by gin_configs/runs/embedded/analyze.gin. It writes `examples.parquet` (a row for
-each example), `results.json`, `tables.txt`, pictures, and `page.html`, which shows all of it. Of a
-run's folder only `config.json` is read.
+Writes `examples.parquet` (a row for each example), `results.json`, `tables.txt`, pictures, and
+`page.html`, which shows all of it. Of a run's folder only `config.json` is read.
 """
 
 from __future__ import annotations
@@ -46,25 +45,16 @@ _MACROS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     flags.add_run(parser)
-    parser.add_argument(
-        "--checkpoint",
-        metavar="FOLDER",
-        required=True,
-        help="the model directory of a training run, under T5X, too; or an exported folder",
-    )
+    text = "the model directory of a training run, under T5X, too; or an exported folder"
+    parser.add_argument("--checkpoint", metavar="FOLDER", required=True, help=text)
     parser.add_argument("--output", metavar="FOLDER", required=True, help="where files are written")
-    parser.add_argument(
-        "--mixture",
-        metavar="NAME",
-        help="or task, with the splits it is registered with (default: the run's, with the run's; "
-        "a part of it by --gin.mixing.mixture.tasks=TASK, files of your own by own_data)",
+    text = (
+        "or task, with the splits it is registered with (default: the run's, with the run's; "
+        "a part of it by --gin.mixing.mixture.tasks=TASK, files of your own by own_data)"
     )
-    parser.add_argument(
-        "--num_examples",
-        type=int,
-        metavar="N",
-        help="of each task, from the beginning (default: the run's EVAL_EXAMPLES)",
-    )
+    parser.add_argument("--mixture", metavar="NAME", help=text)
+    text = "of each task, from the beginning (default: the run's EVAL_EXAMPLES)"
+    parser.add_argument("--num_examples", type=int, metavar="N", help=text)
 
 
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
@@ -76,10 +66,7 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
 def what_is_analysed(
     args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]
 ) -> configured.Sources:
-    """The configuration of an analysis: the model as it is, and the data that are read.
-
-    Raises UsageError if --checkpoint holds nothing, or no model that says what to analyse it on.
-    """
+    """The configuration of an analysis: model and data; UsageError if either is not to be found."""
     folder = files.at_home(args.checkpoint)
     if args.model_dir is not None:
         raise errors.UsageError(
@@ -108,9 +95,8 @@ def what_is_analysed(
         if args.mixture in (None, flags.OWN_MIXTURE) and not has_own_data:
             raise errors.UsageError(
                 f"An exported folder does not say what to analyse it on; {args.checkpoint} holds "
-                f"no {run_folder.CONFIG_FILE} of a training run, and --mixture and --test_file "
-                "name no data. Add --mixture=NAME (hyperdecoders tasks lists them), or a file of "
-                "yours: --test_file=FILE."
+                f"no {run_folder.CONFIG_FILE} of a run; --mixture and --test_file name no data. "
+                "Add --mixture=NAME (hyperdecoders tasks lists them) or --test_file=FILE."
             )
     chosen = {"MIXTURE_OR_TASK_NAME": args.mixture, "EVAL_EXAMPLES": args.num_examples}
     values |= {name: repr(value) for name, value in chosen.items() if value is not None}
@@ -145,8 +131,8 @@ def _of_run(args: argparse.Namespace, data: Mapping[str, Any]) -> dict[str, str]
         # Names become gin text, which must not say more than the folder may.
         if not all(map(str.isidentifier, splits)):
             raise ValueError(
-                f"A run must say by names how its data are split; got {list(splits)}. Copy its "
-                "config.json again."
+                "A run must say by names how its data are split; got "
+                f"{list(splits)}. Copy its config.json again."
             )
         values |= {f"SplitConfig.{name}": repr(value) for name, value in splits.items()}
     return values
@@ -168,11 +154,7 @@ def _add_own_files(args: argparse.Namespace, described: Mapping[str, Mapping[str
 
 
 def analyze(run: RunConfig, checkpoint_step: str | int | None, output_dir: str) -> int:
-    """Writes an analysis of a checkpoint on every task of a mixture; returns the exit code.
-
-    `checkpoint_step` is "best", "last" or a step of a run. Raises ImportError if the extra `plots`
-    is not installed, ValueError if something in all this does not fit together.
-    """
+    """Analyses a checkpoint, "best", "last" or a step, on every task; returns the exit code."""
     check_plotting()
     if run.evaluation.split is None:
         raise ValueError(

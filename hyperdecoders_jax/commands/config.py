@@ -15,13 +15,11 @@ TAKES_GIN = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument(
-        "experiment", nargs="*", metavar="EXPERIMENT", help="gin files, as --gin_file names them"
-    )
+    text = "gin files, as --gin_file names them"
+    parser.add_argument("experiment", nargs="*", metavar="EXPERIMENT", help=text)
     flags.add_gin(parser)
-    parser.add_argument(
-        "--runner", choices=flags.RUNNERS, default=flags.RUNNERS[0], help="who would train it"
-    )
+    runners = flags.RUNNERS
+    parser.add_argument("--runner", choices=runners, default=runners[0], help="who would train it")
 
 
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:

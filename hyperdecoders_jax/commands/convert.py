@@ -62,41 +62,28 @@ class Changes:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    for flag, name, text in (
-        ("--from", "[FORMAT:]PATH", "weights, or a hub id such as google/t5-v1_1-small"),
-        ("--to", "FORMAT:PATH", "where nothing is yet"),
+    for flag, dest, name, text in (
+        ("--from", "source", "[FORMAT:]PATH", "weights, or a hub id: google/t5-v1_1-small"),
+        ("--to", "target", "FORMAT:PATH", "where nothing is yet"),
     ):
-        destination = {"--from": "source", "--to": "target"}[flag]
-        parser.add_argument(flag, dest=destination, metavar=name, required=True, help=text)
-    parser.add_argument(
-        "--vocab_size",
-        type=int,
-        metavar="N",
-        help="rows for tokens (default: as many as there are)",
-    )
+        parser.add_argument(flag, dest=dest, metavar=name, required=True, help=text)
+    text = "rows for tokens (default: as many as there are)"
+    parser.add_argument("--vocab_size", type=int, metavar="N", help=text)
     parser.add_argument("--dtype", help="float32 or bfloat16 (default: as they are)")
-    flags.add_fold(
-        parser, action="store_true", help="make gates a part of the kernels that they scale"
-    )
+    text = "make gates a part of the kernels that they scale"
+    flags.add_fold(parser, action="store_true", help=text)
     flags.add_trained(parser)
-    for flag, name, text in (
-        (
-            "--gin_file",
-            "FILE",
-            "the model of the weights, where their files do not tell; repeatable",
-        ),
-        ("--gin_search_paths", "FOLDERS", "folders that are searched for gin files; repeatable"),
-    ):
-        parser.add_argument(flag, action="append", default=[], metavar=name, help=text)
+    text = "the model of the weights, where their files do not tell"
+    flags.add_list(parser, "--gin_file", text, "FILE")
+    flags.add_search_paths(parser)
     flags.add_source_module(parser)
 
 
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     """Runs the command; returns its exit code."""
     flags.import_modules(args.module)
-    given = configured.Sources(
-        [files.at_home(file) for file in args.gin_file], (), flags.search_paths(args)
-    )
+    gin_files = [files.at_home(file) for file in args.gin_file]
+    given = configured.Sources(gin_files, (), flags.search_paths(args))
     changes = Changes(args.vocab_size, args.dtype, args.fold, args.task)
     return convert(
         args.source, args.target, changes, model=given, step=args.step, backbone=args.backbone
@@ -114,16 +101,11 @@ def convert(
 ) -> int:
     """Reads weights, writes them, and says what became of every array; returns the exit code.
 
-    Args:
-        source: [FORMAT:]PATH, or a hub id.
-        target: FORMAT:PATH; nothing must be there, or an empty folder.
-        changes: on the way.
-        model: the configuration of the weights, where their files do not tell.
-        step: of a run: "best", "last" or a number; None: best.
-        backbone: of an adapter folder; None: where its run had it.
-
-    Raises ValueError or FileNotFoundError if the weights are not all there, damaged, or do not fit
-    the target; nothing was written.
+    `source` is [FORMAT:]PATH or a hub id; at `target`, FORMAT:PATH, must be nothing, or an empty
+    folder. `model` is the configuration of the weights, where their files do not tell; `step` of a
+    run is "best" (the default), "last" or a number; `backbone` of an adapter folder is by default
+    where its run had it. Raises ValueError or FileNotFoundError if the weights are not all there,
+    damaged, or do not fit the target; nothing was written.
     """
     # Files are converted on the host; the accelerator may be another process's.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -161,26 +143,18 @@ def convert(
             config = dataclasses.replace(config, vocab_size=weights.config.vocab_size)
         conversion.check_config(weights, config, from_path)
     check_params.check_params(weights.arrays, weights.config, from_path)
-    weights = _change(weights, changes)
-    with atomic(place) as unfinished:
-        known = formats.FORMATS[to_format]
-        new = known.write(unfinished, weights)
-    print(f"Read {from_format} at {from_path}.")
-    print(report(weights, new, _skipped_by(to_format, weights)))
-    print(f"Wrote {to_format} at {to_path}.")
-    return 0
-
-
-def _change(weights: TrainedModel, changes: Changes) -> TrainedModel:
-    from hyperdecoders_jax.weights import conversion
-
     if changes.fold:
         weights = conversion.fold_gates(weights, changes.task)
     if changes.vocab_size is not None:
         weights = conversion.resize_vocabulary(weights, changes.vocab_size)
     if changes.dtype is not None:
         weights = conversion.cast(weights, changes.dtype)
-    return weights
+    with atomic(place) as unfinished:
+        new = formats.FORMATS[to_format].write(unfinished, weights)
+    print(f"Read {from_format} at {from_path}.")
+    print(report(weights, new, _skipped_by(to_format, weights)))
+    print(f"Wrote {to_format} at {to_path}.")
+    return 0
 
 
 def _skipped_by(to_format: str, weights: TrainedModel) -> dict[str, str]:
@@ -264,9 +238,6 @@ def model_config(*, model: Model) -> TransformerConfig:
     return model.config
 
 
-# ---------------------------------------------------------------- what is written
-
-
 def check_free(place: epath.Path, flag: str = "--to") -> None:
     """Raises UsageError unless `place`, which `flag` names, is free, or an empty folder."""
     if os.path.ismount(place) or os.fspath(place) == os.getcwd():
@@ -276,8 +247,8 @@ def check_free(place: epath.Path, flag: str = "--to") -> None:
         )
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise errors.UsageError(
-            f"{flag} must name a place where nothing is; there is something at {place}. Name "
-            "another one, or remove it first."
+            f"{flag} must name a place where nothing is; there is something at {place}. Choose "
+            "another, or remove it."
         )
 
 
@@ -327,10 +298,8 @@ def report(weights: TrainedModel, new: Mapping[str, str], skipped: Mapping[str, 
     count = sum(math.prod(array.shape) for array in arrays.values())
     dtypes = ", ".join(sorted({str(array.dtype) for array in arrays.values()}))
     lines = _listed(f"loaded {len(arrays)} arrays, {count:,} parameters of {dtypes}", arrays)
-    for what, found in (
-        ("new", {**weights.new, **new}),
-        ("skipped", {**weights.skipped, **skipped}),
-    ):
+    all_new, all_skipped = {**weights.new, **new}, {**weights.skipped, **skipped}
+    for what, found in (("new", all_new), ("skipped", all_skipped)):
         for why in sorted(set(found.values())):
             names = [name for name in found if found[name] == why]
             lines += _listed(f"{what} {len(names)}, {why}", names)

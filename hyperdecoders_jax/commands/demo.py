@@ -1,12 +1,10 @@
 """`hyperdecoders demo`: a Hyperdecoder beside a single adapter on six small tasks, as a table.
 
-`make demo` trains two experiments on the six demo tasks, one after the other, on the same frozen T5
-and the same batches: one adapter a layer that all examples share, and a Hyperdecoder, which writes
-the decoder's adapters for each example. Both are then evaluated on the test split, which neither
-has seen, beside always giving the most frequent training target; other methods by `make demo
-METHODS="single_adapter hypergrid"`. What adapts the examples of the last one is analysed.
-
-The T5 ships with the package; --pretrain=FILE.safetensors makes it again.
+Trains two experiments, one after the other, on the same frozen T5 and the same batches: one adapter
+a layer that all examples share, and a Hyperdecoder, which writes the decoder's adapters for each
+example. Both are then evaluated on the test split, beside always giving the most frequent training
+target; other methods by `make demo METHODS="single_adapter hypergrid"`. What adapts the examples of
+the last one is analysed. The T5 ships with the package; --pretrain=FILE.safetensors makes it again.
 """
 
 from __future__ import annotations
@@ -58,13 +56,8 @@ class Row:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     parser.add_argument("--output", default="demo_runs", help="folder of the runs; made anew")
-    parser.add_argument(
-        "--methods",
-        nargs="+",
-        choices=METHODS,
-        default=DEFAULT_METHODS,
-        help="what is compared, in this order",
-    )
+    text = "what is compared, in this order"
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=DEFAULT_METHODS, help=text)
     parser.add_argument("--pretrain", metavar="FILE", help="make the T5 instead, and write it here")
 
 
@@ -102,28 +95,21 @@ def write_backbone(model_dir: str, path: str) -> None:
 
 def _train(experiment: str, model_dir: str, gin_flags: Sequence[str]) -> int:
     print(f"\n== experiments/{experiment}.gin ==", file=sys.stderr, flush=True)
-    return main.main(
-        [
-            "train",
-            f"--gin_file=experiments/{experiment}.gin",
-            f"--model_dir={model_dir}",
-            *gin_flags,
-        ]
-    )
+    own = [f"--gin_file=experiments/{experiment}.gin", f"--model_dir={model_dir}"]
+    return main.main(["train", *own, *gin_flags])
 
 
 def compare(output: str, methods: Sequence[str], gin_flags: Sequence[str] = ()) -> int:
     """Trains and evaluates methods, and prints the table."""
     rows = {}
     for method in methods:
-        experiment = f"demo_{method}"
-        model_dir = os.path.join(output, experiment)
+        model_dir = os.path.join(output, f"demo_{method}")
         # A run that is there already would be continued, and its time would mean nothing.
         shutil.rmtree(model_dir, ignore_errors=True)
         start = time.perf_counter()
         # Once, at the end: nothing is chosen by what is reported.
         flags = [f"--gin.EVAL_SPLIT={SPLIT!r}", "--gin.EVAL_PERIOD=None"]
-        code = _train(experiment, model_dir, [*flags, *gin_flags])
+        code = _train(f"demo_{method}", model_dir, [*flags, *gin_flags])
         if code:
             return code
         secs = time.perf_counter() - start
@@ -145,14 +131,8 @@ def analyze(model_dir: str, output: str) -> int:
     """Looks at what adapts a method's examples, and says where the page is."""
     print(f"\n== What adapts the examples of {model_dir} ==", file=sys.stderr, flush=True)
     with contextlib.redirect_stdout(io.StringIO()):  # It is in the files, too.
-        code = main.main(
-            [
-                "analyze",
-                f"--checkpoint={model_dir}",
-                f"--output={output}",
-                f"--num_examples={NUM_ANALYSED}",
-            ]
-        )
+        own = [f"--checkpoint={model_dir}", f"--output={output}"]
+        code = main.main(["analyze", *own, f"--num_examples={NUM_ANALYSED}"])
     if not code:
         page = pathlib.Path(output, "page.html").resolve()
         print(f"\nWhat adapts its examples, in pictures: {page.as_uri()}")

@@ -6,6 +6,7 @@ Versions are those of packages' metadata, so that a broken package is listed, to
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -67,8 +68,7 @@ def installed_versions() -> dict[str, str]:
     """Normalised name -> version of every installed distribution."""
     found = {}
     for distribution in importlib.metadata.distributions():
-        name = distribution.metadata["Name"]
-        if name:
+        if name := distribution.metadata["Name"]:
             found.setdefault(normalised(name), distribution.version)
     return found
 
@@ -94,14 +94,12 @@ def find_conflicts(versions: Mapping[str, str]) -> list[str]:
         elif present and "nightly" in present[0] and folder != "tensorflow":
             conflicts.append(
                 f"{names[0]} must be installed as a release; {present[0]} {versions[present[0]]} "
-                f"stands in its place. "
-                f"Run: pip uninstall {present[0]} && pip install {names[0]}"
+                f"stands in its place. Run: pip uninstall {present[0]} && pip install {names[0]}"
             )
     if "t5" in versions:
         conflicts.append(
             f"The package t5 must not be installed; t5 {versions['t5']} is, and it brings "
-            f"seqio-nightly and tfds-nightly into the folders of seqio and tensorflow-datasets. "
-            f"Run: pip uninstall t5"
+            f"seqio-nightly and tfds-nightly, which hide the releases. Run: pip uninstall t5"
         )
     for first, second, parts in (("jax", "jaxlib", 3), ("tensorflow", "tensorflow-text", 2)):
         pair = [versions.get(name) for name in (first, second)]
@@ -148,13 +146,10 @@ def device_lines() -> list[str]:
 
 def free_memory_bytes() -> int | None:
     """Bytes of main memory that a new process may use, or None where the system does not tell."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
     return None
 
 
@@ -164,10 +159,9 @@ def _gib(num_bytes: int | None) -> str:
 
 def _version_lines(versions: Mapping[str, str]) -> Iterable[str]:
     yield f"{'python':22} {platform.python_version()} ({sys.executable})"
-    for name in REQUIRED_PACKAGES:
-        yield f"{name:22} {versions.get(normalised(name), 'not installed')}"
-    for name in OPTIONAL_PACKAGES:
-        yield f"{name:22} {versions.get(normalised(name), 'not installed (optional)')}"
+    for name in (*REQUIRED_PACKAGES, *OPTIONAL_PACKAGES):
+        absent = f"not installed{' (optional)' if name in OPTIONAL_PACKAGES else ''}"
+        yield f"{name:22} {versions.get(normalised(name), absent)}"
     for name, status in t5x_install.status_lines():
         yield f"{name:22} {status}"
 
@@ -179,10 +173,9 @@ def report(folders: Sequence[str] = (".",)) -> int:
     for line in _version_lines(versions):
         print(f"  {line}")
 
+    absent = missing_packages(versions)
     problems = find_conflicts(versions) + t5x_install.problems()
-    problems += [
-        f"{name} must be installed. Run: pip install {name}" for name in missing_packages(versions)
-    ]
+    problems += [f"{name} must be installed. Run: pip install {name}" for name in absent]
 
     print("Devices")
     try:
@@ -190,8 +183,7 @@ def report(folders: Sequence[str] = (".",)) -> int:
             print(f"  {line}")
     except Exception as error:  # Any failure of a backend is what the report is for.
         problems.append(
-            f"jax must find a device; it found none: {error}. Check JAX_PLATFORMS and "
-            f"the accelerator's driver."
+            f"jax must find a device; it found none: {error}. Check JAX_PLATFORMS and drivers."
         )
 
     print("Free")

@@ -37,20 +37,13 @@ TAKES_GIN = False
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument(
-        "--checkpoint",
-        metavar="FOLDER",
-        required=True,
-        help="the model directory of a training run, under T5X, too; an adapter folder; or an "
-        "exported folder",
+    text = "a training run's model directory, under T5X, too; an adapter folder; an exported folder"
+    parser.add_argument("--checkpoint", metavar="FOLDER", required=True, help=text)
+    text = (
+        "where nothing is yet; a README.md and hidden files, as in a clone of the hub's "
+        "repository, may be there and stay"
     )
-    parser.add_argument(
-        "--output",
-        metavar="FOLDER",
-        required=True,
-        help="where nothing is yet; a README.md and hidden files, as in a clone of the hub's "
-        "repository, may be there and stay",
-    )
+    parser.add_argument("--output", metavar="FOLDER", required=True, help=text)
     parser.add_argument(
         "--format",
         dest="formats",
@@ -77,9 +70,8 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     flags.import_modules(args.module)
     skipped = ("command", "module", "traceback")
     options = {name: x for name, x in vars(args).items() if name not in skipped}
-    for name in ("checkpoint", "output", "backbone"):
-        options[name] = files.at_home(options[name])
-    return export(**options)
+    paths = {name: files.at_home(options[name]) for name in ("checkpoint", "output", "backbone")}
+    return export(**{**options, **paths})
 
 
 def export(
@@ -97,14 +89,11 @@ def export(
 
     `checkpoint` is the model directory of a run, an adapter folder (whose `backbone` is by default
     where its run had it), or an exported folder; `step` of a run is "best" (the default), "last" or
-    a number. `output` is not there yet, is empty, or holds only what its user has made for Hugging
-    Face: a README.md, which stays, and hidden files, such as those of git. `formats` are "flax",
-    "safetensors" or both, `dtype` "float32" or "bfloat16".
-
-    With `fold` kernels become what gates make of them, those of `task` where they depend on it;
-    None: if a plain T5 comes of it, and no task must be named. Raises ValueError or
-    FileNotFoundError if the model is not all there, damaged, or has no such form; nothing was
-    written.
+    a number. `output` is not there yet, is empty, or holds only a README.md, which stays, and
+    hidden files, such as those of git. `formats` are "flax", "safetensors" or both, `dtype`
+    "float32" or "bfloat16". With `fold` kernels become what gates make of them, those of `task`
+    where they depend on it; None: if a plain T5 comes of it. Raises ValueError or FileNotFoundError
+    if the model is not all there, damaged, or has no such form; nothing was written.
     """
     # Files are converted on the host; the accelerator may be another process's.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -127,7 +116,7 @@ def export(
     description = export_folder.describe(trained, weights)
     card = None
     if not (place / model_card.FILE).exists():
-        path = run_directory.RunDirectory(checkpoint).metrics_path
+        metrics_path = run_directory.RunDirectory(checkpoint).metrics_path
         card = export_folder.render_card(
             place.name,
             description,
@@ -136,7 +125,7 @@ def export(
             formats=formats,
             folded_task=task,
             num_parameters=sum(math.prod(array.shape) for array in weights.arrays.values()),
-            metrics=metric_lines.evaluated(path, description.step),
+            metrics=metric_lines.evaluated(metrics_path, description.step),
         )
     with filled(place) as folder:
         export_folder.write(folder, description, weights, formats, card)
@@ -171,14 +160,10 @@ def _warn_of_scores(description: Description) -> None:
         print(f"Texts may differ: the run scored beams by {scoring}, which transformers cannot.")
 
 
-# ---------------------------------------------------------------- what is written
-
-
 def check_output(place: epath.Path) -> None:
     """Raises UsageError unless an export would leave what there is as it is."""
-    if _is_of_a_user(place):
-        return
-    convert.check_free(place, "--output")
+    if not _is_of_a_user(place):
+        convert.check_free(place, "--output")
 
 
 def _is_of_a_user(place: epath.Path) -> bool:
@@ -191,10 +176,7 @@ def _is_of_a_user(place: epath.Path) -> bool:
 
 @contextlib.contextmanager
 def filled(place: epath.Path) -> Iterator[epath.Path]:
-    """A new folder to write to, which becomes `place`, or whose files join a user's there.
-
-    Raises OSError if it cannot be written; see `convert.atomic`.
-    """
+    """A folder to write, which becomes `place` or whose files join a user's; or OSError."""
     from hyperdecoders_jax.weights import hugging_face
 
     if not _is_of_a_user(place):

@@ -10,6 +10,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from hyperdecoders_jax import errors, files
 
@@ -59,45 +60,30 @@ gin files are searched in this folder, in --gin_search_paths, and in the package
 """
 
 
-# ---------------------------------------------------------------- arguments
+def add_list(parser: Any, flag: str, text: str, metavar: str | None = None) -> None:
+    """A flag that may be given several times."""
+    text = f"{text}; repeatable"
+    parser.add_argument(flag, action="append", default=[], metavar=metavar, help=text)
 
 
 def add_gin(parser: argparse.ArgumentParser) -> None:
     """Gin files, bindings and search paths."""
-    parser.add_argument(
-        "--gin_file", action="append", default=[], metavar="FILE", help="a gin file; repeatable"
-    )
-    parser.add_argument(
-        "--gin_bindings",
-        action="append",
-        default=[],
-        metavar="'NAME = VALUE'",
-        help="one gin binding, bound after all files; repeatable",
-    )
+    add_list(parser, "--gin_file", "a gin file", "FILE")
+    add_list(parser, "--gin_bindings", "one gin binding, bound after all files", "'NAME = VALUE'")
     add_search_paths(parser)
 
 
 def add_search_paths(parser: argparse.ArgumentParser) -> None:
     """Where gin files are searched."""
-    parser.add_argument(
-        "--gin_search_paths",
-        action="append",
-        default=[],
-        metavar="FOLDERS",
-        help="folders that are searched for gin files, separated by commas; repeatable",
-    )
+    text = "folders that are searched for gin files, separated by commas"
+    add_list(parser, "--gin_search_paths", text, "FOLDERS")
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """All that configures a run."""
     add_gin(parser)
     parser.add_argument("--model_dir", metavar="FOLDER", help="the same as --gin.MODEL_DIR=…")
-    parser.add_argument(
-        "--module",
-        action="append",
-        default=[],
-        help="a module that registers tasks or adapter sources, imported first; repeatable",
-    )
+    add_list(parser, "--module", "a module that registers tasks or adapter sources, imported first")
     _add_own_data(parser)
     for name, text in (
         ("coordinator_address", "HOST:PORT of process 0, for a run of several processes"),
@@ -106,55 +92,39 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     ):
         kind = str if name == "coordinator_address" else int
         parser.add_argument(f"--{name}", type=kind, metavar=name.split("_")[1].upper(), help=text)
-    parser.add_argument(
-        "--multiprocess",
-        action="store_true",
-        help="join the other processes as the cluster tells (TPU pods, Slurm)",
-    )
+    text = "join the other processes as the cluster tells (TPU pods, Slurm)"
+    parser.add_argument("--multiprocess", action="store_true", help=text)
     add_data(parser)
 
 
 def add_runner(parser: argparse.ArgumentParser) -> None:
     """Who runs, and a folder to take as it is."""
-    parser.add_argument(
-        "--runner",
-        choices=RUNNERS,
-        default=RUNNERS[0],
-        help="t5x: T5X runs it, with the same gin files (default: the package's own)",
+    text = "t5x: T5X runs it, with the same gin files (default: the package's own)"
+    parser.add_argument("--runner", choices=RUNNERS, default=RUNNERS[0], help=text)
+    text = (
+        "a trained model (exported folder, run, adapter folder), or any T5 with its tokenizer's "
+        "files: its parameters, and what no gin file says of model, vocabulary, tasks and lengths"
     )
-    parser.add_argument(
-        "--init",
-        metavar="FOLDER",
-        help="a trained model (exported folder, run, adapter folder), or any T5 with its "
-        "tokenizer's files: its parameters, and all that no gin file says of the model, its "
-        "vocabulary, tasks and lengths",
-    )
+    parser.add_argument("--init", metavar="FOLDER", help=text)
 
 
 def add_trained(parser: argparse.ArgumentParser) -> None:
     """Which step of a run, and where the backbone of adapters is."""
     parser.add_argument("--step", help="of a run: best (the default), last or a number")
-    parser.add_argument(
-        "--backbone", metavar="PATH", help="of adapters: the T5 that they adapt, if it was moved"
-    )
+    text = "of adapters: the T5 that they adapt, if it was moved"
+    parser.add_argument("--backbone", metavar="PATH", help=text)
 
 
 def add_source_module(parser: argparse.ArgumentParser) -> None:
     """Modules with the adapter source of a model."""
-    parser.add_argument(
-        "--module",
-        action="append",
-        default=[],
-        help="a module that registers the model's adapter source; repeatable",
-    )
+    add_list(parser, "--module", "a module that registers the model's adapter source")
 
 
 def add_fold(parser: argparse.ArgumentParser, **fold: object) -> None:
     """Whether gates become part of kernels."""
     parser.add_argument("--fold", **fold)
-    parser.add_argument(
-        "--task", metavar="NAME", help="whose gates to fold, where each task has its own"
-    )
+    text = "whose gates to fold, where each task has its own"
+    parser.add_argument("--task", metavar="NAME", help=text)
 
 
 def check_fold(fold: bool | None, task: str | None) -> None:
@@ -168,26 +138,14 @@ def check_fold(fold: bool | None, task: str | None) -> None:
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Where data and the vocabulary are."""
-    parser.add_argument(
-        "--vocabulary",
-        metavar="PATH",
-        help="a spiece.model, a Hugging Face T5 folder, a URL, or 'bytes'",
-    )
-    parser.add_argument(
-        "--tfds_data_dir", metavar="FOLDER", help="where TensorFlow Datasets keeps its data"
-    )
-    parser.add_argument(
-        "--data_dir",
-        metavar="FOLDER",
-        help="where data are that TFDS does not have: FOLDER/TASK/SPLIT.jsonl",
-    )
-    parser.add_argument(
-        "--seqio_additional_cache_dirs",
-        action="append",
-        default=[],
-        metavar="FOLDERS",
-        help="where USE_CACHED_TASKS looks for caches, separated by commas; repeatable",
-    )
+    text = "a spiece.model, a Hugging Face T5 folder, a URL, or 'bytes'"
+    parser.add_argument("--vocabulary", metavar="PATH", help=text)
+    text = "where TensorFlow Datasets keeps its data"
+    parser.add_argument("--tfds_data_dir", metavar="FOLDER", help=text)
+    text = "where data are that TFDS does not have: FOLDER/TASK/SPLIT.jsonl"
+    parser.add_argument("--data_dir", metavar="FOLDER", help=text)
+    text = "where USE_CACHED_TASKS looks for caches, separated by commas"
+    add_list(parser, "--seqio_additional_cache_dirs", text, "FOLDERS")
 
 
 def _add_own_data(parser: argparse.ArgumentParser) -> None:
@@ -206,9 +164,6 @@ def _add_own_data(parser: argparse.ArgumentParser) -> None:
         ("metric", "NAMES", "of tasks/metrics.py, separated by commas (default: accuracy)"),
     ):
         group.add_argument(f"--{flag}", action="append", default=[], metavar=name, help=text)
-
-
-# ---------------------------------------------------------------- what they mean
 
 
 def search_paths(args: argparse.Namespace) -> list[str]:
@@ -275,14 +230,8 @@ def init_bindings(path: str, command: str) -> list[str]:
     return bindings if command == "train" else [*bindings, "CHECKPOINT_STEP = None"]
 
 
-# ---------------------------------------------------------------- before a command runs
-
-
 def join_processes(args: argparse.Namespace) -> None:
-    """Makes this process one of several, if the flags say so; before any device is used.
-
-    Raises UsageError if some of the three flags are given, and not all.
-    """
+    """Joins several processes, before any device is used; UsageError if a flag is missing."""
     flags = {
         "coordinator_address": args.coordinator_address,
         "num_processes": args.process_count,
@@ -348,25 +297,18 @@ def set_data_folders(args: argparse.Namespace) -> None:
 
 
 def import_modules(names: Iterable[str]) -> None:
-    """Imports modules for the tasks and adapter sources that they register.
-
-    Raises UsageError if there is no such module; suggests one of the package's own.
-    """
+    """Imports modules for what they register; UsageError, with a suggestion, if there is none."""
     for name in names:
-        _import_module(name)
-
-
-def _import_module(name: str) -> None:
-    try:
-        importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise
-        raise errors.UsageError(
-            f"--module must name a module that can be imported; got {name!r}, and there is no "
-            f"{error.name!r}.{errors.suggestion(name, task_modules())} Run in the folder that "
-            f"holds it, or add that to PYTHONPATH."
-        ) from None
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise
+            raise errors.UsageError(
+                f"--module must name a module that can be imported; got {name!r}, and there is no "
+                f"{error.name!r}.{errors.suggestion(name, task_modules())} Run in the folder that "
+                f"holds it, or add that to PYTHONPATH."
+            ) from None
 
 
 def task_modules() -> list[str]:

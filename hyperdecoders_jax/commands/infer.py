@@ -1,12 +1,12 @@
 """`hyperdecoders infer`: predictions of a trained model, as JSON lines.
 
-`infer` takes a run's own configuration, bound by gin_configs/runs/embedded/infer.gin; `infer_lines`
-needs none.
+`infer` takes a run's own configuration, bound by gin; `infer_lines` needs none.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -36,17 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     flags.add_run(parser)
     flags.add_runner(parser)
-    parser.add_argument(
-        "--input",
-        metavar="FILE",
-        help='predict for these: lines of text or of {"inputs": …}; - is standard input',
-    )
-    parser.add_argument(
-        "--checkpoint",
-        metavar="FOLDER",
-        help="of --input, in place of a configuration: the folder of a training run, of its "
-        "adapters, or of an exported model",
-    )
+    text = 'predict for these: lines of text or of {"inputs": …}; - is standard input'
+    parser.add_argument("--input", metavar="FILE", help=text)
+    text = "of --input, in place of a configuration: a training run, adapters or an exported model"
+    parser.add_argument("--checkpoint", metavar="FOLDER", help=text)
     flags.add_trained(parser)
 
 
@@ -91,8 +84,8 @@ def infer(
 
     `checkpoint_step` is "best", "last" or a step; None: the parameters before training.
     `output_dir` gets TASK-SPLIT-STEP.jsonl; None: infer in the run's model directory. With
-    `input_path`, a file of lines or "-" for standard input, nothing else is read, and predictions
-    are printed. Raises ValueError if something in all this does not fit together.
+    `input_path`, lines or "-" for standard input, nothing else is read, and predictions are
+    printed.
     """
     import jax
 
@@ -155,9 +148,8 @@ def infer_lines(
     """Prints the predictions of a trained model for lines as JSON lines; returns the exit code.
 
     `checkpoint` is any folder that `text_model.load` takes; `input_path` may be "-" for standard
-    input; `step` of a training run is "best", "last" or a number, by default best; `backbone` of an
-    adapter folder is by default where the run had it. Raises ValueError if the model or a line is
-    no good.
+    input; `step` of a run is "best" (the default), "last" or a number; `backbone` of an adapter
+    folder is by default where its run had it.
     """
     from hyperdecoders_jax.trained import text_model
 
@@ -165,9 +157,7 @@ def infer_lines(
     groups = read_groups(input_path, BATCH_SIZE)
     model = text_model.load(checkpoint, backbone, step)
 
-    def predict(texts):
-        return model.predict_scored(texts, BATCH_SIZE)
-
+    predict = functools.partial(model.predict_scored, batch_size=BATCH_SIZE)
     _print_predictions(groups, predict, model.reader)
     return 0
 
@@ -175,10 +165,9 @@ def infer_lines(
 def read_groups(path: str, size: int, process_count: int = 1) -> Iterator[Sequence[dict[str, Any]]]:
     """Reads lines of text, or of JSON with `inputs`, in groups; blank lines are left out.
 
-    A file gives groups of `size`. Standard input gives a group as soon as no more is ready, so that
-    a reader at a terminal is answered line by line. Raises ValueError if the file cannot be opened
-    (at once), a line begins like JSON and is none with `inputs` (when it is read), or several
-    processes would share standard input.
+    A file gives groups of `size`; standard input gives one as soon as no more is ready, so that a
+    terminal is answered line by line. Raises ValueError if the file cannot be opened (at once), a
+    line is no such JSON (when read), or several processes would share standard input.
     """
     if path == STANDARD_INPUT:
         if process_count > 1:
@@ -253,8 +242,7 @@ def map_lines(lines: Iterable[str], name: str, first: int = 1) -> Iterator[dict[
         except (ValueError, KeyError, TypeError):
             raise ValueError(
                 f'A line of JSON must be an object with "inputs", a text; line {number} of {name} '
-                f'is {line[:80]!r}. Write {{"inputs": "…"}}, or plain text that does not begin '
-                f"with a brace."
+                f'is {line[:80]!r}. Write {{"inputs": "…"}}, or text that begins with no brace.'
             ) from None
         yield record
 
@@ -265,10 +253,7 @@ def _print_predictions(
     reader: TextReader,
     is_printed: bool = True,
 ) -> None:
-    """Prints each record with `prediction` and `log_likelihood`, and how many inputs were cut.
-
-    Every process of a run predicts all lines; the first one prints.
-    """
+    """Prints records with `prediction` and `log_likelihood`, in one process, and the number cut."""
     num_read = num_cut = 0
     for group in groups:
         predicted = predict([(record["inputs"], task_of(record, reader)) for record in group])
@@ -285,7 +270,7 @@ def _print_predictions(
 
 
 def task_of(record: Mapping[str, Any], reader: TextReader) -> str | None:
-    """The task that a record names; ValueError if it must, as the model tells tasks apart."""
+    """The task that a record names; ValueError if it names none and the model needs one."""
     if "task" not in record and not reader.config.accepts_unseen_tasks:
         raise ValueError(
             "Every record must name its task, because this model has parameters for each; "

@@ -1,9 +1,8 @@
 """The command line: a command's name in `COMMANDS`, its flags and its work in its own file.
 
-`hyperdecoders train …` and `python -m hyperdecoders_jax.train …` are the same. Flags are T5X's
-(`--gin_file`, `--gin.NAME=VALUE`, `--gin_bindings`, `--gin_search_paths`, `--tfds_data_dir`,
-`--seqio_additional_cache_dirs`), and two that save quotes: `--model_dir` and `--vocabulary`.
-Commands import everything heavy when they run, so `--help` costs neither jax nor TensorFlow.
+`hyperdecoders train …` and `python -m hyperdecoders_jax.train …` are the same. Flags are T5X's, and
+two that save quotes: `--model_dir` and `--vocabulary`. Commands import everything heavy when they
+run, so `--help` costs neither jax nor TensorFlow.
 
 Exit codes: 0 done, also after SIGTERM; 1 doctor found a conflict, or an unexpected error; 2 the
 command line, the configuration, the data or the training cannot go on, and the message says why.
@@ -47,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # TensorFlow reads data only; its messages at start-up concern nobody here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Modules in this folder, for --module and for imports of gin files, as under `python -m`. Last,
-    # so that they hide nothing.
+    # Modules here, for --module and gin files, as under `python -m`; last, so they hide nothing.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
@@ -62,8 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         takers = [name for name in COMMANDS if module_of(name).TAKES_GIN]
         print(
             f"hyperdecoders: error: Gin flags belong to {', '.join(takers)}; {args.command} got "
-            f"--gin.{gin_flags[0][0]}. Leave it out (hyperdecoders {args.command} --help shows "
-            "what it takes).",
+            f"--gin.{gin_flags[0][0]}. Leave it out; see hyperdecoders {args.command} --help.",
             file=sys.stderr,
         )
         return 2
@@ -114,8 +111,7 @@ def split_gin_flags(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str
         name, is_there, value = argument.removeprefix("--gin.").partition("=")
         if not is_there or not name.strip():
             raise errors.UsageError(
-                f"A gin flag must be --gin.NAME=VALUE; got {argument!r}. Write the value after "
-                f"'=', without a space."
+                f"A gin flag must be --gin.NAME=VALUE; got {argument!r}. Write the value after '='."
             )
         flags.append((name.strip(), value))
     return others, flags

@@ -1,7 +1,6 @@
 """`hyperdecoders params`: a table of trained and frozen parameters, and a checkpoint's bytes.
 
-`report` is bound by gin_configs/runs/embedded/params.gin. Everything is computed from shapes: no
-parameter is allocated, no data are read, and neither weights nor a vocabulary need to be there.
+All from shapes: no parameter is allocated, no data are read, and no weights or vocabulary needed.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from hyperdecoders_jax.training.optimizer import OptimizerConfig
     from hyperdecoders_jax.training.trainable import TrainableConfig
     from hyperdecoders_jax.types import Params, PyTree
-
 
 SUMMARY = "count trained and frozen parameters and a checkpoint's bytes, without making them"
 EPILOG = flags.EPILOG
@@ -50,14 +48,14 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
         text, report, are_macros_checked=False, is_all_bound=False, readers=flags.TRAIN_FILES
     )
 
+    files = configured.Sources(given.gin_files, (), given.search_paths).read()
+
     def register_tasks():
         flags.start_tensorflow()
-        files = configured.Sources(given.gin_files, (), given.search_paths).read()
         gin_checks.import_modules(gin_statements.skip_modules(files, flags.T5X_MODULES))
 
     # Those of the package register no adapter source, and cost TensorFlow's import.
     skipped = (*flags.T5X_MODULES, "hyperdecoders_jax")
-    files = configured.Sources(given.gin_files, (), given.search_paths).read()
     gin_checks.import_modules(gin_statements.skip_modules(files, skipped))
     flags.import_modules(args.module)
     return gin.get_configurable(report)(register_tasks=register_tasks)
@@ -75,9 +73,8 @@ def report(
     """Prints the table and the bytes of a checkpoint; returns the exit code.
 
     `task_names` is the ordered list that numbers tasks, or None. Where the model has parameters for
-    each task and neither says how many there are, `register_tasks` imports what registers tasks,
-    and `mixture_tasks` gives those to count. Raises ValueError if nothing is trained, or these are
-    not registered.
+    each task and neither says how many, `register_tasks` imports what registers tasks, and
+    `mixture_tasks` gives those to count.
     """
     from hyperdecoders_jax.training import trainable as trainable_lib
 
@@ -128,11 +125,8 @@ def format_counts(trained: Params, frozen: Params) -> str:
         for key in order
     ]
     num_trained, num_frozen = (sum(row[place] for row in counts) for place in (1, 2))
-    rows = [("", "trained", "frozen")]
-    rows += [
-        (key, f"{one:,}", f"{other:,}")
-        for key, one, other in (*counts, ("total", num_trained, num_frozen))
-    ]
+    counts.append(("total", num_trained, num_frozen))
+    rows = [("", "trained", "frozen"), *((key, f"{n:,}", f"{m:,}") for key, n, m in counts)]
     total = num_trained + num_frozen
     return (
         f"{text_table.align(rows)}\n"
@@ -141,10 +135,7 @@ def format_counts(trained: Params, frozen: Params) -> str:
 
 
 def checkpoint_bytes(trained: Params, optimizer: OptimizerConfig) -> tuple[int, int]:
-    """Bytes of a checkpoint's parameters and of its optimiser state, given arrays or shapes.
-
-    The files are a little smaller, since Orbax compresses them.
-    """
+    """Bytes of a checkpoint's parameters and of its optimiser state, uncompressed."""
     import jax
 
     from hyperdecoders_jax.training import optimizer as optimizer_lib

@@ -18,22 +18,15 @@ TAKES_GIN = False
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     parser.add_argument("name", nargs="?", help="a task or mixture, of which examples are shown")
-    parser.add_argument(
-        "--prepare", metavar="NAME", help="download and write all that a task or mixture reads"
-    )
-    parser.add_argument(
-        "--cache", metavar="NAME", help="write the text of a task or mixture as SeqIO's cache"
-    )
+    text = "download and write all that a task or mixture reads"
+    parser.add_argument("--prepare", metavar="NAME", help=text)
+    text = "write the text of a task or mixture as SeqIO's cache"
+    parser.add_argument("--cache", metavar="NAME", help=text)
     parser.add_argument("--cache_dir", metavar="FOLDER", help="where --cache writes")
-    parser.add_argument(
-        "--split", help="where examples are taken from (default: the first there is)"
-    )
-    parser.add_argument(
-        "--module",
-        action="append",
-        default=[],
-        help=f"a module that registers tasks; repeatable (default: all of {flags.TASKS_PACKAGE})",
-    )
+    text = "where examples are taken from (default: the first there is)"
+    parser.add_argument("--split", help=text)
+    text = f"a module that registers tasks (default: all of {flags.TASKS_PACKAGE})"
+    flags.add_list(parser, "--module", text)
     flags.add_data(parser)
 
 
@@ -41,8 +34,7 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     """Runs the command; returns its exit code."""
     if args.cache is not None and args.cache_dir is None:
         raise errors.UsageError(
-            f"--cache needs a folder to write to; got --cache={args.cache} alone. Name it with "
-            "--cache_dir=FOLDER."
+            f"--cache needs a folder to write to; got --cache={args.cache} alone. Add --cache_dir."
         )
     flags.start_tensorflow()
     from hyperdecoders_jax.data import task_listing

@@ -1,8 +1,7 @@
 """`hyperdecoders train`: trains a run, evaluates it as it learns, and keeps checkpoints.
 
-`train` takes a `RunConfig`, which gin makes (gin_configs/runs/embedded/train.gin) or Python. It
-checks whatever can be checked before it writes anything, the cheapest first, and continues what its
-model directory holds.
+`train` takes a `RunConfig`, from gin or Python, checks whatever can be checked before it writes
+anything, the cheapest first, and continues what its model directory holds.
 """
 
 from __future__ import annotations
@@ -38,8 +37,7 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
 def train(run: RunConfig, config_text: str = "") -> int:
     """Trains a run; returns the exit code, 0 also after SIGTERM.
 
-    `config_text`, the configuration as gin, is stored beside what it made. Raises ValueError if
-    something in the run does not fit together; nothing was written then.
+    Raises ValueError if something in the run does not fit together; nothing was written then.
     """
     import jax
 
@@ -60,10 +58,7 @@ def train(run: RunConfig, config_text: str = "") -> int:
     report = preflight.preflight(run.data, vocab_size=model.config.vocab_size)
     batches = train_batches.TrainIterator(run.data, *partitioner.data_shard())
     evaluate_tasks = _evaluator(run, batches.task_names, partitioner)
-    settings = {
-        **preflight.order_settings(run.data, report),
-        "dropout_seed": run.trainer.seed,
-    }
+    settings = {**preflight.order_settings(run.data, report), "dropout_seed": run.trainer.seed}
     describe.check_newest_checkpoint(run.model_dir, model, task_names, settings)
 
     begun = start.open_start(model, initial, run.start.random_seed)
@@ -125,12 +120,9 @@ def _evaluator(
     best = run.trainer.best
     if best is not None:
         best.check_tasks(task_names)
+    shard, output_dir = partitioner.data_shard(), f"{run.model_dir}/eval"
     evaluate_tasks = Evaluator(
-        run.data,
-        run.evaluation,
-        task_names,
-        output_dir=f"{run.model_dir}/eval",
-        shard=partitioner.data_shard(),
+        run.data, run.evaluation, task_names, output_dir=output_dir, shard=shard
     )
     rehearsed = evaluate_tasks.rehearse()
     if best is not None:

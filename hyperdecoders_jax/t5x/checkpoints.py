@@ -7,7 +7,6 @@ that name the arrays, before any is read. For a run's first parameters see `init
 from __future__ import annotations
 
 import functools
-import operator
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,14 +36,12 @@ from hyperdecoders_jax.weights.trained_model import DTYPES, Description, Trained
 def own_checkpoint(model_dir: str) -> utils.RestoreCheckpointConfig:
     """Returns `CheckpointConfig.restore` for training: the newest checkpoint of the run itself.
 
-    It has step, optimiser and position in the data. Raises ValueError if the folder holds a run of
-    the package's own runner, whose files T5X would replace.
+    Raises ValueError in a model directory of our own runner, whose files T5X would replace.
     """
     if steps := run_directory.RunDirectory(model_dir).checkpoints().steps():
         raise ValueError(
             f"A model directory must hold the run of one runner; {model_dir} has checkpoints of "
-            f"the package's own, of steps {steps}. Leave out --runner=t5x, or name another "
-            "--model_dir."
+            f"the package's own, of steps {steps}. Leave out --runner=t5x, or name another one."
         )
     # Without a path T5X restores only what it finds in MODEL_DIR.
     return utils.RestoreCheckpointConfig(path=(), state_transformation_fns=(_take_own,))
@@ -59,17 +56,11 @@ def whole_checkpoint(
 ) -> utils.RestoreCheckpointConfig:
     """Returns what evaluation and inference restore: all parameters, checked.
 
-    Args:
-        path: of T5X's folder `checkpoint_<step>`. It holds all parameters of the model, or those
-            that `adapters` lack.
-        dtype: that parameters are cast to; None: no cast.
-        adapters: an adapter folder, whose parameters replace those at `path`; None: no such.
-        model: that is evaluated, to compare it with that of `adapters`.
-        task_names: the ordered list that numbers tasks, compared with that of the run or of
-            `adapters` if the model reads tasks; None: not compared.
-
-    Raises ValueError if the path is not one of a T5X checkpoint, the adapters are incomplete or of
-    another model, or tasks were numbered by another list.
+    `path` is of T5X's folder `checkpoint_<step>`, and holds all parameters, or those that the
+    adapter folder `adapters` lacks, whose parameters replace it. `dtype` None is no cast.
+    `task_names`, the ordered list that numbers tasks, is compared with that of the run or of
+    `adapters` if `model` reads tasks, and `model` with that of `adapters`. Raises ValueError if
+    they differ, the path is not one of a T5X checkpoint, or the adapters are incomplete.
     """
     where = _check_path(path)
     is_numbered = task_names is not None and model is not None and model.config.reads_tasks
@@ -77,9 +68,9 @@ def whole_checkpoint(
         take = functools.partial(_take_all, where)
         numbered = data.read_identity(where).task_names if is_numbered else None
     else:
-        folder, description, *read = _read_adapters(adapters, model)
-        take = functools.partial(_add_adapters, where, folder, description, *read)
-        numbered = description.task_names
+        read = _read_adapters(adapters, model)
+        take = functools.partial(_add_adapters, where, read)
+        numbered = read[1].task_names
     if is_numbered:
         here = Identity(task_names=tuple(task_names))
         identity_lib.check_same(Identity(task_names=numbered), here, adapters or where)
@@ -107,13 +98,11 @@ def _take_all(path: str, stored: PyTree, state: PyTree) -> PyTree:
 
 
 def _check_whole(where: str, found: Arrays, shapes: Mapping[str, Any]) -> None:
-    check_params.check_params(
-        found,
-        shapes,
-        where,
-        advice="Name a checkpoint that a run of this model has written, or choose the file of "
-        "gin_configs/adapters that it was trained with.",
+    advice = (
+        "Name a checkpoint that a run of this model has written, or choose the file of "
+        "gin_configs/adapters that it was trained with."
     )
+    check_params.check_params(found, shapes, where, advice=advice)
 
 
 def _read_adapters(folder: str, model: Model | None) -> tuple[str, Description, Arrays, list[str]]:
@@ -125,21 +114,18 @@ def _read_adapters(folder: str, model: Model | None) -> tuple[str, Description, 
         )
     description, arrays = adapter_folder.read(folder)
     lacking = adapter_folder.check_arrays(folder, description, arrays)
-    weights = TrainedModel(description, arrays)
-    conversion.check_config(weights, model.config, folder)
+    conversion.check_config(TrainedModel(description, arrays), model.config, folder)
     return folder, description, arrays, lacking
 
 
 def _add_adapters(
     path: str,
-    folder: str,
-    description: Description,
-    adapters: Arrays,
-    lacking: Sequence[str],
+    read: tuple[str, Description, Arrays, list[str]],
     stored: PyTree,
     state: PyTree,
 ) -> PyTree:
     """Returns a checkpoint's backbone joined with the parameters of an adapter folder."""
+    folder, description, adapters, lacking = read
     shapes, base, where = _flatten(state["target"]), t5x_checkpoint.open(path), f"{path} + {folder}"
     frozen = {name: base[name] for name in lacking if name in base}
     found = {**frozen, **adapters}
@@ -156,18 +142,13 @@ def _add_adapters(
             dtype = DTYPES[description.backbone.dtype]
             taken |= {name: array.cast(dtype) for name, array in frozen.items()}
     # Placeholders, which T5X reads itself, each host its part; adapters are small, and read here.
-    target = {name: _find(stored["target"], name) for name in frozen}
+    placeholders = _flatten(stored["target"])
+    target = {name: placeholders[name] for name in frozen}
     target |= {name: array.read() for name, array in taken.items()}
     logging.info("Loaded %d parameters from %s.", len(adapters), folder)
     logging.info("Loaded %d parameters from %s.", len(frozen), path)
-    return {
-        "target": names.unflatten(target),
-        "state": {"step": np.asarray(description.step, np.int32)},
-    }
-
-
-def _find(tree: PyTree, path: str) -> Any:
-    return functools.reduce(operator.getitem, path.split("/"), tree)
+    step = np.asarray(description.step, np.int32)
+    return {"target": names.unflatten(target), "state": {"step": step}}
 
 
 def _take_own(stored: PyTree, state: PyTree, is_resuming: bool = True) -> PyTree:

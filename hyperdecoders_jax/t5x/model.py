@@ -1,9 +1,8 @@
 """Our model behind T5X's interface: losses, metrics, predictions and scores.
 
-A thin layer over the three verbs of `hyperdecoders_jax.model.Model`, which our own runner calls
-too. What T5X's models take as arguments is configured as for our runner: label smoothing, z-loss
-and the reduction in `LossConfig`, everything about decoding in `Model.decoding`. So an example is
-encoded once, and its adapters are generated once, under both runners.
+A thin layer over the three verbs of `hyperdecoders_jax.model.Model`. What T5X's models take as
+arguments is configured as for our runner: the loss in `LossConfig`, decoding in `Model.decoding`.
+So an example is encoded once, and its adapters are generated once, under both runners.
 
 Source: specified by t5x/models.py, BaseTransformerModel.
 """
@@ -37,13 +36,10 @@ class HyperdecoderModel(models.BaseTransformerModel):
     under 'mean' the gradient is too large by the number of micro-batches, which affects clipping by
     a norm but neither Adafactor nor Adam.
 
-    Args:
-        model: what is trained.
-        input_vocabulary, output_vocabulary: T5X compares them with those of the data.
-        optimizer_def: T5X's definition of an optimiser; None without training.
-        task_names: the ordered list that numbers tasks, as in `tasks.register_task_ids`, for
-            methods that tell tasks apart; see `Model.for_tasks`.
-        random_seed: of drawn parameters, which then equal our own runner's; None: T5X's own.
+    T5X compares the vocabularies with those of the data; `optimizer_def` is None without training.
+    `task_names` is the ordered list that numbers tasks, as in `tasks.register_task_ids`, for
+    methods that tell tasks apart; see `Model.for_tasks`. With a `random_seed` drawn parameters
+    equal those of our own runner; None: T5X's own random state.
     """
 
     FEATURE_CONVERTER_CLS = feature_converter.TaskIdFeatureConverter
@@ -124,8 +120,7 @@ class HyperdecoderModel(models.BaseTransformerModel):
         if changed:
             raise ValueError(
                 f"HyperdecoderModel decodes as its Model.decoding says; got {changed}. Set it by "
-                "a file of gin_configs/decoding and its macros, such as decoding/beam4.gin and "
-                "NUM_BEAMS."
+                "a file of gin_configs/decoding, such as beam4.gin, and its macros."
             )
         # A shape, so static: another length would be another compiled program.
         max_len = batch["decoder_input_tokens"].shape[1]

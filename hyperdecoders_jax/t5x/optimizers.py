@@ -2,9 +2,8 @@
 
 T5X differentiates every parameter. But XLA removes gradients that nobody reads from the compiled
 step, and with them the matrix products that only they need. So `TrainableOnly` gives another
-optimiser the trainable part of parameters and gradients, and returns the frozen part unchanged,
-which has no state, not even an empty one: Orbax writes no empty nodes, and a run whose state has
-some cannot be resumed.
+optimiser the trainable part, and returns the frozen part unchanged, which has no state, not even an
+empty one: Orbax writes no empty nodes, and a run whose state has some cannot be resumed.
 
 Source: the interface is that of t5x/optimizers.py, whose MultiOptimizer cannot be resumed.
 """
@@ -14,10 +13,10 @@ from __future__ import annotations
 from typing import Any
 
 import flax.core
-import optax
 from t5x import optimizers as base
 
 from hyperdecoders_jax.training import optimizer as optimizer_lib
+from hyperdecoders_jax.training import partitioning
 from hyperdecoders_jax.training import trainable as trainable_lib
 from hyperdecoders_jax.training.optimizer import OptimizerConfig
 from hyperdecoders_jax.training.schedules import Schedule, ScheduleConfig
@@ -85,24 +84,15 @@ class TrainableOnly(base.OptimizerDef):
 class Optax(base.OptaxWrapper):
     """Any optax transformation; T5X's own wrapper takes only some, and not Adafactor.
 
-    State of a parameter's shape is sharded as the parameter; counts and factored moments are
-    replicated. As with T5X's wrapper, the rate that T5X's trainer logs is not the one that is used:
-    bind its `learning_rate_fn` to `learning_rate`.
+    As with T5X's wrapper, the rate that T5X's trainer logs is not the one that is used: bind its
+    `learning_rate_fn` to `learning_rate`.
     """
 
     def derive_logical_axes(self, optimizer: base.Optimizer, param_axes: Params) -> base.Optimizer:
         """Returns `optimizer` with logical axes instead of arrays."""
-
-        def like_param(leaf, param, axes):
-            return axes if leaf.shape == param.shape else None
-
-        axes = optax.tree_utils.tree_map_params(
-            self.optax_optimizer,
-            like_param,
-            optimizer.state.param_states,
-            optimizer.target,
-            param_axes,
-            transform_non_params=lambda _: None,
+        state = optimizer.state.param_states
+        axes = partitioning.map_opt_state(
+            self.optax_optimizer, state, optimizer.target, param_axes, None
         )
         return optimizer.replace(
             target=param_axes, state=base.OptimizerState(step=None, param_states=axes)

@@ -30,12 +30,6 @@ from hyperdecoders_jax.training import partitioning as own
 
 Rules = list[tuple[str, str | None]]
 
-# Adafactor scales and clips updates within a layer, a task or a site, not across them.
-_BATCHES = ("layers", "tasks", "places")
-# Chosen so that the large kernels, an adapter's and a hypernetwork's head, are factored.
-_ROWS = ("hyper_in", "hyper_hidden")
-_COLUMNS = ("bottleneck", "hyper_out")
-
 
 def num_partitions(model_parallel: int) -> int | None:
     """Returns MODEL_PARALLEL on GPUs, where T5X's mesh needs no more; else None."""
@@ -106,11 +100,8 @@ def logical_axis_rules(
 
     The outputs of a hypernetwork's layers are cut over the model axis, which must divide them: the
     head of a bias has as many features as the adapter's bottleneck. Learned adapters are small and
-    replicated; for those of many tasks the additional rule `("bottleneck", "model")` saves memory,
-    and costs communication in every layer.
-
-    The dims, 1 or 2, are T5X's. `additional_rules` take precedence: the first rule of an axis
-    counts.
+    replicated; for those of many tasks the additional rule `("bottleneck", "model")`, which takes
+    precedence, saves memory, and costs communication in every layer. The dims, 1 or 2, are T5X's.
     """
     theirs = base.standard_logical_axis_rules(
         activation_partitioning_dims, parameter_partitioning_dims
@@ -126,7 +117,9 @@ def logical_factor_rules() -> dict:
     return {
         **dict.fromkeys((name for name, _ in own.LOGICAL_AXIS_RULES), dim.NONE),
         **adafactor.standard_logical_factor_rules(),
-        **dict.fromkeys(_BATCHES, dim.BATCH),
-        **dict.fromkeys(_ROWS, dim.ROW),
-        **dict.fromkeys(_COLUMNS, dim.COLUMN),
+        # Adafactor scales and clips updates within a layer, a task or a site, not across them.
+        **dict.fromkeys(("layers", "tasks", "places"), dim.BATCH),
+        # Chosen so that the large kernels, an adapter's and a hypernetwork's head, are factored.
+        **dict.fromkeys(("hyper_in", "hyper_hidden"), dim.ROW),
+        **dict.fromkeys(("bottleneck", "hyper_out"), dim.COLUMN),
     }

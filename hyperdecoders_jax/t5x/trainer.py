@@ -49,7 +49,7 @@ class Trainer(base.Trainer):
         num_steps: int,
         start_step: int | None = None,
     ) -> base.ArrayMapFuture:
-        """Makes steps; raises PreemptionError, `train_state` being the last step's, if asked to."""
+        """Makes steps; if asked to stop, raises PreemptionError with the last `train_state`."""
         start_step = int(self.train_state.step if start_step is None else start_step)
         try:
             summary = super().train(

@@ -34,12 +34,7 @@ from hyperdecoders_jax.training import trainable as trainable_lib
 from hyperdecoders_jax.training.identity import Identity
 from hyperdecoders_jax.training.train_state import TrainState
 from hyperdecoders_jax.types import Params, PyTree
-from hyperdecoders_jax.weights.run_checkpoints import (
-    EVALUATION,
-    MANIFEST,
-    CheckpointFiles,
-    hash_files,
-)
+from hyperdecoders_jax.weights import run_checkpoints
 
 # Part of the name of an Orbax folder until it is complete.
 UNFINISHED = ".orbax-checkpoint-tmp"
@@ -54,7 +49,7 @@ class Restored:
     metrics: dict[str, dict[str, float]] | None  # Task → metric → value; None: not evaluated.
 
 
-class Checkpoints(CheckpointFiles):
+class Checkpoints(run_checkpoints.CheckpointFiles):
     """The checkpoints of one run, in one directory.
 
     `directory` may be remote (gs://), and is created by the first save; for `identity`,
@@ -74,8 +69,7 @@ class Checkpoints(CheckpointFiles):
     ):
         if keep_last is not None and keep_last < 1:
             raise ValueError(
-                f"Checkpoints.keep_last must be at least 1; got {keep_last}. Give None to keep all "
-                "checkpoints."
+                f"Checkpoints.keep_last must be at least 1; got {keep_last}. Give None to keep all."
             )
         super().__init__(directory)
         self._identity, self._config_text, self._settings = identity, config_text, settings
@@ -91,9 +85,8 @@ class Checkpoints(CheckpointFiles):
     def save(self, state: TrainState, position: Any) -> None:
         """Saves `state`, then removes checkpoints that are no longer kept.
 
-        An intact checkpoint of this step is left alone; a damaged or interrupted one is replaced.
-        The state is donated to the next step, so `save` returns when it is written. `position` is
-        that of this process's data iterator, as JSON.
+        An intact checkpoint of this step is left alone; another is replaced. Returns when all is
+        written, since the state is donated to the next step. `position` is of the data.
         """
         step, folder = int(state.step), self.folder(int(state.step))
         is_intact = False
@@ -124,23 +117,21 @@ class Checkpoints(CheckpointFiles):
             ),
         )
         if jax.process_index() == 0:
-            files.write_text(folder / MANIFEST, json.dumps(hash_files(folder), indent=1))
+            hashes = run_checkpoints.hash_files(folder)
+            files.write_text(folder / run_checkpoints.MANIFEST, json.dumps(hashes, indent=1))
             self._remove_old(step)
         _wait_for_all(f"saved {step}")
 
     def record(
         self, step: int, metrics: Mapping[str, Mapping[str, float]], value: float | None
     ) -> None:
-        """Adds an evaluation to a saved checkpoint, then removes those that are no longer kept.
-
-        `metrics` are task → metric → value; the best checkpoint is chosen by `value`, if there is
-        one.
-        """
+        """Adds an evaluation and the `value` that ranks it to a checkpoint; removes old ones."""
         if jax.process_index() == 0:
             # With the order of values, so that the best is found without the configuration.
             order = {"greater_is_better": self._greater_is_better}
             evaluation = {"metrics": metrics, "value": value, **order}
-            files.write_text(self.folder(step) / EVALUATION, json.dumps(evaluation, indent=1))
+            path = self.folder(step) / run_checkpoints.EVALUATION
+            files.write_text(path, json.dumps(evaluation, indent=1))
             self._remove_old(step)
         _wait_for_all(f"recorded {step}")
 
@@ -150,11 +141,9 @@ class Checkpoints(CheckpointFiles):
         `state` has shapes, types and shardings (`jax.ShapeDtypeStruct`). Raises ValueError if the
         checkpoint is of another model or of other settings, or all checkpoints are damaged.
         """
-        step = self.newest_step()
-        if step is None:
+        if (step := self.newest_step()) is None:
             return None
-        run = self.read_run(step)
-        where = str(self.folder(step))
+        run, where = self.read_run(step), str(self.folder(step))
         identity_lib.check_same(identity_lib.identity_of(run), self._identity, where)
         identity_lib.check_settings(run.get("settings"), self._settings, where)
         if len(run["positions"]) != jax.process_count():
@@ -181,19 +170,12 @@ class Checkpoints(CheckpointFiles):
         return Restored(restored, position, self.evaluation(step)["metrics"])
 
     def load_trainable(self, trainable: Params, step: int) -> dict:
-        """Returns the trainable parameters of a checkpoint, given shapes, types and shardings.
-
-        Arrays without a sharding are put on the first local device. Raises ValueError if the
-        checkpoint is missing or damaged, or holds other parameters; says which.
-        """
+        """Returns a step's trainable parameters; ValueError if damaged or of another model."""
         self.check_usable(step)
         return self._load("trainable", jax.tree.map(_placed, dict(trainable)), step)
 
     def newest_step(self) -> int | None:
-        """Returns the step of the newest intact checkpoint; logs which are skipped, and why.
-
-        Raises ValueError if there are completed checkpoints, and all are damaged.
-        """
+        """Returns the newest intact step, logs which are skipped; ValueError if all are damaged."""
         # Process 0 decides for all: hosts may see a shared file system at different moments.
         found, damaged = self.find_newest() if jax.process_index() == 0 else (None, [])
         step = agree(-1 if found is None else found)
@@ -220,7 +202,7 @@ class Checkpoints(CheckpointFiles):
         for step in self.folders():
             if step < newest and step not in keep:
                 # Without its manifest it no longer counts, should the removal be interrupted.
-                (self.folder(step) / MANIFEST).unlink(missing_ok=True)
+                (self.folder(step) / run_checkpoints.MANIFEST).unlink(missing_ok=True)
                 self.folder(step).rmtree()
         for folder in self.directory.iterdir():
             if UNFINISHED in folder.name:  # A save that was killed.
@@ -251,12 +233,10 @@ def _placed(shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
 
 
 def _check_shapes(saved: PyTree, wanted: PyTree, item: str, where: str) -> None:
-    there = {
-        path: (tuple(x.shape), str(x.dtype)) for path, x in identity_lib.flatten(saved).items()
-    }
-    here = {
-        path: (tuple(x.shape), str(x.dtype)) for path, x in identity_lib.flatten(wanted).items()
-    }
+    there, here = (
+        {path: (tuple(x.shape), str(x.dtype)) for path, x in identity_lib.flatten(tree).items()}
+        for tree in (saved, wanted)
+    )
     differences = [f"{path} is there and not here" for path in sorted(there.keys() - here)]
     differences += [f"{path} is here and not there" for path in sorted(here.keys() - there)]
     differences += [

@@ -51,8 +51,7 @@ def identity_of(run: Mapping[str, Any]) -> Identity:
 def describe_model(config: TransformerConfig) -> dict[str, Any]:
     """The fields of a model's configuration that are not at their defaults, as JSON.
 
-    A field that a later version adds, at its default, therefore leaves older checkpoints valid.
-    Fields that may change within a run are omitted too.
+    So a field that a later version adds leaves older checkpoints valid. Without `FREE_FIELDS`.
     """
     fields = modeling_config.to_dict(config)
     for name in ("encoder_adapter", "decoder_adapter", *_GRIDS):
@@ -65,10 +64,7 @@ def describe_model(config: TransformerConfig) -> dict[str, Any]:
 
 
 def check_same(saved: Identity, here: Identity, where: str) -> None:
-    """Raises ValueError unless a checkpoint is of this model, tasks, vocabulary and frozen part.
-
-    `where` names the checkpoint in the message, which says what differs.
-    """
+    """Raises ValueError, naming `where` and what differs, unless a checkpoint is of this run."""
     saved_fields, fields = _comparable(saved), _comparable(here)
     unknown = {name for side in (saved, here) for name, x in vars(side).items() if x is None}
     # A field that is missing on one side is at its default there.
@@ -79,10 +75,8 @@ def check_same(saved: Identity, here: Identity, where: str) -> None:
         and saved_fields.get(name) != fields.get(name)
     ]
     if any(line.startswith("frozen_fingerprint") for line in differences):
-        differences.append(
-            f"the frozen part came from {saved.frozen_source!r} there and from "
-            f"{here.frozen_source!r} here"
-        )
+        sources = f"{saved.frozen_source!r} there and from {here.frozen_source!r} here"
+        differences.append(f"the frozen part came from {sources}")
     if differences:
         raise ValueError(
             "A checkpoint must be of this model, tasks, vocabulary and frozen part; got a "
@@ -94,11 +88,7 @@ def check_same(saved: Identity, here: Identity, where: str) -> None:
 def check_settings(
     saved: Mapping[str, Any] | None, here: Mapping[str, Any] | None, where: str
 ) -> None:
-    """Raises ValueError unless a run continues with the settings of its data's order and its noise.
-
-    A setting that one side does not know is not compared. `where` names the checkpoint in the
-    message, which says what differs.
-    """
+    """Raises ValueError, naming `where`, unless the settings that both sides know are equal."""
     saved, here = flatten(_to_json(saved or {})), flatten(_to_json(here or {}))
     differences = [
         f"{name} is {saved[name]!r} there and {here[name]!r} here"
@@ -160,8 +150,7 @@ def _differing(tree: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str
     differing = {}
     for name, value in tree.items():
         if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping):
-            value = _differing(value, defaults[name])
-            if value:
+            if value := _differing(value, defaults[name]):
                 differing[name] = value
         elif name not in defaults or value != defaults[name]:
             differing[name] = value

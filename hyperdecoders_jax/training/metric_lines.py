@@ -1,10 +1,9 @@
 """Metrics of a run as JSON lines, appended to a file.
 
-A line is `{"step": 100, "kind": "train", "loss": 1.5, …}` or `{"step": 100, "kind": "eval", "task":
-"cola", "accuracy": 70.0, …}`, and after the tasks of an evaluation `{"step": 100, "kind":
-"average", "average_metrics": 70.0, …}`; a number that is not finite is null. A resumed run drops
-the lines that it writes again. (No writer of clu's can drop lines, nor be read back without
-TensorFlow.)
+A line is `{"step": 100, "kind": "train", "loss": 1.5, …}` or, for each task of an evaluation,
+`{"step": 100, "kind": "eval", "task": "cola", "accuracy": 70.0, …}`, then one of kind "average"; a
+number that is not finite is null. (No writer of clu's can drop the lines that a resumed run writes
+again, nor be read back without TensorFlow.)
 """
 
 import json
@@ -47,8 +46,7 @@ def evaluated(path: str | os.PathLike, step: int) -> dict[str, dict[str, float]]
 def drop_after(path: str | os.PathLike, step: int, *, is_evaluated: bool = True) -> None:
     """Drops the lines that a run which continues after `step` writes again; atomic.
 
-    These are the lines of later steps, a last line that was cut off while it was written, and,
-    unless the step `is_evaluated`, those of its evaluation.
+    These are later ones, one that was cut off, and the step's evaluation unless it `is_evaluated`.
     """
     path = epath.Path(path)
     if not path.exists():
@@ -66,10 +64,9 @@ def _is_kept(line: str, last: int, is_evaluated: bool) -> bool:
         return False
     if not isinstance(record, dict) or "step" not in record:
         return True  # Written by somebody else.
-    is_repeated = (
-        record["step"] == last and record.get("kind") in OF_EVALUATION and not is_evaluated
-    )
-    return record["step"] <= last and not is_repeated
+    if record["step"] == last and record.get("kind") in OF_EVALUATION:
+        return is_evaluated
+    return record["step"] <= last
 
 
 def _to_json(value: Value) -> Value | None:

@@ -35,23 +35,12 @@ def _check_clip_norm(config: OptimizerConfig) -> None:
         )
 
 
-def _check_rate(config: OptimizerConfig, name: str) -> None:
-    value = getattr(config, name)
-    if not 0 <= value < 1:
-        raise ValueError(
-            f"{type(config).__name__}.{name} must be in [0, 1); got {value!r}. "
-            "Set it to a value such as 0.9."
-        )
-
-
 def scale_by_hugging_face_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
     """Adam with `eps` added before the second moment's bias is corrected; optax adds it after.
 
-    The update is sqrt(1 - b2^t) / (1 - b1^t) · m / (sqrt(v) + eps), so an `eps` of 1e-8 acts as
-    eps / sqrt(1 - b2^t) = 3.2e-7 beside the corrected root at the first step. Adapters that start
-    near zero have gradients of that size.
-
-    Source: transformers 4.14.1, optimization.AdamW.
+    The update is sqrt(1 - b2^t) / (1 - b1^t) · m / (sqrt(v) + eps), so an `eps` of 1e-8 acts as eps
+    / sqrt(1 - b2^t) = 3.2e-7 beside the corrected root at the first step. Adapters that start near
+    zero have gradients of that size. Source: transformers 4.14.1, optimization.AdamW.
     """
 
     def init(params):
@@ -113,8 +102,11 @@ class AdamWConfig:
     clip_norm: float | None = 1.0  # Largest global norm of the gradient; None: no clipping.
 
     def __post_init__(self):
-        _check_rate(self, "b1")
-        _check_rate(self, "b2")
+        for name in ("b1", "b2"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise ValueError(
+                    f"AdamWConfig.{name} must be in [0, 1); got {value!r}. Set it, as to 0.9."
+                )
         _check_clip_norm(self)
 
     def precondition(self) -> optax.GradientTransformation:
@@ -127,10 +119,10 @@ class AdafactorConfig:
     """Adafactor without relative step and first moment, as in the original.
 
     A parameter of two axes or more keeps one row and one column of second moments, over its two
-    longest axes; a parameter of one axis keeps them all. A parameter with a `layers` axis is one
-    parameter here, where the original has one for each layer: its updates are clipped together, and
-    where `layers` is one of its two longest axes, as in a manual adapter's biases [layers, emb],
-    its moments are factored across layers, which the original's are not.
+    longest axes; a parameter of one axis keeps them all. One with a `layers` axis is one parameter,
+    where the original has one for each layer: its updates are clipped together, and its moments are
+    factored across layers if that axis is one of its two longest, as in manual biases [layers,
+    emb].
 
     With `multiply_by_parameter_scale` an update is relative to the root mean square of its
     parameter (at least 1e-3), as T5 was pretrained; a learning rate of 0.01 is then 1 %. Not in the

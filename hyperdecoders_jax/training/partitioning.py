@@ -1,21 +1,20 @@
 """Sharding of arrays over devices: logical axes of parameters are mapped to axes of a mesh.
 
 Batches are cut along the mesh's axis `data`, large parameters along `model`. A rule gives each
-logical axis of a parameter a mesh axis or none; XLA inserts the communication. One device, one
-machine or many processes run the same code.
-
-Source: T5X's standard rules with one partitioned axis for parameters and activations, plus those of
-the new parameters.
+logical axis a mesh axis or none; XLA inserts the communication. The rules are T5X's standard ones
+with one partitioned axis, plus those of the new parameters.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 import optax
+from flax import traverse_util
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -111,13 +110,14 @@ class Partitioner:
     def param_shardings(self, shapes: Params, axes: Params) -> dict:
         """Returns a sharding for each of `shapes`, all of a model's parameters or some.
 
-        A parameter of the backbone must divide over the model axis. A new one that does not is
-        replicated (see `list_replicated`): that costs only memory, and new parameters with an odd
-        axis are small. `axes` is `Model.param_axes()`, which may have more parameters. Raises
-        KeyError if a logical axis has no rule, ValueError if a parameter of the backbone does not
-        divide.
+        A parameter of the backbone must divide over the model axis (else ValueError). A new one
+        that does not is replicated (see `list_replicated`): that costs only memory, and those with
+        an odd axis are small. `axes` is `Model.param_axes()`; KeyError if one of them has no rule.
         """
-        return _map_with_path(self._param_sharding, shapes, axes)
+        axes = traverse_util.flatten_dict(axes)
+        return traverse_util.path_aware_map(
+            lambda path, x: self._param_sharding("/".join(path), x, axes[path]), shapes
+        )
 
     def _param_sharding(self, path: str, shape, names: tuple[str, ...]) -> NamedSharding:
         # Reversed, since the first rule of a name counts, as in T5X.
@@ -138,42 +138,26 @@ class Partitioner:
                     raise ValueError(
                         f"Axis {name!r} of parameter {path!r} must divide by the {axis!r} axis of "
                         f"the mesh; got size {size} and {self.mesh.shape[axis]} devices. Set "
-                        f"PartitioningConfig.model_parallel to a divisor of {size}, or add the "
-                        f"rule ({name!r}, None)."
+                        f"model_parallel to a divisor of {size}, or add the rule ({name!r}, None)."
                     )
                 axis = None  # A new parameter: replicated.
             spec.append(axis)
         return NamedSharding(self.mesh, PartitionSpec(*spec))
 
     def state_shardings(
-        self,
-        state: TrainState,
-        tx: optax.GradientTransformation,
-        trainable_shardings: Params,
+        self, state: TrainState, tx: optax.GradientTransformation, trainable_shardings: Params
     ) -> TrainState:
         """Returns a sharding for each array of a train state, given its shapes.
 
-        State of a parameter's shape is sharded as the parameter; counts and factored moments are
-        replicated.
+        State of a parameter's shape is sharded as that; counts and factored moments are replicated.
         """
-
         # Moments are on their parameter's devices, so that an update needs no communication.
-        def like_param(leaf, param, sharding):
-            return sharding if leaf.shape == param.shape else self.replicated
-
-        # optax knows which leaves of a state belong to parameters, in whatever order they are.
-        opt_state = optax.tree_utils.tree_map_params(
-            tx,
-            like_param,
-            state.opt_state,
-            state.trainable,
-            trainable_shardings,
-            transform_non_params=lambda _: self.replicated,
-        )
         return TrainState(
             step=self.replicated,
             trainable=trainable_shardings,
-            opt_state=opt_state,
+            opt_state=map_opt_state(
+                tx, state.opt_state, state.trainable, trainable_shardings, self.replicated
+            ),
             rng=self.replicated,
             metrics=jax.tree.map(lambda _: self.replicated, state.metrics),
         )
@@ -187,10 +171,7 @@ class Partitioner:
         return jax.tree.map(put, batch)
 
     def take_rows(self, tree: PyTree) -> PyTree:
-        """Returns this process's rows of arrays that are sharded as a batch, as numpy arrays.
-
-        The opposite of `put_batch`, also where several processes share a part of a batch.
-        """
+        """Returns this process's rows of arrays sharded as a batch; the opposite of `put_batch`."""
 
         def take(x):
             # By first row: model parallelism replicates rows, and each is wanted once.
@@ -214,14 +195,29 @@ class Partitioner:
         return jax.tree.map(put, dict(params), dict(shardings))
 
 
+def map_opt_state(
+    tx: optax.GradientTransformation, state: PyTree, params: Params, values: Params, other: Any
+) -> PyTree:
+    """For each leaf of an optimiser state the value of its parameter, or `other`.
+
+    `other` is for counts and factored moments, which have not their parameter's shape.
+    """
+
+    def like_param(leaf, param, value):
+        return value if leaf.shape == param.shape else other
+
+    # optax knows which leaves of a state belong to parameters, in whatever order they are.
+    return optax.tree_utils.tree_map_params(
+        tx, like_param, state, params, values, transform_non_params=lambda _: other
+    )
+
+
 def make_partitioner(
-    config: PartitioningConfig = PartitioningConfig(),
-    devices: Sequence[jax.Device] | None = None,
+    config: PartitioningConfig = PartitioningConfig(), devices: Sequence[jax.Device] | None = None
 ) -> Partitioner:
     """Returns the partitioner of `devices`, by default all devices of all processes.
 
-    Raises ValueError if `config.model_parallel` does not divide the number of devices, or devices
-    that share a copy of the parameters belong partly to one process and partly to another.
+    Raises ValueError unless `config.model_parallel` divides them, and fits those of a process.
     """
     devices = jax.devices() if devices is None else list(devices)
     num_data, rest = divmod(len(devices), config.model_parallel)
@@ -250,10 +246,7 @@ def _arrange(devices: Sequence[jax.Device], shape: tuple[int, int]) -> np.ndarra
 
 
 def by_process(devices: Sequence[jax.Device], shape: tuple[int, int]) -> np.ndarray:
-    """Arranges devices row by row in the order of processes.
-
-    Raises ValueError if a row would have some of a process's devices and some of another's.
-    """
+    """Arranges devices by process, row by row; ValueError if a row would mix two processes."""
     ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
     grid = np.empty(len(ordered), object)
     grid[:] = ordered
@@ -288,26 +281,5 @@ def _rows_of_processes(grid: np.ndarray) -> dict[int, list[int]]:
 
 def list_replicated(shardings: Params) -> list[str]:
     """The paths of the parameters that are on every device in full, sorted."""
-    replicated = []
-
-    def visit(path, sharding):
-        if sharding.is_fully_replicated:
-            replicated.append(path)
-
-    _map_with_path(visit, shardings)
-    return sorted(replicated)
-
-
-def _map_with_path(function, tree: PyTree, *rest: PyTree, path: str = "") -> PyTree:
-    """Maps over the leaves of nested dicts, with their paths.
-
-    Not `jax.tree.map`: a tuple of axis names is a leaf here, and `rest` may have more keys.
-    """
-    if not isinstance(tree, Mapping):
-        return function(path, tree, *rest)
-    return {
-        name: _map_with_path(
-            function, child, *(other[name] for other in rest), path=f"{path}/{name}".lstrip("/")
-        )
-        for name, child in tree.items()
-    }
+    flat = traverse_util.flatten_dict(shardings, sep="/")
+    return sorted(path for path, sharding in flat.items() if sharding.is_fully_replicated)

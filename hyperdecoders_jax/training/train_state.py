@@ -1,8 +1,7 @@
 """Train state: step, parameters, optimiser state, random state, and sums for the log line.
 
 With the position in the data it is all that a resumed run needs to equal an unbroken one: a step's
-key is `fold_in(rng, step)`, never one that is split and carried on, and the sums make an unfinished
-log line survive a stop.
+key is `fold_in(rng, step)`, and the sums are those of the unfinished log line.
 """
 
 from __future__ import annotations
@@ -36,8 +35,7 @@ class RunningMetrics:
     @classmethod
     def zeros(cls) -> RunningMetrics:
         # An array for each: the step donates them all, and one buffer cannot be donated twice.
-        names = [field.name for field in dataclasses.fields(cls)]
-        zeros = {name: jnp.zeros(()) for name in names}
+        zeros = {field.name: jnp.zeros(()) for field in dataclasses.fields(cls)}
         zeros["num_steps"] = jnp.zeros((), jnp.int32)
         zeros["first_bad_step"] = jnp.full((), NO_BAD_STEP, jnp.int32)
         return cls(**zeros)

@@ -73,18 +73,15 @@ class BestCheckpointConfig:
             if not any(name.startswith(f"{task}/") for task in task_names):
                 raise ValueError(
                     f"BestCheckpointConfig.{field} must name metrics as TASK/METRIC, of tasks that "
-                    f"are trained; got {name!r}, and the tasks are {sorted(task_names)}. Correct "
-                    "the name, or remove it."
+                    f"are trained; got {name!r}, and the tasks {sorted(task_names)}. Correct it."
                 )
 
     def value(self, metrics: Metrics) -> float | None:
-        """Returns the number to compare checkpoints by, or None if it is not finite.
+        """The number to compare checkpoints by; None if not finite, KeyError for unknown names.
 
         >>> metrics = {"cola": {"mcc": 10.0}, "mrpc": {"f1": 80.0, "accuracy": 60.0}}
         >>> BestCheckpointConfig().value(metrics)
         50.0
-
-        Raises KeyError if the metric, or one of `left_out`, was not computed.
         """
         flat = averages.flatten(metrics)
         values = averages.compute(metrics, self.left_out) | flat
@@ -164,15 +161,11 @@ class Trainer:
     SIGTERM (and one SIGINT) ends the run after the step in progress, with a checkpoint, or in the
     middle of an evaluation; `run` then returns with `is_finished` False.
 
-    Args:
-        recipe, partitioner: what is trained and how; from `partitioning.make_partitioner`.
-        directory: gets metrics and checkpoints; a run that is in it is continued.
-        evaluate: given all parameters (sharded, on the devices) and the step, in all processes;
-            returns task → metric → value. None: no evaluation.
-        on_accepted: called in process 0 before anything is written, once the directory is known to
-            hold this run or none.
-        writers: given a step and numbers such as "train/loss" and "eval/TASK/METRIC", in process 0.
-        progress: by default on the error stream.
+    The directory gets metrics and checkpoints; a run that is in it is continued. `evaluate` is
+    given all parameters (sharded, on the devices) and the step, in all processes, and returns task
+    → metric → value. `on_accepted` is called before anything is written, once the directory is
+    known to hold this run or none, and the `writers` with a step and numbers such as "train/loss"
+    and "eval/TASK/METRIC", both in process 0.
     """
 
     def __init__(
@@ -213,11 +206,10 @@ class Trainer:
     def start(self, trainable: Params, frozen: Params, batches: Batches) -> None:
         """Puts the run's state on the devices: its newest intact checkpoint, or `trainable`.
 
-        Writes nothing. `trainable` is the start of a new run, from `trainable.split`; `frozen` is
-        the rest, cast if wished. Neither is changed, and every process has both in full; `batches`
-        are this process's parts, see `partitioner.data_shard()`. Raises ValueError if the directory
-        cannot be written (checked first), holds a checkpoint of another model or other settings, or
-        only damaged ones.
+        Writes nothing. `trainable` is a new run's, from `trainable.split`, `frozen` the rest, cast
+        if wished; neither is changed, and every process has both in full. `batches` are this
+        process's, see `data_shard()`. Raises ValueError if the directory cannot be written (checked
+        first), holds a checkpoint of another model or settings, or only damaged ones.
         """
         files.check_writable(self._directory.path)
         axes = self._model.param_axes()
@@ -261,8 +253,7 @@ class Trainer:
         return jax.jit(self._create_state, out_shardings=shardings)(placed)
 
     def _restore(self, wanted: TrainState) -> TrainState | None:
-        restored = self._checkpoints.restore(wanted)
-        if restored is None:
+        if (restored := self._checkpoints.restore(wanted)) is None:
             return None
         self._batches.restore(restored.position)
         self._metrics = restored.metrics
@@ -274,8 +265,7 @@ class Trainer:
         """Trains until `TrainerConfig.num_train_steps`, or until a signal.
 
         Raises ValueError if a batch does not divide over the devices or changes its shape, the data
-        end, or a loss is not finite; KeyError if `TrainerConfig.best` names a metric that
-        `evaluate` does not return.
+        end, or a loss is not finite; KeyError as `BestCheckpointConfig.value` does.
         """
         if self._is_main:
             path = self._directory.metrics_path
@@ -364,8 +354,7 @@ class Trainer:
         if shapes != self._batch_shapes:
             raise ValueError(
                 "All batches must have the same shapes, or the step is compiled again; got "
-                f"{shapes} after {self._batch_shapes}. Pad to fixed lengths, and drop the last "
-                "part of the data."
+                f"{shapes} after {self._batch_shapes}. Pad to fixed lengths; drop the last part."
             )
         return batch
 
@@ -388,15 +377,13 @@ class Trainer:
             kept = f"The newest checkpoint in {where}, of step {newest}, is good"
         raise ValueError(
             "The loss and the gradient of every step must be finite; got NaN or infinity at step "
-            f"{bad_step}. {kept}. Lower the learning rate, or clip the gradient's norm, and start "
-            "again."
+            f"{bad_step}. {kept}. Lower the learning rate, or clip the gradient, and start again."
         )
 
     def _log(self) -> None:
         self._check_finite()  # Waits for the step, so the log line costs a bubble on the devices.
         values = self._state.metrics.summarize()
-        rate = self._progress.take_rate()
-        if rate is not None:
+        if (rate := self._progress.take_rate()) is not None:
             values |= {"steps_per_sec": rate, "examples_per_sec": rate * self._batch_size}
         self._progress.report(self._step, values)
         self._write("train", values)
