@@ -198,7 +198,7 @@ def test_a_plain_t5_needs_no_code_of_ours_in_pytorch(plain, tmp_path):
 
 def test_gates_are_folded_where_a_plain_t5_comes_of_it(plain, tmp_path, capsys):
     source, out = plain
-    trained = formats.read_text(str(source)).weights
+    trained = formats.read_text(str(source))
     test_conversion.assert_same(formats.read(str(out)), conversion.fold_gates(trained))
     assert run_export(source, tmp_path / "kept", "--no-fold") == 0
     kept = formats.read_text(str(tmp_path / "kept"))
@@ -208,7 +208,7 @@ def test_gates_are_folded_where_a_plain_t5_comes_of_it(plain, tmp_path, capsys):
     assert formats.read_text(str(tmp_path / "all")).description.task_names == TASKS
     assert run_export(source, tmp_path / "one", "--fold", "--task=rte") == 0
     assert "folded into the kernels that they scale, for rte" in capsys.readouterr().out
-    trained = formats.read_text(str(source)).weights
+    trained = formats.read_text(str(source))
     folded = conversion.fold_gates(trained, "rte")
     test_conversion.assert_same(formats.read(str(tmp_path / "one")), folded)
 
