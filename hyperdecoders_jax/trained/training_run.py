@@ -1,0 +1,114 @@
+"""The training of a run, from a `RunConfig` to what it left on disk.
+
+Checks whatever can be checked before it writes anything, the cheapest first, and continues what the
+model directory holds.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import jax
+
+from hyperdecoders_jax import files
+from hyperdecoders_jax.data import mixtures, preflight, train_batches
+from hyperdecoders_jax.evaluation.evaluator import Evaluator
+from hyperdecoders_jax.trained import describe, opened, placed, start
+from hyperdecoders_jax.trained.run_files import RunFiles
+from hyperdecoders_jax.training import partitioning, trainable, trainer
+from hyperdecoders_jax.training.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from hyperdecoders_jax.config.run_config import RunConfig
+
+
+def train(run: RunConfig, config_text: str = "") -> trainer.TrainResult:
+    """Trains a run, or continues it; `config_text` is stored beside what it made."""
+    # Checks, the cheapest first.
+    partitioner = _check(run)
+    task_names = mixtures.resolve_task_names(run.data.mixture_or_task_name, run.data.task_names)
+    model = run.model.for_tasks(task_names)
+    initial = run.start.initial_checkpoint_path
+    start.check_task_order(initial, model, task_names)
+    trainable.split(model.param_shapes(), run.trainable)
+    opened.use_vocabulary(run)
+    report = preflight.preflight(run.data, vocab_size=model.config.vocab_size)
+    batches = train_batches.TrainIterator(run.data, *partitioner.data_shard())
+    evaluate_tasks = _evaluator(run, batches.task_names, partitioner)
+    settings = {**preflight.order_settings(run.data, report), "dropout_seed": run.trainer.seed}
+    describe.check_newest_checkpoint(run.model_dir, model, task_names, settings)
+
+    begun = start.open_start(model, initial, run.start.random_seed)
+    trained, frozen = trainable.split(begun.params(), run.trainable)
+    described = describe.describe(run, model, task_names, trained, frozen)
+    identity = describe.identity(described, frozen)
+    if jax.process_index() == 0:
+        about = describe.about(run, model, trained, partitioner, report)
+        print(about, file=sys.stderr, flush=True)
+    run_files = RunFiles(run.model_dir, config_text, described)
+    verbs = placed.Verbs(model, partitioner, run.max_target_len, run.evaluation.generation)
+    loop = trainer.Trainer(
+        trainer.TrainingRecipe(model, run.optimizer, run.schedule, run.trainer),
+        partitioner,
+        RunDirectory(run.model_dir, identity, config_text, settings),
+        evaluate=_evaluate_fn(evaluate_tasks, verbs, run.start.random_seed),
+        on_accepted=run_files.write_config,
+        writers=[run_files.write],
+    )
+    frozen = trainable.cast_frozen(frozen, run.start.frozen_dtype)
+    del begun  # Before the copies on the devices are made: host memory holds one copy.
+    with batches:
+        loop.start(trained, frozen, batches)
+        del trained, frozen
+        result = loop.run()
+    run_files.close()
+    return result
+
+
+def _check(run: RunConfig) -> partitioning.Partitioner:
+    """Checks what needs neither data nor weights; returns how devices share the work."""
+    if run.model_dir is None or run.trainer is None:
+        raise ValueError(
+            "A run that is trained needs a model_dir and a trainer; got "
+            f"model_dir={run.model_dir!r} and trainer={run.trainer!r}. Set RunConfig.model_dir, "
+            "and RunConfig.trainer = TrainerConfig(num_train_steps=…)."
+        )
+    files.check_writable(run.model_dir)
+    partitioner = partitioning.make_partitioner(run.partitioning)
+    partitioner.check_batch_size(run.data.batch_size, run.trainer.num_microbatches)
+    partitioner.check_batch_size(run.eval_batch_size)
+    return partitioner
+
+
+def _evaluator(
+    run: RunConfig, task_names: Sequence[str], partitioner: partitioning.Partitioner
+) -> Evaluator | None:
+    """The evaluator of the run, rehearsed: what would stop its first evaluation stops it now."""
+    if run.evaluation.split is None:
+        return None
+    best = run.trainer.best
+    if best is not None:
+        best.check_tasks(task_names)
+    shard, output_dir = partitioner.data_shard(), f"{run.model_dir}/eval"
+    evaluate_tasks = Evaluator(
+        run.data, run.evaluation, task_names, output_dir=output_dir, shard=shard
+    )
+    rehearsed = evaluate_tasks.rehearse()
+    if best is not None:
+        best.value(rehearsed)
+    return evaluate_tasks
+
+
+def _evaluate_fn(
+    evaluate_tasks: Evaluator | None, verbs: placed.Verbs, seed: int
+) -> Callable | None:
+    if evaluate_tasks is None:
+        return None
+
+    def evaluate(params, step):
+        model = placed.Placed(verbs, params, step, seed=seed)
+        return evaluate_tasks(model.predict_fn(), step, model.score)
+
+    return evaluate
