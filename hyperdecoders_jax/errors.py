@@ -34,6 +34,13 @@ def suggestion(name: str, names: Iterable[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
+def check_field(config: object, field: str, is_valid: bool, must: str, advice: str) -> None:
+    """Raises ValueError, with what a field of a configuration must do, unless it is valid."""
+    if not is_valid:
+        owner, value = type(config).__name__, getattr(config, field)
+        raise ValueError(f"{owner}.{field} must {must}; got {value!r}. {advice}")
+
+
 def is_own(error: Exception) -> bool:
     """Whether a `raise` of this package raised the error, rather than Python or a library."""
     frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from hyperdecoders_jax import errors
 
 SMOOTHINGS = ("hyperdecoders", "t5x")
 REDUCTIONS = ("sum", "mean")
@@ -16,7 +19,6 @@ REDUCTIONS = ("sum", "mean")
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
     """The loss that training minimises.
-
     `hyperdecoders` smoothing spreads eps over all of the vocabulary, the target included. `t5x`
     spreads it over all others, and subtracts the entropy of the smoothed target, so that a perfect
     model has loss 0.
@@ -28,25 +30,14 @@ class LossConfig:
     z_loss: float = 0.0  # weight of log(Z)**2, which keeps logits near normalised (T5X: 1e-4)
 
     def __post_init__(self):
-        for field, value, choices in (
-            ("smoothing", self.smoothing, SMOOTHINGS),
-            ("reduction", self.reduction, REDUCTIONS),
-        ):
-            if value not in choices:
-                raise ValueError(
-                    f"LossConfig.{field} must be one of {choices}; got {value!r}. "
-                    f"Set LossConfig.{field} to one of them."
-                )
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise ValueError(
-                f"LossConfig.label_smoothing must be in [0, 1); got {self.label_smoothing}. "
-                "The paper uses 0.1; 0.0 turns it off."
-            )
-        if self.z_loss < 0.0:
-            raise ValueError(
-                f"LossConfig.z_loss must not be negative; got {self.z_loss}. "
-                "T5X pretrains with 1e-4; 0.0 turns it off."
-            )
+        check = functools.partial(errors.check_field, self)
+        for field, choices in (("smoothing", SMOOTHINGS), ("reduction", REDUCTIONS)):
+            advice = f"Set LossConfig.{field} to one of them."
+            check(field, getattr(self, field) in choices, f"be one of {choices}", advice)
+        advice = "The paper uses 0.1; 0.0 turns it off."
+        check("label_smoothing", 0.0 <= self.label_smoothing < 1.0, "be in [0, 1)", advice)
+        advice = "T5X pretrains with 1e-4; 0.0 turns it off."
+        check("z_loss", not self.z_loss < 0.0, "not be negative", advice)
 
 
 def token_log_likelihoods(
@@ -68,7 +59,6 @@ def cross_entropy(
     config: LossConfig,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The loss of a batch, and sums over its target tokens, which have a weight of 1.
-
     The sums add up over micro-batches: `loss_sum` (before its reduction), `z_loss_sum` (a part of
     it), `num_tokens` and `num_correct` (argmax equals target).
     """

@@ -39,7 +39,6 @@ class Model:
 
     def for_tasks(self, task_names: Sequence[str] | None) -> Model:
         """This model for a list of tasks, whose number it needs if its adapters depend on them.
-
         A configured number may be larger, so that tasks can be appended; a smaller is a ValueError.
         """
         config = self.config
@@ -87,10 +86,9 @@ class Model:
         """Encodes the inputs and makes what adapts the decoder; with dropout if given a key."""
 
         def encode(module):
-            encoded = module.encode(
-                batch.encoder_input_tokens, batch.task_ids, deterministic=dropout_rng is None
-            )
-            return module.make_context(encoded, batch.encoder_input_tokens, batch.task_ids)
+            inputs = (batch.encoder_input_tokens, batch.task_ids)
+            encoded = module.encode(*inputs, deterministic=dropout_rng is None)
+            return module.make_context(encoded, *inputs)
 
         return self._apply(encode, params, dropout_rng)
 
@@ -100,12 +98,8 @@ class Model:
         """Teacher-forced logits of the targets."""
 
         def forward(module):
-            return module(
-                batch.encoder_input_tokens,
-                batch.decoder_input_tokens,
-                batch.task_ids,
-                deterministic=dropout_rng is None,
-            )
+            tokens = (batch.encoder_input_tokens, batch.decoder_input_tokens)
+            return module(*tokens, batch.task_ids, deterministic=dropout_rng is None)
 
         return self._apply(forward, params, dropout_rng)
 
@@ -114,9 +108,8 @@ class Model:
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """The loss of a batch and its sums; see `losses.cross_entropy`."""
         logits = self.logits(params, batch, dropout_rng)
-        return losses.cross_entropy(
-            logits, batch.decoder_target_tokens, batch.decoder_loss_weights, self.loss_config
-        )
+        targets, weights = batch.decoder_target_tokens, batch.decoder_loss_weights
+        return losses.cross_entropy(logits, targets, weights, self.loss_config)
 
     def score(self, params: Params, batch: Batch) -> Float[Array, "batch dec_len"]:
         """Log-probability of each target token given those before it; 0 where its weight is 0."""
@@ -137,19 +130,10 @@ class Model:
                 lambda module: module.decode_step(context, tokens, cache, index), params
             )
 
-        batch_size = batch.encoder_input_tokens.shape[0]
-        num_hypotheses = decode.num_hypotheses(self.decoding)
-        cache = self._apply(
-            lambda module: module.make_cache(batch_size, num_hypotheses, max_len), params
-        )
-        return decode.decode(
-            self.decoding,
-            next_token,
-            cache,
-            batch_size=batch_size,
-            max_len=max_len,
-            sample_rng=sample_rng,
-        )
+        sizes = {"batch_size": batch.encoder_input_tokens.shape[0], "max_len": max_len}
+        shape = (sizes["batch_size"], decode.num_hypotheses(self.decoding), max_len)
+        cache = self._apply(lambda module: module.make_cache(*shape), params)
+        return decode.decode(self.decoding, next_token, cache, sample_rng=sample_rng, **sizes)
 
     def _apply(self, method, params, dropout_rng=None):
         rngs = {} if dropout_rng is None else {"dropout": dropout_rng}

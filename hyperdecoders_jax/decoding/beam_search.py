@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import math
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from hyperdecoders_jax import types
+from hyperdecoders_jax import errors, types
 from hyperdecoders_jax.decoding import decoded
 from hyperdecoders_jax.decoding.decoded import Decoded, NextToken
 from hyperdecoders_jax.types import PyTree
@@ -54,7 +55,6 @@ class Scoring(abc.ABC):
 @dataclasses.dataclass(frozen=True)
 class HuggingFaceScoring(Scoring):
     """Beam search as in Hugging Face transformers 4.14.1, which the original Hyperdecoders used.
-
     A text's score is its log-probability / length ** length_penalty. Texts cut by `max_len` compete
     with those that ended, as if they had an EOS of probability one. One beam is greedy. An example
     is done when `num_beams` texts ended and, without `early_stopping`, the best candidate, were it
@@ -66,11 +66,9 @@ class HuggingFaceScoring(Scoring):
     early_stopping: bool = False
 
     def __post_init__(self):
-        if not math.isfinite(self.length_penalty):
-            raise ValueError(
-                "HuggingFaceScoring.length_penalty must be a finite number; got "
-                f"{self.length_penalty}. Use 1 for the mean log-probability, 0 for the sum."
-            )
+        is_valid = math.isfinite(self.length_penalty)
+        advice = "Use 1 for the mean log-probability, 0 for the sum."
+        errors.check_field(self, "length_penalty", is_valid, "be a finite number", advice)
 
     def score(self, log_probs, length):
         # Theirs counts the start token and not EOS, which is the same number.
@@ -97,7 +95,6 @@ class HuggingFaceScoring(Scoring):
 @dataclasses.dataclass(frozen=True)
 class HuggingFace457Scoring(HuggingFaceScoring):
     """Beam search as in the PyTorch classes of Hugging Face transformers 4.57.
-
     Unlike 4.14.1, an example is done when no live text, were it to end now, is better than the
     worst that ended, and a text cut by `max_len` counts without an EOS: 4 % of texts differ.
     Source: transformers v4.57, generation/utils.py, _beam_search.
@@ -113,7 +110,6 @@ class HuggingFace457Scoring(HuggingFaceScoring):
 @dataclasses.dataclass(frozen=True)
 class T5XScoring(Scoring):
     """Beam search as in T5X.
-
     A text's score is its log-probability / ((5 + length) / 6) ** alpha. An example is done when no
     live hypothesis can become better than the worst of `num_beams` ended texts. Texts cut by
     `max_len` are returned, by their plain log-probability, only where no text ended. One beam is
@@ -125,11 +121,8 @@ class T5XScoring(Scoring):
 
     def __post_init__(self):
         # Below 0 longer texts get lower scores, and the bound of is_done does not hold.
-        if not 0 <= self.alpha < math.inf:
-            raise ValueError(
-                f"T5XScoring.alpha must be at least 0; got {self.alpha}. "
-                "To favour short texts use HuggingFaceScoring with a length_penalty below 0."
-            )
+        advice = "To favour short texts use HuggingFaceScoring with a length_penalty below 0."
+        errors.check_field(self, "alpha", 0 <= self.alpha < math.inf, "be at least 0", advice)
 
     def score(self, log_probs, length):
         return log_probs / ((5.0 + length) / 6.0) ** self.alpha
@@ -156,16 +149,12 @@ class BeamSearchConfig:
     min_len: int = 0  # fewest tokens of a text, EOS included
 
     def __post_init__(self):
-        if self.num_beams < 1:
-            raise ValueError(
-                f"BeamSearchConfig.num_beams must be at least 1; got {self.num_beams}. "
-                "The original Hyperdecoders used 4."
-            )
-        if not 1 <= self.num_return <= self.num_beams:
-            raise ValueError(
-                f"BeamSearchConfig.num_return must be from 1 to num_beams={self.num_beams}; got "
-                f"{self.num_return}. Raise num_beams to return more texts."
-            )
+        check = functools.partial(errors.check_field, self)
+        advice = "The original Hyperdecoders used 4."
+        check("num_beams", self.num_beams >= 1, "be at least 1", advice)
+        must = f"be from 1 to num_beams={self.num_beams}"
+        advice = "Raise num_beams to return more texts."
+        check("num_return", 1 <= self.num_return <= self.num_beams, must, advice)
         if not isinstance(self.scoring, Scoring):
             raise TypeError(
                 f"BeamSearchConfig.scoring must be a Scoring; got {self.scoring!r}. "
@@ -188,9 +177,7 @@ def beam_search(
 ) -> Decoded:
     """Finds the best texts; leaves of the cache are `[batch_size, num_beams, ...]`."""
     num_beams, min_len, scoring = config.num_beams, config.min_len, config.scoring
-    decoded.check_call(
-        cache, batch_size=batch_size, num_beams=num_beams, min_len=min_len, max_len=max_len
-    )
+    decoded.check_call(cache, (batch_size, num_beams), min_len=min_len, max_len=max_len)
 
     def step(state: _State) -> _State:
         logits, cache = next_token(state.last_tokens, state.cache, state.index)

@@ -75,7 +75,6 @@ def decode(
     sample_rng: PRNGKeyArray | UInt32[Array, "2"] | None = None,
 ) -> Decoded:
     """Decodes at most `max_len` tokens, EOS included, as `config` says.
-
     The cache's leaves are `[batch_size, num_hypotheses(config), ...]`. `SamplingConfig` alone needs
     `sample_rng`, and raises ValueError without.
     """

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from hyperdecoders_jax import types
+from hyperdecoders_jax import errors, types
 from hyperdecoders_jax.types import PyTree
 
 # (tokens [batch, beams], cache, index) -> (logits [batch, beams, vocab], cache)
@@ -24,7 +24,6 @@ NextToken = Callable[
 
 class Decoded(NamedTuple):
     """The best `n` texts of each example, best first.
-
     `log_likelihoods` are the model's, EOS included: temperature, top-k and top-p do not count.
     Where `min_len` forbids EOS, its distribution is the one without EOS.
     """
@@ -38,10 +37,9 @@ def forbid_early_eos(
     logits: Float[Array, "*lead vocab"], index: Int[Array, ""] | int, min_len: int
 ) -> Float[Array, "*lead vocab"]:
     """Forbids EOS as token number `index` (from 0) of a text shorter than `min_len` tokens.
+    EOS counts: a `min_len` of 0 or 1 forbids nothing, 2 forbids the empty text.
     >>> forbid_early_eos(jnp.array([1.0, 2.0, 3.0]), 0, min_len=2)
     Array([  1., -inf,   3.], dtype=float32)
-
-    EOS counts: a `min_len` of 0 or 1 forbids nothing, 2 forbids the empty text.
     """
     # Compared with an iota, which XLA fuses; an indexed update would copy the logits.
     is_eos = jnp.arange(logits.shape[-1]) == types.EOS_ID
@@ -69,27 +67,23 @@ def take_best(texts: Decoded, n: int) -> tuple[Decoded, Int[Array, "batch n"]]:
 
 def check_min_len(config: object, min_len: int) -> None:
     """Raises ValueError unless `min_len`, a field of `config`, is a number of tokens."""
-    if min_len < 0:
-        raise ValueError(
-            f"{type(config).__name__}.min_len must be at least 0, the fewest tokens of a text with "
-            f"its EOS; got {min_len}. Use 0 to allow the empty text, 2 to forbid it."
-        )
+    must = "be at least 0, the fewest tokens of a text with its EOS"
+    advice = "Use 0 to allow the empty text, 2 to forbid it."
+    errors.check_field(config, "min_len", min_len >= 0, must, advice)
 
 
-def check_call(
-    cache: PyTree, *, batch_size: int, num_beams: int, min_len: int, max_len: int
-) -> None:
-    """Checks the lengths and the shape of each leaf of the cache, when the call is traced."""
+def check_call(cache: PyTree, rows: tuple[int, int], *, min_len: int, max_len: int) -> None:
+    """Checks, when traced, lengths and that leaves of the cache begin with `rows`: batch, beams."""
     if max_len < max(min_len, 1):
         raise ValueError(
             f"max_len must be at least 1 and at least min_len; got max_len={max_len}, "
             f"min_len={min_len}. Raise the length of the targets or lower min_len."
         )
     for path, leaf in jax.tree_util.tree_leaves_with_path(cache):
-        if jnp.shape(leaf)[:2] != (batch_size, num_beams):
+        if jnp.shape(leaf)[:2] != rows:
             raise ValueError(
                 "Every leaf of the cache must begin with the axes [batch, beams] = "
-                f"[{batch_size}, {num_beams}]; got shape {jnp.shape(leaf)} at "
-                f"cache{jax.tree_util.keystr(path)}. Make the cache for {num_beams} rows an "
+                f"{list(rows)}; got shape {jnp.shape(leaf)} at "
+                f"cache{jax.tree_util.keystr(path)}. Make the cache for {rows[1]} rows an "
                 "example, and leave what these share to the closure of next_token."
             )

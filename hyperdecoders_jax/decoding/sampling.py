@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
-from hyperdecoders_jax import types
+from hyperdecoders_jax import errors, types
 from hyperdecoders_jax.decoding import decoded
 from hyperdecoders_jax.decoding.decoded import Decoded, NextToken
 from hyperdecoders_jax.types import PyTree
@@ -38,26 +39,13 @@ class SamplingConfig:
     min_len: int = 0  # fewest tokens of a text, EOS included
 
     def __post_init__(self):
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(
-                f"SamplingConfig.temperature must be a positive number; got {self.temperature}. "
-                "For the likeliest token each time use GreedyConfig."
-            )
-        if self.top_k < 0:
-            raise ValueError(
-                f"SamplingConfig.top_k must be at least 0; got {self.top_k}. "
-                "Use 0 to draw among all tokens."
-            )
-        if not 0 < self.top_p <= 1:
-            raise ValueError(
-                f"SamplingConfig.top_p must be in (0, 1]; got {self.top_p}. "
-                "Use 1 to draw among all tokens."
-            )
-        if self.num_samples < 1:
-            raise ValueError(
-                f"SamplingConfig.num_samples must be at least 1; got {self.num_samples}. "
-                "It is the number of texts drawn for each example."
-            )
+        check = functools.partial(errors.check_field, self)
+        advice = "For the likeliest token each time use GreedyConfig."
+        check("temperature", 0 < self.temperature < math.inf, "be a positive number", advice)
+        check("top_k", self.top_k >= 0, "be at least 0", "Use 0 to draw among all tokens.")
+        check("top_p", 0 < self.top_p <= 1, "be in (0, 1]", "Use 1 to draw among all tokens.")
+        advice = "It is the number of texts drawn for each example."
+        check("num_samples", self.num_samples >= 1, "be at least 1", advice)
         decoded.check_min_len(self, self.min_len)
 
 
@@ -82,7 +70,6 @@ def sample(
     sample_rng: PRNGKeyArray | UInt32[Array, " 2"],
 ) -> Decoded:
     """Draws `config.num_samples` texts an example and sorts them by their log-likelihood.
-
     The cache's leaves are `[batch_size, num_samples, ...]`; texts longer than `max_len` are cut
     without EOS. What is drawn for an example depends on `sample_rng`, on the example and on its row
     in the batch, never on the other rows.
@@ -120,11 +107,10 @@ def keep_top_k(logits: Float[Array, "*lead vocab"], k: int) -> Float[Array, "*le
 
 def keep_top_p(logits: Float[Array, "*lead vocab"], p: float) -> Float[Array, "*lead vocab"]:
     """Forbids all but the fewest largest logits, and equals, whose probabilities add up to `p`.
-    >>> keep_top_p(jnp.log(jnp.array([0.25, 0.125, 0.5, 0.125])), 0.7)
-    Array([-1.3862944,       -inf, -0.6931472,       -inf], dtype=float32)
-
     Cost: 30 sums over the vocabulary. A sort takes 9 times as long (CPU, 32,128 tokens).
     Source: Holtzman et al. 2020 (arXiv:1904.09751), nucleus sampling.
+    >>> keep_top_p(jnp.log(jnp.array([0.25, 0.125, 0.5, 0.125])), 0.7)
+    Array([-1.3862944,       -inf, -0.6931472,       -inf], dtype=float32)
     """
     if p == 1:
         return logits
@@ -163,9 +149,7 @@ def _generate(
 ) -> Decoded:
     batch_size, num_rows, max_len = sizes
     # Traced shapes are static: this runs once a compilation, not once a step.
-    decoded.check_call(
-        cache, batch_size=batch_size, num_beams=num_rows, min_len=min_len, max_len=max_len
-    )
+    decoded.check_call(cache, (batch_size, num_rows), min_len=min_len, max_len=max_len)
 
     def step(state: _State) -> _State:
         logits, cache = next_token(state.last_tokens, state.cache, state.index)

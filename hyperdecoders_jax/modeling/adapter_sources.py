@@ -3,7 +3,6 @@
 A source is a module from a `Condition` to `Adapters` for each of the stack's sites, with leading
 axis `layers`, or `[layers, batch]` where each example has its own. Its parameters are the top-level
 keys `encoder_adapters` and `decoder_adapters`. A new source is one class under `register`.
-
 Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; allenai/hyperdecoders.
 """
 
@@ -18,6 +17,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from hyperdecoders_jax.modeling import config as config_lib
 from hyperdecoders_jax.modeling import (
     hyperformer,
     hypernetwork,
@@ -27,13 +27,7 @@ from hyperdecoders_jax.modeling import (
     source_registry,
     task_rows,
 )
-from hyperdecoders_jax.modeling.config import (
-    AdapterConfig,
-    HyperFormerConfig,
-    HypernetworkConfig,
-    PerLayerHypernetworkConfig,
-    TransformerConfig,
-)
+from hyperdecoders_jax.modeling.config import AdapterConfig, TransformerConfig
 from hyperdecoders_jax.modeling.sites import ArraySpec, Site
 from hyperdecoders_jax.types import Adapters
 
@@ -85,10 +79,10 @@ class AdapterSource(nn.Module):
 
     def write(self, condition: Float[Array, "batch cond"]) -> Adapters:
         """Adapters that the hypernetwork writes for each row; for compact methods."""
-        config = self.adapter_config.hypernetwork
-        written = NETWORKS[type(config)](
-            config, self.sites, self.num_layers, self.config.compute_dtype, name="hypernetwork"
-        )(condition)
+        config, dtype = self.adapter_config.hypernetwork, self.config.compute_dtype
+        sizes = (self.num_layers, dtype)
+        network = NETWORKS[type(config)](config, self.sites, *sizes, name="hypernetwork")
+        written = network(condition)
         return {name: site.pack(**written[name]) for name, site in self.sites.items()}
 
 
@@ -105,16 +99,11 @@ class _Learned(nn.Module):
         lead, axes = (self.num_layers,), ("layers",)
         if self.num_tasks is not None:
             lead, axes = (*lead, self.num_tasks), (*axes, "tasks")
-        return {
-            name: layers.param(
-                name,
-                spec.learned(self.num_tasks),
-                (*lead, *spec.shape),
-                (*axes, *spec.axes),
-                self.dtype,
-            )
-            for name, spec in self.specs.items()
-        }
+        learned = {}
+        for name, spec in self.specs.items():
+            of_array = ((*lead, *spec.shape), (*axes, *spec.axes), self.dtype)
+            learned[name] = layers.param(name, spec.learned(self.num_tasks), *of_array)
+        return learned
 
 
 class Manual(AdapterSource):
@@ -151,13 +140,10 @@ class Task(AdapterSource):
     @nn.compact
     def __call__(self, condition: Condition) -> Adapters:
         config = self.adapter_config
-        table = layers.param(
-            "task_embedding",
-            initializers.LEARNED_EMBEDDING,
-            (task_rows.num_tasks(self.config), config.task_embedding_dim or self.config.emb_dim),
-            ("tasks", "hyper_in"),
-            self.config.compute_dtype,
-        )
+        init, axes = initializers.LEARNED_EMBEDDING, ("tasks", "hyper_in")
+        dim = config.task_embedding_dim or self.config.emb_dim
+        shape, dtype = (task_rows.num_tasks(self.config), dim), self.config.compute_dtype
+        table = layers.param("task_embedding", init, shape, axes, dtype)
         # As in the original, an unseen task gets the mean of embeddings, not of written adapters.
         table = task_rows.with_mean(table, self.config, config, axis=0)
         rows = task_rows.find(condition.task_ids, self.config, config)
@@ -190,19 +176,19 @@ SOURCES: dict[str, type[AdapterSource] | None] = {
 }
 
 NETWORKS: dict[type, type[nn.Module]] = {
-    HypernetworkConfig: hypernetwork.Hypernetwork,
-    PerLayerHypernetworkConfig: hypernetwork.PerLayerHypernetwork,
-    HyperFormerConfig: hyperformer.HyperFormer,
+    config_lib.HypernetworkConfig: hypernetwork.Hypernetwork,
+    config_lib.PerLayerHypernetworkConfig: hypernetwork.PerLayerHypernetwork,
+    config_lib.HyperFormerConfig: hyperformer.HyperFormer,
 }
 
 
 def register(name: str) -> Callable[[type[AdapterSource]], type[AdapterSource]]:
     """Decorator that makes a class of yours the source `AdapterConfig.source = name`.
 
-    Importing its module is all that commands need: by `--module=my_adapters`, in a gin file, or
-    in Python before a folder is loaded. A class of the same module and name replaces what it
-    registered before, as after a reload. Raises ValueError for a name that is taken or no
-    lower-case identifier, TypeError for a class or options of the wrong kind.
+    Importing its module is all that commands need: by `--module=my_adapters`, in a gin file, or in
+    Python before a folder is loaded. A class of the same module and name, reloaded, replaces it.
+    Raises ValueError for a name that is taken or no lower-case identifier, TypeError for a class or
+    options of the wrong kind.
     """
 
     def add(source: type) -> type:
@@ -217,8 +203,7 @@ def register(name: str) -> Callable[[type[AdapterSource]], type[AdapterSource]]:
                 f"The name of an adapter source must be free; {name!r} is {_full_name(before)}, "
                 f"and {_full_name(source)} asks for it. Choose another."
             )
-        traits = source_registry.Traits(source.reads_tasks, source.options_class)
-        source_registry.add(name, traits)
+        source_registry.add(name, source_registry.Traits(source.reads_tasks, source.options_class))
         SOURCES[name] = source
         return source
 

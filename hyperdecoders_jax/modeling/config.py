@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -18,18 +19,10 @@ TASK_SOURCES = tuple(name for name in SOURCES if source_registry.traits_of(name)
 PROJECTIONS = ("query", "key", "value", "out")
 SELF_ATTENTION = tuple(f"self_attention_{name}" for name in PROJECTIONS)
 CROSS_ATTENTION = tuple(f"cross_attention_{name}" for name in PROJECTIONS)
+AFTER = ("after_self_attention", "after_feed_forward")
 # Where adapters go; their arrays are in `sites.SITES`.
-SITES = (
-    "feed_forward",
-    *SELF_ATTENTION,
-    *CROSS_ATTENTION,
-    "after_self_attention",
-    "after_feed_forward",
-)
-SITES_OF_SIDE = {
-    "encoder": tuple(name for name in SITES if name not in CROSS_ATTENTION),
-    "decoder": SITES,
-}
+SITES = ("feed_forward", *SELF_ATTENTION, *CROSS_ATTENTION, *AFTER)
+SITES_OF_SIDE = {"encoder": ("feed_forward", *SELF_ATTENTION, *AFTER), "decoder": SITES}
 UNSEEN_TASKS = ("error", "mean")
 # HyperGrid: who makes the factor of the rows, then that of the columns.
 VARIANTS = {
@@ -62,11 +55,9 @@ def _check_positive(config: Any, *fields: str) -> None:
     for field in fields:
         value = getattr(config, field)
         # A bool is an int to Python, and True would pass for a size of 1.
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(
-                f"{type(config).__name__}.{field} must be an integer of at least 1; got "
-                f"{value!r}. Set it in the model's or the adapter's gin file."
-            )
+        is_size = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        advice = "Set it in the model's or the adapter's gin file."
+        errors.check_field(config, field, is_size, "be an integer of at least 1", advice)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,11 +117,9 @@ class LoraConfig:
     def __post_init__(self):
         _check_positive(self, "rank")
         is_number = isinstance(self.alpha, int | float) and not isinstance(self.alpha, bool)
-        if not (is_number and 0 < self.alpha < math.inf):
-            raise ValueError(
-                f"LoraConfig.alpha must be a number above 0; got {self.alpha!r}. Set it to the "
-                "rank for a scale of 1."
-            )
+        is_valid = is_number and 0 < self.alpha < math.inf
+        advice = "Set it to the rank for a scale of 1."
+        errors.check_field(self, "alpha", is_valid, "be a number above 0", advice)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,12 +127,9 @@ class AdapterConfig:
     """The adapters of one stack: who makes them (the source) and where they go (the sites).
 
     Attributes:
-        source: `none`: plain T5. `manual`: learned, one set a layer, shared by all examples.
-            `manual_specific`: learned, one set for each task. `task`, `generated`: written by a
-            hypernetwork from a learned embedding of the task, or from each example's pooled encoder
-            output. Others: see `adapter_sources.register`.
-        norm_input: whether the `feed_forward` adapter reads the layer-normed states; the paper's
-            main models read the residual stream as it is.
+        source: `none`: plain T5. `manual`, `manual_specific`: learned, one set a layer for all
+            examples or for each task. `task`, `generated`: written by a hypernetwork from the
+            task's learned embedding or each example's pooled encoder output. Others: `register`.
         sites: `feed_forward`: a bottleneck adapter beside that block (the paper's).
             `self_attention_query`, `…_key`, `…_value`, `…_out`, in the decoder `cross_attention_…`:
             a low-rank change of that projection (LoRA). `after_self_attention`,
@@ -152,7 +138,9 @@ class AdapterConfig:
 
     source: str = "none"
     bottleneck_dim: int = 64  # hidden features of bottleneck adapters
-    norm_input: bool = False
+    norm_input: bool = (
+        False  # whether `feed_forward` adapters read normed states; the paper's do not
+    )
     hypernetwork: AnyHypernetworkConfig = HypernetworkConfig()  # of `task`, `generated`
     sites: Sequence[str] = ("feed_forward",)
     lora: LoraConfig = LoraConfig()
@@ -222,13 +210,9 @@ class HyperGridConfig:
 
     def __post_init__(self):
         _check_positive(self, "rows", "cols", "prefix_len")
-        for field, choices in (
-            ("variant", VARIANTS),
-            ("condition", CONDITIONS),
-            ("gate", GATES),
-            ("kernels", GATED_KERNELS),
-            ("unseen_tasks", UNSEEN_TASKS),
-        ):
+        allowed = {"variant": VARIANTS, "condition": CONDITIONS, "gate": GATES}
+        allowed |= {"kernels": GATED_KERNELS, "unseen_tasks": UNSEEN_TASKS}
+        for field, choices in allowed.items():
             _check_choice(f"HyperGridConfig.{field}", getattr(self, field), tuple(choices))
         if self.variant == "L" and 1 not in (self.rows, self.cols):
             raise ValueError(
@@ -291,11 +275,8 @@ class TransformerConfig:
         for activation in self.mlp_activations:
             _check_choice("TransformerConfig.mlp_activations", activation, ACTIVATIONS)
         _check_choice("TransformerConfig.dtype", self.dtype, DTYPES)
-        if not 0.0 <= self.dropout_rate < 1.0:
-            raise ValueError(
-                f"TransformerConfig.dropout_rate must be in [0, 1); got {self.dropout_rate}. "
-                "T5 uses 0.1; 0.0 turns dropout off."
-            )
+        is_rate, advice = 0.0 <= self.dropout_rate < 1.0, "T5 uses 0.1; 0.0 turns dropout off."
+        errors.check_field(self, "dropout_rate", is_rate, "be in [0, 1)", advice)
         for side in ("encoder", "decoder"):
             for site in getattr(self, f"{side}_adapter").sites:
                 _check_choice(f"{side}_adapter.sites", site, SITES_OF_SIDE[side])
@@ -359,21 +340,12 @@ class TransformerConfig:
 
 def without_adaptation(config: TransformerConfig) -> TransformerConfig:
     """The backbone: the same T5 without adapters and gates."""
-    return dataclasses.replace(
-        config,
-        encoder_adapter=AdapterConfig(),
-        decoder_adapter=AdapterConfig(),
-        encoder_hypergrid=None,
-        decoder_hypergrid=None,
-    )
+    adapters = dict.fromkeys(("encoder_adapter", "decoder_adapter"), AdapterConfig())
+    grids = dict.fromkeys(("encoder_hypergrid", "decoder_hypergrid"))
+    return dataclasses.replace(config, **adapters, **grids)
 
 
-_HYPERNETWORKS = {
-    config.__name__: config
-    for config in (HypernetworkConfig, PerLayerHypernetworkConfig, HyperFormerConfig)
-}
-
-
+_HYPERNETWORKS = {config.__name__: config for config in typing.get_args(AnyHypernetworkConfig)}
 # Fields of an `AdapterConfig` that files call by a former name.
 _SAVED_NAMES = {"sites": "targets"}
 

@@ -27,8 +27,7 @@ class DecoderLayer(nn.Module):
     config: TransformerConfig
 
     def setup(self):
-        config = self.config
-        dtype = config.compute_dtype
+        config, dtype = self.config, self.config.compute_dtype
         sizes = (config.num_heads, config.head_dim, config.dropout_rate, dtype, config.emb_dim)
         self.pre_self_attention_layer_norm = layers.RMSNorm(dtype)
         self.self_attention = attention.Attention(*sizes, "self_attention")
@@ -84,14 +83,8 @@ class DecoderLayer(nn.Module):
     ) -> States:
         y = self.pre_cross_attention_layer_norm(x)
         # No position bias: T5's cross-attention knows no distance between input and output.
-        y = self.encoder_decoder_attention(
-            y,
-            context.cross_keys,
-            context.cross_values,
-            encoder_mask[:, None],
-            context.adapters,
-            deterministic=deterministic,
-        )
+        read = (context.cross_keys, context.cross_values, encoder_mask[:, None], context.adapters)
+        y = self.encoder_decoder_attention(y, *read, deterministic=deterministic)
         x += self.dropout(y, deterministic=deterministic)
         y = self.pre_mlp_layer_norm(x)
         # Both are passed on: the block reads the normed states, the adapter beside it `x` itself.
@@ -105,15 +98,11 @@ class Decoder(nn.Module):
     token_embedder: layers.Embed
 
     def setup(self):
-        config = self.config
-        dtype = config.compute_dtype
+        config, dtype = self.config, self.config.compute_dtype
         # One table for the stack: T5's layers share their relative positions.
+        table = (config.num_heads, config.relpos_buckets, config.relpos_max_distance)
         self.relpos_bias = relative_position.RelativePositionBias(
-            config.num_heads,
-            config.relpos_buckets,
-            config.relpos_max_distance,
-            bidirectional=False,
-            dtype=dtype,
+            *table, bidirectional=False, dtype=dtype
         )
         self.layers = [DecoderLayer(config) for _ in range(config.num_decoder_layers)]
         self.decoder_norm = layers.RMSNorm(dtype)
@@ -154,10 +143,8 @@ class Decoder(nn.Module):
         # Causal alone: padding comes last in a target, so that no real position sees it.
         mask = (positions[:, None] >= positions)[None]
         x = self.dropout(self.token_embedder(tokens), deterministic=deterministic)
-        for layer, layer_context in zip(self.layers, context.layers, strict=True):
-            x = layer(
-                x, layer_context, context.encoder_mask, mask, bias, deterministic=deterministic
-            )
+        for layer, constants in zip(self.layers, context.layers, strict=True):
+            x = layer(x, constants, context.encoder_mask, mask, bias, deterministic=deterministic)
         x = self.dropout(self.decoder_norm(x), deterministic=deterministic)
         return self._logits(x)
 
@@ -174,13 +161,9 @@ class Decoder(nn.Module):
         bias = self.relpos_bias(jnp.asarray(index)[None], jnp.arange(length))
         x = self.token_embedder(tokens)
         extended = []
-        for layer, layer_context, layer_cache in zip(
-            self.layers, context.layers, cache, strict=True
-        ):
-            x, layer_cache = layer.step(
-                x, layer_context, context.encoder_mask, layer_cache, index, bias
-            )
-            extended.append(layer_cache)
+        for layer, constants, own_cache in zip(self.layers, context.layers, cache, strict=True):
+            x, own_cache = layer.step(x, constants, context.encoder_mask, own_cache, index, bias)
+            extended.append(own_cache)
         return self._logits(self.decoder_norm(x)), tuple(extended)
 
     def _logits(self, states: States) -> Float[Array, "batch length vocab"]:

@@ -30,8 +30,7 @@ class EncoderLayer(nn.Module):
         *,
         deterministic: bool,
     ) -> States:
-        config = self.config
-        dtype = config.compute_dtype
+        config, dtype = self.config, self.config.compute_dtype
 
         y = layers.RMSNorm(dtype, name="pre_attention_layer_norm")(x)
         sizes = (config.num_heads, config.head_dim, config.dropout_rate, dtype, config.emb_dim)
@@ -64,30 +63,21 @@ class Encoder(nn.Module):
         deterministic: bool,
     ) -> States:
         """The states that the decoder reads, and that are pooled."""
-        config = self.config
-        dtype = config.compute_dtype
+        config, dtype = self.config, self.config.compute_dtype
         positions = jnp.arange(embedded.shape[1])
         # One table for the stack, made once: T5 has no other notion of positions.
+        table = (config.num_heads, config.relpos_buckets, config.relpos_max_distance)
         bias = relative_position.RelativePositionBias(
-            config.num_heads,
-            config.relpos_buckets,
-            config.relpos_max_distance,
-            bidirectional=True,
-            dtype=dtype,
-            name="relpos_bias",
+            *table, bidirectional=True, dtype=dtype, name="relpos_bias"
         )(positions, positions)
 
         x = nn.Dropout(config.dropout_rate)(embedded, deterministic=deterministic)
         # A loop, as `nn.scan` would stack the backbone's parameters, which have T5X's tree.
         for i in range(config.num_encoder_layers):
-            x = EncoderLayer(config, name=f"layers_{i}")(
-                x,
-                mask[:, None],
-                bias,
-                {} if stack_adapters is None else stack_adapters[i],
-                None if stack_grid is None else stack_grid[i],
-                deterministic=deterministic,
-            )
+            own_adapters = {} if stack_adapters is None else stack_adapters[i]
+            grid = None if stack_grid is None else stack_grid[i]
+            layer = EncoderLayer(config, name=f"layers_{i}")
+            x = layer(x, mask[:, None], bias, own_adapters, grid, deterministic=deterministic)
         # Pre-norm blocks leave the residual stream without a norm; T5 drops out the output, too.
         x = layers.RMSNorm(dtype, name="encoder_norm")(x)
         return nn.Dropout(config.dropout_rate)(x, deterministic=deterministic)

@@ -69,8 +69,7 @@ class FeedForward(nn.Module):
         deterministic: bool,
     ) -> States:
         """What the block adds to the residual stream."""
-        config = self.config
-        dtype = config.compute_dtype
+        config, dtype = self.config, self.config.compute_dtype
         # v1.1 multiplies two activated projections, wi_0 and wi_1; v1.0 has one, wi.
         activated = []
         for i, activation in enumerate(config.mlp_activations):

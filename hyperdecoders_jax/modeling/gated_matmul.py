@@ -21,9 +21,8 @@ and the gates scale arrays as large as the states:
 - *Folded*: a batch that shares its gates, as one of a single task may, has one plain product.
 
 Plain autodiff would keep all products, `blocks` times the states; here they are recomputed.
-
-Source: Tay et al. 2021 (arXiv:2007.05891), the gates; the order of the products is ours, measured
-by benchmarks/hypergrid.py.
+Source: Tay et al. 2021 (arXiv:2007.05891), the gates; the products' order is ours, measured by
+benchmarks/hypergrid.py.
 """
 
 from __future__ import annotations
@@ -42,9 +41,6 @@ Outputs = Float[Array, "batch length fan_out"]
 Kernel = Float[Array, "fan_in fan_out"]
 Gates = Float[Array, "batch rows cols"]
 
-# The axis of a mesh along which kernels are cut; T5X's meshes have the same.
-_MODEL_AXIS = "model"
-
 
 def gated_matmul(
     x: Inputs,
@@ -54,15 +50,15 @@ def gated_matmul(
     groups: Int[Array, "batch"] | None = None,
 ) -> Outputs:
     """`x[b] @ (kernel * repeat(gates[b]))` for every example b.
-    >>> x, kernel = jnp.array([[[1.0, 1.0]]]), jnp.array([[1.0, 2.0], [3.0, 4.0]])
-    >>> gated_matmul(x, kernel, jnp.array([[[1.0, 2.0], [0.5, 0.0]]]), "rows")
-    Array([[[2.5, 4. ]]], dtype=float32)
 
     The kernel's `blocked_axis` is cut over devices. Examples with the same number in `groups` have
     the same gates *by construction*, so that a gradient may go to those of any; None: each has its
     own. Cost: the products of a plain one, and at most one more for the gates' gradient. Raises
     ValueError for a grid that does not divide the kernel, TypeError for forward-mode
     differentiation of states that are not short.
+    >>> x, kernel = jnp.array([[[1.0, 1.0]]]), jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> gated_matmul(x, kernel, jnp.array([[[1.0, 2.0], [0.5, 0.0]]]), "rows")
+    Array([[[2.5, 4. ]]], dtype=float32)
     """
     _check_grid(kernel.shape, gates.shape[-2:])
     rows, cols = gates.shape[-2:]
@@ -76,7 +72,8 @@ def gated_matmul(
     if 4 * x.shape[0] * x.shape[1] * rows <= kernel.shape[0]:
         # A decoding step: all products together are small against the kernel.
         return rows_at_once(x, kernel, gates)
-    if _is_model_cut(kernel):
+    # Devices share the model: known of arguments on a mesh. T5X's meshes name this axis the same.
+    if jax.typeof(kernel).sharding.mesh.shape.get("model", 1) > 1:
         blocked_axis = {"rows": "cols", "cols": "rows"}[blocked_axis]
     is_shared = None if groups is None else jnp.all(groups == groups[0])
     return _of_platform(blocked_axis, x, kernel, gates, is_shared)
@@ -103,7 +100,7 @@ def rows_at_once(x: Inputs, kernel: Kernel, gates: Gates) -> Outputs:
 
     # [rows, batch, length, fan_out]
     products = jax.vmap(product, in_axes=(2, 0, 1))(*_cut_rows(x, kernel, gates))
-    return jnp.sum(products, axis=0).astype(_dtype(x, kernel))
+    return jnp.sum(products, axis=0).astype(jnp.result_type(x, kernel))
 
 
 def gradients_at_once(
@@ -133,7 +130,7 @@ def rows_in_turn(x: Inputs, kernel: Kernel, gates: Gates) -> Outputs:
     # A float32 carry, as a plain product accumulates; one block's products are alive at a time.
     y = jnp.zeros((*x.shape[:2], kernel.shape[1]), jnp.float32)
     y, _ = lax.scan(lambda y, block: (y + product(block), None), y, blocks)
-    return y.astype(_dtype(x, kernel))
+    return y.astype(jnp.result_type(x, kernel))
 
 
 def cols_in_turn(x: Inputs, kernel: Kernel, gates: Gates) -> Outputs:
@@ -193,12 +190,7 @@ def _unless_shared(is_shared, of_each, folded, args):
 
 
 def _folded(x, kernel, gates):
-    return _dot_of_tokens(x, fold(kernel, gates[0])).astype(_dtype(x, kernel))
-
-
-def _is_model_cut(kernel: Array) -> bool:
-    """Whether devices share the model: known of arguments that lie on a mesh."""
-    return jax.typeof(kernel).sharding.mesh.shape.get(_MODEL_AXIS, 1) > 1
+    return _dot_of_tokens(x, fold(kernel, gates[0])).astype(jnp.result_type(x, kernel))
 
 
 def _cut_rows(x, kernel, gates):
@@ -225,10 +217,6 @@ def _scale(
 def _widen(gates: Array, size: int, axis: int) -> Array:
     # A gate's gradient is a sum over all that it scales: in float32, whatever the gate's type.
     return jnp.repeat(gates.astype(jnp.float32), size // gates.shape[axis], axis=axis)
-
-
-def _dtype(x: Array, kernel: Array):
-    return jnp.result_type(x, kernel)
 
 
 def _check_grid(fans: tuple[int, ...], grid: tuple[int, ...]) -> None:

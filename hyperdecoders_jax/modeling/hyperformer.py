@@ -56,13 +56,8 @@ class HyperFormer(nn.Module):
         config = self.config
 
         def embedding(name, axis, size):
-            return layers.param(
-                name,
-                initializers.LEARNED_EMBEDDING,
-                (size, config.embedding_dim),
-                (axis, "hyper_in"),
-                self.dtype,
-            )
+            init, shape = initializers.LEARNED_EMBEDDING, (size, config.embedding_dim)
+            return layers.param(name, init, shape, (axis, "hyper_in"), self.dtype)
 
         num_sites, num_layers = len(self.sites), self.num_layers
         lead = (num_sites, num_layers, condition.shape[0])

@@ -8,7 +8,8 @@ A kernel W [fan_in, fan_out] is scaled block by block, for each example by gates
 A factor is *local*, a linear map of a condition (`rows_kernel`, `cols_kernel`), or *global*, a
 learned vector (`rows_vector`, `cols_vector`); with one side alone the other factor is one.
 
-The paper's body was out of reach and its code is not public. What is known, and what is ours:
+The body of Tay et al. 2021 (arXiv:2007.05891) was out of reach; its code is not public. What is
+known, and what is ours:
 
 - Published (abstract): a hypernetwork that depends on the task and can be decomposed specialises
   regions of feed-forward weights, from a global and a task's local state; one T5 for all tasks.
@@ -22,12 +23,9 @@ The paper's body was out of reach and its code is not public. What is known, and
 1. The condition is a *contextual* state: 13 of the 16 prefixes of GLUE and SuperGLUE begin with the
    same piece of T5's vocabulary, so the first token's embedding would tell few tasks apart.
 2. sigmoid(0) halves a pre-trained W. 2 * sigmoid, the gate `identity`, starts at one.
-3. It does so because u vᵀ starts at zero, by the first factor alone: with two zeros neither would
-   ever get a gradient.
+3. For that, u vᵀ starts at zero by its first factor alone: two zeros would never get a gradient.
 4. A decoder begins with the same token for every example. Its gates read the encoder's output, so
    that they are made once for an example and serve every step and every beam.
-
-Source: Tay et al. 2021 (arXiv:2007.05891).
 """
 
 from __future__ import annotations
@@ -117,13 +115,9 @@ class HyperGrid(nn.Module):
         }
         embedding = groups = None
         if grid.condition_read == "task_embedding":
-            table = layers.param(
-                "task_embedding",
-                initializers.LEARNED_EMBEDDING,
-                (task_rows.num_tasks(config), config.emb_dim),
-                ("tasks", "hyper_in"),
-                dtype,
-            )
+            init, axes = initializers.LEARNED_EMBEDDING, ("tasks", "hyper_in")
+            shape = (task_rows.num_tasks(config), config.emb_dim)
+            table = layers.param("task_embedding", init, shape, axes, dtype)
             table = task_rows.with_mean(table, config, grid, axis=0)
             # Examples of a task share their gates, which lets a batch of one task fold them once.
             groups = task_rows.find(task_ids, config, grid)
@@ -150,12 +144,11 @@ class _Factors(nn.Module):
             else:
                 name, init = f"{side}_vector", initializers.LEARNED_EMBEDDING
                 shape, axes = (blocks,), (side,)
-            # One factor alone: were both zero, neither would ever get a gradient (3. above).
+            # One factor alone, see 3. above.
             if self.config.gate == "identity" and i == 0:
                 init = initializers.ZEROS
-            factors[name] = layers.param(
-                name, init, (self.num_layers, *shape), ("layers", *axes), self.dtype
-            )
+            shape, axes = (self.num_layers, *shape), ("layers", *axes)
+            factors[name] = layers.param(name, init, shape, axes, self.dtype)
         return factors
 
 

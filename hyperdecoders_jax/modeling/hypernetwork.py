@@ -50,16 +50,11 @@ class Hypernetwork(nn.Module):
     @nn.compact
     def __call__(self, condition: Float[Array, "batch cond"]) -> Written:
         """Writes every array; 12.7 MB an example for T5 large, float32 and a bottleneck of 64."""
-        embedding = layers.param(
-            "layer_embedding",
-            initializers.LEARNED_EMBEDDING,
-            (self.num_layers, self.config.layer_embedding_dim),
-            ("layers", "hyper_in"),
-            self.dtype,
-        )
-        hidden = _LayerwiseDense(self.config.bottleneck_dim, self.dtype, name="hidden")(
-            condition, embedding
-        )
+        init, axes = initializers.LEARNED_EMBEDDING, ("layers", "hyper_in")
+        shape = (self.num_layers, self.config.layer_embedding_dim)
+        embedding = layers.param("layer_embedding", init, shape, axes, self.dtype)
+        dense = _LayerwiseDense(self.config.bottleneck_dim, self.dtype, name="hidden")
+        hidden = dense(condition, embedding)
         return _write(self.sites, hidden, is_per_layer=False, dtype=self.dtype)
 
 
@@ -72,18 +67,12 @@ class Heads(nn.Module):
 
     @nn.compact
     def __call__(self, hidden: Float[Array, "layers batch hidden"]) -> dict[str, Array]:
-        written = {}
+        written, axes = {}, ("hyper_hidden", "hyper_out")
         for name, spec in self.specs.items():
             # As wide as the array has numbers: by far the largest kernels that are new.
-            y = _Dense(
-                math.prod(spec.shape),
-                ("hyper_hidden", "hyper_out"),
-                self.is_per_layer,
-                self.dtype,
-                initializers.head_kernel(hidden.shape[-1], spec.fan_in, spec.head_gain),
-                initializers.ZEROS,
-                name=name,
-            )(hidden)
+            sizes = (math.prod(spec.shape), axes, self.is_per_layer, self.dtype)
+            init = initializers.head_kernel(hidden.shape[-1], spec.fan_in, spec.head_gain)
+            y = _Dense(*sizes, init, initializers.ZEROS, name=name)(hidden)
             written[name] = y.reshape(*y.shape[:2], *spec.shape)
         return written
 
@@ -140,11 +129,10 @@ class PerLayerHypernetwork(nn.Module):
 
     @nn.compact
     def __call__(self, condition: Float[Array, "batch cond"]) -> Written:
-        init = initializers.linear(condition.shape[-1])
-        hidden = _Dense(
-            self.config.bottleneck_dim, ("hyper_in", "hyper_hidden"), True, self.dtype, init, init,
-            name="hidden",
-        )(jnp.broadcast_to(condition, (self.num_layers, *condition.shape)))  # fmt: skip
+        init, axes = initializers.linear(condition.shape[-1]), ("hyper_in", "hyper_hidden")
+        sizes = (self.config.bottleneck_dim, axes, True, self.dtype)
+        dense = _Dense(*sizes, init, init, name="hidden")
+        hidden = dense(jnp.broadcast_to(condition, (self.num_layers, *condition.shape)))
         return _write(self.sites, nn.relu(hidden), is_per_layer=True, dtype=self.dtype)
 
 

@@ -61,13 +61,9 @@ class RelativePositionBias(nn.Module):
     def __call__(
         self, query_positions: Int[Array, "queries"], key_positions: Int[Array, "keys"]
     ) -> Float[Array, "heads queries keys"]:
-        table = layers.param(
-            "rel_embedding",
-            initializers.RELPOS_EMBEDDING,
-            (self.num_heads, self.num_buckets),
-            ("heads", "relpos_buckets"),
-            self.dtype,
-        )
+        init, shape = initializers.RELPOS_EMBEDDING, (self.num_heads, self.num_buckets)
+        axes = ("heads", "relpos_buckets")
+        table = layers.param("rel_embedding", init, shape, axes, self.dtype)
         buckets = bucket(
             key_positions[None, :] - query_positions[:, None],
             bidirectional=self.bidirectional,

@@ -2,7 +2,6 @@
 
 A new site is one entry of `SITES` and the line of a layer that applies it (see `adapters`). Every
 array starts so that step 0 is the plain backbone, or almost.
-
 Source: Ivison & Peters 2022 (arXiv:2203.08304) for `feed_forward`; Hu et al. 2021
 (arXiv:2106.09685) for attention projections; Mahabadi et al. 2021 (arXiv:2106.04489) for `after_*`.
 """
@@ -10,19 +9,16 @@ Source: Ivison & Peters 2022 (arXiv:2203.08304) for `feed_forward`; Hu et al. 20
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from jax.nn.initializers import Initializer
 from jaxtyping import Array
 
+from hyperdecoders_jax.modeling import config as config_lib
 from hyperdecoders_jax.modeling import initializers
-from hyperdecoders_jax.modeling.config import (
-    CROSS_ATTENTION,
-    SELF_ATTENTION,
-    AdapterConfig,
-    TransformerConfig,
-)
+from hyperdecoders_jax.modeling.config import AdapterConfig, TransformerConfig
 from hyperdecoders_jax.types import AdapterParams, LoraParams, SerialAdapterParams
 
 
@@ -94,20 +90,11 @@ def _lora(config: TransformerConfig, adapter: AdapterConfig, projection: str) ->
     is_out = projection == "out"
     (fan_in, in_axis), (fan_out, out_axis) = (joined, emb) if is_out else (emb, joined)
     rank, scale = adapter.lora.rank, adapter.lora.alpha / adapter.lora.rank
+    down_init, up_init = initializers.linear(fan_in), initializers.ZEROS
     specs = {
-        "down_kernel": ArraySpec(
-            (fan_in, rank),
-            (in_axis, "bottleneck"),
-            lambda num_tasks: initializers.linear(fan_in),
-            head_gain=1.0,
-        ),
+        "down_kernel": ArraySpec((fan_in, rank), (in_axis, "bottleneck"), lambda _: down_init, 1.0),
         # The change starts at exactly zero, as in the paper.
-        "up_kernel": ArraySpec(
-            (rank, fan_out),
-            ("bottleneck", out_axis),
-            lambda num_tasks: initializers.ZEROS,
-            head_gain=0.0,
-        ),
+        "up_kernel": ArraySpec((rank, fan_out), ("bottleneck", out_axis), lambda _: up_init, 0.0),
     }
 
     # Scaled here, so that the layers need not know of alpha.
@@ -117,14 +104,12 @@ def _lora(config: TransformerConfig, adapter: AdapterConfig, projection: str) ->
     return Site("lora_out" if is_out else "lora_in", specs, pack)
 
 
-def _lora_of(name: str) -> Callable[[TransformerConfig, AdapterConfig], Site]:
-    projection = name.rsplit("_", 1)[-1]
-    return lambda config, adapter: _lora(config, adapter, projection)
-
-
 SITES: dict[str, Callable[[TransformerConfig, AdapterConfig], Site]] = {
     "feed_forward": _parallel,
-    **{name: _lora_of(name) for name in (*SELF_ATTENTION, *CROSS_ATTENTION)},
+    **{
+        name: functools.partial(_lora, projection=name.rsplit("_", 1)[-1])
+        for name in (*config_lib.SELF_ATTENTION, *config_lib.CROSS_ATTENTION)
+    },
     "after_self_attention": _serial,
     "after_feed_forward": _serial,
 }

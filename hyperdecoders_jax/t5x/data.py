@@ -1,9 +1,8 @@
 """Our data pipeline behind T5X's interface of a data set, with a position in T5X's checkpoints.
 
 T5X's own `utils.get_dataset` starts over when a run is continued, or saves TensorFlow's buffers.
-Ours gives both runners the same batches in the same order, and stores its position in T5X's
-checkpoint as a small file, with the run's `Identity`. Source: the interfaces are those of
-t5x/train.py and clu/data/dataset_iterator.py.
+Ours gives both runners the same batches in the same order, and stores its position, a small file
+with the run's `Identity`. Source: the interfaces of t5x/train.py and clu/data/dataset_iterator.py.
 """
 
 from __future__ import annotations
@@ -39,11 +38,9 @@ def get_dataset(
     model: Model,
 ) -> BatchIterator:
     """Checks and reads the training data, for `train_script.train.get_dataset_fn`.
-
-    Of T5X's `cfg` only `batch_size` and `pack` are read; `pipeline_config` says what is read and in
-    which order; the feature converter is the model's, which refuses packing. Raises ValueError if
-    the data do not fit the model, are not there, or would be packed, or several processes share one
-    of the `num_shards` parts of a batch.
+    Of T5X's `cfg` only `batch_size` and `pack` are read, the rest is `pipeline_config`'s; the
+    feature converter is the model's. Raises ValueError for data that do not fit the model, are not
+    there, or would be packed, or if processes share one of the `num_shards` parts of a batch.
     """
     feature_converter_cls(pack=cfg.pack)  # Raises if the data would be packed.
     if num_shards < jax.process_count():

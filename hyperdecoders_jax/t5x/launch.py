@@ -24,7 +24,6 @@ SCRIPTS = {"train": "train", "eval": "evaluate", "infer": "infer"}
 
 def script(command: str) -> Callable[..., Any]:
     """Returns T5X's function for a command, under the name by which gin files know it.
-
     Gin files import T5X's scripts as `__main__`, which is what `python -m t5x.train` makes of them.
     """
     functions = {}
@@ -75,13 +74,10 @@ def output_dir(
 ) -> str:
     """Returns the folder that T5X writes results into: `folder`, or one in the model directory.
 
-    Not the model directory, whose config.gin T5X would replace; and one for each checkpoint (or
-    adapter folder), since T5X does not repeat predictions that it finds.
-
+    Not the model directory, whose config.gin T5X would replace; one for each checkpoint (or adapter
+    folder), as T5X does not repeat predictions that it finds. ValueError without a split.
     >>> output_dir("gs://bucket/run", "eval", "test", "gs://bucket/run/checkpoint_30")
     'gs://bucket/run/eval_test/checkpoint_30'
-
-    Raises ValueError if there is no split.
     """
     if split is None:
         macro = f"{command.upper()}_SPLIT"

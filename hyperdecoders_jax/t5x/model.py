@@ -3,7 +3,6 @@
 A thin layer over the three verbs of `hyperdecoders_jax.model.Model`. What T5X's models take as
 arguments is configured as for our runner: the loss in `LossConfig`, decoding in `Model.decoding`.
 So an example is encoded once, and its adapters are generated once, under both runners.
-
 Source: specified by t5x/models.py, BaseTransformerModel.
 """
 
@@ -35,7 +34,6 @@ class HyperdecoderModel(models.BaseTransformerModel):
     T5X adds up the gradients of micro-batches. That is right for `LossConfig.reduction = 'sum'`;
     under 'mean' the gradient is too large by the number of micro-batches, which affects clipping by
     a norm but neither Adafactor nor Adam.
-
     T5X compares the vocabularies with those of the data; `optimizer_def` is None without training.
     `task_names` is the ordered list that numbers tasks, as in `tasks.register_task_ids`, for
     methods that tell tasks apart; see `Model.for_tasks`. With a `random_seed` drawn parameters
@@ -74,7 +72,6 @@ class HyperdecoderModel(models.BaseTransformerModel):
         self, params: Params, batch: Features, dropout_rng: PRNGKeyArray | None
     ) -> tuple[Float[Array, ""], models.MetricsMap]:
         """The loss of our own runner, and T5X's metrics; no dropout without a `dropout_rng`.
-
         The metric `loss` is what is minimised; metrics per token divide the sum over all tokens.
         """
         logits = self._compute_logits(params, batch, dropout_rng)
@@ -109,11 +106,10 @@ class HyperdecoderModel(models.BaseTransformerModel):
 
         Decoding is configured in `Model.decoding`; `decoder_params` or `num_decodes` is a
         ValueError. `rng` is for sampling. `return_all_decodes` gives all decodes, the best one last
-        as in T5X; otherwise only the best.
-
-        Returns tokens, and for metrics `scores` (log-likelihoods, EOS included), `num_tokens`
-        (generated, EOS included) and `batch_num_tokens` (the most in the batch; T5X pads a task's
-        last batch with copies of its first example, which count here).
+        as in T5X; otherwise only the best. Returns tokens, and for metrics `scores`
+        (log-likelihoods, EOS included), `num_tokens` (generated, EOS included) and
+        `batch_num_tokens` (the most in the batch; T5X pads a task's last batch with copies of its
+        first example, which count here).
         """
         changed = {"decoder_params": decoder_params, "num_decodes": num_decodes}
         changed = {name: value for name, value in changed.items() if value}

@@ -4,7 +4,6 @@ T5X differentiates every parameter. But XLA removes gradients that nobody reads 
 step, and with them the matrix products that only they need. So `TrainableOnly` gives another
 optimiser the trainable part, and returns the frozen part unchanged, which has no state, not even an
 empty one: Orbax writes no empty nodes, and a run whose state has some cannot be resumed.
-
 Source: the interface is that of t5x/optimizers.py, whose MultiOptimizer cannot be resumed.
 """
 
@@ -26,7 +25,6 @@ from hyperdecoders_jax.types import Params
 
 class TrainableOnly(base.OptimizerDef):
     """Another optimiser (T5X's Adafactor, or `Optax`), for the trainable parameters alone.
-
     Do not use it with T5X's `trainer.WeightMetricsComputer`, which reads the gradients of all
     parameters, so that XLA computes them.
     """
@@ -83,7 +81,6 @@ class TrainableOnly(base.OptimizerDef):
 
 class Optax(base.OptaxWrapper):
     """Any optax transformation; T5X's own wrapper takes only some, and not Adafactor.
-
     As with T5X's wrapper, the rate that T5X's trainer logs is not the one that is used: bind its
     `learning_rate_fn` to `learning_rate`.
     """

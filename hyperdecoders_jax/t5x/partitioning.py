@@ -42,17 +42,15 @@ def model_parallel_submesh(
     """Returns the tile of devices that share one copy of the model, for `PjitPartitioner`.
 
     Of all tiles the one on the fewest hosts, then with all cores of its chips, then the most
-    compact: a shorter way for the communication of every layer.
-
+    compact: a shorter way for the communication of every layer. It is (x, y, z, cores); on CPUs
+    (processes, devices of a process, 1, 1); on GPUs None, see `num_partitions`. `devices` are of
+    one slice, by default all of the run. Raises ValueError if tiles of `num_partitions` devices,
+    the macro MODEL_PARALLEL, do not fill the slice.
     >>> from types import SimpleNamespace as Chip  # A v5e:2x2, as libtpu describes it.
     >>> at = dict(platform="tpu", process_index=0, core_on_chip=0)
     >>> chips = [Chip(coords=(x, y, 0), **at) for y in range(2) for x in range(2)]
     >>> model_parallel_submesh(1, chips), model_parallel_submesh(2, chips)
     ((1, 1, 1, 1), (2, 1, 1, 1))
-
-    It is (x, y, z, cores); on CPUs (processes, devices of a process, 1, 1); on GPUs None, see
-    `num_partitions`. `devices` are of one slice, by default all of the run. Raises ValueError if
-    tiles of `num_partitions` devices, the macro MODEL_PARALLEL, do not fill the slice.
     """
     devices = jax.devices() if devices is None else devices
     if devices[0].platform == "gpu":

@@ -11,7 +11,6 @@ def eval_period(
 
     None, for the period or the `split`, gives one that ends at the last step or later. Raises
     ValueError if neither period is a multiple of the other.
-
     >>> eval_period(500, 1000, 3000), eval_period(None, 1000, 2500)
     (500, 3000)
     """

@@ -35,7 +35,6 @@ def register_task_ids(
     copies keep their names, from which those of metrics, predictions and caches are made, and
     replace what is registered. An object, such as one of `mixing.mixture`, must be made and
     registered once: in gin, by a `gin.singleton`.
-
     `task_names` is the ordered list that numbers tasks, see `mixtures.resolve_task_names`; only
     with `accepts_unseen` may it lack one. Raises ValueError if it does, or the data of one of the
     `splits` (None is skipped), or its SeqIO cache with `use_cached`, are not on this machine.
