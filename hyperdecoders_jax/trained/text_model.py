@@ -113,15 +113,9 @@ class TextModel:
     ) -> list[str]:
         """The likeliest text for each text, as the model's way of decoding finds it.
 
-        Args:
-            texts: as the tasks of training write their inputs.
-            task: their task, if the model is adapted by task.
-            batch_size: texts that are predicted together; changes what is sampled, nothing else.
-            seed: of decoding by sampling.
-
-        Raises:
-            ValueError: a needed task is missing or unknown, or an argument is invalid.
-
+        Texts are as the tasks of training write their inputs, all of one `task` if the model is
+        adapted by task. `batch_size` changes what is sampled, nothing else, and `seed` is of
+        sampling. Raises ValueError if a needed task is missing or unknown, or an argument invalid.
         Cost: compiles once for each power of two of lengths and of batch sizes.
         """
         if isinstance(texts, str):
@@ -191,15 +185,11 @@ def load(
 ) -> TextModel:
     """Loads a trained model; runs no code of its folder.
 
-    Args:
-        path: a training run's model directory, an adapter folder, an exported folder, or any
-            Hugging Face folder of a T5 and its tokenizer.
-        backbone: of an adapter folder: the frozen T5 in any format; None: where the run had it.
-        step: of a run: "best", "last" or the number of a checkpoint's step; None: best.
-
-    Raises:
-        FileNotFoundError: nothing is there, or a part of it is missing, such as the backbone.
-        ValueError: it is something else, damaged, or the backbone is another.
+    `path` is a training run's model directory, an adapter folder, an exported folder, or any
+    Hugging Face folder of a T5 and its tokenizer. `backbone` of an adapter folder is its frozen T5
+    in any format, by default where the run had it; `step` of a run is "best" (the default), "last"
+    or a checkpoint's number. FileNotFoundError if it, or a part such as the backbone, is missing;
+    ValueError if it is something else, damaged, or the backbone is another.
     """
     found = formats.read_text(os.path.expanduser(path), step=step, backbone=backbone).as_predicted()
     description, vocabulary = found.description, found.description.vocabulary

@@ -77,9 +77,8 @@ def read(folder: epath.PathLike) -> tuple[Description, Arrays]:
     arrays = safetensors_files.open(folder / ARRAYS_FILE)
     trained = json.loads(safetensors_files.metadata(folder / ARRAYS_FILE).get(_MODEL_KEY, "null"))
     if trained != fields["model"]:
-        differing = [
-            name for name in fields["model"] if (trained or {}).get(name) != fields["model"][name]
-        ]
+        had = trained or {}
+        differing = [name for name, x in fields["model"].items() if had.get(name) != x]
         raise ValueError(
             f"The model in {file} must be the one that {ARRAYS_FILE} was trained as; these fields "
             f"differ: {', '.join(differing) or 'some are missing'}. Undo the edit or copy it again."

@@ -36,16 +36,11 @@ def check_params(
 ) -> list[str]:
     """Raises ValueError if arrays are not exactly the parameters of a model, in their shapes.
 
-    Args:
-        arrays: under our paths.
-        wanted: the model, or the shapes of its parameters by path.
-        where: the arrays are, for the message.
-        may_lack: top-level keys of the tree under which parameters may be missing.
-        is_start: a run starts from them: each part that adapts the T5 may be missing as a whole.
-        advice: what to do, for the message.
-        called: names in the files by path, for the message.
-
-    Returns the paths that are missing and may be, in the order of the model.
+    `arrays` are under our paths; `wanted` is the model, or the shapes of its parameters by path.
+    Below the top-level keys `may_lack` parameters may be missing; where a run starts from them
+    (`is_start`), each part that adapts the T5 may be, as a whole. Returns the paths that are
+    missing and may be, in the order of the model. `where` the arrays are, the `advice` what to do,
+    and names in the files by path (`called`) are for the message.
     """
     if isinstance(wanted, TransformerConfig):
         wanted = names.flatten(model.Model(wanted).param_shapes())

@@ -103,11 +103,8 @@ def to_flax_tree(params: Params, config: TransformerConfig) -> Params:
     >>> to_flax_tree(params, config)
     {'decoder': {'final_layer_norm': {'weight': 1.0}}, 'decoder_adapters': {'bias': 2.0}}
     """
-    wanted = names.flax_names(config)
-    flat = names.flatten(params)
-    return names.unflatten(
-        {wanted.get(path, path): _turned(path, value) for path, value in flat.items()}
-    )
+    wanted, flat = names.flax_names(config), names.flatten(params)
+    return names.unflatten({wanted.get(path, path): _turned(path, x) for path, x in flat.items()})
 
 
 def from_flax_tree(tree: Params, config: TransformerConfig) -> Params:
@@ -127,8 +124,7 @@ def write_weights(
     """Writes `config.json` and weights in some of `FORMATS` into a folder that exists.
 
     An array larger than `max_shard_bytes` is a file of its own. ValueError if the arrays are not
-    the model's, or Hugging Face has no such T5 or format.
-    Cost: one array in memory, or one file of safetensors.
+    the model's, or Hugging Face has no such T5 or format. Cost: an array, or file of safetensors.
     """
     folder = epath.Path(folder)
     for name in formats:

@@ -3,13 +3,10 @@
     flax_model.msgpack                                            or, beyond a size,
     flax_model-0000i-of-0000n.msgpack, flax_model.msgpack.index.json
 
-A file is one nested map of names to arrays. The written bytes are those of a Flax model's
-`save_pretrained` after it was loaded: names sorted at each level.
-
-Why not `flax.serialization`: of a file of 1.0 GB (24 arrays) it needs 1,960 MB of memory and 3 to
-5 s to open, msgpack's streaming `Unpacker` 185 MB and 1.1 s; scanning the heads of arrays, as done
-here, 0.02 s, and then 40 MB for one array at a time.
-
+A file is one nested map of names to arrays; names are sorted at each level, as `save_pretrained`
+of a loaded Flax model does. Why not `flax.serialization`: of a file of 1.0 GB (24 arrays) it needs
+1,960 MB of memory and 3 to 5 s to open, msgpack's `Unpacker` 185 MB and 1.1 s; scanning the heads
+of arrays, as done here, 0.02 s, and then 40 MB for one array at a time.
 Source: flax/serialization.py; transformers 4.57, modeling_flax_utils.py; the msgpack specification.
 """
 
@@ -72,10 +69,7 @@ def write(
     arrays: Arrays,
     max_shard_bytes: int = safetensors_files.MAX_SHARD_BYTES,
 ) -> None:
-    """Writes `flax_model.msgpack`, or shards and their index (a larger array has its own shard).
-
-    Cost: three copies of one array in memory.
-    """
+    """Writes `flax_model.msgpack`, or shards and an index. Cost: one array in memory, thrice."""
     folder = epath.Path(folder)
     # By keys, not by characters: "a/b" comes before "a-b".
     arrays = {name: arrays[name] for name in sorted(arrays, key=lambda name: name.split("/"))}

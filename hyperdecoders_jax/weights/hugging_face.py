@@ -62,6 +62,15 @@ _FEED_FORWARD = {
     "gated-relu": ("relu", "linear"),
 }
 _EPSILON = 1e-6
+# What this T5 computes of the fields that not every model has.
+_CHOICES = {
+    "feed_forward_proj": tuple(_FEED_FORWARD),
+    "layer_norm_epsilon": (_EPSILON,),
+    "quantization_config": (None,),
+    "pad_token_id": (types.PAD_ID, None),
+    "eos_token_id": (types.EOS_ID, None),
+    "decoder_start_token_id": (types.DECODER_START_ID, None),
+}
 
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 # What a model is downloaded with: its configuration, indices of shards, and tokenizer.
@@ -86,12 +95,12 @@ def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
             "or download it again."
         )
     fields = _DEFAULTS[model_type] | dict(fields)
-    _check(fields, "feed_forward_proj", tuple(_FEED_FORWARD))
-    _check(fields, "layer_norm_epsilon", (_EPSILON,))
-    _check(fields, "quantization_config", (None,))
-    _check(fields, "pad_token_id", (types.PAD_ID, None))
-    _check(fields, "eos_token_id", (types.EOS_ID, None))
-    _check(fields, "decoder_start_token_id", (types.DECODER_START_ID, None))
+    for name, choices in _CHOICES.items():
+        if name in fields and fields[name] not in choices:
+            raise ValueError(
+                f"{name} in config.json must be among {choices}; got {fields[name]!r}, which this "
+                "T5 does not compute. Choose another model."
+            )
     # transformers 5 calls every T5 tied, and keeps here what told v1.0 from v1.1.
     is_tied = fields.get("scale_decoder_outputs", fields["tie_word_embeddings"])
     decoder_layers = fields.get("num_decoder_layers")
@@ -142,7 +151,6 @@ def open(folder_or_hub_id: str | os.PathLike) -> tuple[TransformerConfig, dict[s
 
     Safetensors come first, then `pytorch_model.bin`, then `flax_model.msgpack`. A hub id, such as
     "google/t5-v1_1-base", is downloaded into Hugging Face's cache, once.
-
     FileNotFoundError if the folder, or a file of it, is missing; ImportError if a hub id needs
     huggingface_hub, or a .bin file PyTorch; ValueError if a file is damaged or of another model.
     """
@@ -275,10 +283,7 @@ def from_ours(arrays: Arrays, config: TransformerConfig) -> dict[str, StoredArra
 def without_copies(
     arrays: Arrays, config: TransformerConfig
 ) -> tuple[dict[str, StoredArray], dict[str, str]]:
-    """The arrays with one name for the embedding, and why others were skipped.
-
-    ValueError if a supposed copy of the embedding differs from it.
-    """
+    """The arrays with one name for the embedding (ValueError if copies differ), others' reasons."""
     arrays = dict(arrays)
     left = {}
     tables = [name for name in (_SHARED, *COPIES) if name in arrays]
@@ -308,14 +313,6 @@ def transposed(path: str, array: StoredArray) -> StoredArray:
     """A T5 parameter in the other layout, ours or PyTorch's."""
     shape = names.transpose(path, np.broadcast_to(0, array.shape)).shape
     return array.then(lambda value: names.transpose(path, value), shape)
-
-
-def _check(fields: Mapping[str, Any], name: str, choices: tuple) -> None:
-    if name in fields and fields[name] not in choices:
-        raise ValueError(
-            f"{name} in config.json must be among {choices}; got {fields[name]!r}, which this T5 "
-            "does not compute. Choose another model."
-        )
 
 
 def _from_flax(arrays: Arrays) -> dict[str, StoredArray]:

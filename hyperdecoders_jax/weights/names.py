@@ -1,7 +1,6 @@
 """Parameter names: T5X's paths, which are ours, and Hugging Face's.
 
 `encoder/layers_0/mlp/wo/kernel` is `encoder.block.0.layer.1.DenseReluDense.wo.weight`, transposed.
-
 Source: transformers' T5; t5x/examples/t5/network.py.
 """
 

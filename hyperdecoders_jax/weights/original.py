@@ -13,20 +13,12 @@ from hyperdecoders_jax.modeling.config import SOURCES, HypernetworkConfig, Trans
 from hyperdecoders_jax.weights import names
 
 _FEED_FORWARD = {"encoder": 1, "decoder": 2}  # index of the sub-layer within a block
-_HEADS = {
-    "down_kernel": "weight_down",
-    "down_bias": "bias_down",
-    "up_kernel": "weight_up",
-    "up_bias": "bias_up",
-}
+_KINDS = {"kernel": "weight", "bias": "bias"}
 _SITE = "feed_forward"
 
 
 def state_names(config: TransformerConfig) -> dict[str, tuple[str, ...]]:
-    """Our path → the original's name, or those of all layers for a stacked parameter.
-
-    ValueError if the original has no such adapters.
-    """
+    """Our path → the original's names, one a layer if stacked; ValueError for other adapters."""
     # T5's names are Hugging Face's.
     found = {path: (name,) for path, name in names.hugging_face_names(config).items()}
     for side in ("encoder", "decoder"):
@@ -81,7 +73,7 @@ def _manual_names(
             for layer in range(num_layers)
         )
         for half in ("down", "up")
-        for ours, theirs in (("kernel", "weight"), ("bias", "bias"))
+        for ours, theirs in _KINDS.items()
     }
 
 
@@ -90,8 +82,10 @@ def _hypernetwork_names(side: str) -> dict[str, tuple[str, ...]]:
     found = {f"{ours}/layer_embedding": (f"{theirs}.layer_embed.weight",)}
     # The original's generator module is itself called `decoder`, in both stacks.
     found |= _dense_names(f"{ours}/hidden", f"{theirs}.decoder.linear1")
-    for head, name in _HEADS.items():
-        found |= _dense_names(f"{ours}/{_SITE}/{head}", f"{theirs}.decoder.{name}")
+    for half in ("down", "up"):
+        for kind, name in _KINDS.items():
+            head = f"{ours}/{_SITE}/{half}_{kind}"
+            found |= _dense_names(head, f"{theirs}.decoder.{name}_{half}")
     return found
 
 
@@ -105,11 +99,8 @@ def is_stacked(path: str) -> bool:
 
 
 def to_ours(path: str, name: str, value: np.ndarray) -> np.ndarray:
-    """Converts one array of the original to our layout.
-
-    A bank of adapters has our layout of kernels, and biases `[tasks, 1, features]`.
-    """
-    if name.endswith("_manual_weight"):
+    """Converts one array of the original to our layout."""
+    if name.endswith("_manual_weight"):  # A bank has our layout.
         return value
     if name.endswith("_manual_bias"):
         return value[:, 0]  # [tasks, features]

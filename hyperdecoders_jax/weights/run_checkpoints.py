@@ -142,16 +142,14 @@ class CheckpointFiles:
         if self._verified.get(step) == manifest:
             return None
         actual = hash_files(folder)
-        changed = [name for name in manifest if actual[name] != manifest[name]]
-        if changed:
+        if changed := [name for name in manifest if actual[name] != manifest[name]]:
             return f"{changed[0]} has other contents than were saved"
         self._verified[step] = manifest
         return None
 
     def check_usable(self, step: int) -> None:
         """Raises ValueError if a checkpoint is missing or damaged."""
-        reason = self.why_not_usable(step)
-        if reason is not None:
+        if (reason := self.why_not_usable(step)) is not None:
             raise ValueError(
                 f"A checkpoint must be whole to be loaded; got {self.folder(step)}: {reason}. "
                 f"There are checkpoints of steps {self.steps()}, intact or not."
@@ -183,9 +181,6 @@ def hash_files(folder: epath.Path) -> dict[str, list]:
         return [size, digest.hexdigest()]
 
     found = sorted(walk(folder))
+    paths = [str(file.relative_to(folder)) for file in found]
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        measures = pool.map(measure, found)
-        return {
-            str(file.relative_to(folder)): measure
-            for file, measure in zip(found, measures, strict=True)
-        }
+        return dict(zip(paths, pool.map(measure, found), strict=True))

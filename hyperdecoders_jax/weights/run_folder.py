@@ -50,9 +50,8 @@ _START_FIELDS = ("initial_checkpoint_path", "random_seed", "frozen_dtype")
 class RunFile:
     """A run's `config.json`.
 
-    `data` is what it reads and evaluates, as plain values for people and for `analyze`: `mixture`,
-    `eval_split`, `eval_examples`, `batch_size`, `eval_batch_size`, `use_cached`, `generation`,
-    `own_data`, `modules`.
+    `data` is what it reads and evaluates, as plain values for people and for `analyze`; see
+    `trained.describe.describe_data`.
     """
 
     description: Description  # Of step 0.
@@ -273,10 +272,9 @@ def _read_frozen(
     source = backbone.source if backbone else run.initial_checkpoint_path
     if frozen and source is not None:
         found = read_start(source, config=run.description.model).arrays
+        read = {p: found[p].read() for p in frozen if p in found}
         # In memory: their fingerprint is computed, then they are used.
-        held = in_memory(
-            {p: found[p].read().astype(np.float32, copy=False) for p in frozen if p in found}
-        )
+        held = in_memory({p: x.astype(np.float32, copy=False) for p, x in read.items()})
     drawn = [path for path in frozen if path not in held]
     return held, in_memory(draw(Model(run.description.model), run.random_seed, drawn))
 

@@ -68,7 +68,6 @@ def account(path: str | epath.Path) -> Accounted:
     """Parameters of a checkpoint; the rest of its train state is skipped.
 
     `path` is the folder `checkpoint_<step>`, its file `checkpoint`, or the folder of a single one.
-
     FileNotFoundError if there is none; ValueError if it is damaged (chunks are checked when read),
     or of another model than T5.
     """

@@ -81,13 +81,10 @@ class Description:
 class TrainedModel:
     """A trained model, whichever folder it came from.
 
-    Attributes:
-        arrays: parameters under our paths, in our layouts, lazily read.
-        own: paths that an adapter folder of it holds.
-        skipped, new: names in files that became no parameter, parameters of no file; and why.
-        files: of the tokenizer, by name.
-        metadata: of a safetensors file.
-        unread: arrays that the original stores and never reads, so that it can be written again.
+    `arrays` are under our paths, in our layouts, lazily read; an adapter folder holds those of
+    `own`. `skipped` are names in files that became no parameter, `new` parameters of no file, each
+    with the reason; `files` of the tokenizer, by name; `metadata` of a safetensors file; `unread`
+    arrays that the original stores and never reads, so that it can be written again.
     """
 
     description: Description
