@@ -158,9 +158,8 @@ def analyze(run: RunConfig, checkpoint_step: str | int | None, output_dir: str) 
     check_plotting()
     if run.evaluation.split is None:
         raise ValueError(
-            "An analysis needs a split; got EVAL_SPLIT = None, with which the run was trained. "
-            "Name it with --gin.EVAL_SPLIT=validation, or files of your own with "
-            "--validation_file=FILE or --test_file=FILE."
+            "An analysis needs a split; got EVAL_SPLIT = None, as in training. Name it with "
+            "--gin.EVAL_SPLIT=validation, or files with --validation_file=FILE or --test_file=FILE."
         )
     import jax
 

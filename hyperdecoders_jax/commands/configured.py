@@ -25,10 +25,7 @@ class Sources:
     search_paths: Sequence[str] = ()  # Folders that are searched for gin files.
 
     def first(self, run_file: str) -> Sources:
-        """With the file that binds a command first, unless one of the files includes it.
-
-        First, so that its defaults do not undo what an experiment sets.
-        """
+        """With a command's own file first (an experiment undoes its defaults), if not included."""
         from hyperdecoders_jax.config import gin_files
 
         path = os.path.abspath(gin_files.find_file(run_file, self.search_paths))
@@ -52,8 +49,7 @@ def sources(
 ) -> Sources:
     """The configuration that the flags of a run (`flags.add_run`, --gin.NAME=VALUE) mean.
 
-    `init` is the folder of a model that is taken as it is; `bindings` are of a command's own flags.
-    Raises UsageError if no gin file is given, and the model directory has none.
+    `init` is a model's folder, taken as it is; `bindings` a command's own. UsageError without file.
     """
     args.model_dir = files.at_home(args.model_dir)
     args.vocabulary = files.at_home(args.vocabulary)
@@ -90,8 +86,7 @@ def call(
 ) -> Callable[..., Any]:
     """Reads, checks and binds a configuration; returns the bound function.
 
-    `function` imports and returns the function that gin binds; called after the checks that the
-    text allows, for what it imports is heavy.
+    `function` imports and returns it, after the checks of the text, for its imports are heavy.
     """
     import gin
 

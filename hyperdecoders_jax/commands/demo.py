@@ -1,10 +1,8 @@
 """`hyperdecoders demo`: a Hyperdecoder beside a single adapter on six small tasks, as a table.
 
-Trains two experiments, one after the other, on the same frozen T5 and the same batches: one adapter
-a layer that all examples share, and a Hyperdecoder, which writes the decoder's adapters for each
-example. Both are then evaluated on the test split, beside always giving the most frequent training
-target; other methods by `make demo METHODS="single_adapter hypergrid"`. What adapts the examples of
-the last one is analysed. The T5 ships with the package; --pretrain=FILE.safetensors makes it again.
+Both train on the same frozen T5 and batches, and are evaluated on the test split, beside always
+giving the most frequent training target; what adapts the last one's examples is analysed. Other
+methods: `make demo METHODS="single_adapter hypergrid"`. The T5 ships with the package.
 """
 
 from __future__ import annotations

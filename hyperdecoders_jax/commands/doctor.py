@@ -1,7 +1,4 @@
-"""`hyperdecoders doctor`: versions, devices, free memory and disk, and known conflicts.
-
-Versions are those of packages' metadata, so that a broken package is listed, too.
-"""
+"""`hyperdecoders doctor`: versions (by metadata: broken packages, too), devices, conflicts."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from hyperdecoders_jax import t5x_install
 from hyperdecoders_jax.commands import main
@@ -22,21 +19,10 @@ TAKES_GIN = False
 
 # What is listed, in order; the second half is optional.
 REQUIRED_PACKAGES = (
-    "hyperdecoders_jax",
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "seqio",
-    "tensorflow-datasets",
-    "tensorflow",
-    "tensorflow-text",
-    "tensorboard",
-    "gin-config",
-    "clu",
+    "hyperdecoders_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "seqio",
+    "tensorflow-datasets", "tensorflow", "tensorflow-text", "tensorboard", "gin-config", "clu",
     "sentencepiece",
-)
+)  # fmt: skip
 OPTIONAL_PACKAGES = ("transformers", "safetensors", "torch", "matplotlib", "libtpu")
 
 # Folders that two distributions write into, one over the other's files.
@@ -44,13 +30,8 @@ SHARED_FOLDERS = {
     "seqio": ("seqio", "seqio-nightly"),
     "tensorflow_datasets": ("tensorflow-datasets", "tfds-nightly"),
     "tensorflow": (
-        "tensorflow",
-        "tensorflow-cpu",
-        "tensorflow-gpu",
-        "tensorflow-macos",
-        "intel-tensorflow",
-        "tf-nightly",
-        "tf-nightly-cpu",
+        *("tensorflow", "tensorflow-cpu", "tensorflow-gpu", "tensorflow-macos"),
+        *("intel-tensorflow", "tf-nightly", "tf-nightly-cpu"),
     ),
 }
 
@@ -157,21 +138,16 @@ def _gib(num_bytes: int | None) -> str:
     return "unknown" if num_bytes is None else f"{num_bytes / 2**30:.1f} GiB"
 
 
-def _version_lines(versions: Mapping[str, str]) -> Iterable[str]:
-    yield f"{'python':22} {platform.python_version()} ({sys.executable})"
-    for name in (*REQUIRED_PACKAGES, *OPTIONAL_PACKAGES):
-        absent = f"not installed{' (optional)' if name in OPTIONAL_PACKAGES else ''}"
-        yield f"{name:22} {versions.get(normalised(name), absent)}"
-    for name, status in t5x_install.status_lines():
-        yield f"{name:22} {status}"
-
-
 def report(folders: Sequence[str] = (".",)) -> int:
     """Prints the report, with folders' free disk space; 1 if something must be repaired, else 0."""
     versions = installed_versions()
     print("Versions")
-    for line in _version_lines(versions):
-        print(f"  {line}")
+    lacking = dict.fromkeys(REQUIRED_PACKAGES, "not installed")
+    lacking |= dict.fromkeys(OPTIONAL_PACKAGES, "not installed (optional)")
+    found = [(name, versions.get(normalised(name), status)) for name, status in lacking.items()]
+    python = ("python", f"{platform.python_version()} ({sys.executable})")
+    for name, status in (python, *found, *t5x_install.status_lines()):
+        print(f"  {name:22} {status}")
 
     absent = missing_packages(versions)
     problems = find_conflicts(versions) + t5x_install.problems()

@@ -39,9 +39,8 @@ def evaluate(run: RunConfig, checkpoint_step: str | int | None, output_dir: str 
     split = run.evaluation.split
     if split is None:
         raise ValueError(
-            "An evaluation needs a split; got EVAL_SPLIT = None, with which the run was trained "
-            "without one. Name it with --gin.EVAL_SPLIT=validation, or files of your own with "
-            "--validation_file=FILE or --test_file=FILE."
+            "An evaluation needs a split; got EVAL_SPLIT = None, as in training. Name it with "
+            "--gin.EVAL_SPLIT=validation, or files with --validation_file=FILE or --test_file=FILE."
         )
     import jax
     from etils import epath

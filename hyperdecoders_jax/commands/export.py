@@ -3,10 +3,9 @@
     hyperdecoders export --checkpoint=my_run --output=my_model
     hyperdecoders export --checkpoint=my_run --output=my_t5 --fold --task=rte --format=safetensors
 
-A T5 that nothing adapts becomes one of Hugging Face's own; so does one whose gates are the same for
-all examples, for kernels can hold them. Anything else is a `hyperdecoder`; see
-`weights.exported_folder`. Beside the weights are the files of a tokenizer, the decoding config and
-a model card. Writing is atomic.
+A T5 that nothing adapts becomes one of Hugging Face's own, as does one whose gates are the same for
+all examples (kernels can hold them), anything else a `hyperdecoder`: see `weights.exported_folder`.
+Writing is atomic.
 """
 
 from __future__ import annotations
@@ -53,15 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the weights: flax (the default), safetensors for PyTorch, or both with a comma",
     )
     flags.add_trained(parser)
-    flags.add_fold(
-        parser,
-        action=argparse.BooleanOptionalAction,
-        help="make gates a part of the kernels that they scale (default: if they are the same for "
-        "all examples and all that adapts the T5)",
+    text = (
+        "make gates a part of the kernels that they scale (default: if they are the same for all "
+        "examples and all that adapts the T5)"
     )
-    parser.add_argument(
-        "--dtype", default="float32", help="of the weights: float32 (the default) or bfloat16"
-    )
+    flags.add_fold(parser, action=argparse.BooleanOptionalAction, help=text)
+    text = "of the weights: float32 (the default) or bfloat16"
+    parser.add_argument("--dtype", default="float32", help=text)
     flags.add_source_module(parser)
 
 
@@ -99,10 +96,10 @@ def export(
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from hyperdecoders_jax.hub import export_folder, model_card
     from hyperdecoders_jax.training import metric_lines, run_directory
-    from hyperdecoders_jax.weights import conversion
+    from hyperdecoders_jax.weights import conversion, exported_folder
     from hyperdecoders_jax.weights import formats as formats_lib
 
-    _check_formats(formats)
+    exported_folder.check_formats(formats)
     flags.check_fold(fold, task)
     place = formats_lib.to_path(output if "://" in output else os.path.realpath(output))
     check_output(place)
@@ -136,18 +133,6 @@ def export(
     _warn_of_scores(description)
     print(f"Wrote {export_folder.kind(description.model, formats)}: {output}")
     return 0
-
-
-def _check_formats(formats: Sequence[str]) -> None:
-    from hyperdecoders_jax.weights import exported_folder
-
-    known = exported_folder.FORMATS
-    unknown = [name for name in formats if name not in known]
-    if unknown:
-        raise errors.UsageError(
-            f"--format must be one or several of {known}, with commas; got {unknown[0]!r}."
-            f"{errors.suggestion(unknown[0], known)} Leave it out for flax."
-        )
 
 
 def _warn_of_scores(description: Description) -> None:

@@ -27,28 +27,16 @@ T5X_MODULES = ("__main__", "t5x", "hyperdecoders_jax.t5x")
 
 # Macros that hold paths of this machine, or of a bucket.
 PATH_MACROS = (
-    "MODEL_DIR",
-    "INITIAL_CHECKPOINT_PATH",
-    "CHECKPOINT_PATH",
-    "ADAPTERS_PATH",
-    "VOCABULARY",
-    "EVAL_OUTPUT_DIR",
-    "INFER_OUTPUT_DIR",
-)
+    "MODEL_DIR", "INITIAL_CHECKPOINT_PATH", "CHECKPOINT_PATH", "ADAPTERS_PATH",
+    "VOCABULARY", "EVAL_OUTPUT_DIR", "INFER_OUTPUT_DIR",
+)  # fmt: skip
 
-# Flags of own data, repeatable, and the macros that they set; this file reads these macros.
+# Flags of own data, repeatable, and their macros (TRAIN_FILES, INPUTS_TEMPLATES, METRICS, …), which
+# this file reads.
 OWN_DATA_FILE = "mixtures/own_data.gin"
 OWN_MIXTURE = "own_data"
-OWN_FILE_FLAGS = {
-    "train_file": "TRAIN_FILES",
-    "validation_file": "VALIDATION_FILES",
-    "test_file": "TEST_FILES",
-}
-OWN_TEXT_FLAGS = {
-    "inputs_template": "INPUTS_TEMPLATES",
-    "targets_template": "TARGETS_TEMPLATES",
-    "metric": "METRICS",
-}
+OWN_FILE_FLAGS = {f"{x}_file": f"{x.upper()}_FILES" for x in ("train", "validation", "test")}
+OWN_TEXT_FLAGS = {x: f"{x.upper()}S" for x in ("inputs_template", "targets_template", "metric")}
 
 EPILOG = """\
 gin files are searched in this folder, in --gin_search_paths, and in the package's own gin_configs.
@@ -85,13 +73,11 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model_dir", metavar="FOLDER", help="the same as --gin.MODEL_DIR=…")
     add_list(parser, "--module", "a module that registers tasks or adapter sources, imported first")
     _add_own_data(parser)
-    for name, text in (
-        ("coordinator_address", "HOST:PORT of process 0, for a run of several processes"),
-        ("process_count", "how many processes run"),
-        ("process_index", "which of them this is, from 0"),
-    ):
-        kind = str if name == "coordinator_address" else int
-        parser.add_argument(f"--{name}", type=kind, metavar=name.split("_")[1].upper(), help=text)
+    text = "HOST:PORT of process 0, for a run of several processes"
+    parser.add_argument("--coordinator_address", metavar="ADDRESS", help=text)
+    parser.add_argument("--process_count", type=int, metavar="COUNT", help="how many processes run")
+    text = "which of them this is, from 0"
+    parser.add_argument("--process_index", type=int, metavar="INDEX", help=text)
     text = "join the other processes as the cluster tells (TPU pods, Slurm)"
     parser.add_argument("--multiprocess", action="store_true", help=text)
     add_data(parser)

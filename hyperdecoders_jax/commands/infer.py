@@ -1,7 +1,4 @@
-"""`hyperdecoders infer`: predictions of a trained model, as JSON lines.
-
-`infer` takes a run's own configuration, bound by gin; `infer_lines` needs none.
-"""
+"""`hyperdecoders infer`: predictions as JSON lines, of a configured run or of any folder."""
 
 from __future__ import annotations
 
@@ -84,8 +81,7 @@ def infer(
 
     `checkpoint_step` is "best", "last" or a step; None: the parameters before training.
     `output_dir` gets TASK-SPLIT-STEP.jsonl; None: infer in the run's model directory. With
-    `input_path`, lines or "-" for standard input, nothing else is read, and predictions are
-    printed.
+    `input_path`, a file or "-", nothing else is read, and predictions are printed.
     """
     import jax
 
@@ -125,12 +121,9 @@ def _infer_lines_of_run(run: RunConfig, checkpoint_step: str | int | None, path:
     groups = read_groups(path, size, jax.process_count())
     opened.use_vocabulary(run)
     model = opened.place(run, checkpoint_step, generation=None)
-    reader = text_model.TextReader(
-        model.model.config,
-        vocabulary.RUN_VOCABULARY,
-        model.task_names or (),
-        run.data.task_feature_lengths["inputs"],
-    )
+    names, max_len = model.task_names or (), run.data.task_feature_lengths["inputs"]
+    config = model.model.config
+    reader = text_model.TextReader(config, vocabulary.RUN_VOCABULARY, names, max_len)
     predict_fn = model.predict_fn()
 
     def predict(texts):
@@ -156,7 +149,6 @@ def infer_lines(
     # Opened before anything is loaded, since loading takes a while.
     groups = read_groups(input_path, BATCH_SIZE)
     model = text_model.load(checkpoint, backbone, step)
-
     predict = functools.partial(model.predict_scored, batch_size=BATCH_SIZE)
     _print_predictions(groups, predict, model.reader)
     return 0
@@ -273,9 +265,8 @@ def task_of(record: Mapping[str, Any], reader: TextReader) -> str | None:
     """The task that a record names; ValueError if it names none and the model needs one."""
     if "task" not in record and not reader.config.accepts_unseen_tasks:
         raise ValueError(
-            "Every record must name its task, because this model has parameters for each; "
-            f'got {str(record)[:80]}. Write {{"inputs": "…", "task": "NAME"}} with one of '
-            f"{tuple(reader.task_names)}."
+            "Every record must name its task, because this model has parameters for each; got "
+            f'{str(record)[:80]}. Add "task", one of {tuple(reader.task_names)}.'
         )
     return record.get("task")
 

@@ -24,21 +24,9 @@ from hyperdecoders_jax import errors
 # Each is a module beside this one, with `SUMMARY`, `add_arguments(parser)` and
 # `run(args, gin_flags)`; `TAKES_GIN` says whether it takes `--gin.NAME=VALUE`.
 COMMANDS = (
-    "train",
-    "eval",
-    "infer",
-    "analyze",
-    "params",
-    "config",
-    "experiments",
-    "tasks",
-    "convert",
-    "export",
-    "upgrade",
-    "demo",
-    "gin-path",
-    "doctor",
-)
+    "train", "eval", "infer", "analyze", "params", "config", "experiments", "tasks", "convert",
+    "export", "upgrade", "demo", "gin-path", "doctor",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,7 +1,4 @@
-"""`hyperdecoders params`: a table of trained and frozen parameters, and a checkpoint's bytes.
-
-All from shapes: no parameter is allocated, no data are read, and no weights or vocabulary needed.
-"""
+"""`hyperdecoders params`: trained and frozen parameters and a checkpoint's bytes, from shapes."""
 
 from __future__ import annotations
 
@@ -32,10 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
-    """Configures and calls `report`, without what trains and reads data.
-
-    TensorFlow and the modules of tasks are imported only if tasks must be counted.
-    """
+    """Runs the command; TensorFlow and tasks are imported only if tasks must be counted."""
     # Shapes need no device, and the accelerator may be another process's.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import gin
@@ -84,10 +78,10 @@ def report(
     shapes = model.for_tasks(task_names).param_shapes()
     trained, frozen = trainable_lib.split(shapes, trainable)
     print(format_counts(trained, frozen))
-    params_bytes, state_bytes = checkpoint_bytes(trained, optimizer)
+    sizes = checkpoint_bytes(trained, optimizer)
+    total, of_params, of_state = (f"{size / 1e6:,.1f} MB" for size in (sum(sizes), *sizes))
     print(
-        f"A checkpoint holds {_megabytes(params_bytes + state_bytes)}: {_megabytes(params_bytes)} "
-        f"of parameters, {_megabytes(state_bytes)} of optimiser state "
+        f"A checkpoint holds {total}: {of_params} of parameters, {of_state} of optimiser state "
         f"({type(optimizer).__name__.removesuffix('Config')})."
     )
     return 0
@@ -120,11 +114,9 @@ def format_counts(trained: Params, frozen: Params) -> str:
     # As the data pass them: T5, then what adapts its encoder, then what adapts its decoder.
     new = sorted(keys - {*BACKBONE_KEYS}, key=lambda key: (key.startswith("decoder"), key))
     order = [key for key in BACKBONE_KEYS if key in keys] + new
-    counts = [
-        (key, *(trainable_lib.num_parameters(side.get(key, {})) for side in (trained, frozen)))
-        for key in order
-    ]
-    num_trained, num_frozen = (sum(row[place] for row in counts) for place in (1, 2))
+    count = trainable_lib.num_parameters
+    num_trained, num_frozen = count(trained), count(frozen)
+    counts = [(key, count(trained.get(key, {})), count(frozen.get(key, {}))) for key in order]
     counts.append(("total", num_trained, num_frozen))
     rows = [("", "trained", "frozen"), *((key, f"{n:,}", f"{m:,}") for key, n, m in counts)]
     total = num_trained + num_frozen
@@ -149,11 +141,6 @@ def num_bytes(tree: PyTree) -> int:
     import jax
 
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-def _megabytes(count: int) -> str:
-    """Millions of bytes in words, such as '269.4 MB'."""
-    return f"{count / 1e6:,.1f} MB"
 
 
 if __name__ == "__main__":

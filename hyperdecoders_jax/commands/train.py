@@ -33,10 +33,7 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
 
 
 def train(run: RunConfig, config_text: str = "") -> int:
-    """Trains a run; returns the exit code, 0 also after SIGTERM.
-
-    Raises ValueError if something in the run does not fit together; nothing was written then.
-    """
+    """Trains a run; 0, also after SIGTERM. ValueError before anything is written if it is amiss."""
     import jax
 
     from hyperdecoders_jax.trained import training_run

@@ -1,7 +1,4 @@
-"""`hyperdecoders upgrade`: the `config.json` of a run that an earlier version made.
-
-Those have a `config.gin` alone, a program, which this command, and no other, executes.
-"""
+"""`hyperdecoders upgrade`: an earlier run's `config.json`, from its `config.gin`, a program."""
 
 from __future__ import annotations
 

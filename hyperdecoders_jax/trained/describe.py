@@ -90,10 +90,7 @@ def check_newest_checkpoint(
     task_names: Sequence[str] | None,
     settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Raises ValueError if a model directory holds another run; reads no parameter.
-
-    That is one of T5X, of another model, task list, vocabulary or `preflight.order_settings`.
-    """
+    """ValueError if another run is there: T5X's, or of other model, tasks, vocabulary, settings."""
     if theirs := run_folder.t5x_steps(model_dir):
         raise ValueError(
             f"A run must be continued by its own runner; {model_dir} holds checkpoints of T5X, of "

@@ -26,10 +26,7 @@ PredictFn = Callable[..., Decoded]
 
 
 class Verbs:
-    """The compiled `predict` and `score` of a model; parameters are arguments.
-
-    `max_len` counts EOS; `generation` has tasks that are decoded otherwise: (most tokens, beams).
-    """
+    """The compiled `predict` and `score` of a model, given parameters; `max_len` counts EOS."""
 
     def __init__(
         self,
@@ -103,10 +100,7 @@ class Placed:
 
 
 def place(trained: TrainedModel, verbs: Verbs, frozen_dtype: str, trainable: TrainableConfig):
-    """The parameters of a trained model, sharded over devices; one is in host memory at a time.
-
-    Trained ones are float32, the others `frozen_dtype`.
-    """
+    """Shards parameters over devices, one at a time; untrained ones are of `frozen_dtype`."""
     axes, shapes = verbs.model.param_axes(), verbs.model.param_shapes()
     shardings = names.flatten(verbs.partitioner.param_shardings(shapes, axes))
     placed = {}

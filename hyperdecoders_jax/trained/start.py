@@ -18,8 +18,7 @@ from hyperdecoders_jax.weights.trained_model import Description, TrainedModel
 def open_start(model: Model, path: str | None, seed: int) -> TrainedModel:
     """All parameters that a run starts from, in memory, float32; logs where each came from.
 
-    `path` has T5's own parameters, and perhaps others, in any format, see `backbone.open`; None
-    draws all from `seed`.
+    `path` is one of `backbone.open`, with T5's own at least; None draws all from `seed`.
     """
     description = Description(model.config, model.decoding)
     if path is None:
@@ -43,10 +42,7 @@ def source_of(path: str | None, seed: int) -> str:
 
 
 def check_task_order(path: str | None, model: Model, task_names: Sequence[str] | None) -> None:
-    """Raises ValueError if tasks have other numbers than an exported model was trained with.
-
-    Their parameters would go to other tasks; new tasks come behind them.
-    """
+    """ValueError if tasks have other numbers than an exported model's, whose come first."""
     path = files.resolve(path)
     is_exported = path is not None and exported_folder.is_hyperdecoder(path)
     if not (is_exported and model.config.reads_tasks and task_names is not None):
@@ -55,9 +51,8 @@ def check_task_order(path: str | None, model: Model, task_names: Sequence[str] |
     theirs, ours = there.task_names, tuple(task_names)
     if there.model.reads_tasks and ours[: len(theirs)] != theirs:
         raise ValueError(
-            f"Tasks must keep the numbers that they were trained with; {path} numbers them "
-            f"{theirs}, and this run {ours}. Set TASK_NAMES to that list and append new tasks, or "
-            "leave it to --init."
+            f"Tasks must keep their numbers; {path} numbers them {theirs}, and this run {ours}. "
+            "Set TASK_NAMES to that list and append new tasks, or leave it to --init."
         )
 
 

@@ -55,10 +55,7 @@ def write(folder: epath.PathLike, description: Description, arrays: Arrays) -> N
 
 
 def read(folder: epath.PathLike) -> tuple[Description, Arrays]:
-    """Opens an adapter folder, without its backbone.
-
-    FileNotFoundError if a file is missing; ValueError if it is none, damaged or of a later version.
-    """
+    """Opens an adapter folder without its backbone; FileNotFoundError or ValueError if damaged."""
     folder = epath.Path(folder)
     file = folder / CONFIG_FILE
     fields = _read_config(file)
@@ -136,15 +133,11 @@ def _read_frozen(
 
 
 def check_backbone(wanted: Backbone, fingerprint: str, where: str, how: str) -> None:
-    """Raises ValueError if `fingerprint`, of the parameters at `where`, is not the wanted one's.
-
-    `how` ends the message: how to choose another backbone.
-    """
+    """ValueError unless `where` has the wanted `fingerprint`; `how` to choose ends the message."""
     if fingerprint != wanted.fingerprint:
         raise ValueError(
-            "The backbone must be the one that the adapters were trained with, "
-            f"{wanted.source} of fingerprint {str(wanted.fingerprint)[:12]}; {where} has "
-            f"{fingerprint[:12]}. {how}"
+            f"The backbone must be the one that the adapters were trained with, {wanted.source} of "
+            f"fingerprint {str(wanted.fingerprint)[:12]}; {where} has {fingerprint[:12]}. {how}"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
+import ml_dtypes
 import numpy as np
 
 
@@ -39,6 +40,9 @@ class StoredArray:
 
 
 Arrays = Mapping[str, StoredArray]
+# Types of stored weights, by their names in numpy, Flax and PyTorch.
+_FLOATS = (np.float32, ml_dtypes.bfloat16, np.float16, np.float64)
+FLOATS = {np.dtype(x).name: np.dtype(x) for x in _FLOATS}
 
 
 def in_memory(arrays: Mapping[str, np.ndarray]) -> dict[str, StoredArray]:

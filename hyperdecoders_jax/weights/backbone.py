@@ -16,10 +16,9 @@ from hyperdecoders_jax.weights.trained_model import TrainedModel
 
 
 def open(path: str, config: TransformerConfig) -> TrainedModel:
-    """Opens the weights that a run of `config` starts from, unread; raises like `formats.read`.
+    """Opens the weights that a run of `config` starts from, unread; as `formats.read`.
 
-    All parameters of T5 must be there; of those that adapt it, whole parts of the tree may be (a
-    run can start from the original's trained state). `path` is one of `formats.read`.
+    They must have all of T5; of what adapts it, whole parts, such as the original's trained state.
     """
     weights = formats.read(str(path), config=config)
     conversion.check_config(weights, config, str(path))

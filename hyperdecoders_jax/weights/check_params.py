@@ -38,9 +38,8 @@ def check_params(
 
     `arrays` are under our paths; `wanted` is the model, or the shapes of its parameters by path.
     Below the top-level keys `may_lack` parameters may be missing; where a run starts from them
-    (`is_start`), each part that adapts the T5 may be, as a whole. Returns the paths that are
-    missing and may be, in the order of the model. `where` the arrays are, the `advice` what to do,
-    and names in the files by path (`called`) are for the message.
+    (`is_start`), parts that adapt the T5, as a whole. Returns the missing paths, in the order of
+    the model. `where`, `advice` and `called`, names in the files by path, are for the message.
     """
     if isinstance(wanted, TransformerConfig):
         wanted = names.flatten(model.Model(wanted).param_shapes())

@@ -23,10 +23,7 @@ _FREE_FIELDS = ("dropout_rate", "dtype", "num_tasks", "num_trained_tasks")
 
 
 def check_config(weights: TrainedModel, config: TransformerConfig, where: str) -> None:
-    """Raises ValueError if the weights are of a model that computes otherwise than `config`.
-
-    Adapters and gates are compared on the sides of which the weights hold some.
-    """
+    """ValueError if weights compute otherwise; adapters and gates of sides that have some count."""
     keys = {path.split("/")[0] for path in weights.arrays}
     theirs, ours = (_what_counts(x, keys) for x in (weights.config, config))
     differences = [

@@ -1,10 +1,8 @@
 """Exported folders: a whole model in Hugging Face's form, written and read.
 
     <folder>/config.json         T5's own fields, and what adapts it beside them
-             flax_model.msgpack  T5's parameters as FlaxT5ForConditionalGeneration names them,
-                                 all others in our paths
-             model.safetensors   T5's as T5ForConditionalGeneration names them, all others in our
-                                 paths and layouts, joined by "."
+             flax_model.msgpack  T5's parameters in the names of Flax's T5, all others in our paths
+             model.safetensors   T5's in PyTorch's names, all others in our paths, joined by "."
              spiece.model        of the vocabulary, unless that is of bytes
 
 A model that nothing adapts is a plain T5, which needs no code of ours.
@@ -114,6 +112,16 @@ def from_flax_tree(tree: Params, config: TransformerConfig) -> Params:
     return names.unflatten({path: _turned(path, value) for path, value in flat.items()})
 
 
+def check_formats(formats: Collection[str]) -> None:
+    """Raises UsageError unless all formats of weights are among `FORMATS`."""
+    for name in formats:
+        if name not in FORMATS:
+            raise errors.UsageError(
+                f"--format must be one or several of {FORMATS}, with commas; got {name!r}."
+                f"{errors.suggestion(name, FORMATS)} Leave it out for flax."
+            )
+
+
 def write_weights(
     folder: epath.PathLike,
     description: Description,
@@ -127,12 +135,7 @@ def write_weights(
     the model's, or Hugging Face has no such T5 or format. Cost: an array, or file of safetensors.
     """
     folder = epath.Path(folder)
-    for name in formats:
-        if name not in FORMATS:
-            raise ValueError(
-                f"The formats of an export must be among {FORMATS}; got {name!r}."
-                f"{errors.suggestion(name, FORMATS)}"
-            )
+    check_formats(formats)
     config = description.model
     fields = config_to_json(description)
     check_params.check_params(arrays, config, "The arrays of an export", advice=UNDO)
@@ -153,8 +156,7 @@ def write_weights(
 def read(folder: epath.PathLike) -> TrainedModel:
     """Opens an exported model that is no plain T5; of several formats as `hugging_face.open`.
 
-    FileNotFoundError if a file is missing; ValueError if it is none, damaged, of a later version,
-    or its arrays are another model's.
+    FileNotFoundError if a file is missing; ValueError if it is none, damaged or of a later version.
     """
     folder = epath.Path(folder)
     description = read_description(folder)

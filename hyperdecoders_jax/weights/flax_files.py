@@ -17,20 +17,17 @@ import os
 import pathlib
 from typing import Any, BinaryIO
 
-import ml_dtypes
 import msgpack
 import numpy as np
 from etils import epath
 from flax import serialization
 
 from hyperdecoders_jax.weights import names, safetensors_files
-from hyperdecoders_jax.weights.arrays import Arrays, StoredArray
+from hyperdecoders_jax.weights.arrays import FLOATS, Arrays, StoredArray
 
 SINGLE_FILE = "flax_model.msgpack"
 INDEX_FILE = "flax_model.msgpack.index.json"
 
-_FLOATS = (np.float32, ml_dtypes.bfloat16, np.float16, np.float64)
-_DTYPES = {np.dtype(x).name: np.dtype(x) for x in _FLOATS}
 # Flax's extension types of arrays, and of numpy's scalars.
 _ARRAY_KINDS = (1, 3)
 # Key of a map that is one large array, cut into chunks.
@@ -109,7 +106,7 @@ def _open_file(file: epath.Path) -> dict[str, StoredArray]:
             raise ValueError(f"{names.abridge(wrong)} is no array")
     except _DAMAGE as error:
         raise ValueError(
-            f"Flax weights must be complete msgpack files of named arrays of {', '.join(_DTYPES)}; "
+            f"Flax weights must be complete msgpack files of named arrays of {', '.join(FLOATS)}; "
             f"{file} is not: {str(error) or type(error).__name__}. Copy or download it again."
         ) from error
     return found
@@ -171,9 +168,9 @@ def _scan_array(data: _Data, start: int, length: int) -> tuple[StoredArray, int]
     unpacker = data.unpacker(start)
     num_fields = unpacker.read_array_header()
     shape, name = tuple(unpacker.unpack()), unpacker.unpack()
-    if num_fields != 3 or name not in _DTYPES or any(size < 0 for size in shape):
+    if num_fields != 3 or name not in FLOATS or any(size < 0 for size in shape):
         raise ValueError(f"it holds an array of type {name} and shape {shape}")
-    dtype = _DTYPES[name]
+    dtype = FLOATS[name]
     # The values end the extension; between them and the type is a binary string's head.
     values = stop - math.prod(shape) * dtype.itemsize
     if values - start - unpacker.tell() not in _BINARY_HEADS or stop > data.size:

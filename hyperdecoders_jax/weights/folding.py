@@ -38,8 +38,7 @@ def fold(
 ) -> tuple[dict[str, StoredArray], TransformerConfig]:
     """Arrays and configuration of the same model without gates; a kernel is folded when it is read.
 
-    ValueError if there are no gates or they cannot be folded, or if `task` is missing though gates
-    depend on it, or given though they do not.
+    ValueError if there are none, they cannot be folded, or `task` is missing or of no use.
     """
     grids = _grids(config)
     if not grids:

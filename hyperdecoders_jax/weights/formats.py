@@ -2,8 +2,7 @@
 
     run            the model directory of a training run, of either runner (read only)
     adapters       an adapter folder, and the T5 that it adapts
-    hugging_face   a folder with config.json, safetensors, pytorch_model.bin or flax_model.msgpack,
-                   or a hub id; also exported folders, with what adapts the T5
+    hugging_face   a folder of a T5 for transformers, or a hub id; also exported folders
     original       a folder of the original Hyperdecoders: config.json and pytorch_model.bin
     t5x, t5x_orbax a folder with checkpoint_<step> in it, in T5X's layout or Orbax's
     safetensors    in our paths: FILE.safetensors, or a folder of shards
@@ -39,8 +38,7 @@ from hyperdecoders_jax.weights.arrays import Arrays
 from hyperdecoders_jax.weights.trained_model import Description, TrainedModel
 
 RUN, ADAPTERS, HUGGING_FACE = "run", "adapters", "hugging_face"
-# Metadata of our safetensors files, as JSON: `modeling.config.to_dict`, and the ordered list of
-# tasks.
+# Metadata of our safetensors files, as JSON: `modeling.config.to_dict`, the ordered list of tasks.
 _MODEL_KEY = "model"
 _TASKS_KEY = "task_names"
 _SAFETENSORS = ".safetensors"
@@ -64,14 +62,11 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A way to store weights.
-
-    `write` makes a path that does not exist yet; it returns what it made that the model does not
-    hold, and how. None: this format is only read.
-    """
+    """A way to store weights."""
 
     is_at: Callable[[epath.Path], bool]
     read: Callable[[Source], TrainedModel]
+    # Makes a new path; returns what it made that the model lacks, and how. None: only read.
     write: Callable[[epath.Path, TrainedModel], Mapping[str, str]] | None
     has_files: bool = False  # Whether it stores `TrainedModel.files`.
 
@@ -326,19 +321,19 @@ def _is_safetensors(path: epath.Path) -> bool:
     return bool(safetensors_files.visible(path)) and not is_theirs
 
 
+def _write_adapters(path: epath.Path, trained: TrainedModel) -> Mapping[str, str]:
+    path.mkdir()
+    own = {name: trained.arrays[name] for name in trained.own}
+    adapter_folder.write(path, trained.description, own)
+    return {}
+
+
 def _read_run(source: Source) -> TrainedModel:
     return run_folder.read(source.path, source.step or "best", read_start=read)
 
 
 def _read_adapters(source: Source) -> TrainedModel:
     return adapter_folder.read_whole(source.path, source.backbone, read_start=read)
-
-
-def _write_adapters(path: epath.Path, trained: TrainedModel) -> Mapping[str, str]:
-    path.mkdir()
-    own = {name: trained.arrays[name] for name in trained.own}
-    adapter_folder.write(path, trained.description, own)
-    return {}
 
 
 # In the order in which they are looked for: a folder that describes itself comes first.

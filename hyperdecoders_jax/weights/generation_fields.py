@@ -50,13 +50,10 @@ def to_fields(decoding: DecodingConfig, max_len: int) -> dict[str, Any]:
 
 
 def from_fields(fields: Mapping[str, Any], scoring: Scoring | None = None) -> DecodingConfig:
-    """The decoding config of these fields; missing and null ones are transformers' defaults.
-
-    Null `temperature`, `top_k` and `top_p` change no token. `scoring` replaces a beam search's.
-    """
+    """The decoding config of fields, with transformers' defaults; `scoring` replaces beams' own."""
     given = {name: value for name, value in fields.items() if value is not None}
     min_len, num_texts = given.get("min_length", 0), given.get("num_return_sequences", 1)
-    if given.get("do_sample"):
+    if given.get("do_sample"):  # Null temperature, top_k and top_p change no token.
         return SamplingConfig(
             temperature=given.get("temperature", 1.0),
             top_k=fields.get("top_k", 50) or 0,

@@ -246,10 +246,7 @@ def write(
 
 
 def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:
-    """T5's parameters in our names and layouts; ValueError if they are not those of `config`.
-
-    Cost: copies of the embedding are read, to compare them.
-    """
+    """T5's parameters in our names and layouts, copies compared; ValueError if not `config`'s."""
     arrays, left = without_copies(arrays, config)
     wanted = names.hugging_face_names(config)
     found = {path: transposed(path, arrays[x]) for path, x in wanted.items() if x in arrays}
@@ -283,7 +280,7 @@ def from_ours(arrays: Arrays, config: TransformerConfig) -> dict[str, StoredArra
 def without_copies(
     arrays: Arrays, config: TransformerConfig
 ) -> tuple[dict[str, StoredArray], dict[str, str]]:
-    """The arrays with one name for the embedding (ValueError if copies differ), others' reasons."""
+    """Arrays with one name for the embedding, and why others were skipped; ValueError if unlike."""
     arrays = dict(arrays)
     left = {}
     tables = [name for name in (_SHARED, *COPIES) if name in arrays]

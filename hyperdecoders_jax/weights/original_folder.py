@@ -1,5 +1,4 @@
 """Folders of the original Hyperdecoders (`config.json`, `pytorch_model.bin`), read and written.
-
 Source: allenai/hyperdecoders, training_args.py and modeling/adapter_t5.py.
 """
 
@@ -30,10 +29,7 @@ def is_at(path: epath.Path) -> bool:
 
 
 def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
-    """The configuration in the original's `config.json`; ValueError if ours has no such model.
-
-    Fields that older versions of the original did not save get its defaults.
-    """
+    """The configuration of a `config.json` with the original's defaults; ValueError if not ours."""
     missing = [name for name in ("encoder_adapter", "decoder_adapter") if name not in fields]
     if missing:
         raise ValueError(
@@ -143,8 +139,7 @@ def to_state(
 ) -> dict[str, StoredArray]:
     """Inverse of `to_ours`; ValueError if the arrays are not `config`'s, or it has no such model.
 
-    The original refuses a state without the adapters that it makes and never reads (see
-    `unused_names`): they are taken from `unused`, else zeros.
+    The original wants what it never reads (`unused_names`), too: from `unused`, else zeros.
     """
     groups = original.state_names(config)
     check_params.check_params(

@@ -48,18 +48,14 @@ _START_FIELDS = ("initial_checkpoint_path", "random_seed", "frozen_dtype")
 
 @dataclasses.dataclass(frozen=True)
 class RunFile:
-    """A run's `config.json`.
-
-    `data` is what it reads and evaluates, as plain values for people and for `analyze`; see
-    `trained.describe.describe_data`.
-    """
+    """A run's `config.json`."""
 
     description: Description  # Of step 0.
     trained: Sequence[str]  # Paths of parameters.
     initial_checkpoint_path: str | None  # As it was named; None: random weights.
     random_seed: int  # Of drawn parameters.
     frozen_dtype: str  # Of frozen parameters on the devices.
-    data: Mapping[str, Any]
+    data: Mapping[str, Any]  # What it reads and evaluates: `trained.describe.describe_data`.
     runner: str = OWN_RUNNER  # "embedded" or "t5x".
 
 
@@ -107,8 +103,7 @@ def write(folder: str | os.PathLike, run: RunFile) -> None:
 def read_file(folder: str | os.PathLike) -> RunFile:
     """Reads a run's `config.json`; FileNotFoundError if its vocabulary is missing.
 
-    UsageError if there is no run, or one of an earlier version; ValueError if it is damaged, or of
-    a later version.
+    UsageError if there is no run, or an earlier version's; ValueError if damaged or of a later one.
     """
     folder = epath.Path(folder)
     file = folder / CONFIG_FILE
@@ -156,10 +151,9 @@ def check_version(fields: Mapping[str, Any], version: int, file: epath.Path) -> 
 
 
 def read_description(folder: epath.Path, fields: Mapping[str, Any], owner: str) -> Description:
-    """The description in the fields of a `config.json`, with the vocabulary beside it.
+    """The description in a `config.json`'s fields, with the vocabulary beside it, of `owner`.
 
-    Raises like `trained_model.from_json`; FileNotFoundError if there is no vocabulary, ValueError
-    if it is another than `owner` was trained with.
+    Raises like `trained_model.from_json`; FileNotFoundError or ValueError for the vocabulary.
     """
     file = folder / trained_model.VOCABULARY_FILE
     is_bytes = fields["vocabulary"]["file"] is None
@@ -208,10 +202,7 @@ def read(model_dir: str, which: str | int, read_start: Callable[..., TrainedMode
 
 
 def find_step(model_dir: str, which: str | int) -> int:
-    """The step that "best", "last" or a number means; UsageError if it is none of the three.
-
-    ValueError if there is no such checkpoint, or the folder holds the runs of both runners.
-    """
+    """The step that "best", "last" or a number means; UsageError or ValueError if there is none."""
     if which not in ("best", "last") and not str(which).isdecimal():
         raise errors.UsageError(
             f"--step must be best, last or the number of a checkpoint's step; got {which!r}."

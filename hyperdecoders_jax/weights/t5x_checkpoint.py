@@ -7,7 +7,6 @@ their path in the train state, `target/encoder/…` for a parameter:
             target.encoder.…/      zarr, one folder per array
     orbax   state/_METADATA        JSON: the names in the tree
             state/manifest.ocdbt   zarr of all arrays in one key-value store
-
 Source: t5x/checkpoints.py; the folders that T5X writes with Orbax.
 """
 
@@ -67,9 +66,8 @@ def open(path: str | epath.Path) -> dict[str, StoredArray]:
 def account(path: str | epath.Path) -> Accounted:
     """Parameters of a checkpoint; the rest of its train state is skipped.
 
-    `path` is the folder `checkpoint_<step>`, its file `checkpoint`, or the folder of a single one.
-    FileNotFoundError if there is none; ValueError if it is damaged (chunks are checked when read),
-    or of another model than T5.
+    `path` is `checkpoint_<step>`, its file `checkpoint`, or the folder of a single one. Raises
+    FileNotFoundError, or ValueError if it is damaged (chunks are checked when read) or not a T5's.
     """
     folder = _find(epath.Path(path))
     is_t5x = (folder / _T5X_INDEX).is_file()

@@ -36,10 +36,7 @@ _TOKENIZER_FILES = (
 
 
 def describe(folder: epath.Path, config: TransformerConfig) -> Description:
-    """A plain T5 as a text model: what its files say, and transformers' defaults elsewhere.
-
-    FileNotFoundError if its vocabulary is missing, ValueError if a file is not JSON.
-    """
+    """A plain T5 as a text model, by its files (FileNotFoundError, ValueError) and defaults."""
     generation = _read_json(folder / GENERATION_FILE)
     tokenizer_fields = _read_json(folder / TOKENIZER_FILE)
     if ignored := sorted(set(generation) - _GENERATION_FIELDS):

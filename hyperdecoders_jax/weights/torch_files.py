@@ -1,5 +1,4 @@
 """PyTorch's `.bin` files of weights: pickles, read with `weights_only`, so that none runs code.
-
 Source: pytorch/pytorch, torch/_weights_only_unpickler.py; transformers' names of files.
 """
 
@@ -15,7 +14,7 @@ import numpy as np
 from etils import epath
 
 from hyperdecoders_jax.weights import safetensors_files
-from hyperdecoders_jax.weights.arrays import Arrays, StoredArray
+from hyperdecoders_jax.weights.arrays import FLOATS, Arrays, StoredArray
 
 SINGLE_FILE = "pytorch_model.bin"
 INDEX_FILE = "pytorch_model.bin.index.json"
@@ -25,11 +24,10 @@ _OLDEST = (2, 6)
 
 
 def open(path: str | os.PathLike) -> dict[str, StoredArray]:
-    """Arrays of a file, or of a folder's `pytorch_model.bin` or its shards.
+    """Arrays of a file, or of a folder's `pytorch_model.bin` or its shards; memory-mapped.
 
-    Files are memory-mapped; those of PyTorch before 1.6 are read into memory. Raises like
-    `safetensors_files.open`; ImportError if PyTorch is missing or too old to be safe, ValueError
-    also if a file would run code.
+    Raises like `safetensors_files.open`; ImportError if PyTorch is missing or too old to be safe,
+    ValueError also if a file would run code. Cost: files from before PyTorch 1.6 are read whole.
     """
     path = epath.Path(path)
     files = safetensors_files.find(path, SINGLE_FILE, "PyTorch's weights must be a .bin file")
@@ -42,10 +40,7 @@ def open(path: str | os.PathLike) -> dict[str, StoredArray]:
 
 
 def write(path: str | os.PathLike, arrays: Arrays) -> None:
-    """Writes a `state_dict`, all arrays in memory.
-
-    Names of the same `StoredArray` share their bytes, as tied parameters do in PyTorch.
-    """
+    """Writes a `state_dict` from memory; names of one `StoredArray` share bytes, as if tied."""
     torch = _import_torch()
     # By identity: arrays that are merely equal stay separate.
     tensors = {id(x): x for x in arrays.values()}
@@ -97,12 +92,7 @@ def _open_file(file: epath.Path) -> dict[str, StoredArray]:
 
 
 def _to_array(name: str, value: object, file: epath.Path, torch) -> StoredArray:
-    dtypes = {
-        torch.float32: np.float32,
-        torch.bfloat16: ml_dtypes.bfloat16,
-        torch.float16: np.float16,
-        torch.float64: np.float64,
-    }
+    dtypes = {getattr(torch, name): dtype for name, dtype in FLOATS.items()}
     is_tensor = isinstance(value, torch.Tensor)
     # Sparse tensors are not laid out as arrays, those on the device "meta" have no values.
     is_array = is_tensor and value.layout == torch.strided and value.device.type == "cpu"
@@ -114,7 +104,7 @@ def _to_array(name: str, value: object, file: epath.Path, torch) -> StoredArray:
             f"Weights must be dense tensors of type {', '.join(map(str, dtypes))}; {name} in "
             f"{file} is {kind}. Save model.state_dict() as floats, not quantised."
         )
-    dtype = np.dtype(dtypes[value.dtype])
+    dtype = dtypes[value.dtype]
 
     def read():
         tensor = value.detach().contiguous()

@@ -1,7 +1,4 @@
-"""A trained model as data, which every format reads and writes.
-
-What a format does not tell is None: a safetensors file has no vocabulary, a plain T5 no tasks.
-"""
+"""A trained model as data, which every format reads and writes; what one does not tell is None."""
 
 from __future__ import annotations
 
@@ -112,11 +109,8 @@ class TrainedModel:
         """The same with a frozen T5 in the type that its run predicted with."""
         backbone = self.description.backbone
         dtype = np.dtype(np.float32) if backbone is None else DTYPES[backbone.dtype]
-        arrays = {
-            path: array if path in self.own else array.cast(dtype)
-            for path, array in self.arrays.items()
-        }
-        return self.replace(arrays=arrays)
+        arrays = self.arrays.items()
+        return self.replace(arrays={p: x if p in self.own else x.cast(dtype) for p, x in arrays})
 
     def params(self) -> Params:
         """All parameters in memory, as a tree."""
@@ -153,10 +147,7 @@ def to_json(description: Description) -> dict[str, Any]:
 def from_json(
     fields: Mapping[str, Any], model: TransformerConfig, vocabulary: bytes
 ) -> Description:
-    """Inverse of `to_json`; `model` is read from the same fields, `vocabulary` is a file's bytes.
-
-    KeyError, TypeError or AttributeError for an invalid field, which the reader of a file names.
-    """
+    """Inverse of `to_json`, given model and vocabulary; KeyError, TypeError or AttributeError."""
     description = Description(
         model=model,
         decoding=decoding_from_json(fields["decoding"]),
@@ -193,10 +184,8 @@ def decoding_to_json(config: Any) -> dict[str, Any]:
 
 def decoding_from_json(fields: Mapping[str, Any]) -> Any:
     """Inverse of `decoding_to_json`; KeyError or TypeError for fields, ValueError for classes."""
-    fields = {
-        name: decoding_from_json(value) if isinstance(value, Mapping) else value
-        for name, value in fields.items()
-    }
+    items = fields.items()
+    fields = {key: decoding_from_json(x) if isinstance(x, Mapping) else x for key, x in items}
     name = fields.pop("type")
     if name not in _DECODING:
         raise ValueError(
