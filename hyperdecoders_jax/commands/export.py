@@ -127,7 +127,7 @@ def export(
     with filled(place) as folder:
         export_folder.write(folder, description, weights, formats, card)
     print(f"Read {checkpoint}, step {description.step}.")
-    print(convert.report(weights.replace(skipped={}, new={}), {}, {}))
+    print(convert.report(weights, {}, {}))
     if card is None:
         print(f"Left {model_card.FILE} as it was.")
     _warn_of_scores(description)

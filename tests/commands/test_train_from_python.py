@@ -1,0 +1,139 @@
+"""A run without gin: own rows, a T5 of Hugging Face and a `RunConfig` made in Python."""
+
+import dataclasses
+import json
+import pathlib
+import re
+
+import gin
+import numpy as np
+import pytest
+import seqio
+
+import hyperdecoders_jax
+from hyperdecoders_jax.commands.eval import evaluate
+from hyperdecoders_jax.commands.infer import infer
+from hyperdecoders_jax.data import vocabulary
+from hyperdecoders_jax.data.pipeline import PipelineConfig
+from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig
+from hyperdecoders_jax.evaluation.config import EvaluationConfig
+from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.modeling.config import AdapterConfig, HypernetworkConfig
+from hyperdecoders_jax.tasks import own_data
+from hyperdecoders_jax.training.trainer import TrainerConfig
+from hyperdecoders_jax.weights import arrays, formats, hugging_face, names, run_folder
+from tests import tiny
+
+NUMBERS = {"cat": "cats", "fox": "foxes", "dog": "dogs", "box": "boxes", "cow": "cows"}
+TEXTS = ["plural of cat", "plural of fox"]
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("gin was asked")
+
+    for name in ("parse_config", "parse_config_files_and_bindings", "bind_parameter"):
+        monkeypatch.setattr(gin, name, refuse)
+    yield
+    vocabulary.set_run_vocabulary(None)
+    seqio.MixtureRegistry.remove("own_data")
+    seqio.TaskRegistry.remove("plural")
+
+
+@pytest.fixture
+def t5(tmp_path):
+    """A tiny T5 of Hugging Face with its tokenizer's files."""
+    config = tiny.make_config("none", "none", vocab_size=4100)
+    params = tiny.make_params(Model(config), scale=0.1)
+    flat = arrays.in_memory({path: np.asarray(x) for path, x in names.flatten(params).items()})
+    folder = tmp_path / "t5"
+    hugging_face.write(folder, config, hugging_face.from_ours(flat, config))
+    spiece = pathlib.Path(vocabulary.DEMO_VOCABULARY_PATH).read_bytes()
+    (folder / "spiece.model").write_bytes(spiece)
+    fields = {"tokenizer_class": "T5Tokenizer", "extra_ids": 100, "model_max_length": 512}
+    (folder / "tokenizer_config.json").write_text(json.dumps(fields))
+    return str(folder)
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Two files of rows."""
+    files = {}
+    for split, count in {"train": 40, "validation": 10}.items():
+        examples = [
+            {"inputs": f"plural of {one}", "targets": many}
+            for one, many in list(NUMBERS.items()) * (count // len(NUMBERS))
+        ]
+        files[split] = tmp_path / f"{split}.jsonl"
+        files[split].write_text("".join(json.dumps(row) + "\n" for row in examples))
+    return files
+
+
+def make_run(t5, rows, model_dir):
+    config = dataclasses.replace(
+        formats.describe_text(t5).model,
+        encoder_adapter=AdapterConfig("manual", bottleneck_dim=3),
+        decoder_adapter=AdapterConfig(
+            "generated", bottleneck_dim=2, hypernetwork=HypernetworkConfig(bottleneck_dim=4)
+        ),
+    )
+    mixture = own_data.mixture(
+        train_files=[f"plural={rows['train']}"],
+        validation_files=[f"plural={rows['validation']}"],
+    )
+    return hyperdecoders_jax.RunConfig(
+        model=Model(config, decoding=BeamSearchConfig(num_beams=2)),
+        data=PipelineConfig(mixture, {"inputs": 16, "targets": 8}, batch_size=4),
+        start=hyperdecoders_jax.StartConfig(initial_checkpoint_path=t5, vocabulary=t5),
+        model_dir=str(model_dir),
+        trainer=TrainerConfig(num_train_steps=3, eval_every_steps=3, log_every_steps=1),
+        evaluation=EvaluationConfig(num_examples=5),
+    )
+
+
+def test_a_run_that_python_made_is_trained_loaded_and_evaluated(t5, rows, tmp_path, capsys):
+    model_dir = tmp_path / "run"
+    run = make_run(t5, rows, model_dir)
+    assert hyperdecoders_jax.train(run) == 0
+    assert re.search(r"^plural +accuracy ", capsys.readouterr().out, re.MULTILINE)
+    lines = map(json.loads, (model_dir / "metrics.jsonl").read_text().splitlines())
+    assert [line["step"] for line in lines if line["kind"] == "train"] == [1, 2, 3]
+    # It describes itself, without a program.
+    assert not (model_dir / run_folder.SAVED_GIN).exists()
+    described = run_folder.read_file(model_dir)
+    assert described.initial_checkpoint_path == t5
+    assert described.description.model == run.model.for_tasks(["plural"]).config
+    assert described.data["tasks"]["plural"]["files"]["train"] == str(rows["train"])
+    loaded = hyperdecoders_jax.load(model_dir)
+    assert loaded.task_names == ("plural",)
+    assert loaded.model.decoding == run.model.decoding
+    texts = loaded.predict(TEXTS)
+    assert len(texts) == len(TEXTS)
+    assert evaluate(run, "best", None) == 0
+    metrics = json.loads((model_dir / "eval_validation" / "metrics-3.json").read_text())
+    assert metrics.keys() == {"plural"}
+    lines = tmp_path / "lines.txt"
+    lines.write_text("\n".join(TEXTS))
+    capsys.readouterr()
+    assert infer(run, "best", None, str(lines)) == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["prediction"] for record in printed] == texts
+
+
+def test_a_run_that_python_made_is_continued(t5, rows, tmp_path, capsys):
+    run = make_run(t5, rows, tmp_path / "run")
+    assert hyperdecoders_jax.train(run) == 0
+    run = dataclasses.replace(run, trainer=dataclasses.replace(run.trainer, num_train_steps=4))
+    assert hyperdecoders_jax.train(run) == 0
+    assert "continuing from step 3" in capsys.readouterr().err
+    checkpoints = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert checkpoints[-1] == "4"
+
+
+def test_a_run_needs_a_folder_and_steps(t5, rows, tmp_path):
+    run = make_run(t5, rows, tmp_path / "run")
+    for missing in ({"model_dir": None}, {"trainer": None}):
+        with pytest.raises(ValueError, match=r"needs a model_dir and a trainer; got .*None.*Set"):
+            hyperdecoders_jax.train(dataclasses.replace(run, **missing))
+    assert not (tmp_path / "run").exists()
