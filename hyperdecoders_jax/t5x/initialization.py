@@ -23,7 +23,7 @@ from hyperdecoders_jax.weights import backbone, names
 
 
 class TrainStateInitializer(utils.TrainStateInitializer):
-    """T5X's, with parameters of `initial_checkpoint_path`, as for `backbone.load`; None: drawn."""
+    """T5X's, with parameters of `initial_checkpoint_path`, as for `backbone.open`; None: drawn."""
 
     def __init__(
         self,

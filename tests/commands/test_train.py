@@ -218,7 +218,7 @@ def tiny_start():
                 "TrainerConfig.best": "@BestCheckpointConfig()",
                 "BestCheckpointConfig.metric": "demo_topik/f1",
             },
-            "the tasks are ['demo_topic']",
+            "the tasks ['demo_topic']",
         ),
         ({"BEST_METRIC": "demo_topic/f1"}, "Choose one of ['demo_topic/accuracy']"),
         ({"TRAINSTEPS": 3}, "Did you mean 'TRAIN_STEPS'?"),

@@ -55,6 +55,9 @@ def as_of_an_earlier_version(run, folder):
     if fields["runner"] == "embedded":
         lines = [line for line in text.splitlines() if not any(name in line for name in NEW)]
         text = "\n".join(lines) + OLD_STATEMENTS
+        text = text.replace(
+            "from hyperdecoders_jax.commands import", "from hyperdecoders_jax import"
+        )
     config.write_text(text)
     return folder, fields
 
@@ -98,7 +101,7 @@ def test_commands_refuse_a_run_that_does_not_describe_itself(ours, tmp_path, cap
     places = {"run": folder, "new": tmp_path / "new"}
     assert main.main([part.format(**places) for part in command]) == 2
     message = capsys.readouterr().err
-    assert "has a config.gin alone, which is a program. If you trust it, write" in message
+    assert "has config.gin alone, which is a program. If you trust it, write" in message
     assert f"hyperdecoders upgrade --model_dir={folder}" in message
     assert not (tmp_path / "new").exists()
 
@@ -106,6 +109,12 @@ def test_commands_refuse_a_run_that_does_not_describe_itself(ours, tmp_path, cap
 def test_load_refuses_a_run_that_does_not_describe_itself(ours, tmp_path):  # noqa: F811
     folder, _ = as_of_an_earlier_version(ours, tmp_path / "run")
     with pytest.raises(errors.UsageError, match=rf"hyperdecoders upgrade --model_dir={folder}"):
+        hyperdecoders_jax.load(folder)
+
+
+def test_a_checkpoint_of_t5x_may_be_that_of_such_a_run(theirs, tmp_path):  # noqa: F811
+    folder, _ = as_of_an_earlier_version(theirs, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"format t5x, .*hyperdecoders upgrade --model_dir=FOLDER"):
         hyperdecoders_jax.load(folder)
 
 
