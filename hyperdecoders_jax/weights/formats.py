@@ -171,7 +171,7 @@ def _detect_text(path: str) -> tuple[str, str]:
             "A model that reads and writes text must be a training run, an adapter folder or an "
             f"exported folder; {path} is of the format {found}, which has no vocabulary. Name the "
             f"model directory of its run, which has a {run_folder.CONFIG_FILE}, or another folder; "
-            "for runs of earlier versions hyperdecoders upgrade --model_dir=FOLDER writes that file."
+            "for earlier runs hyperdecoders upgrade --model_dir=FOLDER writes that file."
         )
     return path, found
 
