@@ -13,5 +13,5 @@ def answer(candidates: Iterable[tuple[str, float]]) -> str:
 
     A window that gives exactly the empty text has no answer and does not compete.
     """
-    texts = [candidate for candidate in candidates if candidate[0]]
+    texts = [(text, score) for text, score in candidates if text]
     return min(texts, key=lambda candidate: candidate[1], default=("", 0.0))[0]

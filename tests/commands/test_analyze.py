@@ -63,7 +63,7 @@ def test_the_splits_of_a_run_are_made_again(tmp_path):
     tasks = {"glue_rte_v200": source, "glue_cola_v200": source}
     tiny_runs.write_run(tmp_path, mixture="mixed", tasks=tasks)
     analysed = given(f"--checkpoint={tmp_path}", "--output=x")
-    assert analysed.gin_files[-1] == "mixtures/resplit.gin"
+    assert analysed.gin_files[-1] == "runs/resplit.gin"
     text = analysed.first("runs/embedded/analyze.gin").read()
     gin_binding.parse(text, readers=flags.TRAIN_FILES)
     splits = gin.get_bindings("splits.SplitConfig")
