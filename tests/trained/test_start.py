@@ -45,7 +45,7 @@ def test_what_no_file_holds_is_drawn_as_if_all_were(tmp_path, caplog):
     stored = tiny.make_params(model)
     path = str(tmp_path / "t5.safetensors")
     backbone.save(path, stored, {})
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         found = names.flatten(start.open_start(model, path, seed=3).params())
     drawn, stored = names.flatten(model.init(jax.random.key(3))), names.flatten(stored)
     for name, value in found.items():
