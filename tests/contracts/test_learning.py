@@ -10,7 +10,7 @@ from hyperdecoders_jax import model
 from hyperdecoders_jax.data import pipeline, train_batches, vocabulary
 from hyperdecoders_jax.modeling import adapter_sources, config, sites
 from hyperdecoders_jax.tasks import mixtures
-from hyperdecoders_jax.trained import preparation
+from hyperdecoders_jax.trained import start
 from hyperdecoders_jax.training import optimizer, schedules, train_state, train_step, trainable
 
 NUM_STEPS, BATCH_SIZE = 24, 48
@@ -59,19 +59,15 @@ def test_the_loss_falls(name, batches):
     adapted = model.Model(
         config.TransformerConfig(**SIZES, encoder_adapter=encoder, decoder_adapter=decoder)
     )
-    start = preparation.load_start(
-        adapted,
-        trainable.TrainableConfig(),
-        "package://tasks/demo_data/demo_t5.safetensors",
-        seed=0,
-    )
+    begun = start.open_start(adapted, "package://tasks/demo_data/demo_t5.safetensors", seed=0)
+    trained, frozen = trainable.split(begun.params(), trainable.TrainableConfig())
     schedule = schedules.ConstantConfig(learning_rate=1e-2).make(NUM_STEPS)
     tx = optimizer.make_optimizer(optimizer.AdamWConfig(), schedule)
-    state = train_state.create(start.trainable, tx, jax.random.key(0))
+    state = train_state.create(trained, tx, jax.random.key(0))
     step = train_step.make_train_step(adapted, tx, schedule)
     per_token = []
     for batch in batches:
-        state, metrics = step(state, start.frozen, batch)
+        state, metrics = step(state, frozen, batch)
         per_token.append(float(metrics["loss"]) / np.sum(batch.decoder_loss_weights))
     assert np.all(np.isfinite(per_token))
     # One batch's loss differs from another's by a few per cent.
