@@ -4,35 +4,34 @@ Flags (`hyperdecoders train --train_file=…`) or a gin file that includes
 gin_configs/mixtures/own_data.gin name the files, columns and metrics; formats are in `row_files`.
 
 A template makes the text of a row from its columns: "nli premise: {premise} hypothesis:
-{hypothesis}". Between braces is a column's name and nothing else; `{{` and `}}` are braces.
-Numbers, true and false appear as the file writes them. If the template of the targets is one column
-alone, and that holds a list of texts, these are several right answers: the first is trained on, and
-metrics that take several get all.
+{hypothesis}"; see `templates`. Numbers, true and false appear as the file writes them. If the
+template of the targets is one column alone, and that holds a list of texts, these are several right
+answers: the first is trained on, and metrics that take several get all.
 
 Every row of every file is checked before anything is compiled, loaded or written.
 """
 
 import dataclasses
-import difflib
 import functools
 import json
 import math
 import os
 import re
-import string
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import seqio
 
-from hyperdecoders_jax.tasks import metrics, mixing, postprocessors, row_files, sources
+from hyperdecoders_jax.data import row_files
+from hyperdecoders_jax.tasks import metrics, mixing, postprocessors, sources, templates
 from hyperdecoders_jax.tasks.preprocessors import TOKENIZE
 from hyperdecoders_jax.tasks.registration import add_mixture, add_task
 
 MIXTURE = "own_data"
 SPLITS = ("train", "validation", "test")
 _BY_SIZE = mixing.Proportional()
-_NAMED_FILE = re.compile(r"(?:([\w.]+)=)?(.*)", re.DOTALL)
+# Predictions are files called NAME-SPLIT-STEP.jsonl, in which file systems allow 255 bytes.
+_MAX_NAME_BYTES = 150
 
 
 # ---------------------------------------------------------------- what metrics compare
@@ -123,13 +122,13 @@ class Rendering:
     are_targets_required: bool
 
     def __post_init__(self):
-        _parts(self.inputs), _parts(self.targets)
+        templates.parts(self.inputs), templates.parts(self.targets)
         for name in self.metric_names:
             if name not in ANSWERS:
                 raise ValueError(
                     f"A metric must be one of {', '.join(ANSWERS)}; got {name!r}."
-                    f"{_hint(name, ANSWERS)} Choose one with --metric=…, or several with commas "
-                    "between them."
+                    f"{templates.hint(name, ANSWERS)} Choose one with --metric=…, or several with "
+                    "commas between them."
                 )
         names = set(self.metric_names)
         if len(names) < max(1, len(self.metric_names)) or names >= _GIVE_F1:
@@ -151,21 +150,21 @@ class Rendering:
         Raises:
             ValueError: a column is missing or not a text, a text is empty, or not one for a metric.
         """
-        inputs = _fill(self.inputs, row, where)
+        inputs = templates.fill(self.inputs, row, where)
         answers = self._answers(row, where)
         if not inputs.strip():
             raise _empty("inputs", where)
         return {"inputs": inputs, "targets": answers[0], "answers": json.dumps(answers)}
 
     def _answers(self, row: row_files.Row, where: str) -> list[str]:
-        columns = [column for _, column in _parts(self.targets) if column is not None]
+        columns = [column for _, column in templates.parts(self.targets) if column is not None]
         if not self.are_targets_required and any(row.get(x) in (None, "", []) for x in columns):
             return [""]
         value = row.get(columns[0])
         if self.targets == f"{{{columns[0]}}}" and isinstance(value, list):
-            answers = [_fill(self.targets, {columns[0]: item}, where) for item in value]
+            answers = [templates.fill(self.targets, {columns[0]: item}, where) for item in value]
         else:
-            answers = [_fill(self.targets, row, where)]
+            answers = [templates.fill(self.targets, row, where)]
         if not answers or not all(map(str.strip, answers)):
             raise _empty("targets", where)
         for name in self.metric_names if self.are_targets_required else ():
@@ -179,59 +178,6 @@ class Rendering:
         return answers
 
 
-@functools.cache
-def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
-    """The texts of a template with the column that follows each.
-
-    >>> _parts("find {word} in: {text} {{1}}")
-    (('find ', 'word'), (' in: ', 'text'), (' {', None), ('1}', None))
-    """
-    how = "Write a column's name between braces, as in 'find {word} in: {text}', and {{ for a {."
-    try:
-        parts = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise ValueError(
-            f"The braces of a template must close; {template!r} is none ({error}). {how}"
-        ) from None
-    for _, column, form, conversion in parts:
-        if column == "" or form or conversion:
-            raise ValueError(
-                f"Between the braces of a template must be a column's name alone; got "
-                f"{template!r}. {how}"
-            )
-    if all(column is None for _, column, _, _ in parts):
-        raise ValueError(
-            f"A template must name a column, or all examples are alike; got {template!r}. {how}"
-        )
-    return tuple((text, column) for text, column, _, _ in parts)
-
-
-def _fill(template: str, row: row_files.Row, where: str) -> str:
-    texts = []
-    for text, column in _parts(template):
-        texts.append(text)
-        if column is None:
-            continue
-        if column not in row:
-            raise ValueError(
-                f"Each row must have the columns of the template {template!r}; {where} has no "
-                f"{column!r}. Its columns are {', '.join(map(repr, row)) or 'none'}."
-                f"{_hint(column, row)} Correct the row, or say how its text is made with "
-                "--inputs_template='… {column} …' and --targets_template='{column}'."
-            )
-        value = row[column]
-        if isinstance(value, bool):
-            value = json.dumps(value)
-        if not isinstance(value, str):
-            raise ValueError(
-                f"A column of a template must hold a text, a number, true or false (and, alone in "
-                f"the targets, a list of texts); {column!r} in {where} is "
-                f"{json.dumps(value)[:80]}. Correct the row, or leave it out."
-            )
-        texts.append(value)
-    return "".join(texts)
-
-
 def _empty(feature: str, where: str) -> ValueError:
     return ValueError(
         f"An example's inputs and targets must hold text; the {feature} of {where} are empty. "
@@ -239,33 +185,29 @@ def _empty(feature: str, where: str) -> ValueError:
     )
 
 
-def _hint(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
-
-
 class OwnFiles(sources.JsonLinesDataSource):
-    """The examples of one task, from a file a split.
+    """The examples of one task, from a file a split: `inputs`, `targets` and `answers`.
 
     Args:
-        files: from a split's name to its file.
+        files: from a split's name to its file, with `?quoting=…` after it where that is given.
         rendering: makes examples of rows.
     """
 
     def __init__(self, files: Mapping[str, str], rendering: Rendering):
-        super().__init__(files)
+        split_files = {split: row_files.split_quoting(file) for split, file in files.items()}
+        super().__init__({split: path for split, (path, _) in split_files.items()})
+        self._quotings = dict(split_files.values())
         self._rendering = rendering
-
-    def records(self, split: str) -> Sequence[sources.Record]:
-        """All examples of a split in the file's order, with `inputs`, `targets` and `answers`."""
-        (path,) = self.list_shards(split)
-        return _examples(path, self._rendering)
 
     def describe(self) -> dict[str, Any]:
         """Files, templates and metrics as plain values, for a run's `config.json`."""
+        paths = {split: self.list_shards(split)[0] for split in self.splits}
         return {
             "kind": "own_data",
-            "files": {split: self.list_shards(split)[0] for split in self.splits},
+            "files": {
+                split: row_files.with_quoting(path, self._quotings[path])
+                for split, path in paths.items()
+            },
             "inputs": self._rendering.inputs,
             "targets": self._rendering.targets,
             "metrics": list(self._rendering.metric_names),
@@ -281,12 +223,15 @@ class OwnFiles(sources.JsonLinesDataSource):
             if split in ("train", name):
                 self.records(name)
 
+    def rows(self, split: str) -> Iterator[row_files.NumberedRow]:
+        """The rows of a split as its file has them, in the order of its examples."""
+        (path,) = self.list_shards(split)
+        return row_files.read(path, self._quotings[path])
 
-@functools.cache
-def _examples(path: str, rendering: Rendering) -> tuple[sources.Record, ...]:
-    return tuple(
-        rendering.render(row, f"line {number} of {path}") for number, row in row_files.read(path)
-    )
+    def _iterate(self, paths: Sequence[str]) -> Iterator[sources.Record]:
+        (path,) = paths
+        for number, row in row_files.read(path, self._quotings[path]):
+            yield self._rendering.render(row, f"line {number} of {path}")
 
 
 # ---------------------------------------------------------------- files become tasks
@@ -308,7 +253,8 @@ def mixture(
 
     Args:
         train_files: paths, or NAME=PATH; without a name a task is called as its file. If there are
-            none, the files of the next split make the tasks.
+            none, the files of the next split make the tasks. "PATH?quoting=none" or "=csv" says how
+            the quotes of a table are meant; see `row_files.quoting_of`.
         validation_files: one for each task in their order, or any with NAME=PATH, or none.
         test_files: likewise.
         inputs_templates: one for all tasks, or one for each.
@@ -353,8 +299,7 @@ def pair_files(files: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
         ValueError: there is no file, a file has an unknown ending, two tasks have one name, or a
             file's task is unclear.
     """
-    named = {split: [_NAMED_FILE.fullmatch(file).groups() for file in files[split]]
-             for split in SPLITS}  # fmt: skip
+    named = {split: _named_files(files[split], split) for split in SPLITS}
     first = next((split for split in SPLITS if named[split]), None)
     if first is None:
         raise ValueError(
@@ -363,7 +308,7 @@ def pair_files(files: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
         )
     tasks: dict[str, dict[str, str]] = {}
     for name, path in named[first]:
-        name = name or _stem(path)
+        name = name or _stem(path, first)
         if name in tasks:
             raise ValueError(
                 f"Each --{first}_file must make a task of another name; {tasks[name][first]} and "
@@ -375,12 +320,13 @@ def pair_files(files: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
             if name not in tasks or split in tasks[name]:
                 raise ValueError(
                     f"The name of each --{split}_file must be another one of the tasks "
-                    f"{list(tasks)}; got {name}={path}.{_hint(name, tasks)} Correct the name."
+                    f"{list(tasks)}; got {name}={path}.{templates.hint(name, tasks)} Correct the "
+                    "name."
                 )
             tasks[name][split] = path
     for paths in tasks.values():
         for path in paths.values():
-            row_files.ending(path)
+            row_files.ending(row_files.split_quoting(path)[0])
     return tasks
 
 
@@ -399,15 +345,36 @@ def _name_by_order(
     return zip(tasks, (path for _, path in pairs), strict=True)
 
 
-def _stem(path: str) -> str:
+def _named_files(files: Sequence[str], split: str) -> list[tuple[str | None, str]]:
+    named = []
+    for name, path in map(row_files.split_name, files):
+        if name is not None:
+            name = _task_name(name, f"--{split}_file={name}={path}")
+        named.append((name, path))
+    return named
+
+
+def _stem(path: str, split: str) -> str:
     """The default name of a file's task.
 
-    >>> _stem("data/my-mail.v2.jsonl.gz")
+    >>> _stem("data/my-mail.v2.jsonl.gz", "train")
     'my_mail.v2'
     """
-    name = os.path.basename(path)
+    name = os.path.basename(row_files.split_quoting(path)[0])
     name = name[: len(name) - len(".gz") * name.lower().endswith(".gz")]
-    return re.sub(r"[^\w.]", "_", os.path.splitext(name)[0])
+    return _task_name(os.path.splitext(name)[0], f"--{split}_file={path}")
+
+
+def _task_name(text: str, file: str) -> str:
+    """A name that SeqIO takes, and that can be a folder's; other signs become "_"."""
+    name = re.sub(r"[^\w.]", "_", text)
+    if not re.search(r"[^\W_]", name) or len(name.encode()) > _MAX_NAME_BYTES:
+        raise ValueError(
+            f"A task's name must hold a letter or digit, and at most {_MAX_NAME_BYTES} bytes, for "
+            f"folders are called so; got {text[:40]!r} from {file[:200]}. Write NAME=FILE with "
+            "another name."
+        )
+    return name
 
 
 def _one_for_each(values: Sequence[str], count: int, flag: str) -> Sequence[str]:

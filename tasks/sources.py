@@ -6,22 +6,27 @@ TFRecords there are SeqIO's own sources.)
 
 import functools
 import json
+import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import seqio
 import tensorflow as tf
+from absl import logging
 
-from hyperdecoders_jax.data import offline
-from hyperdecoders_jax.tasks import row_files
+from hyperdecoders_jax.data import offline, row_files, text_files
+from hyperdecoders_jax.data.packed_records import PackedRecords
 
 Record = dict[str, str | int | float]
 _Labels = tuple[tuple[str, tuple[str, ...]], ...]
 
 DATA_DIR_VARIABLE = offline.DATA_DIR_VARIABLE
 DEFAULT_DATA_DIR = "~/hyperdecoders_data"
+# Records that go from Python to TensorFlow at once: one crossing costs as much as many records.
+_CHUNK_RECORDS = 128
 
 
 def data_dir() -> str:
@@ -32,8 +37,9 @@ def data_dir() -> str:
 class JsonLinesDataSource(seqio.DataSource):
     """Records from files with one JSON object a line, plain or gzipped (`.gz`).
 
-    The records are read into memory once, shuffled completely by the seed, and divided over any
-    number of processes record by record. For more than a few million records use TFDS.
+    The records are shuffled completely by the seed, and divided over any number of processes record
+    by record. They are read once and kept, in bounded memory: more than 64 MiB lie in a temporary
+    file (in `$TMPDIR`).
 
     Args:
         files: from a split's name to its file or files; `gs://` works.
@@ -53,6 +59,8 @@ class JsonLinesDataSource(seqio.DataSource):
         }
         self._fields = tuple(fields) if fields is not None else None
         self._labels: _Labels = ()
+        self._read: dict[tuple[str, ...], PackedRecords] = {}
+        self._signatures: dict[tuple[str, ...], Sequence[object]] = {}
 
     @property
     def supports_arbitrary_sharding(self) -> bool:
@@ -64,6 +72,10 @@ class JsonLinesDataSource(seqio.DataSource):
     def num_input_examples(self, split: str) -> int:
         return len(self.records(split))
 
+    def fingerprint(self, split: str) -> str:
+        """Differs once a record of the split differs; formats and paths of files do not matter."""
+        return self.records(split).fingerprint
+
     def records(self, split: str) -> Sequence[Record]:
         """All records of a split in the files' order, with the kept fields only."""
         if split not in self._files:
@@ -71,7 +83,22 @@ class JsonLinesDataSource(seqio.DataSource):
                 f"A split must be one of {', '.join(self._files)}; got {split!r}. Choose one, or "
                 "name its file where the task is registered."
             )
-        return _read_files(tuple(self.list_shards(split)), self._fields, self._labels)
+        paths = tuple(self.list_shards(split))
+        signatures = [text_files.signature(path) for path in paths]
+        if paths not in self._read:
+            self._read[paths] = PackedRecords(self._iterate(paths))
+            self._signatures[paths] = signatures
+        if self._signatures[paths] != signatures:
+            # A run's order of data must not change under it.
+            self._signatures[paths] = signatures
+            logging.warning(
+                "%s changed after it was read; this process goes on with the records of then.",
+                ", ".join(paths),
+            )
+        return self._read[paths]
+
+    def _iterate(self, paths: Sequence[str]) -> Iterator[Record]:
+        return _read_files(paths, self._fields, self._labels)
 
     def get_dataset(
         self,
@@ -87,8 +114,19 @@ class JsonLinesDataSource(seqio.DataSource):
             order = np.random.default_rng(seed).permutation(order)
         if shard_info:
             order = order[shard_info.index :: shard_info.num_shards]
-        columns = {name: [records[i][name] for i in order] for name in records[0]}
-        return tf.data.Dataset.from_tensor_slices(columns)
+        dtypes = {name: _dtype(kinds) for name, kinds in records.kinds.items()}
+
+        def chunks() -> Iterator[dict[str, np.ndarray]]:
+            for start in range(0, len(order), _CHUNK_RECORDS):
+                chunk = [records[i] for i in order[start : start + _CHUNK_RECORDS]]
+                yield {
+                    name: np.array([record[name] for record in chunk], dtype.as_numpy_dtype)
+                    for name, dtype in dtypes.items()
+                }
+
+        specs = {name: tf.TensorSpec([None], dtype) for name, dtype in dtypes.items()}
+        dataset = tf.data.Dataset.from_generator(chunks, output_signature=specs).unbatch()
+        return dataset.apply(tf.data.experimental.assert_cardinality(len(order)))
 
 
 class JsonLinesFolder(JsonLinesDataSource):
@@ -259,6 +297,37 @@ class ConcatenatedSource(seqio.DataSource):
         return dataset
 
 
+class _Wide(int):
+    """A whole number of more than 32 bits."""
+
+
+def _dtype(kinds: set[type]) -> tf.DType:
+    """TensorFlow's type of the values of a field, as `tf.constant` has it for a list of them."""
+    if str in kinds:
+        return tf.string
+    if float in kinds:
+        return tf.float32
+    if kinds == {bool}:
+        return tf.bool
+    return tf.int64 if _Wide in kinds else tf.int32
+
+
+def _number(text: str, where: str) -> int | float:
+    """The number that JSON has; ValueError if no tensor can hold it."""
+    if re.fullmatch(r"-?\d{1,19}", text):
+        value = int(text)
+        if -(2**63) <= value < 2**63:
+            return value if -(2**31) <= value < 2**31 else _Wide(value)
+    elif "." in text or "e" in text.lower():
+        value = float(text)
+        if math.isfinite(value):
+            return value
+    raise ValueError(
+        f"A number must fit into 64 bits; {where} is {text[:80]}. Correct it, or write it as a "
+        "text, in quotes."
+    )
+
+
 def _check_values(record: Record, first: Record, where: str) -> None:
     for name, value in record.items():
         kind = str if isinstance(first[name], str) else int | float
@@ -268,8 +337,8 @@ def _check_values(record: Record, first: Record, where: str) -> None:
                 wanted = "a string or a number"
             raise ValueError(
                 f"A field must hold {wanted} in every line; {name!r} in {where} is "
-                f"{json.dumps(value)[:80]}. Correct the file, or name the fields to keep with "
-                "fields=(…)."
+                f"{row_files.to_json(value)[:80]}. Correct the file, or name the fields to keep "
+                "with fields=(…)."
             )
 
 
@@ -282,36 +351,33 @@ def _check_labels(record: Record, labels: _Labels, where: str) -> None:
             )
 
 
-@functools.cache
 def _read_files(
-    paths: tuple[str, ...], fields: tuple[str, ...] | None, labels: _Labels
-) -> tuple[Record, ...]:
-    records: list[Record] = []
+    paths: Sequence[str], fields: Sequence[str] | None, labels: _Labels
+) -> Iterator[Record]:
+    first = None
     for path in paths:
-        if not tf.io.gfile.exists(path):
-            raise ValueError(
-                f"A file of JSON lines must exist; nothing is at {os.path.abspath(path)}. Check "
-                "the path where the task is registered."
-            )
-        # Not splitlines, which also cuts at U+2028 and others that JSON allows inside strings.
-        for number, line in enumerate(row_files.read_text(path).split("\n"), start=1):
+        for number, line in text_files.read_lines(path):
             if not line.strip():
                 continue
-            try:
-                record = json.loads(line)
-                fields = fields or tuple(record)
-                records.append({name: record[name] for name in fields})
-            except (ValueError, TypeError, LookupError) as error:
+            where = f"line {number} of {path}"
+            row = row_files.json_object(line, where)
+            fields = fields or tuple(row)
+            if missing := [name for name in fields if name not in row]:
                 raise ValueError(
-                    f"Each line must be a JSON object with the fields {fields or '…'}; line "
-                    f"{number} of {path} is {line[:80]!r} ({error!r}). Correct the file, or name "
-                    "the fields that all lines have with fields=(…)."
-                ) from error
-            _check_values(records[-1], records[0], f"line {number} of {path}")
-            _check_labels(records[-1], labels, f"line {number} of {path}")
-    if not records:
+                    f"Each line must have the fields {', '.join(fields)}; {where} has no "
+                    f"{missing[0]!r}: {line.strip()[:80]!r}. Correct the file, or name the fields "
+                    "that all lines have with fields=(…)."
+                )
+            record = {name: row[name] for name in fields}
+            for name, value in record.items():
+                if isinstance(value, row_files.Number):
+                    record[name] = _number(value, f"{name!r} in {where}")
+            first = first or record
+            _check_values(record, first, where)
+            _check_labels(record, labels, where)
+            yield record
+    if first is None:
         raise ValueError(
             f"A split must hold a record; {', '.join(paths)} hold none. Write them, or leave the "
             "split out where the task is registered."
         )
-    return tuple(records)

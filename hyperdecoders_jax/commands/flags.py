@@ -6,7 +6,6 @@ import argparse
 import importlib
 import os
 import pkgutil
-import re
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -150,6 +149,8 @@ def _add_own_data(parser: argparse.ArgumentParser) -> None:
         ("metric", "NAMES", "of tasks/metrics.py, separated by commas (default: accuracy)"),
     ):
         group.add_argument(f"--{flag}", action="append", default=[], metavar=name, help=text)
+    text = "how quotes of these tables are meant: as in CSV, or as text (default: see README)"
+    group.add_argument("--quoting", choices=("csv", "none"), help=text)
 
 
 def search_paths(args: argparse.Namespace) -> list[str]:
@@ -181,9 +182,24 @@ def own_data(
 
     values = {macro: getattr(args, flag) for flag, macro in OWN_TEXT_FLAGS.items()}
     for flag, macro in OWN_FILE_FLAGS.items():
-        values[macro] = [own_file(file) for file in getattr(args, flag)]
+        values[macro] = [own_file(file, args.quoting) for file in getattr(args, flag)]
+    num_files = sum(len(getattr(args, flag)) for flag in OWN_FILE_FLAGS)
+    if args.quoting and not num_files and getattr(args, "input", None) is None:
+        raise errors.UsageError(
+            f"--quoting must go with the files that it is meant for; got --quoting={args.quoting} "
+            "without a --train_file, --validation_file or --test_file. Name them again, or leave "
+            "it out."
+        )
     bindings = [f"{macro} = {tuple(value)!r}" for macro, value in values.items() if value]
-    is_included = "TRAIN_FILES" in gin_files_lib.read(gin_files, (), paths).macro_values
+    macros = gin_files_lib.read(gin_files, (), paths).macro_values
+    is_included = "TRAIN_FILES" in macros
+    is_trained_on = bool(args.train_file or (is_included and macros["TRAIN_FILES"][0]))
+    if args.command == "train" and num_files and not is_trained_on:
+        raise errors.UsageError(
+            "train must be given files to train on; got others alone: "
+            f"{', '.join(args.validation_file + args.test_file)}. Add --train_file=FILE, or use "
+            "eval or infer."
+        )
     if not bindings and not is_included:
         return list(gin_files), []
     if args.command == "train" and not is_included and not args.validation_file:
@@ -197,14 +213,17 @@ def own_data(
     return [*gin_files, *([] if is_included else [OWN_DATA_FILE])], bindings
 
 
-def own_file(file: str) -> str:
-    """An absolute path, which keeps its name.
+def own_file(file: str, quoting: str | None = None) -> str:
+    """An absolute path, which keeps its task's name, and how its quotes are meant.
 
-    >>> own_file("mail=/data/x.jsonl"), own_file("gs://bucket/a=b.csv")
-    ('mail=/data/x.jsonl', 'gs://bucket/a=b.csv')
+    >>> own_file("mail=/data/x.tsv", "csv"), own_file("gs://bucket/a=b.csv")
+    ('mail=/data/x.tsv?quoting=csv', 'gs://bucket/a=b.csv')
     """
-    name, path = re.fullmatch(r"([\w.]+=)?(.*)", file, re.DOTALL).groups(default="")
-    return name + files.absolute(path)
+    from hyperdecoders_jax.data import row_files
+
+    name, path = row_files.split_name(file)
+    path = row_files.with_quoting(files.absolute(path), quoting or "auto")
+    return path if name is None else f"{name}={path}"
 
 
 def init_bindings(path: str, command: str) -> list[str]:

@@ -156,6 +156,22 @@ def test_files_that_do_not_pair_are_told(tmp_path, capsys):
 
 def test_flags_of_own_data_need_a_file(tmp_path, capsys):
     assert "Own data must be in a file; got none" in refused(tmp_path, capsys, "--metric=squad")
+    message = refused(tmp_path, capsys, "--quoting=csv")
+    assert "--quoting must go with the files that it is meant for; got --quoting=csv" in message
+
+
+def test_train_needs_files_to_train_on(tmp_path, capsys):
+    file = write_csv(tmp_path / "plural.csv", 10)
+    message = refused(tmp_path, capsys, f"--validation_file={file}")
+    assert f"must be given files to train on; got others alone: {file}. Add --train" in message
+
+
+@pytest.mark.parametrize("name", ["..", ".", "__", "a" * 151])
+def test_a_name_that_is_no_folder_s_is_refused(tmp_path, capsys, name):
+    file = write_csv(tmp_path / "plural.csv", 10)
+    message = refused(tmp_path, capsys, f"--train_file={name}={file}")
+    assert "A task's name must hold a letter or digit, and at most 150 bytes" in message
+    assert "Write NAME=FILE with another name" in message
 
 
 # What flags bind.
@@ -175,12 +191,17 @@ def test_paths_are_those_of_this_folder_and_keep_their_names(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/me")
     flags = ["--train_file=a.csv", "--train_file=b=../b.csv", "--train_file=~/k=v.csv",
-             "--train_file=gs://b/c.csv"]  # fmt: skip
+             "--train_file=gs://b/c.csv", "--train_file=my-task=x.jsonl", "--train_file=k=v.csv",
+             "--train_file=c=d.tsv", "--quoting=none"]  # fmt: skip
+    (tmp_path / "k=v.csv").touch()
     assert bound("train", *flags)["TRAIN_FILES"] == (
-        f"{tmp_path}/a.csv",
-        f"b={tmp_path.parent}/b.csv",
-        "/home/me/k=v.csv",
-        "gs://b/c.csv",
+        f"{tmp_path}/a.csv?quoting=none",
+        f"b={tmp_path.parent}/b.csv?quoting=none",
+        "/home/me/k=v.csv?quoting=none",
+        "gs://b/c.csv?quoting=none",
+        f"my-task={tmp_path}/x.jsonl",
+        f"{tmp_path}/k=v.csv?quoting=none",
+        f"c={tmp_path}/d.tsv?quoting=none",
     )
 
 

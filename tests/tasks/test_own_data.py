@@ -55,18 +55,25 @@ def test_a_template_makes_a_text_of_columns(template, text):
 
 
 def test_a_column_may_have_any_name():
-    row = {"sentence 1": "a", "b.c-d[0]": "e"}
-    assert render(row, inputs="{sentence 1} {b.c-d[0]}", targets="{sentence 1}")["inputs"] == "a e"
+    row = {"sentence 1": "a", "b.c-d[0]": "e", "Q: text": "f", "wow!r": "g", ":": "h"}
+    inputs = "{sentence 1} {b.c-d[0]} {Q: text} {wow!r} {:}"
+    assert render(row, inputs=inputs, targets="{sentence 1}")["inputs"] == "a e f g h"
+
+
+@pytest.mark.parametrize("column", ["n:.2f", "n!r", "n[0]"])
+def test_python_s_formats_are_told_where_no_column_is_called_so(column):
+    with pytest.raises(ValueError, match=r"Did you mean 'n'\? A column's text is taken as it is\."):
+        render(inputs=f"{{{column}}}")
 
 
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{word", r"The braces of a template must close; '\{word' is none .*Write a column's name"),
+        ("{word", r"The braces of a template must close; '\{word' is none\. Write a column's name"),
         ("word}", "The braces of a template must close"),
-        ("{}", "must be a column's name alone; got '{}'. Write"),
-        ("{n:.2f}", "must be a column's name alone"),
-        ("{word!r}", "must be a column's name alone"),
+        ("{wo{rd}", "The braces of a template must close"),
+        ("{}", "must be a column's name; got '{}'. Write"),
+        ("{ } {word}", "must be a column's name; got '{ } {word}'. Write"),
         ("word", "A template must name a column, or all examples are alike; got 'word'"),
         ("{{word}}", "A template must name a column"),
     ],
@@ -246,6 +253,11 @@ def test_the_other_metrics_take_the_first_answer():
             },
         ),
         (([], [], ["gs://bucket/k=v/a.csv"]), {"a": {"test": "gs://bucket/k=v/a.csv"}}),
+        (
+            (["my-task=x.jsonl"], ["my-task=d.jsonl"], []),
+            {"my_task": {"train": "x.jsonl", "validation": "d.jsonl"}},
+        ),
+        ((["d/k=v.tsv?quoting=csv"], [], []), {"k_v": {"train": "d/k=v.tsv?quoting=csv"}}),
     ],
 )
 def test_files_go_to_tasks_by_name_or_by_order(files, tasks):
@@ -335,6 +347,30 @@ def test_a_run_is_told_at_once_about_every_file(tmp_path):
     for split in ("train", "test"):
         with pytest.raises(ValueError, match=r"line 1 of .*test\.jsonl is"):
             source.missing(split)
+
+
+def test_a_file_keeps_how_its_quotes_are_read(tmp_path):
+    (tmp_path / "x.tsv").write_text('a\tb\n"c"\td\n')
+    examples = {}
+    for quoting in ("csv", "none"):
+        file = f"{tmp_path}/x.tsv?quoting={quoting}"
+        source = own_data.OwnFiles({"train": file}, rendering("{a}", "{b}"))
+        assert source.describe()["files"] == {"train": file}
+        examples[quoting] = source.records("train")[0]["inputs"]
+    assert examples == {"csv": "c", "none": '"c"'}
+
+
+def test_a_fingerprint_is_of_the_examples(tmp_path):
+    path, other = write(tmp_path / "a.jsonl", ROW), tmp_path / "b.csv"
+    other.write_text("text,answer\nshe goes,goes\n")
+    prints = [
+        own_data.OwnFiles({"train": str(file)}, rendering(**templates)).fingerprint("train")
+        for file, templates in (
+            (path, {}), (other, {}), (path, {"inputs": "{text}."}), (path, {"targets": "{word}"}),
+        )
+    ]  # fmt: skip
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])

@@ -44,7 +44,7 @@ def test_records_come_in_the_files_order_with_their_types(tmp_path, name):
 def test_several_files_make_one_split(tmp_path):
     files = [write(tmp_path / "a.jsonl", RECORDS[:3]), write(tmp_path / "b.jsonl", RECORDS[3:])]
     source = sources.JsonLinesDataSource({"train": files}, fields=["word"])
-    assert source.records("train") == tuple({"word": record["word"]} for record in RECORDS)
+    assert [*source.records("train")] == [{"word": record["word"]} for record in RECORDS]
 
 
 def test_a_seed_fixes_the_order(source):
@@ -67,7 +67,7 @@ def test_shards_divide_the_records(source, shuffle):
 def test_no_file_is_opened_before_records_are_asked_for(tmp_path):
     source = sources.JsonLinesDataSource({"train": tmp_path / "later.jsonl"})
     with pytest.raises(
-        ValueError, match=rf"nothing is at {tmp_path}/later\.jsonl\. Check the path"
+        ValueError, match=rf"there is no file {tmp_path}/later\.jsonl\. Correct the path"
     ):
         source.get_dataset("train")
 
@@ -75,6 +75,49 @@ def test_no_file_is_opened_before_records_are_asked_for(tmp_path):
 def test_an_unknown_split_is_named(source):
     with pytest.raises(ValueError, match=r"must be one of train; got 'dev'\. Choose one, or"):
         source.num_input_examples("dev")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["a", "ä\u2028"], [1, -(2**31)], [True, False], [1, 2.5], [2.5, 1], [1, 2**31],
+        [-(2**63), 3], [1, 2.5, 2**40],
+    ],
+)  # fmt: skip
+def test_tensors_are_those_that_tensorflow_makes_of_lists(tmp_path, values):
+    path = write(tmp_path / "rows.jsonl", [{"value": value} for value in values])
+    source = sources.JsonLinesDataSource({"train": path})
+    dataset = source.get_dataset("train", shuffle=False)
+    expected = tf.data.Dataset.from_tensor_slices({"value": values})
+    assert dataset.element_spec == expected.element_spec
+    assert list(dataset.as_numpy_iterator()) == list(expected.as_numpy_iterator())
+    assert len(dataset) == len(values)
+
+
+def test_every_record_is_read_whatever_their_number(tmp_path):
+    records = [{"word": f"w{i}", "n": i} for i in range(300)]  # More than two chunks.
+    source = sources.JsonLinesDataSource({"train": write(tmp_path / "rows.jsonl", records)})
+    assert words(source, shuffle=False) == [f"w{i}" for i in range(300)]
+    assert sorted(words(source, seed=1)) == sorted(f"w{i}" for i in range(300))
+
+
+@pytest.mark.parametrize("number", ["1e400", "9" * 19, "-1" + "0" * 5000])
+def test_a_number_that_no_tensor_holds_is_told(tmp_path, number):
+    (tmp_path / "rows.jsonl").write_text(f'{{"n": 1}}\n{{"n": {number}}}\n')
+    source = sources.JsonLinesDataSource({"train": tmp_path / "rows.jsonl"})
+    with pytest.raises(ValueError, match=r"fit into 64 bits; 'n' in line 2 of .*\. Correct it, or"):
+        source.num_input_examples("train")
+
+
+def test_a_file_that_changes_while_a_process_reads_it_is_told(tmp_path, caplog):
+    source = sources.JsonLinesDataSource({"train": write(tmp_path / "rows.jsonl", RECORDS)})
+    assert source.num_input_examples("train") == 7
+    write(tmp_path / "rows.jsonl", RECORDS[:3])
+    assert source.num_input_examples("train") == len(words(source)) == 7
+    [record] = caplog.records
+    assert "goes on with the records of then" in record.getMessage()
+    again = sources.JsonLinesDataSource({"train": tmp_path / "rows.jsonl"})
+    assert again.num_input_examples("train") == 3
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -85,7 +128,7 @@ def test_a_bad_line_is_named(tmp_path, line, number):
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     source = sources.JsonLinesDataSource({"train": tmp_path / "rows.jsonl"}, fields=["word"])
     with pytest.raises(
-        ValueError, match=rf"line {number} of .*rows\.jsonl is .*Correct the file, or name"
+        ValueError, match=rf"line {number} of .*rows\.jsonl (is .*Write|has no 'word'.* or name)"
     ):
         source.get_dataset("train")
 
@@ -93,7 +136,7 @@ def test_a_bad_line_is_named(tmp_path, line, number):
 def test_without_fields_the_first_line_is_an_object(tmp_path):
     (tmp_path / "rows.jsonl").write_text("[1]\n")
     source = sources.JsonLinesDataSource({"train": tmp_path / "rows.jsonl"})
-    with pytest.raises(ValueError, match=r"must be a JSON object .* line 1 of .* is '\[1\]'"):
+    with pytest.raises(ValueError, match=r"must be one JSON object; line 1 of .* is '\[1\]'"):
         source.get_dataset("train")
 
 
@@ -181,7 +224,7 @@ def test_a_folder_maps_splits_to_files(data_dir, name):
     assert source.splits == ("train", "validation", "test")
     for split in ("validation", "test"):
         assert source.missing(split) is None
-        assert source.records(split) == tuple({"word": f"w{i}"} for i in range(3))
+        assert [*source.records(split)] == [{"word": f"w{i}"} for i in range(3)]
     assert source.num_input_examples("test") == 3
 
 

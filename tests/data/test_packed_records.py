@@ -1,0 +1,41 @@
+"""Records in memory and on disk are the same; what they were made of can be told."""
+
+import errno
+
+import numpy as np
+import pytest
+
+from hyperdecoders_jax.data import packed_records
+from hyperdecoders_jax.data.packed_records import PackedRecords
+
+RECORDS = [{"word": f"ä{i}\u2028", "n": i, "rate": i / 3} for i in range(7)]
+
+
+@pytest.mark.parametrize("memory_bytes", [1, 1 << 26])
+def test_records_are_read_in_any_order(monkeypatch, memory_bytes):
+    monkeypatch.setattr(packed_records, "_MEMORY_BYTES", memory_bytes)
+    records = PackedRecords(iter(RECORDS))
+    assert len(records) == 7
+    assert [records[i] for i in np.array([5, 0, -1, 3])] == [RECORDS[i] for i in (5, 0, 6, 3)]
+    assert [*records] == records[:] == RECORDS
+    assert records.kinds == {"word": {str}, "n": {int}, "rate": {float}}
+    with pytest.raises(IndexError):
+        records[7]
+
+
+def test_a_fingerprint_is_of_the_records_in_their_order():
+    prints = [
+        PackedRecords(records).fingerprint
+        for records in (RECORDS, list(RECORDS), RECORDS[::-1], RECORDS[1:], [{"a": "b"}, *RECORDS])
+    ]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 4
+
+
+def test_a_full_disk_is_told_with_what_helps(monkeypatch):
+    def write(self, packed):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(packed_records.tempfile.SpooledTemporaryFile, "write", write)
+    with pytest.raises(ValueError, match=r"gave: No space left .*Name a folder .* TMPDIR"):
+        PackedRecords(RECORDS)
