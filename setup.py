@@ -64,7 +64,7 @@ REQUIREMENTS = [
 # The last major release with Flax models and with the tokenizers of the published T5 folders.
 HUGGING_FACE = ["safetensors>=0.8", "tokenizers>=0.22.2", "transformers>=4.57,<5"]
 
-# For the PyTorch class of exported models; tried with torch 2.13 and transformers 4.57 and 5.23.
+# For the PyTorch class of exported models; `commands.doctor` names the releases it was tried with.
 TORCH = ["safetensors>=0.8", "torch>=2.13", "transformers>=4.57"]
 
 # Pictures, and the page, which holds the plotly.js that comes with plotly.

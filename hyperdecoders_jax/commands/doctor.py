@@ -7,6 +7,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,9 @@ REQUIRED_PACKAGES = (
     "sentencepiece",
 )  # fmt: skip
 OPTIONAL_PACKAGES = ("transformers", "safetensors", "torch", "matplotlib", "libtpu")
+
+# The newest releases that the classes of exported models were tried with.
+TRIED = {"transformers": "5.24.0", "torch": "2.13.0"}
 
 # Folders that two distributions write into, one over the other's files.
 SHARED_FOLDERS = {
@@ -102,6 +106,27 @@ def find_conflicts(versions: Mapping[str, str]) -> list[str]:
     return conflicts
 
 
+def find_untried(versions: Mapping[str, str]) -> list[str]:
+    """The installed releases that are newer than any that was tried, and what to do if they fail.
+
+    >>> find_untried({"transformers": "5.24.0", "torch": "2.12.1+cpu"})
+    []
+    >>> print(*find_untried({"transformers": "6.0.0rc1"}))
+    transformers 6.0.0rc1 is newer than 5.24.0, the newest that was tried. If something of it \
+    fails, run: pip install 'transformers<=5.24.0'
+    """
+    return [
+        f"{name} {found} is newer than {tried}, the newest that was tried. If something of it "
+        f"fails, run: pip install '{name}<={tried}'"
+        for name, tried in TRIED.items()
+        if (found := versions.get(name)) and _release(found) > _release(tried)
+    ]
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", re.match(r"[\d.]*", version)[0])))
+
+
 def missing_packages(versions: Mapping[str, str]) -> list[str]:
     """Required distributions that are not there; another build of TensorFlow counts."""
     stand_ins = {names[0]: names for names in SHARED_FOLDERS.values()}
@@ -167,6 +192,10 @@ def report(folders: Sequence[str] = (".",)) -> int:
     for folder in folders:
         print(f"  disk    {_gib(shutil.disk_usage(folder).free)} in {os.path.abspath(folder)}")
 
+    if untried := find_untried(versions):
+        print("Not tried")
+        for line in untried:
+            print(f"  {line}")
     print("Conflicts")
     for problem in problems or ["none"]:
         print(f"  {problem}")

@@ -136,7 +136,11 @@ class Source(torch_hypernetworks.Learned):
         self.config = config
         self.adapter_config: AdapterConfig = getattr(config, f"{side}_adapter")
         self.num_layers: int = getattr(config, f"num_{side}_layers")
-        self.sites = sites.of_side(config, side)
+        self.side = side
+
+    def _sites(self) -> dict[str, Site]:
+        # Made anew: sites hold functions of initialisers, which a pickled model cannot.
+        return sites.of_side(self.config, self.side)
 
     def forward(
         self, pooled: Float[Tensor, "batch emb"] | None, task_ids: Int[Tensor, "batch"] | None
@@ -156,18 +160,18 @@ class Source(torch_hypernetworks.Learned):
 
     def add_learned(self, num_tasks: int | None = None) -> None:
         """Adds learned arrays for every site."""
-        for name, site in self.sites.items():
+        for name, site in self._sites().items():
             self.add_module(name, LearnedArrays(site, self.num_layers, num_tasks))
 
     def learned(self) -> Adapters:
         """The arrays of `add_learned`."""
-        return {name: self.get_submodule(name)() for name in self.sites}
+        return {name: self.get_submodule(name)() for name in self.adapter_config.sites}
 
     def add_hypernetwork(self, cond_dim: int) -> None:
         """Adds the configured hypernetwork."""
         config = self.adapter_config.hypernetwork
         network = torch_hypernetworks.NETWORKS[type(config)]
-        self.hypernetwork = network(config, self.sites, self.num_layers, cond_dim)
+        self.hypernetwork = network(config, self._sites(), self.num_layers, cond_dim)
 
 
 class Manual(Source):

@@ -4,8 +4,8 @@
     model = HyperdecoderForConditionalGeneration.from_pretrained(folder)
     model.generate(**inputs, task_ids=task_ids, num_beams=4)
 
-For transformers 4.57 and 5 (tested with 4.57.6 and 5.23.0, torch 2.13). T5's parameters have
-transformers' names, the others ours. `encode` computes states, and the decoder's adapters and
+For transformers 4.57 and 5 (tested with 4.57.6, 5.0.0 and 5.24.0, torch 2.13). T5's parameters
+have transformers' names, the others ours. `encode` computes states, and the decoder's adapters and
 gates, once per input; `generate` keeps them for all steps and beams.
 Source: Ivison & Peters 2022 (arXiv:2203.08304); transformers' T5ForConditionalGeneration.
 """
@@ -36,6 +36,10 @@ from hyperdecoders_jax.hub.hyperdecoder_config import HyperdecoderConfig
 from hyperdecoders_jax.hub.torch_hypergrid import Gates
 from hyperdecoders_jax.hub.torch_hypernetworks import Adapters
 from hyperdecoders_jax.weights import flax_files
+
+# The cache in an output, which transformers 5.24 renamed.
+_FIELDS = {field.name for field in dataclasses.fields(Seq2SeqLMOutput)}
+_CACHE = "cache" if "cache" in _FIELDS else "past_key_values"
 
 
 @dataclasses.dataclass
@@ -106,6 +110,12 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
 
     def tie_weights(self, *args, **kwargs) -> None:
         """Does nothing: a model whose embedding makes the logits has no `lm_head`."""
+
+    def prepare_decoder_input_ids_from_labels(
+        self, labels: Int[Tensor, "batch dec_len"]
+    ) -> Int[Tensor, "batch dec_len"]:
+        """The labels after the start token, as collators of batches ask for them."""
+        return self._shift_right(labels)
 
     def get_encoder(self, modality: str | None = None) -> InputEncoder:
         """The encoder that `generate` calls once."""
@@ -178,12 +188,14 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         labels: Int[Tensor, "batch dec_len"] | None = None,
         task_ids: Int[Tensor, "*batch"] | Sequence[int] | int | None = None,
         use_cache: bool | None = None,
+        cache: EncoderDecoderCache | None = None,
     ) -> Seq2SeqLMOutput:
         """Logits of the token after each of the decoder's, and the loss of `labels`.
 
         `decoder_input_ids` begin with the start token; None: `labels`, shifted. `encoder_outputs`
-        of `encode` replace its arguments. `past_key_values` is the cache of earlier calls with
-        `use_cache` (None: without labels), whose tokens these continue. In `labels` -100 is none.
+        of `encode` replace its arguments. `past_key_values`, or `cache` in transformers 5.24, is
+        that of earlier calls with `use_cache` (None: outside training, without labels), whose
+        tokens these continue. In `labels` -100 is none.
         Raises TypeError for `encoder_outputs` that are not of `encode`, ValueError if there is
         nothing to encode, or to decode.
         """
@@ -201,9 +213,10 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
                 raise ValueError(_lacks("decoder_input_ids or labels", "the targets"))
             decoder_input_ids = self._shift_right(labels)
         if use_cache is None:  # In training a cache would only keep memory.
-            use_cache = labels is None and self.config.use_cache
-        if use_cache and past_key_values is None:
-            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
+            use_cache = labels is None and not self.training and self.config.use_cache
+        cache = past_key_values if cache is None else cache
+        if use_cache and cache is None:
+            cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         encoded = encoder_outputs.last_hidden_state
         states = self.decoder(
             self.shared(decoder_input_ids),
@@ -212,7 +225,7 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
             # Gates of the decoder read the encoder's states, not its own: they are known.
             lambda layer, states: encoder_outputs.gates[layer],
             encoded,
-            past_key_values,
+            cache,
         )
         if self.transformer_config.logits_via_embedding:
             # T5 v1.0 scales the logits of tied embeddings.
@@ -223,8 +236,8 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         if labels is not None:
             # In float32, and -100 is PyTorch's own `ignore_index`.
             loss = functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
-        cache = {"past_key_values": past_key_values, "encoder_last_hidden_state": encoded}
-        return Seq2SeqLMOutput(loss=loss, logits=logits, **cache)
+        others = {_CACHE: cache, "encoder_last_hidden_state": encoded}
+        return Seq2SeqLMOutput(loss=loss, logits=logits, **others)
 
     def _check_tasks(
         self, task_ids: Tensor | Sequence[int] | int | None, input_ids: Tensor

@@ -125,12 +125,12 @@ class Block(nn.Module):
         normed = attention["layer_norm"](x)
         y = attention["SelfAttention"](normed, normed, bias, adapters, cache)
         y = torch_adapters.add_serial(y, adapters.get("after_self_attention"))
-        x = x + self.dropout(y)
+        x = _finite(x + self.dropout(y))
 
         for sublayer in cross_attention:
             normed = sublayer["layer_norm"](x)
             y = sublayer["EncDecAttention"](normed, encoded, cross_bias, adapters, cache)
-            x = x + self.dropout(y)
+            x = _finite(x + self.dropout(y))
 
         # The adapter is parallel to the feed-forward block, and reads its raw or normed input.
         normed = feed_forward["layer_norm"](x)
@@ -138,7 +138,17 @@ class Block(nn.Module):
         y = torch_adapters.add_serial(y, adapters.get("after_feed_forward"))
         adapter_input = normed if self.adapter_reads_normed else x
         beside = adapters.get("feed_forward")
-        return x + torch_adapters.add_parallel(self.dropout(y), beside, adapter_input)
+        return _finite(x + torch_adapters.add_parallel(self.dropout(y), beside, adapter_input))
+
+
+def _finite(x: Float[Tensor, "rows length emb"]) -> Float[Tensor, "rows length emb"]:
+    """Clamps float16 to its range, as transformers' T5 does: T5's states outgrow it."""
+    if x.dtype != torch.float16:
+        return x
+    most = torch.finfo(x.dtype).max
+    # Lower where anything overflowed, so that the next sum does not overflow at once.
+    most = torch.where(torch.isinf(x).any(), most - 1000.0, most)
+    return torch.clamp(x, min=-most, max=most)
 
 
 def _feed_forward(

@@ -234,6 +234,19 @@ def test_a_transformers_without_flax_is_no_conflict_where_pytorch_is():
     assert doctor.find_conflicts({"transformers": "5.1.0", "torch": "2.13.0"}) == []
 
 
+def test_doctor_names_releases_that_nobody_tried(capsys, monkeypatch):
+    tried = doctor.TRIED["transformers"]
+    found = doctor.find_untried({"transformers": "5.999.0.dev1", "torch": doctor.TRIED["torch"]})
+    assert len(found) == 1
+    assert f"transformers 5.999.0.dev1 is newer than {tried}" in found[0]
+    assert f"pip install 'transformers<={tried}'" in found[0]
+    assert doctor.find_untried({"transformers": "4.57.6", "torch": "2.13.0+cpu"}) == []
+    installed = doctor.installed_versions()
+    monkeypatch.setattr(doctor, "installed_versions", lambda: installed | {"torch": "99.0"})
+    assert main.main(["doctor"]) == 0
+    assert "torch 99.0 is newer than" in capsys.readouterr().out
+
+
 def test_one_build_of_tensorflow_is_no_conflict():
     assert doctor.find_conflicts({"tensorflow-cpu": "2.21.0", "tensorflow-text": "2.21.1"}) == []
     assert "tensorflow" not in doctor.missing_packages({"tensorflow-cpu": "2.21.0"})

@@ -531,7 +531,8 @@ def test_transformers_finds_the_arguments_of_forward():
     # With `**kwargs` the Trainer would leave it to the model to average losses over batches.
     assert inspect.Parameter.VAR_KEYWORD not in {x.kind for x in found.values()}
     prepare = inspect.signature(cls.prepare_inputs_for_generation).parameters
-    assert {"input_ids", "past_key_values", "kwargs"} <= set(prepare)
+    assert {"input_ids", "kwargs"} <= set(prepare)
+    assert {"past_key_values", "cache"} & set(prepare)  # The newer name since 5.24.
 
 
 def test_an_output_may_be_a_tuple(make):
