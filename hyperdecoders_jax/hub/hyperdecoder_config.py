@@ -60,8 +60,13 @@ class HyperdecoderConfig(transformers.T5Config):
         self.task_names = list(task_names)  # As JSON reads it, for equal configurations.
         for name, default in _RECORD.items():
             setattr(self, name, kwargs.pop(name, default))
-        # T5Config has no default for it, and `generate` cannot start without it.
-        super().__init__(**{"decoder_start_token_id": types.DECODER_START_ID, **kwargs})
+        defaults = {
+            # T5Config has none, and `generate` cannot start without it.
+            "decoder_start_token_id": types.DECODER_START_ID,
+            # transformers 5.0 would say True of every T5, though a head of its own is not scaled.
+            "scale_decoder_outputs": kwargs.get("tie_word_embeddings") is not False,
+        }
+        super().__init__(**defaults | kwargs)
         if self.format_version != exported_folder.VERSION:
             raise ValueError(
                 f"An exported model must be of format_version {exported_folder.VERSION}; this one "

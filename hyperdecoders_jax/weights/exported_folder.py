@@ -88,7 +88,9 @@ def config_to_json(description: Description) -> dict[str, Any]:
 
 def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
     """The model in an exported `config.json`, with float32 activations; ValueError if invalid."""
-    t5 = hugging_face.config_from_json({**fields, "model_type": "t5"})
+    # Our classes compute the same in every release of transformers, whichever saved the folder.
+    of_t5 = {**fields, "model_type": "t5", "transformers_version": None}
+    t5 = hugging_face.config_from_json(of_t5)
     ours = {name: fields[name] for name in MODEL_FIELDS if name in fields}
     return modeling_config.from_dict(modeling_config.to_dict(t5) | ours)
 

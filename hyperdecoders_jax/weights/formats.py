@@ -159,8 +159,7 @@ def describe_text(path: str) -> Description:
     folder = hugging_face.find(path)
     if exported_folder.is_hyperdecoder(folder):
         return exported_folder.read_description(folder)
-    config = hugging_face.config_from_json(hugging_face.read_config(folder))
-    return text_files.describe(folder, config)
+    return text_files.describe(folder, hugging_face.open_config(folder))
 
 
 def _detect_text(path: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ Source: transformers 4.14 to 5.x, T5Config, MT5Config and their models.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from absl import logging
 from etils import epath
 
 from hyperdecoders_jax import types
@@ -101,8 +103,6 @@ def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
                 f"{name} in config.json must be among {choices}; got {fields[name]!r}, which this "
                 "T5 does not compute. Choose another model."
             )
-    # transformers 5 calls every T5 tied, and keeps here what told v1.0 from v1.1.
-    is_tied = fields.get("scale_decoder_outputs", fields["tie_word_embeddings"])
     decoder_layers = fields.get("num_decoder_layers")
     dropout_rate = fields.get("dropout_rate", 0.1)
     if not isinstance(dropout_rate, int | float):
@@ -113,11 +113,29 @@ def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
         **{ours: fields[theirs] for ours, theirs in _SIZES.items()},
         num_decoder_layers=fields["num_layers"] if decoder_layers is None else decoder_layers,
         mlp_activations=_FEED_FORWARD[fields["feed_forward_proj"]],
-        logits_via_embedding=bool(is_tied),
+        logits_via_embedding=_scales_logits(fields),
         dropout_rate=dropout_rate,
         relpos_buckets=fields.get("relative_attention_num_buckets", 32),
         relpos_max_distance=fields.get("relative_attention_max_distance", 128),
     )
+
+
+def _is_of_5(fields: Mapping[str, Any]) -> bool:
+    """Whether transformers 5, or a later release, wrote a `config.json`."""
+    version = re.match(r"\d+", str(fields.get("transformers_version")))
+    return int(version[0]) >= 5 if version else "scale_decoder_outputs" in fields
+
+
+def _scales_logits(fields: Mapping[str, Any]) -> bool:
+    """Whether the release that wrote a `config.json` scales the decoder's output by d_model^-0.5.
+
+    Release 4 does where the embedding makes the logits. Release 5 says "tied" of every model, has a
+    field for what told T5 v1.0 from v1.1, and never scales mT5's.
+    """
+    if not _is_of_5(fields):
+        return bool(fields["tie_word_embeddings"])
+    is_t5 = fields["model_type"] != "mt5"
+    return is_t5 and bool(fields.get("scale_decoder_outputs", fields["tie_word_embeddings"]))
 
 
 def config_to_json(config: TransformerConfig) -> dict[str, Any]:
@@ -135,6 +153,8 @@ def config_to_json(config: TransformerConfig) -> dict[str, Any]:
         "num_decoder_layers": config.num_decoder_layers,
         "feed_forward_proj": known[config.mlp_activations],
         "tie_word_embeddings": config.logits_via_embedding,
+        # Without it transformers 5.0 scales the decoder's output of every T5, v1.1's too.
+        "scale_decoder_outputs": config.logits_via_embedding,
         "dropout_rate": config.dropout_rate,
         "relative_attention_num_buckets": config.relpos_buckets,
         "relative_attention_max_distance": config.relpos_max_distance,
@@ -155,7 +175,45 @@ def open(folder_or_hub_id: str | os.PathLike) -> tuple[TransformerConfig, dict[s
     huggingface_hub, or a .bin file PyTorch; ValueError if a file is damaged or of another model.
     """
     folder = find(folder_or_hub_id)
-    return config_from_json(read_config(folder)), open_arrays(folder)
+    fields = read_config(folder)
+    config, arrays = config_from_json(fields), open_arrays(folder)
+    return _with_head_of_5(config, arrays) if _is_of_5(fields) else (config, arrays)
+
+
+def open_config(folder: epath.Path) -> TransformerConfig:
+    """The configuration of `open`; of weights, only names are read, and where these don't tell."""
+    fields = read_config(folder)
+    config = config_from_json(fields)
+    # Release 5 may store a head beside an embedding that it calls tied.
+    return open(folder)[0] if _is_of_5(fields) and config.logits_via_embedding else config
+
+
+def _with_head_of_5(
+    config: TransformerConfig, arrays: dict[str, StoredArray]
+) -> tuple[TransformerConfig, dict[str, StoredArray]]:
+    """A model as transformers 5 computes it, where scaling says nothing of whether a head is tied.
+
+    A T5 here has a tied head and scales, or neither: what it lacks goes into a head of its own.
+    """
+    table = next((arrays[name] for name in (_SHARED, *COPIES) if name in arrays), None)
+    head = arrays.get(_HEAD)
+    if table is not None and head is None and not config.logits_via_embedding:
+        logging.info(
+            "%s is not in the file: as in transformers 5, it is a copy of %s.", _HEAD, _SHARED
+        )
+        return config, arrays | {_HEAD: table}
+    is_tied = table is None or head is None or np.array_equal(head.read(), table.read())
+    if is_tied or not config.logits_via_embedding:
+        return config, arrays
+    logging.warning(
+        "transformers 5 scales the output of this decoder by d_model^-0.5, though it has an %s of "
+        "its own: here the %s is scaled, in float32. If 5.0 only saved a T5 v1.1 again, which it "
+        "mistook for a v1.0, set scale_decoder_outputs to false in config.json.",
+        *(_HEAD, _HEAD),
+    )
+    scale = np.float32(config.emb_dim**-0.5)
+    scaled = head.cast(np.float32).then(lambda value: value * scale)
+    return dataclasses.replace(config, logits_via_embedding=False), arrays | {_HEAD: scaled}
 
 
 def find(folder_or_hub_id: str | os.PathLike) -> epath.Path:

@@ -134,6 +134,75 @@ def test_transformers_5_says_by_another_field_that_a_t5_is_untied():
     assert not hugging_face.config_from_json(saved).logits_via_embedding
 
 
+KERNEL = "decoder/logits_dense/kernel"
+EMBEDDING = "token_embedder/embedding"
+
+
+def write_as_5(folder, fields, has_head, version="5.24.0"):
+    """A folder as transformers 5 writes it: `tie_word_embeddings` is always true."""
+    config, flat = make("v1.1")
+    theirs = hugging_face.from_ours(arrays.in_memory(flat), config)
+    if not has_head:
+        del theirs["lm_head.weight"]
+    hugging_face.write(folder, config, theirs)
+    made = {"tie_word_embeddings": True, "transformers_version": version}
+    written = {**json.loads((folder / "config.json").read_text()), **made}
+    del written["scale_decoder_outputs"]
+    (folder / "config.json").write_text(json.dumps(written | fields))
+    return flat
+
+
+@pytest.mark.parametrize("fields", [{"model_type": "mt5"}, {"scale_decoder_outputs": False}])
+@pytest.mark.parametrize("has_head", [True, False], ids=["untied", "tied"])
+def test_what_5_does_not_scale_has_a_head_its_own_or_a_copy(tmp_path, fields, has_head):
+    flat = write_as_5(tmp_path, fields, has_head)
+    expected = flat if has_head else flat | {KERNEL: flat[EMBEDDING].T}
+    config, found = hugging_face.open(tmp_path)
+    assert config == hugging_face.open_config(tmp_path)
+    assert not config.logits_via_embedding
+    assert_read(hugging_face.to_ours(found, config), expected)
+
+
+def test_a_head_that_5_scales_is_scaled(tmp_path, caplog):
+    # So 5.0 saves every T5 v1.1.
+    flat = write_as_5(tmp_path, {"scale_decoder_outputs": True}, True, version="5.0.0")
+    with caplog.at_level("WARNING"):
+        config, found = hugging_face.open(tmp_path)
+    assert "set scale_decoder_outputs to false in config.json" in caplog.text
+    assert config == hugging_face.open_config(tmp_path)
+    scaled = flat[KERNEL] * np.float32(config.emb_dim**-0.5)
+    assert_read(hugging_face.to_ours(found, config), flat | {KERNEL: scaled})
+
+
+@pytest.mark.parametrize("copies", [[], ["lm_head.weight", "encoder.embed_tokens.weight"]])
+def test_a_t5_that_5_ties_and_scales_is_one_of_v1_0(tmp_path, copies):
+    config, flat = make("v1.0")
+    table = flat[EMBEDDING]
+    write(tmp_path, "v1.0", **dict.fromkeys(copies, table))
+    edit_config(tmp_path, transformers_version="5.24.0")
+    assert hugging_face.open_config(tmp_path) == config
+    assert_read(hugging_face.to_ours(hugging_face.open(tmp_path)[1], config), flat)
+
+
+@pytest.mark.parametrize(
+    ("version", "fields", "is_scaled"),
+    [
+        # Release 4 knows no other field; a tied mT5 it scales, and 5 does not.
+        ("4.57.6", dict(tie_word_embeddings=True, scale_decoder_outputs=False), True),
+        ("4.57.6", dict(tie_word_embeddings=True, model_type="mt5"), True),
+        ("5.0.0", dict(tie_word_embeddings=True, model_type="mt5"), False),
+        ("6.0.0.dev0", dict(tie_word_embeddings=True, scale_decoder_outputs=False), False),
+        ("5.24.0", dict(tie_word_embeddings=False), False),
+        ("5.24.0", {}, True),
+        (None, dict(tie_word_embeddings=True, scale_decoder_outputs=False), False),
+        (["5"], dict(tie_word_embeddings=False), False),
+    ],
+)
+def test_the_release_that_wrote_a_folder_says_whether_logits_are_scaled(version, fields, is_scaled):
+    config = hugging_face.config_from_json(T5_BASE | fields | {"transformers_version": version})
+    assert config.logits_via_embedding == is_scaled
+
+
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_configurations_round_trip(geometry):
     config, _ = make(geometry)
