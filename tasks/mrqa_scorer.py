@@ -11,60 +11,84 @@ Source: allenai/hyperdecoders, `mrqa_eval/eval.py`.
 """
 
 import argparse
-import gzip
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 
-from etils import epath
-
-from hyperdecoders_jax.data import best_window
+from hyperdecoders_jax.data import best_window, row_files, text_files
 from hyperdecoders_jax.tasks import metrics
+
+# Answers are one line of JSON, for as many questions as a data set has.
+_MAX_ANSWERS_BYTES = 1 << 30
 
 
 def read_answers(path: str) -> dict[str, list[str]]:
     """The gold answers of each question.
 
+    Of questions with one id the last counts, as in the original; a message says how many differ.
+
     Raises:
-        ValueError: a line is not a context with questions.
+        ValueError: the file cannot be read, or a line is not a context with questions.
     """
-    content = epath.Path(path).read_bytes()
-    if path.endswith(".gz"):
-        content = gzip.decompress(content)
-    answers = {}
-    for number, line in enumerate(content.decode().split("\n"), start=1):
+    answers, num_replaced = {}, 0
+    for number, line in text_files.read_lines(path):
         if not line.strip():
             continue
-        try:
-            record = json.loads(line)
-            if number > 1 or "header" not in record:
-                answers |= {question["qid"]: question["answers"] for question in record["qas"]}
-        except (ValueError, TypeError, KeyError) as error:
+        where = f"line {number} of {path}"
+        record = row_files.json_object(line, where)
+        if number == 1 and "header" in record:
+            continue
+        questions = record.get("qas")
+        if not isinstance(questions, list) or not all(map(_is_question, questions)):
             raise ValueError(
                 "Each line of a data set of MRQA must be a JSON object with 'qas', a list of "
-                f"objects with 'qid' and 'answers'; line {number} of {path} is {line[:80]!r} "
-                f"({error!r}). Take the file as the shared task gives it."
-            ) from error
+                f"objects with 'qid' and 'answers', some texts; {where} is {line.strip()[:80]!r}. "
+                "Take the file as the shared task gives it."
+            )
+        for question in questions:
+            num_replaced += answers.get(question["qid"], question["answers"]) != question["answers"]
+            answers[question["qid"]] = question["answers"]
+    if num_replaced:
+        print(
+            f"{num_replaced} questions of {path} have an id of before and other answers, which "
+            "count.",
+            file=sys.stderr,
+        )
     return answers
+
+
+def _is_question(value: object) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("qid"), str):
+        return False
+    answers = value.get("answers")
+    return isinstance(answers, list) and bool(answers) and all(isinstance(x, str) for x in answers)
 
 
 def read_predictions(path: str) -> dict[str, str]:
     """The answer to each question, from either kind of file.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it cannot be read, or is neither.
     """
+    content = "".join(line for _, line in text_files.read_lines(path, _MAX_ANSWERS_BYTES))
     try:
-        predictions = json.loads(epath.Path(path).read_bytes())
-        return {
-            qid: answer if isinstance(answer, str) else best_window.answer(answer)
-            for qid, answer in predictions.items()
-        }
-    except (ValueError, TypeError, AttributeError) as error:
+        predictions = json.loads(content)
+        return {qid: _answer(answer) for qid, answer in predictions.items()}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             "A file of answers must hold {qid: text} or {qid: [[text, score], …]} as JSON; "
-            f"{path} does not ({error!r}). Take what an evaluation wrote."
+            f"{path} does not ({error!r:.200}). Take what an evaluation wrote."
         ) from error
+
+
+def _answer(found: object) -> str:
+    if isinstance(found, str):
+        return found
+    for text, score in found:
+        if not isinstance(text, str) or not math.isfinite(score):
+            raise ValueError(f"{[text, score]!r:.80} is no text with a score")
+    return best_window.answer(found)
 
 
 def score(answers: Mapping[str, Sequence[str]], predictions: Mapping[str, str]) -> dict[str, float]:
@@ -89,13 +113,17 @@ def score(answers: Mapping[str, Sequence[str]], predictions: Mapping[str, str]) 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints `EM / F1`, then both as JSON."""
+    """Prints `EM / F1`, then both as JSON; returns the exit code, 2 for files that are wrong."""
     parser = argparse.ArgumentParser(description="Scores answers to a data set of MRQA.")
     parser.add_argument("dataset", help="file of the shared task, .jsonl or .jsonl.gz")
     parser.add_argument("predictions", help="JSON: {qid: text} or {qid: [[text, score], …]}")
     flags = parser.parse_args(arguments)
-    answers, predictions = read_answers(flags.dataset), read_predictions(flags.predictions)
-    values = score(answers, predictions)
+    try:
+        answers, predictions = read_answers(flags.dataset), read_predictions(flags.predictions)
+        values = score(answers, predictions)
+    except ValueError as error:
+        print(f"mrqa_scorer: error: {error}", file=sys.stderr)
+        return 2
     num_missing = len(answers.keys() - predictions.keys())
     if num_missing:
         print(

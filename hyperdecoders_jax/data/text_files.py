@@ -32,14 +32,14 @@ _SIGNATURES = {
 }
 
 
-def read_lines(path: str) -> Iterator[tuple[int, str]]:
+def read_lines(path: str, max_line_bytes: int | None = None) -> Iterator[tuple[int, str]]:
     r"""The numbered lines of a file, each with its end, which is `\n` or `\r\n`.
 
     Byte order marks are left out. A file is unpacked if it is gzip, whatever its name.
 
     Raises:
         ValueError: it is not there, is no regular file, is damaged, is not UTF-8, or has a line of
-            more than `MAX_LINE_BYTES`.
+            more than `max_line_bytes`, by default `MAX_LINE_BYTES`.
     """
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(_open_remote(path) if "://" in path else _open_local(path))
@@ -49,7 +49,7 @@ def read_lines(path: str) -> Iterator[tuple[int, str]]:
             file, head = stack.enter_context(gzip.GzipFile(fileobj=file)), b""
         elif path.lower().endswith(".gz"):
             raise _not_gzip(path, f"it begins with {head!r}")
-        for number, line in enumerate(_raw_lines(file, path), start=1):
+        for number, line in enumerate(_raw_lines(file, path, max_line_bytes), start=1):
             head = head or line[:8]
             yield number, decode(line, number, path, head)
 
@@ -75,11 +75,12 @@ def decode(line: bytes, number: int, name: str, head: bytes = b"") -> str:
     return text
 
 
-def check_length(line: bytes, number: int, name: str) -> None:
+def check_length(line: bytes, number: int, name: str, max_bytes: int | None = None) -> None:
     """Raises ValueError for a line that is too long to be an example."""
-    if len(line) > MAX_LINE_BYTES:
+    max_bytes = max_bytes or MAX_LINE_BYTES
+    if len(line) > max_bytes:
         raise ValueError(
-            f"A line must have at most {MAX_LINE_BYTES:,} bytes; line {number} of {name} has more. "
+            f"A line must have at most {max_bytes:,} bytes; line {number} of {name} has more. "
             "Write one example a line, or cut its text, of which a model reads some thousand words."
         )
 
@@ -98,12 +99,12 @@ def signature(path: str) -> tuple[int, float] | None:
         return None
 
 
-def _raw_lines(file: BinaryIO, path: str) -> Iterator[bytes]:
+def _raw_lines(file: BinaryIO, path: str, max_bytes: int | None) -> Iterator[bytes]:
     number = 0
     while True:
         number += 1
         try:
-            line = file.readline(MAX_LINE_BYTES + 1)
+            line = file.readline((max_bytes or MAX_LINE_BYTES) + 1)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise _not_gzip(path, error) from error
         except OSError as error:
@@ -113,7 +114,7 @@ def _raw_lines(file: BinaryIO, path: str) -> Iterator[bytes]:
             ) from error
         if not line:
             return
-        check_length(line, number, path)
+        check_length(line, number, path, max_bytes)
         yield line
 
 

@@ -1,5 +1,7 @@
 import gzip
 import json
+import math
+import re
 
 import pytest
 
@@ -48,21 +50,59 @@ def test_the_questions_that_have_an_answer_are_scored(tmp_path, capsys, name, pr
     assert printed.err == "1 of 4 questions have no prediction and do not count.\n"
 
 
-def test_answers_to_another_data_set_are_refused(tmp_path):
-    arguments = write(tmp_path, predictions={"other": "x"})
-    with pytest.raises(ValueError, match=r"must have a prediction.*4 questions and 1 .*Score the"):
-        mrqa_scorer.main(arguments)
+def refused(capsys, arguments):
+    assert mrqa_scorer.main(arguments) == 2
+    return capsys.readouterr().err
 
 
-@pytest.mark.parametrize("line", [[1], {"qas": [{"qid": "q1"}]}, {"context": "…"}])
-def test_a_line_that_is_no_context_is_named(tmp_path, line):
-    arguments = write(tmp_path, lines=[*LINES[:2], line])
-    with pytest.raises(ValueError, match=r"with 'qas'.*line 3 of .*Hand.*Take the file"):
-        mrqa_scorer.main(arguments)
+def test_answers_to_another_data_set_are_refused(tmp_path, capsys):
+    message = refused(capsys, write(tmp_path, predictions={"other": "x"}))
+    assert re.search(r"error: .*must have a prediction.*4 questions and 1 .*Score the", message)
 
 
-@pytest.mark.parametrize("predictions", [["q1"], {"q1": 3}, {"q1": ["Rome"]}])
-def test_a_file_that_holds_no_answers_is_named(tmp_path, predictions):
-    arguments = write(tmp_path, predictions=predictions)
-    with pytest.raises(ValueError, match=r"\{qid: text\} or .*answers.json does not.*Take what"):
-        mrqa_scorer.main(arguments)
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"qas": [{"qid": "q9"}]}, {"context": "…"}, {"qas": "q9"}, {"qas": [["q9"]]},
+        {"qas": [{"qid": "q9", "answers": "Rome"}]}, {"qas": [{"qid": "q9", "answers": []}]},
+        {"qas": [{"qid": "q9", "answers": [1, None]}]}, {"qas": [{"qid": [1], "answers": ["a"]}]},
+    ],
+)  # fmt: skip
+def test_a_line_that_is_no_context_is_named(tmp_path, capsys, line):
+    message = refused(capsys, write(tmp_path, lines=[*LINES[:2], line]))
+    assert re.search(r"with 'qas'.*line 3 of .*Hand.*Take the file", message)
+
+
+def test_lines_of_no_json_and_ids_that_come_twice_are_named(tmp_path, capsys):
+    assert "line 3 of" in refused(capsys, write(tmp_path, lines=[*LINES[:2], [1]]))
+    again = {"qas": [{"qid": "q1", "answers": ["Paris"]}]}
+    assert mrqa_scorer.main(write(tmp_path, lines=[*LINES, LINES[1], again])) == 0
+    assert re.search(r"1 questions of .* have an id of before", capsys.readouterr().err)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path, capsys):
+    dataset, answers = write(tmp_path)
+    assert "there is no file /nowhere" in refused(capsys, ["/nowhere", answers])
+    assert "there is no file /nowhere" in refused(capsys, [dataset, "/nowhere"])
+    (tmp_path / "broken.gz").write_bytes((tmp_path / "Hand.jsonl.gz").read_bytes()[:-9])
+    assert "must be gzip, and complete" in refused(capsys, [f"{tmp_path}/broken.gz", answers])
+    (tmp_path / "latin.jsonl").write_bytes(b'{"qas": []}\n\xe9')
+    assert "line 2 of" in refused(capsys, [f"{tmp_path}/latin.jsonl", answers])
+
+
+@pytest.mark.parametrize(
+    "predictions",
+    [
+        ["q1"], {"q1": 3}, {"q1": ["Rome"]}, {"q1": [["Rome"]]}, {"q1": [[1, 0.5]]}, {"q1": None},
+        {"q1": [["Rome", "0.5"]]}, {"q1": [["Rome", math.nan], ["x", 0.1]]},
+    ],
+)  # fmt: skip
+def test_a_file_that_holds_no_answers_is_named(tmp_path, capsys, predictions):
+    message = refused(capsys, write(tmp_path, predictions=predictions))
+    assert re.search(r"\{qid: text\} or .*answers.json does not.*Take what", message)
+
+
+def test_answers_cut_short_are_named(tmp_path, capsys):
+    dataset, answers = write(tmp_path)
+    (tmp_path / "answers.json").write_text('{"q1": [["Ro')
+    assert "answers.json does not (JSONDecodeError(" in refused(capsys, [dataset, answers])
