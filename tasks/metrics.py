@@ -11,11 +11,17 @@ import itertools
 import re
 import string
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from absl import logging
 
+_LETTERS = re.compile(r"[^\W_]")
+_OTHER_LETTERS = re.compile(r"[^\W_a-z0-9]")
+# Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Chinese characters.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
+)
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
@@ -77,7 +83,8 @@ def squad(targets: Sequence[str | Sequence[str]], predictions: Sequence[str]) ->
     >>> squad([["the lazy dog", "Dog"]], ["a dog"])
     {'em': 100.0, 'f1': 100.0}
 
-    An F1 of two empty answers is 0, their exact match 100, as in the original.
+    An F1 of two empty answers is 0, their exact match 100, as in the original. Words are what
+    stands between spaces: a warning tells of references in scripts without.
 
     Args:
         targets: the gold answer, or the gold answers, of each example.
@@ -92,6 +99,7 @@ def squad(targets: Sequence[str | Sequence[str]], predictions: Sequence[str]) ->
         golds = [normalize_answer(gold) for gold in _references(target)]
         matches.append(prediction in golds)
         scores.append(max(_token_f1(gold.split(), prediction.split()) for gold in golds))
+    _warn_of_unspaced("SQuAD's F1", targets)
     return {"em": 100.0 * float(np.mean(matches)), "f1": 100.0 * float(np.mean(scores))}
 
 
@@ -116,7 +124,8 @@ def rouge(targets: Sequence[str | Sequence[str]], predictions: Sequence[str]) ->
 
     A score is the median of the means of 1000 resamples of the examples, as in the original, but
     resampled alike each time: two evaluations of the same predictions agree. "rougeLsum" alone
-    depends on where sentences end; see `prepare_rouge`.
+    depends on where sentences end; see `prepare_rouge`. Words consist of a to z and digits alone,
+    as in the original: a warning tells of references that are mostly of other letters.
 
     Args:
         targets: the reference, or the references, of each example; the best one counts.
@@ -127,6 +136,11 @@ def rouge(targets: Sequence[str | Sequence[str]], predictions: Sequence[str]) ->
     from rouge_score import rouge_scorer, scoring
 
     check_lengths(targets, predictions)
+    _warn_of_texts(
+        "ROUGE counts the letters a to z and digits alone",
+        targets,
+        lambda text: len(_OTHER_LETTERS.findall(text.lower())),
+    )
     scorer = rouge_scorer.RougeScorer(ROUGE_TYPES, use_stemmer=True)
     aggregator = scoring.BootstrapAggregator()
     for target, prediction in zip(targets, predictions, strict=True):
@@ -187,6 +201,7 @@ def bleu(targets: Sequence[str | Sequence[str]], predictions: Sequence[str]) -> 
     import sacrebleu
 
     check_lengths(targets, predictions)
+    _warn_of_unspaced("BLEU", targets)
     # One stream for every example's first reference, one for the second; None where there is none.
     streams = itertools.zip_longest(*(_references(target) for target in targets))
     return {"bleu": sacrebleu.corpus_bleu(predictions, [list(stream) for stream in streams]).score}
@@ -217,6 +232,28 @@ def check_lengths(targets: Sequence, predictions: Sequence) -> None:
             f"{len(targets)} targets and {len(predictions)} predictions. Check the split and the "
             "evaluation's batches."
         )
+
+
+def _warn_of_unspaced(name: str, targets: Sequence[str | Sequence[str]]) -> None:
+    _warn_of_texts(
+        f"{name} counts what stands between spaces as words",
+        targets,
+        lambda text: len(_UNSPACED.findall(text)),
+    )
+
+
+def _warn_of_texts(
+    rule: str, targets: Sequence[str | Sequence[str]], num_lost: Callable[[str], int]
+) -> None:
+    """Warns of references most of whose letters a metric does not see as words."""
+    texts = [text for target in targets for text in _references(target)]
+    lost = [text for text in texts if 2 * num_lost(text) > len(_LETTERS.findall(text))]
+    if lost:
+        logging.warning(
+            "%s; %d of %d references are mostly of others, such as %r, and score near 0 or all or "
+            "nothing. Use accuracy, or a metric of your own with a tokenizer for that language.",
+            rule, len(lost), len(texts), lost[0][:80],
+        )  # fmt: skip
 
 
 def _references(target: str | Sequence[str]) -> list[str]:

@@ -437,3 +437,24 @@ def test_importing_metrics_loads_none_of_their_libraries():
 def test_targets_and_predictions_must_pair_up(metric_fn, targets, predictions):
     with pytest.raises(ValueError, match=r"got \d targets and \d predictions\. Check the split"):
         metric_fn(targets, predictions)
+
+
+@pytest.mark.parametrize(
+    ("metric_fn", "text", "rule"),
+    [
+        (metrics.rouge, "Кошка сидит", "ROUGE counts the letters a to z and digits alone; 1 of 2"),
+        (metrics.rouge, "猫坐在垫子上 IBM", "ROUGE counts the letters a to z"),
+        (metrics.rouge, "Köln am Rhein", None),
+        (metrics.rouge, "!?", None),
+        (metrics.bleu, "猫坐在垫子上", "BLEU counts what stands between spaces as words; 1 of 2"),
+        (metrics.bleu, "แมวนั่ง", "BLEU counts"),
+        (metrics.bleu, "Кошка сидит", None),
+        (metrics.squad, "東京タワー", "SQuAD's F1 counts what stands between spaces"),
+        (metrics.squad, "서울 타워", None),
+    ],
+)
+def test_texts_that_a_metric_cannot_count_are_told(caplog, metric_fn, text, rule):
+    metric_fn([text, "the cat"], [text, "the cat"])
+    messages = [x.getMessage() for x in caplog.records if "mostly of others" in x.getMessage()]
+    assert len(messages) == (rule is not None)
+    assert all(rule in message and text in message for message in messages)
