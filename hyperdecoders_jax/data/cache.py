@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from hyperdecoders_jax.data import offline
 
+_FINGERPRINT = "source_fingerprint"  # A key of ours in SeqIO's info of a split.
 _COMPLETED = "COMPLETED"  # SeqIO takes a folder for a cache once this file is in it.
 # SeqIO's reader interleaves files: this many examples of each of this many at a time. Written the
 # same way, examples come back in their order.
@@ -49,6 +50,45 @@ def check(task: seqio.Task, split: str) -> None:
             f"{split!r}. Delete it and write it again, where the data of that split are, with "
             f"{command}, or set USE_CACHED_TASKS = False."
         )
+    if split in task.splits and _is_of_other_data(task, split, task.cache_dir):
+        raise ValueError(
+            f"The cache of a task must be made of the task's data; {task.cache_dir} was made of "
+            f"others than {task.name!r} has in {split!r} now. Write it again with {command}, which "
+            "replaces it, or set USE_CACHED_TASKS = False."
+        )
+
+
+def fingerprint(source: seqio.DataSource, split: str) -> str | None:
+    """Differs once the data of a split differ; None where a source cannot tell.
+
+    A source tells by its method `fingerprint`; of TFDS it is the data set with its version, of
+    other files their names and sizes.
+    """
+    if hasattr(source, "fingerprint"):
+        return source.fingerprint(split)
+    if isinstance(source, seqio.TfdsDataSource):
+        name, _ = source.tfds_dataset.get_split_params(split)
+        return str(name)
+    if isinstance(source, seqio.FileDataSource):
+        paths = source.list_shards(split)
+        return str([(os.path.basename(path), tf.io.gfile.stat(path).length) for path in paths])
+    if (inner := getattr(source, "sources", ())) and hasattr(source, "origin"):
+        parts = [fingerprint(one, source.origin(split)) for one in inner]
+        return None if None in parts else str(parts)
+    return None
+
+
+def _is_of_other_data(task: seqio.Task, split: str, folder: str) -> bool:
+    """Whether a cache was made of other data; False where the data are not here, or cannot tell."""
+    with tf.io.gfile.GFile(seqio.get_cached_info_path(folder, split)) as file:
+        then = json.loads(file.read()).get(_FINGERPRINT)
+    if then is None:
+        return False
+    try:
+        now = fingerprint(task.source, split)
+    except (ValueError, OSError, tf.errors.OpError):
+        return False
+    return now not in (None, then)
 
 
 def _check_supports_caching(task: seqio.Task) -> None:
@@ -64,10 +104,14 @@ def write(tasks: Iterable[seqio.Task], cache_dir: str) -> Iterator[offline.Outco
     """Caches tasks lazily, one for each outcome that is asked for; failures don't stop the rest."""
     for task in tasks:
         folder = os.path.join(cache_dir, seqio.get_task_dir_from_name(task.name))
-        if tf.io.gfile.exists(os.path.join(folder, _COMPLETED)):
-            yield offline.Outcome(task.name, offline.WAS_THERE, folder)
-            continue
         try:
+            if tf.io.gfile.exists(os.path.join(folder, _COMPLETED)) and not any(
+                _is_of_other_data(task, split, folder)
+                for split in task.splits
+                if tf.io.gfile.exists(seqio.get_cached_info_path(folder, split))
+            ):
+                yield offline.Outcome(task.name, offline.WAS_THERE, folder)
+                continue
             counts = write_task(task, folder)
         except (ValueError, OSError, tf.errors.OpError) as error:
             yield offline.Outcome(task.name, offline.FAILED, str(error))
@@ -79,15 +123,26 @@ def write(tasks: Iterable[seqio.Task], cache_dir: str) -> Iterator[offline.Outco
 
 
 def write_task(task: seqio.Task, folder: str) -> dict[str, int]:
-    """Caches a task's splits that are there in an emptied folder, or raises; counts examples."""
+    """Caches a task's splits that are there, or raises and leaves what was; counts examples."""
     _check_supports_caching(task)
     splits = offline.splits_that_are_there(task)
+    unfinished = f"{folder}.unfinished"
+    _remove(unfinished)
+    tf.io.gfile.makedirs(unfinished)
+    try:
+        counts = {split: _write_split(task, split, unfinished) for split in splits}
+        _write_text(os.path.join(unfinished, _COMPLETED), "")
+    except BaseException:
+        _remove(unfinished)
+        raise
+    _remove(folder)
+    tf.io.gfile.rename(unfinished, folder)
+    return counts
+
+
+def _remove(folder: str) -> None:
     if tf.io.gfile.exists(folder):
         tf.io.gfile.rmtree(folder)
-    tf.io.gfile.makedirs(folder)
-    counts = {split: _write_split(task, split, folder) for split in splits}
-    _write_text(os.path.join(folder, _COMPLETED), "")
-    return counts
 
 
 def _write_split(task: seqio.Task, split: str, folder: str) -> int:
@@ -114,6 +169,8 @@ def _write_split(task: seqio.Task, split: str, folder: str) -> int:
             record = seqio.dict_to_tfexample(example)
             writers[number // _BLOCK_LEN % num_shards].write(record.SerializeToString())
     info = {"num_shards": num_shards, "features": features, "seqio_version": seqio.__version__}
+    if (made_of := fingerprint(task.source, split)) is not None:
+        info[_FINGERPRINT] = made_of  # SeqIO ignores it.
     _write_text(seqio.get_cached_info_path(folder, split), json.dumps(info, indent=2))
     _write_text(seqio.get_cached_stats_path(folder, split), json.dumps({"examples": number + 1}))
     return number + 1

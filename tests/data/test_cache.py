@@ -215,6 +215,53 @@ def test_other_splits_than_the_cached_ones_are_refused(cached, register):
         mixtures.leaf_tasks(other, "train", use_cached=True)
 
 
+def test_a_cache_of_other_data_is_refused_and_written_again(cached, tmp_path):
+    def task_of(*words):
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(f'{{"inputs": "{word}", "targets": "x"}}\n' for word in words))
+        return cached().replace(source=sources.JsonLinesDataSource({"train": path}))
+
+    folder = str(tmp_path / "caches")
+    (outcome,) = cache.write([task_of("a", "b")], folder)
+    assert outcome.status == offline.DONE
+    seqio.add_global_cache_dirs([folder])
+    for words, is_same in ((("a", "b"), True), (("a", "c"), False), (("a",), False)):
+        task = task_of(*words)
+        if is_same:
+            mixtures.leaf_tasks(task, "train", use_cached=True)
+            continue
+        with pytest.raises(ValueError, match=r"of others than 'cached' has in 'train' now\. Write"):
+            mixtures.leaf_tasks(task, "train", use_cached=True)
+    (outcome,) = cache.write([task], folder)
+    assert outcome == offline.Outcome("cached", offline.DONE, f"1 train in {folder}/cached")
+    mixtures.leaf_tasks(task, "train", use_cached=True)
+    (tmp_path / "rows.jsonl").unlink()  # Without the data there is nothing to compare.
+    gone = task.replace(source=sources.JsonLinesDataSource({"train": tmp_path / "rows.jsonl"}))
+    mixtures.leaf_tasks(gone, "train", use_cached=True)
+
+
+def test_a_cache_that_fails_leaves_the_one_of_before(cached, tmp_path):
+    cache.write_task(cached(), str(tmp_path / "cached"))
+    with pytest.raises(ValueError, match="has none in 'train'"):
+        cache.write_task(cached(steps=[lambda ds: ds.take(0)]), str(tmp_path / "cached"))
+    seqio.add_global_cache_dirs([str(tmp_path)])
+    mixtures.leaf_tasks(cached(), "train", use_cached=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (seqio.TfdsDataSource("glue/rte:2.0.0", splits=["train"]), "glue/rte:2.0.0"),
+        (seqio.TextLineDataSource({"train": __file__}), "[('test_cache.py', "),
+        (seqio.FunctionDataSource(lambda split, shuffle_files: None, ["train"]), "None"),
+    ],
+)
+def test_other_sources_tell_their_data_if_they_can(source, expected):
+    assert str(cache.fingerprint(source, "train")).startswith(expected)
+    joined = sources.ConcatenatedSource(source, source)
+    assert (cache.fingerprint(joined, "train") is None) == (expected == "None")
+
+
 def test_an_empty_split_is_not_cached(cached, tmp_path):
     def nothing(dataset):
         return dataset.take(0)
