@@ -153,6 +153,11 @@ def _check_t5x(args: argparse.Namespace) -> None:
             "T5X predicts for a mixture's split; got --input with --runner=t5x. Leave one of them "
             "out: the package's own runner reads checkpoints of T5X, too."
         )
+    if getattr(args, "keep", None):
+        raise errors.UsageError(
+            "T5X writes predictions of its own form; got --keep with --runner=t5x. Leave one of "
+            "them out: the package's own runner reads checkpoints of T5X, too."
+        )
     if args.command != "train" and args.init is not None:
         raise errors.UsageError(
             f"T5X evaluates and predicts with its own checkpoints; got --init={args.init} with "

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import functools
-import itertools
-import json
-import os
-import select
+import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from hyperdecoders_jax import errors, files
-from hyperdecoders_jax.commands import configured, flags, main
+from hyperdecoders_jax.commands import configured, flags, input_lines, main
+from hyperdecoders_jax.data import row_files
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
@@ -22,9 +20,6 @@ if TYPE_CHECKING:
 SUMMARY = "predict for a mixture's split, or for texts of a file or of standard input"
 EPILOG = flags.EPILOG
 TAKES_GIN = True
-STANDARD_INPUT = "-"
-# Lines of standard input that follow each other faster than this are predicted together.
-MOMENT_SECS = 0.05
 # Lines that are predicted together where no configuration says how many.
 BATCH_SIZE = 128
 
@@ -33,8 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     flags.add_run(parser)
     flags.add_runner(parser)
-    text = 'predict for these: lines of text or of {"inputs": …}; - is standard input'
+    text = (
+        'predict for these: lines of text or of {"inputs": …}, a .csv or .tsv; - is standard input'
+    )
     parser.add_argument("--input", metavar="FILE", help=text)
+    text = "a column of own files that comes back with each prediction, as id always does"
+    flags.add_list(parser, "--keep", text, "COLUMN")
     text = "of --input, in place of a configuration: a training run, adapters or an exported model"
     parser.add_argument("--checkpoint", metavar="FOLDER", help=text)
     flags.add_trained(parser)
@@ -43,12 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     """Runs the command; returns its exit code."""
     if (args.checkpoint, args.step, args.backbone) == (None,) * 3:
-        options = {} if args.runner == "t5x" else {"input_path": args.input}
+        options = {"input_path": args.input, "quoting": args.quoting, "keep": args.keep}
+        options = {} if args.runner == "t5x" else options
         return configured.run_with_runner(args, gin_flags, lambda: infer, **options)
     _check_lines(args, gin_flags)
     flags.import_modules(args.module)
     paths = [files.at_home(path) for path in (args.checkpoint, args.backbone)]
-    return infer_lines(paths[0], args.input, args.step, paths[1])
+    lines = input_lines.open_input(args.input, args.quoting, args.keep)
+    return infer_lines(paths[0], lines, args.step, paths[1])
 
 
 def _check_lines(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> None:
@@ -62,7 +63,8 @@ def _check_lines(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]])
         )
     defaults = vars(main.make_parser().parse_args(["infer"]))
     others = [name for name, value in vars(args).items() if value != defaults[name]]
-    others = [name for name in others if name not in (*own, "module", "traceback")]
+    of_lines = ("module", "traceback", "quoting", "keep")
+    others = [name for name in others if name not in (*own, *of_lines)]
     others += [f"gin.{name}" for name, _ in gin_flags]
     if others:
         raise errors.UsageError(
@@ -76,12 +78,15 @@ def infer(
     checkpoint_step: str | int | None,
     output_dir: str | None,
     input_path: str | None = None,
+    quoting: str | None = None,
+    keep: Sequence[str] = (),
 ) -> int:
     """Writes the predictions of a checkpoint as JSON lines; returns the exit code.
 
     `checkpoint_step` is "best", "last" or a step; None: the parameters before training.
     `output_dir` gets TASK-SPLIT-STEP.jsonl; None: infer in the run's model directory. With
-    `input_path`, a file or "-", nothing else is read, and predictions are printed.
+    `input_path`, a file or "-", nothing else is read, and predictions are printed; `quoting` is of
+    that file. `keep` names columns that come back with predictions.
     """
     import jax
 
@@ -89,7 +94,9 @@ def infer(
     from hyperdecoders_jax.trained import opened
 
     if input_path is not None:
-        return _infer_lines_of_run(run, checkpoint_step, input_path)
+        # Opened before anything is loaded, since loading takes a while.
+        lines = input_lines.open_input(input_path, quoting, keep, jax.process_count())
+        return _infer_lines_of_run(run, checkpoint_step, lines)
     if output_dir is None and run.model_dir is None:
         raise ValueError(
             "Predictions must be written somewhere; got neither a model directory nor "
@@ -97,6 +104,7 @@ def infer(
         )
     output_dir = output_dir or f"{run.model_dir}/infer"
     files.check_writable(output_dir)
+    kept = _kept_columns(run, keep)
     tasks = opened.make_evaluator(run, checkpoint_step)
     opened.use_vocabulary(run)
     model = opened.place(run, checkpoint_step)
@@ -104,12 +112,54 @@ def infer(
         if jax.process_index():
             continue
         path = f"{output_dir}/{task}-{run.evaluation.split}-{model.step}.jsonl"
-        predictions.write(path, predicted)
+        predictions.write(path, predicted, kept[task]() if task in kept else None)
         print(f"{len(predicted):,} predictions in {path}", file=sys.stderr)
     return 0
 
 
-def _infer_lines_of_run(run: RunConfig, checkpoint_step: str | int | None, path: str) -> int:
+def _kept_columns(
+    run: RunConfig, keep: Sequence[str]
+) -> dict[str, Callable[[], Iterator[input_lines.Record]]]:
+    """Readers of what comes back with each prediction, for the tasks of own files.
+
+    Raises:
+        ValueError: a column of `keep` is missing, or a task has no columns.
+    """
+    import dataclasses
+
+    from hyperdecoders_jax.data import mixtures
+    from hyperdecoders_jax.evaluation import predictions
+
+    own = {field.name for field in dataclasses.fields(predictions.Prediction)}
+    if taken := own.intersection(keep):
+        raise ValueError(
+            f"--keep must name columns that predictions do not have; got {', '.join(taken)}, and "
+            f"they have {', '.join(sorted(own))}. Rename that column in the file."
+        )
+    split, kept = run.evaluation.split, {}
+    for task in mixtures.leaf_tasks(run.data.mixture_or_task_name, split, run.data.use_cached):
+        has_rows = hasattr(task.source, "rows") and not run.data.use_cached
+        if keep and not has_rows:
+            raise ValueError(
+                f"--keep must go with own files, whose columns it names; task {task.name!r} is "
+                "read from others. Name a --test_file=FILE, or leave --keep out."
+            )
+        if has_rows:
+            kept[task.name] = functools.partial(_columns, task.source, split, keep)
+            for _ in kept[task.name]() if keep else ():
+                pass  # A row without the column is told before anything is loaded.
+    return kept
+
+
+def _columns(source: Any, split: str, keep: Sequence[str]) -> Iterator[input_lines.Record]:
+    (path,) = source.list_shards(split)
+    for number, row in source.rows(split):
+        yield input_lines.columns(row, f"line {number} of {path}", keep)
+
+
+def _infer_lines_of_run(
+    run: RunConfig, checkpoint_step: str | int | None, lines: input_lines.Input
+) -> int:
     """Prints predictions for lines; every process of a run predicts all of them."""
     import jax
 
@@ -117,8 +167,6 @@ def _infer_lines_of_run(run: RunConfig, checkpoint_step: str | int | None, path:
     from hyperdecoders_jax.trained import opened, text_model
 
     size = run.eval_batch_size
-    # Opened before anything is loaded, since loading takes a while.
-    groups = read_groups(path, size, jax.process_count())
     opened.use_vocabulary(run)
     model = opened.place(run, checkpoint_step, generation=None)
     names, max_len = model.task_names or (), run.data.task_feature_lengths["inputs"]
@@ -131,144 +179,80 @@ def _infer_lines_of_run(run: RunConfig, checkpoint_step: str | int | None, path:
         rows = [reader.row(text, task) for text, task in texts]
         return reader.texts(rows, predict_fn(reader.batch(rows, size, reader.max_len)))
 
+    groups = lines.groups(size, _task_check(reader))
     _print_predictions(groups, predict, reader, is_printed=jax.process_index() == 0)
     return 0
 
 
 def infer_lines(
-    checkpoint: str, input_path: str, step: str | None = None, backbone: str | None = None
+    checkpoint: str,
+    lines: input_lines.Input,
+    step: str | None = None,
+    backbone: str | None = None,
 ) -> int:
     """Prints the predictions of a trained model for lines as JSON lines; returns the exit code.
 
-    `checkpoint` is any folder that `text_model.load` takes; `input_path` may be "-" for standard
-    input; `step` of a run is "best" (the default), "last" or a number; `backbone` of an adapter
-    folder is by default where its run had it.
+    `checkpoint` is any folder that `text_model.load` takes; `step` of a run is "best" (the
+    default), "last" or a number; `backbone` of an adapter folder is by default where its run had
+    it.
     """
     from hyperdecoders_jax.trained import text_model
 
-    # Opened before anything is loaded, since loading takes a while.
-    groups = read_groups(input_path, BATCH_SIZE)
     model = text_model.load(checkpoint, backbone, step)
     predict = functools.partial(model.predict_scored, batch_size=BATCH_SIZE)
+    groups = lines.groups(BATCH_SIZE, _task_check(model.reader))
     _print_predictions(groups, predict, model.reader)
     return 0
 
 
-def read_groups(path: str, size: int, process_count: int = 1) -> Iterator[Sequence[dict[str, Any]]]:
-    """Reads lines of text, or of JSON with `inputs`, in groups; blank lines are left out.
-
-    A file gives groups of `size`; standard input gives one as soon as no more is ready, so that a
-    terminal is answered line by line. Raises ValueError if the file cannot be opened (at once), a
-    line is no such JSON (when read), or several processes would share standard input.
-    """
-    if path == STANDARD_INPUT:
-        if process_count > 1:
-            raise ValueError(
-                f"Every process of a run must read the same lines; got --input={STANDARD_INPUT} in "
-                f"{process_count} processes. Name a file that all of them can read."
-            )
-        return _standard_input_groups(size)
-    try:
-        file = open(os.path.expanduser(path), encoding="utf-8")  # noqa: SIM115 (closed when read)
-    except OSError as error:
-        raise ValueError(
-            f"--input must be a file that can be read, or - for standard input; {path}: "
-            f"{error.strerror}. Correct the path."
-        ) from error
-    return _file_groups(file, path, size)
-
-
-def _file_groups(file: TextIO, name: str, size: int) -> Iterator[Sequence[dict[str, Any]]]:
-    with file:
-        records = map_lines(file, name)
-        while group := list(itertools.islice(records, size)):
-            yield group
-
-
-def _standard_input_groups(size: int) -> Iterator[Sequence[dict[str, Any]]]:
-    num_read = 0
-    for lines in ready_lines(sys.stdin.fileno(), size):
-        if group := list(map_lines(lines, "standard input", num_read + 1)):
-            yield group
-        num_read += len(lines)
-
-
-def ready_lines(file_descriptor: int, size: int) -> Iterator[list[str]]:
-    """At most `size` lines at a time: those that are there when no more come for a moment."""
-    lines, rest = [], b""
-    while True:
-        if lines and not select.select([file_descriptor], [], [], MOMENT_SECS)[0]:
-            yield lines
-            lines = []
-        # Waits, if no line has come yet, as long as it takes.
-        content = os.read(file_descriptor, 1 << 16)
-        *whole, rest = (rest + content).split(b"\n")
-        if not content and rest:
-            whole = [rest]  # The last line may end without a newline.
-        lines += [line.decode() for line in whole]
-        while len(lines) >= size:
-            yield lines[:size]
-            lines = lines[size:]
-        if not content:
-            break
-    if lines:
-        yield lines
-
-
-def map_lines(lines: Iterable[str], name: str, first: int = 1) -> Iterator[dict[str, Any]]:
-    """What each line asks for; `first` is the number of the first line.
-
-    >>> list(map_lines(["a text", '{"inputs": "b", "id": 3}', ""], "example"))
-    [{'inputs': 'a text'}, {'inputs': 'b', 'id': 3}]
-    """
-    for number, line in enumerate(lines, first):
-        line = line.strip("\r\n")
-        if not line.strip():
-            continue
-        if not line.lstrip().startswith("{"):
-            yield {"inputs": line}
-            continue
-        try:
-            record = json.loads(line)
-            record["inputs"] + ""
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(
-                f'A line of JSON must be an object with "inputs", a text; line {number} of {name} '
-                f'is {line[:80]!r}. Write {{"inputs": "…"}}, or text that begins with no brace.'
-            ) from None
-        yield record
-
-
 def _print_predictions(
-    groups: Iterable[Sequence[Mapping[str, Any]]],
+    groups: Iterator[Sequence[Mapping[str, Any]]],
     predict: Callable[[Sequence[tuple[str, str | None]]], Sequence[ScoredText]],
     reader: TextReader,
     is_printed: bool = True,
 ) -> None:
-    """Prints records with `prediction` and `log_likelihood`, in one process, and the number cut."""
-    num_read = num_cut = 0
+    """Prints records with `prediction` and `log_likelihood`, in one process, and what to know."""
+    num_read = num_cut = num_nan = 0
     for group in groups:
-        predicted = predict([(record["inputs"], task_of(record, reader)) for record in group])
+        predicted = predict([(record["inputs"], record.get("task")) for record in group])
         num_read, num_cut = num_read + len(group), num_cut + sum(x.is_cut for x in predicted)
         for record, scored in zip(group, predicted, strict=True) if is_printed else ():
-            made = {"prediction": scored.text, "log_likelihood": scored.log_likelihood}
-            print(json.dumps({**record, **made}, ensure_ascii=False), flush=True)
+            is_finite = math.isfinite(scored.log_likelihood)
+            num_nan += not is_finite
+            # JSON has no NaN.
+            log_likelihood = scored.log_likelihood if is_finite else None
+            made = {"prediction": scored.text, "log_likelihood": log_likelihood}
+            print(row_files.to_json({**record, **made}), flush=True)
     if num_cut and is_printed:
         print(
             f"{num_cut:,} of {num_read:,} inputs are longer than {reader.max_len} tokens and were "
             "cut; TASK_FEATURE_LENGTHS of the training sets the length.",
             file=sys.stderr,
         )
-
-
-def task_of(record: Mapping[str, Any], reader: TextReader) -> str | None:
-    """The task that a record names; ValueError if it names none and the model needs one."""
-    if "task" not in record and not reader.config.accepts_unseen_tasks:
-        raise ValueError(
-            "Every record must name its task, because this model has parameters for each; got "
-            f'{str(record)[:80]}. Add "task", one of {tuple(reader.task_names)}.'
+    if num_nan:
+        print(
+            f"{num_nan:,} of {num_read:,} log-likelihoods are no numbers and printed as null; the "
+            "model's parameters may hold NaN.",
+            file=sys.stderr,
         )
-    return record.get("task")
+
+
+def _task_check(reader: TextReader) -> input_lines.Check | None:
+    """Refuses a record without a task of the model, where the model needs one."""
+    if reader.config.accepts_unseen_tasks:
+        return None
+    names = tuple(reader.task_names)
+
+    def check(record: Mapping[str, Any], where: str) -> None:
+        task = record.get("task")
+        if task not in names:
+            raise ValueError(
+                "Every record must name its task, because this model has parameters for each; "
+                f"{where} has {task!r}.{errors.suggestion(str(task), names)} "
+                f'Add "task", one of {names}.'
+            )
+
+    return check
 
 
 if __name__ == "__main__":

@@ -109,6 +109,21 @@ def test_predictions_are_made_for_files_without_targets(trained, tmp_path, monke
     assert code == 0
     lines = (tmp_path / "out" / "past-test-3.jsonl").read_text().splitlines()
     assert [json.loads(line)["target"] for line in lines] == [""] * 7
+    assert [json.loads(line)["id"] for line in lines] == [*range(7)]
+
+
+def test_columns_come_back_with_predictions(trained, tmp_path, capsys):
+    file = write_json_lines(tmp_path / "new.jsonl", 7, targets=False)
+    infer = ["infer", f"--model_dir={trained}/run", f"--test_file=past={file}",
+             f"--gin.INFER_OUTPUT_DIR={tmp_path}/out", "--gin.INFER_EXAMPLES=2"]  # fmt: skip
+    assert main.main([*infer, "--keep=wrod"]) == 2
+    message = f"line 1 of {file} has no 'wrod', but 'id', 'word', 'text'. Did you mean 'word'?"
+    assert message in capsys.readouterr().err
+    assert main.main([*infer, "--keep=input"]) == 2
+    assert "columns that predictions do not have; got input" in capsys.readouterr().err
+    assert main.main([*infer, "--keep=word"]) == 0
+    lines = map(json.loads, (tmp_path / "out" / "past-test-3.jsonl").read_text().splitlines())
+    assert [(line["id"], line["word"]) for line in lines] == [(0, "walk"), (1, "jump")]
 
 
 def test_metrics_need_targets(trained, tmp_path, capsys):

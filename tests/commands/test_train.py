@@ -280,7 +280,7 @@ def test_a_run_is_not_continued_with_another_order_of_its_data(trained, capsys):
         (["--gin.CHECKPOINT_STEP=4"], "holds those of steps [3]"),
         (["--gin.EMB_DIM=24"], "a checkpoint of another model"),
         (["--vocabulary=bytes"], "vocabulary_fingerprint"),
-        (["--input=/nowhere.txt"], "--input must be a file"),
+        (["--input=/nowhere.txt"], "there is no file /nowhere.txt"),
     ],
 )
 def test_infer_refuses_what_does_not_belong_to_the_run(trained, capsys, arguments, message):
@@ -292,7 +292,7 @@ def test_a_line_that_is_no_text_is_refused(trained, tmp_path, capsys):
     lines = tmp_path / "lines.jsonl"
     lines.write_text('topic: a pear\n{"input": "topic: a dog"}\n')
     assert main.main(["infer", f"--model_dir={trained}", f"--input={lines}"]) == 2
-    assert 'must be an object with "inputs"' in capsys.readouterr().err
+    assert 'must have "inputs", a text; line 2 of' in capsys.readouterr().err
 
 
 def with_devices(count):

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hyperdecoders_jax.data import row_files
 from hyperdecoders_jax.evaluation import predictions
 
 texts = st.text(st.characters(codec="utf-8"))
@@ -17,6 +18,16 @@ def test_what_was_written_is_read(tmp_path_factory, written):
     predictions.write(path, written)
     assert predictions.read(path) == written
     assert [file.name for file in path.parent.iterdir()] == ["10.jsonl"]
+
+
+def test_columns_of_rows_are_kept(tmp_path):
+    written = [predictions.Prediction(x, "b", "c", -1.5, "t") for x in "ae"]
+    kept = [{"id": row_files.Number("7.0"), "tags": ["ä"]}, {}, {"id": "not predicted"}]
+    predictions.write(tmp_path / "1.jsonl", written, iter(kept))
+    first, second = (tmp_path / "1.jsonl").read_text().splitlines()
+    assert first.startswith('{"id": 7.0, "tags": ["ä"], "input": "a", "target"')
+    assert second.startswith('{"input": "e"')
+    assert predictions.read(tmp_path / "1.jsonl") == written
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
