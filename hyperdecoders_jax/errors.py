@@ -19,6 +19,12 @@ class ConfigurationError(ValueError):
     """A gin file or flag that is wrong; the message says what to do."""
 
 
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Which of `names` was probably meant, or None."""
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return near[0] if near else None
+
+
 def suggestion(name: str, names: Iterable[str]) -> str:
     """The end of a message: which of `names` was probably meant, or nothing.
     >>> suggestion("train_stpes", ["BATCH_SIZE", "TRAIN_STEPS"])
@@ -27,11 +33,11 @@ def suggestion(name: str, names: Iterable[str]) -> str:
     ''
     """
     names = list(dict.fromkeys(names))
-    near = difflib.get_close_matches(name, names, n=1)
-    if not near:
+    near = nearest(name, names)
+    if near is None:
         by_lower = {candidate.lower(): candidate for candidate in names}
-        near = [by_lower[key] for key in difflib.get_close_matches(name.lower(), by_lower, n=1)]
-    return f" Did you mean {near[0]!r}?" if near else ""
+        near = by_lower.get(nearest(name.lower(), by_lower))
+    return f" Did you mean {near!r}?" if near is not None else ""
 
 
 def check_field(config: object, field: str, is_valid: bool, must: str, advice: str) -> None:
@@ -39,6 +45,23 @@ def check_field(config: object, field: str, is_valid: bool, must: str, advice: s
     if not is_valid:
         owner, value = type(config).__name__, getattr(config, field)
         raise ValueError(f"{owner}.{field} must {must}; got {value!r}. {advice}")
+
+
+def check_whole(
+    config: object, field: str, least: int, most: int | None = None, advice: str = "Correct it."
+) -> None:
+    """Raises ValueError unless a field of a configuration is a whole number in [least, most]."""
+    value = getattr(config, field)
+    # A bool is an int to Python, and True would pass for a size of 1.
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    is_valid = is_whole and least <= value and (most is None or value <= most)
+    limit = "" if most is None else f" and at most {most:,}"
+    check_field(config, field, is_valid, f"be an integer of at least {least}{limit}", advice)
+
+
+def check_seed(config: object, field: str) -> None:
+    """Raises ValueError unless a field is a seed of 32 bits: JAX drops all others silently."""
+    check_whole(config, field, 0, 2**32 - 1, "Choose a smaller number.")
 
 
 def is_own(error: Exception) -> bool:

@@ -38,6 +38,8 @@ EOS_ID = 1
 DECODER_START_ID = PAD_ID
 # In `task_ids`: a task that is not in the ordered list.
 UNSEEN_TASK_ID = -1
+# Most tokens of an input or a target. Attention takes the square: more is a mistyped number.
+MAX_LEN = 65_536
 
 PyTree = Any
 # Nested dictionaries of arrays, keyed as in T5X: params["encoder"]["layers_0"]["mlp"]["wo"].

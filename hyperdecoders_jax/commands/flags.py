@@ -35,6 +35,8 @@ PATH_MACROS = (
 OWN_DATA_FILE = "mixtures/own_data.gin"
 OWN_MIXTURE = "own_data"
 OWN_FILE_FLAGS = {f"{x}_file": f"{x.upper()}_FILES" for x in ("train", "validation", "test")}
+PROCESS_FLAGS = ("coordinator_address", "process_count", "process_index", "multiprocess")
+DATA_FLAGS = ("vocabulary", "tfds_data_dir", "data_dir", "seqio_additional_cache_dirs")
 OWN_TEXT_FLAGS = {x: f"{x.upper()}S" for x in ("inputs_template", "targets_template", "metric")}
 
 EPILOG = """\
@@ -69,13 +71,15 @@ def add_search_paths(parser: argparse.ArgumentParser) -> None:
 def add_run(parser: argparse.ArgumentParser) -> None:
     """All that configures a run."""
     add_gin(parser)
-    parser.add_argument("--model_dir", metavar="FOLDER", help="the same as --gin.MODEL_DIR=…")
+    text = "the run's folder, the same as --gin.MODEL_DIR=… (no default)"
+    parser.add_argument("--model_dir", metavar="FOLDER", help=text)
     add_list(parser, "--module", "a module that registers tasks or adapter sources, imported first")
     _add_own_data(parser)
-    text = "HOST:PORT of process 0, for a run of several processes"
+    text = "HOST:PORT of process 0, for a run of several processes (default: one process)"
     parser.add_argument("--coordinator_address", metavar="ADDRESS", help=text)
-    parser.add_argument("--process_count", type=int, metavar="COUNT", help="how many processes run")
-    text = "which of them this is, from 0"
+    text = "how many processes run (default: one)"
+    parser.add_argument("--process_count", type=int, metavar="COUNT", help=text)
+    text = "which of them this is, from 0 (default: the only one)"
     parser.add_argument("--process_index", type=int, metavar="INDEX", help=text)
     text = "join the other processes as the cluster tells (TPU pods, Slurm)"
     parser.add_argument("--multiprocess", action="store_true", help=text)
@@ -88,7 +92,8 @@ def add_runner(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runner", choices=RUNNERS, default=RUNNERS[0], help=text)
     text = (
         "a trained model (exported folder, run, adapter folder), or any T5 with its tokenizer's "
-        "files: its parameters, and what no gin file says of model, vocabulary, tasks and lengths"
+        "files: its parameters, and what no gin file says of model, vocabulary, tasks and lengths "
+        "(default: what gin files say)"
     )
     parser.add_argument("--init", metavar="FOLDER", help=text)
 
@@ -96,7 +101,7 @@ def add_runner(parser: argparse.ArgumentParser) -> None:
 def add_trained(parser: argparse.ArgumentParser) -> None:
     """Which step of a run, and where the backbone of adapters is."""
     parser.add_argument("--step", help="of a run: best (the default), last or a number")
-    text = "of adapters: the T5 that they adapt, if it was moved"
+    text = "of adapters: the T5 that they adapt, if it was moved (default: where their run had it)"
     parser.add_argument("--backbone", metavar="PATH", help=text)
 
 
@@ -108,7 +113,7 @@ def add_source_module(parser: argparse.ArgumentParser) -> None:
 def add_fold(parser: argparse.ArgumentParser, **fold: object) -> None:
     """Whether gates become part of kernels."""
     parser.add_argument("--fold", **fold)
-    text = "whose gates to fold, where each task has its own"
+    text = "whose gates to fold, where each task has its own (no default)"
     parser.add_argument("--task", metavar="NAME", help=text)
 
 
@@ -123,11 +128,14 @@ def check_fold(fold: bool | None, task: str | None) -> None:
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Where data and the vocabulary are."""
-    text = "a spiece.model, a Hugging Face T5 folder, a URL, or 'bytes'"
+    text = "a spiece.model, a Hugging Face T5 folder, a URL, or 'bytes' (default: VOCABULARY's)"
     parser.add_argument("--vocabulary", metavar="PATH", help=text)
-    text = "where TensorFlow Datasets keeps its data"
+    text = "where TensorFlow Datasets keeps its data (default: ~/tensorflow_datasets)"
     parser.add_argument("--tfds_data_dir", metavar="FOLDER", help=text)
-    text = "where data are that TFDS does not have: FOLDER/TASK/SPLIT.jsonl"
+    text = (
+        "where data are that TFDS does not have, FOLDER/TASK/SPLIT.jsonl (default: "
+        "$HYPERDECODERS_DATA_DIR, or ~/hyperdecoders_data)"
+    )
     parser.add_argument("--data_dir", metavar="FOLDER", help=text)
     text = "where USE_CACHED_TASKS looks for caches, separated by commas"
     add_list(parser, "--seqio_additional_cache_dirs", text, "FOLDERS")
@@ -154,8 +162,15 @@ def _add_own_data(parser: argparse.ArgumentParser) -> None:
 
 
 def search_paths(args: argparse.Namespace) -> list[str]:
-    """The folders of --gin_search_paths."""
-    return [files.at_home(x) for item in args.gin_search_paths for x in item.split(",")]
+    """The folders of --gin_search_paths; UsageError if one is not there."""
+    folders = [files.at_home(x) for item in args.gin_search_paths for x in item.split(",")]
+    for folder in folders:
+        if "://" not in folder and not os.path.isdir(folder or "."):
+            raise errors.UsageError(
+                f"--gin_search_paths must name folders; there is no folder {folder} (seen from "
+                f"{os.getcwd()}). Correct it, or leave it out."
+            )
+    return folders
 
 
 def gin_bindings(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> list[str]:
@@ -303,17 +318,32 @@ def set_data_folders(args: argparse.Namespace) -> None:
 
 def import_modules(names: Iterable[str]) -> None:
     """Imports modules for what they register; UsageError, with a suggestion, if there is none."""
+    from hyperdecoders_jax.config import gin_checks
+
     for name in names:
+        _check_module_name(name)
         try:
-            importlib.import_module(name)
+            gin_checks.import_module(name, "--module")
         except ModuleNotFoundError as error:
-            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise
             raise errors.UsageError(
                 f"--module must name a module that can be imported; got {name!r}, and there is no "
                 f"{error.name!r}.{errors.suggestion(name, task_modules())} Run in the folder that "
                 f"holds it, or add that to PYTHONPATH."
             ) from None
+
+
+def _check_module_name(name: str) -> None:
+    """Raises UsageError unless a module is named as `import` takes it."""
+    if all(map(str.isidentifier, name.split("."))) and not name.endswith(".py"):
+        return
+    folder, file = os.path.split(name)
+    stem = file.removesuffix(".py")
+    how = f"Write --module={stem}" if stem.isidentifier() else "Write --module=my_tasks"
+    where = f"in {folder or 'its folder'}, or add that to PYTHONPATH"
+    raise errors.UsageError(
+        f"--module must be a module's name as `import` takes it, no path; got {name!r}. {how} and "
+        f"run {where}; several modules are several flags."
+    )
 
 
 def task_modules() -> list[str]:

@@ -35,8 +35,9 @@ def find(words: Sequence[str] = (), search_paths: Sequence[str] = ()) -> list[Ex
         names = gin_files.files_under(folder, FOLDER)
         names += [name for name in os.listdir(folder) if name.endswith(".gin")]
         for name in names:
-            # As in `gin_files.find_file`, the first folder wins.
-            paths.setdefault(name, os.path.join(folder, name))
+            if os.path.isfile(path := os.path.join(folder, name)):
+                # As in `gin_files.find_file`, the first folder wins.
+                paths.setdefault(name, path)
     found = sorted(Experiment(name, what_of(path)) for name, path in paths.items())
     texts = [f"{experiment.name} {experiment.what}".lower() for experiment in found]
     return [
@@ -49,7 +50,7 @@ def find(words: Sequence[str] = (), search_paths: Sequence[str] = ()) -> list[Ex
 def what_of(path: str) -> str:
     """The What line of a file's header, joined from its comment lines; "" if there is none."""
     lines = []
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             comment = line[1:].strip()
             if not line.startswith("#") or comment.startswith(_RUN):

@@ -1,15 +1,19 @@
 """Checks of gin files and flags against the code that they name, and of what a call reads."""
 
+import ast
 import collections.abc
 import contextlib
 import difflib
 import functools
+import graphlib
 import importlib
 import inspect
 import pkgutil
+import sys
+import traceback
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gin import config_parser
@@ -23,12 +27,34 @@ from hyperdecoders_jax.config.gin_statements import Binding, Location, Text
 Used = Mapping[tuple[str, str], set[str]]
 
 
+def import_module(name: str, where: str) -> Any:
+    """Imports a module that a user names; `where` says so in messages.
+
+    Raises ModuleNotFoundError if it is not there, and ConfigurationError if importing it fails.
+    """
+    try:
+        return importlib.import_module(name)
+    # A script's sys.exit(), too: it would end this process without a word.
+    except (Exception, SystemExit) as error:
+        is_there = not isinstance(error, ModuleNotFoundError)
+        if not is_there and f"{name}.".startswith(f"{error.name}."):
+            raise
+        if isinstance(error, SyntaxError):
+            file, line = error.filename, error.lineno
+        else:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            file, line = frame.filename, frame.lineno
+        raise errors.ConfigurationError(
+            f"A module must import without an error; {name} ({where}) raised "
+            f"{type(error).__name__}: {errors.message_of(error)}, at {file}:{line}. Correct it, or "
+            "install what it needs."
+        ) from error
+
+
 def _import(statement: config_parser.ImportStatement, location: Location) -> Any:
     try:
-        return importlib.import_module(statement.module)
+        return import_module(statement.module, str(location))
     except ModuleNotFoundError as error:
-        if error.name is None or not (statement.module + ".").startswith(error.name + "."):
-            raise  # The module is there, and something that it imports is not.
         parent, _, child = error.name.rpartition(".")
         # Top-level names are not suggested: thousands may be installed.
         folders = importlib.import_module(parent).__path__ if parent else []
@@ -73,10 +99,12 @@ def check_parameters(text: Text) -> None:
 def _resolve(selector: str, symbols: Mapping[str, Any], location: Location) -> Any:
     first, *rest = selector.split(".")
     if first not in symbols:
+        scoped = _with_scope(selector, lambda name: name.partition(".")[0] in symbols)
+        near = f" Did you mean {scoped!r}?" if scoped else errors.suggestion(first, symbols)
         raise errors.ConfigurationError(
             f"A name in a gin file must come from an import of that file; {location} names "
-            f"{selector!r}, and the file imports {', '.join(symbols) or 'nothing'}."
-            f"{errors.suggestion(first, symbols)} Import its module there."
+            f"{selector!r}, and the file imports {', '.join(symbols) or 'nothing'}.{near} Import "
+            "its module there."
         )
     value = symbols[first]
     for depth, name in enumerate(rest):
@@ -95,6 +123,15 @@ def _resolve(selector: str, symbols: Mapping[str, Any], location: Location) -> A
             f"a {type(value).__name__}. Write module.ClassName.parameter = value."
         )
     return value
+
+
+def _with_scope(selector: str, is_known: Callable[[str], bool]) -> str | None:
+    """`scope/Name` for `scope.Name`, as T5X's users write scopes, where `Name` alone is known."""
+    parts = selector.split(".")
+    for depth in range(1, len(parts)):
+        if is_known(name := ".".join(parts[depth:])):
+            return "/".join([*parts[:depth], name])
+    return None
 
 
 def _parameter_names(configurable: Callable[..., Any]) -> list[str] | None:
@@ -145,15 +182,23 @@ def _flag_candidates(text: Text) -> dict[str, Callable[..., Any]]:
     return candidates
 
 
+def _matches(candidates: Mapping[str, Any], selector: str) -> list[str]:
+    return [name for name in candidates if f".{name}".endswith(f".{selector}")]
+
+
 def _full_name(candidates: Mapping[str, Any], location: Location, selector: str) -> str:
-    matches = [name for name in candidates if f".{name}".endswith(f".{selector}")]
+    matches = _matches(candidates, selector)
     if not matches:
         depth = selector.count(".") + 1
         tails = [".".join(name.split(".")[-depth:]) for name in candidates]
         modules = sorted({name.rpartition(".")[0] for name in candidates})
+        scoped = _with_scope(selector, functools.partial(_matches, candidates))
+        near = errors.suggestion(selector, tails)
+        if scoped:  # The parameter, too: the flag can be pasted.
+            near = f" Did you mean '{str(location).replace(selector, scoped, 1)}'?"
         raise errors.ConfigurationError(
             f"A gin flag must name a class or function of a module that the gin files import; "
-            f"{location} names {selector!r}.{errors.suggestion(selector, tails)} "
+            f"{location} names {selector!r}.{near} "
             f"They import {', '.join(modules) or 'nothing'}."
         )
     if len(matches) > 1:
@@ -165,15 +210,18 @@ def _full_name(candidates: Mapping[str, Any], location: Location, selector: str)
 
 
 def find_used(function: Callable[..., Any]) -> Used:
-    """What a call of `function` would read of what gin has bound; empty for scopes without."""
+    """What a call of `function` would read of what gin has bound; empty for scopes without.
+
+    Raises ConfigurationError if a call would make itself again: gin would go round for ever.
+    """
     used: dict[tuple[str, str], set[str]] = {}
-    seen = set()
+    made: dict[Any, list] = {}  # Call -> calls whose results are its arguments.
     calls = [((), gin_private.selector_of(function))]
     while calls:
         call = scopes, selector = calls.pop()
-        if call in seen:
+        if call in made:
             continue
-        seen.add(call)
+        made[call] = []
         bound = {}
         for depth in range(len(scopes) + 1):
             scope = "/".join(scopes[:depth])
@@ -183,10 +231,27 @@ def find_used(function: Callable[..., Any]) -> Used:
                 bound[parameter] = (scope, value)
         for parameter, (scope, value) in bound.items():
             used[scope, selector].add(parameter)
-            for inner, other in gin_private.references(value):
+            for inner, other, is_called in gin_private.references(value):
                 # A reference without a scope inherits the one in which it is read.
                 calls.append((inner or scopes, other))
+                if is_called:
+                    made[call].append(calls[-1])
+    try:
+        graphlib.TopologicalSorter(made).prepare()
+    except graphlib.CycleError as error:
+        circle = [_call_name(*call) for call in error.args[1][::-1]]  # From caller to called.
+        raise errors.ConfigurationError(
+            f"A call must not need its own result; {' -> '.join(circle)} is a circle. Bind another "
+            f"value to {circle[0]}."
+        ) from None
     return used
+
+
+def _call_name(scopes: Sequence[str], selector: str) -> str:
+    """How gin files name a call: a macro, or a class with its scope."""
+    if selector == MACRO:
+        return "/".join(scopes)
+    return "/".join([*scopes, ".".join(selector.split(".")[-2:])])
 
 
 def check_used(flags: Mapping[Binding, Binding], used: Used, are_macros_checked: bool) -> None:
@@ -257,16 +322,24 @@ def check_types(text: Text, used: Used) -> None:
                 where = f"{name} (set in {set_at})"
             annotation = annotations.get(parameter, Any)
             if not gin_private.is_reference(value) and not _fits(value, annotation):
-                wanted = getattr(annotation, "__name__", annotation)
+                is_generic = typing.get_origin(annotation) is not None
+                wanted = annotation if is_generic else getattr(annotation, "__name__", annotation)
+                # 1e3 is a float to Python.
+                is_whole = isinstance(value, float) and value.is_integer()
+                how = (
+                    f"Write {int(value)}."
+                    if is_whole and _fits(int(value), annotation)
+                    else ("Correct it.")
+                )
                 raise errors.ConfigurationError(
                     f"A value must have the type of its parameter; {where} is {value!r}, and "
-                    f"{parameter} of {selector.rpartition('.')[2]} is of type {wanted}. Correct it."
+                    f"{parameter} of {selector.rpartition('.')[2]} is of type {wanted}. {how}"
                 )
 
 
 def _annotations(configurable: Callable[..., Any]) -> dict[str, Any]:
     """Types of parameters, without those whose names only a type checker can look up."""
-    known, found = dict(vars(inspect.getmodule(configurable) or typing)), {}
+    known, found = _names_of(inspect.getmodule(configurable) or typing), {}
     annotations = getattr(gin_private.constructor(configurable), "__annotations__", {})
     for name, annotation in annotations.items():
         # One at a time: names imported under TYPE_CHECKING alone fail, and would fail the others.
@@ -276,19 +349,47 @@ def _annotations(configurable: Callable[..., Any]) -> dict[str, Any]:
     return found
 
 
+@functools.cache
+def _names_of(module: types.ModuleType) -> Mapping[str, Any]:
+    """Names of a module, with those imported under TYPE_CHECKING of modules that are loaded."""
+    names = dict(vars(module))
+    with contextlib.suppress(OSError, TypeError, SyntaxError):  # Such as no source file.
+        for node in ast.parse(inspect.getsource(module)).body:
+            if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
+                continue
+            for line in (x for x in node.body if isinstance(x, ast.ImportFrom)):
+                loaded = sys.modules.get(line.module)
+                for alias in line.names if loaded else ():
+                    if hasattr(loaded, alias.name):
+                        names[alias.asname or alias.name] = getattr(loaded, alias.name)
+    return names
+
+
 def _fits(value: Any, annotation: Any) -> bool:
     """Whether a literal has a type, as far as that can be told; whole numbers are floats, too.
 
     >>> [_fits(3, float), _fits("fast", float), _fits(None, int | None), _fits(True, int)]
     [True, False, True, False]
+    >>> [_fits({"a": (3, "x")}, Mapping[str, tuple[int, int]]), _fits(["a"], Sequence[str])]
+    [False, True]
     """
+    if gin_private.is_reference(value):
+        return True
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, argument) for argument in arguments)
     if annotation in (int, float):  # Python has True as an int, a gin file would mean a mistake.
         return isinstance(value, (int, annotation)) and not isinstance(value, bool)
-    if origin is collections.abc.Sequence:  # A string is one, and is never meant.
-        return isinstance(value, list | tuple)
+    # A string is a sequence, too, and is never meant; gin's brackets are lists.
+    if origin in (collections.abc.Sequence, tuple, list):
+        if not isinstance(value, list | tuple):
+            return False
+        if origin is not tuple or arguments[1:] == (...,):
+            return all(_fits(item, *arguments[:1]) for item in value) if arguments else True
+        return len(value) == len(arguments) and all(map(_fits, value, arguments))
+    if origin in (collections.abc.Mapping, dict) and isinstance(value, Mapping):
+        key_type, item_type = arguments or (Any, Any)
+        return all(_fits(k, key_type) and _fits(x, item_type) for k, x in value.items())
     kind = origin or annotation
     try:
         return not isinstance(kind, type) or isinstance(value, kind)

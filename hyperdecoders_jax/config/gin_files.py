@@ -26,6 +26,22 @@ from hyperdecoders_jax.config.gin_statements import Binding, Location, MacroRead
 PACKAGE_CONFIGS = "hyperdecoders_jax.gin_configs"
 # Macros that have a flag of their own.
 OWN_FLAGS = ("MODEL_DIR", "VOCABULARY")
+# What may stand where a run must set a macro of settings.gin.
+MEANINGS = {
+    "INITIAL_CHECKPOINT_PATH": (
+        "a Hugging Face folder or hub id such as google/t5-v1_1-base, a T5X checkpoint, a file or "
+        "folder of this package, or None for random weights"
+    ),
+    "MIXTURE_OR_TASK_NAME": (
+        "a registered name (hyperdecoders tasks lists them); or give your own files, --train_file"
+    ),
+    "MODEL_DIR": "the folder that gets all that a run writes",
+    "TASK_FEATURE_LENGTHS": "most tokens of each text, as {'inputs': 512, 'targets': 64}",
+    "TRAIN_STEPS": "the number of updates",
+}
+# Raised by gin's parser: TypeError for a list as a key, RecursionError for deep brackets.
+_PARSE_ERRORS = (SyntaxError, tokenize.TokenError, ValueError, TypeError, RecursionError)
+_SHOWN_CHARACTERS = 120
 # Of a folder that is searched for suggestions; it may hold anything.
 _MAX_LISTED_FILES = 1000
 
@@ -85,8 +101,10 @@ def files_under(folder: str, subfolder: str = "") -> list[str]:
     """Gin files at any depth of a subfolder, as they are named with `folder` searched."""
     found = []
     for parent, _, files in os.walk(os.path.join(folder, subfolder)):
-        found += [os.path.relpath(os.path.join(parent, file), folder) for file in files]
-    return sorted(file for file in found if file.endswith(".gin"))
+        paths = [os.path.join(parent, file) for file in files if file.endswith(".gin")]
+        # A pipe of that name would wait for its writer for ever.
+        found += [os.path.relpath(path, folder) for path in paths if os.path.isfile(path)]
+    return sorted(found)
 
 
 def _known_files(name: str, folders: Sequence[str]) -> list[str]:
@@ -109,7 +127,7 @@ def is_gin_value(text: str) -> bool:
     try:
         parser = config_parser.ConfigParser(text, _Delegate())
         parser.parse_value()
-    except (SyntaxError, tokenize.TokenError, StopIteration):
+    except (*_PARSE_ERRORS, StopIteration):
         return False
     return parser.current_token.type in (tokenize.NEWLINE, tokenize.NL, tokenize.ENDMARKER)
 
@@ -174,38 +192,73 @@ def _read_file(name: str, search_paths: Sequence[str], open_files: Sequence[tupl
         )
     # Bindings since the last include: an include binds in between.
     file, text, bindings = gin_statements.SourceFile(name, path, []), Text(), []
-    with epath.Path(path).open(encoding="utf-8") as lines:
-        block = None
-        for statement in _statements(lines, name):
-            _, line_num, char_num, line = statement.location
-            location = Location(name, line_num, line.strip())
-            if isinstance(statement, config_parser.IncludeStatement):
-                text += Text(bindings=tuple(bindings))
-                text += _read_file(statement.filename, search_paths, [*open_files, (name, path)])
-                bindings = []
-            elif isinstance(statement, config_parser.BlockDeclaration):
-                block = location
-            elif isinstance(statement, config_parser.BindingStatement):
-                _check_numbers(statement, location)
-                # gin's parser counts characters in blocks alone.
-                class_location = location if char_num is None else block
-                bindings.append(Binding(statement, file, location, class_location))
-            elif statement.module == "__gin__.dynamic_registration":
-                file.dynamic_registration = location
-            else:
-                file.imports.append((statement, location))
+    block = None
+    for statement in _statements(_read_text(path, name), name):
+        _, line_num, char_num, line = statement.location
+        location = Location(name, line_num, line.strip())
+        if isinstance(statement, config_parser.IncludeStatement):
+            text += Text(bindings=tuple(bindings))
+            text += _read_file(statement.filename, search_paths, [*open_files, (name, path)])
+            bindings = []
+        elif isinstance(statement, config_parser.BlockDeclaration):
+            block = location
+        elif isinstance(statement, config_parser.BindingStatement):
+            _check_numbers(statement, location)
+            # gin's parser counts characters in blocks alone.
+            class_location = location if char_num is None else block
+            bindings.append(Binding(statement, file, location, class_location))
+        elif statement.module == "__gin__.dynamic_registration":
+            file.dynamic_registration = location
+        else:
+            file.imports.append((statement, location))
     return text + Text((file,), tuple(bindings))
 
 
-def _statements(source: Any, name: str) -> Iterator[Any]:
+def _read_text(path: str, name: str) -> str:
+    """The text of a gin file; `name` is how messages call it."""
+    try:
+        content = epath.Path(path).read_bytes()
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except OSError as error:
+        raise errors.ConfigurationError(
+            f"A gin file must be readable; {path} gave {error.strerror or error}. Check its rights."
+        ) from error
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise errors.ConfigurationError(
+            f"A gin file must be UTF-8 text; line {line} of {name} holds the byte "
+            f"0x{content[error.start]:02x} ({error.reason}). Save the file as UTF-8."
+        ) from error
+
+
+def _statements(source: str, name: str) -> Iterator[Any]:
     try:
         yield from config_parser.ConfigParser(source, _Delegate())
-    except (SyntaxError, tokenize.TokenError) as error:
+    except _PARSE_ERRORS as error:
         line, text = getattr(error, "lineno", None) or "?", getattr(error, "text", None) or ""
-        raise errors.ConfigurationError(
-            f"A gin file must hold imports, includes and bindings; {name}:{line} is none of them: "
-            f"{text.strip()!r} ({error.args[0]}). Correct that line."
-        ) from None
+        reason, advice = _why_not_parsed(error, text)
+        shown = repr((text or source).strip()[:_SHOWN_CHARACTERS])
+        must = f"A gin flag must be a binding NAME = VALUE; got {shown}"
+        if name != gin_statements.FLAGS:
+            must = (
+                "A gin file must hold imports, includes and bindings; "
+                f"{name}:{line} is none of them: {shown}"
+            )
+        raise errors.ConfigurationError(f"{must} ({reason}). {advice}") from None
+
+
+def _why_not_parsed(error: Exception, line: str) -> tuple[str, str]:
+    """What is wrong with a line of gin, and how to correct it."""
+    reason = str(error.args[0] if error.args else type(error).__name__).partition("\n")[0]
+    token = re.search(r"Failed to parse token '(.*)'", str(error.args[:1]))
+    if token or "Unable to parse value" in reason or "Expected newline" in reason:
+        # What was written behind `=`, unless it is one of several values in brackets.
+        value = re.fullmatch(r"[^=]*=\s*([^\s'\"@%([\x7b#][^#]*?)\s*(#.*)?", line.strip())
+        shown = value[1] if value else token[1] if token else None
+        if shown is not None:
+            near = errors.suggestion(shown, ("True", "False", "None"))
+            return f"{shown} is no gin value", f"Quote a text: {shown!r}." if not near else near[1:]
+    return reason, "Correct that line; texts stand in quotes."
 
 
 def _check_numbers(statement: config_parser.BindingStatement, location: Location) -> None:
@@ -214,6 +267,11 @@ def _check_numbers(statement: config_parser.BindingStatement, location: Location
         if isinstance(leaf, float) and not math.isfinite(leaf):
             raise errors.ConfigurationError(
                 f"A number must be finite; {location} sets {leaf}. Write a smaller one."
+            )
+        if isinstance(leaf, int) and abs(leaf) >= 2**63:
+            raise errors.ConfigurationError(
+                f"A whole number must fit into 64 bits; {location} sets {leaf}. Write a smaller "
+                "one."
             )
 
 
@@ -255,6 +313,8 @@ def check_macros_are_set(text: Text) -> None:
     for name, location in text.macro_reads.items():
         flag = f", or with --{name.lower()}=…" if name in OWN_FLAGS else ""
         how = f"Set it in a gin file or with --gin.{name}=…{flag}."
+        if meaning := MEANINGS.get(name):
+            how = f"{how[:-1]}: {meaning}."
         if name not in text.macro_values:
             raise errors.ConfigurationError(
                 f"Every macro that is read must be set; {name} (read in {location}) is set by no "

@@ -59,7 +59,7 @@ def is_reference(value: Any) -> bool:
     return isinstance(value, gin_config.ConfigurableReference)
 
 
-def references(value: Any) -> Iterator[tuple[tuple[str, ...], str]]:
-    """(scopes, selector) of the references in nested lists, tuples and dicts."""
+def references(value: Any) -> Iterator[tuple[tuple[str, ...], str, bool]]:
+    """(scopes, selector, whether it is called) of the references in nested containers."""
     for reference in gin_config.iterate_references(value):
-        yield tuple(reference.scopes), reference.configurable.selector
+        yield tuple(reference.scopes), reference.configurable.selector, reference.evaluate

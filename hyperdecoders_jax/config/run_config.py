@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from hyperdecoders_jax import errors
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.evaluation.config import EvaluationConfig
 from hyperdecoders_jax.model import Model
@@ -26,6 +27,7 @@ class StartConfig:
 
     def __post_init__(self):
         trainable_lib.check_frozen_dtype(self.frozen_dtype)
+        errors.check_seed(self, "random_seed")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -130,11 +130,13 @@ def check_lengths(task_feature_lengths: Mapping[str, int]) -> None:
     """Raises unless inputs and targets have a length; other keys are allowed."""
     for feature in FEATURES:
         length = task_feature_lengths.get(feature)
-        if not isinstance(length, int) or length < 1:
+        is_whole = isinstance(length, int) and not isinstance(length, bool)
+        if not is_whole or not 1 <= length <= types.MAX_LEN:
             raise ValueError(
                 "The task_feature_lengths must give inputs and targets a number of tokens, at "
                 f"least 1; got {dict(task_feature_lengths)}. Set TASK_FEATURE_LENGTHS = "
-                "{'inputs': 512, 'targets': 64} or what the tasks need."
+                f"{{'inputs': 512, 'targets': 64}} or what the tasks need, {types.MAX_LEN:,} at "
+                "most."
             )
 
 

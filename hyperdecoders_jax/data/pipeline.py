@@ -4,9 +4,16 @@ import dataclasses
 import numbers
 from collections.abc import Mapping, Sequence
 
+from hyperdecoders_jax import errors
 from hyperdecoders_jax.data import feature_converter, mixtures
 
-_LEAST = {"batch_size": 1, "seed": 0, "shuffle_buffer_size": 1, "examples_per_turn": 0}
+# Field -> least and most: memory is taken for the sizes, and JAX drops seeds above 32 bits.
+_LIMITS = {
+    "batch_size": (1, 2**20),
+    "seed": (0, 2**32 - 1),
+    "shuffle_buffer_size": (1, 2**30),
+    "examples_per_turn": (0, 2**40),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,18 +42,16 @@ class PipelineConfig:
     def __post_init__(self):
         feature_converter.check_not_packed(self.pack)
         mixtures.check_lengths(self.task_feature_lengths)
-        for name, least in _LEAST.items():
+        for name, (least, most) in _LIMITS.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, numbers.Integral):
                 raise TypeError(
                     f"PipelineConfig.{name} must be a whole number; got {value!r}, a "
                     f"{type(value).__name__}. Set {name} = {least} or more."
                 )
-            if value < least:
-                raise ValueError(
-                    f"PipelineConfig.{name} must be at least {least}; got {value}. "
-                    f"Set {name} = {least} or more."
-                )
+            must = f"be at least {least} and at most {most:,}"
+            is_valid = least <= value <= most
+            errors.check_field(self, name, is_valid, must, f"Set {name} to such a number.")
         if isinstance(self.task_names, str):
             raise TypeError(
                 f"PipelineConfig.task_names must be a list of names; got {self.task_names!r}, one "

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import functools
 import math
 from typing import NamedTuple
 
@@ -149,18 +148,18 @@ class BeamSearchConfig:
     min_len: int = 0  # fewest tokens of a text, EOS included
 
     def __post_init__(self):
-        check = functools.partial(errors.check_field, self)
         advice = "The original Hyperdecoders used 4."
-        check("num_beams", self.num_beams >= 1, "be at least 1", advice)
+        errors.check_whole(self, "num_beams", 1, decoded.MAX_BEAMS, advice)
+        errors.check_whole(self, "num_return", 1)
         must = f"be from 1 to num_beams={self.num_beams}"
         advice = "Raise num_beams to return more texts."
-        check("num_return", 1 <= self.num_return <= self.num_beams, must, advice)
+        errors.check_field(self, "num_return", self.num_return <= self.num_beams, must, advice)
         if not isinstance(self.scoring, Scoring):
             raise TypeError(
                 f"BeamSearchConfig.scoring must be a Scoring; got {self.scoring!r}. "
                 "Use HuggingFaceScoring() or T5XScoring()."
             )
-        decoded.check_min_len(self, self.min_len)
+        decoded.check_min_len(self)
 
 
 class _State(NamedTuple):

@@ -21,6 +21,10 @@ NextToken = Callable[
     tuple[Float[Array, "batch beams vocab"], PyTree],
 ]
 
+# Of an example; more are a mistyped number.
+MAX_BEAMS = 1_000
+MAX_SAMPLES = 65_536
+
 
 class Decoded(NamedTuple):
     """The best `n` texts of each example, best first.
@@ -65,11 +69,10 @@ def take_best(texts: Decoded, n: int) -> tuple[Decoded, Int[Array, "batch n"]]:
     return take_rows(texts, rows), rows
 
 
-def check_min_len(config: object, min_len: int) -> None:
-    """Raises ValueError unless `min_len`, a field of `config`, is a number of tokens."""
-    must = "be at least 0, the fewest tokens of a text with its EOS"
+def check_min_len(config: object) -> None:
+    """Raises ValueError unless `config.min_len` is a number of tokens, EOS included."""
     advice = "Use 0 to allow the empty text, 2 to forbid it."
-    errors.check_field(config, "min_len", min_len >= 0, must, advice)
+    errors.check_whole(config, "min_len", 0, types.MAX_LEN, advice)
 
 
 def check_call(cache: PyTree, rows: tuple[int, int], *, min_len: int, max_len: int) -> None:

@@ -25,7 +25,7 @@ class GreedyConfig:
     min_len: int = 0  # fewest tokens of a text, EOS included
 
     def __post_init__(self):
-        decoded.check_min_len(self, self.min_len)
+        decoded.check_min_len(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +42,11 @@ class SamplingConfig:
         check = functools.partial(errors.check_field, self)
         advice = "For the likeliest token each time use GreedyConfig."
         check("temperature", 0 < self.temperature < math.inf, "be a positive number", advice)
-        check("top_k", self.top_k >= 0, "be at least 0", "Use 0 to draw among all tokens.")
+        errors.check_whole(self, "top_k", 0, None, "Use 0 to draw among all tokens.")
         check("top_p", 0 < self.top_p <= 1, "be in (0, 1]", "Use 1 to draw among all tokens.")
         advice = "It is the number of texts drawn for each example."
-        check("num_samples", self.num_samples >= 1, "be at least 1", advice)
-        decoded.check_min_len(self, self.min_len)
+        errors.check_whole(self, "num_samples", 1, decoded.MAX_SAMPLES, advice)
+        decoded.check_min_len(self)
 
 
 def greedy(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hyperdecoders_jax.decoding.decode import Generation
 
+_MAX_BATCH_SIZE = 2**20
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
@@ -28,10 +30,10 @@ class EvaluationConfig:
                 "An evaluation must read at least one example of each task; got "
                 f"{self.num_examples}. Raise EVAL_EXAMPLES, or leave it None: all."
             )
-        if self.batch_size is not None and self.batch_size < 1:
+        if self.batch_size is not None and not 1 <= self.batch_size <= _MAX_BATCH_SIZE:
             raise ValueError(
-                "An evaluation step must have at least one example; got "
-                f"{self.batch_size}. Raise EVAL_BATCH_SIZE, or leave it None: BATCH_SIZE."
+                f"An evaluation step must have at least one example, at most {_MAX_BATCH_SIZE:,}; "
+                f"got {self.batch_size}. Correct EVAL_BATCH_SIZE, or leave it None: BATCH_SIZE."
             )
         if isinstance(self.left_out_metrics, str):
             raise TypeError(

@@ -51,13 +51,16 @@ def _check_choice(field: str, value: str, choices: Sequence[str]) -> None:
         raise ValueError(f"{field} must be one of {tuple(choices)}; got {value!r}.{hint}")
 
 
-def _check_positive(config: Any, *fields: str) -> None:
+# Far above every T5, and far below what takes a machine's memory or hours for a mistyped number.
+MAX_LAYERS = 256
+MAX_SIZE = 2**17
+MAX_VOCABULARY = 2**24
+
+
+def _check_positive(config: Any, *fields: str, most: int = MAX_SIZE) -> None:
     for field in fields:
-        value = getattr(config, field)
-        # A bool is an int to Python, and True would pass for a size of 1.
-        is_size = isinstance(value, int) and not isinstance(value, bool) and value >= 1
         advice = "Set it in the model's or the adapter's gin file."
-        errors.check_field(config, field, is_size, "be an integer of at least 1", advice)
+        errors.check_whole(config, field, 1, most, advice)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,11 +270,22 @@ class TransformerConfig:
     num_trained_tasks: int | None = None  # the first ones; unseen tasks get their mean. None: all
 
     def __post_init__(self):
-        sizes = ("vocab_size", "emb_dim", "num_heads", "head_dim", "mlp_dim")
-        depths = ("num_encoder_layers", "num_decoder_layers")
-        _check_positive(self, *sizes, *depths, "relpos_buckets", "relpos_max_distance")
+        _check_positive(self, "vocab_size", most=MAX_VOCABULARY)
+        _check_positive(self, "num_encoder_layers", "num_decoder_layers", most=MAX_LAYERS)
+        _check_positive(self, "emb_dim", "num_heads", "head_dim", "mlp_dim", "relpos_max_distance")
+        advice = "T5 uses 32 buckets and 128 tokens."
+        errors.check_whole(self, "relpos_buckets", 4, MAX_SIZE, advice)
+        # Half of the buckets are exact; the logarithm of the others needs a distance beyond.
+        is_far = self.relpos_max_distance > self.relpos_buckets // 2
+        must = f"be above half of relpos_buckets={self.relpos_buckets}"
+        errors.check_field(self, "relpos_max_distance", is_far, must, advice)
         # gin gives lists for brackets, and lists do not hash.
         object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+        if not self.mlp_activations:
+            raise ValueError(
+                "TransformerConfig.mlp_activations must name an activation for each input kernel; "
+                "got none. Use ('gelu', 'linear') for v1.1, ('relu',) for v1.0."
+            )
         for activation in self.mlp_activations:
             _check_choice("TransformerConfig.mlp_activations", activation, ACTIVATIONS)
         _check_choice("TransformerConfig.dtype", self.dtype, DTYPES)
@@ -306,7 +320,7 @@ class TransformerConfig:
             for axis, dim in zip(("rows", "cols"), dims[kernel], strict=True):
                 blocks, size = getattr(grid, axis), getattr(self, dim)
                 if size % blocks:
-                    near = max(n for n in range(1, blocks) if size % n == 0)
+                    near = max(n for n in range(1, min(blocks, size + 1)) if size % n == 0)
                     raise ValueError(
                         f"{owner}.{axis} must divide {dim}, a side of the kernel {kernel}; got "
                         f"{axis}={blocks} and {dim}={size}. Use {near}, or another divisor."

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from hyperdecoders_jax.decoding import decode
+from hyperdecoders_jax import types
+from hyperdecoders_jax.decoding import decode, decoded
 from hyperdecoders_jax.decoding.decode import DecodingConfig, Generation
 from hyperdecoders_jax.decoding.decoded import Decoded
 from hyperdecoders_jax.model import Model
@@ -119,11 +120,20 @@ def check_decoding(model: Model, max_len: int, generation: Generation | None = N
             f"The fewest tokens must fit into the length of targets; got {way}.min_len={min_len} "
             f"and targets of {max_len} tokens. Lower it, or raise that in TASK_FEATURE_LENGTHS."
         )
+    if not isinstance(generation, Mapping | None):
+        raise TypeError(
+            "GENERATION must be None, or a dictionary that gives tasks (most tokens of a text, "
+            f"beams); got {generation!r}. Write {{'TASK': (64, 4)}}."
+        )
+    least, most_beams = max(min_len, 1), decoded.MAX_BEAMS
     for task, given in (generation or {}).items():
         match given:
-            case (int(most), int(num_beams)) if most >= max(min_len, 1) and num_beams >= 1:
+            case (int(most), int(beams)) if (
+                least <= most <= types.MAX_LEN and 1 <= beams <= most_beams
+            ):
                 continue
         raise ValueError(
-            "GENERATION must give a task (most tokens of a text, beams), at least one of each and "
-            f"min_len tokens; got {given} for {task!r} with {way}.min_len={min_len}. Correct them."
+            f"GENERATION must give a task (most tokens of a text, beams), {least} to "
+            f"{types.MAX_LEN:,} and 1 to {most_beams:,}; got {given!r} for {task!r} with "
+            f"{way}.min_len={min_len}. Correct them."
         )

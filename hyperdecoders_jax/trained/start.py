@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import jax
@@ -20,6 +21,7 @@ def open_start(model: Model, path: str | None, seed: int) -> TrainedModel:
 
     `path` is one of `backbone.open`, with T5's own at least; None draws all from `seed`.
     """
+    _check_memory(model)
     description = Description(model.config, model.decoding)
     if path is None:
         flat = names.flatten(dict(model.init(jax.random.key(seed))))
@@ -34,6 +36,18 @@ def open_start(model: Model, path: str | None, seed: int) -> TrainedModel:
     logging.info("Drew %d new ones: %s", num_parameters(new), sorted(new))
     flat = {**loaded, **new}
     return TrainedModel(description, arrays.in_memory({p: flat[p] for p in shapes}))
+
+
+def _check_memory(model: Model) -> None:
+    """ValueError unless the parameters fit into this machine, which would else swap or kill us."""
+    needed = 4 * num_parameters(model.param_shapes())
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ValueError(
+            "A model's parameters must fit into memory in float32; this one's are "
+            f"{needed / 1e9:,.1f} GB, and the machine has {there / 1e9:,.1f} GB. Choose a smaller "
+            "model, or correct its sizes."
+        )
 
 
 def source_of(path: str | None, seed: int) -> str:

@@ -19,8 +19,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from hyperdecoders_jax import errors
+
 Step = int | Int[Array, ""]
 Schedule = Callable[[Step], Float[Array, ""]]
+
+
+MAX_STEPS = 2**31 - 1  # Devices count steps in 32 bits.
 
 
 class ScheduleConfig(Protocol):
@@ -40,6 +45,8 @@ def _check_not_negative(config: object, *names: str) -> None:
                 f"{type(config).__name__}.{name} must be a number of at least 0; got {value!r}. "
                 "Give 0 to switch it off."
             )
+        if name == "warmup_steps":
+            errors.check_whole(config, name, 0, MAX_STEPS, "Give 0 to switch it off.")
 
 
 def _to_float(step: Step) -> jax.Array:

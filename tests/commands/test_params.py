@@ -231,3 +231,9 @@ def test_bytes_are_those_of_the_state_that_is_saved(config):
     params_bytes, state_bytes = params.checkpoint_bytes(trained, config)
     assert params_bytes == sum(x.nbytes for x in jax.tree.leaves(state.trainable))
     assert state_bytes == sum(x.nbytes for x in jax.tree.leaves(state.opt_state))
+
+
+def test_a_model_that_is_none_is_told(capsys):
+    experiment = "--gin_file=experiments/demo_hyperdecoder.gin"
+    assert main.main(["params", experiment, "--gin.MODEL=3"]) == 2
+    assert "is 3, and model of report is of type Model" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from hyperdecoders_jax import errors
 from hyperdecoders_jax.commands import train
 from hyperdecoders_jax.modeling import config
 from tests.config.parsing import MODEL_FILE, flags, parse
@@ -117,3 +118,40 @@ def test_files_may_bind_what_nothing_uses(folder):
 def test_a_value_of_another_type_is_told(flag, message):
     with pytest.raises(ValueError, match=f"A value must have the type .*{re.escape(message)}"):
         parse_run(flag)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("GENERATION=3", "GENERATION (set in --gin.GENERATION=3) is 3, and generation of Eval"),
+        ("GENERATION={'a': (3, 'x')}", "is {'a': (3, 'x')}, and generation of EvaluationConfig"),
+        ("LEFT_OUT_METRICS=(3,)", "is (3,), and left_out"),
+        ("TASK_FEATURE_LENGTHS={'inputs': 'x', 'targets': 4}", "and task_feature_lengths of Pi"),
+        ("MODEL=3", "is 3, and model of RunConfig is of type Model. Correct it."),
+        ("TRAIN_STEPS=1e3", "num_train_steps of TrainerConfig is of type int. Write 1000."),
+    ],
+)
+def test_a_value_inside_another_or_of_a_class_has_its_type(flag, message):
+    with pytest.raises(ValueError, match=f"A value must have the type .*{re.escape(message)}"):
+        parse_run(flag, are_macros_checked=False)
+
+
+def test_a_call_that_needs_its_own_result_is_told(folder):
+    (folder / "run.gin").write_text(
+        "from __gin__ import dynamic_registration\n"
+        "from hyperdecoders_jax import model\n"
+        "model.Model.config = @model.Model()\n"
+    )
+    message = r"must not need its own result; MODEL/model.Model -> MODEL/model.Model is a circle"
+    with pytest.raises(errors.ConfigurationError, match=message):
+        parse_run(files=["run.gin"], are_macros_checked=False)
+
+
+def test_a_scope_that_is_written_with_a_dot_is_told_with_a_slash(folder):
+    message = r"Did you mean '--gin.decoder/AdapterConfig.norm_input=True'\?"
+    with pytest.raises(errors.ConfigurationError, match=message):
+        parse_run("decoder.AdapterConfig.norm_input=True")
+    (folder / "model.gin").write_text(MODEL_FILE.replace("encoder/config", "encoder.config"))
+    message = r"names 'encoder.config.AdapterConfig'.*Did you mean 'encoder/config.AdapterConfig'"
+    with pytest.raises(errors.ConfigurationError, match=message):
+        parse(["model.gin"])

@@ -1,10 +1,13 @@
 """Gin files and flags as text: where files are, what flags mean, which macros are missing."""
 
+import os
+
 import pytest
 from etils.epath import backend
 
 from hyperdecoders_jax import errors
-from hyperdecoders_jax.config import gin_files
+from hyperdecoders_jax.config import experiments, gin_files
+from hyperdecoders_jax.config.gin_statements import REQUIRED
 from hyperdecoders_jax.modeling import config
 from tests.config.parsing import MODEL_FILE, bound, flags, parse
 
@@ -182,3 +185,57 @@ def test_texts_are_read_once_and_added(folder):
     assert text.macro_values["BOTTLENECK_DIM"][0] == 2
     assert str(text.macro_values["LABEL_SMOOTHING"][1]) == "--gin.LABEL_SMOOTHING=0.25"
     assert [file.name for file in text.files] == ["first.gin", "model.gin", "last.gin"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"A = 3\nB\xe9 = 3\n", r"UTF-8 text; line 2 of run.gin holds the byte 0xe9 .*Save the"),
+        ("A = 3".encode("utf-16"), "UTF-8 text; line 1 of run.gin holds the byte 0xff"),
+        (b"A = foo", r"run.gin:1 is none of them: 'A = foo' \(foo is no gin value\). Quote a text"),
+        (b"A = /a/b  # here", r"\(/a/b is no gin value\). Quote a text: '/a/b'."),
+        (b"A = true", r"\(true is no gin value\). Did you mean 'True'\?"),
+        (b"A = [foo, 3]", r"\(foo is no gin value\). Quote a text: 'foo'."),
+        (b"A = {[1]: 2}", r"unhashable type: 'list'"),
+        (b"A = " + b"[" * 5000 + b"]" * 5000, r"run.gin:.* is none of them: 'A = \[\[\["),
+        (b"A = 12345678901234567890", "must fit into 64 bits; run.gin:1 sets 1234567890123456789"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_with_its_line(folder, content, message):
+    (folder / "run.gin").write_bytes(content)
+    with pytest.raises(errors.ConfigurationError, match=message):
+        gin_files.read(["run.gin"])
+
+
+def test_a_byte_order_mark_and_line_ends_of_windows_are_no_mistakes(folder):
+    (folder / "run.gin").write_bytes(b"\xef\xbb\xbfA = 3\r\nB = 4\r\n")
+    values = gin_files.read(["run.gin"]).macro_values
+    assert {name: value for name, (value, _) in values.items()} == {"A": 3, "B": 4}
+
+
+@pytest.mark.parametrize("value", ["[" * 5000, "{[1]: 2}"])
+def test_a_flag_that_gin_cannot_parse_is_told(value):
+    with pytest.raises(errors.ConfigurationError, match=r"The value of --gin.A must be one"):
+        gin_files.to_binding("A", value)
+
+
+def test_a_binding_without_quotes_says_to_quote(folder):
+    message = r"must be a binding NAME = VALUE; got 'A = /x' \(/x is no gin value\). Quote a text"
+    with pytest.raises(errors.ConfigurationError, match=message):
+        parse(["model.gin"], ["A = /x"])
+
+
+def test_what_must_be_set_says_what_may_stand_there():
+    settings = gin_files.read(["runs/settings.gin"])
+    required = {x.macro for x in settings.bindings if x.statement.value == REQUIRED}
+    assert required == set(gin_files.MEANINGS)
+    text = gin_files.read(["runs/embedded/train.gin", "experiments/glue/glue_none_none.gin"])
+    with pytest.raises(errors.ConfigurationError, match=r"MODEL_DIR must be set.*: the folder"):
+        gin_files.check_macros(text)
+
+
+def test_pipes_and_folders_that_are_named_like_gin_files_are_not_listed(folder):
+    os.mkfifo(folder / "pipe.gin")
+    (folder / "folder.gin").mkdir()
+    assert gin_files.files_under(str(folder)) == ["model.gin"]
+    assert "model.gin" not in [x.name for x in experiments.find(search_paths=[str(folder)])]

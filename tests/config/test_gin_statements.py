@@ -16,7 +16,8 @@ BOTTLENECK_DIM = 3
 include 'model.gin'
 
 TRAIN_STEPS = %gin.REQUIRED
-ACTIVATIONS = ['relu', ('gelu',), {'silu': %BOTTLENECK_DIM}]
+GATE = 'gelu'
+ACTIVATIONS = ('relu', %GATE)
 trainer.Trainer.num_steps = %TRAIN_STEPS
 config.TransformerConfig.mlp_activations = %ACTIVATIONS
 config.TransformerConfig.decoder_adapter = @decoder/config.AdapterConfig()
@@ -42,7 +43,7 @@ def test_what_a_call_does_not_read_is_neither_bound_nor_imported_nor_required(fo
 def test_what_a_call_reads_is_bound_as_with_all_the_rest(folder):
     parse_needed(folder, "encoder/AdapterConfig.norm_input=True", "BOTTLENECK_DIM=5")
     activations = gin.query_parameter("ACTIVATIONS/gin.macro.value")
-    assert repr(activations) == "['relu', ('gelu',), {'silu': %BOTTLENECK_DIM}]"
+    assert repr(activations) == "('relu', %GATE)"
     encoder = bound("config.TransformerConfig.encoder_adapter")
     assert (encoder.norm_input, encoder.bottleneck_dim) == (True, 5)
 
@@ -74,7 +75,7 @@ def test_modules_that_are_skipped_are_neither_imported_nor_bound(folder):
 def test_a_mistake_in_what_a_call_reads_is_told_without_the_rest(folder):
     with pytest.raises(ValueError, match="Did you mean 'decoder_adapter'"):
         parse_needed(folder, file=RUN_FILE.replace(".decoder_adapter", ".decodr_adapter"))
-    with pytest.raises(ValueError, match=r"ACTIVATIONS \(read in run.gin:13\) is set by no file"):
+    with pytest.raises(ValueError, match=r"ACTIVATIONS \(read in run.gin:14\) is set by no file"):
         parse_needed(folder, file=RUN_FILE.replace("\nACTIVATIONS =", "\nTRAIN_STEPS ="))
     with pytest.raises(ValueError, match=r"BOTTLENEK_DIM .*Did you mean 'BOTTLENECK_DIM'"):
         parse_needed(folder, "BOTTLENEK_DIM=3")

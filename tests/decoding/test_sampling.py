@@ -195,18 +195,27 @@ def test_greedy_stops_when_every_text_has_ended():
     [
         (
             lambda: GreedyConfig(min_len=-2),
-            "GreedyConfig.min_len must be at least 0.*got -2. Use 0",
+            "GreedyConfig.min_len must be an integer of at least 0.*got -2. Use 0",
         ),
-        (lambda: SamplingConfig(min_len=-1), "SamplingConfig.min_len must be at least 0"),
+        (
+            lambda: SamplingConfig(min_len=-1),
+            "SamplingConfig.min_len must be an integer of at least 0",
+        ),
         (
             lambda: SamplingConfig(temperature=0.0),
             "temperature must be a positive number; got 0.0. For the likeliest .* GreedyConfig",
         ),
         (lambda: SamplingConfig(temperature=float("nan")), "temperature must be .* got nan"),
-        (lambda: SamplingConfig(top_k=-1), "top_k must be at least 0; got -1. Use 0 to"),
+        (
+            lambda: SamplingConfig(top_k=-1),
+            "top_k must be an integer of at least 0; got -1. Use 0 to",
+        ),
         (lambda: SamplingConfig(top_p=0.0), r"top_p must be in \(0, 1\]; got 0.0. Use 1 to"),
         (lambda: SamplingConfig(top_p=1.5), r"top_p must be in \(0, 1\]; got 1.5"),
-        (lambda: SamplingConfig(num_samples=0), "num_samples must be at least 1; got 0. It is"),
+        (
+            lambda: SamplingConfig(num_samples=0),
+            "num_samples must be an integer of at least 1 and .*; got 0. It is",
+        ),
     ],
 )
 def test_a_config_says_what_is_wrong_with_it(make, message):

@@ -11,7 +11,9 @@ def test_an_evaluation_of_no_examples_is_refused():
 
 
 def test_a_step_of_no_examples_is_refused():
-    with pytest.raises(ValueError, match=r"at least one example; got 0. Raise EVAL_BATCH_SIZE"):
+    with pytest.raises(
+        ValueError, match=r"at least one example, .*; got 0. Correct EVAL_BATCH_SIZE"
+    ):
         EvaluationConfig(batch_size=0)
 
 

@@ -175,3 +175,34 @@ def test_a_grid_of_the_wrong_class_is_refused(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(TypeError, match=r"decoder_hypergrid must be a HyperGridConfig or None; go"):
         tiny.make_config(decoder_hypergrid="L2")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "most"),
+    [
+        ("num_encoder_layers", 10**9, "256"),
+        ("emb_dim", 10**9, "131,072"),
+        ("vocab_size", 10**15, "16,777,216"),
+        ("relpos_max_distance", 10**9, "131,072"),
+        ("num_tasks", 10**9, "131,072"),
+    ],
+)
+def test_a_mistyped_size_is_told_before_it_takes_memory_or_hours(field, value, most):
+    message = rf"{field} must be an integer of at least 1 and at most {most}; got {value!r}. Set"
+    with pytest.raises(ValueError, match=message):
+        tiny.make_config(**{field: value})
+
+
+def test_blocks_of_a_grid_beyond_the_kernel_are_told_at_once():
+    grid = config.HyperGridConfig(rows=2**17, cols=2)
+    with pytest.raises(ValueError, match=r"rows=131072 and mlp_dim=14. Use 14, or another"):
+        tiny.make_config(encoder_hypergrid=grid)
+
+
+def test_a_model_needs_activations_and_distances_beyond_its_exact_buckets():
+    with pytest.raises(ValueError, match=r"must name an activation .* got none. Use \('gelu'"):
+        tiny.make_config(mlp_activations=())
+    with pytest.raises(ValueError, match=r"relpos_buckets must be an integer of at least 4"):
+        tiny.make_config(relpos_buckets=1)
+    with pytest.raises(ValueError, match=r"relpos_max_distance must be above half of .*=32; got"):
+        tiny.make_config(relpos_max_distance=16)
