@@ -176,7 +176,7 @@ def _infer_lines_of_run(
 
     def predict(texts):
         # All groups have the one shape that the devices share.
-        rows = [reader.row(text, task) for text, task in texts]
+        rows = reader.rows(texts)
         return reader.texts(rows, predict_fn(reader.batch(rows, size, reader.max_len)))
 
     groups = lines.groups(size, _task_check(reader))

@@ -10,7 +10,7 @@ from absl import logging
 from jaxtyping import Bool
 
 from hyperdecoders_jax import types
-from hyperdecoders_jax.data import feature_converter, mixtures, reading
+from hyperdecoders_jax.data import feature_converter, lost_text, mixtures, reading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,8 @@ def read_examples(
     """Reads a split of a task, in the task's own order, into memory.
 
     At most the first `num_examples` are read; `seed` is for tasks that draw at random even in
-    evaluation (few-shot prompts); `warns` tells how many are too long; `use_cached` reads caches.
+    evaluation (few-shot prompts); `use_cached` reads caches. `warns` tells how many are too long,
+    and what of them the vocabulary cannot write.
     """
     reading.keep_tensorflow_off_accelerators()
     ds = reading.task_dataset(
@@ -105,4 +106,9 @@ def read_examples(
                 "%d of %d %s of task %s (%s) are longer than %d tokens and are cut.",
                 count, len(examples), name, task.name, split, length,
             )  # fmt: skip
+        texts = [text for x in examples if isinstance(text := x.get(f"{name}_pretokenized"), bytes)]
+        if texts:
+            lost = lost_text.LostText(task.output_features[name].vocabulary)
+            lost.add_bytes(texts)
+            lost.warn(f"{name} of task {task.name!r} ({split})")
     return TaskExamples(task, task_id, dict(task_feature_lengths), examples)

@@ -1,21 +1,24 @@
 """Checks of a run's data before anything is compiled or written, and what fixes their order."""
 
 import dataclasses
+import hashlib
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import seqio
+import tensorflow as tf
 
 from hyperdecoders_jax import types
-from hyperdecoders_jax.data import mixtures, reading
+from hyperdecoders_jax.data import lost_text, mixtures, reading
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 
 # Splits with no more examples than this are read to their end before training.
 _SMALL_SPLIT = 20_000
 # T5 rounds its embeddings up to a multiple of this, so fewer rows than this may be without an id.
 _VOCABULARY_MULTIPLE = 128
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +30,8 @@ class TaskReport:
     longest_inputs: int  # Most tokens of an input among them, before cutting.
     longest_targets: int
     num_truncated: int  # Inputs among them that training would cut.
+    # What makes the examples, as JSON: templates and digests of own files; None: registered data.
+    source: Mapping[str, Any] | None = None
 
 
 def preflight(
@@ -39,8 +44,9 @@ def preflight(
 
     Checked are names, data, task numbers, rates, vocabularies, and lengths: of all examples, where
     a task has no more than 20,000 and `budget_secs` last, else of the first `num_examples`. A
-    `vocab_size` (rows of the embedding) of None skips its check. Raises ValueError for the first
-    problem found, with what to do about it.
+    `vocab_size` (rows of the embedding) of None skips its check. A warning tells what of these
+    examples the vocabulary cannot write. Raises ValueError for the first problem found, with what
+    to do about it.
     """
     reading.keep_tensorflow_off_accelerators()
     mixture = config.mixture_or_task_name
@@ -71,7 +77,30 @@ def order_settings(config: PipelineConfig, report: Mapping[str, TaskReport]) -> 
         "examples_per_turn": config.examples_per_turn,  # The name that checkpoints hold.
         "mixing_rates": {name: task.mixing.rate for name, task in report.items()},
         "num_examples": {name: task.mixing.num_examples for name, task in report.items()},
+        "sources": {name: task.source for name, task in report.items() if task.source is not None},
     }
+
+
+def describe_source(source: seqio.DataSource) -> dict[str, Any] | None:
+    """What a source makes its examples of, as JSON; None where a registered name tells."""
+    described = getattr(source, "describe", lambda: None)()
+    if described is None:
+        return None
+    # A file may be moved, and metrics may change; nobody trains on, or chooses by, a test file.
+    kept = {key: x for key, x in described.items() if key not in ("kind", "files", "metrics")}
+    for split, path in described.get("files", {}).items():
+        if split != "test":
+            kept[f"{split}_file_sha256"] = _digest(path)
+    return kept
+
+
+def _digest(path: str) -> str:
+    """The beginning of the SHA-256 of a file, here or in a bucket."""
+    digest = hashlib.sha256()
+    with tf.io.gfile.GFile(path, "rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()[:16]
 
 
 def _check_vocabulary(task: seqio.Task, vocab_size: int, is_small_allowed: bool) -> None:
@@ -117,20 +146,35 @@ def _check_examples(
         seqio.ShardInfo(index=0, num_shards=1),
         epoch_block=0,
         num_examples=None if is_all_read else num_examples,
+        keeps_texts=True,
     )
     num_checked = num_truncated = 0
     longest = dict.fromkeys(mixtures.FEATURES, 0)
     first_long = None
+    lost: dict[str, lost_text.LostText] = {}
     for chunk in chunks:
         num_checked += len(chunk["inputs"])
         num_truncated += int(np.sum(chunk["inputs_len"] > lengths["inputs"]))
         for name in mixtures.FEATURES:
             longest[name] = max(longest[name], int(chunk[f"{name}_len"].max()))
+            if (texts := chunk.get(f"{name}_pretokenized")) is not None:
+                if name not in lost:
+                    lost[name] = lost_text.LostText(task.output_features[name].vocabulary)
+                lost[name].add_bytes(texts)
         if first_long is None and reading.has_long_target(chunk, lengths):
             first_long = chunk
         # Checked between chunks, so a slow source may take somewhat longer.
         if num_checked >= num_examples and time.monotonic() > deadline:
             break
+    for name, of_name in lost.items():
+        of_name.warn(f"{name} of task {task.name!r} ({config.split})")
     if first_long is not None and not config.truncate_targets:
         raise reading.long_target_error(task, first_long, lengths, longest["targets"])
-    return TaskReport(mixing, num_checked, longest["inputs"], longest["targets"], num_truncated)
+    return TaskReport(
+        mixing,
+        num_checked,
+        longest["inputs"],
+        longest["targets"],
+        num_truncated,
+        describe_source(task.source),
+    )

@@ -101,11 +101,13 @@ def read_rows(
     shard: seqio.ShardInfo,
     epoch_block: int,
     num_examples: int | None = None,
+    keeps_texts: bool = False,
 ) -> Iterator[Rows]:
     """Chunks of padded ids: one epoch of a task, or of the part of it in `shard`.
 
     `epoch_block`, how often it was read before, decides the order. At most the first `num_examples`
-    are read; None: all. Raises ValueError if a target is too long, or there is no example.
+    are read; None: all. `keeps_texts` adds "<feature>_pretokenized", where the task has it. Raises
+    ValueError if a target is too long, or there is no example.
     """
     lengths = {name: config.task_feature_lengths[name] for name in mixtures.FEATURES}
     text = f"{config.seed}/{task.name}/{epoch_block}"
@@ -118,6 +120,10 @@ def read_rows(
         for name, length in lengths.items():
             ids = tf.cast(example[name], tf.int32)
             row |= {name: _cut_before_eos(ids, length), f"{name}_len": tf.shape(ids)[0]}
+            text = example.get(f"{name}_pretokenized")
+            # Of some tasks a list of texts.
+            if keeps_texts and text is not None and text.dtype == tf.string and text.shape == ():
+                row[f"{name}_pretokenized"] = text
         return row
 
     ds = task_dataset(
@@ -129,8 +135,7 @@ def read_rows(
     ds = ds.map(fit, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if config.shuffle:
         ds = ds.shuffle(config.shuffle_buffer_size, seed=seed, reshuffle_each_iteration=False)
-    shapes = {name: [length] for name, length in lengths.items()}
-    shapes |= {f"{name}_len": [] for name in lengths}
+    shapes = {name: [lengths[name]] if name in lengths else [] for name in ds.element_spec}
     ds = ds.padded_batch(CHUNK_ROWS, padded_shapes=shapes).prefetch(tf.data.AUTOTUNE)
     is_empty = True
     for chunk in as_numpy(ds, task):

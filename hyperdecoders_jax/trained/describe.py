@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +72,30 @@ def describe_data(run: RunConfig) -> dict[str, Any]:
         "eval_examples": evaluation.num_examples,
         "generation": generation or None,
     }
+
+
+def recipe(run: RunConfig) -> dict[str, Any]:
+    """How a run learns and chooses, as JSON: what may change when it is continued, and is told."""
+    config, trainer = run.model.config, _plain(run.trainer)
+    for name in ("log_every_steps", "checkpoint_every_steps", "keep_last", "seed"):
+        del trainer[name]  # They change no weights, but for the seed, which is compared.
+    return {
+        "dropout_rate": config.dropout_rate,
+        "dtype": config.dtype,
+        "frozen_dtype": run.start.frozen_dtype,
+        "loss": _plain(run.model.loss_config),
+        "decoding": _plain(run.model.decoding),
+        "optimizer": _plain(run.optimizer),
+        "schedule": _plain(run.schedule),
+        "trainer": trainer,
+        "evaluation": _plain(run.evaluation),
+    }
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    fields = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else vars(config)
+    # Optimisers and schedules may be a user's, with any values.
+    return json.loads(json.dumps({"type": type(config).__name__, **fields}, default=repr))
 
 
 def identity(described: RunFile, frozen: Params) -> Identity:

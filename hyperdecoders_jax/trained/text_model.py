@@ -22,6 +22,7 @@ from absl import logging
 
 from hyperdecoders_jax import errors, types
 from hyperdecoders_jax.data import tokenizer
+from hyperdecoders_jax.data.lost_text import LostText
 from hyperdecoders_jax.data.tokenizer import Tokenizer
 from hyperdecoders_jax.decoding.decoded import Decoded
 from hyperdecoders_jax.model import Model
@@ -68,6 +69,17 @@ class TextReader:
         if not self.config.accepts_unseen_tasks:
             raise unknown_task(task, self.task_names)
         return Row(tokens, types.UNSEEN_TASK_ID, is_cut)
+
+    def rows(self, texts: Sequence[tuple[str, str | None]]) -> list[Row]:
+        """Tokenizes texts with their tasks; warns once of what the vocabulary cannot write."""
+        if not self._lost.count:
+            self._lost.add(text for text, _ in texts)
+            self._lost.warn("texts")
+        return [self.row(text, task) for text, task in texts]
+
+    @functools.cached_property
+    def _lost(self) -> LostText:
+        return LostText(self.tokenizer)
 
     def batch(self, rows: Sequence[Row], num_rows: int, length: int) -> Batch:
         """The inputs of a batch, filled up to `num_rows` of `length` tokens."""
@@ -144,7 +156,7 @@ class TextModel:
                 )
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}. Leave it out.")
-        rows = [self.reader.row(text, task) for text, task in texts]
+        rows = self.reader.rows(texts)
         # Texts of one length share a batch, so that few positions are padding.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i].tokens))
         predicted = {}

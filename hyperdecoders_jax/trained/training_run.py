@@ -52,7 +52,7 @@ def train(run: RunConfig, config_text: str = "") -> trainer.TrainResult:
     loop = trainer.Trainer(
         trainer.TrainingRecipe(model, run.optimizer, run.schedule, run.trainer),
         partitioner,
-        RunDirectory(run.model_dir, identity, config_text, settings),
+        RunDirectory(run.model_dir, identity, config_text, settings, describe.recipe(run)),
         evaluate=_evaluate_fn(evaluate_tasks, verbs, run.start.random_seed),
         on_accepted=run_files.write_config,
         writers=[run_files.write],

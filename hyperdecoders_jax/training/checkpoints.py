@@ -47,14 +47,15 @@ class Restored:
     state: TrainState  # On the devices.
     position: Any  # Of this process in the data.
     metrics: dict[str, dict[str, float]] | None  # Task → metric → value; None: not evaluated.
+    changes: str | None = None  # A line on what of the recipe differs from the run's beginning.
 
 
 class Checkpoints(run_checkpoints.CheckpointFiles):
     """The checkpoints of one run, in one directory.
 
     `directory` may be remote (gs://), and is created by the first save; for `identity`,
-    `config_text` and `settings` see `run_directory.RunDirectory`. The newest `keep_last` are kept
-    (None: all), and always the best, by `record`'s values.
+    `config_text`, `settings` and `recipe` see `run_directory.RunDirectory`. The newest `keep_last`
+    are kept (None: all), and always the best, by `record`'s values.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Checkpoints(run_checkpoints.CheckpointFiles):
         *,
         config_text: str = "",
         settings: Mapping[str, Any] | None = None,
+        recipe: Mapping[str, Any] | None = None,
         keep_last: int | None = 3,
         greater_is_better: bool = True,
     ):
@@ -73,6 +75,7 @@ class Checkpoints(run_checkpoints.CheckpointFiles):
             )
         super().__init__(directory)
         self._identity, self._config_text, self._settings = identity, config_text, settings
+        self._recipe = self._begun = recipe  # Of this start, and of the run's first.
         self._keep_last, self._greater_is_better = keep_last, greater_is_better
         self._checkpointer = ocp.Checkpointer(
             ocp.CompositeCheckpointHandler(
@@ -103,6 +106,7 @@ class Checkpoints(run_checkpoints.CheckpointFiles):
             "identity": self._identity.to_json(),
             "config": self._config_text,
             "settings": self._settings,
+            "recipe": self._begun,
             "positions": _gather(position),
             "rng_impl": str(jax.random.key_impl(state.rng)),
         }
@@ -167,7 +171,9 @@ class Checkpoints(run_checkpoints.CheckpointFiles):
             step=saved["step"], trainable=trained, opt_state=opt_state, rng=rng, metrics=sums
         )
         position = run["positions"][jax.process_index()]
-        return Restored(restored, position, self.evaluation(step)["metrics"])
+        self._begun = run.get("recipe") or self._recipe
+        changes = identity_lib.describe_changes(self._begun, self._recipe)
+        return Restored(restored, position, self.evaluation(step)["metrics"], changes)
 
     def load_trainable(self, trainable: Params, step: int) -> dict:
         """Returns a step's trainable parameters; ValueError if damaged or of another model."""

@@ -89,11 +89,9 @@ def check_settings(
     saved: Mapping[str, Any] | None, here: Mapping[str, Any] | None, where: str
 ) -> None:
     """Raises ValueError, naming `where`, unless the settings that both sides know are equal."""
-    saved, here = flatten(_to_json(saved or {})), flatten(_to_json(here or {}))
     differences = [
-        f"{name} is {saved[name]!r} there and {here[name]!r} here"
-        for name in sorted(saved.keys() & here)
-        if saved[name] != here[name]
+        f"{name} is {there!r} there and {ours!r} here"
+        for name, (there, ours) in _changes(saved, here).items()
     ]
     if differences:
         raise ValueError(
@@ -101,6 +99,25 @@ def check_settings(
             f"in the data means nothing under others; got a checkpoint of other settings, {where}: "
             f"{'; '.join(differences)}. Set them as they were, or give another --model_dir."
         )
+
+
+def describe_changes(begun: Mapping[str, Any] | None, here: Mapping[str, Any] | None) -> str | None:
+    """A line on what differs from a run's beginning, of values that may; None if nothing does.
+
+    >>> describe_changes({"dropout_rate": 0.1, "steps": 3}, {"dropout_rate": 0.0, "steps": 3})
+    'changed since the run began: dropout_rate 0.1 -> 0.0'
+    """
+    changes = [f"{name} {old} -> {new}" for name, (old, new) in _changes(begun, here).items()]
+    return f"changed since the run began: {', '.join(changes)}" if changes else None
+
+
+def _changes(
+    saved: Mapping[str, Any] | None, here: Mapping[str, Any] | None
+) -> dict[str, tuple[Any, Any]]:
+    """What both sides know and say otherwise, by its path."""
+    saved, here = flatten(_to_json(saved or {})), flatten(_to_json(here or {}))
+    names = sorted(saved.keys() & here)
+    return {name: (saved[name], here[name]) for name in names if saved[name] != here[name]}
 
 
 def flatten(tree: Any, path: str = "") -> dict[str, Any]:

@@ -21,13 +21,15 @@ class RunDirectory:
     """The directory of one run, local or remote (gs://), and what its checkpoints belong to.
 
     They store `config_text` for people, and `identity` and `settings` (seeds, sizes and the like,
-    as JSON), which are compared on restore.
+    as JSON), which are compared on restore. What of `recipe` (rates, steps and the like) changes
+    on restore is told.
     """
 
     path: str
     identity: Identity = UNKNOWN
     config_text: str = ""
     settings: Mapping[str, Any] | None = None
+    recipe: Mapping[str, Any] | None = None
 
     @property
     def metrics_path(self) -> epath.Path:
@@ -42,6 +44,7 @@ class RunDirectory:
             self.identity,
             config_text=self.config_text,
             settings=self.settings,
+            recipe=self.recipe,
             keep_last=keep_last,
             greater_is_better=greater_is_better,
         )

@@ -18,10 +18,10 @@ from typing import Any, Protocol
 import jax
 from absl import logging
 
-from hyperdecoders_jax import files
+from hyperdecoders_jax import errors, files
 from hyperdecoders_jax.evaluation import averages
 from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.training import metric_lines, partitioning, train_state
+from hyperdecoders_jax.training import metric_lines, partitioning, schedules, train_state
 from hyperdecoders_jax.training import optimizer as optimizer_lib
 from hyperdecoders_jax.training import train_step as train_step_lib
 from hyperdecoders_jax.training import trainable as trainable_lib
@@ -117,14 +117,12 @@ class TrainerConfig:
     def __post_init__(self):
         can_be_none = ("eval_every_steps", "checkpoint_every_steps", "keep_last")
         for name in (*can_be_none, "num_train_steps", "log_every_steps", "num_microbatches"):
-            value = getattr(self, name)
-            is_none = value is None and name in can_be_none
-            if not is_none and not (isinstance(value, int) and value >= 1):
-                hint = " or None" if name in can_be_none else ""
-                raise ValueError(
-                    f"TrainerConfig.{name} must be an integer of at least 1{hint}; got {value!r}. "
-                    f"Set TrainerConfig.{name}."
-                )
+            if name in can_be_none and getattr(self, name) is None:
+                continue
+            advice = f"Set TrainerConfig.{name}{', or None' if name in can_be_none else ''}."
+            # Steps are counted in 32 bits.
+            errors.check_whole(self, name, 1, schedules.MAX_STEPS, advice)
+        errors.check_seed(self, "seed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,6 +194,7 @@ class Trainer:
         self._progress = progress
         self._signals = StopSignals()
         self._is_stopped = False
+        self._changes: str | None = None  # Since the run's beginning, in words.
         # A step is saved once, though its checkpoint and its evaluation may both want it.
         self._saved_step: int | None = None
         # Of the evaluation of the current step; None if it was not evaluated.
@@ -256,7 +255,7 @@ class Trainer:
         if (restored := self._checkpoints.restore(wanted)) is None:
             return None
         self._batches.restore(restored.position)
-        self._metrics = restored.metrics
+        self._metrics, self._changes = restored.metrics, restored.changes
         self._saved_step = int(restored.state.step)
         self._best_value = self._checkpoints.best_value()
         return restored.state
@@ -279,6 +278,8 @@ class Trainer:
             if self._saved_step is not None:
                 directory = self._checkpoints.directory
                 self._progress.say(f"continuing from step {self._step} of {directory}")
+                if self._changes is not None:
+                    self._progress.say(self._changes)
                 if self._is_eval_due() and self._metrics is None:
                     # The run was killed between the checkpoint and its evaluation.
                     self._evaluate()

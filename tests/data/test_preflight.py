@@ -1,9 +1,10 @@
 import dataclasses
+import pathlib
 
 import pytest
 import seqio
 
-from hyperdecoders_jax.data import mixtures, pipeline, preflight
+from hyperdecoders_jax.data import eval_batches, mixtures, pipeline, preflight, vocabulary
 from hyperdecoders_jax.training import identity
 from tests.data.conftest import _make_task, config_of
 
@@ -80,3 +81,60 @@ def test_preflight_finds_a_task_without_examples_and_an_unknown_name():
         preflight.preflight(config_of(empty))
     with pytest.raises(ValueError, match=r"got 'unheard_of'"):
         preflight.preflight(config_of("unheard_of"))
+
+
+@pytest.fixture
+def demo_vocabulary():
+    found = vocabulary.load_vocabulary(vocabulary.DEMO_VOCABULARY_PATH)
+    return dict.fromkeys(("inputs", "targets"), seqio.Feature(found))
+
+
+def test_what_the_vocabulary_cannot_write_is_told_in_training_and_evaluation(
+    demo_vocabulary, caplog
+):
+    task = _make_task("a", inputs=["x", "x\ny"] * 150, targets=["b"] * 299 + ["ï"])
+    task = task.replace(output_features=demo_vocabulary)
+    preflight.preflight(config_of(task))
+    lengths = {"inputs": 8, "targets": 3}
+    eval_batches.read_examples(task, 0, lengths, "train", num_examples=2)
+    inputs, targets, evaluated = (record.message for record in caplog.records)
+    assert inputs.startswith("150 of 300 inputs of task 'a' (train) hold what the vocabulary")
+    assert targets.startswith("1 of 300 targets of task 'a' (train) hold what the vocabulary")
+    assert "'ï' becomes ' ⁇ '" in targets
+    assert evaluated.startswith("1 of 2 inputs of task 'a' (train) hold what")
+
+
+class OwnFiles:
+    """Says what it makes its examples of, as the source of tasks/own_data.py does."""
+
+    def __init__(self, files, inputs="{a}"):
+        self._files, self._inputs = files, inputs
+
+    def describe(self):
+        return {"kind": "own_data", "files": self._files, "inputs": self._inputs, "metrics": []}
+
+
+def test_templates_and_contents_of_own_files_are_settings_and_their_paths_are_not(tmp_path):
+    data = pipeline.PipelineConfig("mail", {"inputs": 8, "targets": 4})
+    paths = {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "validation", "test")}
+    moved = {split: f"{path}.moved" for split, path in paths.items()}
+    for path in (*paths.values(), *moved.values()):
+        pathlib.Path(path).write_text("rows")
+
+    def settings(files, **fields):
+        source = preflight.describe_source(OwnFiles(files, **fields))
+        report = {"mail": preflight.TaskReport(mixtures.MixingRow(1.0, 3), 9, 7, 3, 0, source)}
+        return preflight.order_settings(data, report)
+
+    begun = settings(paths)
+    identity.check_settings(begun, settings(moved), "here")
+    older = {name: value for name, value in begun.items() if name != "sources"}
+    identity.check_settings(older, begun, "here")
+    with pytest.raises(ValueError, match=r"sources.mail.inputs is '{a}' there and 'b {a}' here"):
+        identity.check_settings(begun, settings(paths, inputs="b {a}"), "here")
+    pathlib.Path(moved["test"]).write_text("other")
+    identity.check_settings(begun, settings(moved), "here")
+    for split in ("train", "validation"):
+        pathlib.Path(moved[split]).write_text("other")
+        with pytest.raises(ValueError, match=rf"mail.{split}_file_sha256 is '\w+' there and"):
+            identity.check_settings(begun, settings(moved), "here")

@@ -4,6 +4,7 @@ folder it is: the run's own, of its adapters, exported."""
 import concurrent.futures
 import dataclasses
 import json
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from hyperdecoders_jax.config import gin_binding
 from hyperdecoders_jax.data import tokenizer, vocabulary
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig
 from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.trained import start
+from hyperdecoders_jax.trained import start, text_model
 from hyperdecoders_jax.training import trainable, trainer
 from hyperdecoders_jax.weights import (
     adapter_folder,
@@ -211,6 +212,16 @@ def test_several_threads_may_load_at_once(run, exported, kind):
         assert model.tokenizer.encode("a pear") == first.tokenizer.encode("a pear")
         jax.tree.map(np.testing.assert_array_equal, model.params, first.params)
         assert same_texts == texts
+
+
+def test_what_the_vocabulary_cannot_write_is_told_once(caplog):
+    model = pathlib.Path(vocabulary.DEMO_VOCABULARY_PATH).read_bytes()
+    config = tiny.make_config("none", "none")
+    reader = text_model.TextReader(config, tokenizer.make(model, 100), (), max_len=8)
+    for texts in (["fine"], ["naïve", "fine"], ["naïve"]):
+        assert len(reader.rows([(text, None) for text in texts])) == len(texts)
+    (record,) = caplog.records
+    assert record.message.startswith("1 of 3 texts hold what the vocabulary cannot write, 'ï'")
 
 
 def test_only_a_few_programs_are_compiled(run):

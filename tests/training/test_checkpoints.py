@@ -329,6 +329,21 @@ def test_other_settings_are_refused(directory):
         other.restore(shapes_of(make_state()))
 
 
+def test_what_changed_is_told_from_the_beginning_whatever_came_between(directory):
+    def start(rate, step):
+        checkpoints = Checkpoints(
+            directory, IDENTITY, recipe=None if rate is None else {"lr": rate}
+        )
+        restored = checkpoints.restore(shapes_of(make_state()))
+        checkpoints.save(make_state(step=step), position=None)
+        return restored and restored.changes
+
+    # The first is of a version that stored no recipe.
+    told = [start(rate, step) for step, rate in enumerate([None, 0.1, 0.2, 0.2, 0.1], start=1)]
+    changed = "changed since the run began: lr 0.1 -> 0.2"
+    assert told == [None, None, changed, changed, None]
+
+
 def test_files_that_were_found_whole_are_not_read_again(directory):
     checkpoints = Checkpoints(directory, IDENTITY)
     checkpoints.save(make_state(1), position=None)

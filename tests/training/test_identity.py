@@ -78,3 +78,12 @@ def test_what_a_later_version_says_of_an_identity_is_ignored(caplog):
     run = {"identity": {"vocabulary_fingerprint": "cafe", "moon": "full"}}
     assert identity.identity_of(run) == Identity(vocabulary_fingerprint="cafe")
     assert "Ignoring what a checkpoint says of its moon" in caplog.text
+
+
+def test_what_changed_since_the_beginning_is_one_line():
+    begun = {"dropout_rate": 0.1, "trainer": {"num_train_steps": 3}, "gone": 1}
+    here = {"dropout_rate": 0.1, "trainer": {"num_train_steps": 6}, "new": 2}
+    told = "changed since the run began: trainer.num_train_steps 3 -> 6"
+    assert identity.describe_changes(begun, here) == told
+    assert identity.describe_changes(begun, begun) is None
+    assert identity.describe_changes(None, here) is None
