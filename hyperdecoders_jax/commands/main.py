@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 
 from hyperdecoders_jax import errors
+from hyperdecoders_jax.commands import unknown_flags
 
 # Each is a module beside this one, with `SUMMARY`, `add_arguments(parser)` and
 # `run(args, gin_flags)`; `TAKES_GIN` says whether it takes `--gin.NAME=VALUE`.
@@ -39,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.append(os.getcwd())
     try:
         others, gin_flags = split_gin_flags(arguments)
+        args = unknown_flags.parse(make_parser(), others)
     except errors.UsageError as error:
         print(f"hyperdecoders: error: {error}", file=sys.stderr)
         return 2
-    args = make_parser().parse_args(others)
     command = module_of(args.command)
     if gin_flags and not command.TAKES_GIN:
         takers = [name for name in COMMANDS if module_of(name).TAKES_GIN]

@@ -26,6 +26,11 @@ TAKES_GIN = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     flags.add_run(parser)
+    # So that a training command's line counts, too; they do nothing here.
+    unused = (*flags.DATA_FLAGS, *flags.PROCESS_FLAGS, *flags.OWN_TEXT_FLAGS)
+    for action in parser._actions:
+        if action.dest in unused:
+            action.help = argparse.SUPPRESS
 
 
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:

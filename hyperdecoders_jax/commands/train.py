@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -57,6 +58,26 @@ def _tell(run: RunConfig, result: TrainResult) -> None:
         print(table.format_table(result.metrics, left_out))
     if result.best_step is not None:
         print(f"Best checkpoint: step {result.best_step}, in {run.model_dir}/checkpoints.")
+    print(how_to_use(run), file=sys.stderr)
+
+
+def how_to_use(run: RunConfig) -> str:
+    """Where a trained model is, and commands that use it, to be pasted."""
+    from hyperdecoders_jax.data import mixtures
+
+    tasks = mixtures.leaf_tasks(run.data.mixture_or_task_name)
+    described = [getattr(task.source, "describe", dict)() or {} for task in tasks]
+    folder = shlex.quote(str(run.model_dir))
+    lines = "--input=LINES.txt"
+    if any("files" in source for source in described):  # Own data: rows, which templates render.
+        name = f"{tasks[0].name}=" if len(tasks) > 1 else ""
+        lines = f"--test_file={name}ROWS.jsonl"
+    return (
+        f"The model is in {run.model_dir}. To use it:\n"
+        f"  hyperdecoders infer --model_dir={folder} {lines}\n"
+        f"  hyperdecoders export --checkpoint={folder} --output=FOLDER   # for Hugging Face\n"
+        f"  hyperdecoders_jax.load({str(run.model_dir)!r}).predict([TEXT])   # in Python"
+    )
 
 
 if __name__ == "__main__":

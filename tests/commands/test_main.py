@@ -257,3 +257,64 @@ def test_an_error_is_told_without_quotes_and_without_what_gin_adds():
     with pytest.raises(KeyError) as caught:
         gin.utils.augment_exception_message_and_reraise(error, "\n  In call to configurable 'f'")
     assert errors.message_of(caught.value) == "task 'a' must exist.\nNames: ['b']"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../../x", "no path; got '../../x'. Write --module=x and run in ../..,"),
+        ("my_tasks.py", "Write --module=my_tasks and run in its folder"),
+        ("", "no path; got ''"),
+        ("fails", "fails (--module) raised ZeroDivisionError: no, at "),
+        ("stops", "stops (--module) raised SystemExit: 0, at "),
+        ("wrong", "wrong (--module) raised SyntaxError: "),
+        ("needs", "needs (--module) raised ModuleNotFoundError: No module named 'not_here', at "),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_told(name, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "fails.py").write_text("raise ZeroDivisionError('no')")
+    (tmp_path / "stops.py").write_text("import sys; sys.exit(0)")
+    (tmp_path / "wrong.py").write_text("x = (")
+    (tmp_path / "needs.py").write_text("import not_here")
+    assert main.main(["tasks", f"--module={name}"]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ("train --learning_rate=1e-4", "Write --gin.LEARNING_RATE=1e-4."),
+        ("train --learning-rate 1e-4", "Write --gin.LEARNING_RATE=1e-4."),
+        ("train --model-dir=x", "Write --model_dir=x."),
+        ("train --output_dir=x", "Write --model_dir=x."),
+        ("train --per_device_train_batch_size=8", "Write --gin.BATCH_SIZE=8."),
+        ("train --seed=3", "Write --gin.RANDOM_SEED=3."),
+        ("train --num_train_epochs=3", "Write --gin.TRAIN_STEPS=…."),
+        ("train --gin_files=a.gin", "Write --gin_file=a.gin."),
+        ("train --max_source_length=9", "Write --gin.TASK_FEATURE_LENGTHS="),
+        ("train --label_smothing=0.1", "Write --gin.LABEL_SMOOTHING=0.1."),
+        ("export --check-point=a --checkpoint=b --output=c", "Write --checkpoint=a."),
+        ("tasks --learning_rate=1e-4", "See hyperdecoders tasks --help."),
+        ("tasks a b", "tasks got 'b'. Leave it out"),
+    ],
+)
+def test_a_flag_of_another_trainer_is_told_with_ours(arguments, hint, capsys):
+    assert main.main(arguments.split()) == 2
+    told = capsys.readouterr().err
+    assert hint in told
+    assert "usage:" not in told
+
+
+def test_a_search_path_must_be_a_folder(capsys):
+    assert main.main(["config", "a.gin", "--gin_search_paths=/nowhere/a"]) == 2
+    assert "there is no folder /nowhere/a (seen from" in capsys.readouterr().err
+
+
+def test_params_shows_no_flag_that_does_nothing_there(capsys):
+    with pytest.raises(SystemExit):
+        main.main(["params", "--help"])
+    shown = capsys.readouterr().out
+    assert "--train_file" in shown
+    for flag in ("process_count", "tfds_data_dir", "data_dir", "vocabulary", "metric"):
+        assert f"--{flag}" not in shown

@@ -9,12 +9,12 @@ import gin
 import pytest
 import seqio
 
-from hyperdecoders_jax.commands import configured, main
+from hyperdecoders_jax.commands import configured, main, train
 from hyperdecoders_jax.commands import flags as flags_lib
 from hyperdecoders_jax.config import gin_binding, gin_files
-from hyperdecoders_jax.data import mixtures, vocabulary
-from hyperdecoders_jax.tasks import own_data
-from tests.commands import test_train
+from hyperdecoders_jax.data import mixtures, pipeline, vocabulary
+from hyperdecoders_jax.tasks import demo, own_data  # noqa: F401 (registers the demo's tasks)
+from tests.commands import test_train, tiny_runs
 
 README = pathlib.Path(__file__).parents[2] / "README.md"
 
@@ -126,10 +126,42 @@ def test_columns_come_back_with_predictions(trained, tmp_path, capsys):
     assert [(line["id"], line["word"]) for line in lines] == [(0, "walk"), (1, "jump")]
 
 
+def test_a_run_is_not_continued_with_other_rows_or_templates(trained, tmp_path, capsys):
+    labels = (trained / "past.jsonl").read_text().replace("walked", "walkt")
+    (tmp_path / "past.jsonl").write_text(labels)
+    before = (trained / "run" / configured.SAVED_CONFIG).read_text()
+    templates = ["--inputs_template=tense of {word}", *TEMPLATES[1:]]
+    for file, flags, message in (
+        (trained / "past.jsonl", templates, "sources.past.inputs is 'past of {word} in: {text}'"),
+        (tmp_path / "past.jsonl", TEMPLATES, "sources.past.train_file_sha256 is "),
+    ):
+        arguments = train_arguments(
+            trained / "run", f"--train_file={file}", f"--train_file={trained}/plural.csv",
+            f"--validation_file={trained}/dev.jsonl", f"--validation_file={trained}/plural.csv",
+            *flags, TRAIN_STEPS=6,
+        )  # fmt: skip
+        assert main.main(arguments) == 2
+        assert message in capsys.readouterr().err
+    assert (trained / "run" / configured.SAVED_CONFIG).read_text() == before
+
+
 def test_metrics_need_targets(trained, tmp_path, capsys):
     file = write_json_lines(tmp_path / "new.jsonl", 7, targets=False)
     assert main.main(["eval", f"--model_dir={trained}/run", f"--test_file=past={file}"]) == 2
     assert f"line 1 of {file} has no 'past'" in capsys.readouterr().err
+
+
+def test_the_end_of_a_training_says_where_the_model_is_and_how_to_use_it():
+    own_data.mixture(["mail=a.csv"], targets_templates=["{label}"])
+    run = tiny_runs.make_config(
+        data=pipeline.PipelineConfig(own_data.MIXTURE, tiny_runs.LENGTHS), model_dir="my run"
+    )
+    told = train.how_to_use(run)
+    assert told.startswith("The model is in my run. To use it:\n")
+    assert "hyperdecoders infer --model_dir='my run' --test_file=ROWS.jsonl\n" in told
+    assert "hyperdecoders_jax.load('my run').predict([TEXT])" in told
+    assert "--input=LINES.txt" in train.how_to_use(tiny_runs.make_config(model_dir="run"))
+    seqio.TaskRegistry.remove("mail")
 
 
 # What is refused, before anything is written.
