@@ -4,6 +4,7 @@ Inputs are cut so that EOS stays the last id, as Hugging Face's tokenisers do an
 Hyperdecoders did. A target that is too long is an error, since a cut target teaches something else.
 """
 
+import contextlib
 import copy
 import hashlib
 import inspect
@@ -62,7 +63,7 @@ def task_dataset(
             for preprocessor in task.preprocessors
         ],
     )
-    with _SEQIO_LOCK:
+    with _SEQIO_LOCK, _texts_checked(task, split, use_cached):
         ds = task.get_dataset(
             sequence_length=task_feature_lengths,
             split=split,
@@ -81,6 +82,27 @@ def task_dataset(
     options = tf.data.Options()
     options.deterministic = True  # Parallel maps otherwise give rows in the order they finish.
     return ds.with_options(options)
+
+
+@contextlib.contextmanager
+def _texts_checked(task: seqio.Task, split: str, use_cached: bool) -> Iterator[None]:
+    """Tells of numbers that should be texts; TensorFlow tells of them in pages of its code."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if use_cached or not task.supports_caching:
+            raise
+        # What is cached is what will be tokenized.
+        specs = task.preprocess_precache(task.source.get_dataset(split, False), seed=0).element_spec
+        for name in mixtures.FEATURES:
+            spec = specs.get(name)
+            if isinstance(spec, tf.TensorSpec) and spec.shape.rank == 0 and spec.dtype != tf.string:
+                raise ValueError(
+                    f"Inputs and targets must be texts before they are tokenized; {name!r} of task "
+                    f"{task.name!r} is of the type {spec.dtype.name}. Make it a text in a "
+                    "preprocessor, with tf.strings.as_string(…), or in the data, in quotes."
+                ) from error
+        raise
 
 
 def as_numpy(ds: tf.data.Dataset, task: seqio.Task) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,8 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from hyperdecoders_jax.tasks import sources
+from hyperdecoders_jax.data import reading, vocabulary
+from hyperdecoders_jax.tasks import features, preprocessors, sources
 
 RECORDS = [{"word": f"w{i}", "count": i, "rate": i / 2} for i in range(7)]
 
@@ -191,6 +192,29 @@ def test_a_split_without_records_is_refused(tmp_path):
     source = sources.JsonLinesDataSource({"train": write(tmp_path / "none.jsonl", [])})
     with pytest.raises(ValueError, match=r"must hold a record; .*none\.jsonl hold none\. Write"):
         source.num_input_examples("train")
+
+
+@pytest.mark.parametrize("label", [1, 0.5, True])
+def test_a_number_that_should_be_a_text_is_told(tmp_path, label):
+    @seqio.map_over_dataset
+    def render(example):
+        return {"inputs": example["text"], "targets": example["label"]}
+
+    path = write(tmp_path / "rows.jsonl", [{"text": "a", "label": label}] * 3)
+    task = seqio.Task(
+        "mail",
+        source=sources.JsonLinesDataSource({"train": path}),
+        preprocessors=[render, *preprocessors.TOKENIZE],
+        output_features=features.OUTPUT_FEATURES,
+    )
+    vocabulary.set_run_vocabulary(seqio.ByteVocabulary())
+    try:
+        with pytest.raises(
+            ValueError, match=r"'targets' of task 'mail' is of the type .*as_string"
+        ):
+            reading.task_dataset(task, {"inputs": 9, "targets": 9}, "train", shuffle=False, seed=0)
+    finally:
+        vocabulary.set_run_vocabulary(None)
 
 
 SPLITS = {"train": "train", "validation": "dev", "test": "dev"}
