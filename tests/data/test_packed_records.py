@@ -1,6 +1,7 @@
 """Records in memory and on disk are the same; what they were made of can be told."""
 
 import errno
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -21,6 +22,17 @@ def test_records_are_read_in_any_order(monkeypatch, memory_bytes):
     assert records.kinds == {"word": {str}, "n": {int}, "rate": {float}}
     with pytest.raises(IndexError):
         records[7]
+
+
+def test_records_beyond_some_memory_lie_on_the_disk(monkeypatch):
+    monkeypatch.setattr(packed_records, "_MEMORY_BYTES", 1 << 20)
+    tracemalloc.start()
+    try:
+        records = PackedRecords({"text": f"{i} " + "0" * 999} for i in range(20_000))
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000  # Of 20 MB.
+    finally:
+        tracemalloc.stop()
+    assert records[19_999]["text"].startswith("19999 ")
 
 
 def test_a_fingerprint_is_of_the_records_in_their_order():

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import tracemalloc
 
 import pytest
 
@@ -79,6 +80,17 @@ def test_a_line_without_end_is_refused(tmp_path, monkeypatch, packed):
     path = write(tmp_path / "x", gzip.compress(content) if packed else content)
     with pytest.raises(ValueError, match=r"at most 100 bytes; line 2 of .* has more\. Write one"):
         read(path)
+
+
+def test_a_file_is_held_in_no_memory_whatever_it_expands_to(tmp_path):
+    path = write(tmp_path / "x.gz", gzip.compress((b"0" * 999 + b"\n") * 30_000))
+    assert path.stat().st_size < 100_000
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in text_files.read_lines(str(path))) == 30_000
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000  # Of 30 MB.
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_file_is_no_longer_the_same_once_it_is_written_again(tmp_path):
