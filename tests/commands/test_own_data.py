@@ -133,7 +133,7 @@ def test_a_run_is_not_continued_with_other_rows_or_templates(trained, tmp_path, 
     templates = ["--inputs_template=tense of {word}", *TEMPLATES[1:]]
     for file, flags, message in (
         (trained / "past.jsonl", templates, "sources.past.inputs is 'past of {word} in: {text}'"),
-        (tmp_path / "past.jsonl", TEMPLATES, "sources.past.train_file_sha256 is "),
+        (tmp_path / "past.jsonl", TEMPLATES, "sources.past.train_examples is "),
     ):
         arguments = train_arguments(
             trained / "run", f"--train_file={file}", f"--train_file={trained}/plural.csv",
