@@ -204,4 +204,4 @@ def check_plotting() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main.main(["analyze", *sys.argv[1:]]))
+    main.leave(main.main(["analyze", *sys.argv[1:]]))

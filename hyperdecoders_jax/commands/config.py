@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", nargs="*", metavar="EXPERIMENT", help=text)
     flags.add_gin(parser)
     runners = flags.RUNNERS
-    parser.add_argument("--runner", choices=runners, default=runners[0], help="who would train it")
+    text = f"who would train it (default: {runners[0]})"
+    parser.add_argument("--runner", choices=runners, default=runners[0], help=text)
 
 
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:

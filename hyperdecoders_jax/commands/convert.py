@@ -316,4 +316,4 @@ def _listed(head: str, names: Collection[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main.main(["convert", *sys.argv[1:]]))
+    main.leave(main.main(["convert", *sys.argv[1:]]))

@@ -53,10 +53,12 @@ class Row:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument("--output", default="demo_runs", help="folder of the runs; made anew")
-    text = "what is compared, in this order"
+    text = "folder of the runs; made anew (default: demo_runs)"
+    parser.add_argument("--output", default="demo_runs", metavar="FOLDER", help=text)
+    text = f"what is compared, in this order (default: {' '.join(DEFAULT_METHODS)})"
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=DEFAULT_METHODS, help=text)
-    parser.add_argument("--pretrain", metavar="FILE", help="make the T5 instead, and write it here")
+    text = "make the T5 instead, and write it here (default: the T5 that ships)"
+    parser.add_argument("--pretrain", metavar="FILE", help=text)
 
 
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
@@ -195,4 +197,4 @@ def format_rows(rows: Mapping[str, Row]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main.main(["demo", *sys.argv[1:]]))
+    main.leave(main.main(["demo", *sys.argv[1:]]))

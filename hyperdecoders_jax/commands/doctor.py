@@ -213,4 +213,4 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main.main(["doctor", *sys.argv[1:]]))
+    main.leave(main.main(["doctor", *sys.argv[1:]]))

@@ -70,4 +70,4 @@ def evaluate(run: RunConfig, checkpoint_step: str | int | None, output_dir: str 
 
 
 if __name__ == "__main__":
-    sys.exit(main.main(["eval", *sys.argv[1:]]))
+    main.leave(main.main(["eval", *sys.argv[1:]]))

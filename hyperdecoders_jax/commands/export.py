@@ -186,4 +186,4 @@ def filled(place: epath.Path) -> Iterator[epath.Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(main.main(["export", *sys.argv[1:]]))
+    main.leave(main.main(["export", *sys.argv[1:]]))

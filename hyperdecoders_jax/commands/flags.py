@@ -51,6 +51,8 @@ gin files are searched in this folder, in --gin_search_paths, and in the package
 
 def add_list(parser: Any, flag: str, text: str, metavar: str | None = None) -> None:
     """A flag that may be given several times."""
+    if "default" not in text:
+        text = f"{text} (default: none)"
     text = f"{text}; repeatable"
     parser.add_argument(flag, action="append", default=[], metavar=metavar, help=text)
 
@@ -147,11 +149,14 @@ def _add_own_data(parser: argparse.ArgumentParser) -> None:
         "Each --train_file is a task. The others are given for each task in the same order; one\n"
         "template or metric may serve all. eval and infer know those of a run. All are repeatable.",
     )
-    file = "a .jsonl, .csv or .tsv, or one of them with .gz; NAME= names the task"
+    file = (
+        "a .jsonl, .csv or .tsv, or one of them with .gz; NAME= names the task (default: the "
+        "experiment's or the run's data)"
+    )
     for flag, name, text in (
         ("train_file", "[NAME=]FILE", file),
-        ("validation_file", "[NAME=]FILE", "likewise; without, nothing is evaluated"),
-        ("test_file", "[NAME=]FILE", "likewise; for eval and infer, which then read it"),
+        ("validation_file", "[NAME=]FILE", "likewise (default: nothing is evaluated)"),
+        ("test_file", "[NAME=]FILE", "likewise, for eval and infer (default: what they read else)"),
         ("inputs_template", "TEXT", "what is read of a row: 'mail: {text}' (default: '{inputs}')"),
         ("targets_template", "TEXT", "what is to be answered: '{label}' (default: '{targets}')"),
         ("metric", "NAMES", "of tasks/metrics.py, separated by commas (default: accuracy)"),

@@ -29,12 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_run(parser)
     flags.add_runner(parser)
     text = (
-        'predict for these: lines of text or of {"inputs": …}, a .csv or .tsv; - is standard input'
+        'predict for these: lines of text or of {"inputs": …}, a .csv or .tsv; - is standard input '
+        "(default: a mixture's split)"
     )
     parser.add_argument("--input", metavar="FILE", help=text)
     text = "a column of own files that comes back with each prediction, as id always does"
     flags.add_list(parser, "--keep", text, "COLUMN")
-    text = "of --input, in place of a configuration: a training run, adapters or an exported model"
+    text = (
+        "of --input, in place of a configuration: a training run, adapters or an exported model "
+        "(default: the configuration's)"
+    )
     parser.add_argument("--checkpoint", metavar="FOLDER", help=text)
     flags.add_trained(parser)
 
@@ -256,4 +260,4 @@ def _task_check(reader: TextReader) -> input_lines.Check | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main.main(["infer", *sys.argv[1:]]))
+    main.leave(main.main(["infer", *sys.argv[1:]]))

@@ -149,4 +149,4 @@ def num_bytes(tree: PyTree) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main.main(["params", *sys.argv[1:]]))
+    main.leave(main.main(["params", *sys.argv[1:]]))

@@ -18,11 +18,12 @@ TAKES_GIN = False
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     parser.add_argument("name", nargs="?", help="a task or mixture, of which examples are shown")
-    text = "download and write all that a task or mixture reads"
+    text = "download and write all that a task or mixture reads (default: nothing is)"
     parser.add_argument("--prepare", metavar="NAME", help=text)
-    text = "write the text of a task or mixture as SeqIO's cache"
+    text = "write the text of a task or mixture as SeqIO's cache (default: nothing is)"
     parser.add_argument("--cache", metavar="NAME", help=text)
-    parser.add_argument("--cache_dir", metavar="FOLDER", help="where --cache writes")
+    text = "where --cache writes (no default)"
+    parser.add_argument("--cache_dir", metavar="FOLDER", help=text)
     text = "where examples are taken from (default: the first there is)"
     parser.add_argument("--split", help=text)
     text = f"a module that registers tasks (default: all of {flags.TASKS_PACKAGE})"

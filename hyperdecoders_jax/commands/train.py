@@ -81,4 +81,4 @@ def how_to_use(run: RunConfig) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main.main(["train", *sys.argv[1:]]))
+    main.leave(main.main(["train", *sys.argv[1:]]))

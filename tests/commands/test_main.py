@@ -1,5 +1,6 @@
 """The command line without a model: help, flags, the state of an installation."""
 
+import argparse
 import importlib.metadata
 import pathlib
 import re
@@ -50,6 +51,30 @@ def test_a_command_is_a_module_and_says_what_it_does(command, capsys):
     assert " ".join(summary.split()) in shown
     assert "--traceback" in shown
     assert ("--gin.NAME=VALUE" in shown) == (getattr(module, "EPILOG", None) == flags.EPILOG)
+
+
+@pytest.mark.parametrize("command", main.COMMANDS)
+def test_every_flag_with_a_value_states_its_default(command):
+    parser = main.make_parser()
+    subparsers = next(x for x in parser._actions if isinstance(x, argparse._SubParsersAction))
+    for action in subparsers.choices[command]._actions:
+        takes_value = action.option_strings and action.nargs != 0
+        if takes_value and not action.required and action.help != argparse.SUPPRESS:
+            assert "default" in action.help, action.option_strings
+
+
+def test_the_end_of_a_command_waits_for_what_asked_for_it_and_not_for_tensorflow():
+    code = (
+        "import atexit, sys, threading, time; from hyperdecoders_jax.commands import main\n"
+        "class Slow:\n"
+        "    def __del__(self): print('torn down')\n"
+        "sys.modules['tensorflow'] = Slow()\n"
+        "atexit.register(print, 'asked')\n"
+        "threading.Thread(target=lambda: (time.sleep(0.1), print('thread'))).start()\n"
+        "main.leave(3)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (3, "thread\nasked\n")
 
 
 def test_a_command_that_is_not_there_is_told_with_those_that_are(capsys):
