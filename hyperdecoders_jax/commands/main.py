@@ -128,9 +128,9 @@ def _guarded(call: Callable[[], int], is_traceback_shown: bool) -> int:
         return 2
 
 
-def console() -> NoReturn:
-    """The command `hyperdecoders`."""
-    leave(main())
+def console(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The command `hyperdecoders`: runs one, and ends the process with its exit code."""
+    leave(main(arguments))
 
 
 def leave(code: int) -> NoReturn:
