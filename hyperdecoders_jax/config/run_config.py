@@ -47,6 +47,12 @@ class RunConfig:
     partitioning: PartitioningConfig = PartitioningConfig()  # How devices share the work.
 
     def __post_init__(self):
+        for field, method, example in (
+            ("optimizer", "precondition", "optimizer.AdamWConfig()"),
+            ("schedule", "make", "schedules.LinearConfig(learning_rate=1e-3)"),
+        ):  # Users may have classes of their own, so methods count, not types.
+            must, advice = f"have a method {method}", f"Give an object such as {example}."
+            errors.check_field(self, field, hasattr(getattr(self, field), method), must, advice)
         placed.check_decoding(self.model, self.max_target_len, self.evaluation.generation)
 
     @property

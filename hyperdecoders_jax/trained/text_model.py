@@ -156,6 +156,8 @@ class TextModel:
                 )
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}. Leave it out.")
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed must be from 0 to {2**32 - 1}; got {seed}. Leave it out.")
         rows = self.reader.rows(texts)
         # Texts of one length share a batch, so that few positions are padding.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i].tokens))

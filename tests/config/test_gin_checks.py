@@ -7,6 +7,7 @@ import pytest
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.commands import train
 from hyperdecoders_jax.modeling import config
+from tests.commands import tiny_runs
 from tests.config.parsing import MODEL_FILE, flags, parse
 
 
@@ -134,6 +135,18 @@ def test_a_value_of_another_type_is_told(flag, message):
 def test_a_value_inside_another_or_of_a_class_has_its_type(flag, message):
     with pytest.raises(ValueError, match=f"A value must have the type .*{re.escape(message)}"):
         parse_run(flag, are_macros_checked=False)
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("optimizer", "RunConfig.optimizer must have a method precondition; got 3. Give an"),
+        ("schedule", "RunConfig.schedule must have a method make; got 3. Give an object such as"),
+    ],
+)
+def test_an_optimizer_or_a_schedule_that_is_none_is_told(field, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_runs.make_config(**{field: 3})
 
 
 def test_a_call_that_needs_its_own_result_is_told(folder):

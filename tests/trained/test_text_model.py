@@ -298,6 +298,7 @@ def test_a_folder_that_lacks_a_parameter_is_refused(run, tmp_path):
         ({"texts": "topic: a pear"}, r"must be a list of texts; got the text 'topic: a pear'"),
         ({"texts": ["a", None]}, r"must be a string; got None of type NoneType\. Decode bytes"),
         ({"texts": TEXTS, "batch_size": 0}, r"batch_size must be at least 1; got 0"),
+        ({"texts": TEXTS, "seed": 10**20}, r"seed must be from 0 to 4294967295; got 10000000000"),
     ],
 )  # fmt: skip
 def test_a_call_that_cannot_be_meant_is_refused(run, arguments, message):
