@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib.util
 import os
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,13 +16,97 @@ if TYPE_CHECKING:
 PACKAGE_SCHEME = "package://"
 # Suffix of a file while `write_text` writes it.
 UNFINISHED = ".unfinished"
+# What to do where the system refuses to write.
+_ADVICE = {
+    errno.ENOSPC: "Make room on its disk",
+    errno.EDQUOT: "Make room within your quota",
+    errno.EFBIG: "Raise the limit of a file's size (ulimit -f)",
+    errno.ENOENT: "Its folder is gone: put it back, or name another path",
+    errno.ENOTDIR: "A file stands where a folder must be: name another path",
+    errno.EISDIR: "A folder stands where the file must be: move it away",
+    errno.EACCES: "Change its rights, or name another path",
+    errno.EPERM: "Change its rights, or name another path",
+    errno.EROFS: "Its disk is read-only: name another path",
+    errno.ENAMETOOLONG: "Name a shorter path",
+}
+# The longest path that the system takes, less what a run's files need inside a folder.
+_MOST_PATH_BYTES = 4096 - 400
+
+
+class NotWrittenError(OSError):
+    """A file that could not be written; the message says why, and what to do."""
 
 
 def write_text(path: epath.Path, text: str) -> None:
-    """Atomic text write: a killed process leaves the old file or the new one, never a part."""
+    """Atomic text write: a killed process leaves the old file or the new one, never a part.
+
+    OSError, as `writing` words it, where that fails.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: epath.Path, content: bytes) -> None:
+    """Atomic write; see `write_text`."""
     unfinished = path.parent / f".{path.name}{UNFINISHED}"
-    unfinished.write_text(text)
-    unfinished.replace(path)
+    with writing(path):
+        try:
+            unfinished.write_bytes(content)
+            unfinished.replace(path)
+        except Exception:
+            with contextlib.suppress(OSError):  # A full disk needs every byte.
+                unfinished.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """Within it, a write to `path` that fails is an OSError that says so, and what to do.
+
+    A disk is full, a folder was removed or became read-only; libraries and remote file systems
+    raise errors of their own.
+    """
+    try:
+        yield
+    except NotWrittenError:  # Of a file within it.
+        raise
+    except Exception as error:
+        raise NotWrittenError(f"{shown(path)} must be written; {why_not_written(error)}") from error
+
+
+def why_not_written(error: Exception) -> str:
+    """Why a write failed, and what to do, as the end of a message.
+
+    >>> why_not_written(OSError(errno.ENOSPC, "No space left on device", "/run/a"))
+    'writing gave: No space left on device. Make room on its disk.'
+    """
+    number, text = getattr(error, "errno", None), getattr(error, "strerror", None) or str(error)
+    # Libraries put the system's words into errors of their own, with more lines behind.
+    for known in _ADVICE if number is None else ():
+        if os.strerror(known).lower() in text.lower():
+            number, text = known, os.strerror(known)
+    text = text.strip().split("\n")[0][:300].rstrip(".") or type(error).__name__
+    if number in (errno.EISDIR, errno.ENOTDIR):  # What stands there, perhaps another file.
+        text = f"{text}: {shown(error.filename or '')}"
+    advice = _ADVICE.get(number, "Make room there, mend its rights, or name another path")
+    return f"writing gave: {text}. {advice}."
+
+
+def describe(error: OSError) -> str:
+    """What the system says of a file, as a message.
+
+    >>> describe(FileNotFoundError(errno.ENOENT, "No such file or directory", "a.txt"))
+    "A file must be read or written; 'a.txt' gave: No such file or directory. Correct its path."
+    """
+    what = "the output" if error.filename is None else repr(shown(error.filename))
+    advice = "Correct its path" if error.errno == errno.ENOENT else _ADVICE.get(error.errno)
+    end = f" {advice}." if advice else " Check the path, its rights and its disk."
+    return f"A file must be read or written; {what} gave: {error.strerror}.{end}"
+
+
+def shown(path: str | os.PathLike) -> str:
+    """A path for a message, the end of a very long one cut off."""
+    text = str(path)
+    return text if len(text) <= 300 else f"{text[:300]}…"
 
 
 def check_writable(
@@ -27,31 +114,48 @@ def check_writable(
 ) -> None:
     """Checks that files can be written in `directory`, which need not exist yet; leaves no trace.
 
-    Only process 0 looks, so that processes do not remove each other's traces.
+    Only process 0 looks, so that processes do not remove each other's traces. ValueError if not.
     """
     import jax
     from etils import epath
 
     if jax.process_index() != 0:
         return
-    path = epath.Path(directory)
-    is_local = "://" not in str(directory)
-    missing = [p for p in (path, *path.parents) if is_local and not p.exists()]  # Deepest first.
+    made = []
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".write_probe"
+        if "://" not in str(directory) and len(os.fsencode(directory)) > _MOST_PATH_BYTES:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        made = make_folder(epath.Path(directory))
+        probe = epath.Path(directory) / ".write_probe"
         probe.write_text("")
         probe.unlink()
     # Remote file systems raise errors of their own.
     except Exception as error:
         raise ValueError(
-            f"The {name} must be writable; got {str(directory)!r}, where writing gave "
-            f"{type(error).__name__}: {error}. Choose another {flag}, or change its rights."
+            f"The {name} must be writable; got {shown(directory)!r}, where "
+            f"{why_not_written(error)} {flag} names it."
         ) from error
     finally:
-        for parent in missing:
-            if parent.exists():
-                parent.rmdir()
+        remove_empty(made)
+
+
+def make_folder(path: epath.Path) -> list[epath.Path]:
+    """Makes a folder and its parents; returns those made, for `remove_empty`; none of a bucket."""
+    is_local = "://" not in os.fspath(path)
+    missing = [p for p in (path, *path.parents) if is_local and not p.exists()]  # Deepest first.
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except BaseException:
+        remove_empty(missing)
+        raise
+    return missing
+
+
+def remove_empty(folders: Iterable[epath.Path]) -> None:
+    """Removes those of `folders` that are there and empty."""
+    for folder in folders:
+        with contextlib.suppress(OSError, ValueError):  # The latter is etils' of a full one.
+            folder.rmdir()
 
 
 def at_home(path: str | None) -> str | None:
@@ -62,6 +166,12 @@ def at_home(path: str | None) -> str | None:
 def absolute(path: str) -> str:
     """An absolute local path; URLs stay as they are."""
     return path if "://" in path else os.path.abspath(at_home(path))
+
+
+def absolute_source(path: str) -> str:
+    """A local path that is there as an absolute one; hub ids, URLs and missing paths stay."""
+    local = at_home(str(path))
+    return os.path.abspath(local) if os.path.exists(local) else path
 
 
 def resolve(path: str | None) -> str | None:

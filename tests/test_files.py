@@ -1,5 +1,7 @@
 """Paths and atomic writes."""
 
+import errno
+import os
 import pathlib
 
 import pytest
@@ -53,3 +55,43 @@ def test_an_unwritable_directory_is_refused(tmp_path):
 def test_checking_a_directory_leaves_no_trace(tmp_path):
     files.check_writable(str(tmp_path / "runs" / "one"))
     assert list(pathlib.Path(tmp_path).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "Make room on its disk"),
+        (errno.EROFS, "Its disk is read-only"),
+        (errno.EACCES, "Change its rights"),
+    ],
+)
+def test_a_write_that_fails_names_the_file_and_what_to_do(tmp_path, monkeypatch, number, advice):
+    path = epath.Path(tmp_path / "a.json")
+
+    def refuse(self, content):
+        raise OSError(number, os.strerror(number), os.fspath(self))
+
+    monkeypatch.setattr(type(path), "write_bytes", refuse)
+    with pytest.raises(files.NotWrittenError, match=rf"^{path} must be written; .*{advice}.*\.$"):
+        files.write_text(path, "text")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_words_of_a_library_s_error_are_understood():
+    error = ValueError("RESOURCE_EXHAUSTED: Error writing\nno space left on device [errno 28]")
+    assert files.why_not_written(error).endswith("No space left on device. Make room on its disk.")
+
+
+@pytest.mark.parametrize("path", ["/".join(["a" * 99] * 40), "b" * 300])
+def test_a_path_too_long_is_told_before_any_work(tmp_path, path):
+    with pytest.raises(ValueError, match=r"File name too long\. Name a shorter path\. --model_dir"):
+        files.check_writable(str(tmp_path / path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_sources_that_are_there_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t5").mkdir()
+    assert files.absolute_source("t5") == str(tmp_path / "t5")
+    for other in ("google/t5", "gs://bucket/t5", "package://tasks/x", "/data/t5"):
+        assert files.absolute_source(other) == other

@@ -6,7 +6,9 @@ The windows of a question (`hyperdecoders_jax.data.windows`) share their "qid".
 """
 
 import json
+import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,12 +50,18 @@ def write_answers(
     for example, text, log_likelihood, num, batch_num in zip(examples, *columns, strict=True):
         qid = example[QUESTION]
         qid = qid.decode() if isinstance(qid, bytes) else str(qid)
-        # Padding alone, which a model may generate, counts as no token.
-        scored.setdefault(qid, []).append((text, -float(log_likelihood) / max(int(batch_num), 1)))
-        own.setdefault(qid, []).append((text, -float(log_likelihood) / max(int(num), 1)))
+        scored.setdefault(qid, []).append((text, _score(log_likelihood, batch_num)))
+        own.setdefault(qid, []).append((text, _score(log_likelihood, num)))
     answers = {qid: best_window.answer(candidates) for qid, candidates in own.items()}
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in (("predicted_answers", scored), ("answers", answers)):
         path = folder / f"{step}-{name}.json"
         files.write_text(path, json.dumps(content, ensure_ascii=False))
+
+
+def _score(log_likelihood: float, num_tokens: int) -> float:
+    """Negative log-likelihood of a token; the worst number that JSON has where it is not finite."""
+    # Padding alone, which a model may generate, counts as no token.
+    score = -float(log_likelihood) / max(int(num_tokens), 1)
+    return score if math.isfinite(score) else sys.float_info.max

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,7 +20,8 @@ class Prediction:
     input: str
     target: str
     prediction: str  # The best generated text, as decoded, before any postprocessing.
-    log_likelihood: float  # The sum of its tokens' log probabilities, EOS included.
+    # The sum of its tokens' log probabilities, EOS included; in a file null where not finite.
+    log_likelihood: float
     task: str
 
 
@@ -30,11 +32,18 @@ def write(
 ) -> None:
     """Writes a file atomically; makes its folder, replaces the file of before.
 
-    `kept` are columns of each example's row, written before its prediction.
+    `kept` are columns of each example's row, written before its prediction. OSError, with what to
+    do, if the file cannot be written.
     """
     path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(dataclasses.asdict(p), ensure_ascii=False) + "\n" for p in predictions]
+    with files.writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    # JSON has neither NaN nor infinity.
+    fields = (
+        x | ({} if math.isfinite(x["log_likelihood"]) else {"log_likelihood": None})
+        for x in map(dataclasses.asdict, predictions)
+    )
+    lines = [json.dumps(x, ensure_ascii=False, allow_nan=False) + "\n" for x in fields]
     if kept is not None:
         # The first examples may be all that were predicted.
         rows = (row_files.to_json(row)[:-1] for row in kept)
@@ -46,19 +55,32 @@ def write(
 
 
 def read(path: str | os.PathLike[str]) -> list[Prediction]:
-    """Reads what `write` wrote; raises ValueError for a line that is not a prediction."""
+    """Reads what `write` wrote, null as NaN; ValueError for a line that is not a prediction."""
     predictions = []
     fields = [field.name for field in dataclasses.fields(Prediction)]
     # Not splitlines, which also cuts at U+2028 and others that JSON allows inside strings.
-    for number, line in enumerate(epath.Path(path).read_text().split("\n"), start=1):
+    for number, line in enumerate(epath.Path(path).read_bytes().split(b"\n"), start=1):
         if not line:
             continue
         try:
-            record = json.loads(line)
-            predictions.append(Prediction(**{name: record[name] for name in fields}))
-        except (TypeError, ValueError, KeyError) as error:
+            record = json.loads(line.decode())
+            predictions.append(_from_json({name: record[name] for name in fields}))
+        except (TypeError, ValueError, KeyError, RecursionError) as error:
             raise ValueError(
-                f"Every line must be a JSON object with the keys {fields}; line {number} of {path} "
-                f"is {line[:80]!r}. Give a file that an evaluation wrote."
+                f"Every line must be a JSON object with the keys {fields}, a number and texts; "
+                f"line {number} of {path} is {line[:80].decode(errors='replace')!r}. Give a file "
+                "that an evaluation wrote."
             ) from error
     return predictions
+
+
+def _from_json(fields: Any) -> Prediction:
+    """A line's prediction; TypeError if its keys or their types are others."""
+    found = Prediction(**fields)
+    if found.log_likelihood is None:
+        found = dataclasses.replace(found, log_likelihood=math.nan)
+    for name, value in vars(found).items():
+        wanted = int | float if name == "log_likelihood" else str
+        if not isinstance(value, wanted):
+            raise TypeError(f"{name} must be of type {wanted}; got {value!r}.")
+    return found

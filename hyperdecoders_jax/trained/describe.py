@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hyperdecoders_jax import files
 from hyperdecoders_jax.data import mixtures, vocabulary
 from hyperdecoders_jax.model import BACKBONE_KEYS, Model
 from hyperdecoders_jax.trained import start
@@ -42,7 +43,7 @@ def describe(
     backbone = None
     if given and initial is not None:
         found = fingerprints.fingerprint(given)
-        backbone = Backbone(run_folder.absolute_source(initial), found, dtype)
+        backbone = Backbone(files.absolute_source(initial), found, dtype)
     description = Description(
         model=model.config,
         decoding=model.decoding,
@@ -52,6 +53,7 @@ def describe(
         task_feature_lengths=dict(run.data.task_feature_lengths),
     )
     seed, paths = run.start.random_seed, tuple(names.flatten(trained))
+    initial = None if initial is None else files.absolute_source(initial)
     return RunFile(description, paths, initial, seed, dtype, describe_data(run), runner)
 
 

@@ -36,12 +36,13 @@ class RunFiles:
         """Adds scalars of one step to the TensorBoard log, in one process of the run."""
         if jax.process_index():
             return
-        if self._writer is None:
-            from clu import metric_writers
+        with files.writing(f"{self._model_dir}/tensorboard"):
+            if self._writer is None:
+                from clu import metric_writers
 
-            self._writer = metric_writers.SummaryWriter(f"{self._model_dir}/tensorboard")
-        self._writer.write_scalars(step, dict(values))
-        self._writer.flush()
+                self._writer = metric_writers.SummaryWriter(f"{self._model_dir}/tensorboard")
+            self._writer.write_scalars(step, dict(values))
+            self._writer.flush()
 
     def close(self) -> None:
         """Ends the log."""

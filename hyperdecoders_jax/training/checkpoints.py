@@ -17,15 +17,17 @@ replaced. A step is saved before it is evaluated, since an evaluation may take l
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from etils import epath
 from jax.experimental import multihost_utils
 
 from hyperdecoders_jax import files
@@ -89,7 +91,8 @@ class Checkpoints(run_checkpoints.CheckpointFiles):
         """Saves `state`, then removes checkpoints that are no longer kept.
 
         An intact checkpoint of this step is left alone; another is replaced. Returns when all is
-        written, since the state is donated to the next step. `position` is of the data.
+        written, since the state is donated to the next step. `position` is of the data. OSError,
+        with what to do, if it cannot be written.
         """
         step, folder = int(state.step), self.folder(int(state.step))
         is_intact = False
@@ -112,14 +115,15 @@ class Checkpoints(run_checkpoints.CheckpointFiles):
         }
         # Synchronous: trainable parameters are a few per cent of a model, so a save is short; and
         # once it returns, the machine may be taken away.
-        self._checkpointer.save(
-            folder,
-            ocp.args.Composite(
-                trainable=ocp.args.StandardSave(dict(state.trainable)),
-                progress=ocp.args.StandardSave(_progress_of(state)),
-                run=ocp.args.JsonSave(run),
-            ),
-        )
+        with self._writing(folder):
+            self._checkpointer.save(
+                folder,
+                ocp.args.Composite(
+                    trainable=ocp.args.StandardSave(dict(state.trainable)),
+                    progress=ocp.args.StandardSave(_progress_of(state)),
+                    run=ocp.args.JsonSave(run),
+                ),
+            )
         if jax.process_index() == 0:
             hashes = run_checkpoints.hash_files(folder)
             files.write_text(folder / run_checkpoints.MANIFEST, json.dumps(hashes, indent=1))
@@ -135,6 +139,7 @@ class Checkpoints(run_checkpoints.CheckpointFiles):
             order = {"greater_is_better": self._greater_is_better}
             evaluation = {"metrics": metrics, "value": value, **order}
             path = self.folder(step) / run_checkpoints.EVALUATION
+            evaluation = run_checkpoints.evaluation_to_json(evaluation)
             files.write_text(path, json.dumps(evaluation, indent=1))
             self._remove_old(step)
         _wait_for_all(f"recorded {step}")
@@ -210,9 +215,25 @@ class Checkpoints(run_checkpoints.CheckpointFiles):
                 # Without its manifest it no longer counts, should the removal be interrupted.
                 (self.folder(step) / run_checkpoints.MANIFEST).unlink(missing_ok=True)
                 self.folder(step).rmtree()
+        self._remove_unfinished()
+
+    def _remove_unfinished(self) -> None:
+        """Removes folders of saves that were killed, or failed."""
         for folder in self.directory.iterdir():
-            if UNFINISHED in folder.name:  # A save that was killed.
+            if UNFINISHED in folder.name:
                 folder.rmtree()
+
+    @contextlib.contextmanager
+    def _writing(self, folder: epath.Path) -> Iterator[None]:
+        """Says why a save failed, and removes its part, which would fill a full disk."""
+        try:
+            with files.writing(folder):
+                yield
+        except files.NotWrittenError:
+            if jax.process_index() == 0:
+                with contextlib.suppress(OSError):
+                    self._remove_unfinished()
+            raise
 
 
 def _named_leaves(state: TrainState) -> dict[str, Any]:

@@ -13,9 +13,12 @@ it is damaged. Reading needs neither Orbax nor a device; `training.checkpoints` 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -27,6 +30,8 @@ MANIFEST = "manifest.json"
 EVALUATION = "evaluation.json"
 TRAINABLE = "trainable"
 CHECKPOINTS_DIR = "checkpoints"
+# What a save consists of.
+ITEMS = (TRAINABLE, "progress", "run")
 CHUNK_BYTES = 1 << 24
 
 
@@ -98,11 +103,10 @@ class CheckpointFiles:
         nothing = {"metrics": None, "value": None, "greater_is_better": True}
         if not path.exists():
             return nothing
-        try:
-            return nothing | json.loads(path.read_text())
-        except (ValueError, TypeError):
-            logging.warning("Skipping %s, which is damaged.", path)
-            return nothing
+        with contextlib.suppress(KeyError, ValueError, TypeError, AttributeError, RecursionError):
+            return nothing | evaluation_from_json(json.loads(path.read_bytes()))
+        logging.warning("Skipping %s, which is damaged.", path)
+        return nothing
 
     def read_run(self, step: int) -> dict[str, Any]:
         """The JSON of a checkpoint: step, identity, config, positions."""
@@ -119,13 +123,20 @@ class CheckpointFiles:
         return self.directory / str(step)
 
     def manifest(self, step: int) -> dict[str, list] | None:
-        """Size and SHA-256 of each file of a completed checkpoint; None for others."""
+        """Size and SHA-256 of each file of a completed checkpoint; None for others.
+
+        Empty where its file has other contents than a save leaves, be that cut off.
+        """
         path = self.folder(step) / MANIFEST
-        try:
-            manifest = json.loads(path.read_text()) if path.exists() else None
-        except ValueError:
+        content = path.read_bytes().rstrip() if path.exists() else b""
+        if not content.endswith((b"}", b"]")):  # Cut off, as a machine that dies leaves it.
             return None
-        return manifest if isinstance(manifest, dict) else None
+        try:
+            manifest = json.loads(content)
+        except (ValueError, RecursionError):
+            return {}
+        is_manifest = isinstance(manifest, dict) and all(map(_is_measure, manifest.values()))
+        return manifest if is_manifest else {}
 
     def why_not_usable(self, step: int) -> str | None:
         """Why a checkpoint is not intact; None if it is."""
@@ -133,6 +144,8 @@ class CheckpointFiles:
         # Sizes first: they tell most damage without reading the files.
         if manifest is None:
             return f"it has no readable {MANIFEST}, so it was interrupted while it was saved"
+        if missing := [item for item in ITEMS if not _files_of(item, manifest)]:
+            return f"{MANIFEST} has other contents than were saved: it lists no {missing[0]}/"
         for name, (size, _) in manifest.items():
             file = folder / name
             if not file.exists():
@@ -142,8 +155,11 @@ class CheckpointFiles:
         if self._verified.get(step) == manifest:
             return None
         actual = hash_files(folder)
-        if changed := [name for name in manifest if actual[name] != manifest[name]]:
+        if changed := [name for name in manifest if actual.get(name) != manifest[name]]:
             return f"{changed[0]} has other contents than were saved"
+        read = (name for item in ITEMS for name in _files_of(item, actual))
+        if unlisted := [name for name in read if name not in manifest]:
+            return f"{MANIFEST} has other contents than were saved: it lists no {unlisted[0]}"
         self._verified[step] = manifest
         return None
 
@@ -169,7 +185,10 @@ def hash_files(folder: epath.Path) -> dict[str, list]:
         for child in path.iterdir():
             if child.is_dir():
                 yield from walk(child)
-            elif child not in others and not child.name.endswith(files.UNFINISHED):
+            elif child in others or child.name.endswith(files.UNFINISHED):
+                continue
+            # A pipe or a device has no end of bytes; etils takes them for files.
+            elif "://" in os.fspath(child) or os.path.isfile(child):
                 yield child
 
     def measure(file):
@@ -184,3 +203,38 @@ def hash_files(folder: epath.Path) -> dict[str, list]:
     paths = [str(file.relative_to(folder)) for file in found]
     with concurrent.futures.ThreadPoolExecutor() as pool:
         return dict(zip(paths, pool.map(measure, found), strict=True))
+
+
+def _is_measure(entry: Any) -> bool:
+    """Whether a manifest may say this of a file."""
+    is_pair = isinstance(entry, list) and len(entry) == 2
+    return is_pair and isinstance(entry[0], int) and isinstance(entry[1], str)
+
+
+def _files_of(item: str, names: Iterable[str]) -> list[str]:
+    """Files of an item of a checkpoint, without hidden ones, which systems put anywhere."""
+    of_item = (name for name in names if name.startswith(f"{item}/"))
+    return [name for name in of_item if "/." not in name]
+
+
+def evaluation_to_json(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation whose numbers that are not finite are null, since JSON has none."""
+    rows = evaluation["metrics"].items()
+    metrics = {
+        task: {name: x if math.isfinite(x) else None for name, x in row.items()}
+        for task, row in rows
+    }
+    return {**evaluation, "metrics": metrics}
+
+
+def evaluation_from_json(fields: Any) -> dict[str, Any]:
+    """The inverse of `evaluation_to_json`; one of several errors if it is none."""
+    metrics, value = fields["metrics"], fields["value"]
+    is_ranked = value is None or (isinstance(value, int | float) and math.isfinite(value))
+    if not is_ranked or not isinstance(fields.get("greater_is_better", True), bool):
+        raise ValueError(f"The value of an evaluation must be a finite number; got {value!r}.")
+    metrics = {
+        task: {name: math.nan if x is None else float(x) for name, x in row.items()}
+        for task, row in metrics.items()
+    }
+    return {**fields, "metrics": metrics}

@@ -52,7 +52,7 @@ class RunFile:
 
     description: Description  # Of step 0.
     trained: Sequence[str]  # Paths of parameters.
-    initial_checkpoint_path: str | None  # As it was named; None: random weights.
+    initial_checkpoint_path: str | None  # Absolute, a hub id or URL; None: random weights.
     random_seed: int  # Of drawn parameters.
     frozen_dtype: str  # Of frozen parameters on the devices.
     data: Mapping[str, Any]  # What it reads and evaluates: `trained.describe.describe_data`.
@@ -96,7 +96,7 @@ def write(folder: str | os.PathLike, run: RunFile) -> None:
     """Writes `config.json` and the vocabulary; replaces those of the run's earlier start."""
     folder = epath.Path(folder)
     for name, content in run.description.vocabulary.files.items():
-        (folder / name).write_bytes(content)
+        files.write_bytes(folder / name, content)
     files.write_text(folder / CONFIG_FILE, json.dumps(to_json(run), indent=1) + "\n")
 
 
@@ -246,7 +246,7 @@ def _of_t5x(run: RunFile, stored: Arrays, step: int) -> TrainedModel:
     """A checkpoint of T5X, which holds the frozen part, too."""
     named, backbone = _of_backbone(stored.keys() - set(run.trained)), None
     if named and run.initial_checkpoint_path is not None:
-        source = absolute_source(run.initial_checkpoint_path)
+        source = files.absolute_source(run.initial_checkpoint_path)
         print_of = fingerprints.fingerprint(_read_tree({p: stored[p] for p in named}))
         backbone = Backbone(source, print_of, "float32")
     description = dataclasses.replace(run.description, backbone=backbone, step=step)
@@ -300,8 +300,3 @@ def _check_frozen(frozen: Arrays, saved: Mapping[str, Any], run: RunFile, where:
 
 def _read_tree(arrays: Arrays) -> Params:
     return names.unflatten({p: x.cast(np.dtype(np.float32)).read() for p, x in arrays.items()})
-
-
-def absolute_source(path: str) -> str:
-    """A local path that means the same in every folder; hub ids and URLs do already."""
-    return os.path.abspath(path) if os.path.exists(path) else path

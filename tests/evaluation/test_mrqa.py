@@ -44,6 +44,14 @@ def test_a_question_gets_the_likeliest_answer_per_token_of_its_own(tmp_path):
     assert content == {"q1": "in Rome", "qä": "Köln "}
 
 
+def test_a_likelihood_that_is_not_finite_is_the_worst_score(tmp_path):
+    write(tmp_path, log_likelihoods=np.array([np.nan, -0.1, -np.inf, -3.0], np.float32))
+    for name in ("predicted_answers", "answers"):
+        text = (tmp_path / f"70-{name}.json").read_text()
+        json.loads(text, parse_constant=pytest.fail)
+    assert json.loads(text)["q1"] != " Rome"
+
+
 def test_files_are_replaced_as_a_whole_and_nothing_else_is_left(tmp_path):
     write(tmp_path)
     write(tmp_path, texts=["Bonn"] * 4)

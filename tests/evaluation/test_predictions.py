@@ -1,3 +1,6 @@
+import json
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,8 +9,16 @@ from hyperdecoders_jax.data import row_files
 from hyperdecoders_jax.evaluation import predictions
 
 texts = st.text(st.characters(codec="utf-8"))
+numbers = st.floats(allow_nan=False, allow_infinity=False)
 lists = st.lists(
-    st.builds(predictions.Prediction, texts, texts, texts, st.floats(allow_nan=False), texts),
+    st.builds(
+        predictions.Prediction,
+        texts,
+        texts,
+        texts,
+        st.floats(allow_nan=False, allow_infinity=False),
+        texts,
+    ),
     max_size=4,
 )
 
@@ -44,4 +55,28 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 def test_a_file_of_something_else_is_refused(tmp_path, line):
     (tmp_path / "x.jsonl").write_text(line + "\n")
     with pytest.raises(ValueError, match=r"keys \['input'.*line 1 of .*x.jsonl.*Give a file"):
+        predictions.read(tmp_path / "x.jsonl")
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_likelihood_that_is_not_finite_is_null(tmp_path, number):
+    predictions.write(tmp_path / "1.jsonl", [predictions.Prediction("a", "b", "c", number, "t")])
+    (line,) = (tmp_path / "1.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail)["log_likelihood"] is None
+    (read,) = predictions.read(tmp_path / "1.jsonl")
+    assert math.isnan(read.log_likelihood)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"input": 3, "target": "", "prediction": "", "log_likelihood": 1, "task": ""}',
+        b'{"input": "", "target": "", "prediction": "", "log_likelihood": "1", "task": ""}',
+        b'{"input": "\xff", "target": "", "prediction": "", "log_likelihood": 1, "task": ""}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_line_of_other_contents_is_refused(tmp_path, line):
+    (tmp_path / "x.jsonl").write_bytes(b"\n" + line)
+    with pytest.raises(ValueError, match=r"a number and texts; line 2 of .*x.jsonl is"):
         predictions.read(tmp_path / "x.jsonl")

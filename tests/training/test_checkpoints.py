@@ -1,3 +1,5 @@
+import json
+import os
 import shutil
 
 import jax
@@ -231,7 +233,7 @@ def test_what_a_killed_save_left_is_removed_by_the_next(directory):
     assert [path.name for path in directory.iterdir()] == ["3"]
 
 
-@pytest.mark.parametrize("manifest", [None, "", "{", "[]"])
+@pytest.mark.parametrize("manifest", [None, "", "{"])
 def test_a_first_save_that_was_interrupted_starts_anew(directory, manifest, caplog):
     checkpoints = Checkpoints(directory, IDENTITY)
     checkpoints.save(make_state(1), position=None)
@@ -240,6 +242,94 @@ def test_a_first_save_that_was_interrupted_starts_anew(directory, manifest, capl
         (directory / "1" / "manifest.json").write_text(manifest)
     assert checkpoints.restore(shapes_of(make_state())) is None
     assert "it was interrupted while it was saved" in caplog.text
+
+
+MANIFESTS = {
+    "a list": lambda manifest: [],
+    "nothing": lambda manifest: {},
+    "sizes alone": lambda manifest: {name: size for name, (size, _) in manifest.items()},
+    "texts": lambda manifest: dict.fromkeys(manifest, "a"),
+    "texts for sizes": lambda manifest: {n: [str(s), h] for n, (s, h) in manifest.items()},
+    "no run": lambda manifest: {n: x for n, x in manifest.items() if not n.startswith("run/")},
+    "a file less": lambda manifest: dict(list(manifest.items())[:-1]),
+    "a file more": lambda manifest: {**manifest, "trainable/more": [0, ""]},
+    "a file outside": lambda manifest: {**manifest, "../1/manifest.json": [2, ""]},
+    "a folder": lambda manifest: {**manifest, "trainable": [4096, ""]},
+    "another hash": lambda manifest: {n: [s, h[::-1]] for n, (s, h) in manifest.items()},
+    "too deep": lambda manifest: None,
+}
+
+
+@pytest.mark.parametrize("contents", MANIFESTS)
+def test_a_manifest_of_other_contents_is_damage(directory, contents, caplog):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    for step in (1, 2):
+        checkpoints.save(make_state(step), position=step)
+    file = directory / "2" / "manifest.json"
+    changed = MANIFESTS[contents](json.loads(file.read_text()))
+    file.write_text("[" * 100_000 + "]" if changed is None else json.dumps(changed))
+    checkpoints = Checkpoints(directory, IDENTITY)
+    assert checkpoints.restore(shapes_of(make_state())).position == 1
+    assert f"Skipping checkpoint {directory}/2" in caplog.text
+    shutil.rmtree(directory / "1")
+    with pytest.raises(ValueError, match=rf"got damaged ones in {directory}: 2 \("):
+        checkpoints.restore(shapes_of(make_state()))
+
+
+def test_what_systems_put_beside_files_is_no_damage(directory):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    checkpoints.save(make_state(1), position=None)
+    for name in (".DS_Store", "trainable/.nfs0001", "notes.txt"):
+        (directory / "1" / name).write_text("x")
+    os.mkfifo(directory / "1" / "trainable" / ".pipe")
+    assert Checkpoints(directory, IDENTITY).newest_step() == 1
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [
+        [],
+        {},
+        {"metrics": {}},
+        {"metrics": {"a": 3}, "value": 5.0},
+        {"metrics": {"a": {"f1": "high"}}, "value": 5.0},
+        {"metrics": {}, "value": "high"},
+        {"metrics": {}, "value": float("nan")},
+        {"metrics": {}, "value": 5.0, "greater_is_better": "yes"},
+    ],
+)
+def test_an_evaluation_of_other_contents_counts_as_none(directory, evaluation, caplog):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    checkpoints.save(make_state(2), position=None)
+    (directory / "2" / "evaluation.json").write_text(json.dumps(evaluation))
+    assert checkpoints.restore(shapes_of(make_state())).metrics is None
+    assert checkpoints.best_step() is None
+    assert "evaluation.json, which is damaged" in caplog.text
+
+
+def test_metrics_that_are_not_finite_are_null_in_the_file(directory):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    checkpoints.save(make_state(2), position=None)
+    checkpoints.record(2, {"a": {"r": float("nan"), "f1": 5.0}}, None)
+    text = (directory / "2" / "evaluation.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["metrics"] == {"a": {"r": None, "f1": 5.0}}
+    metrics = checkpoints.evaluation(2)["metrics"]["a"]
+    assert np.isnan(metrics["r"])
+
+
+def test_a_save_onto_a_full_disk_is_told_and_leaves_nothing(directory, monkeypatch):
+    checkpoints = Checkpoints(directory, IDENTITY)
+    checkpoints.save(make_state(1), position=None)
+
+    def fill(folder, args):
+        unfinished = directory / f"{folder.name}.orbax-checkpoint-tmp"
+        unfinished.mkdir()
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing\nNo space left on device [errno=28]")
+
+    monkeypatch.setattr(checkpoints._checkpointer, "save", fill)
+    with pytest.raises(OSError, match=rf"^{directory}/2 must be written; .*Make room on its disk"):
+        checkpoints.save(make_state(2), position=None)
+    assert [path.name for path in directory.iterdir()] == ["1"]
 
 
 def test_damaged_checkpoints_alone_are_refused(directory):
