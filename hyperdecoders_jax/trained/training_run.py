@@ -17,7 +17,7 @@ from hyperdecoders_jax.data import mixtures, preflight, train_batches
 from hyperdecoders_jax.evaluation.evaluator import Evaluator
 from hyperdecoders_jax.trained import describe, opened, placed, start
 from hyperdecoders_jax.trained.run_files import RunFiles
-from hyperdecoders_jax.training import partitioning, trainable, trainer
+from hyperdecoders_jax.training import partitioning, run_lock, trainable, trainer
 from hyperdecoders_jax.training.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -25,9 +25,20 @@ if TYPE_CHECKING:
 
 
 def train(run: RunConfig, config_text: str = "") -> trainer.TrainResult:
-    """Trains a run, or continues it; `config_text` is stored beside what it made."""
-    # Checks, the cheapest first.
+    """Trains a run, or continues it; `config_text` is stored beside what it made.
+
+    ValueError if something is amiss, or another process writes the run; OSError if it cannot be
+    written. Nothing was written before a check that failed.
+    """
     partitioner = _check(run)
+    with run_lock.held(run.model_dir):
+        return _train(run, config_text, partitioner)
+
+
+def _train(
+    run: RunConfig, config_text: str, partitioner: partitioning.Partitioner
+) -> trainer.TrainResult:
+    # More checks, the cheapest first.
     task_names = mixtures.resolve_task_names(run.data.mixture_or_task_name, run.data.task_names)
     model = run.model.for_tasks(task_names)
     initial = run.start.initial_checkpoint_path
@@ -62,14 +73,19 @@ def train(run: RunConfig, config_text: str = "") -> trainer.TrainResult:
     with batches:
         loop.start(trained, frozen, batches)
         del trained, frozen
-        result = loop.run()
+        try:
+            result = loop.run()
+        except files.NotWrittenError as error:
+            raise files.NotWrittenError(
+                f"{error} Then start the same command again: it continues from its checkpoint."
+            ) from error
     run_files.close()
     return result
 
 
 def _check(run: RunConfig) -> partitioning.Partitioner:
     """Checks what needs neither data nor weights; returns how devices share the work."""
-    if run.model_dir is None or run.trainer is None:
+    if not run.model_dir or run.trainer is None:
         raise ValueError(
             "A run that is trained needs a model_dir and a trainer; got "
             f"model_dir={run.model_dir!r} and trainer={run.trainer!r}. Set RunConfig.model_dir, "
@@ -86,11 +102,15 @@ def _evaluator(
     run: RunConfig, task_names: Sequence[str], partitioner: partitioning.Partitioner
 ) -> Evaluator | None:
     """The evaluator of the run, rehearsed: what would stop its first evaluation stops it now."""
-    if run.evaluation.split is None:
-        return None
     best = run.trainer.best
     if best is not None:
         best.check_tasks(task_names)
+    if run.evaluation.split is None:
+        is_chosen = best is not None and best.metric != trainer.BestCheckpointConfig.metric
+        if is_chosen and jax.process_index() == 0:
+            why = f"{best.metric!r} chooses no checkpoint, for EVAL_SPLIT is None"
+            print(f"BEST_METRIC = {why}: nothing is evaluated.", file=sys.stderr)
+        return None
     shard, output_dir = partitioner.data_shard(), f"{run.model_dir}/eval"
     evaluate_tasks = Evaluator(
         run.data, run.evaluation, task_names, output_dir=output_dir, shard=shard

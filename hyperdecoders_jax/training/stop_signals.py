@@ -1,13 +1,15 @@
 """Stopping a run early by a signal, after a step or in the middle of an evaluation.
 
-One process: SIGTERM (a cloud machine that is taken back) or SIGINT (Ctrl-C) asks for a stop after
-the step in progress; a second SIGINT interrupts at once. Several processes must stop after the same
-step: JAX's preemption service arranges that when any of them gets SIGTERM, whose handler it owns. A
+One process: SIGTERM (a cloud machine that is taken back), SIGHUP (a terminal that is closed, unless
+nohup ignores it) or SIGINT (Ctrl-C) asks for a stop after the step in progress; a second SIGINT
+interrupts at once. Several processes must stop after the same step: JAX's preemption service
+arranges that when any of them gets SIGTERM, whose handler it owns; SIGHUP is passed on as one. A
 machine that is taken back may not wait for the end of an evaluation, so a single process aborts it;
 the next start repeats it. (clu has nothing of the kind.)
 """
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -33,9 +35,15 @@ class StopSignals:
     def __enter__(self) -> Self:
         # Python takes signal handlers in the main thread only.
         is_main = threading.current_thread() is threading.main_thread()
-        if is_main and jax.process_count() == 1:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._note)
+        if not is_main:
+            return self
+        handlers = dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), self._note)
+        if jax.process_count() > 1:
+            handlers = {signal.SIGHUP: _pass_on}
+        for number, handler in handlers.items():
+            is_nohup = number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
+            if not is_nohup:
+                self._before[number] = signal.signal(number, handler)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,3 +76,9 @@ class StopSignals:
             # A step that no process has passed: JAX agrees on it when one of them gets the signal.
             return multihost_utils.reached_preemption_sync_point(step)
         return self._is_asked
+
+
+def _pass_on(number: int, frame: FrameType | None) -> None:
+    """Sends this process the signal that JAX's preemption service takes."""
+    del number, frame
+    os.kill(os.getpid(), signal.SIGTERM)

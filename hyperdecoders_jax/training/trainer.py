@@ -269,15 +269,16 @@ class Trainer:
         if self._is_main:
             path = self._directory.metrics_path
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._on_accepted()
+            # More steps than are wanted now would be described wrongly.
+            if self._step <= self._config.num_train_steps:
+                self._on_accepted()
             metric_lines.drop_after(path, self._step, is_evaluated=self._metrics is not None)
         self._progress = self._progress or Progress(
             self._step, self._config.num_train_steps, is_shown=self._is_main
         )
         with contextlib.closing(self._progress), self._signals:
             if self._saved_step is not None:
-                directory = self._checkpoints.directory
-                self._progress.say(f"continuing from step {self._step} of {directory}")
+                self._progress.say(self._describe_start())
                 if self._changes is not None:
                     self._progress.say(self._changes)
                 if self._is_eval_due() and self._metrics is None:
@@ -292,6 +293,17 @@ class Trainer:
             metrics=self._metrics or {},
             best_step=self._checkpoints.best_step(),
             is_finished=is_at_end and is_evaluated,
+        )
+
+    def _describe_start(self) -> str:
+        """What becomes of the run that the directory holds."""
+        here, wanted = self._checkpoints.directory, self._config.num_train_steps
+        if self._step < wanted:
+            return f"continuing from step {self._step} of {here}"
+        which = "that is all" if self._step == wanted else f"more than the {wanted} wanted"
+        return (
+            f"nothing is left to train: {here} has made {self._step} steps, {which}. To train on, "
+            "raise TRAIN_STEPS (TrainerConfig.num_train_steps); to begin anew, name another folder."
         )
 
     def _train(self) -> None:

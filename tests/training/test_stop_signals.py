@@ -1,12 +1,13 @@
 import os
 import signal
 
+import jax
 import pytest
 
 from hyperdecoders_jax.training.stop_signals import StopSignals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_asks_for_a_stop(number):
     before = signal.getsignal(number)
     with StopSignals() as signals:
@@ -22,3 +23,25 @@ def test_a_second_interrupt_interrupts():
         assert signals.is_stop_asked(1)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_nohup_goes_on_without_its_terminal():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not signals.is_stop_asked(1)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_several_processes_are_told_by_the_signal_that_jax_takes(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    asked = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    try:
+        with StopSignals():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert asked == [signal.SIGTERM]
