@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hyperdecoders_jax import errors, files
 from hyperdecoders_jax.commands import flags
+
+if TYPE_CHECKING:
+    from hyperdecoders_jax.config.gin_statements import Text
 
 # What `train` leaves in its model directory for people, and to train again.
 SAVED_CONFIG = "config.gin"
@@ -93,7 +97,7 @@ def call(
     from hyperdecoders_jax.config import gin_binding, gin_files
 
     is_training, is_t5x = args.command == "train", getattr(args, "runner", None) == "t5x"
-    text = given.read()
+    text = _with_absolute_paths(given.read())
     gin_files.check_macros(text, flags.TRAIN_FILES)
     if is_training:
         for macro in gin_files.unread_macros(text):
@@ -115,6 +119,32 @@ def call(
     if is_training and not is_t5x:
         return lambda: configured(config_text=config_text)
     return configured
+
+
+def _with_absolute_paths(text: Text) -> Text:
+    """The text with local paths of a run as absolute ones, so that its config.gin holds anywhere.
+
+    UsageError for an empty path, which would mean the current folder.
+    """
+    bindings = []
+    for binding in text.bindings:
+        scope, selector, parameter, value, _ = binding.statement
+        name = f"{selector.rpartition('.')[2]}.{parameter}" if parameter else selector
+        is_path = not scope and name in flags.PATH_MACROS + flags.PATH_PARAMETERS
+        if not is_path or not isinstance(value, str) or value == flags.BYTES:
+            bindings.append(binding)
+            continue
+        if not value.strip():
+            raise errors.UsageError(
+                f"{name} must name a path; {binding.location} sets {value!r}. Write the folder or "
+                "file, or . for the folder you are in."
+            )
+        # What a run writes need not be there yet; what it reads may be a hub id.
+        is_made = name in flags.MADE_FOLDERS
+        path = files.absolute(value) if is_made else files.absolute_source(value)
+        statement = binding.statement._replace(value=path)
+        bindings.append(dataclasses.replace(binding, statement=statement))
+    return dataclasses.replace(text, bindings=tuple(bindings))
 
 
 def run_with_runner(
@@ -139,8 +169,13 @@ def run_with_runner(
 
     configured = call(args, given, script)
     from hyperdecoders_jax.t5x import launch
+    from hyperdecoders_jax.training import run_lock
 
-    return launch.run(configured)
+    with contextlib.ExitStack() as stack:
+        model_dir, _ = _with_absolute_paths(given.read()).macro_values["MODEL_DIR"]
+        if args.command == "train" and isinstance(model_dir, str):
+            stack.enter_context(run_lock.held(model_dir))
+        return launch.run(configured)
 
 
 def _check_t5x(args: argparse.Namespace) -> None:

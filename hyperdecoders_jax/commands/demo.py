@@ -63,7 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     """Runs the demo and prints its table; returns the exit code."""
-    gin_flags = [f"--gin.{name}={value}" for name, value in gin_flags]
+    gin_flags = [
+        f"{name}={value}" if name == flags.RAW_BINDING else f"--gin.{name}={value}"
+        for name, value in gin_flags
+    ]
     flags.start_tensorflow()
     if args.pretrain is not None:
         return pretrain(os.path.join(args.output, PRETRAINING), args.pretrain, gin_flags)

@@ -29,6 +29,14 @@ PATH_MACROS = (
     "MODEL_DIR", "INITIAL_CHECKPOINT_PATH", "CHECKPOINT_PATH", "ADAPTERS_PATH",
     "VOCABULARY", "EVAL_OUTPUT_DIR", "INFER_OUTPUT_DIR",
 )  # fmt: skip
+# Parameters that these macros bind.
+PATH_PARAMETERS = (
+    "StartConfig.initial_checkpoint_path", "StartConfig.vocabulary", "RunConfig.model_dir",
+)  # fmt: skip
+# The vocabulary that is no file.
+BYTES = "bytes"
+# Of both, what a command writes.
+MADE_FOLDERS = ("MODEL_DIR", "EVAL_OUTPUT_DIR", "INFER_OUTPUT_DIR", "RunConfig.model_dir")
 
 # Flags of own data, repeatable, and their macros (TRAIN_FILES, INPUTS_TEMPLATES, METRICS, …), which
 # this file reads.
@@ -38,6 +46,9 @@ OWN_FILE_FLAGS = {f"{x}_file": f"{x.upper()}_FILES" for x in ("train", "validati
 PROCESS_FLAGS = ("coordinator_address", "process_count", "process_index", "multiprocess")
 DATA_FLAGS = ("vocabulary", "tfds_data_dir", "data_dir", "seqio_additional_cache_dirs")
 OWN_TEXT_FLAGS = {x: f"{x.upper()}S" for x in ("inputs_template", "targets_template", "metric")}
+
+# Stands for the name of a flag --gin_bindings=VALUE among those of --gin.NAME=VALUE.
+RAW_BINDING = "--gin_bindings"
 
 EPILOG = """\
 gin files are searched in this folder, in --gin_search_paths, and in the package's own gin_configs.
@@ -60,7 +71,8 @@ def add_list(parser: Any, flag: str, text: str, metavar: str | None = None) -> N
 def add_gin(parser: argparse.ArgumentParser) -> None:
     """Gin files, bindings and search paths."""
     add_list(parser, "--gin_file", "a gin file", "FILE")
-    add_list(parser, "--gin_bindings", "one gin binding, bound after all files", "'NAME = VALUE'")
+    text = "one gin binding, bound after all files, in the order of flags"
+    add_list(parser, "--gin_bindings", text, "'NAME = VALUE'")
     add_search_paths(parser)
 
 
@@ -184,9 +196,11 @@ def gin_bindings(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]])
 
     bindings = [
         gin_files.to_binding(name, files.at_home(value) if name in PATH_MACROS else value)
+        if name != RAW_BINDING
+        else value
         for name, value in gin_flags
     ]
-    bindings += args.gin_bindings
+    bindings += args.gin_bindings  # Where no command line was read.
     for flag in ("model_dir", "vocabulary"):
         value = files.at_home(getattr(args, flag, None))
         if value is not None:

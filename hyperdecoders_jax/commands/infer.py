@@ -69,7 +69,7 @@ def _check_lines(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]])
     others = [name for name, value in vars(args).items() if value != defaults[name]]
     of_lines = ("module", "traceback", "quoting", "keep")
     others = [name for name in others if name not in (*own, *of_lines)]
-    others += [f"gin.{name}" for name, _ in gin_flags]
+    others += [f"gin.{name}".removeprefix("gin.--") for name, _ in gin_flags]
     if others:
         raise errors.UsageError(
             f"A model of --checkpoint is as it was trained; got --{', --'.join(others)}. Leave "

@@ -6,6 +6,7 @@ run, so `--help` costs neither jax nor TensorFlow.
 
 Exit codes: 0 done, also after SIGTERM; 1 doctor found a conflict, or an unexpected error; 2 the
 command line, the configuration, the data or the training cannot go on, and the message says why.
+Who stops reading ends a command that only prints; others go on with their work.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from hyperdecoders_jax import errors
+from hyperdecoders_jax import errors, files, streams
+from hyperdecoders_jax.commands import flags as flags_lib
 from hyperdecoders_jax.commands import unknown_flags
 
 # Each is a module beside this one, with `SUMMARY`, `add_arguments(parser)` and
@@ -32,33 +34,61 @@ COMMANDS = (
     "train", "eval", "infer", "analyze", "params", "config", "experiments", "tasks", "convert",
     "export", "upgrade", "demo", "gin-path", "doctor",
 )  # fmt: skip
+# What these print is their work: they end when nobody reads it any more. Others go on.
+PRINTING = ("config", "experiments", "gin-path", "infer", "params", "tasks")
+# Flags with these metavars name paths.
+PATH_METAVARS = ("FILE", "FOLDER", "FOLDERS", "PATH", "[NAME=]FILE", "FORMAT:PATH", "[FORMAT:]PATH")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    streams.reopen_closed()
     # TensorFlow reads data only; its messages at start-up concern nobody here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Modules here, for --module and gin files, as under `python -m`; last, so they hide nothing.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
     try:
         others, gin_flags = split_gin_flags(arguments)
         args = unknown_flags.parse(make_parser(), others)
+        _check(args, gin_flags)
     except errors.UsageError as error:
         print(f"hyperdecoders: error: {error}", file=sys.stderr)
         return 2
-    command = module_of(args.command)
-    if gin_flags and not command.TAKES_GIN:
-        takers = [name for name in COMMANDS if module_of(name).TAKES_GIN]
-        print(
-            f"hyperdecoders: error: Gin flags belong to {', '.join(takers)}; {args.command} got "
-            f"--gin.{gin_flags[0][0]}. Leave it out; see hyperdecoders {args.command} --help.",
-            file=sys.stderr,
-        )
-        return 2
-    is_traceback_shown = getattr(args, "traceback", False)
-    return _guarded(lambda: command.run(args, gin_flags) or 0, is_traceback_shown)
+    # Modules here, for --module and gin files, as under `python -m`; last, so they hide nothing.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    is_printing = args.command in PRINTING
+    with streams.lasting("stderr", *(() if is_printing else ("stdout",))):
+        command = module_of(args.command)
+        is_traceback_shown = getattr(args, "traceback", False)
+        return _guarded(lambda: command.run(args, gin_flags) or 0, is_traceback_shown)
+
+
+def _check(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> None:
+    """Checks what holds for all commands; raises UsageError."""
+    names = [name if name == flags_lib.RAW_BINDING else f"--gin.{name}" for name, _ in gin_flags]
+    has_bindings = hasattr(args, "gin_bindings")
+    if not module_of(args.command).TAKES_GIN:
+        names = [name for name in names if name != flags_lib.RAW_BINDING or not has_bindings]
+        if names:
+            takers = [name for name in COMMANDS if module_of(name).TAKES_GIN]
+            raise errors.UsageError(
+                f"Gin flags belong to {', '.join(takers)}; {args.command} got {names[0]}. Leave it "
+                f"out; see hyperdecoders {args.command} --help."
+            )
+    for flag, dest in path_flags(args.command):
+        values = getattr(args, dest)
+        if "" in (values if isinstance(values, list) else [values]):
+            raise errors.UsageError(
+                f"{flag} must name a path; got ''. Write the folder or file, or . for the one "
+                "you are in."
+            )
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise errors.UsageError(
+            "A command must run in a folder that exists; the one you are in was removed. Change "
+            "to another: cd ~"
+        ) from None
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -90,42 +120,67 @@ def module_of(command: str) -> ModuleType:
     return importlib.import_module(f"hyperdecoders_jax.commands.{command.replace('-', '_')}")
 
 
+def path_flags(command: str) -> list[tuple[str, str]]:
+    """Flags of a command that name paths, each with the name of its value."""
+    parser = argparse.ArgumentParser(add_help=False)
+    module_of(command).add_arguments(parser)
+    found = [action for action in parser._actions if action.metavar in PATH_METAVARS]
+    return [(action.option_strings[0], action.dest) for action in found]
+
+
 def split_gin_flags(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
     """Separates `--gin.NAME=VALUE` from all other arguments; UsageError without `=VALUE`.
 
     >>> split_gin_flags(["train", "--gin.TRAIN_STEPS=3", "--gin_file=a.gin"])
     (['train', '--gin_file=a.gin'], [('TRAIN_STEPS', '3')])
+
+    So that these and `--gin_bindings` bind in their order, as T5X's do, the latter are among them:
+
+    >>> split_gin_flags(["train", "--gin_bindings=A = 3", "--gin.A=4"])
+    (['train'], [('--gin_bindings', 'A = 3'), ('A', '4')])
     """
     others, flags = [], []
-    for argument in arguments:
-        if not argument.startswith("--gin."):
+    rest = iter(arguments)
+    for argument in rest:
+        flag, is_there, value = argument.partition("=")
+        if flag == flags_lib.RAW_BINDING and not is_there:
+            value = next(rest, None)
+        if flag == flags_lib.RAW_BINDING and value is not None:
+            flags.append((flag, value))
+        elif not argument.startswith("--gin."):
             others.append(argument)
-            continue
-        name, is_there, value = argument.removeprefix("--gin.").partition("=")
-        if not is_there or not name.strip():
+        elif not is_there or not flag.removeprefix("--gin.").strip():
             raise errors.UsageError(
                 f"A gin flag must be --gin.NAME=VALUE; got {argument!r}. Write the value after '='."
             )
-        flags.append((name.strip(), value))
+        else:
+            flags.append((flag.removeprefix("--gin.").strip(), value))
     return others, flags
 
 
 def _guarded(call: Callable[[], int], is_traceback_shown: bool) -> int:
     """Runs `call`; an error that a user can mend is told without the stack above it."""
     try:
-        return call()
-    except BrokenPipeError:  # The reader of our output, such as `head`, is gone.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        code = call()
+        sys.stdout.flush()  # Here, where what goes wrong is told.
+        return code
     except (ValueError, KeyError, OSError, TypeError, ImportError) as error:
+        # Another pipe than our output, such as a bucket's, may break, too.
+        if isinstance(error, BrokenPipeError) and streams.is_broken(sys.stdout):
+            return 0
         is_defect = isinstance(error, TypeError | ImportError) and not errors.is_own(error)
         if is_traceback_shown or is_defect:
             raise
-        print(f"hyperdecoders: error: {errors.message_of(error)}", file=sys.stderr)
+        is_of_system = isinstance(error, OSError) and error.errno and not errors.is_own(error)
+        message = files.describe(error) if is_of_system else errors.message_of(error)
+        print(f"hyperdecoders: error: {message}", file=sys.stderr)
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{os.path.basename(frame.filename)}:{frame.lineno}"
         print(f"(raised at {where}; --traceback shows the way there)", file=sys.stderr)
         return 2
+    finally:
+        if streams.is_broken(sys.stdout):
+            streams.silence(sys.stdout)  # Else Python fails once more when it ends.
 
 
 def console(arguments: Sequence[str] | None = None) -> NoReturn:

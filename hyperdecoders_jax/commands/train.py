@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hyperdecoders_jax import streams
 from hyperdecoders_jax.commands import configured, flags, main
 
 if TYPE_CHECKING:
@@ -39,9 +40,11 @@ def train(run: RunConfig, config_text: str = "") -> int:
 
     from hyperdecoders_jax.trained import training_run
 
-    result = training_run.train(run, config_text)
-    if jax.process_index() == 0:
-        _tell(run, result)
+    # A script's output may lose its reader, too.
+    with streams.lasting("stdout", "stderr"):
+        result = training_run.train(run, config_text)
+        if jax.process_index() == 0:
+            _tell(run, result)
     return 0
 
 

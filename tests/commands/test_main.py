@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import os
 import pathlib
 import re
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from hyperdecoders_jax import errors, t5x_install
 from hyperdecoders_jax.commands import configured, doctor, flags, main
+from hyperdecoders_jax.config import gin_files
 from hyperdecoders_jax.data import pipeline
 
 
@@ -343,3 +345,112 @@ def test_params_shows_no_flag_that_does_nothing_there(capsys):
     assert "--train_file" in shown
     for flag in ("process_count", "tfds_data_dir", "data_dir", "vocabulary", "metric"):
         assert f"--{flag}" not in shown
+
+
+def test_gin_flags_and_bindings_bind_in_their_order():
+    def last(*arguments):
+        others, gin_flags = main.split_gin_flags(["train", "--gin_file=a.gin", *arguments])
+        args = main.make_parser().parse_args(others)
+        return [gin_files.read([], [x]).macro_values["A"][0] for x in
+                flags.gin_bindings(args, gin_flags)]  # fmt: skip
+
+    assert last("--gin_bindings=A = 1", "--gin.A=2") == [1, 2]
+    assert last("--gin.A=2", "--gin_bindings", "A = 1", "--gin.A=3") == [2, 1, 3]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--model_dir="],
+        ["train", "--model_dir", ""],
+        ["train", "--gin_file=experiments/demo_hyperdecoder.gin", "--vocabulary="],
+        ["train", "--tfds_data_dir="],
+        ["train", "--train_file="],
+        ["eval", "--model_dir="],
+        ["infer", "--model_dir=x", "--input="],
+        ["analyze", "--checkpoint=", "--output=x"],
+        ["analyze", "--checkpoint=x", "--output="],
+        ["export", "--checkpoint=", "--output=x"],
+        ["convert", "--from=x", "--to="],
+        ["demo", "--output="],
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(arguments, capsys):
+    assert main.main(arguments) == 2
+    assert "must name a path; got ''" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("macro", ["MODEL_DIR", "INITIAL_CHECKPOINT_PATH", "VOCABULARY"])
+def test_an_empty_path_of_gin_is_not_the_current_folder(macro, capsys):
+    experiment = "--gin_file=experiments/demo_hyperdecoder.gin"
+    assert main.main(["train", experiment, f"--gin.{macro}=''"]) == 2
+    assert f"{macro} must name a path; --gin.{macro}='' sets ''" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main.main(["experiments"]) == 2
+    assert "must run in a folder that exists; the one you are in was" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main.main(["train", "--help"])
+    monkeypatch.chdir(tmp_path)
+
+
+class Work:
+    """A command that prints, works, and prints again."""
+
+    TAKES_GIN = False
+
+    def __init__(self):
+        self.is_done = False
+
+    def add_arguments(self, parser):
+        pass
+
+    def run(self, args, gin_flags):
+        print("begun", flush=True)
+        print("begun", file=sys.stderr, flush=True)
+        self.is_done = True
+        print("done", flush=True)
+
+
+def run_without_reader(command, monkeypatch):
+    """The code of a command whose output nobody reads, and whether its work was done."""
+    read, write = os.pipe()
+    os.close(read)
+    work = Work()
+    work.SUMMARY = "work"
+    others = {name: main.module_of(name) for name in main.COMMANDS}
+    monkeypatch.setattr(main, "module_of", {**others, command: work}.__getitem__)
+    with open(write, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setattr(sys, "stderr", stream)
+        return main.main([command]), work.is_done
+
+
+@pytest.mark.parametrize("command", main.COMMANDS)
+def test_work_outlasts_its_reader_and_what_prints_ends_with_it(command, monkeypatch):
+    code, is_done = run_without_reader(command, monkeypatch)
+    assert code == 0
+    assert is_done == (command not in main.PRINTING)
+
+
+def test_another_pipe_that_breaks_is_an_error(capsys):
+    def upload():
+        raise BrokenPipeError(32, "Broken pipe")
+
+    assert main._guarded(upload, is_traceback_shown=False) == 2
+    assert "Broken pipe" in capsys.readouterr().err
+
+
+def test_what_the_system_says_of_a_file_is_told_with_what_to_do(tmp_path, capsys):
+    path = tmp_path / "file" / "a"
+    path.parent.write_text("")
+    assert main._guarded(path.read_text, is_traceback_shown=False) == 2
+    message = f"A file must be read or written; '{path}' gave: Not a directory. A file stands"
+    assert message in capsys.readouterr().err
+    long = tmp_path / ("a" * 4000)
+    assert main._guarded(long.read_text, is_traceback_shown=False) == 2
+    assert "…' gave: File name too long. Name a shorter path." in capsys.readouterr().err

@@ -19,7 +19,7 @@ from hyperdecoders_jax.commands import configured, main
 from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.trained import start
-from hyperdecoders_jax.training import trainable, trainer
+from hyperdecoders_jax.training import run_lock, trainable, trainer
 from hyperdecoders_jax.weights import backbone, fingerprints, run_folder, trained_model
 
 TINY = {
@@ -220,6 +220,9 @@ def tiny_start():
             },
             "the tasks ['demo_topic']",
         ),
+        ({"BEST_METRIC": "demo_topik/f1", "EVAL_SPLIT": None}, "the tasks ['demo_topic']"),
+        ({"BEST_METRIC": "average_metric", "EVAL_SPLIT": None}, "got 'average_metric'"),
+        ({"TASK_FEATURE_LENGTHS": "{'inputs': 8, 'targets': 4, 'target': 4}"}, "mean 'targets'?"),
         ({"BEST_METRIC": "demo_topic/f1"}, "Choose one of ['demo_topic/accuracy']"),
         ({"TRAINSTEPS": 3}, "Did you mean 'TRAIN_STEPS'?"),
         ({"TrainerConfig.keep_lsat": 3}, "Did you mean 'keep_last'?"),
@@ -267,6 +270,60 @@ def test_a_model_directory_of_another_model_is_refused_and_left_alone(trained, c
     assert "a checkpoint of another model" in capsys.readouterr().err
     after = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
     assert after == before
+
+
+def test_a_run_is_found_from_every_folder(tmp_path, monkeypatch, capsys):
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    for folder in (home, elsewhere):
+        folder.mkdir()
+    monkeypatch.chdir(home)
+    backbone.save("t5.safetensors", tiny_start().params(), {})
+    shutil.copy(vocabulary.DEMO_VOCABULARY_PATH, "spiece.model")
+    macros = {"EVAL_SPLIT": None, "INITIAL_CHECKPOINT_PATH": "t5.safetensors"}
+    train = [*train_arguments("model", **macros), "--vocabulary=spiece.model"]
+    assert main.main([*train, "--gin.TRAIN_STEPS=1"]) == 0
+    monkeypatch.chdir(elsewhere)
+    assert run_folder.read_file(home / "model").initial_checkpoint_path == f"{home}/t5.safetensors"
+    (elsewhere / "lines.txt").write_text("topic: a pear\n")
+    assert main.main(["infer", f"--model_dir={home}/model", "--input=lines.txt"]) == 0
+    assert main.main(["eval", f"--model_dir={home}/model", "--gin.EVAL_SPLIT=test"]) == 0
+    assert "demo_topic  accuracy" in capsys.readouterr().out
+    again = ["train", f"--gin_file={home}/model/config.gin", "--gin.TRAIN_STEPS=2"]
+    assert main.main(again) == 0
+    assert f"continuing from step 1 of {home}/model/checkpoints" in capsys.readouterr().err
+    assert [path.name for path in elsewhere.iterdir()] == ["lines.txt"]
+
+
+def test_a_run_that_another_process_writes_is_refused_and_left_alone(trained, capsys):
+    with run_lock.held(trained):
+        before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+        assert main.main(train_arguments(trained, TRAIN_STEPS=6)) == 2
+        assert f"{trained} is being written by process {os.getpid()}" in capsys.readouterr().err
+        assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+    assert not (trained / run_lock.FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (3, "has made 3 steps, that is all. To train on"),
+        (2, "made 3 steps, more than the 2"),
+    ],
+)
+def test_a_run_that_is_done_says_so_and_stays(trained, steps, message, capsys):
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    assert main.main(train_arguments(trained, TRAIN_STEPS=steps)) == 0
+    told = capsys.readouterr().err
+    assert message in told
+    assert "continuing" not in told
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+
+
+def test_a_best_metric_that_nothing_computes_is_told(tmp_path, capsys):
+    macros = {"EVAL_SPLIT": None, "BEST_METRIC": "demo_topic/accuracy", "TRAIN_STEPS": 1}
+    assert main.main(train_arguments(tmp_path / "model", **macros)) == 0
+    message = "BEST_METRIC = 'demo_topic/accuracy' chooses no checkpoint, for EVAL_SPLIT is None"
+    assert message in capsys.readouterr().err
 
 
 def test_a_run_is_not_continued_with_another_order_of_its_data(trained, capsys):
