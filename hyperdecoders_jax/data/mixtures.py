@@ -127,7 +127,13 @@ def check_data_are_there(task: seqio.Task, split: str, use_cached: bool = False)
 
 
 def check_lengths(task_feature_lengths: Mapping[str, int]) -> None:
-    """Raises unless inputs and targets have a length; other keys are allowed."""
+    """Raises ValueError unless inputs and targets, and nothing else, have a length."""
+    for name in task_feature_lengths:
+        if name not in FEATURES:
+            raise ValueError(
+                f"Only inputs and targets have a length in task_feature_lengths; got {name!r}, too."
+                f"{errors.suggestion(str(name), FEATURES)} Leave it out of TASK_FEATURE_LENGTHS."
+            )
     for feature in FEATURES:
         length = task_feature_lengths.get(feature)
         is_whole = isinstance(length, int) and not isinstance(length, bool)

@@ -21,7 +21,7 @@ class PipelineConfig:
     """The data of a run and their order."""
 
     mixture_or_task_name: mixtures.MixtureOrTask  # A registered name (or a SeqIO object).
-    # Tokens of `inputs` and of `targets`, EOS included; other keys are ignored.
+    # Tokens of `inputs` and of `targets`, EOS included; no other keys.
     task_feature_lengths: Mapping[str, int]
     split: str = "train"  # Read from every task that has it.
     batch_size: int = 128  # Examples of one step, over all processes.

@@ -10,6 +10,11 @@ def test_lengths_must_be_given(lengths):
         pipeline.PipelineConfig("m", lengths)
 
 
+def test_a_length_of_another_name_is_refused():
+    with pytest.raises(ValueError, match=r"got .target., too. Did you mean .targets.\?"):
+        pipeline.PipelineConfig("m", {"inputs": 8, "targets": 4, "target": 4})
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [("batch_size", 0), ("seed", -1), ("shuffle_buffer_size", 0), ("examples_per_turn", -1)],
