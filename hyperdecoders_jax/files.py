@@ -22,6 +22,7 @@ _ADVICE = {
     errno.EDQUOT: "Make room within your quota",
     errno.EFBIG: "Raise the limit of a file's size (ulimit -f)",
     errno.ENOENT: "Its folder is gone: put it back, or name another path",
+    errno.EEXIST: "A file stands where a folder must be: name another path",
     errno.ENOTDIR: "A file stands where a folder must be: name another path",
     errno.EISDIR: "A folder stands where the file must be: move it away",
     errno.EACCES: "Change its rights, or name another path",

@@ -169,7 +169,7 @@ def test_an_unwritable_folder_is_refused(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(
-        ValueError, match=r"folder of an analysis must be .*Choose another --output"
+        ValueError, match=r"folder of an analysis must be .* name another path\. --output"
     ):
         analyze.analyze(tiny_runs.make_config(), None, str(file))
 
