@@ -134,7 +134,10 @@ def _open_remote(path: str) -> BinaryIO:
             return found.open("rb")
     # Remote file systems raise errors of their own.
     except Exception as error:
+        scheme = path.partition("://")[0]
         reason = str(error).strip().partition("\n")[0].rstrip(".")
+        if isinstance(error, KeyError) or "not implemented" in reason:
+            reason = f"{scheme}:// is no file system that is known here"
         raise ValueError(
             f"A file must be where this machine can read; {path} gave: {reason}. Correct the path, "
             "or copy the file here."

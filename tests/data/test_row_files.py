@@ -96,9 +96,13 @@ def test_a_file_that_is_not_as_it_must_be_is_named_with_its_line(tmp_path, name,
         list(row_files.read(write(tmp_path / name, content)))
 
 
-def test_a_place_that_cannot_be_read_is_named():
-    with pytest.raises(ValueError, match=r"s3://a/x\.csv gave: .*Correct the path, or copy"):
-        list(row_files.read("s3://a/x.csv"))
+@pytest.mark.parametrize("scheme", ["s3", "https", "hf"])
+def test_a_place_that_cannot_be_read_is_named(scheme):
+    message = (
+        rf"{scheme}://a/x\.csv gave: {scheme}:// is no file system .*Correct the path, or copy"
+    )
+    with pytest.raises(ValueError, match=message):
+        list(row_files.read(f"{scheme}://a/x.csv"))
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
