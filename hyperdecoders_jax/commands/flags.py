@@ -217,22 +217,16 @@ def own_data(
     values = {macro: getattr(args, flag) for flag, macro in OWN_TEXT_FLAGS.items()}
     for flag, macro in OWN_FILE_FLAGS.items():
         values[macro] = [own_file(file, args.quoting) for file in getattr(args, flag)]
-    num_files = sum(len(getattr(args, flag)) for flag in OWN_FILE_FLAGS)
-    if args.quoting and not num_files and getattr(args, "input", None) is None:
-        raise errors.UsageError(
-            f"--quoting must go with the files that it is meant for; got --quoting={args.quoting} "
-            "without a --train_file, --validation_file or --test_file. Name them again, or leave "
-            "it out."
-        )
+    own_files = [file for flag in OWN_FILE_FLAGS for file in getattr(args, flag)]
+    check_quoting(args.quoting, [*own_files, getattr(args, "input", None) or ""])
     bindings = [f"{macro} = {tuple(value)!r}" for macro, value in values.items() if value]
     macros = gin_files_lib.read(gin_files, (), paths).macro_values
     is_included = "TRAIN_FILES" in macros
     is_trained_on = bool(args.train_file or (is_included and macros["TRAIN_FILES"][0]))
-    if args.command == "train" and num_files and not is_trained_on:
+    if args.command == "train" and own_files and not is_trained_on:
         raise errors.UsageError(
             "train must be given files to train on; got others alone: "
-            f"{', '.join(args.validation_file + args.test_file)}. Add --train_file=FILE, or use "
-            "eval or infer."
+            f"{', '.join(own_files)}. Add --train_file=FILE, or use eval or infer."
         )
     if not bindings and not is_included:
         return list(gin_files), []
@@ -245,6 +239,17 @@ def own_data(
             bindings.append(f"INFER_SPLIT = {'test' if args.test_file else 'validation'!r}")
         bindings.append("ARE_TARGETS_REQUIRED = False")
     return [*gin_files, *([] if is_included else [OWN_DATA_FILE])], bindings
+
+
+def check_quoting(quoting: str | None, paths: Iterable[str]) -> None:
+    """Raises UsageError unless --quoting, if it is given, is of a table."""
+    from hyperdecoders_jax.data import row_files
+
+    if quoting is not None and not any(map(row_files.is_table, paths)):
+        raise errors.UsageError(
+            f"--quoting must go with the tables (.csv, .tsv) that it is meant for; got --quoting="
+            f"{quoting} without one. Name them with it, or leave it out."
+        )
 
 
 def own_file(file: str, quoting: str | None = None) -> str:

@@ -45,11 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     """Runs the command; returns its exit code."""
+    own_files = [file for flag in flags.OWN_FILE_FLAGS for file in getattr(args, flag)]
+    if args.input is not None and own_files:
+        raise errors.UsageError(
+            f"infer must be told one thing to predict for; got --input={args.input} and "
+            f"{', '.join(own_files)}. Leave one of them out."
+        )
     if (args.checkpoint, args.step, args.backbone) == (None,) * 3:
         options = {"input_path": args.input, "quoting": args.quoting, "keep": args.keep}
         options = {} if args.runner == "t5x" else options
         return configured.run_with_runner(args, gin_flags, lambda: infer, **options)
     _check_lines(args, gin_flags)
+    flags.check_quoting(args.quoting, [args.input])
     flags.import_modules(args.module)
     paths = [files.at_home(path) for path in (args.checkpoint, args.backbone)]
     lines = input_lines.open_input(args.input, args.quoting, args.keep)

@@ -90,7 +90,7 @@ class _File:
             yield group
 
     def _records(self) -> Iterator[tuple[Record, str]]:
-        if self._path.lower().removesuffix(".gz").endswith(tuple(row_files.DELIMITERS)):
+        if row_files.is_table(self._path):
             for number, row in row_files.read(self._path, self._quoting):
                 where = f"line {number} of {self._path}"
                 yield checked(row, where, self._keep), where

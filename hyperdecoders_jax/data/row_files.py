@@ -418,5 +418,13 @@ def with_quoting(path: str, quoting: str) -> str:
     >>> with_quoting("x.tsv", "none"), with_quoting("x.jsonl", "none")
     ('x.tsv?quoting=none', 'x.jsonl')
     """
-    is_table = os.path.splitext(path.lower().removesuffix(".gz"))[1] in DELIMITERS
-    return f"{path}?quoting={quoting}" if is_table and quoting != "auto" else path
+    return f"{path}?quoting={quoting}" if is_table(path) and quoting != "auto" else path
+
+
+def is_table(path: str) -> bool:
+    """Whether a path is that of a table.
+
+    >>> is_table("x.TSV.gz"), is_table("x.jsonl")
+    (True, False)
+    """
+    return os.path.splitext(path.lower().removesuffix(".gz"))[1] in DELIMITERS

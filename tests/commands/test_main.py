@@ -135,6 +135,8 @@ def test_paths_of_flags_may_begin_at_home(monkeypatch, tmp_path, capsys):
         (["--checkpoint=a", "--input=b", "--model_dir=c"], "as it was trained; got --model_dir."),
         (["--checkpoint=a", "--input=b", "--gin.A=3", "--init=c"], "got --init, --gin.A. Leave"),
         (["--checkpoint=/nowhere/a", f"--input={__file__}"], "there is nothing at /nowhere/a"),
+        (["--checkpoint=a", "--input=b", "--quoting=csv"], "--quoting must go with the tables"),
+        (["--input=b", "--test_file=c.csv"], "one thing to predict for; got --input=b and c.csv."),
         (["--checkpoint=a", "--input=/nowhere/b"], "there is no file /nowhere/b"),
         (["--init=/nowhere/a", f"--input={__file__}"], "there is nothing at /nowhere/a"),
     ],

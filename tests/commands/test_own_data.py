@@ -203,8 +203,9 @@ def test_files_that_do_not_pair_are_told(tmp_path, capsys):
 
 def test_flags_of_own_data_need_a_file(tmp_path, capsys):
     assert "Own data must be in a file; got none" in refused(tmp_path, capsys, "--metric=squad")
-    message = refused(tmp_path, capsys, "--quoting=csv")
-    assert "--quoting must go with the files that it is meant for; got --quoting=csv" in message
+    for flags in ([], ["--train_file=a.jsonl"]):
+        message = refused(tmp_path, capsys, "--quoting=csv", *flags)
+        assert "--quoting must go with the tables (.csv, .tsv) that it is meant for" in message
 
 
 def test_train_needs_files_to_train_on(tmp_path, capsys):
