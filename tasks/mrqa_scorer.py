@@ -73,7 +73,7 @@ def read_predictions(path: str) -> dict[str, str]:
     """
     content = "".join(line for _, line in text_files.read_lines(path, _MAX_ANSWERS_BYTES))
     try:
-        predictions = json.loads(content)
+        predictions = json.loads(content, object_pairs_hook=row_files.unique_keys)
         return {qid: _answer(answer) for qid, answer in predictions.items()}
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(

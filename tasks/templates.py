@@ -105,5 +105,11 @@ def hint(name: str, names: Iterable[str]) -> str:
     plain = re.split(r"[:!.\[]", name)[0]
     if plain != name and plain in names:
         return f" Did you mean {plain!r}? A column's text is taken as it is."
+    joined = next((x for x in names if name in re.split(r"[;,\t|]", x)), None)
+    if joined:
+        return (
+            f" Its first line is not separated at {joined!r}: a .csv has commas between columns, "
+            "a .tsv tabs."
+        )
     near = difflib.get_close_matches(name, names, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""

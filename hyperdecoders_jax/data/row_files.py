@@ -141,7 +141,12 @@ def _json_rows(path: str) -> Iterator[NumberedRow]:
             yield number, json_object(line, f"line {number} of {path}")
 
 
-def _unique(pairs: Sequence[tuple[str, object]]) -> Row:
+def unique_keys(pairs: Sequence[tuple[str, object]]) -> Row:
+    """A hook of `json` for objects; ValueError if a key is there twice, of which one would be lost.
+
+    >>> json.loads('{"a": 1}', object_pairs_hook=unique_keys)
+    {'a': 1}
+    """
     row = dict(pairs)
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
@@ -155,7 +160,7 @@ def _no_json(constant: str) -> object:
 
 
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_int=Number, parse_float=Number, parse_constant=_no_json
+    object_pairs_hook=unique_keys, parse_int=Number, parse_float=Number, parse_constant=_no_json
 )
 
 
@@ -313,15 +318,16 @@ def _quoted_records(
     """
     # The module's limit of 131,072 characters is less than a document has.
     csv.field_size_limit(text_files.MAX_LINE_BYTES)
-    taken: list[str] = []  # Lines of the row that is being read.
+    width, num_like_rows = None, 0  # Of the lines of the row that is being read.
 
     def lines() -> Iterator[str]:
+        nonlocal num_like_rows
         for line in _table_lines(path):
-            taken.append(line)
+            num_like_rows += width is not None and line.count(delimiter) == width - 1
             yield line
 
     reader = csv.reader(lines(), delimiter=delimiter, strict=True)
-    width, first, swallowed = None, 1, None
+    first, swallowed = 1, None
     while True:
         try:
             fields = next(reader, None)
@@ -336,13 +342,12 @@ def _quoted_records(
         number, first = first, reader.line_num + 1
         if fields:  # Not a blank line.
             width = width or len(fields)
-            num_rows = sum(line.count(delimiter) == width - 1 for line in taken)
-            if num_rows > 1 and width > 1 and swallowed is None:
+            if num_like_rows > 1 and width > 1 and swallowed is None:
                 swallowed = _swallowed(path, number, reader.line_num)
                 if is_strict:
                     raise swallowed
             yield number, fields
-        taken.clear()
+        num_like_rows = 0
     if swallowed is not None:
         logging.warning("%s", swallowed)
 

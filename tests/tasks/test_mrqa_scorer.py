@@ -106,3 +106,5 @@ def test_answers_cut_short_are_named(tmp_path, capsys):
     dataset, answers = write(tmp_path)
     (tmp_path / "answers.json").write_text('{"q1": [["Ro')
     assert "answers.json does not (JSONDecodeError(" in refused(capsys, [dataset, answers])
+    (tmp_path / "answers.json").write_text('{"q1": "Rome", "q1": "Bonn"}')
+    assert "it names 'q1' twice" in refused(capsys, [dataset, answers])

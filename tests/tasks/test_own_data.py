@@ -60,6 +60,12 @@ def test_a_column_may_have_any_name():
     assert render(row, inputs=inputs, targets="{sentence 1}")["inputs"] == "a e f g h"
 
 
+@pytest.mark.parametrize("header", ["text;answer", "text\tanswer", "text,answer", "text|answer"])
+def test_columns_that_are_separated_otherwise_are_told(header):
+    with pytest.raises(ValueError, match=r"is not separated at '.*': a \.csv has commas .* tabs\."):
+        render({header: "a;b"})
+
+
 @pytest.mark.parametrize("column", ["n:.2f", "n!r", "n[0]"])
 def test_python_s_formats_are_told_where_no_column_is_called_so(column):
     with pytest.raises(ValueError, match=r"Did you mean 'n'\? A column's text is taken as it is\."):
