@@ -1,5 +1,6 @@
 """Settings of every test run, and the rule that a run may skip nothing but what it cannot have."""
 
+import gc
 import importlib.util
 import mmap
 import os
@@ -14,6 +15,10 @@ import pytest
 # A busy machine is slow, not wrong.
 hypothesis.settings.register_profile("no_deadline", deadline=None)
 hypothesis.settings.load_profile("no_deadline")
+
+# Tracing makes millions of small objects that live on in caches: a tenth of the time would go into
+# looking at them for garbage.
+gc.set_threshold(100_000, 20, 20)
 
 # Before any test imports jax: CPU unless the caller says otherwise, and full precision, so that
 # tolerances mean the same on every machine.

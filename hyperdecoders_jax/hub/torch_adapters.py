@@ -255,7 +255,8 @@ def _source_named(name: str) -> type[Source] | None:
     if name not in _SOURCES:
         raise ValueError(
             f"A PyTorch model must have adapters of one of {tuple(_SOURCES)}; got the source "
-            f"{name!r}, for JAX alone. Use the Flax class, or hyperdecoders_jax.load."
+            f"{name!r}, which is registered for JAX alone. Use the Flax class, or "
+            "hyperdecoders_jax.load."
         )
     return _SOURCES[name]
 

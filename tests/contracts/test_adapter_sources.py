@@ -125,7 +125,7 @@ def compiled(source, network):
             source,
             source,
             network=network,
-            num_encoder_layers=2,
+            num_encoder_layers=1,
             num_decoder_layers=1,
             **{f"{side}_sites": found for side, found in config.SITES_OF_SIDE.items()},
         )

@@ -13,7 +13,7 @@ from hyperdecoders_jax.tasks import mixtures
 from hyperdecoders_jax.trained import start
 from hyperdecoders_jax.training import optimizer, schedules, train_state, train_step, trainable
 
-NUM_STEPS, BATCH_SIZE = 24, 48
+NUM_STEPS, BATCH_SIZE = 16, 16
 SIZES = dict(
     vocab_size=4224, emb_dim=128, num_heads=4, head_dim=32, mlp_dim=256, num_encoder_layers=3,
     num_decoder_layers=3, dropout_rate=0.0, num_tasks=6,
@@ -70,8 +70,8 @@ def test_the_loss_falls(name, batches):
         state, metrics = step(state, frozen, batch)
         per_token.append(float(metrics["loss"]) / np.sum(batch.decoder_loss_weights))
     assert np.all(np.isfinite(per_token))
-    # One batch's loss differs from another's by a few per cent.
-    assert np.mean(per_token[-4:]) < 0.8 * np.mean(per_token[:4])
+    # The losses of small batches differ by a fifth; those of the last are a third of the first's.
+    assert np.mean(per_token[-4:]) < 0.6 * np.mean(per_token[:4])
 
 
 def test_every_source_site_kind_and_network_is_tried():
