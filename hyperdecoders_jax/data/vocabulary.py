@@ -22,7 +22,7 @@ import urllib.request
 import seqio
 import tensorflow as tf
 
-from hyperdecoders_jax.data import tokenizer
+from hyperdecoders_jax.data import tokenizer, tokenizer_json
 from hyperdecoders_jax.types import EOS_ID, PAD_ID
 
 BYTES = "bytes"
@@ -54,15 +54,16 @@ def load_vocabulary(path: str | os.PathLike[str], extra_ids: int | None = None) 
 
     Args:
         path: a SentencePiece model file; a folder with `spiece.model` or `sentencepiece.model`, as
-            Hugging Face's (a ByT5 folder holds settings only); a `gs://` or `http(s)://` URL of a
-            model file, the latter kept in `~/.cache/hyperdecoders_jax`; or `"bytes"`.
+            Hugging Face's (a ByT5 folder holds settings only), or with the `tokenizer.json` alone
+            that transformers 5 saves; a `gs://` or `http(s)://` URL of a model file; or `"bytes"`.
+            A model from a URL or a `tokenizer.json` is kept in `~/.cache/hyperdecoders_jax`.
         extra_ids: number of sentinels after the pieces. Default: what a Hugging Face folder says,
             else 100, none if the model holds its own, for bytes 125.
 
     Raises ValueError if nothing is there, the URL does not answer, or it is no SentencePiece model
     with T5's pad and end-of-sequence ids.
     """
-    path = os.fspath(path)
+    path, given = os.fspath(path), extra_ids
     if path == BYTES:
         return seqio.ByteVocabulary(
             tokenizer.NUM_BYTE_SENTINELS if extra_ids is None else extra_ids
@@ -80,6 +81,9 @@ def load_vocabulary(path: str | os.PathLike[str], extra_ids: int | None = None) 
         if settings.get("tokenizer_class") == "ByT5Tokenizer":
             return load_vocabulary(BYTES, extra_ids)
         file = _find_model_file(path)
+        if os.path.basename(file) == tokenizer_json.FILE:
+            file, num_sentinels = _rebuilt(file)
+            extra_ids = num_sentinels if given is None else given
     vocabulary = seqio.SentencePieceVocabulary(file, extra_ids=extra_ids or 0)
     try:
         _check_model(vocabulary)
@@ -184,13 +188,13 @@ def _find_model_file(path: str) -> str:
             "A vocabulary must be a file, a folder, a URL or 'bytes'; nothing is at "
             f"{os.path.abspath(path)}. {_LOCAL_COPY_HINT}"
         )
-    for name in MODEL_FILE_NAMES:
+    for name in (*MODEL_FILE_NAMES, tokenizer_json.FILE):
         if os.path.isfile(file := os.path.join(path, name)):
             return file
     found = ", ".join(sorted(os.listdir(path))[:8]) or "nothing"
     raise ValueError(
         f"A vocabulary folder must hold {' or '.join(MODEL_FILE_NAMES)}; {os.path.abspath(path)} "
-        f"holds {found}. Copy the model there (a tokenizer.json does not do), or pass its file."
+        f"holds {found}. Copy the model there, or pass its file."
     )
 
 
@@ -217,9 +221,36 @@ def _check_model(vocabulary: seqio.SentencePieceVocabulary) -> None:
         )
 
 
-def _downloaded(url: str) -> str:
+def _rebuilt(file: str) -> tuple[str, int]:
+    """A file of the model in a `tokenizer.json`, and the number of its sentinels."""
+    model, num_sentinels = tokenizer_json.read(file)
+    made = _cache_file(model)
+    if not made.exists():
+        _keep(made, model)
+    return str(made), num_sentinels
+
+
+def _cache_file(key: bytes) -> pathlib.Path:
     folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    file = folder / "hyperdecoders_jax" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.model"
+    return folder / "hyperdecoders_jax" / f"{hashlib.sha256(key).hexdigest()[:16]}.model"
+
+
+def _keep(file: pathlib.Path, content: bytes) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Processes of one run may write at once: each writes its own file, the last rename wins.
+        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
+            part.write(content)
+        os.replace(part.name, file)
+    except OSError as error:
+        raise ValueError(
+            f"A vocabulary's model must be kept in {file.parent}; it could not be written: "
+            f"{error}. Set XDG_CACHE_HOME to a folder that can be written."
+        ) from error
+
+
+def _downloaded(url: str) -> str:
+    file = _cache_file(url.encode())
     if not file.exists():
         try:
             with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_SECS) as response:
@@ -228,9 +259,5 @@ def _downloaded(url: str) -> str:
             raise ValueError(
                 f"A vocabulary's URL must answer; {url} did not: {error}. {_LOCAL_COPY_HINT}"
             ) from error
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # Processes of one run may download at once: each writes its own file, the last rename wins.
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
-            part.write(content)
-        os.replace(part.name, file)
+        _keep(file, content)
     return str(file)

@@ -17,7 +17,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -50,6 +50,16 @@ class EncoderOutput(BaseModelOutput):
     # For beams `generate` repeats tensors at the top level, mask and states, but not these.
     adapters: Adapters | None = None
     gates: Sequence[Gates] | None = None
+
+
+def _with_newer_name(forward: Callable[..., Seq2SeqLMOutput]) -> Callable[..., Seq2SeqLMOutput]:
+    """Takes the argument `cache`, too, for `past_key_values`."""
+
+    @functools.wraps(forward)
+    def renamed(*args, cache: EncoderDecoderCache | None = None, **kwargs) -> Seq2SeqLMOutput:
+        return forward(*args, **kwargs if cache is None else kwargs | {"past_key_values": cache})
+
+    return renamed
 
 
 class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
@@ -178,6 +188,7 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         return inputs
 
     @can_return_tuple
+    @_with_newer_name
     def forward(
         self,
         input_ids: Int[Tensor, "batch enc_len"] | None = None,
@@ -188,7 +199,6 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         labels: Int[Tensor, "batch dec_len"] | None = None,
         task_ids: Int[Tensor, "*batch"] | Sequence[int] | int | None = None,
         use_cache: bool | None = None,
-        cache: EncoderDecoderCache | None = None,
     ) -> Seq2SeqLMOutput:
         """Logits of the token after each of the decoder's, and the loss of `labels`.
 
@@ -214,9 +224,8 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
             decoder_input_ids = self._shift_right(labels)
         if use_cache is None:  # In training a cache would only keep memory.
             use_cache = labels is None and not self.training and self.config.use_cache
-        cache = past_key_values if cache is None else cache
-        if use_cache and cache is None:
-            cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        if use_cache and past_key_values is None:
+            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
         encoded = encoder_outputs.last_hidden_state
         states = self.decoder(
             self.shared(decoder_input_ids),
@@ -225,7 +234,7 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
             # Gates of the decoder read the encoder's states, not its own: they are known.
             lambda layer, states: encoder_outputs.gates[layer],
             encoded,
-            cache,
+            past_key_values,
         )
         if self.transformer_config.logits_via_embedding:
             # T5 v1.0 scales the logits of tied embeddings.
@@ -236,7 +245,7 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
         if labels is not None:
             # In float32, and -100 is PyTorch's own `ignore_index`.
             loss = functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
-        others = {_CACHE: cache, "encoder_last_hidden_state": encoded}
+        others = {_CACHE: past_key_values, "encoder_last_hidden_state": encoded}
         return Seq2SeqLMOutput(loss=loss, logits=logits, **others)
 
     def _check_tasks(

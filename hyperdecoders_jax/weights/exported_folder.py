@@ -18,7 +18,7 @@ import numpy as np
 from etils import epath
 
 from hyperdecoders_jax import errors
-from hyperdecoders_jax.data import tokenizer
+from hyperdecoders_jax.data import tokenizer, tokenizer_json
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.modeling.config import AdapterConfig, TransformerConfig
 from hyperdecoders_jax.types import Params
@@ -189,7 +189,7 @@ def read_description(folder: epath.PathLike) -> Description:
         )
     run_folder.check_version({**fields, "version": fields.get("format_version")}, VERSION, file)
     spiece = folder / VOCABULARY_FILE
-    content = spiece.read_bytes() if spiece.exists() else tokenizer.BYTES_MODEL
+    content = _read_vocabulary(folder)
     try:
         description = trained_model.from_json(fields, config_from_json(fields), content)
         wanted, found = fields["vocabulary"]["fingerprint"], description.vocabulary.fingerprint
@@ -199,12 +199,21 @@ def read_description(folder: epath.PathLike) -> Description:
             f"{error}. Copy it from the export again."
         ) from error
     if found != wanted:
-        has = f"has {found[:12]}" if spiece.exists() else "is missing"
+        has = "is missing" if content == tokenizer.BYTES_MODEL else f"has {found[:12]}"
         raise ValueError(
             f"{spiece} must be the vocabulary that the model was trained with, of fingerprint "
             f"{str(wanted)[:12]}; it {has}. Copy it from the export again."
         )
     return description
+
+
+def _read_vocabulary(folder: epath.Path) -> bytes:
+    """The model of `spiece.model`, else of the file that transformers 5 leaves of the two."""
+    if (spiece := folder / VOCABULARY_FILE).exists():
+        return spiece.read_bytes()
+    if (tokens := folder / tokenizer_json.FILE).exists():
+        return tokenizer.with_sentinels(*tokenizer_json.read(tokens))
+    return tokenizer.BYTES_MODEL
 
 
 def _turned(path: str, value: Any) -> Any:

@@ -19,6 +19,24 @@ from hyperdecoders_jax.decoding.sampling import GreedyConfig, SamplingConfig
 LENGTHS = ("max_new_tokens", "max_length", "min_length")
 OF_BEAMS = ("num_beams", "num_return_sequences", "length_penalty", "early_stopping")
 OF_SAMPLING = ("do_sample", "temperature", "top_k", "top_p")
+# Accepted at the values of every T5.
+_FIXED = {
+    "pad_token_id": (types.PAD_ID,),
+    "eos_token_id": (types.EOS_ID, [types.EOS_ID]),
+    "decoder_start_token_id": (types.DECODER_START_ID, [types.DECODER_START_ID]),
+}
+# How tokens are computed and returned: they change none.
+_WITHOUT_EFFECT = (
+    *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
+    *("return_dict_in_generate", "return_legacy_cache", "use_cache", "cache_implementation"),
+    *("cache_config", "max_cache_len", "prefill_chunk_size", "low_memory", "compile_config"),
+    *("disable_compile", "continuous_batching_config", "is_assistant", "num_assistant_tokens"),
+    *("num_assistant_tokens_schedule", "assistant_confidence_threshold", "assistant_lookbehind"),
+    *("target_lookbehind", "bos_token_id", "transformers_version", "_from_model_config"),
+    "_commit_hash",
+)
+# Factors, which at one are not used; other options are not at None, False, zero or nothing.
+_FACTORS = ("typical_p", "repetition_penalty", "encoder_repetition_penalty", "num_beam_groups")
 # Where nobody says more, transformers makes as many new tokens.
 _DEFAULT_LENGTH = 20
 
@@ -68,6 +86,29 @@ def from_fields(fields: Mapping[str, Any], scoring: Scoring | None = None) -> De
         early_stopping=given.get("early_stopping") is True,
     )
     return BeamSearchConfig(given["num_beams"], num_texts, scoring, min_len)
+
+
+def not_done(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields by which transformers would make other texts than are made here.
+
+    >>> not_done({"num_beams": 4, "early_stopping": "never", "output_attentions": False})
+    {'early_stopping': 'never'}
+    """
+    found = {}
+    for name, value in fields.items():
+        if name in _FIXED:
+            is_done = value is None or value in _FIXED[name]
+        elif name == "early_stopping":  # transformers also has "never", a rule of its own.
+            is_done = value in (None, True, False)
+        elif name in (*LENGTHS, *OF_BEAMS, *OF_SAMPLING, *_WITHOUT_EFFECT):
+            is_done = True
+        else:
+            is_done = not value or (name in _FACTORS and value == 1)
+        if not is_done:
+            found[name] = value
+    if fields.get("do_sample") and (fields.get("num_beams") or 1) != 1:
+        found["num_beams"] = fields["num_beams"]  # Samples are of one beam here.
+    return found
 
 
 def max_len(fields: Mapping[str, Any]) -> int:

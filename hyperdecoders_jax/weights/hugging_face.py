@@ -207,9 +207,9 @@ def _with_head_of_5(
         return config, arrays
     logging.warning(
         "transformers 5 scales the output of this decoder by d_model^-0.5, though it has an %s of "
-        "its own: here the %s is scaled, in float32. If 5.0 only saved a T5 v1.1 again, which it "
-        "mistook for a v1.0, set scale_decoder_outputs to false in config.json.",
-        *(_HEAD, _HEAD),
+        "its own; so does this package, by scaling that, in float32. If 5.0, which takes every T5 "
+        "for a v1.0, only saved a v1.1 again, set scale_decoder_outputs to false in config.json.",
+        _HEAD,
     )
     scale = np.float32(config.emb_dim**-0.5)
     scaled = head.cast(np.float32).then(lambda value: value * scale)

@@ -9,7 +9,7 @@ from typing import Any
 from absl import logging
 from etils import epath
 
-from hyperdecoders_jax.data import tokenizer
+from hyperdecoders_jax.data import tokenizer, tokenizer_json
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.weights import generation_fields, trained_model
 from hyperdecoders_jax.weights.trained_model import Description, TrainedModel, Vocabulary
@@ -19,18 +19,10 @@ TOKENIZER_FILE = "tokenizer_config.json"
 # Tokenizers say a longer length where nobody set one.
 _MOST_TOKENS = 1_000_000
 _DEFAULT_INPUT_LEN = 512
-# What is read of generation_config.json, and what changes no text.
-_GENERATION_FIELDS = {
-    *generation_fields.LENGTHS,
-    *generation_fields.OF_BEAMS,
-    *generation_fields.OF_SAMPLING,
-    *("pad_token_id", "eos_token_id", "decoder_start_token_id", "bos_token_id"),
-    *("_from_model_config", "transformers_version", "use_cache"),
-}
 
 # Files beside Hugging Face's weights that turn text into tokens.
 _TOKENIZER_FILES = (
-    *(trained_model.VOCABULARY_FILE, "tokenizer.json", TOKENIZER_FILE),
+    *(trained_model.VOCABULARY_FILE, tokenizer_json.FILE, TOKENIZER_FILE),
     *("special_tokens_map.json", "added_tokens.json"),
 )
 
@@ -39,9 +31,11 @@ def describe(folder: epath.Path, config: TransformerConfig) -> Description:
     """A plain T5 as a text model, by its files (FileNotFoundError, ValueError) and defaults."""
     generation = _read_json(folder / GENERATION_FILE)
     tokenizer_fields = _read_json(folder / TOKENIZER_FILE)
-    if ignored := sorted(set(generation) - _GENERATION_FIELDS):
-        listed = ", ".join(f"{name}={generation[name]!r}" for name in ignored)
-        logging.warning("Not done here: %s.", listed)
+    if undone := generation_fields.not_done(generation):
+        listed = ", ".join(f"{name}={value!r}" for name, value in undone.items())
+        where = folder / GENERATION_FILE
+        done = "Not done here: %s. transformers, which does it, may write other texts (%s)."
+        logging.warning(done, listed, where)
     return Description(
         model=config,
         decoding=generation_fields.from_fields(generation),
@@ -72,10 +66,12 @@ def _read_vocabulary(folder: epath.Path, fields: Mapping[str, Any]) -> Vocabular
         model = tokenizer.BYTES_MODEL
     elif file.exists():
         model = file.read_bytes()
+    elif (tokens := folder / tokenizer_json.FILE).exists():
+        return Vocabulary(*tokenizer_json.read(tokens))
     else:
         raise FileNotFoundError(
             f"A model that reads and writes text must come with its vocabulary; {folder} has no "
-            f"{file.name}. Copy it from where the weights are (a tokenizer.json alone does not do)."
+            f"{file.name} and no {tokenizer_json.FILE}. Copy one from where the weights are."
         )
     extra = fields.get("extra_ids")
     return Vocabulary(model, tokenizer.default_sentinels(model) if extra is None else extra)

@@ -11,6 +11,7 @@ import pytest
 import sentencepiece
 import seqio
 import tensorflow as tf
+import transformers
 
 from hyperdecoders_jax.data import vocabulary
 
@@ -106,6 +107,27 @@ def test_a_byt5_folder_needs_no_model(tmp_path):
     settings = {"tokenizer_class": "ByT5Tokenizer", "extra_ids": 125}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     assert vocabulary.load_vocabulary(tmp_path) == vocabulary.load_vocabulary("bytes")
+
+
+def test_a_tokenizer_json_stands_for_a_model_that_is_not_there(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (folder / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    settings = {"tokenizer_class": "T5Tokenizer", "extra_ids": 7}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    saved = folder / "saved"
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(saved)
+    (saved / "spiece.model").unlink(missing_ok=True)  # transformers 4 saves both.
+    for path in (saved, saved / "tokenizer.json"):
+        loaded = vocabulary.load_vocabulary(path)
+        assert loaded.vocab_size == NUM_PIECES + 7
+        wanted = vocabulary.load_vocabulary(folder)
+        for text in [*SENTENCES, "the <extra_id_6> ﬁne  cat"]:
+            assert loaded.encode(text) == wanted.encode(text)
+    # A number that a caller gives comes first, as for other files.
+    assert vocabulary.load_vocabulary(saved, extra_ids=3).vocab_size == NUM_PIECES + 3
+    monkeypatch.setenv("XDG_CACHE_HOME", str(saved / "tokenizer.json"))
+    with pytest.raises(ValueError, match=r"must be kept in .*Set XDG_CACHE_HOME to a folder"):
+        vocabulary.load_vocabulary(saved)
 
 
 def test_a_url_is_downloaded_once(server, model_file):
@@ -205,8 +227,8 @@ def test_a_missing_file_says_where_it_looked(tmp_path):
 
 
 def test_a_folder_without_a_model_says_what_it_holds(tmp_path):
-    (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"must hold spiece\.model or .*holds tokenizer\.json\."):
+    (tmp_path / "vocab.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"must hold spiece\.model or .*holds vocab\.json\."):
         vocabulary.load_vocabulary(tmp_path)
 
 

@@ -14,6 +14,7 @@ from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, HuggingFaceScoring
 from hyperdecoders_jax.decoding.sampling import GreedyConfig, SamplingConfig
+from hyperdecoders_jax.hub import tokenizer_files
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.config import AdapterConfig
 from hyperdecoders_jax.trained import start
@@ -26,6 +27,7 @@ from hyperdecoders_jax.weights import (
     trained_model,
 )
 from tests import tiny
+from tests.data import test_tokenizer_json
 from tests.trained import test_text_model
 
 
@@ -151,6 +153,32 @@ def test_what_is_not_done_here_is_told(t5, caplog):
     with caplog.at_level("WARNING"):
         formats.read_text(str(t5))
     assert "Not done here: no_repeat_ngram_size=3." in caplog.text
+    caplog.clear()
+    # So transformers 5 writes every T5's.
+    written = dict(
+        _from_model_config=True,
+        output_attentions=False,
+        output_hidden_states=False,
+        eos_token_id=[1],
+        decoder_start_token_id=0,
+        transformers_version="5.24.0",
+    )
+    write_json(t5, "generation_config.json", **written)
+    with caplog.at_level("WARNING"):
+        formats.read_text(str(t5))
+    assert not caplog.text
+
+
+def test_a_tokenizer_json_is_the_vocabulary_where_it_is_alone(t5):
+    model = test_tokenizer_json.make_model().SerializeToString()
+    tokenizer_files.write(t5, trained_model.Vocabulary(model, 7), max_len=13)
+    (t5 / "spiece.model").unlink()
+    with_extra_ids = json.loads((t5 / "tokenizer_config.json").read_text()) | {"extra_ids": 99}
+    write_json(t5, "tokenizer_config.json", **with_extra_ids)
+    found = formats.read_text(str(t5)).description.vocabulary
+    ours, theirs = (tokenizer.make(x, 7) for x in (model, found.model))
+    assert found.num_sentinels == 7
+    assert ours.encode("a <extra_id_6> ﬁne  dog") == theirs.encode("a <extra_id_6> ﬁne  dog")
 
 
 @pytest.mark.parametrize("file", ["generation_config.json", "tokenizer_config.json"])
@@ -161,7 +189,9 @@ def test_a_file_that_is_not_json_is_told(t5, file):
 
 
 def test_a_t5_without_its_vocabulary_is_refused(t5):
-    message = r"must come with its vocabulary; .* has no spiece\.model\. Copy it from where"
+    message = (
+        r"must come with its vocabulary; .* no spiece\.model and no tokenizer\.json\. Copy one"
+    )
     with pytest.raises(FileNotFoundError, match=message):
         hyperdecoders_jax.load(t5)
 

@@ -1,5 +1,6 @@
 """Exported folders give back what they were made of; what is damaged, or another's, is refused."""
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -9,8 +10,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from hyperdecoders_jax.data import tokenizer
+from hyperdecoders_jax.data import tokenizer, tokenizer_json
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, T5XScoring
+from hyperdecoders_jax.hub import tokenizer_files
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.weights import (
@@ -24,6 +26,7 @@ from hyperdecoders_jax.weights import (
     trained_model,
 )
 from tests import tiny
+from tests.data import test_tokenizer_json
 from tests.weights import test_adapter_folder, test_conversion
 
 MODELS = {
@@ -238,6 +241,22 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(
         ValueError, match=r"config\.json must be JSON: .*\. Copy or download it aga"
     ):
+        exported_folder.read(tmp_path)
+
+
+def test_a_tokenizer_json_alone_does_where_it_is_the_same_vocabulary(tmp_path):
+    made = trained_model.Vocabulary(test_tokenizer_json.make_model().SerializeToString(), 7)
+    tokenizer_files.write(tmp_path, made, max_len=5)
+    model, num_sentinels = tokenizer_json.read(tmp_path / "tokenizer.json")
+    # As of a published T5, whose model comes back byte for byte.
+    kept = trained_model.Vocabulary(tokenizer.with_sentinels(model, num_sentinels), 0)
+    description, flat = make(vocabulary=kept)
+    write(tmp_path, description, flat)
+    (tmp_path / "spiece.model").unlink()
+    assert_read(tmp_path, description, flat)
+    write(tmp_path, dataclasses.replace(description, vocabulary=made), flat)
+    (tmp_path / "spiece.model").unlink()
+    with pytest.raises(ValueError, match=r"spiece\.model must be .*; it has \w+\. Copy it from"):
         exported_folder.read(tmp_path)
 
 

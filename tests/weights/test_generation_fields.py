@@ -68,6 +68,27 @@ def test_what_nobody_says_is_as_in_transformers(fields, decoding, max_len):
     assert generation_fields.max_len(fields) == max_len
 
 
+@pytest.mark.parametrize(
+    ("fields", "undone"),
+    [
+        (transformers.GenerationConfig().to_dict(), []),
+        ({"output_scores": True, "use_cache": False, "eos_token_id": [1], "min_p": None}, []),
+        ({"eos_token_id": [1, 2]}, ["eos_token_id"]),
+        ({"eos_token_id": 0, "pad_token_id": 7}, ["eos_token_id", "pad_token_id"]),
+        ({"decoder_start_token_id": 3}, ["decoder_start_token_id"]),
+        ({"num_beams": 4, "early_stopping": "never"}, ["early_stopping"]),
+        ({"num_beams": 4, "do_sample": True}, ["num_beams"]),
+        ({"num_beams": 1, "do_sample": True}, []),
+        ({"repetition_penalty": 1.2, "typical_p": 1.0, "no_repeat_ngram_size": 0},
+         ["repetition_penalty"]),
+        ({"forced_eos_token_id": 1, "suppress_tokens": []}, ["forced_eos_token_id"]),
+        ({"an_option_of_later_releases": "x"}, ["an_option_of_later_releases"]),
+    ],
+)  # fmt: skip
+def test_what_would_make_other_texts_is_known(fields, undone):
+    assert generation_fields.not_done(fields) == {name: fields[name] for name in undone}
+
+
 @pytest.mark.torch
 def test_as_many_tokens_come_before_eos_as_in_transformers():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
