@@ -123,15 +123,15 @@ def infer(
         if jax.process_index():
             continue
         path = f"{output_dir}/{task}-{run.evaluation.split}-{model.step}.jsonl"
-        predictions.write(path, predicted, kept[task]() if task in kept else None)
+        predictions.write(path, predicted, kept.get(task, ()))
         print(f"{len(predicted):,} predictions in {path}", file=sys.stderr)
     return 0
 
 
-def _kept_columns(
-    run: RunConfig, keep: Sequence[str]
-) -> dict[str, Callable[[], Iterator[input_lines.Record]]]:
-    """Readers of what comes back with each prediction, for the tasks of own files.
+def _kept_columns(run: RunConfig, keep: Sequence[str]) -> dict[str, Iterator[str]]:
+    """JSON objects of what comes back with each prediction, for the tasks of own files.
+
+    They are read here, not as predictions are written: the file may be another one by then.
 
     Raises:
         ValueError: a column of `keep` is missing, or a task has no columns.
@@ -139,6 +139,7 @@ def _kept_columns(
     import dataclasses
 
     from hyperdecoders_jax.data import mixtures
+    from hyperdecoders_jax.data.packed_records import PackedRecords
     from hyperdecoders_jax.evaluation import predictions
 
     own = {field.name for field in dataclasses.fields(predictions.Prediction)}
@@ -156,16 +157,16 @@ def _kept_columns(
                 "read from others. Name a --test_file=FILE, or leave --keep out."
             )
         if has_rows:
-            kept[task.name] = functools.partial(_columns, task.source, split, keep)
-            for _ in kept[task.name]() if keep else ():
-                pass  # A row without the column is told before anything is loaded.
+            rows = PackedRecords(_columns(task.source, split, keep))
+            kept[task.name] = (row["json"] for row in rows)
     return kept
 
 
-def _columns(source: Any, split: str, keep: Sequence[str]) -> Iterator[input_lines.Record]:
+def _columns(source: Any, split: str, keep: Sequence[str]) -> Iterator[dict[str, str]]:
     (path,) = source.list_shards(split)
     for number, row in source.rows(split):
-        yield input_lines.columns(row, f"line {number} of {path}", keep)
+        columns = input_lines.columns(row, f"line {number} of {path}", keep)
+        yield {"json": row_files.to_json(columns)}
 
 
 def _infer_lines_of_run(

@@ -1,16 +1,16 @@
 """Predictions as JSON lines, one example a line."""
 
 import dataclasses
+import itertools
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from etils import epath
 
 from hyperdecoders_jax import files
-from hyperdecoders_jax.data import row_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Prediction:
 def write(
     path: str | os.PathLike[str],
     predictions: Iterable[Prediction],
-    kept: Iterable[Mapping[str, Any]] | None = None,
+    kept: Iterable[str] = (),
 ) -> None:
     """Writes a file atomically; makes its folder, replaces the file of before.
 
-    `kept` are columns of each example's row, written before its prediction. OSError, with what to
-    do, if the file cannot be written.
+    `kept` are JSON objects with columns of the first examples' rows, written before predictions.
+    OSError, with what to do, if the file cannot be written.
     """
     path = epath.Path(path)
     with files.writing(path):
@@ -44,13 +44,10 @@ def write(
         for x in map(dataclasses.asdict, predictions)
     )
     lines = [json.dumps(x, ensure_ascii=False, allow_nan=False) + "\n" for x in fields]
-    if kept is not None:
-        # The first examples may be all that were predicted.
-        rows = (row_files.to_json(row)[:-1] for row in kept)
-        lines = [
-            f"{row}{', ' if len(row) > 1 else ''}{line[1:]}"
-            for row, line in zip(rows, lines, strict=False)
-        ]
+    rows = itertools.chain(kept, itertools.repeat("{}"))
+    for i, row in zip(range(len(lines)), rows, strict=False):
+        if row != "{}":
+            lines[i] = f"{row[:-1]}, {lines[i][1:]}"
     files.write_text(path, "".join(lines))
 
 

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperdecoders_jax.data import row_files
 from hyperdecoders_jax.evaluation import predictions
 
 texts = st.text(st.characters(codec="utf-8"))
@@ -33,11 +32,16 @@ def test_what_was_written_is_read(tmp_path_factory, written):
 
 def test_columns_of_rows_are_kept(tmp_path):
     written = [predictions.Prediction(x, "b", "c", -1.5, "t") for x in "ae"]
-    kept = [{"id": row_files.Number("7.0"), "tags": ["ä"]}, {}, {"id": "not predicted"}]
+    written.append(predictions.Prediction("f", "b", "c", -1.5, "t"))
+    kept = ['{"id": 7.0, "tags": ["ä"]}', "{}"]
     predictions.write(tmp_path / "1.jsonl", written, iter(kept))
-    first, second = (tmp_path / "1.jsonl").read_text().splitlines()
+    first, second, third = (tmp_path / "1.jsonl").read_text().splitlines()
     assert first.startswith('{"id": 7.0, "tags": ["ä"], "input": "a", "target"')
     assert second.startswith('{"input": "e"')
+    assert third.startswith('{"input": "f"')
+    predictions.write(tmp_path / "1.jsonl", written[:1], iter(kept))
+    assert (tmp_path / "1.jsonl").read_text().splitlines() == [first]
+    predictions.write(tmp_path / "1.jsonl", written, iter(kept))
     assert predictions.read(tmp_path / "1.jsonl") == written
 
 
