@@ -197,10 +197,9 @@ def _decide(path: str, signature: object) -> str:
             problem = f"line {number} has {len(fields)} fields for {width} columns"
     if not quotes.num_opened:
         return "none"
-    found = f"{path} has {quotes.num_opened:,} fields that begin with a quote"
-    other = "say --quoting=%s if that is wrong"
+    found = f"Fields that begin with a quote: {quotes.num_opened:,} in {path}. Quotes are read as"
     if problem is None and not quotes.are_of_a_writer:
-        logging.warning("%s, which is read as text; %s.", found, other % "csv")
+        logging.warning("%s text, and lines as rows; --quoting=csv says otherwise.", found)
         return "none"
     if problem is not None:
         try:
@@ -212,7 +211,7 @@ def _decide(path: str, signature: object) -> str:
                 f"{problem} of {path}, and with quotes as in CSV it is wrong, too: {error} Or say "
                 "how its quotes are meant with --quoting=none or --quoting=csv."
             ) from None
-    logging.warning("%s, and is read with quotes as in CSV; %s.", found, other % "none")
+    logging.warning("%s in CSV; --quoting=none says otherwise.", found)
     return "csv"
 
 
