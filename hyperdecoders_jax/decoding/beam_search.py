@@ -95,12 +95,14 @@ class HuggingFaceScoring(Scoring):
 class HuggingFace457Scoring(HuggingFaceScoring):
     """Beam search as in the PyTorch classes of Hugging Face transformers 4.57.
     Unlike 4.14.1, an example is done when no live text, were it to end now, is better than the
-    worst that ended, and a text cut by `max_len` counts without an EOS: 4 % of texts differ.
+    worst that ended, and a text cut by `max_len` counts without an EOS: 4 % of texts differ. Texts
+    that end at `max_len` do not keep those that are cut there from competing with them.
     Source: transformers v4.57, generation/utils.py, _beam_search.
     """
 
     def is_done(self, finished, live, best_candidate, length, max_len):
-        return super().is_done(finished, live, live.scores[:, 0], length, max_len)
+        is_done = super().is_done(finished, live, live.scores[:, 0], length, max_len)
+        return is_done & (length < max_len)
 
     def at_max_len(self, finished, live, max_len):
         return self._join_cut(finished, live, jnp.float32(max_len))

@@ -12,6 +12,7 @@ import pytest
 from hyperdecoders_jax.decoding import beam_search, sampling
 from hyperdecoders_jax.decoding.beam_search import (
     BeamSearchConfig,
+    HuggingFace457Scoring,
     HuggingFaceScoring,
     T5XScoring,
 )
@@ -82,6 +83,27 @@ def search_as_hugging_face(table, config, max_len):
     return hypotheses
 
 
+def search_as_hugging_face_457(table, config, max_len):
+    num_beams, scoring = config.num_beams, config.scoring
+    finished, beams = [], [(0.0, ())]
+    for length in range(1, max_len + 1):
+        candidates = best_candidates(table, beams, 2 * num_beams, config.min_len)
+        # At the greatest length every text ends, with EOS or without.
+        finished += [
+            (total / length**scoring.length_penalty, (*prefix, token))
+            for total, prefix, token in candidates[:num_beams]
+            if token == 1 or length == max_len
+        ]
+        finished = sorted(finished, key=lambda text: -text[0])[:num_beams]
+        beams = [(total, (*prefix, token)) for total, prefix, token in candidates if token != 1]
+        beams = beams[:num_beams]
+        if len(finished) == num_beams:
+            best_now = beams[0][0] / length**scoring.length_penalty
+            if scoring.early_stopping or finished[-1][0] >= best_now:
+                break
+    return finished
+
+
 def search_as_t5x(table, config, max_len):
     num_beams, alpha = config.num_beams, config.scoring.alpha
     finished = []
@@ -107,6 +129,8 @@ def search_as_t5x(table, config, max_len):
 
 
 def slow_search(table, config, max_len):
+    if isinstance(config.scoring, HuggingFace457Scoring):
+        return search_as_hugging_face_457(table, config, max_len)
     if isinstance(config.scoring, HuggingFaceScoring):
         return search_as_hugging_face(table, config, max_len)
     return search_as_t5x(table, config, max_len)
@@ -129,6 +153,10 @@ def hugging_face(length_penalty, early_stopping):
         (12, 3, 5, 4, 3.0, hugging_face(-1.0, False)),
         (5, 1, 6, 2, 1.0, hugging_face(1.0, False)),
         (13, 2, 1, 0, 1.0, hugging_face(0.6, True)),
+        (9, 4, 6, 2, 0.0, HuggingFace457Scoring(1.0, False)),
+        # Texts end at the greatest length in the same step in which others are cut there.
+        (9, 4, 3, 0, 0.5, HuggingFace457Scoring(1.0, True)),
+        (11, 5, 4, 0, 1.0, HuggingFace457Scoring(0.3, True)),
         (9, 4, 6, 0, 0.0, T5XScoring()),
         (9, 4, 6, 2, 2.0, T5XScoring()),
         (11, 5, 10, 0, 1.0, T5XScoring(alpha=0.0)),
