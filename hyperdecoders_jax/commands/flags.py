@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hyperdecoders_jax import errors, files
+from hyperdecoders_jax.commands import processes
 
 # Task modules that are imported unless --module names others.
 TASKS_PACKAGE = "hyperdecoders_jax.tasks"
@@ -290,9 +291,7 @@ def join_processes(args: argparse.Namespace) -> None:
             f"--process_index; got {len(given)} of the three. Give all, or --multiprocess alone "
             "where the cluster tells (TPU pods, Slurm)."
         )
-    import jax
-
-    jax.distributed.initialize(**(flags if given else {}))
+    processes.join(**(flags if given else {}))
 
 
 def start_tensorflow() -> None:

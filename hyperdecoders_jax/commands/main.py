@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
+import functools
 import importlib
 import importlib.metadata
 import os
@@ -26,7 +27,7 @@ from typing import NoReturn
 
 from hyperdecoders_jax import errors, files, streams
 from hyperdecoders_jax.commands import flags as flags_lib
-from hyperdecoders_jax.commands import unknown_flags
+from hyperdecoders_jax.commands import processes, unknown_flags
 
 # Each is a module beside this one, with `SUMMARY`, `add_arguments(parser)` and
 # `run(args, gin_flags)`; `TAKES_GIN` says whether it takes `--gin.NAME=VALUE`.
@@ -60,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with streams.lasting("stderr", *(() if is_printing else ("stdout",))):
         command = module_of(args.command)
         is_traceback_shown = getattr(args, "traceback", False)
-        return _guarded(lambda: command.run(args, gin_flags) or 0, is_traceback_shown)
+        call = functools.partial(command.run, args, gin_flags)
+        return processes.run(lambda: _guarded(lambda: call() or 0, is_traceback_shown))
 
 
 def _check(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> None:
@@ -161,7 +163,7 @@ def split_gin_flags(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str
 def _guarded(call: Callable[[], int], is_traceback_shown: bool) -> int:
     """Runs `call`; an error that a user can mend is told without the stack above it."""
     try:
-        code = call()
+        code = processes.watched(call)
         sys.stdout.flush()  # Here, where what goes wrong is told.
         return code
     except (ValueError, KeyError, OSError, TypeError, ImportError) as error:

@@ -1,0 +1,89 @@
+"""Where one process of a run ends, the others say so and end; each test starts processes."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+WORK = """
+import sys, time
+import jax, numpy as np
+from hyperdecoders_jax.commands import main, processes
+processes.PERIOD_SECS, processes.SILENCE_SECS, processes.LINGER_SECS = 0.2, 4.0, 8.0
+address, index, how = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+
+def work():
+    processes.join(coordinator_address=address, num_processes=2, process_id=index)
+    from jax.experimental import multihost_utils
+    for step in range(10_000):
+        multihost_utils.process_allgather(np.int32(step))
+        if step == 2:
+            print("works", flush=True)
+            if how == "done":
+                return 0
+            if how == "fails" and index:
+                raise ValueError("The second must not fail; it did. Mend it.")
+        time.sleep(0.05)
+
+main.leave(processes.run(lambda: main._guarded(work, False)))
+"""
+
+
+def start(how):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", WORK, address, str(index), how],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for index in range(2)
+    ]  # fmt: skip
+
+
+def end(processes):
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_where_one_is_killed_the_other_says_so_and_ends(killed):
+    processes = start("works")
+    try:
+        for process in processes:  # Gloo prints lines of its own.
+            assert any(line == "works\n" for line in process.stdout)
+        before = time.monotonic()
+        processes[killed].send_signal(signal.SIGKILL)
+        _, told = processes[1 - killed].communicate(timeout=60)
+        assert time.monotonic() - before < 40
+        assert processes[1 - killed].returncode == 2
+        assert f"process {killed} ended; start all again." in told
+        assert "Check failure stack trace" not in told
+    finally:
+        end(processes)
+
+
+def test_where_one_fails_it_says_why_and_the_other_that_it_did():
+    processes = start("fails")
+    try:
+        (_, first), (_, second) = (process.communicate(timeout=60) for process in processes)
+        assert [process.returncode for process in processes] == [2, 2]
+        assert "The second must not fail; it did. Mend it." in second
+        assert "process 1 ended; start all again. Its own output says why." in first
+    finally:
+        end(processes)
+
+
+def test_processes_that_are_done_end_without_a_word():
+    processes = start("done")
+    try:
+        outputs = [process.communicate(timeout=60) for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], outputs
+        assert "ended" not in "".join(told for _, told in outputs)
+    finally:
+        end(processes)
