@@ -19,6 +19,19 @@ class ConfigurationError(ValueError):
     """A gin file or flag that is wrong; the message says what to do."""
 
 
+class FieldError(ValueError):
+    """A field of a configuration that is invalid.
+
+    `name` says whose it is, and `problem`, without the advice, what must hold and what came; so
+    readers of files can name the file, and advise for it.
+    """
+
+    def __init__(self, name: str, problem: str, advice: str):
+        super().__init__(f"{name} {problem} {advice}")
+        self.name = name
+        self.problem = problem
+
+
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """Which of `names` was probably meant, or None."""
     near = difflib.get_close_matches(name, list(names), n=1)
@@ -41,22 +54,31 @@ def suggestion(name: str, names: Iterable[str]) -> str:
 
 
 def check_field(config: object, field: str, is_valid: bool, must: str, advice: str) -> None:
-    """Raises ValueError, with what a field of a configuration must do, unless it is valid."""
+    """Raises FieldError, with what a field of a configuration must do, unless it is valid."""
+    name = f"{type(config).__name__}.{field}"
+    check_value(name, getattr(config, field), is_valid, must, advice)
+
+
+def check_value(name: str, value: object, is_valid: bool, must: str, advice: str = "") -> None:
+    """Raises FieldError, with what the value of a name must do, unless it is valid."""
     if not is_valid:
-        owner, value = type(config).__name__, getattr(config, field)
-        raise ValueError(f"{owner}.{field} must {must}; got {value!r}. {advice}")
+        raise FieldError(name, f"must {must}; got {value!r:.200}.", advice)
 
 
 def check_whole(
     config: object, field: str, least: int, most: int | None = None, advice: str = "Correct it."
 ) -> None:
     """Raises ValueError unless a field of a configuration is a whole number in [least, most]."""
-    value = getattr(config, field)
-    # A bool is an int to Python, and True would pass for a size of 1.
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    is_valid = is_whole and least <= value and (most is None or value <= most)
+    is_valid = is_whole(getattr(config, field), least, most)
     limit = "" if most is None else f" and at most {most:,}"
     check_field(config, field, is_valid, f"be an integer of at least {least}{limit}", advice)
+
+
+def is_whole(value: object, least: int, most: int | None = None) -> bool:
+    """Whether a value is a whole number in [least, most]."""
+    # A bool is an int to Python, and True would pass for a size of 1.
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return is_integer and least <= value and (most is None or value <= most)
 
 
 def check_seed(config: object, field: str) -> None:

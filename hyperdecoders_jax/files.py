@@ -1,13 +1,14 @@
-"""Paths as users write them, and atomic writes."""
+"""Paths as users write them, atomic writes, and JSON files."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import importlib.util
+import json
 import os
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from etils import epath
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 PACKAGE_SCHEME = "package://"
 # Suffix of a file while `write_text` writes it.
 UNFINISHED = ".unfinished"
+# Far more than any configuration or index takes.
+MOST_JSON_BYTES = 2**28
 # What to do where the system refuses to write.
 _ADVICE = {
     errno.ENOSPC: "Make room on its disk",
@@ -194,3 +197,57 @@ def resolve(path: str | None) -> str | None:
         f"A path of {PACKAGE_SCHEME} must name a file that ships with the package; there is no "
         f"{path}. Write {PACKAGE_SCHEME}tasks/demo_data/FILE, or a path of your own."
     )
+
+
+def is_regular(path: os.PathLike) -> bool:
+    """Whether there is a regular file: epath's `is_file` holds for pipes and devices, too."""
+    return path.is_file() if "://" in os.fspath(path) else os.path.isfile(path)
+
+
+def check_regular(path: epath.PathLike, advice: str = "Copy or download it again.") -> None:
+    """Raises ValueError if there is something at `path` that is no regular file, local or remote.
+
+    Opening a named pipe waits for a writer, and a device may never end.
+    """
+    from etils import epath
+
+    path = epath.Path(path)
+    if path.exists() and not is_regular(path):
+        kind = "a folder" if path.is_dir() else "a pipe, socket or device"
+        raise ValueError(f"A file must be a regular one; {path} is {kind}. {advice}")
+
+
+def read_json(file: epath.PathLike, advice: str = "Copy or download it again.") -> dict[str, Any]:
+    """The fields of a file that is one JSON object; ValueError if it is none, or repeats a field.
+
+    `advice` ends the message. FileNotFoundError if there is no such file.
+    """
+    from etils import epath
+
+    file = epath.Path(file)
+    check_regular(file, advice)
+    size = file.stat().length
+    if size > MOST_JSON_BYTES:
+        raise ValueError(
+            f"A JSON file of fields must have at most {MOST_JSON_BYTES:,} bytes; {file} has "
+            f"{size:,}. {advice}"
+        )
+    try:
+        fields = json.loads(file.read_text(), object_pairs_hook=_unique)
+    # Python's parser calls itself for each level.
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} must be JSON: {error}. {advice}") from error
+    if not isinstance(fields, dict):
+        raise ValueError(
+            f"{file} must be a JSON object of fields; got {type(fields).__name__}. {advice}"
+        )
+    return fields
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = {}
+    for name, value in pairs:
+        if name in fields:
+            raise ValueError(f"it holds the field {name!r} twice")
+        fields[name] = value
+    return fields

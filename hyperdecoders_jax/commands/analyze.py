@@ -85,8 +85,9 @@ def what_is_analysed(
             f"{args.checkpoint}, one checkpoint of a run. Pass "
             f"--checkpoint={os.path.dirname(of_run)} --gin.CHECKPOINT_STEP={step}."
         )
-    from hyperdecoders_jax.weights import run_folder
+    from hyperdecoders_jax.weights import formats, run_folder
 
+    formats.to_path(folder)
     if run_folder.is_run(folder) or run_folder.is_undescribed(folder):
         values = _of_run(args, run_folder.read_file(folder).data)
     else:

@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hyperdecoders_jax import errors, files
@@ -37,7 +37,8 @@ formats:
   run              to read: the model directory of a training run, under T5X, too
   adapters         a folder of what a run trained, for hyperdecoders_jax.load; to write, from a run
 
-Without FORMAT the files of --from tell it. The report accounts for every array.
+Without FORMAT the files of --from tell it. The report accounts for every array, with --verbose by
+its name.
 """
 TAKES_GIN = False
 # Flags that mean something for some formats of --from alone.
@@ -46,8 +47,6 @@ FORMATS_OF_FLAG = {
     "--backbone": ("adapters",),
     "--gin_file": ("t5x", "t5x_orbax", "safetensors"),
 }
-# Names in one list of the report.
-MOST_LISTED = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +55,8 @@ class Changes:
 
     vocab_size: int | None = None  # Rows for tokens; None: as many as there are.
     dtype: str | None = None  # "float32" or "bfloat16"; None: as they are.
-    fold: bool = False  # Whether kernels become what gates make of them; no gates are left.
+    # Whether kernels become what gates make of them; no gates are left. None: as a command says.
+    fold: bool | None = False
     task: str | None = None  # Whose gates are folded, where they depend on the task.
 
 
@@ -77,6 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_list(parser, "--gin_file", text, "FILE")
     flags.add_search_paths(parser)
     flags.add_source_module(parser)
+    add_verbose(parser)
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag for the names of all arrays in the report."""
+    text = "name every array (default: one line for each group)"
+    parser.add_argument("--verbose", action="store_true", help=text)
 
 
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
@@ -85,9 +92,8 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     gin_files = [files.at_home(file) for file in args.gin_file]
     given = configured.Sources(gin_files, (), flags.search_paths(args))
     changes = Changes(args.vocab_size, args.dtype, args.fold, args.task)
-    return convert(
-        args.source, args.target, changes, model=given, step=args.step, backbone=args.backbone
-    )
+    options = {name: getattr(args, name) for name in ("step", "backbone", "verbose")}
+    return convert(args.source, args.target, changes, model=given, **options)
 
 
 def convert(
@@ -98,6 +104,7 @@ def convert(
     model: configured.Sources | None = None,
     step: str | None = None,
     backbone: str | None = None,
+    verbose: bool = False,
 ) -> int:
     """Reads weights, writes them, and says what became of every array; returns the exit code.
 
@@ -151,9 +158,9 @@ def convert(
         weights = conversion.cast(weights, changes.dtype)
     with atomic(place) as unfinished:
         new = formats.FORMATS[to_format].write(unfinished, weights)
-    print(f"Read {from_format} at {from_path}.")
-    print(report(weights, new, _skipped_by(to_format, weights)))
     print(f"Wrote {to_format} at {to_path}.")
+    print(f"Read {from_format} at {from_path}.")
+    print(report(weights, new, _skipped_by(to_format, weights), verbose))
     return 0
 
 
@@ -290,29 +297,38 @@ def atomic(place: epath.Path) -> Iterator[epath.Path]:
         ) from error
 
 
-def report(weights: TrainedModel, new: Mapping[str, str], skipped: Mapping[str, str]) -> str:
-    """What was loaded, what is new, and what was skipped, also by the target."""
+def report(
+    weights: TrainedModel, new: Mapping[str, str], skipped: Mapping[str, str], verbose: bool
+) -> str:
+    """What was loaded, what is new, and what was skipped, also by the target.
+
+    A line for each group: a part of the model, or what has one reason; with `verbose` also names.
+    """
     import math
 
-    arrays = weights.arrays
-    count = sum(math.prod(array.shape) for array in arrays.values())
-    dtypes = ", ".join(sorted({str(array.dtype) for array in arrays.values()}))
-    lines = _listed(f"loaded {len(arrays)} arrays, {count:,} parameters of {dtypes}", arrays)
-    all_new, all_skipped = {**weights.new, **new}, {**weights.skipped, **skipped}
-    for what, found in (("new", all_new), ("skipped", all_skipped)):
+    def described(paths):
+        sizes = [math.prod(weights.arrays[path].shape) for path in paths]
+        return f"{len(sizes)} array{'s' * (len(sizes) != 1)}, {sum(sizes):,} parameters"
+
+    dtypes = ", ".join(sorted({str(array.dtype) for array in weights.arrays.values()}))
+    lines = [f"loaded {described(weights.arrays)} of {dtypes}"]
+    parts: dict[str, list[str]] = {}
+    for path in sorted(weights.arrays):
+        parts.setdefault(path.split("/")[0], []).append(path)
+    for part, paths in parts.items():
+        lines += [f"  {part}: {described(paths)}"] + [f"    {path}" for path in paths if verbose]
+    for what, found in (
+        ("new", {**weights.new, **new}),
+        ("skipped", {**weights.skipped, **skipped}),
+    ):
         for why in sorted(set(found.values())):
-            names = [name for name in found if found[name] == why]
-            lines += _listed(f"{what} {len(names)}, {why}", names)
+            names = sorted(name for name in found if found[name] == why)
+            shown = "" if verbose else f" {names[0]}{', …' * (len(names) > 1)}"
+            lines += [f"{what} {len(names)}, {why}:{shown}"]
+            lines += [f"  {name}" for name in names if verbose]
         if not found:
             lines.append(f"{what} nothing")
     return "\n".join(lines)
-
-
-def _listed(head: str, names: Collection[str]) -> list[str]:
-    lines = [f"{head}:", *(f"  {name}" for name in sorted(names)[:MOST_LISTED])]
-    if len(names) > MOST_LISTED:
-        lines.append(f"  … and {len(names) - MOST_LISTED} more")
-    return lines
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ Writes config.json, weights, the files of a tokenizer, generation_config.json an
 model that nothing adapts is a plain T5; others need the classes of hyperdecoders_jax.interop.
 """
 TAKES_GIN = False
+# Gates are folded where a plain T5 comes of it.
+UNCHANGED = convert.Changes(dtype="float32", fold=None)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,15 +62,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "of the weights: float32 (the default) or bfloat16"
     parser.add_argument("--dtype", default="float32", help=text)
     flags.add_source_module(parser)
+    convert.add_verbose(parser)
 
 
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     """Runs the command; returns its exit code."""
     flags.import_modules(args.module)
-    skipped = ("command", "module", "traceback")
-    options = {name: x for name, x in vars(args).items() if name not in skipped}
-    paths = {name: files.at_home(options[name]) for name in ("checkpoint", "output", "backbone")}
-    return export(**{**options, **paths})
+    paths = {
+        name: files.at_home(getattr(args, name)) for name in ("checkpoint", "output", "backbone")
+    }
+    changes = convert.Changes(dtype=args.dtype, fold=args.fold, task=args.task)
+    options = {name: getattr(args, name) for name in ("formats", "step", "verbose")}
+    return export(**paths, **options, changes=changes)
 
 
 def export(
@@ -78,19 +83,18 @@ def export(
     formats: Sequence[str] = ("flax",),
     step: str | None = None,
     backbone: str | None = None,
-    fold: bool | None = None,
-    task: str | None = None,
-    dtype: str = "float32",
+    changes: convert.Changes = UNCHANGED,
+    verbose: bool = False,
 ) -> int:
     """Writes a trained model for Hugging Face and says what it is now; returns the exit code.
 
     `checkpoint` is the model directory of a run, an adapter folder (whose `backbone` is by default
     where its run had it), or an exported folder; `step` of a run is "best" (the default), "last" or
     a number. `output` is not there yet, is empty, or holds only a README.md, which stays, and
-    hidden files, such as those of git. `formats` are "flax", "safetensors" or both, `dtype`
-    "float32" or "bfloat16". With `fold` kernels become what gates make of them, those of `task`
-    where they depend on it; None: if a plain T5 comes of it. Raises ValueError or FileNotFoundError
-    if the model is not all there, damaged, or has no such form; nothing was written.
+    hidden files, such as those of git. `formats` are "flax", "safetensors" or both. Of `changes`,
+    `vocab_size` is not for exports; `fold=None` folds gates if a plain T5 comes of it. Raises
+    ValueError or FileNotFoundError if the model is not all there, damaged, or has no such form;
+    nothing was written.
     """
     # Files are converted on the host; the accelerator may be another process's.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -99,6 +103,7 @@ def export(
     from hyperdecoders_jax.weights import conversion, exported_folder
     from hyperdecoders_jax.weights import formats as formats_lib
 
+    fold, task = changes.fold, changes.task
     exported_folder.check_formats(formats)
     flags.check_fold(fold, task)
     place = formats_lib.to_path(output if "://" in output else os.path.realpath(output))
@@ -109,7 +114,7 @@ def export(
     weights = trained.as_predicted()
     if fold or (fold is None and export_folder.are_gates_alone(weights.config)):
         weights = conversion.fold_gates(weights, task)
-    weights = conversion.cast(weights, dtype)
+    weights = conversion.cast(weights, changes.dtype)
     description = export_folder.describe(trained, weights)
     card = None
     if not (place / model_card.FILE).exists():
@@ -126,12 +131,12 @@ def export(
         )
     with filled(place) as folder:
         export_folder.write(folder, description, weights, formats, card)
-    print(f"Read {checkpoint}, step {description.step}.")
-    print(convert.report(weights, {}, {}))
+    print(f"Wrote {export_folder.kind(description.model, formats)}: {output}")
+    _warn_of_scores(description)
     if card is None:
         print(f"Left {model_card.FILE} as it was.")
-    _warn_of_scores(description)
-    print(f"Wrote {export_folder.kind(description.model, formats)}: {output}")
+    print(f"Read {checkpoint}, step {description.step}.")
+    print(convert.report(weights, {}, {}, verbose))
     return 0
 
 

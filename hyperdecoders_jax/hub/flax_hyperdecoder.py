@@ -36,10 +36,8 @@ from hyperdecoders_jax.hub import flax_inputs, generation_options
 from hyperdecoders_jax.hub.flax_inputs import CallOptions, takes_call_options
 from hyperdecoders_jax.hub.hyperdecoder_config import HyperdecoderConfig
 from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.types import DecoderContext, Params
-from hyperdecoders_jax.weights import check_params, exported_folder, flax_files, hugging_face, names
-from hyperdecoders_jax.weights.arrays import Arrays
+from hyperdecoders_jax.weights import exported_folder, hugging_face, names
 
 # Arguments of `from_pretrained` for downloads, and those that Auto classes add.
 _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
@@ -117,8 +115,9 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
             read = functools.partial(cls.config_class.from_pretrained, return_unused_kwargs=True)
             config, kwargs = read(folder, **kwargs)
         model = cls(config, dtype=dtype, _do_init=False, **kwargs)
-        arrays = _open_weights(folder, model._model.config)
-        tree = exported_folder.to_flax_tree(names.unflatten(arrays), model._model.config)
+        config = model._model.config
+        arrays = exported_folder.open_weights(folder, config, prefers_flax=True).arrays
+        tree = exported_folder.to_flax_tree(names.unflatten(arrays), config)
         # One array at a time is in the host's memory, besides those on the device.
         params = jax.tree.map(lambda array: jnp.asarray(array.read()), tree)
         if (folder / transformers.utils.GENERATION_CONFIG_NAME).exists():
@@ -310,17 +309,6 @@ def _find(folder_or_hub_id: str | os.PathLike, hub: Mapping[str, Any]) -> epath.
     if not any(folder.rglob("*.msgpack")):
         folder = download(allow_patterns=["*.json", "*.safetensors"])
     return epath.Path(folder)
-
-
-def _open_weights(folder: epath.Path, config: TransformerConfig) -> Arrays:
-    """The arrays of a folder, by our paths."""
-    if not flax_files.has_files(folder):
-        return exported_folder.open_weights(folder, config).arrays
-    tree = names.unflatten(flax_files.open(folder))
-    arrays = names.flatten(exported_folder.from_flax_tree(tree, config))
-    source = f"The weights in {folder}"
-    check_params.check_params(arrays, config, source, advice=exported_folder.UNDO)
-    return arrays
 
 
 transformers.FlaxAutoModelForSeq2SeqLM.register(

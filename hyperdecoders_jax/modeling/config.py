@@ -48,7 +48,8 @@ DTYPES = ("float32", "bfloat16")
 def _check_choice(field: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         hint = errors.suggestion(str(value), choices) or f" Use one of {', '.join(choices)}."
-        raise ValueError(f"{field} must be one of {tuple(choices)}; got {value!r}.{hint}")
+        problem = f"must be one of {tuple(choices)}; got {value!r:.200}."
+        raise errors.FieldError(field, problem, hint.removeprefix(" "))
 
 
 # Far above every T5, and far below what takes a machine's memory or hours for a mistyped number.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING
 
 from etils import epath
@@ -102,8 +103,9 @@ def place(
 def _read(run: RunConfig, model, names, checkpoint_step: str | int | None) -> TrainedModel:
     initial, seed = run.start.initial_checkpoint_path, run.start.random_seed
     if checkpoint_step is None or run.model_dir is None:
-        path = files.resolve(initial)
+        path = None if initial is None else formats.to_path(files.resolve(initial))
         if path is not None and run_folder.is_run(path):
+            path = os.fspath(path)
             trained = formats.read(path, formats.RUN, step=checkpoint_step or "best")
             conversion.check_config(trained, model.config, path)
             return trained

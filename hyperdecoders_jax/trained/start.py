@@ -57,7 +57,7 @@ def source_of(path: str | None, seed: int) -> str:
 
 def check_task_order(path: str | None, model: Model, task_names: Sequence[str] | None) -> None:
     """ValueError if tasks have other numbers than an exported model's, whose come first."""
-    path = files.resolve(path)
+    path = None if path is None else formats.to_path(files.resolve(path))
     is_exported = path is not None and exported_folder.is_hyperdecoder(path)
     if not (is_exported and model.config.reads_tasks and task_names is not None):
         return

@@ -10,11 +10,13 @@ The frozen backbone is only named, by its path and a fingerprint; a folder is a 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
+from hyperdecoders_jax import files
 from hyperdecoders_jax.model import BACKBONE_KEYS
 from hyperdecoders_jax.weights import (
     check_params,
@@ -48,8 +50,10 @@ def write(folder: epath.PathLike, description: Description, arrays: Arrays) -> N
         (folder / name).write_bytes(content)
     described = trained_model.to_json(description)
     metadata = {"format": FORMAT, _MODEL_KEY: json.dumps(described["model"])}
+    arrays, fingerprint = fingerprints.recorded(arrays)
     safetensors_files.write_file(folder / ARRAYS_FILE, arrays, metadata)
     head = {"format": FORMAT, "version": VERSION, "made_by": trained_model.made_by()}
+    head[fingerprints.FIELD] = fingerprint()
     # Last: nothing takes a folder without it for an adapter folder.
     (folder / CONFIG_FILE).write_text(json.dumps(head | described, indent=1) + "\n")
 
@@ -57,30 +61,26 @@ def write(folder: epath.PathLike, description: Description, arrays: Arrays) -> N
 def read(folder: epath.PathLike) -> tuple[Description, Arrays]:
     """Opens an adapter folder without its backbone; FileNotFoundError or ValueError if damaged."""
     folder = epath.Path(folder)
-    file = folder / CONFIG_FILE
-    fields = _read_config(file)
-    try:
-        description = run_folder.read_description(folder, fields, "the adapters")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"An adapter folder must hold {trained_model.VOCABULARY_FILE}; there is none in "
-            f"{folder}. Copy the folder again."
-        ) from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{file} must say what an adapter folder holds; it does not: "
-            f"{type(error).__name__} {error}. Write the folder again with hyperdecoders convert."
-        ) from error
-    arrays = safetensors_files.open(folder / ARRAYS_FILE)
-    trained = json.loads(safetensors_files.metadata(folder / ARRAYS_FILE).get(_MODEL_KEY, "null"))
-    if trained != fields["model"]:
-        had = trained or {}
-        differing = [name for name, x in fields["model"].items() if had.get(name) != x]
-        raise ValueError(
-            f"The model in {file} must be the one that {ARRAYS_FILE} was trained as; these fields "
-            f"differ: {', '.join(differing) or 'some are missing'}. Undo the edit or copy it again."
-        )
+    description, arrays, _ = _open(folder, _read_config(folder / CONFIG_FILE))
     return description, arrays
+
+
+def _open(folder: epath.Path, fields: Mapping[str, Any]) -> tuple[Description, Arrays, str | None]:
+    """Description and arrays of a folder, and their fingerprint, unchecked."""
+    advice = "Write the folder again with hyperdecoders convert, or copy it again."
+    with trained_model.fields_of(folder / CONFIG_FILE, "what an adapter folder holds", advice):
+        description = run_folder.read_description(folder, fields, "the adapters")
+    file = folder / ARRAYS_FILE
+    arrays = safetensors_files.open(file)
+    trained = safetensors_files.json_metadata(file, _MODEL_KEY) or {}
+    if trained != fields["model"]:
+        differing = [name for name, x in fields["model"].items() if trained.get(name) != x]
+        raise ValueError(
+            f"The model in {folder / CONFIG_FILE} must be the one that {ARRAYS_FILE} was trained "
+            f"as; these fields differ: {', '.join(differing) or 'some are missing'}. Undo the edit "
+            "or copy it again."
+        )
+    return description, arrays, fingerprints.of_config(fields)
 
 
 def read_whole(
@@ -91,8 +91,10 @@ def read_whole(
     `backbone` is the T5's path in any format; None: where the run had it. FileNotFoundError if it
     is missing; ValueError if there is no adapter folder, it is damaged, or the T5 is another.
     """
-    description, stored = read(folder)
+    path = epath.Path(folder)
+    description, stored, fingerprint = _open(path, _read_config(path / CONFIG_FILE))
     lacking = check_arrays(folder, description, stored)
+    fingerprints.check(stored, fingerprint, os.fspath(path / ARRAYS_FILE))
     frozen = _read_frozen(description, lacking, backbone, read_start) if lacking else {}
     return trained_model.of_text(description, {**stored, **frozen}, tuple(stored))
 
@@ -147,11 +149,8 @@ def _read_config(file: epath.Path) -> dict[str, Any]:
             f"An adapter folder must hold {CONFIG_FILE}; there is no {file}. Make one with "
             "hyperdecoders convert --from=run:MODEL_DIR --to=adapters:FOLDER."
         )
-    try:
-        fields = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} must be JSON; it is not: {error}. Copy the folder.") from error
-    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+    fields = files.read_json(file, "Copy the folder again.")
+    if fields.get("format") != FORMAT:
         raise ValueError(
             f"{file} must say format {FORMAT!r}; it belongs to something else. Make an adapter "
             "folder with hyperdecoders convert --from=run:MODEL_DIR --to=adapters:FOLDER."

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 
 import ml_dtypes
 import numpy as np
+from absl import logging
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,3 +62,33 @@ class Accounted:
 
     arrays: dict[str, StoredArray]  # By our paths, in our layouts.
     left: dict[str, str]  # Name in the file → why it was skipped ("a copy of shared.weight").
+
+
+def told_if_not_finite(arrays: Arrays, where: str) -> dict[str, StoredArray]:
+    """The same arrays; the first of them that is read and has NaN or infinity is logged."""
+    told: list[str] = []
+
+    def tell(path: str, value: np.ndarray) -> np.ndarray:
+        if not told and (count := num_not_finite(value)):
+            told.append(path)
+            logging.warning(
+                "Weights should be finite numbers; %s of %s has %d of %d values that are NaN or "
+                "infinite, and others may have some. Copy the weights again, or take an earlier "
+                "checkpoint, unless you know why.",
+                path, where, count, value.size,
+            )  # fmt: skip
+        return value
+
+    return {path: array.then(functools.partial(tell, path)) for path, array in arrays.items()}
+
+
+def num_not_finite(value: np.ndarray) -> int:
+    """How many values are NaN or infinite.
+
+    >>> num_not_finite(np.array([1.0, np.nan, -np.inf], ml_dtypes.bfloat16))
+    2
+    """
+    if value.dtype == ml_dtypes.bfloat16:
+        # By the bits of the exponent: numpy has no fast loop for bfloat16.
+        return int(np.count_nonzero((value.view(np.uint16) & 0x7F80) == 0x7F80))
+    return value.size - int(np.count_nonzero(np.isfinite(value)))

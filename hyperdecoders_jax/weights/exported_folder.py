@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from hyperdecoders_jax import errors
+from hyperdecoders_jax import errors, files
 from hyperdecoders_jax.data import tokenizer, tokenizer_json
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.modeling.config import AdapterConfig, TransformerConfig
 from hyperdecoders_jax.types import Params
 from hyperdecoders_jax.weights import (
     check_params,
+    fingerprints,
     flax_files,
     hugging_face,
     names,
@@ -90,9 +91,10 @@ def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
     """The model in an exported `config.json`, with float32 activations; ValueError if invalid."""
     # Our classes compute the same in every release of transformers, whichever saved the folder.
     of_t5 = {**fields, "model_type": "t5", "transformers_version": None}
-    t5 = hugging_face.config_from_json(of_t5)
-    ours = {name: fields[name] for name in MODEL_FIELDS if name in fields}
-    return modeling_config.from_dict(modeling_config.to_dict(t5) | ours)
+    with trained_model.fields_of("config.json", "what an exported model is", UNDO):
+        t5 = hugging_face.config_from_json(of_t5)
+        ours = {name: fields[name] for name in MODEL_FIELDS if name in fields}
+        return modeling_config.from_dict(modeling_config.to_dict(t5) | ours)
 
 
 def to_flax_tree(params: Params, config: TransformerConfig) -> Params:
@@ -141,6 +143,7 @@ def write_weights(
     config = description.model
     fields = config_to_json(description)
     check_params.check_params(arrays, config, "The arrays of an export", advice=UNDO)
+    arrays, fingerprint = fingerprints.recorded(arrays)
     if "flax" in formats:
         wanted = names.flax_names(config)
         flax = {wanted.get(path, path): _turned(path, x) for path, x in arrays.items()}
@@ -152,6 +155,7 @@ def write_weights(
         theirs = hugging_face.from_ours(t5, config) | others
         # transformers refuses files that do not say whose layout they have.
         safetensors_files.write_sharded(folder, theirs, max_shard_bytes, {"format": "pt"})
+    fields[fingerprints.FIELD] = fingerprint()
     (folder / hugging_face.CONFIG_FILE).write_text(json.dumps(fields, indent=2) + "\n")
 
 
@@ -166,15 +170,28 @@ def read(folder: epath.PathLike) -> TrainedModel:
     return trained_model.of_text(description, accounted.arrays, skipped=accounted.left)
 
 
-def open_weights(folder: epath.Path, config: TransformerConfig) -> Accounted:
-    """Opens the weights of an exported model of known configuration; see `read`."""
-    theirs = hugging_face.open_arrays(folder)
-    t5 = {name: x for name, x in theirs.items() if hugging_face.is_of_t5(name)}
-    others = {name.replace(".", "/"): x for name, x in theirs.items() if name not in t5}
-    accounted = hugging_face.to_ours(t5, config)
-    found = accounted.arrays | others
-    check_params.check_params(found, config, f"The weights in {folder}", advice=UNDO)
-    return Accounted(found, accounted.left)
+def open_weights(
+    folder: epath.Path, config: TransformerConfig, prefers_flax: bool = False
+) -> Accounted:
+    """Opens the weights of an exported model of known configuration; see `read`.
+
+    With `prefers_flax` Flax's files come first, where there are some.
+    """
+    if prefers_flax and flax_files.has_files(folder):
+        tree = names.unflatten(flax_files.open(folder))
+        accounted = Accounted(names.flatten(from_flax_tree(tree, config)), {})
+    else:
+        theirs = hugging_face.open_arrays(folder)
+        t5 = {name: x for name, x in theirs.items() if hugging_face.is_of_t5(name)}
+        others = {name.replace(".", "/"): x for name, x in theirs.items() if name not in t5}
+        accounted = hugging_face.to_ours(t5, config)
+        accounted = Accounted(accounted.arrays | others, accounted.left)
+    check_params.check_params(accounted.arrays, config, f"The weights in {folder}", advice=UNDO)
+    fields = (
+        hugging_face.read_config(folder) if (folder / hugging_face.CONFIG_FILE).exists() else {}
+    )
+    fingerprints.check(accounted.arrays, fingerprints.of_config(fields), f"{folder}")
+    return accounted
 
 
 def read_description(folder: epath.PathLike) -> Description:
@@ -189,29 +206,25 @@ def read_description(folder: epath.PathLike) -> Description:
         )
     run_folder.check_version({**fields, "version": fields.get("format_version")}, VERSION, file)
     spiece = folder / VOCABULARY_FILE
-    content = _read_vocabulary(folder)
-    try:
+    content, advice = _read_vocabulary(folder), "Copy it from the export again."
+    with trained_model.fields_of(file, "what an exported model is", advice):
         description = trained_model.from_json(fields, config_from_json(fields), content)
         wanted, found = fields["vocabulary"]["fingerprint"], description.vocabulary.fingerprint
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{file} must say what an exported model is; it does not: {type(error).__name__} "
-            f"{error}. Copy it from the export again."
-        ) from error
     if found != wanted:
         has = "is missing" if content == tokenizer.BYTES_MODEL else f"has {found[:12]}"
         raise ValueError(
             f"{spiece} must be the vocabulary that the model was trained with, of fingerprint "
-            f"{str(wanted)[:12]}; it {has}. Copy it from the export again."
+            f"{str(wanted)[:12]}; it {has}. {advice}"
         )
     return description
 
 
 def _read_vocabulary(folder: epath.Path) -> bytes:
     """The model of `spiece.model`, else of the file that transformers 5 leaves of the two."""
-    if (spiece := folder / VOCABULARY_FILE).exists():
-        return spiece.read_bytes()
+    if (folder / VOCABULARY_FILE).exists():
+        return trained_model.read_vocabulary(folder)
     if (tokens := folder / tokenizer_json.FILE).exists():
+        files.check_regular(tokens)
         return tokenizer.with_sentinels(*tokenizer_json.read(tokens))
     return tokenizer.BYTES_MODEL
 

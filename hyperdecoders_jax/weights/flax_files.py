@@ -22,6 +22,7 @@ import numpy as np
 from etils import epath
 from flax import serialization
 
+from hyperdecoders_jax import files as files_lib
 from hyperdecoders_jax.weights import names, safetensors_files
 from hyperdecoders_jax.weights.arrays import FLOATS, Arrays, StoredArray
 
@@ -92,6 +93,7 @@ def _write_value(out: BinaryIO, value: dict[str, Any] | StoredArray) -> None:
 
 
 def _open_file(file: epath.Path) -> dict[str, StoredArray]:
+    files_lib.check_regular(file)
     try:
         with safetensors_files.local_copy(file) as path:
             data = _Data(path)

@@ -15,6 +15,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
+import re
 from collections.abc import Callable, Mapping
 
 from etils import epath
@@ -25,6 +27,7 @@ from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.weights import (
     adapter_folder,
     exported_folder,
+    fingerprints,
     hugging_face,
     infer_config,
     original_folder,
@@ -34,7 +37,7 @@ from hyperdecoders_jax.weights import (
     text_files,
     trained_model,
 )
-from hyperdecoders_jax.weights.arrays import Arrays
+from hyperdecoders_jax.weights.arrays import Arrays, told_if_not_finite
 from hyperdecoders_jax.weights.trained_model import Description, TrainedModel
 
 RUN, ADAPTERS, HUGGING_FACE = "run", "adapters", "hugging_face"
@@ -43,8 +46,10 @@ _MODEL_KEY = "model"
 _TASKS_KEY = "task_names"
 _SAFETENSORS = ".safetensors"
 # Names of arrays with a row for each token: Hugging Face's, of which a file may hold any, and ours.
-_THEIR_TABLES = ("shared.weight", *hugging_face.COPIES)
-_TABLES = (*_THEIR_TABLES, "token_embedder/embedding", "decoder/logits_dense/kernel")
+_TABLES = (
+    *("shared.weight", *hugging_face.COPIES),
+    *("token_embedder/embedding", "decoder/logits_dense/kernel"),
+)
 # Prefix of `TrainedModel.unread` in our own files.
 _UNREAD = "unread/"
 
@@ -72,19 +77,42 @@ class Format:
 
 
 def to_path(path: str) -> epath.Path:
-    """A path of this machine or in a bucket; ValueError for other URLs."""
-    try:
-        return epath.Path(path)
-    except KeyError as error:  # etils' answer to such URLs.
+    """A path of this machine, or one in a bucket that answers; ValueError for other URLs.
+
+    OSError if a bucket cannot be reached.
+    """
+    scheme, is_url, rest = path.partition("://")
+    if is_url and scheme != "gs":
+        # A hub id is what follows in hf://google/t5-v1_1-base and in its page's address.
+        host = "" if scheme == "hf" else r"(?:huggingface\.co|hf\.co)/"
+        found = re.match(rf"{host}({hugging_face.HUB_ID.pattern})", rest)
+        hint = f" Did you mean {found[1]!r}?" if found and scheme in ("hf", "https") else ""
         raise ValueError(
-            f"Weights must be at a path of this machine, or in a bucket (gs://…); got {path}. Name "
-            "a model of Hugging Face by its id, as google/t5-v1_1-base; download others first."
-        ) from error
+            f"Weights must be at a path of this machine, or in a bucket (gs://…); got {path}."
+            f"{hint} Name a model of Hugging Face by its id, as google/t5-v1_1-base; download "
+            "others first."
+        )
+    found = epath.Path(path)
+    if is_url:
+        try:
+            found.exists()
+        # The errors of TensorFlow and of Google's libraries have no class in common.
+        except Exception as error:
+            raise OSError(
+                f"A bucket must be reachable with your rights; {path} gave "
+                f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.200} Log in (gcloud "
+                "auth application-default login), or copy it here first."
+            ) from error
+    return found
 
 
 def detect(path: str) -> str:
     """The name of the format at `path`; FileNotFoundError or ValueError if there is none."""
     found = to_path(path)
+    if found.is_dir():
+        hugging_face.refuse_peft(found)
+    elif found.exists():
+        files.check_regular(found)
     for name, known in FORMATS.items():
         if known.is_at(found):
             return name
@@ -134,7 +162,10 @@ def read(
                 f"Only {owners[kind]} has a {what} to choose; {path} is of the format {name}, and "
                 f"got {what} {value!r}. Leave it out."
             )
-    return FORMATS[name].read(Source(path, config, are_rows_right, step, backbone))
+    found = FORMATS[name].read(Source(path, config, are_rows_right, step, backbone))
+    # A backbone is told when it is read itself.
+    own = {path: x for path, x in found.arrays.items() if path in found.own or not found.own}
+    return found.replace(arrays={**found.arrays, **told_if_not_finite(own, path)})
 
 
 def read_text(
@@ -166,9 +197,12 @@ def _detect_text(path: str) -> tuple[str, str]:
     path = files.resolve(path)
     found = detect(path)
     if found not in (RUN, ADAPTERS, HUGGING_FACE):
+        lacks = f"has no {trained_model.VOCABULARY_FILE} that it knows of"
+        if not (epath.Path(path) / run_folder.CONFIG_FILE).exists():
+            lacks = f"has no {run_folder.CONFIG_FILE} that says what they are"
         raise ValueError(
             "A model that reads and writes text must be a training run, an adapter folder or an "
-            f"exported folder; {path} is of the format {found}, which has no vocabulary. Name the "
+            f"exported folder; {path} holds weights of the format {found}, and {lacks}. Name the "
             f"model directory of its run, which has a {run_folder.CONFIG_FILE}, or another folder; "
             "for earlier runs hyperdecoders upgrade --model_dir=FOLDER writes that file."
         )
@@ -180,9 +214,11 @@ def _read_hugging_face(source: Source) -> TrainedModel:
     if exported_folder.is_hyperdecoder(folder):
         read = exported_folder.read(folder)
         return read.replace(files=text_files.read_tokenizer(folder, read.config))
-    config, arrays = hugging_face.open(folder)
-    config = _with_rows(source, config, arrays)
-    accounted = hugging_face.to_ours(arrays, config)
+    config, stored = hugging_face.open(folder)
+    config = _with_rows(source, config, stored)
+    accounted = hugging_face.to_ours(stored, config)
+    wanted = fingerprints.of_config(hugging_face.read_config(folder))
+    fingerprints.check(accounted.arrays, wanted, os.fspath(folder))
     files = text_files.read_tokenizer(folder, config)
     description = Description(config)
     return TrainedModel(description, accounted.arrays, skipped=accounted.left, files=files)
@@ -190,7 +226,9 @@ def _read_hugging_face(source: Source) -> TrainedModel:
 
 def _write_hugging_face(path: epath.Path, trained: TrainedModel) -> Mapping[str, str]:
     config = trained.config
-    hugging_face.write(path, config, hugging_face.from_ours(trained.arrays, config))
+    arrays, fingerprint = fingerprints.recorded(trained.arrays)
+    theirs = hugging_face.from_ours(arrays, config)
+    hugging_face.write(path, config, theirs, fingerprint=fingerprint)
     text_files.write_tokenizer(path, trained)
     return {}
 
@@ -199,19 +237,24 @@ def _read_original(source: Source) -> TrainedModel:
     config, task_names, arrays = original_folder.open(source.path)
     config = _with_rows(source, config, arrays)
     accounted = original_folder.to_ours(arrays, config)
+    folder = epath.Path(source.path)
+    wanted = fingerprints.of_config(hugging_face.read_config(folder))
+    fingerprints.check(accounted.arrays, wanted, source.path)
     unread = set(original_folder.unused_names(config)) & set(arrays)
     return TrainedModel(
         Description(config, task_names=task_names),
         accounted.arrays,
         skipped=accounted.left,
-        files=text_files.read_tokenizer(epath.Path(source.path), config),
+        files=text_files.read_tokenizer(folder, config),
         unread={name: arrays[name] for name in sorted(unread)},
     )
 
 
 def _write_original(path: epath.Path, trained: TrainedModel) -> Mapping[str, str]:
-    state = original_folder.to_state(trained.arrays, trained.config, trained.unread)
-    original_folder.write(path, trained.config, state, trained.description.task_names)
+    arrays, fingerprint = fingerprints.recorded(trained.arrays)
+    state = original_folder.to_state(arrays, trained.config, trained.unread)
+    names = trained.description.task_names
+    original_folder.write(path, trained.config, state, names, fingerprint)
     text_files.write_tokenizer(path, trained)
     made = set(original_folder.unused_names(trained.config)) - set(trained.unread)
     why = "zeros, for the original makes them beside a hypernetwork and never reads them"
@@ -248,10 +291,10 @@ def _write_t5x(path: epath.Path, trained: TrainedModel, layout: str = "t5x") -> 
 
 def _with_rows(source: Source, config: TransformerConfig, arrays: Arrays) -> TransformerConfig:
     """`config` with as many tokens as the embedding has rows, if `source` says so."""
-    if not source.are_rows_right:
+    tables = [arrays[name] for name in _TABLES if name in arrays]
+    if not source.are_rows_right or not tables:
         return config
-    table = next(arrays[name] for name in _TABLES if name in arrays)
-    return dataclasses.replace(config, vocab_size=table.shape[0])
+    return dataclasses.replace(config, vocab_size=tables[0].shape[0])
 
 
 def _with_tasks(config: TransformerConfig, arrays: Arrays) -> TransformerConfig:
@@ -271,30 +314,29 @@ def _with_tasks(config: TransformerConfig, arrays: Arrays) -> TransformerConfig:
 def _read_safetensors(source: Source) -> TrainedModel:
     path, config = source.path, source.config
     arrays = dict(safetensors_files.open(path))
+    # Our paths have slashes, theirs have dots.
+    if theirs := [name for name in arrays if "/" not in name]:
+        is_peft = theirs[0].startswith("base_model.")
+        what = "an adapter of PEFT" if is_peft else "a model in the names of Hugging Face"
+        how = ", once it is merged into its model" if is_peft else ""
+        raise ValueError(
+            f"Hugging Face's weights must come with their config.json; {path} holds {what} (as "
+            f"{theirs[0]}), and no config.json. Name the folder that holds both{how}."
+        )
+    safetensors_files.check_fingerprints(path)
     unread_names = [name for name in arrays if name.startswith(_UNREAD)]
     unread = {name.removeprefix(_UNREAD): arrays.pop(name) for name in unread_names}
-    if any(name in arrays for name in _THEIR_TABLES):
-        raise ValueError(
-            "Hugging Face's weights must come with their config.json; got the names of "
-            f"Hugging Face in {path}, and no config.json. Name the folder that holds both."
-        )
-    metadata = safetensors_files.metadata(path)
-    try:
-        tasks = tuple(json.loads(metadata.get(_TASKS_KEY, "[]")))
-        described = json.loads(metadata.get(_MODEL_KEY, "null"))
-        if described is not None:
-            config = modeling_config.from_dict(described)
-    except (AttributeError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"What a file of weights says of its model must be JSON, as it was written; in {path} "
-            f"it is not: {error}. Convert the weights again."
-        ) from error
+    tasks = safetensors_files.json_metadata(path, _TASKS_KEY) or []
+    described = safetensors_files.json_metadata(path, _MODEL_KEY)
+    with trained_model.fields_of(path, "which model it holds", "Convert the weights again."):
+        tasks = trained_model.to_texts(_TASKS_KEY, tasks)
+        config = config if described is None else modeling_config.from_dict(described)
     config = _with_rows(source, config or infer_config.infer_config(arrays), arrays)
     return TrainedModel(
         Description(config, task_names=tasks),
         arrays,
         skipped={f"{_UNREAD}{name}": "of the original, which never reads it" for name in unread},
-        metadata=metadata,
+        metadata=safetensors_files.metadata(path),
         unread=unread,
     )
 
@@ -305,12 +347,12 @@ def _write_safetensors(path: epath.Path, trained: TrainedModel) -> Mapping[str, 
     if trained.description.task_names:
         metadata[_TASKS_KEY] = json.dumps(trained.description.task_names)
     unread = {f"{_UNREAD}{name}": array for name, array in trained.unread.items()}
-    arrays = {**trained.arrays, **unread}
+    arrays, own = {**trained.arrays, **unread}, {"metadata": metadata, "has_fingerprint": True}
     if path.suffix == _SAFETENSORS:
-        safetensors_files.write_file(path, arrays, metadata)
+        safetensors_files.write_file(path, arrays, **own)
     else:
         path.mkdir()
-        safetensors_files.write_sharded(path, arrays, metadata=metadata)
+        safetensors_files.write_sharded(path, arrays, **own)
     return {}
 
 

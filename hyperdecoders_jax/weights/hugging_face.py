@@ -10,18 +10,19 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from absl import logging
 from etils import epath
 
-from hyperdecoders_jax import types
+from hyperdecoders_jax import errors, files, types
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.weights import (
     check_params,
+    fingerprints,
     flax_files,
     folding,
     names,
@@ -31,6 +32,8 @@ from hyperdecoders_jax.weights import (
 from hyperdecoders_jax.weights.arrays import Accounted, Arrays, StoredArray
 
 CONFIG_FILE = "config.json"
+# Beside the weights of an adapter that the library peft made.
+PEFT_FILE = "adapter_config.json"
 
 # What the names of all of T5's own arrays begin with.
 _TOP_NAMES = ("shared", "encoder", "decoder", "lm_head")
@@ -55,6 +58,11 @@ _SIZES = {
     "mlp_dim": "d_ff",
     "num_encoder_layers": "num_layers",
 }
+# Their name of every number of ours.
+_NAMES = _SIZES | {
+    "relpos_buckets": "relative_attention_num_buckets",
+    "relpos_max_distance": "relative_attention_max_distance",
+}
 # Their feed-forward blocks; "gated-gelu" is the tanh approximation, as `gelu` is here.
 _FEED_FORWARD = {
     "relu": ("relu",),
@@ -70,7 +78,7 @@ _CHOICES = {
     "layer_norm_epsilon": (_EPSILON,),
     "quantization_config": (None,),
     "pad_token_id": (types.PAD_ID, None),
-    "eos_token_id": (types.EOS_ID, None),
+    "eos_token_id": (types.EOS_ID, [types.EOS_ID], None),
     "decoder_start_token_id": (types.DECODER_START_ID, None),
 }
 
@@ -109,15 +117,21 @@ def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
         raise ValueError(
             f"dropout_rate in config.json must be a number; got {dropout_rate!r}. T5's is 0.1."
         )
-    return TransformerConfig(
-        **{ours: fields[theirs] for ours, theirs in _SIZES.items()},
-        num_decoder_layers=fields["num_layers"] if decoder_layers is None else decoder_layers,
-        mlp_activations=_FEED_FORWARD[fields["feed_forward_proj"]],
-        logits_via_embedding=_scales_logits(fields),
-        dropout_rate=dropout_rate,
-        relpos_buckets=fields.get("relative_attention_num_buckets", 32),
-        relpos_max_distance=fields.get("relative_attention_max_distance", 128),
-    )
+    try:
+        return TransformerConfig(
+            **{ours: fields[theirs] for ours, theirs in _SIZES.items()},
+            num_decoder_layers=fields["num_layers"] if decoder_layers is None else decoder_layers,
+            mlp_activations=_FEED_FORWARD[fields["feed_forward_proj"]],
+            logits_via_embedding=_scales_logits(fields),
+            dropout_rate=dropout_rate,
+            relpos_buckets=fields.get("relative_attention_num_buckets", 32),
+            relpos_max_distance=fields.get("relative_attention_max_distance", 128),
+        )
+    except errors.FieldError as error:
+        ours = error.name.removeprefix(f"{TransformerConfig.__name__}.")
+        raise ValueError(
+            f"{_NAMES.get(ours, ours)} in config.json {error.problem} Copy or download it again."
+        ) from error
 
 
 def _is_of_5(fields: Mapping[str, Any]) -> bool:
@@ -177,7 +191,7 @@ def open(folder_or_hub_id: str | os.PathLike) -> tuple[TransformerConfig, dict[s
     folder = find(folder_or_hub_id)
     fields = read_config(folder)
     config, arrays = config_from_json(fields), open_arrays(folder)
-    return _with_head_of_5(config, arrays) if _is_of_5(fields) else (config, arrays)
+    return _with_head_of_5(config, arrays, fields) if _is_of_5(fields) else (config, arrays)
 
 
 def open_config(folder: epath.Path) -> TransformerConfig:
@@ -189,7 +203,7 @@ def open_config(folder: epath.Path) -> TransformerConfig:
 
 
 def _with_head_of_5(
-    config: TransformerConfig, arrays: dict[str, StoredArray]
+    config: TransformerConfig, arrays: dict[str, StoredArray], fields: Mapping[str, Any]
 ) -> tuple[TransformerConfig, dict[str, StoredArray]]:
     """A model as transformers 5 computes it, where scaling says nothing of whether a head is tied.
 
@@ -197,7 +211,9 @@ def _with_head_of_5(
     """
     table = next((arrays[name] for name in (_SHARED, *COPIES) if name in arrays), None)
     head = arrays.get(_HEAD)
-    if table is not None and head is None and not config.logits_via_embedding:
+    # Of what says that it is not tied, as our own folders do, a missing head is a damage.
+    is_tied = table is not None and head is None and fields.get("tie_word_embeddings", True)
+    if is_tied and not config.logits_via_embedding:
         logging.info(
             "%s is not in the file: as in transformers 5, it is a copy of %s.", _HEAD, _SHARED
         )
@@ -235,9 +251,9 @@ def find(folder_or_hub_id: str | os.PathLike) -> epath.Path:
             "install huggingface_hub), or download the folder by hand."
         ) from error
     try:
-        for files in _WEIGHTS:
-            folder = huggingface_hub.snapshot_download(name, allow_patterns=[*_SMALL, files])
-            if any(epath.Path(folder).glob(files)):
+        for pattern in _WEIGHTS:
+            folder = huggingface_hub.snapshot_download(name, allow_patterns=[*_SMALL, pattern])
+            if any(epath.Path(folder).glob(pattern)):
                 break
     except OSError as error:
         reason = str(error).partition("\n")[0]
@@ -272,21 +288,31 @@ def is_of_t5(name: str) -> bool:
 
 def read_config(folder: epath.Path) -> dict[str, Any]:
     """The fields of a folder's `config.json`; FileNotFoundError or ValueError if there are none."""
+    refuse_peft(folder)
     file = folder / CONFIG_FILE
     if not file.exists():
         raise FileNotFoundError(
             f"A Hugging Face folder must hold {CONFIG_FILE}, with the model's sizes; {folder} has "
             "none. Download it to the weights."
         )
-    try:
-        fields = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} must be JSON: {error}. Copy or download it again.") from error
-    if not isinstance(fields, dict):
-        raise ValueError(
-            f"{file} must be a JSON object of fields; got {type(fields).__name__}. Copy it again."
-        )
-    return fields
+    return files.read_json(file)
+
+
+def refuse_peft(folder: epath.Path) -> None:
+    """ValueError if a folder holds an adapter of PEFT, be it beside the model that it changes."""
+    if not (folder / PEFT_FILE).exists():
+        return
+    base = files.read_json(folder / PEFT_FILE).get("base_model_name_or_path")
+    what = f"an adapter of PEFT for {base!r:.100}"
+    how = ""
+    if (folder / CONFIG_FILE).exists():
+        what += ", beside a model that would be read without it"
+        how = f"; to read the model without it, move {PEFT_FILE} and its weights elsewhere"
+    raise ValueError(
+        f"A folder must hold a whole model, or what this package trained; {folder} holds {what} "
+        f"({PEFT_FILE}). Merge it with peft, by PeftModel.from_pretrained(model, folder)"
+        f".merge_and_unload().save_pretrained(other), and name the other folder{how}."
+    )
 
 
 def write(
@@ -294,13 +320,20 @@ def write(
     config: TransformerConfig,
     arrays: Arrays,
     max_shard_bytes: int = safetensors_files.MAX_SHARD_BYTES,
+    fingerprint: Callable[[], str] | None = None,
 ) -> None:
-    """Writes `config.json` and safetensors for transformers; `arrays` are those of `from_ours`."""
+    """Writes `config.json` and safetensors for transformers; `arrays` are those of `from_ours`.
+
+    `fingerprint`, of the same arrays in our layouts, is called when they are written.
+    """
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # transformers refuses files that do not say whose layout they have.
     safetensors_files.write_sharded(folder, arrays, max_shard_bytes, {"format": "pt"})
-    (folder / CONFIG_FILE).write_text(json.dumps(config_to_json(config), indent=2) + "\n")
+    fields = config_to_json(config)
+    if fingerprint is not None:
+        fields[fingerprints.FIELD] = fingerprint()
+    (folder / CONFIG_FILE).write_text(json.dumps(fields, indent=2) + "\n")
 
 
 def to_ours(arrays: Arrays, config: TransformerConfig) -> Accounted:

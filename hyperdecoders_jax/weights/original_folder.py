@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,15 @@ from etils import epath
 
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.modeling.config import AdapterConfig, HypernetworkConfig, TransformerConfig
-from hyperdecoders_jax.weights import check_params, folding, hugging_face, original, torch_files
+from hyperdecoders_jax.weights import (
+    check_params,
+    fingerprints,
+    folding,
+    hugging_face,
+    original,
+    torch_files,
+    trained_model,
+)
 from hyperdecoders_jax.weights.arrays import Accounted, Arrays, StoredArray
 
 _SIDES = ("encoder", "decoder")
@@ -36,20 +44,22 @@ def config_from_json(fields: Mapping[str, Any]) -> TransformerConfig:
             f"The config.json of a trained Hyperdecoder must have {' and '.join(missing)}. Copy "
             "the one that training saved; a plain T5's folder is of the format hugging_face."
         )
-    adapters = {f"{side}_adapter": _adapter_from_json(side, fields) for side in _SIDES}
-    config = dataclasses.replace(hugging_face.config_from_json(fields), **adapters)
-    # Only now: whether tasks are read depends on the adapters.
-    if config.reads_tasks:
-        config = dataclasses.replace(config, num_tasks=len(task_names(fields)))
+    advice = "Copy the one that training saved."
+    with trained_model.fields_of("config.json", "what a trained Hyperdecoder is", advice):
+        adapters = {f"{side}_adapter": _adapter_from_json(side, fields) for side in _SIDES}
+        config = dataclasses.replace(hugging_face.config_from_json(fields), **adapters)
+        # Only now: whether tasks are read depends on the adapters.
+        if config.reads_tasks:
+            config = dataclasses.replace(config, num_tasks=len(task_names(fields)))
     return config
 
 
 def task_names(fields: Mapping[str, Any]) -> tuple[str, ...]:
     """The tasks in order, which numbers them; the original draws it anew for each training."""
     tasks = fields.get("tasks") or ()
-    if not isinstance(tasks, list | tuple):
+    if not isinstance(tasks, list | tuple) or not all(isinstance(x, str) for x in tasks):
         raise ValueError(
-            f"Field tasks in config.json must be a list of names; got {tasks!r}. Copy it again."
+            f"Field tasks in config.json must be a list of names; got {tasks!r:.99}. Copy it again."
         )
     return tuple(tasks)
 
@@ -94,12 +104,18 @@ def write(
     config: TransformerConfig,
     arrays: Arrays,
     task_names: Sequence[str] = (),
+    fingerprint: Callable[[], str] | None = None,
 ) -> None:
-    """Writes `config.json` and `pytorch_model.bin` (of `to_state`). Cost: all arrays in memory."""
+    """Writes `config.json` and `pytorch_model.bin` (of `to_state`). Cost: all arrays in memory.
+
+    `fingerprint`, of the parameters in our layouts, is called when they are written.
+    """
     folder = epath.Path(folder)
     fields = config_to_json(config, task_names)
     folder.mkdir(parents=True, exist_ok=True)
     torch_files.write(folder / torch_files.SINGLE_FILE, arrays)
+    if fingerprint is not None:
+        fields[fingerprints.FIELD] = fingerprint()
     (folder / hugging_face.CONFIG_FILE).write_text(json.dumps(fields, indent=2) + "\n")
 
 

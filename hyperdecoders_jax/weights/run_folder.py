@@ -24,6 +24,7 @@ from hyperdecoders_jax import errors, files
 from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.model import BACKBONE_KEYS, Model
 from hyperdecoders_jax.modeling import config as modeling_config
+from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.types import Params
 from hyperdecoders_jax.weights import (
     check_params,
@@ -44,6 +45,9 @@ SAVED_GIN = "config.gin"
 OWN_RUNNER, T5X_RUNNER = "embedded", "t5x"
 # Of `RunFile`, in the JSON under "start", beside `trained`.
 _START_FIELDS = ("initial_checkpoint_path", "random_seed", "frozen_dtype")
+_WRITE_AGAIN = (
+    "Start the run again with the same command, which writes it, or copy it from the run again."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +66,8 @@ class RunFile:
 def has_field(file: epath.Path, name: str, value: str) -> bool:
     """Whether a file is JSON whose field `name` has this value; False where there is none."""
     try:
-        return file.exists() and json.loads(file.read_text()).get(name) == value
-    except (OSError, ValueError, AttributeError):
+        return file.exists() and files.read_json(file).get(name) == value
+    except (OSError, ValueError):
         return False
 
 
@@ -118,35 +122,46 @@ def read_file(folder: str | os.PathLike) -> RunFile:
             f"A training run must have left its {CONFIG_FILE}; there is no {file}. Name the "
             "--model_dir of the run."
         )
-    try:
-        fields = json.loads(file.read_text())
-        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-            raise errors.UsageError(
-                f"{file} must say format {FORMAT!r}; it belongs to something else. Name the model "
-                "directory of a training run."
-            )
-        check_version(fields, VERSION, file)
+    fields = files.read_json(file, _WRITE_AGAIN)
+    if fields.get("format") != FORMAT:
+        raise errors.UsageError(
+            f"{file} must say format {FORMAT!r}; it belongs to something else. Name the model "
+            "directory of a training run."
+        )
+    check_version(fields, VERSION, file)
+    with trained_model.fields_of(file, "what a run trains", _WRITE_AGAIN):
         description, start = read_description(folder, fields, "the run"), fields["start"]
-        trained, drawn = tuple(start["trained"]), (start[name] for name in _START_FIELDS)
-        return RunFile(description, trained, *drawn, dict(fields["data"]), fields["runner"])
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"A run must hold its vocabulary; there is no {folder / trained_model.VOCABULARY_FILE}."
-            " Copy the folder again."
-        ) from error
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{file} must say what a run trains; it does not: {type(error).__name__} {error}. "
-            "Start the run again with the same command, which writes it, or copy it again."
-        ) from error
+        drawn = [start[name] for name in _START_FIELDS]
+        run = RunFile(
+            description,
+            trained_model.to_texts("start.trained", start["trained"]),
+            *drawn,
+            data=dict(fields["data"]),
+            runner=fields["runner"],
+        )
+        _check_start(run)
+    return run
+
+
+def _check_start(run: RunFile) -> None:
+    """Raises FieldError for what `RunFile` may not hold."""
+    check, dtypes = errors.check_value, tuple(trained_model.DTYPES)
+    path, seed, dtype = run.initial_checkpoint_path, run.random_seed, run.frozen_dtype
+    is_path = isinstance(path, str | None)
+    check("start.initial_checkpoint_path", path, is_path, "be a path or null")
+    is_seed = errors.is_whole(seed, -(2**63), 2**63 - 1)
+    check("start.random_seed", seed, is_seed, "be an integer of 64 bits")
+    check("start.frozen_dtype", dtype, dtype in dtypes, f"be one of {dtypes}")
+    runners = (OWN_RUNNER, T5X_RUNNER)
+    check("runner", run.runner, run.runner in runners, f"be one of {runners}")
 
 
 def check_version(fields: Mapping[str, Any], version: int, file: epath.Path) -> None:
     """Raises ValueError if a file is not of this version."""
     if fields.get("version") != version:
         raise ValueError(
-            f"A file must be of version {version}; {file} is of {fields.get('version')!r}, made by "
-            f"{fields.get('made_by')}. Update this package."
+            f"A file must be of version {version}; {file} is of {fields.get('version')!r:.80}, "
+            f"made by {fields.get('made_by')!s:.80}. Update this package."
         )
 
 
@@ -155,16 +170,16 @@ def read_description(folder: epath.Path, fields: Mapping[str, Any], owner: str) 
 
     Raises like `trained_model.from_json`; FileNotFoundError or ValueError for the vocabulary.
     """
-    file = folder / trained_model.VOCABULARY_FILE
     is_bytes = fields["vocabulary"]["file"] is None
     model = modeling_config.from_dict(fields["model"])
-    content = tokenizer.BYTES_MODEL if is_bytes else file.read_bytes()
+    content = tokenizer.BYTES_MODEL if is_bytes else trained_model.read_vocabulary(folder)
     description = trained_model.from_json(fields, model, content)
     wanted, found = fields["vocabulary"]["fingerprint"], description.vocabulary.fingerprint
     if wanted != found:
         raise ValueError(
-            f"{file} must be the vocabulary that {owner} was trained with, of fingerprint "
-            f"{str(wanted)[:12]}; it has {found[:12]}. Copy the folder again."
+            f"{folder / trained_model.VOCABULARY_FILE} must be the vocabulary that {owner} was "
+            f"trained with, of fingerprint {str(wanted)[:12]}; it has {found[:12]}. Copy the "
+            "folder again."
         )
     return description
 
@@ -177,21 +192,22 @@ def read(model_dir: str, which: str | int, read_start: Callable[..., TrainedMode
     """
     run = read_file(model_dir)
     step = find_step(model_dir, which)
-    shapes = names.flatten(Model(run.description.model).param_shapes())
     if t5x_steps(model_dir):
         folder = t5x_checkpoint.steps(model_dir)[step]
         stored = t5x_checkpoint.open(folder)
-        check_params.check_params(stored, shapes, str(folder))
+        check_params.check_params(stored, run.description.model, str(folder))
         return _of_t5x(run, stored, step)
     checkpoints = run_checkpoints.of_run(model_dir)
     checkpoints.check_usable(step)
-    where = checkpoints.folder(step)
+    where, saved = checkpoints.folder(step), checkpoints.read_run(step)
+    _check_sizes(saved, run.description.model, epath.Path(model_dir) / CONFIG_FILE)
+    shapes = names.flatten(Model(run.description.model).param_shapes())
     trained = t5x_checkpoint.open_item(where / run_checkpoints.TRAINABLE)
     frozen = {path: shapes[path] for path in shapes if path not in trained}
     held, drawn = _read_frozen(run, frozen, read_start)
     stored = {**trained, **held, **drawn}
     check_params.check_params(stored, shapes, str(where))
-    _check_frozen({**held, **drawn}, checkpoints.read_run(step), run, str(where))
+    _check_frozen({**held, **drawn}, saved, run, str(where))
     description = dataclasses.replace(run.description, step=step)
     named = _of_backbone(held) if description.backbone else set()
     # The rest of the frozen part is stored as the run computed with it.
@@ -199,6 +215,17 @@ def read(model_dir: str, which: str | int, read_start: Callable[..., TrainedMode
     stored |= {p: stored[p].cast(dtype) for p in frozen if p not in named}
     own = tuple(path for path in shapes if path not in named)
     return trained_model.of_text(description, {path: stored[path] for path in shapes}, own)
+
+
+def _check_sizes(saved: Mapping[str, Any], model: TransformerConfig, file: epath.Path) -> None:
+    """ValueError if a `config.json` has other sizes than its checkpoint, before they are used."""
+    theirs, ours = saved["identity"]["model"], dataclasses.asdict(model)
+    sizes = [name for name, x in ours.items() if isinstance(x, int) and name in theirs]
+    if others := [name for name in sizes if theirs[name] != ours[name]]:
+        named = ", ".join(f"{x} is {theirs[x]!r:.40} there and {ours[x]} here" for x in others)
+        raise ValueError(
+            f"{file} must describe the model of the run's checkpoints; {named}. {_WRITE_AGAIN}"
+        )
 
 
 def find_step(model_dir: str, which: str | int) -> int:

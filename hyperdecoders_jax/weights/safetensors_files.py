@@ -19,6 +19,8 @@ import safetensors
 from etils import epath
 from safetensors import numpy as safetensors_numpy
 
+from hyperdecoders_jax import files as files_lib
+from hyperdecoders_jax.weights import fingerprints
 from hyperdecoders_jax.weights.arrays import Arrays, StoredArray
 
 SINGLE_FILE = "model.safetensors"
@@ -57,6 +59,21 @@ def merge(
 def metadata(path: str | os.PathLike) -> dict[str, str]:
     """Metadata of a file, or of a folder's first file."""
     return _handle(files(epath.Path(path))[0]).metadata() or {}
+
+
+def json_metadata(path: str | os.PathLike, key: str) -> dict[str, Any] | list[Any] | None:
+    """What a file's metadata say as JSON under a key; None if nothing, ValueError if it is none."""
+    text = metadata(path).get(key)
+    try:
+        found = None if text is None else json.loads(text)
+        if not isinstance(found, dict | list | None):
+            raise ValueError(f"{key} is {text:.40}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            "What a file of weights says of its model must be JSON, as it was written; in "
+            f"{os.fspath(path)} it is not: {error}. Convert the weights again, or copy the file."
+        ) from error
+    return found
 
 
 def files(path: epath.Path) -> list[epath.Path]:
@@ -102,8 +119,9 @@ def visible(folder: epath.Path) -> list[epath.Path]:
 
 def shards(index: epath.Path) -> list[epath.Path]:
     """The files that Hugging Face's index names, in order; FileNotFoundError if one is missing."""
+    fields = files_lib.read_json(index)
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        names = sorted(set(fields["weight_map"].values()))
         # An index is a downloaded file: it must not name files elsewhere on this machine.
         if not names or any(os.path.basename(name) != name for name in names):
             raise ValueError("it names no file, or one of another folder")
@@ -112,7 +130,7 @@ def shards(index: epath.Path) -> list[epath.Path]:
             f"An index of shards must be JSON with a weight_map to files beside it; {index} is "
             f"not: {error!r}. Copy or download it again."
         ) from error
-    missing = [name for name in names if not (index.parent / name).is_file()]
+    missing = [name for name in names if not files_lib.is_regular(index.parent / name)]
     if missing:
         raise FileNotFoundError(
             f"All {len(names)} shards that {index} names must be beside it; missing: "
@@ -122,20 +140,37 @@ def shards(index: epath.Path) -> list[epath.Path]:
 
 
 def write_file(
-    path: str | os.PathLike, arrays: Arrays, metadata: Mapping[str, str] | None = None
+    path: str | os.PathLike,
+    arrays: Arrays,
+    metadata: Mapping[str, str] | None = None,
+    has_fingerprint: bool = False,
 ) -> None:
-    """Writes all arrays into one file. Cost: all arrays in memory."""
+    """Writes all arrays into one file. Cost: all arrays in memory.
+
+    With `has_fingerprint` its metadata hold one of its arrays: for files that no `config.json` is
+    beside.
+    """
     # In C order: safetensors writes the memory of an array and ignores strides.
     held = {name: np.asarray(array.read(), order="C") for name, array in arrays.items()}
+    metadata = dict(metadata or {})
+    if has_fingerprint:
+        metadata[fingerprints.FIELD] = fingerprints.fingerprint(held)
     if _is_remote(path):
-        epath.Path(path).write_bytes(safetensors_numpy.save(held, dict(metadata or {})))
+        epath.Path(path).write_bytes(safetensors_numpy.save(held, metadata))
         return
     # An empty file gets the mode that the umask gives; safetensors' own is replaced below.
     epath.Path(path).write_bytes(b"")
     mode = os.stat(path).st_mode
-    safetensors_numpy.save_file(held, os.fspath(path), dict(metadata or {}))
+    safetensors_numpy.save_file(held, os.fspath(path), metadata)
     # safetensors makes files that only the owner may read, whatever the umask.
     os.chmod(path, mode)
+
+
+def check_fingerprints(path: str | os.PathLike) -> None:
+    """ValueError if a file that `open` reads has a fingerprint, and other arrays than it says."""
+    for file in files(epath.Path(path)):
+        wanted = (_handle(file).metadata() or {}).get(fingerprints.FIELD)
+        fingerprints.check(_open_file(file), wanted, os.fspath(file))
 
 
 def write_sharded(
@@ -143,10 +178,12 @@ def write_sharded(
     arrays: Arrays,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     metadata: Mapping[str, str] | None = None,
+    has_fingerprint: bool = False,
 ) -> None:
     """Writes `model.safetensors`, or shards and their index. Cost: one shard in memory."""
     num_parameters = sum(math.prod(array.shape) for array in arrays.values())
-    shards, write = split(arrays, max_shard_bytes), functools.partial(write_file, metadata=metadata)
+    shards = split(arrays, max_shard_bytes)
+    write = functools.partial(write_file, metadata=metadata, has_fingerprint=has_fingerprint)
     file = epath.Path(folder) / SINGLE_FILE
     write_shards(file, shards, write, {"total_parameters": num_parameters})
 
@@ -224,6 +261,7 @@ def _open_file(file: epath.Path) -> dict[str, StoredArray]:
 
 
 def _handle(file: epath.Path) -> safetensors.safe_open:
+    files_lib.check_regular(file)
     try:
         with local_copy(file) as path:
             # Not memory-mapped: pages of a mapped file count as memory of the process.

@@ -7,6 +7,8 @@ their path in the train state, `target/encoder/…` for a parameter:
             target.encoder.…/      zarr, one folder per array
     orbax   state/_METADATA        JSON: the names in the tree
             state/manifest.ocdbt   zarr of all arrays in one key-value store
+
+Checkpoints that this package wrote have a fingerprint beside them, `fingerprint.json`.
 Source: t5x/checkpoints.py; the folders that T5X writes with Orbax.
 """
 
@@ -25,9 +27,9 @@ import tensorstore
 from etils import epath
 from flax import serialization, traverse_util
 
-from hyperdecoders_jax import errors
+from hyperdecoders_jax import errors, files
 from hyperdecoders_jax.weights import arrays as arrays_lib
-from hyperdecoders_jax.weights import names
+from hyperdecoders_jax.weights import fingerprints, names
 from hyperdecoders_jax.weights.arrays import Accounted, Arrays, StoredArray
 
 LAYOUTS = ("t5x", "orbax")
@@ -35,6 +37,8 @@ LAYOUTS = ("t5x", "orbax")
 _VERSION = 3
 _T5X_INDEX = "checkpoint"
 _ORBAX_INDEX = "state/_METADATA"
+# Beside them, of this package: the fingerprint of the parameters. T5X does not read it.
+FINGERPRINT_FILE = "fingerprint.json"
 # Start of a TensorFlow checkpoint's file `checkpoint`.
 _TENSORFLOW = b"model_checkpoint_path"
 # 16 MiB of float32: chunks are compressed in parallel, and each host of T5X reads only its own.
@@ -70,7 +74,8 @@ def account(path: str | epath.Path) -> Accounted:
     FileNotFoundError, or ValueError if it is damaged (chunks are checked when read) or not a T5's.
     """
     folder = _find(epath.Path(path))
-    is_t5x = (folder / _T5X_INDEX).is_file()
+    _check_regular(folder)
+    is_t5x = files.is_regular(folder / _T5X_INDEX)
     stores = _list_t5x(folder) if is_t5x else _list_item(folder / "state")
     target, left = {}, {}
     for name, store in stores.items():
@@ -95,7 +100,10 @@ def account(path: str | epath.Path) -> Accounted:
             f"those of all layers, as in {scanned[0]} (scanned layers). Convert them with "
             "T5X to the layout of its minimal T5 first."
         )
-    return Accounted(_open_arrays(folder, target), left)
+    found = _open_arrays(folder, target)
+    if (file := folder / FINGERPRINT_FILE).exists():
+        fingerprints.check(found, files.read_json(file).get(fingerprints.FIELD), os.fspath(folder))
+    return Accounted(found, left)
 
 
 def write(path: str | epath.Path, arrays: Arrays, step: int = 0, layout: str = "t5x") -> epath.Path:
@@ -115,9 +123,12 @@ def write(path: str | epath.Path, arrays: Arrays, step: int = 0, layout: str = "
         raise FileExistsError(
             f"A checkpoint must go into a new folder; there is {folder}. Remove it or name another."
         )
+    arrays, fingerprint = fingerprints.recorded(arrays)
     state = {f"target/{name}": array for name, array in arrays.items()}
     write_state = _write_t5x if layout == "t5x" else _write_orbax
     write_state(folder, state, np.asarray(step, np.int32))
+    content = json.dumps({fingerprints.FIELD: fingerprint()})
+    (folder / FINGERPRINT_FILE).write_text(content + "\n")
     return folder
 
 
@@ -137,7 +148,9 @@ def kvstore(folder: epath.Path) -> dict[str, str]:
 
 def _has_index(folder: epath.Path) -> bool:
     index = folder / _T5X_INDEX
-    return not _is_tensorflow(index) if index.is_file() else (folder / _ORBAX_INDEX).exists()
+    return (
+        not _is_tensorflow(index) if files.is_regular(index) else (folder / _ORBAX_INDEX).exists()
+    )
 
 
 def _is_tensorflow(index: epath.Path) -> bool:
@@ -146,8 +159,8 @@ def _is_tensorflow(index: epath.Path) -> bool:
 
 
 def _find(path: epath.Path) -> epath.Path:
-    folder = path.parent if path.name == _T5X_INDEX and path.is_file() else path
-    if (folder / _T5X_INDEX).is_file() and _is_tensorflow(folder / _T5X_INDEX):
+    folder = path.parent if path.name == _T5X_INDEX and files.is_regular(path) else path
+    if files.is_regular(folder / _T5X_INDEX) and _is_tensorflow(folder / _T5X_INDEX):
         raise ValueError(
             f"A checkpoint must be T5X's; {folder} holds one of TensorFlow (Mesh TensorFlow's T5). "
             "Name the weights in T5X's format, or convert them with T5X first."
@@ -164,6 +177,13 @@ def _find(path: epath.Path) -> epath.Path:
         f"A T5X checkpoint must be a folder with the file {_T5X_INDEX} (msgpack) or {_ORBAX_INDEX} "
         f"(Orbax); {path} has neither. Correct the path: it ends in checkpoint_<step>."
     )
+
+
+def _check_regular(folder: epath.Path) -> None:
+    """ValueError if a local folder holds a pipe or device, which TensorStore would wait for."""
+    for parent, _, names_there in os.walk(folder):
+        for name in names_there:
+            files.check_regular(epath.Path(parent) / name, "Copy the checkpoint again.")
 
 
 def _list_t5x(folder: epath.Path) -> dict[str, np.ndarray | dict[str, Any]]:
@@ -183,7 +203,7 @@ def _list_t5x(folder: epath.Path) -> dict[str, np.ndarray | dict[str, Any]]:
             for name, x in leaves.items()
         }
     # Any of them, depending on where the file is cut or changed.
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(
             f"A checkpoint's file must be a complete msgpack with T5X's train state; {index} is "
             f"not: {error!r}. Copy or download it again; save one from before 2021 anew with T5X."
@@ -197,9 +217,10 @@ def open_item(item: epath.Path) -> dict[str, StoredArray]:
 
 def _list_item(item: epath.Path) -> dict[str, dict[str, Any]]:
     """Name in the item's tree → TensorStore's specification of the array's store."""
+    _check_regular(item)
     index = item / "_METADATA"
     try:
-        entries = json.loads(index.read_text())["tree_metadata"].values()
+        entries = files.read_json(index)["tree_metadata"].values()
         trees = [[key["key"] for key in entry["key_metadata"]] for entry in entries]
     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(

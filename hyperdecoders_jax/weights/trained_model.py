@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+from etils import epath
 
-from hyperdecoders_jax import errors
+from hyperdecoders_jax import errors, files, types
 from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.decoding import beam_search, sampling
 from hyperdecoders_jax.decoding.decode import DecodingConfig
@@ -24,6 +26,7 @@ DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat
 VOCABULARY_FILE = "spiece.model"
 # Metadata of safetensors files: `Vocabulary.fingerprint`.
 VOCABULARY_KEY = "vocabulary_fingerprint"
+MOST_SENTINELS = 10_000
 # By name: a file may choose among these classes and no others.
 _BEAMS = (beam_search.BeamSearchConfig, beam_search.HuggingFaceScoring, beam_search.T5XScoring)
 _DECODING = {x.__name__: x for x in (*_BEAMS, sampling.GreedyConfig, sampling.SamplingConfig)}
@@ -37,6 +40,14 @@ class Backbone:
     fingerprint: str | None  # Of its parameters in float32; None where nobody hashed them.
     dtype: str  # That the run computed with, "float32" or "bfloat16".
 
+    def __post_init__(self):
+        kinds = {"source": str, "fingerprint": str | None}
+        for name, kind in kinds.items():
+            is_valid = isinstance(getattr(self, name), kind)
+            errors.check_field(self, name, is_valid, "be a text", "It names the frozen T5.")
+        is_valid, advice = self.dtype in tuple(DTYPES), "Use float32 where it is not known."
+        errors.check_field(self, "dtype", is_valid, f"be one of {tuple(DTYPES)}", advice)
+
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
@@ -44,6 +55,11 @@ class Vocabulary:
 
     model: bytes  # Of a spiece.model, or `tokenizer.BYTES_MODEL`.
     num_sentinels: int  # Behind its pieces.
+
+    def __post_init__(self):
+        is_count = errors.is_whole(self.num_sentinels, 0, MOST_SENTINELS)
+        must, advice = f"be an integer from 0 to {MOST_SENTINELS:,}", "T5 has 100, mT5 0, ByT5 125."
+        errors.check_field(self, "num_sentinels", is_count, must, advice)
 
     @property
     def is_bytes(self) -> bool:
@@ -147,25 +163,73 @@ def to_json(description: Description) -> dict[str, Any]:
 def from_json(
     fields: Mapping[str, Any], model: TransformerConfig, vocabulary: bytes
 ) -> Description:
-    """Inverse of `to_json`, given model and vocabulary; KeyError, TypeError or AttributeError."""
+    """Inverse of `to_json`, given model and vocabulary; raises what `fields_of` tells."""
     description = Description(
         model=model,
         decoding=decoding_from_json(fields["decoding"]),
         backbone=Backbone(**fields["backbone"]) if fields.get("backbone") else None,
         vocabulary=Vocabulary(vocabulary, fields["vocabulary"]["num_sentinels"]),
-        task_names=tuple(fields["task_names"]),
+        task_names=to_texts("task_names", fields["task_names"]),
         task_feature_lengths=fields["task_feature_lengths"],
         step=fields["step"],
     )
-    lengths = [description.task_feature_lengths[name] for name in ("inputs", "targets")]
-    if not all(isinstance(length, int) and length > 0 for length in lengths):
-        raise TypeError(f"task_feature_lengths of {lengths}")
-    if not isinstance(description.step, int):
-        raise TypeError(f"step of {description.step!r}")
-    num_names = len(description.task_names)
-    if model.reads_tasks and num_names > model.num_tasks:
-        raise TypeError(f"{num_names} task_names and num_tasks of {model.num_tasks}")
+    for name in ("inputs", "targets"):
+        check_length(f"task_feature_lengths.{name}", description.task_feature_lengths[name])
+    step, most = description.step, 2**63 - 1
+    errors.check_value("step", step, errors.is_whole(step, 0, most), "be a number of steps")
+    min_len, num_names = description.decoding.min_len, len(description.task_names)
+    must = f"be at most the {description.task_feature_lengths['targets']} tokens of targets"
+    is_short = min_len <= description.task_feature_lengths["targets"]
+    errors.check_value("decoding.min_len", min_len, is_short, must)
+    if model.reads_tasks:
+        must = f"be at least the {num_names} of task_names"
+        is_enough = model.num_tasks is not None and num_names <= model.num_tasks
+        errors.check_value("num_tasks", model.num_tasks, is_enough, must)
     return description
+
+
+@contextlib.contextmanager
+def fields_of(file: epath.PathLike, what: str, advice: str) -> Iterator[None]:
+    """Tells, as ValueError, what is wrong with the fields of a JSON file, which should say `what`.
+
+    Messages name the file, and end with `advice`: those of configurations are for gin files.
+    """
+    try:
+        yield
+    except errors.FieldError as error:
+        raise ValueError(f"{error.name} in {file} {error.problem} {advice}") from error
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        if errors.is_own(error):
+            raise
+        raise ValueError(
+            f"{file} must say {what}; it does not: {type(error).__name__} {error}. {advice}"
+        ) from error
+
+
+def check_length(name: str, value: object) -> None:
+    """Raises FieldError unless a value is a number of tokens."""
+    most = types.MAX_LEN
+    must = f"be an integer from 1 to {most:,}, a number of tokens"
+    errors.check_value(name, value, errors.is_whole(value, 1, most), must)
+
+
+def to_texts(name: str, value: object) -> tuple[str, ...]:
+    """A list of texts in JSON; FieldError if it is none."""
+    is_list = isinstance(value, list | tuple) and all(isinstance(x, str) for x in value)
+    errors.check_value(name, value, is_list, "be a list of texts")
+    return tuple(value)
+
+
+def read_vocabulary(folder: epath.Path) -> bytes:
+    """The bytes of a folder's `spiece.model`; FileNotFoundError or ValueError if there is none."""
+    file = folder / VOCABULARY_FILE
+    files.check_regular(file)
+    if not file.exists():
+        raise FileNotFoundError(
+            f"A model that reads and writes text must hold {VOCABULARY_FILE}; there is none in "
+            f"{folder}. Copy it, or the folder, again."
+        )
+    return file.read_bytes()
 
 
 def made_by() -> str:

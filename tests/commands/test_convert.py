@@ -68,8 +68,8 @@ def test_hugging_face_to_t5x_and_back_gives_the_same_files(t5, tmp_path, capsys,
     assert run_convert(t5, f"hugging_face:{tmp_path}/one") == 0
     assert run_convert(f"{tmp_path}/one", f"{layout}:{tmp_path}/two") == 0
     out = capsys.readouterr().out
-    assert "new 1, the count of steps, 0:\n  state/step\n" in out
-    assert f"skipped 1, {layout} has no place for it:\n  file spiece.model\n" in out
+    assert "new 1, the count of steps, 0: state/step\n" in out
+    assert f"skipped 1, {layout} has no place for it: file spiece.model\n" in out
     assert run_convert(f"{tmp_path}/two", f"hugging_face:{tmp_path}/three") == 0
     one, three = files_under(tmp_path / "one"), files_under(tmp_path / "three")
     assert one.pop("spiece.model") == DEMO_VOCABULARY.read_bytes()  # T5X's has no place for it.
@@ -126,21 +126,24 @@ def test_an_exported_model_becomes_a_state_of_the_original(tmp_path):
 
 def test_the_report_lists_what_was_loaded_made_and_skipped(t5, tmp_path, capsys):
     assert run_convert(t5, f"safetensors:{tmp_path}/t5.safetensors", "--vocab_size=4230") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"Read hugging_face at {t5}."
-    assert lines[1:3] == [
-        "loaded 29 arrays, 139,440 parameters of float32:",
-        "  decoder/decoder_norm/scale",
-    ]
-    assert lines[-7:] == [
-        "  … and 9 more",
-        "new 2, the mean of the other rows:",
-        "  rows 4224 to 4229 of decoder/logits_dense/kernel",
-        "  rows 4224 to 4229 of token_embedder/embedding",
-        "skipped 1, safetensors has no place for it:",
-        "  file spiece.model",
+    assert capsys.readouterr().out.splitlines() == [
         f"Wrote safetensors at {tmp_path}/t5.safetensors.",
+        f"Read hugging_face at {t5}.",
+        "loaded 29 arrays, 139,440 parameters of float32",
+        "  decoder: 17 arrays, 69,984 parameters",
+        "  encoder: 11 arrays, 1,776 parameters",
+        "  token_embedder: 1 array, 67,680 parameters",
+        "new 2, the mean of the other rows: rows 4224 to 4229 of decoder/logits_dense/kernel, …",
+        "skipped 1, safetensors has no place for it: file spiece.model",
     ]
+    assert run_convert(t5, f"t5x:{tmp_path}/t5x", "--verbose") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 1 + 3 + 29 + 2 + 2
+    assert lines[3:5] == [
+        "  decoder: 17 arrays, 69,888 parameters",
+        "    decoder/decoder_norm/scale",
+    ]
+    assert lines[-2:] == ["skipped 1, t5x has no place for it:", "  file spiece.model"]
 
 
 def test_a_run_goes_into_other_formats_with_its_adapters_and_gates(start, tmp_path, capsys):
@@ -167,9 +170,7 @@ def test_a_run_goes_into_other_formats_with_its_adapters_and_gates(start, tmp_pa
     flags = ["--fold", "--task=demo_topic"]
     assert run_convert(f"{tmp_path}/d", f"safetensors:{tmp_path}/g.safetensors", *flags) == 0
     report = capsys.readouterr().out
-    assert (
-        "skipped 4, folded into the kernels that they scale, for demo_topic:\n  decoder_h" in report
-    )
+    assert "skipped 4, folded into the kernels that they scale, for demo_topic: decoder_h" in report
     folded = conversion.fold_gates(weights, "demo_topic")
     test_conversion.assert_same(formats.read(f"{tmp_path}/g.safetensors"), folded)
     assert run_convert(source, f"hugging_face:{tmp_path}/f") == 2

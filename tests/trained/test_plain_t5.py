@@ -143,7 +143,7 @@ def test_a_tokenizer_s_length_may_be_unset(t5, length, tokens):
 def test_a_tokenizer_s_length_is_a_number(t5, length):
     fields = {"tokenizer_class": "ByT5Tokenizer", "model_max_length": length}
     write_json(t5, "tokenizer_config.json", **fields)
-    with pytest.raises(ValueError, match=r"model_max_length must be .*tokenizer_config.json says"):
+    with pytest.raises(ValueError, match=r"model_max_length in .*tokenizer_config.json must be"):
         formats.read_text(str(t5))
 
 

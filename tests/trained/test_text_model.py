@@ -249,7 +249,7 @@ def test_the_report_tells_what_the_backbone_has(run, tmp_path, capsys):
     assert main.main(["convert", *arguments]) == 0
     out = capsys.readouterr().out
     assert f"Read run at {run}/model.\nloaded 50 arrays, " in out
-    assert "skipped 29, the backbone has them:\n  decoder/decoder_norm/scale" in out
+    assert "skipped 29, the backbone has them: decoder/decoder_norm/scale" in out
 
 
 def test_a_backbone_that_was_moved_is_named_and_another_one_refused(run, tmp_path):

@@ -86,7 +86,8 @@ def test_missing_files_folders_and_shards_are_named(tmp_path):
 def test_an_index_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "model.safetensors.index.json").write_text(text)
     with pytest.raises(
-        ValueError, match=r"JSON with a weight_map to files beside it; .*index\.json is not.*again"
+        ValueError,
+        match=r"index\.json must be JSON|must be a JSON obj|JSON with a weight_map to .*again",
     ):
         safetensors_files.open(tmp_path)
 
