@@ -162,6 +162,29 @@ def remove_empty(folders: Iterable[epath.Path]) -> None:
             folder.rmdir()
 
 
+@contextlib.contextmanager
+def filling(folder: epath.Path) -> Iterator[epath.Path]:
+    """A folder whose files replace those of `folder` once all are written; else none is left."""
+    with writing(folder):
+        made = make_folder(folder)
+    unfinished = folder / UNFINISHED
+    try:
+        with writing(folder):
+            if unfinished.exists():  # Of a process that was killed.
+                unfinished.rmtree()
+            unfinished.mkdir()
+        yield unfinished
+        with writing(folder):
+            for new in sorted(unfinished.iterdir()):
+                if (folder / new.name).is_dir():
+                    (folder / new.name).rmtree()
+                new.replace(folder / new.name)
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.rmtree()
+        remove_empty(made)
+
+
 def at_home(path: str | None) -> str | None:
     """Replaces a leading `~`, which shells leave alone after `--flag=`."""
     return path if path is None else os.path.expanduser(path)

@@ -95,3 +95,28 @@ def test_only_sources_that_are_there_become_absolute(tmp_path, monkeypatch):
     assert files.absolute_source("t5") == str(tmp_path / "t5")
     for other in ("google/t5", "gs://bucket/t5", "package://tasks/x", "/data/t5"):
         assert files.absolute_source(other) == other
+
+
+def test_a_folder_is_filled_at_once_or_not_at_all(tmp_path):
+    folder = epath.Path(tmp_path / "analysis")
+
+    def fill(number, *, fails=False):
+        with files.filling(folder) as unfinished:
+            (unfinished / "pictures").mkdir()
+            (unfinished / "pictures" / f"{number}.png").write_text("")
+            (unfinished / "a.json").write_text(number)
+            if fails:
+                raise KeyError
+
+    with pytest.raises(KeyError):
+        fill("0", fails=True)
+    assert not folder.exists()
+    fill("1")
+    (folder / files.UNFINISHED).mkdir()  # As a killed process leaves it.
+    fill("2")
+    with pytest.raises(KeyError):
+        fill("3", fails=True)
+    found = pathlib.Path(folder).rglob("*")
+    names = sorted(str(path.relative_to(folder)) for path in found)
+    assert names == ["a.json", "pictures", "pictures/2.png"]
+    assert (folder / "a.json").read_text() == "2"

@@ -163,6 +163,7 @@ def analyze(run: RunConfig, checkpoint_step: str | int | None, output_dir: str) 
             "--gin.EVAL_SPLIT=validation, or files with --validation_file=FILE or --test_file=FILE."
         )
     import jax
+    from etils import epath
 
     from hyperdecoders_jax.analysis import report, study
     from hyperdecoders_jax.trained import opened
@@ -178,8 +179,6 @@ def analyze(run: RunConfig, checkpoint_step: str | int | None, output_dir: str) 
     tasks.rehearse()
     model = opened.place(run, checkpoint_step)
     tell = functools.partial(print, file=sys.stderr, flush=True)
-    found = study.run(model, tasks, output_dir, run.eval_batch_size, tell)
-    tell("Drawing …")
     mixture = run.data.mixture_or_task_name
     about = {
         "mixture": getattr(mixture, "name", mixture),
@@ -188,7 +187,10 @@ def analyze(run: RunConfig, checkpoint_step: str | int | None, output_dir: str) 
         "examples of each task": run.evaluation.num_examples or "all",
         "seed": run.start.random_seed,
     }
-    report.write(output_dir, found, about)
+    with files.filling(epath.Path(output_dir)) as folder:
+        found = study.run(model, tasks, folder, run.eval_batch_size, tell)
+        tell("Drawing …")
+        report.write(folder, found, about)
     print(report.text(found, about))
     tell(f"{found.num_examples:,} examples; {output_dir}/page.html shows them.")
     return 0

@@ -263,8 +263,8 @@ def check_free(place: epath.Path, flag: str = "--to") -> None:
 def atomic(place: epath.Path) -> Iterator[epath.Path]:
     """Atomic write of a file or folder: a path that becomes `place` once all is written.
 
-    A process that is killed leaves `.unfinished-…` behind, which nothing here takes for weights.
-    Raises OSError if it cannot be written.
+    What a killed process leaves, `.unfinished-…`, nothing here takes for weights; the next write to
+    the same path removes it. Raises OSError if it cannot be written.
     """
     from safetensors import SafetensorError
 
@@ -273,6 +273,7 @@ def atomic(place: epath.Path) -> Iterator[epath.Path]:
     unfinished = place.parent / f".unfinished-{os.getpid()}-{place.name}"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
+        _remove_killed(place)
         yield unfinished
         if place.exists():
             place.rmdir()  # Empty, as `check_free` found.
@@ -295,6 +296,25 @@ def atomic(place: epath.Path) -> Iterator[epath.Path]:
             f"Everything must be written; {place} could not be made: {errors.message_of(error)}. "
             "Make room there, mend its rights, or name another place; nothing was left."
         ) from error
+
+
+def _remove_killed(place: epath.Path) -> None:
+    """Removes what killed processes of this machine left of writing `place`."""
+    for left in place.parent.iterdir() if "://" not in os.fspath(place) else ():
+        number = left.name.removeprefix(".unfinished-").removesuffix(f"-{place.name}")
+        is_ours = left.name == f".unfinished-{number}-{place.name}" and number.isdecimal()
+        if is_ours and not _is_running(int(number)):
+            left.rmtree() if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # Of another user.
+        pass
+    return True
 
 
 def report(

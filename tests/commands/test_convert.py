@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import pickle
 import shutil
@@ -10,6 +11,7 @@ import gin
 import numpy as np
 import pytest
 import safetensors
+from etils import epath
 from safetensors import numpy as safetensors_numpy
 
 from hyperdecoders_jax.commands import configured, convert, main
@@ -301,6 +303,18 @@ def test_a_failure_in_the_middle_of_writing_leaves_nothing(t5, tmp_path, capsys)
         assert "must hold all chunks of its arrays, undamaged" in capsys.readouterr().err
         assert list((tmp_path / "empty").iterdir()) == []
         assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "t5x"]
+
+
+def test_what_a_killed_conversion_left_is_removed_by_the_next(tmp_path):
+    place = epath.Path(tmp_path / "t5[1]")
+    for name in (f"{2**22 + 1}-t5[1]", f"{os.getppid()}-t5[1]", f"{2**22 + 1}-other"):
+        (tmp_path / f".unfinished-{name}").mkdir()
+    with convert.atomic(place) as unfinished:
+        unfinished.write_text("")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {
+        "t5[1]", f".unfinished-{os.getppid()}-t5[1]", f".unfinished-{2**22 + 1}-other"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["safetensors", "hugging_face"])
