@@ -20,6 +20,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging as std_logging
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -227,13 +229,38 @@ class Checkpoints(run_checkpoints.CheckpointFiles):
     def _writing(self, folder: epath.Path) -> Iterator[None]:
         """Says why a save failed, and removes its part, which would fill a full disk."""
         try:
-            with files.writing(folder):
+            with files.writing(folder), _without_tracebacks():
                 yield
         except files.NotWrittenError:
             if jax.process_index() == 0:
                 with contextlib.suppress(OSError):
                     self._remove_unfinished()
             raise
+
+
+@contextlib.contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Drops what Orbax prints of a save that fails, which would bury the one message that counts.
+
+    Its threads log the error each, and callbacks that come too late find their loop closed.
+    """
+    logger, hook = logging.get_absl_logger(), sys.excepthook
+
+    def is_kept(record: std_logging.LogRecord) -> bool:
+        return "_SignalingThread.run() raised" not in record.getMessage()
+
+    def print_others(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if "Event loop is closed" not in str(error):
+            hook(kind, error, trace)
+
+    logger.addFilter(is_kept)
+    try:
+        yield
+    except Exception:
+        sys.excepthook = print_others  # For good: they come when they like.
+        raise
+    finally:
+        logger.removeFilter(is_kept)
 
 
 def _named_leaves(state: TrainState) -> dict[str, Any]:
