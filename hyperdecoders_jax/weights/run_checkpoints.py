@@ -101,7 +101,7 @@ class CheckpointFiles:
         """Metrics and value of a checkpoint; None for both where it was not evaluated."""
         path = self.folder(step) / EVALUATION
         nothing = {"metrics": None, "value": None, "greater_is_better": True}
-        if not path.exists():
+        if not files.is_regular(path):
             return nothing
         with contextlib.suppress(KeyError, ValueError, TypeError, AttributeError, RecursionError):
             return nothing | evaluation_from_json(json.loads(path.read_bytes()))
@@ -128,7 +128,7 @@ class CheckpointFiles:
         Empty where its file has other contents than a save leaves, be that cut off.
         """
         path = self.folder(step) / MANIFEST
-        content = path.read_bytes().rstrip() if path.exists() else b""
+        content = path.read_bytes().rstrip() if files.is_regular(path) else b""
         if not content.endswith((b"}", b"]")):  # Cut off, as a machine that dies leaves it.
             return None
         try:

@@ -1,5 +1,7 @@
 """What a run has saved is read without Orbax, by who has no run."""
 
+import os
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ import pytest
 
 from hyperdecoders_jax.training.checkpoints import Checkpoints
 from hyperdecoders_jax.weights import names, run_checkpoints, t5x_checkpoint
+from tests.formats import test_formats
 from tests.training import test_checkpoints
 
 # In another process, in which nothing can import Orbax.
@@ -96,3 +99,15 @@ def test_what_is_damaged_is_refused_and_passed_over(directory, caplog):
     (directory / "3" / "run" / "metadata").write_text("{")
     with pytest.raises(ValueError, match=r"At least one .* got damaged ones .*: 4 \(.*; 3 \(.*; 2"):
         found.newest_step()
+
+
+@pytest.mark.parametrize("name", ["trainable/_METADATA", "manifest.json", "evaluation.json"])
+def test_a_pipe_in_a_checkpoint_is_not_waited_for(tmp_path, name):
+    run = test_formats.HERE / "before_versions" / "run" / "checkpoints"
+    folder = shutil.copytree(run, tmp_path / "checkpoints") / "20"
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    checkpoints = run_checkpoints.CheckpointFiles(tmp_path / "checkpoints")
+    reason = checkpoints.why_not_usable(20)
+    assert (reason is None) == (name == "evaluation.json")
+    assert (checkpoints.evaluation(20)["metrics"] is None) == (name == "evaluation.json")
