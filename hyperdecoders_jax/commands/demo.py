@@ -112,8 +112,11 @@ methods mean nothing. To compare methods, train each with several (--gin.RANDOM_
 def compare(output: str, methods: Sequence[str], gin_flags: Sequence[str] = ()) -> int:
     """Trains and evaluates methods, and prints the table."""
     rows = {}
+    from hyperdecoders_jax.training import run_lock
+
     for method in methods:
         model_dir = os.path.join(output, f"demo_{method}")
+        run_lock.check_free(model_dir)
         # A run that is there already would be continued, and its time would mean nothing.
         shutil.rmtree(model_dir, ignore_errors=True)
         start = time.perf_counter()

@@ -4,6 +4,7 @@ import pytest
 
 from hyperdecoders_jax.commands import demo, main
 from hyperdecoders_jax.config import gin_files
+from hyperdecoders_jax.training import run_lock
 
 
 @pytest.mark.parametrize("method", demo.METHODS)
@@ -28,3 +29,11 @@ def test_a_method_that_the_demo_lacks_is_told(capsys):
     message = capsys.readouterr().err
     assert "invalid choice: 'hypergrd'" in message
     assert "hypergrid_all_weights" in message
+
+
+def test_a_run_that_is_being_written_is_not_removed(tmp_path, capsys):
+    run = tmp_path / "demo_hyperdecoder"
+    with run_lock.held(run):
+        assert main.main(["demo", f"--output={tmp_path}", "--methods", "hyperdecoder"]) == 2
+        assert f"{run} is being written by process" in capsys.readouterr().err
+        assert (run / run_lock.FILE).exists()
