@@ -245,13 +245,15 @@ def test_an_analysis_is_configured(folder):
 def test_a_run_that_only_the_program_describes_is_not_read(made, tmp_path, capsys):
     folder = shutil.copytree(made / "run", tmp_path / "run")
     (folder / run_folder.CONFIG_FILE).unlink()
+    lines = tmp_path / "lines.txt"
+    lines.write_text("\n".join(TEXTS))
     make_hostile(folder)
     with pytest.raises(ValueError, match=r"config\.gin alone, which is a program"):
         hyperdecoders_jax.load(folder)
     for command in (
         ("convert", f"--from={folder}", f"--to=safetensors:{tmp_path}/out"),
         ("export", f"--checkpoint={folder}", f"--output={tmp_path}/out"),
-        ("infer", f"--checkpoint={folder}", f"--input={__file__}"),
+        ("infer", f"--checkpoint={folder}", f"--input={lines}"),
         ("analyze", f"--checkpoint={folder}", f"--output={tmp_path}/out", "--mixture=demo"),
         ("eval", f"--init={folder}", "--gin.MIXTURE_OR_TASK_NAME=demo_topic"),
     ):
