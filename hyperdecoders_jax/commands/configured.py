@@ -100,7 +100,7 @@ def call(
     text = _with_absolute_paths(given.read())
     gin_files.check_macros(text, flags.TRAIN_FILES)
     if is_training:
-        for macro in gin_files.unread_macros(text):
+        for macro in gin_files.unread_macros(text, "runs/run.gin" if is_t5x else None):
             print(f"Not read by this runner: {macro}", file=sys.stderr)
     flags.join_processes(args)
     flags.start_tensorflow()

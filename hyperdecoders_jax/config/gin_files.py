@@ -339,10 +339,16 @@ def check_macros_are_set(text: Text) -> None:
         ) from None
 
 
-def unread_macros(text: Text) -> list[str]:
-    """`NAME (set in …)` of macros that a run's own files set nobody to read."""
+def unread_macros(text: Text, described_in: str | None = None) -> list[str]:
+    """`NAME (set in …)` of macros that a run's own files set nobody to read.
+
+    Reads in the file `described_in` only describe the run to others, as those of T5X's do.
+    """
+    reads = {
+        name for b in text.bindings if b.location.source != described_in for name in b.macro_reads
+    }
     return [
         f"{name} (set in {location})"
         for name, (_, location) in text.macro_values.items()
-        if name not in text.macro_reads and not location.source.startswith("runs/")
+        if name not in reads and not location.source.startswith("runs/")
     ]

@@ -51,7 +51,7 @@ def test_pretraining_decodes_nothing():
 def test_what_t5x_does_not_read_is_told():
     files = ["runs/t5x/train.gin", "experiments/glue/glue_manual_generated.gin"]
     text = gin_files.read(files)
-    (unread,) = gin_files.unread_macros(text)
+    (unread,) = gin_files.unread_macros(text, "runs/run.gin")
     assert unread.startswith("GENERATION (set in experiments/glue/recipe.gin:")
     files[0] = "runs/embedded/train.gin"
     assert not gin_files.unread_macros(gin_files.read(files))
