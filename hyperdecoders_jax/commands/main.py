@@ -25,9 +25,9 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from hyperdecoders_jax import errors, files, streams
+from hyperdecoders_jax import errors, files
 from hyperdecoders_jax.commands import flags as flags_lib
-from hyperdecoders_jax.commands import processes, unknown_flags
+from hyperdecoders_jax.commands import processes, streams, unknown_flags
 
 # Each is a module beside this one, with `SUMMARY`, `add_arguments(parser)` and
 # `run(args, gin_flags)`; `TAKES_GIN` says whether it takes `--gin.NAME=VALUE`.

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hyperdecoders_jax import streams
-from hyperdecoders_jax.commands import configured, flags, main
+from hyperdecoders_jax.commands import configured, flags, main, streams
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig

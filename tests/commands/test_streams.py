@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from hyperdecoders_jax import streams
+from hyperdecoders_jax.commands import streams
 
 
 def pipe_without_reader():
@@ -53,7 +53,7 @@ def test_streams_that_work_are_passed_on(capsys):
 
 CLOSED = """
 import os, sys
-from hyperdecoders_jax import streams
+from hyperdecoders_jax.commands import streams
 streams.reopen_closed()
 opened = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)
 print("lost"); print("lost", file=sys.stderr, flush=True); os.write(2, b"lost")
