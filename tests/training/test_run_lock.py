@@ -76,7 +76,7 @@ def test_a_lock_of_another_machine_counts_while_it_is_touched(tmp_path):
     write(tmp_path, ELSEWHERE, age=20.0)
     with pytest.raises(
         ValueError,
-        match=r"process 7 on another_host, begun .* last heard of 20 s ago.*again 300 s after its",
+        match=r"process 7 on another_host, begun .* last heard of \d+ s ago.*again 300 s after its",
     ):
         run_lock.check_free(tmp_path)
     write(tmp_path, ELSEWHERE, age=run_lock.STALE_SECS + 1)
