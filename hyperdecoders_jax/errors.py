@@ -40,6 +40,7 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 def suggestion(name: str, names: Iterable[str]) -> str:
     """The end of a message: which of `names` was probably meant, or nothing.
+
     >>> suggestion("train_stpes", ["BATCH_SIZE", "TRAIN_STEPS"])
     " Did you mean 'TRAIN_STEPS'?"
     >>> suggestion("x", ["BATCH_SIZE"])
@@ -95,6 +96,7 @@ def is_own(error: Exception) -> bool:
 
 def message_of(error: Exception) -> str:
     """The error's message without the lines that gin adds about its own calls.
+
     >>> message_of(KeyError("task 'a' must exist"))
     "task 'a' must exist"
     """

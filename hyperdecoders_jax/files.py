@@ -203,6 +203,7 @@ def absolute_source(path: str) -> str:
 
 def resolve(path: str | None) -> str | None:
     """Replaces `package://FOLDER/FILE` by the file's path here; ValueError if there is none.
+
     >>> resolve("/data/spiece.model")
     '/data/spiece.model'
     """

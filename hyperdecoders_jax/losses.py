@@ -19,6 +19,7 @@ REDUCTIONS = ("sum", "mean")
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
     """The loss that training minimises.
+
     `hyperdecoders` smoothing spreads eps over all of the vocabulary, the target included. `t5x`
     spreads it over all others, and subtracts the entropy of the smoothed target, so that a perfect
     model has loss 0.
@@ -44,6 +45,7 @@ def token_log_likelihoods(
     logits: Float[Array, "*lead vocab"], targets: Int[Array, "*lead"]
 ) -> Float[Array, "*lead"]:
     """Log-probability of the target at every position.
+
     >>> token_log_likelihoods(jnp.zeros((1, 4)), jnp.array([2])).round(4)
     Array([-1.3863], dtype=float32)
     """
@@ -59,6 +61,7 @@ def cross_entropy(
     config: LossConfig,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The loss of a batch, and sums over its target tokens, which have a weight of 1.
+
     The sums add up over micro-batches: `loss_sum` (before its reduction), `z_loss_sum` (a part of
     it), `num_tokens` and `num_correct` (argmax equals target).
     """

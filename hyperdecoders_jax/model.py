@@ -39,6 +39,7 @@ class Model:
 
     def for_tasks(self, task_names: Sequence[str] | None) -> Model:
         """This model for a list of tasks, whose number it needs if its adapters depend on them.
+
         A configured number may be larger, so that tasks can be appended; a smaller is a ValueError.
         """
         config = self.config

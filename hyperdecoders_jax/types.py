@@ -60,6 +60,7 @@ class Batch:
 @flax.struct.dataclass
 class AdapterParams:
     """Parameters of bottleneck adapters beside a feed-forward block.
+
     Leading axes, here and in the two classes below: `[layers, ...]` when examples share them, else
     `[layers, batch, ...]`; without `layers` within a layer.
     """

@@ -30,7 +30,9 @@ def render_imdb(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_yelp_polarity(example: Example) -> Example:
-    """{"text": "Best rolls in town.", "label": 1} ->
+    """Yelp Polarity: is a review positive?
+
+    {"text": "Best rolls in town.", "label": 1} ->
     {"inputs": "yelp_polarity sentence: Best rolls in town.", "targets": "1"}
     """
     inputs = join_fields("yelp_polarity", {"sentence": example["text"]}, "sentence")
@@ -39,7 +41,9 @@ def render_yelp_polarity(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_trec(example: Example) -> Example:
-    """{"text": "Who wrote Emma ?", "label-coarse": 3, "label-fine": 28} ->
+    """TREC: which kind of thing does a question ask for?
+
+    {"text": "Who wrote Emma ?", "label-coarse": 3, "label-fine": 28} ->
     {"inputs": "trec sentence: Who wrote Emma ?", "targets": "3"}
 
     The labels are description, entity, abbreviation, human, number and location. (The Hugging Face
@@ -53,7 +57,9 @@ def render_trec(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_paws(example: Example) -> Example:
-    """{"sentence1": "From A to B .", "sentence2": "From B to A .", "label": 0} ->
+    """PAWS: do two sentences of the same words mean the same?
+
+    {"sentence1": "From A to B .", "sentence2": "From B to A .", "label": 0} ->
     {"inputs": "paws sentence1: From A to B . sentence2: From B to A .", "targets": "0"}
     """
     return with_label(join_fields("paws", example, "sentence1", "sentence2"), example)

@@ -29,7 +29,9 @@ def _source(folder: str) -> JsonLinesDataSource:
 
 @seqio.map_over_dataset
 def render_topic(example: Example) -> Example:
-    """{"text": "juicy yellow pear", "label": "food"} ->
+    """What a phrase is about.
+
+    {"text": "juicy yellow pear", "label": "food"} ->
     {"inputs": "topic: juicy yellow pear", "targets": "food"}
     """
     return {"inputs": "topic: " + example["text"], "targets": example["label"]}
@@ -37,7 +39,9 @@ def render_topic(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_part_of_speech(example: Example) -> Example:
-    """{"text": "in a wicked manner", "label": "adverb"} ->
+    """The part of speech of a word, from its definition.
+
+    {"text": "in a wicked manner", "label": "adverb"} ->
     {"inputs": "part of speech: in a wicked manner", "targets": "adverb"}
     """
     return {"inputs": "part of speech: " + example["text"], "targets": example["label"]}
@@ -45,7 +49,9 @@ def render_part_of_speech(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_relation(example: Example) -> Example:
-    """{"first": "lucky", "second": "unlucky", "label": "antonym"} ->
+    """How two words are related.
+
+    {"first": "lucky", "second": "unlucky", "label": "antonym"} ->
     {"inputs": "relation: lucky | unlucky", "targets": "antonym"}
     """
     pair = example["first"] + " | " + example["second"]
@@ -54,7 +60,9 @@ def render_relation(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_genus(example: Example) -> Example:
-    """{"word": "cowbell", "text": "a bell hung around the neck of cow", "answer": "bell"} ->
+    """The genus of a word, a word of its definition.
+
+    {"word": "cowbell", "text": "a bell hung around the neck of cow", "answer": "bell"} ->
     {"inputs": "genus of cowbell: a bell hung around the neck of cow", "targets": "bell"}
     """
     inputs = "genus of " + example["word"] + ": " + example["text"]
@@ -63,7 +71,9 @@ def render_genus(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_find(example: Example) -> Example:
-    """{"word": "coach", "text": "She is coaching the crew", "answer": "coaching"} ->
+    """The form of a word that a text has.
+
+    {"word": "coach", "text": "She is coaching the crew", "answer": "coaching"} ->
     {"inputs": "find coach in: She is coaching the crew", "targets": "coaching"}
     """
     inputs = "find " + example["word"] + " in: " + example["text"]
@@ -72,7 +82,9 @@ def render_find(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_inflect(example: Example) -> Example:
-    """{"word": "drive", "form": "participle", "answer": "driven"} ->
+    """A form of a word.
+
+    {"word": "drive", "form": "participle", "answer": "driven"} ->
     {"inputs": "inflect participle: drive", "targets": "driven"}
     """
     inputs = "inflect " + example["form"] + ": " + example["word"]

@@ -30,7 +30,9 @@ Example = dict[str, tf.Tensor]
 
 @seqio.map_over_dataset
 def render_cola(example: Example) -> Example:
-    """{"sentence": "It rains.", "label": 1} ->
+    """CoLA: is a sentence acceptable?
+
+    {"sentence": "It rains.", "label": 1} ->
     {"inputs": "cola sentence: It rains.", "targets": "1"}
     """
     return with_label(join_fields("cola", example, "sentence"), example)
@@ -38,7 +40,9 @@ def render_cola(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_sst2(example: Example) -> Example:
-    """{"sentence": "so dull ", "label": 0} ->
+    """SST-2: is the sentiment of a sentence positive?
+
+    {"sentence": "so dull ", "label": 0} ->
     {"inputs": "sst2 sentence: so dull ", "targets": "0"}
     """
     return with_label(join_fields("sst2", example, "sentence"), example)
@@ -46,7 +50,9 @@ def render_sst2(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_mrpc(example: Example) -> Example:
-    """{"sentence1": "It rains.", "sentence2": "It pours.", "label": 1} ->
+    """MRPC: are two sentences paraphrases?
+
+    {"sentence1": "It rains.", "sentence2": "It pours.", "label": 1} ->
     {"inputs": "mrpc sentence1: It rains. sentence2: It pours.", "targets": "1"}
     """
     return with_label(join_fields("mrpc", example, "sentence1", "sentence2"), example)
@@ -54,7 +60,9 @@ def render_mrpc(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_stsb(example: Example) -> Example:
-    """{"sentence1": "It rains.", "sentence2": "It pours.", "label": 3.75} ->
+    """STS-B: how similar are two sentences, from 0 to 5?
+
+    {"sentence1": "It rains.", "sentence2": "It pours.", "label": 3.75} ->
     {"inputs": "stsb sentence1: It rains. sentence2: It pours.", "targets": "3.8"}
 
     The score is rounded to 0.1, half to even. (The original means to round to 0.2, but does not.)
@@ -68,7 +76,9 @@ def render_stsb(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_qqp(example: Example) -> Example:
-    """{"question1": "Does it rain?", "question2": "Is it raining?", "label": 1} ->
+    """QQP: do two questions ask the same?
+
+    {"question1": "Does it rain?", "question2": "Is it raining?", "label": 1} ->
     {"inputs": "qqp question1: Does it rain? question2: Is it raining?", "targets": "1"}
     """
     return with_label(join_fields("qqp", example, "question1", "question2"), example)
@@ -76,7 +86,9 @@ def render_qqp(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_mnli(example: Example) -> Example:
-    """{"premise": "It rains.", "hypothesis": "It is dry.", "label": 2} ->
+    """MNLI: does the premise entail or contradict the hypothesis?
+
+    {"premise": "It rains.", "hypothesis": "It is dry.", "label": 2} ->
     {"inputs": "mnli premise: It rains. hypothesis: It is dry.", "targets": "2"}
     """
     return with_label(join_fields("mnli", example, "premise", "hypothesis"), example)
@@ -84,7 +96,9 @@ def render_mnli(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_qnli(example: Example) -> Example:
-    """{"question": "Does it rain?", "sentence": "It pours.", "label": 0} ->
+    """QNLI: does the sentence answer the question?
+
+    {"question": "Does it rain?", "sentence": "It pours.", "label": 0} ->
     {"inputs": "qnli question: Does it rain? sentence: It pours.", "targets": "0"}
     """
     return with_label(join_fields("qnli", example, "question", "sentence"), example)
@@ -92,7 +106,9 @@ def render_qnli(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_rte(example: Example) -> Example:
-    """{"sentence1": "It pours.", "sentence2": "It rains.", "label": 0} ->
+    """RTE: does the first sentence entail the second?
+
+    {"sentence1": "It pours.", "sentence2": "It rains.", "label": 0} ->
     {"inputs": "rte sentence1: It pours. sentence2: It rains.", "targets": "0"}
     """
     return with_label(join_fields("rte", example, "sentence1", "sentence2"), example)
@@ -100,7 +116,9 @@ def render_rte(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_wnli(example: Example) -> Example:
-    """{"sentence1": "The ball broke the box as it was big.", "sentence2": "The ball was big.",
+    """WNLI: does the second sentence follow, with its pronoun resolved?
+
+    {"sentence1": "The ball broke the box as it was big.", "sentence2": "The ball was big.",
     "label": 1} ->
     {"inputs": "wnli sentence1: The ball broke the box as it was big. sentence2: The ball was big.",
     "targets": "1"}

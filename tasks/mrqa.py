@@ -49,7 +49,9 @@ Example = dict[str, Any]
 
 @seqio.map_over_dataset
 def render_mrqa(example: Example) -> dict[str, tf.Tensor]:
-    """{"question": "Who ran?", "context": "Ann ran.", "answers": ["Ann", "Ann ran"], …} ->
+    """A question of MRQA, with all its answers for the metric.
+
+    {"question": "Who ran?", "context": "Ann ran.", "answers": ["Ann", "Ann ran"], …} ->
     {"inputs": "mrqa question: Who ran? context: Ann ran.", "targets": "Ann",
     "qid": "5a", "answers": ["Ann", "Ann ran"], "subset": "NewsQA"}
     """

@@ -25,7 +25,9 @@ Example = dict[str, tf.Tensor]
 
 @seqio.map_over_dataset
 def render_social_i_qa(example: Example) -> Example:
-    """{"context": "Ann ran to the bus.", "question": "Why?", "answerA": "to catch it",
+    """Social IQa: why people do what they do, and what comes of it.
+
+    {"context": "Ann ran to the bus.", "question": "Why?", "answerA": "to catch it",
     "answerB": "to wash it", "answerC": "to sell it", "label": "1"} ->
     {"inputs": "social_i_qa question: Why? context: Ann ran to the bus. answerA: to catch it "
     "answerB: to wash it answerC: to sell it", "targets": "1"}
@@ -39,7 +41,9 @@ def render_social_i_qa(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_cosmos_qa(example: Example) -> Example:
-    """{"context": "I ran to the bus.", "question": "Why?", "answer0": "I swim.",
+    """Cosmos QA: what a story leaves to be understood.
+
+    {"context": "I ran to the bus.", "question": "Why?", "answer0": "I swim.",
     "answer1": "I was late.", "answer2": "I sing.", "answer3": "None.", "label": 1} ->
     {"inputs": "cosmos_qa question: Why? context: I ran to the bus. answer0: I swim. "
     "answer1: I was late. answer2: I sing. answer3: None.", "targets": "1"}
@@ -50,7 +54,9 @@ def render_cosmos_qa(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_winogrande(example: Example) -> Example:
-    """{"sentence": "The ball fits the box as _ is big.", "option1": "ball", "option2": "box",
+    """WinoGrande: which of two words fills the blank?
+
+    {"sentence": "The ball fits the box as _ is big.", "option1": "ball", "option2": "box",
     "label": 1} ->
     {"inputs": "winogrande sentence: The ball fits the box as _ is big. option1: ball "
     "option2: box", "targets": "2"}
@@ -64,7 +70,9 @@ def render_winogrande(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_hellaswag(example: Example) -> Example:
-    """{"context": "A dog runs. It", "endings": ["barks.", "sings.", "reads.", "flies."],
+    """HellaSwag: which sentence comes next?
+
+    {"context": "A dog runs. It", "endings": ["barks.", "sings.", "reads.", "flies."],
     "label": 0} ->
     {"inputs": "hellaswag ctx: A dog runs. It ending0: barks. ending1: sings. ending2: reads. "
     "ending3: flies.", "targets": "0"}
@@ -76,7 +84,9 @@ def render_hellaswag(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_commonsense_qa(example: Example) -> Example:
-    """{"question": "Where is a bus?", "A": "sea", "B": "road", "C": "sky", "D": "cup", "E": "ear",
+    """CommonsenseQA: questions of general knowledge.
+
+    {"question": "Where is a bus?", "A": "sea", "B": "road", "C": "sky", "D": "cup", "E": "ear",
     "answerKey": "B"} ->
     {"inputs": "commonsense_qa question: Where is a bus? A: sea B: road C: sky D: cup E: ear",
     "targets": "B"}

@@ -25,7 +25,9 @@ Example = dict[str, tf.Tensor]
 
 @seqio.map_over_dataset
 def render_anli(example: Example) -> Example:
-    """{"context": "It rains.", "hypothesis": "It is dry.", "label": 2} ->
+    """ANLI: entailment, against examples that models get wrong.
+
+    {"context": "It rains.", "hypothesis": "It is dry.", "label": 2} ->
     {"inputs": "anli premise: It rains. hypothesis: It is dry.", "targets": "2"}
     """
     fields = {"premise": example["context"], "hypothesis": example["hypothesis"]}
@@ -34,7 +36,9 @@ def render_anli(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_art(example: Example) -> Example:
-    """{"observation_1": "Ann left.", "observation_2": "Ann came back wet.",
+    """ART: which hypothesis explains what was observed?
+
+    {"observation_1": "Ann left.", "observation_2": "Ann came back wet.",
     "hypothesis_1": "It rained.", "hypothesis_2": "It was dry.", "label": 1} ->
     {"inputs": "art observation 1: Ann left. observation 2: Ann came back wet. "
     "hypothesis 1: It rained. hypothesis 2: It was dry.", "targets": "1"}
@@ -50,7 +54,9 @@ def render_art(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_snli(example: Example) -> Example:
-    """{"premise": "It rains.", "hypothesis": "It is dry.", "label": 2} ->
+    """SNLI: entailment between captions of pictures.
+
+    {"premise": "It rains.", "hypothesis": "It is dry.", "label": 2} ->
     {"inputs": "snli premise: It rains. hypothesis: It is dry.", "targets": "2"}
 
     A record on which the annotators did not agree has the label "-1", as in the original.
@@ -60,7 +66,9 @@ def render_snli(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_scitail(example: Example) -> Example:
-    """{"premise": "Rain is water.", "hypothesis": "Rain is wet.", "label": 0} ->
+    """SciTail: entailment from sentences of science.
+
+    {"premise": "Rain is water.", "hypothesis": "Rain is wet.", "label": 0} ->
     {"inputs": "scitail sentence1: Rain is water. sentence2: Rain is wet.", "targets": "0"}
     """
     fields = {"sentence1": example["premise"], "sentence2": example["hypothesis"]}
@@ -69,7 +77,9 @@ def render_scitail(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_sick(example: Example) -> Example:
-    """{"premise": "It rains.", "hypothesis": "It does not rain.", "label": 2} ->
+    """SICK: entailment between sentences of few words.
+
+    {"premise": "It rains.", "hypothesis": "It does not rain.", "label": 2} ->
     {"inputs": "sick premise: It rains. hypothesis: It does not rain.", "targets": "2"}
     """
     return with_label(join_fields("sick", example, "premise", "hypothesis"), example)

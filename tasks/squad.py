@@ -21,7 +21,9 @@ from hyperdecoders_jax.tasks.registration import add_task
 
 @seqio.map_over_dataset
 def render_squad(example: dict[str, Any]) -> dict[str, tf.Tensor]:
-    """{"id": "5a", "question": "Who ran?", "context": "Ann ran.",
+    """A question of SQuAD, with all its answers for the metric.
+
+    {"id": "5a", "question": "Who ran?", "context": "Ann ran.",
     "answers": {"text": ["Ann", "Ann ran"], "answer_start": [0, 0]}} ->
     {"inputs": "squad question: Who ran? context: Ann ran.", "targets": "Ann",
     "qid": "5a", "answers": ["Ann", "Ann ran"]}

@@ -21,7 +21,9 @@ Example = dict[str, tf.Tensor]
 
 @seqio.map_over_dataset
 def render_xsum(example: Example) -> Example:
-    """{"document": "It rained all day.", "summary": "It rained."} ->
+    """XSum: an article of the BBC in one sentence.
+
+    {"document": "It rained all day.", "summary": "It rained."} ->
     {"inputs": "summarize: It rained all day.", "targets": "It rained."}
     """
     return {"inputs": "summarize: " + example["document"], "targets": example["summary"]}
@@ -29,7 +31,9 @@ def render_xsum(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_cnn_dailymail(example: Example) -> Example:
-    """{"article": "LONDON -- It rained all day.", "highlights": "It rained."} ->
+    """CNN/DailyMail: the highlights of an article.
+
+    {"article": "LONDON -- It rained all day.", "highlights": "It rained."} ->
     {"inputs": "summarize: LONDON -- It rained all day.", "targets": "It rained."}
     """
     return {"inputs": "summarize: " + example["article"], "targets": example["highlights"]}
@@ -37,7 +41,9 @@ def render_cnn_dailymail(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_wiki_lingua(example: Example) -> Example:
-    """{"source": "Fill a pot with water and wait.", "target": "Boil water."} ->
+    """WikiLingua: the gist of a section of a how-to article.
+
+    {"source": "Fill a pot with water and wait.", "target": "Boil water."} ->
     {"inputs": "summarize: Fill a pot with water and wait.", "targets": "Boil water."}
     """
     return {"inputs": "summarize: " + example["source"], "targets": example["target"]}

@@ -22,7 +22,9 @@ Example = dict[str, tf.Tensor]
 
 @seqio.map_over_dataset
 def render_boolq(example: Example) -> Example:
-    """{"question": "is rain wet", "passage": "Rain -- Rain is water.", "label": 1} ->
+    """BoolQ: a question of yes or no about a passage.
+
+    {"question": "is rain wet", "passage": "Rain -- Rain is water.", "label": 1} ->
     {"inputs": "superglue-boolq question: is rain wet passage: Rain -- Rain is water.",
     "targets": "1"}
     """
@@ -31,7 +33,9 @@ def render_boolq(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_cb(example: Example) -> Example:
-    """{"premise": "B: I think it rains.", "hypothesis": "it rains", "label": 2} ->
+    """CB: does the premise entail or contradict the hypothesis?
+
+    {"premise": "B: I think it rains.", "hypothesis": "it rains", "label": 2} ->
     {"inputs": "superglue-cb premise: B: I think it rains. hypothesis: it rains", "targets": "2"}
 
     The labels are entailment, contradiction and neutral: not in the order of other sets.
@@ -41,7 +45,9 @@ def render_cb(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_rte(example: Example) -> Example:
-    """{"premise": "It pours.", "hypothesis": "It rains.", "label": 0} ->
+    """RTE: does the first sentence entail the second?
+
+    {"premise": "It pours.", "hypothesis": "It rains.", "label": 0} ->
     {"inputs": "superglue-rte premise: It pours. hypothesis: It rains.", "targets": "0"}
     """
     return with_label(join_fields("superglue-rte", example, "premise", "hypothesis"), example)

@@ -42,7 +42,9 @@ Example = dict[str, tf.Tensor]
 
 @seqio.map_over_dataset
 def render_cola(example: Example) -> Example:
-    """{"sentence": "It rains.", "label": 1} ->
+    """CoLA: is a sentence acceptable?
+
+    {"sentence": "It rains.", "label": 1} ->
     {"inputs": "cola sentence: It rains.", "targets": "acceptable"}
     """
     return with_label_name(join_fields("cola", example, "sentence"), COLA_LABELS, example)
@@ -50,7 +52,9 @@ def render_cola(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_sst2(example: Example) -> Example:
-    """{"sentence": "so dull ", "label": 0} ->
+    """SST-2: is the sentiment of a sentence positive?
+
+    {"sentence": "so dull ", "label": 0} ->
     {"inputs": "sst2 sentence: so dull ", "targets": "negative"}
     """
     return with_label_name(join_fields("sst2", example, "sentence"), SST2_LABELS, example)
@@ -58,7 +62,9 @@ def render_sst2(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_mrpc(example: Example) -> Example:
-    """{"sentence1": "It rains.", "sentence2": "It pours.", "label": 1} ->
+    """MRPC: are two sentences paraphrases?
+
+    {"sentence1": "It rains.", "sentence2": "It pours.", "label": 1} ->
     {"inputs": "mrpc sentence1: It rains. sentence2: It pours.", "targets": "equivalent"}
     """
     inputs = join_fields("mrpc", example, "sentence1", "sentence2")
@@ -67,7 +73,9 @@ def render_mrpc(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_stsb(example: Example) -> Example:
-    """{"sentence1": "It rains.", "sentence2": "It pours.", "label": 3.75} ->
+    """STS-B: how similar are two sentences, from 0 to 5?
+
+    {"sentence1": "It rains.", "sentence2": "It pours.", "label": 3.75} ->
     {"inputs": "stsb sentence1: It rains. sentence2: It pours.", "targets": "3.8"}
 
     The score is rounded to 0.2, half to even. A secret one is -1.
@@ -81,7 +89,9 @@ def render_stsb(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_qqp(example: Example) -> Example:
-    """{"question1": "Does it rain?", "question2": "Is it raining?", "label": 1} ->
+    """QQP: do two questions ask the same?
+
+    {"question1": "Does it rain?", "question2": "Is it raining?", "label": 1} ->
     {"inputs": "qqp question1: Does it rain? question2: Is it raining?", "targets": "duplicate"}
     """
     inputs = join_fields("qqp", example, "question1", "question2")
@@ -90,7 +100,9 @@ def render_qqp(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_mnli(example: Example) -> Example:
-    """{"premise": "It rains.", "hypothesis": "It is dry.", "label": 2} ->
+    """MNLI: does the premise entail or contradict the hypothesis?
+
+    {"premise": "It rains.", "hypothesis": "It is dry.", "label": 2} ->
     {"inputs": "mnli hypothesis: It is dry. premise: It rains.", "targets": "contradiction"}
     """
     inputs = join_fields("mnli", example, "hypothesis", "premise")
@@ -99,7 +111,9 @@ def render_mnli(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_qnli(example: Example) -> Example:
-    """{"question": "Does it rain?", "sentence": "It pours.", "label": 0} ->
+    """QNLI: does the sentence answer the question?
+
+    {"question": "Does it rain?", "sentence": "It pours.", "label": 0} ->
     {"inputs": "qnli question: Does it rain? sentence: It pours.", "targets": "entailment"}
     """
     inputs = join_fields("qnli", example, "question", "sentence")
@@ -108,7 +122,9 @@ def render_qnli(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_rte(example: Example) -> Example:
-    """{"sentence1": "It pours.", "sentence2": "It rains.", "label": 0} ->
+    """RTE: does the first sentence entail the second?
+
+    {"sentence1": "It pours.", "sentence2": "It rains.", "label": 0} ->
     {"inputs": "rte sentence1: It pours. sentence2: It rains.", "targets": "entailment"}
     """
     inputs = join_fields("rte", example, "sentence1", "sentence2")

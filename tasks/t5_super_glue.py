@@ -42,7 +42,9 @@ Example = dict[str, tf.Tensor]
 
 @seqio.map_over_dataset
 def render_boolq(example: Example) -> Example:
-    """{"passage": "Rain is water.", "question": "is rain wet", "label": 1} ->
+    """BoolQ: a question of yes or no about a passage.
+
+    {"passage": "Rain is water.", "question": "is rain wet", "label": 1} ->
     {"inputs": "boolq passage: Rain is water. question: is rain wet", "targets": "True"}
     """
     inputs = join_fields("boolq", example, "passage", "question")
@@ -51,7 +53,9 @@ def render_boolq(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_cb(example: Example) -> Example:
-    """{"premise": "I doubt it rains.", "hypothesis": "It rains.", "label": 1} ->
+    """CB: does the premise entail or contradict the hypothesis?
+
+    {"premise": "I doubt it rains.", "hypothesis": "It rains.", "label": 1} ->
     {"inputs": "cb hypothesis: It rains. premise: I doubt it rains.", "targets": "contradiction"}
     """
     return with_label_name(join_fields("cb", example, "hypothesis", "premise"), CB_LABELS, example)
@@ -59,7 +63,9 @@ def render_cb(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_copa(example: Example) -> Example:
-    """{"premise": "It rained.", "choice1": "I got wet.", "choice2": "I ran dry.",
+    """COPA: which choice is the cause, or the effect?
+
+    {"premise": "It rained.", "choice1": "I got wet.", "choice2": "I ran dry.",
      "question": "effect", "label": 0} ->
     {"inputs": "copa choice1: I got wet. choice2: I ran dry. premise: It rained. question: effect",
      "targets": "choice1"}
@@ -73,7 +79,9 @@ def render_copa(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_multirc(example: Example) -> Example:
-    """{"question": "Who ran?", "answer": "Ann", "paragraph": "<b>Sent 1: </b>Ann ran.<br>",
+    """MultiRC: is the answer to the question true?
+
+    {"question": "Who ran?", "answer": "Ann", "paragraph": "<b>Sent 1: </b>Ann ran.<br>",
      "label": 1, "idx": {"paragraph": 3, "question": 7, "answer": 0}} ->
     {"inputs": "multirc question: Who ran? answer: Ann paragraph: Sent 1: Ann ran. ",
      "targets": "True", "group": [3, 7]}
@@ -88,7 +96,9 @@ def render_multirc(example: Example) -> Example:
 
 
 def render_record(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    r"""{"passage": "Ann runs\n@highlight\nBob sits", "query": "@placeholder is fast.",
+    r"""ReCoRD: which entity of the passage fills the blank?
+
+    {"passage": "Ann runs\n@highlight\nBob sits", "query": "@placeholder is fast.",
      "entities": ["Ann", "Bob"], "answers": ["Ann"], "idx": {"passage": 3, "query": 7}} ->
     {"inputs": "record query: @placeholder is fast. entities: Ann, Bob passage: Ann runs. Bob sits",
      "targets": "Ann", "answers": ["Ann"], "group": [3, 7]}
@@ -119,7 +129,9 @@ def _render_answers(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_rte(example: Example) -> Example:
-    """{"premise": "It pours.", "hypothesis": "It rains.", "label": 0} ->
+    """RTE: does the first sentence entail the second?
+
+    {"premise": "It pours.", "hypothesis": "It rains.", "label": 0} ->
     {"inputs": "rte hypothesis: It rains. premise: It pours.", "targets": "entailment"}
     """
     inputs = join_fields("rte", example, "hypothesis", "premise")
@@ -128,7 +140,9 @@ def render_rte(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_wic(example: Example) -> Example:
-    """{"sentence1": "I can run.", "sentence2": "A can of peas.", "word": "can", "label": 0} ->
+    """WiC: does a word mean the same in two sentences?
+
+    {"sentence1": "I can run.", "sentence2": "A can of peas.", "word": "can", "label": 0} ->
     {"inputs": "wic sentence1: I can run. sentence2: A can of peas. word: can", "targets": "False"}
     """
     inputs = join_fields("wic", example, "sentence1", "sentence2", "word")
@@ -137,7 +151,9 @@ def render_wic(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_wsc(example: Example) -> Example:
-    """{"text": "Ann asked Bob if he could run.", "span1_text": "Bob", "span2_text": "he",
+    """WSC: to whom does the marked pronoun refer?
+
+    {"text": "Ann asked Bob if he could run.", "span1_text": "Bob", "span2_text": "he",
      "span2_index": 4, "label": 1} ->
     {"inputs": "wsc: Ann asked Bob if *he* could run.", "targets": "Bob", "label": 1}
 
@@ -164,7 +180,9 @@ def render_wsc(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_dpr(example: Example) -> Example:
-    """{"sentence": "Bees like flowers because they smell.", "pronoun": "they",
+    """DPR: to whom does the marked pronoun refer?
+
+    {"sentence": "Bees like flowers because they smell.", "pronoun": "they",
      "candidates": ["Bees", "flowers"], "label": 1} ->
     {"inputs": "wsc: Bees like flowers because *they* smell.", "targets": "flowers"}
 

@@ -20,7 +20,9 @@ Example = dict[str, tf.Tensor]
 
 @seqio.map_over_dataset
 def render_wmt16_en_ro(example: Example) -> Example:
-    """{"en": "It rains.", "ro": "Plouă."} ->
+    """WMT16, English to Romanian.
+
+    {"en": "It rains.", "ro": "Plouă."} ->
     {"inputs": "Translate English to Romanian It rains.", "targets": "Plouă."}
     """
     return {"inputs": "Translate English to Romanian " + example["en"], "targets": example["ro"]}
@@ -28,7 +30,9 @@ def render_wmt16_en_ro(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_wmt16_ro_en(example: Example) -> Example:
-    """{"ro": "Plouă.", "en": "It rains."} ->
+    """WMT16, Romanian to English.
+
+    {"ro": "Plouă.", "en": "It rains."} ->
     {"inputs": "Translate Romanian to English Plouă.", "targets": "It rains."}
     """
     return {"inputs": "Translate Romanian to English " + example["ro"], "targets": example["en"]}
@@ -36,7 +40,9 @@ def render_wmt16_ro_en(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_wmt16_en_cs(example: Example) -> Example:
-    """{"en": "It rains.", "cs": "Prší."} ->
+    """WMT16, English to Czech.
+
+    {"en": "It rains.", "cs": "Prší."} ->
     {"inputs": "Translate English to Czech It rains.", "targets": "Prší."}
     """
     return {"inputs": "Translate English to Czech " + example["en"], "targets": example["cs"]}
@@ -44,7 +50,9 @@ def render_wmt16_en_cs(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_wmt16_en_fi(example: Example) -> Example:
-    """{"en": "It rains.", "fi": "Sataa."} ->
+    """WMT16, English to Finnish.
+
+    {"en": "It rains.", "fi": "Sataa."} ->
     {"inputs": "Translate English to Finnish It rains.", "targets": "Sataa."}
     """
     return {"inputs": "Translate English to Finnish " + example["en"], "targets": example["fi"]}
@@ -52,7 +60,9 @@ def render_wmt16_en_fi(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_wmt14_hi_en(example: Example) -> Example:
-    """{"en": "It rains.", "hi": "बारिश हो रही है।"} ->
+    """WMT14 (hi-en), English to Hindi.
+
+    {"en": "It rains.", "hi": "बारिश हो रही है।"} ->
     {"inputs": "Translate English to Hindi It rains.", "targets": "बारिश हो रही है।"}
     """
     return {"inputs": "Translate English to Hindi " + example["en"], "targets": example["hi"]}
@@ -60,7 +70,9 @@ def render_wmt14_hi_en(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_iwslt2017_ro_nl(example: Example) -> Example:
-    """{"ro": "Plouă.", "nl": "Het regent."} ->
+    """IWSLT 2017, Romanian to Dutch.
+
+    {"ro": "Plouă.", "nl": "Het regent."} ->
     {"inputs": "Translate Romanian to Dutch Plouă.", "targets": "Het regent."}
     """
     return {"inputs": "Translate Romanian to Dutch " + example["ro"], "targets": example["nl"]}
@@ -68,7 +80,9 @@ def render_iwslt2017_ro_nl(example: Example) -> Example:
 
 @seqio.map_over_dataset
 def render_iwslt2017_en_nl(example: Example) -> Example:
-    """{"en": "It rains.", "nl": "Het regent."} ->
+    """IWSLT 2017, English to Dutch.
+
+    {"en": "It rains.", "nl": "Het regent."} ->
     {"inputs": "Translate English to Dutch It rains.", "targets": "Het regent."}
     """
     return {"inputs": "Translate English to Dutch " + example["en"], "targets": example["nl"]}

@@ -43,6 +43,7 @@ def paired_bootstrap(
     groups: Sequence[Hashable] | None = None,
 ) -> dict[str, Difference]:
     """Compares two predictions for the same examples by every value of a metric.
+
     >>> def accuracy(targets, predictions):
     ...     return {"accuracy": 100 * np.mean(np.equal(targets, predictions))}
     >>> paired_bootstrap(accuracy, [1, 0, 1, 1], [1, 0, 1, 0], [0, 0, 1, 0])["accuracy"]

@@ -36,6 +36,7 @@ def replace(
     kind: str, conditions: Mapping[str, _Rows], tasks: Shaped[np.ndarray, "examples"], seed: int = 0
 ) -> Given:
     """Conditions of all examples under an ablation.
+
     >>> x = np.array([[1.0], [3.0], [8.0]])
     >>> given = replace("mean of the task", {"decoder_adapters": x}, np.array(["a", "a", "b"]))
     >>> given.take([0, 1, 2])

@@ -58,6 +58,7 @@ class Reading:
 
 def readers(config: TransformerConfig) -> tuple[str, ...]:
     """Keys of all that reads a condition, the main one first; none if all examples are alike.
+
     >>> from hyperdecoders_jax.modeling.config import AdapterConfig
     >>> by_task = AdapterConfig("task")
     >>> sizes = (32, 8, 2, 4, 16, 1, 1)

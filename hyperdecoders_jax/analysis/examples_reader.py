@@ -128,6 +128,7 @@ class ExamplesReader:
 
 def draw(sizes: Sequence[int], limit: int, seed: int = 0) -> list[Bool[np.ndarray, "examples"]]:
     """Draws `limit` examples: all of small tasks, equally many of each large one.
+
     >>> [int(drawn.sum()) for drawn in draw([2, 90, 50], limit=22)]
     [2, 10, 10]
     """
@@ -159,6 +160,7 @@ def groups_of(
     examples: Sequence[Mapping[str, Any]], targets: Sequence[Any]
 ) -> list[Hashable] | None:
     """Groups that metrics read together, such as the windows of a question; None: no groups.
+
     >>> groups_of([{"qid": "a"}, {"qid": "a"}, {"qid": "b"}], ["yes", "yes", "no"])
     ['a', 'a', 'b']
     """

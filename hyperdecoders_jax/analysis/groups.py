@@ -33,6 +33,7 @@ def of(examples: Examples) -> dict[str, list[str]]:
 
 def frequent(groups: Sequence[str], limit: int = MAX_GROUPS) -> list[str]:
     """Names of the `limit` most frequent groups, sorted; then "other", if there are more.
+
     >>> frequent(["no", "yes", "maybe", "yes", "no"], limit=2)
     ['no', 'yes', 'other']
     """

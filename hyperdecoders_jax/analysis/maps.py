@@ -57,6 +57,7 @@ def neighbours(
     features: Float[np.ndarray, "examples dim"] | RowsOnDisk, k: int = 10
 ) -> Int[np.ndarray, "examples k"]:
     """The `k` other examples (or all) with the most similar vectors by cosine, nearest first.
+
     >>> neighbours(np.array([[1.0, 0.0], [0.0, 2.0], [9.0, 1.0]]), k=2)
     array([[2, 1],
            [2, 0],

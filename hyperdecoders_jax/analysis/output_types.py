@@ -13,6 +13,7 @@ _SPAN_RATE = 0.9  # Spans: the share of targets that must be found in their inpu
 
 def infer(inputs: Sequence[str], targets: Sequence[str]) -> str:
     """One of `results.OUTPUT_TYPES`, inferred from the texts.
+
     >>> infer(["a", "b"] * 5, ["yes", "no"] * 5)
     'class label'
     >>> infer(["one and one", "one and two"], ["2.0", "3"])

@@ -78,6 +78,7 @@ def write(
 
 def cut(text: str, limit: int) -> str:
     """Cuts a text to `limit` characters, the last of which is then "…".
+
     >>> cut("a long story", 7)
     'a long…'
     """

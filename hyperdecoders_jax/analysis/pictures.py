@@ -60,6 +60,7 @@ def _file(folder: epath.PathLike, name: str) -> epath.Path:
 
 def plain(text: str) -> str:
     r"""Cuts and escapes a user's name: matplotlib hides "_…" and reads formulas between dollars.
+
     >>> plain("_$5")
     ' _\\$5'
     """

@@ -66,6 +66,7 @@ def captions(found: results.Study) -> list[str]:
 
 def title(about: Mapping[str, Any]) -> str:
     """Short name of what was studied.
+
     >>> title({"mixture": "glue", "split": "validation"})
     'glue, validation'
     """

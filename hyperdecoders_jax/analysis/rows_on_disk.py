@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 
 class RowsOnDisk:
     """Rows of one shape in a temporary file (in `$TMPDIR`), deleted with this object.
+
     `np.asarray` reads all of them.
     >>> rows = RowsOnDisk()
     >>> rows.append(np.array([[1.0, 2.0], [3.0, 4.0]]))

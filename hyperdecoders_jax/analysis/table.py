@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 class Writer:
     """Atomic writer of a table: the file appears, or is replaced, when it closes without an error.
+
     >>> import tempfile
     >>> path = epath.Path(tempfile.mkdtemp()) / "examples.parquet"
     >>> with Writer(path) as table:

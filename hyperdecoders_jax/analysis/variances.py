@@ -44,6 +44,7 @@ class _Group:
 
 class Variances:
     """Streaming sums of generated parameters, and the shares of their variance.
+
     >>> variances = Variances()
     >>> written = np.array([[[1.0], [3.0], [7.0], [9.0]]])  # [layers, batch, dim]
     >>> variances.update("decoder", written, ["rte"] * 4, ["no", "no", "yes", "yes"])

@@ -54,6 +54,7 @@ class Scoring(abc.ABC):
 @dataclasses.dataclass(frozen=True)
 class HuggingFaceScoring(Scoring):
     """Beam search as in Hugging Face transformers 4.14.1, which the original Hyperdecoders used.
+
     A text's score is its log-probability / length ** length_penalty. Texts cut by `max_len` compete
     with those that ended, as if they had an EOS of probability one. One beam is greedy. An example
     is done when `num_beams` texts ended and, without `early_stopping`, the best candidate, were it
@@ -94,6 +95,7 @@ class HuggingFaceScoring(Scoring):
 @dataclasses.dataclass(frozen=True)
 class HuggingFace457Scoring(HuggingFaceScoring):
     """Beam search as in the PyTorch classes of Hugging Face transformers 4.57.
+
     Unlike 4.14.1, an example is done when no live text, were it to end now, is better than the
     worst that ended, and a text cut by `max_len` counts without an EOS: 4 % of texts differ. Texts
     that end at `max_len` do not keep those that are cut there from competing with them.
@@ -111,6 +113,7 @@ class HuggingFace457Scoring(HuggingFaceScoring):
 @dataclasses.dataclass(frozen=True)
 class T5XScoring(Scoring):
     """Beam search as in T5X.
+
     A text's score is its log-probability / ((5 + length) / 6) ** alpha. An example is done when no
     live hypothesis can become better than the worst of `num_beams` ended texts. Texts cut by
     `max_len` are returned, by their plain log-probability, only where no text ended. One beam is

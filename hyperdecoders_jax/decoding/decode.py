@@ -35,6 +35,7 @@ def num_hypotheses(config: DecodingConfig) -> int:
 
 def with_num_beams(config: DecodingConfig, num_beams: int) -> DecodingConfig:
     """The same way of decoding with `num_beams`; one beam is greedy, sampling stays as it is.
+
     >>> with_num_beams(GreedyConfig(min_len=2), 6).num_beams
     6
     >>> with_num_beams(BeamSearchConfig(num_beams=4, min_len=2), 1)
@@ -54,6 +55,7 @@ def for_task(
     config: DecodingConfig, max_len: int, generation: Generation, task_name: str | None
 ) -> tuple[DecodingConfig, int]:
     """The way of decoding for a task, and the most tokens of its texts.
+
     >>> for_task(GreedyConfig(), 8, {"xsum": (64, 4)}, "rte")
     (GreedyConfig(min_len=0), 8)
     >>> for_task(GreedyConfig(), 8, {"xsum": (64, 4)}, "xsum")[0].num_beams
@@ -75,6 +77,7 @@ def decode(
     sample_rng: PRNGKeyArray | UInt32[Array, "2"] | None = None,
 ) -> Decoded:
     """Decodes at most `max_len` tokens, EOS included, as `config` says.
+
     The cache's leaves are `[batch_size, num_hypotheses(config), ...]`. `SamplingConfig` alone needs
     `sample_rng`, and raises ValueError without.
     """

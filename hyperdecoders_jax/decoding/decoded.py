@@ -28,6 +28,7 @@ MAX_SAMPLES = 65_536
 
 class Decoded(NamedTuple):
     """The best `n` texts of each example, best first.
+
     `log_likelihoods` are the model's, EOS included: temperature, top-k and top-p do not count.
     Where `min_len` forbids EOS, its distribution is the one without EOS.
     """
@@ -41,6 +42,7 @@ def forbid_early_eos(
     logits: Float[Array, "*lead vocab"], index: Int[Array, ""] | int, min_len: int
 ) -> Float[Array, "*lead vocab"]:
     """Forbids EOS as token number `index` (from 0) of a text shorter than `min_len` tokens.
+
     EOS counts: a `min_len` of 0 or 1 forbids nothing, 2 forbids the empty text.
     >>> forbid_early_eos(jnp.array([1.0, 2.0, 3.0]), 0, min_len=2)
     Array([  1., -inf,   3.], dtype=float32)
@@ -52,6 +54,7 @@ def forbid_early_eos(
 
 def take_rows(tree: PyTree, rows: Int[Array, "batch n"]) -> PyTree:
     """Picks rows of axis 1, anew for each example, from every leaf `[batch, beams, ...]`.
+
     >>> take_rows({"cache": jnp.array([[5, 6, 7], [8, 9, 10]])}, jnp.array([[2, 2], [0, 1]]))
     {'cache': Array([[7, 7],
            [8, 9]], dtype=int32)}

@@ -70,6 +70,7 @@ def sample(
     sample_rng: PRNGKeyArray | UInt32[Array, " 2"],
 ) -> Decoded:
     """Draws `config.num_samples` texts an example and sorts them by their log-likelihood.
+
     The cache's leaves are `[batch_size, num_samples, ...]`; texts longer than `max_len` are cut
     without EOS. What is drawn for an example depends on `sample_rng`, on the example and on its row
     in the batch, never on the other rows.
@@ -95,6 +96,7 @@ def sample(
 
 def keep_top_k(logits: Float[Array, "*lead vocab"], k: int) -> Float[Array, "*lead vocab"]:
     """Forbids all but the `k` largest logits and their equals, as in Hugging Face; 0 keeps all.
+
     >>> keep_top_k(jnp.array([1.0, 3.0, 2.0]), 2)
     Array([-inf,   3.,   2.], dtype=float32)
     """
@@ -107,6 +109,7 @@ def keep_top_k(logits: Float[Array, "*lead vocab"], k: int) -> Float[Array, "*le
 
 def keep_top_p(logits: Float[Array, "*lead vocab"], p: float) -> Float[Array, "*lead vocab"]:
     """Forbids all but the fewest largest logits, and equals, whose probabilities add up to `p`.
+
     Cost: 30 sums over the vocabulary. A sort takes 9 times as long (CPU, 32,128 tokens).
     Source: Holtzman et al. 2020 (arXiv:1904.09751), nucleus sampling.
     >>> keep_top_p(jnp.log(jnp.array([0.25, 0.125, 0.5, 0.125])), 0.7)

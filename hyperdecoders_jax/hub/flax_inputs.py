@@ -148,6 +148,7 @@ def read_decoder_tokens(
 
 def move_left(x: Shaped[Array, "batch length ..."], steps: Int[Array, " batch"]) -> Array:
     """Rotates each example's positions to the left.
+
     >>> print(move_left(jnp.array([[0, 0, 5, 6], [7, 8, 9, 0]]), jnp.array([2, 0])))
     [[5 6 0 0]
      [7 8 9 0]]

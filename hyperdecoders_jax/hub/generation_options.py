@@ -40,6 +40,7 @@ def read(
     of_run: Mapping[str, Any] | None = None,
 ) -> tuple[DecodingConfig, int]:
     """Decoding configuration, and the most tokens after the start token.
+
     >>> options = transformers.GenerationConfig(num_beams=4, max_length=9)
     >>> read(options, {"num_beams": 1, "min_length": 2})
     (GreedyConfig(min_len=2), 8)

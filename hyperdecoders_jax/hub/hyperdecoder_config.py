@@ -24,6 +24,7 @@ _RECORD["format_version"] = exported_folder.VERSION
 
 class HyperdecoderConfig(transformers.T5Config):
     """Configuration of a T5 and of what adapts it.
+
     >>> config = HyperdecoderConfig(
     ...     decoder_adapter={"source": "manual_specific"}, num_tasks=2, task_names=["cola", "sst2"]
     ... )

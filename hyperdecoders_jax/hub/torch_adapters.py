@@ -63,6 +63,7 @@ def add_low_rank(
     x: Float[Tensor, "rows length fan_in"],
 ) -> Float[Tensor, "rows length fan_out"]:
     """Adds a LoRA update to `y`, a projection of `x`; here for two beams of one example.
+
     >>> adapter = {"down_kernel": torch.ones(1, 2, 1), "up_kernel": 3 * torch.ones(1, 1, 2)}
     >>> add_low_rank(torch.zeros(2, 1, 2), adapter, torch.tensor([[[1.0, 2.0]], [[0.0, 1.0]]]))
     tensor([[[9., 9.]],
@@ -272,6 +273,7 @@ def masked_mean(
     states: Float[Tensor, "batch length emb"], mask: Bool[Tensor, "batch length"]
 ) -> Float[Tensor, "batch emb"]:
     """Mean of `states` where `mask` is True, in float32; zeros if it is False everywhere.
+
     >>> masked_mean(torch.tensor([[[2.0], [4.0], [9.0]]]), torch.tensor([[True, True, False]]))
     tensor([[3.]])
     """

@@ -25,6 +25,7 @@ def gated_linear(
     dense: nn.Linear, x: Float[Tensor, "rows length fan_in"], gates: Tensor | None
 ) -> Float[Tensor, "rows length fan_out"]:
     """`dense(x)` with blocks of its kernel scaled by each example's gates.
+
     >>> dense = nn.Linear(2, 2, bias=False)
     >>> dense.weight.data = torch.tensor([[1.0, 3.0], [2.0, 4.0]])
     >>> gates = torch.tensor([[[1.0, 2.0], [0.5, 0.0]]])

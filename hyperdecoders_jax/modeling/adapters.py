@@ -1,4 +1,5 @@
 """Applying adapters, whoever made their parameters: `add` is what a layer calls.
+
 Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; Hu et al. 2021 (arXiv:2106.09685),
 section 4.1; Mahabadi et al. 2021 (arXiv:2106.04489), section 2.
 """
@@ -20,6 +21,7 @@ NORM_EPSILON = 1e-5
 @functools.singledispatch
 def apply_adapter(adapter: AdapterParams, x: Float[Array, "length emb"]) -> Array:
     """What an adapter adds, for one example. `AdapterParams`: no residual, dropout or norm.
+
     >>> eye = jax.numpy.eye(2)
     >>> adapter = AdapterParams(eye, jax.numpy.array([0.0, 1.0]), eye, jax.numpy.array([0.5, 0.0]))
     >>> apply_adapter(adapter, jax.numpy.array([[-1.0, 2.0]]))
@@ -40,6 +42,7 @@ def _(adapter: SerialAdapterParams, x: Float[Array, "length emb"]) -> Array:
 @apply_adapter.register
 def _(adapter: LoraParams, x: Float[Array, "length fan_in"]) -> Array:
     """A low-rank change, added to a projection of `x`.
+
     >>> ones = jax.numpy.ones((2, 1))
     >>> apply_adapter(LoraParams(ones, 3 * ones.T), jax.numpy.array([[1.0, 2.0]]))
     Array([[9., 9.]], dtype=float32)

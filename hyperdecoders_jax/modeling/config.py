@@ -67,6 +67,7 @@ def _check_positive(config: Any, *fields: str, most: int = MAX_SIZE) -> None:
 @dataclasses.dataclass(frozen=True)
 class HypernetworkConfig:
     """One hypernetwork for all layers, which a learned embedding tells apart.
+
     Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; defaults of allenai/hyperdecoders.
     """
 
@@ -92,6 +93,7 @@ class PerLayerHypernetworkConfig:
 @dataclasses.dataclass(frozen=True)
 class HyperFormerConfig:
     """HyperFormer++'s hypernetwork: its heads read a joint embedding of condition, layer and site.
+
     Source: Mahabadi et al. 2021 (arXiv:2106.04489), section 2; defaults of rabeehk/hyperformer.
     """
 
@@ -112,6 +114,7 @@ AnyHypernetworkConfig = HypernetworkConfig | PerLayerHypernetworkConfig | HyperF
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
     """Low-rank changes of attention projections: `alpha / rank * x @ down_kernel @ up_kernel`.
+
     Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1.
     """
 
@@ -228,6 +231,7 @@ class HyperGridConfig:
     @property
     def factors(self) -> dict[str, str]:
         """Who makes the factor of each side that has one.
+
         >>> HyperGridConfig(rows=4, cols=8, variant="LG").factors
         {'rows': 'local', 'cols': 'global'}
         >>> HyperGridConfig(rows=1, cols=8, variant="L").factors
@@ -247,6 +251,7 @@ class HyperGridConfig:
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
     """A T5 model and what adapts it.
+
     Source: Raffel et al. 2020 (arXiv:1910.10683); t5x/examples/t5/network.py.
     """
 

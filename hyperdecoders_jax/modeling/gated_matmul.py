@@ -81,6 +81,7 @@ def gated_matmul(
 
 def fold(kernel: Kernel, gates: Float[Array, "rows cols"]) -> Kernel:
     """The kernel with gates multiplied into it, those of all examples or of one.
+
     >>> fold(jnp.ones((2, 4)), jnp.array([[1.0, 0.5]]))
     Array([[1. , 1. , 0.5, 0.5],
            [1. , 1. , 0.5, 0.5]], dtype=float32)

@@ -60,6 +60,7 @@ class LayerGrid:
         self, states: Float[Array, "batch length emb"], mask: Bool[Array, "batch length"]
     ) -> GridGates:
         """The gates of each example, or those of all where no factor is local.
+
         >>> config = HyperGridConfig(rows=2, cols=1, variant="L", gate="identity")
         >>> grid = LayerGrid(config, {"wo": {"rows_kernel": jnp.array([[0.0, 99.0]])}}, None)
         >>> print(grid.gates(jnp.array([[[1.0], [9.0]]]), jnp.array([[True, True]])).wo)

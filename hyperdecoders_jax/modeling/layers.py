@@ -65,6 +65,7 @@ class RMSNorm(nn.Module):
 
 def standardize(x: Float[Array, "*lead emb"], epsilon: float) -> Float[Array, "*lead emb"]:
     """`x` with mean 0 and variance 1 over its features; statistics in float32.
+
     >>> standardize(jnp.array([1.0, 3.0]), epsilon=0.0)
     Array([-1.,  1.], dtype=float32)
     """

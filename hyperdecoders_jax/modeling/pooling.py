@@ -10,6 +10,7 @@ def masked_mean(
     states: Float[Array, "batch length emb"], mask: Bool[Array, "batch length"]
 ) -> Float[Array, "batch emb"]:
     """Averages `states` where `mask` is True; zeros, not NaN, where it is True nowhere.
+
     Source: Ivison & Peters 2022 (arXiv:2203.08304), the pooled encoder output.
     >>> masked_mean(jnp.array([[[2.0], [4.0], [9.0]]]), jnp.array([[True, True, False]]))
     Array([[3.]], dtype=float32)

@@ -31,6 +31,7 @@ def bucket(
     distance: Int[Array, "*lead"], *, bidirectional: bool, num_buckets: int, max_distance: int
 ) -> Int[Array, "*lead"]:
     """The bucket of `distance` = key position - query position, in tokens.
+
     >>> args = dict(num_buckets=8, max_distance=16)
     >>> bucket(jnp.array([-20, -1, 0, 1, 20]), bidirectional=True, **args)
     Array([3, 1, 0, 5, 7], dtype=int32)

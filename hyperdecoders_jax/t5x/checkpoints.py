@@ -35,6 +35,7 @@ from hyperdecoders_jax.weights.trained_model import DTYPES, Description, Trained
 
 def own_checkpoint(model_dir: str) -> utils.RestoreCheckpointConfig:
     """Returns `CheckpointConfig.restore` for training: the newest checkpoint of the run itself.
+
     Raises ValueError in a model directory of our own runner, whose files T5X would replace.
     """
     if steps := run_directory.RunDirectory(model_dir).checkpoints().steps():

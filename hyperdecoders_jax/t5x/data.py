@@ -38,6 +38,7 @@ def get_dataset(
     model: Model,
 ) -> BatchIterator:
     """Checks and reads the training data, for `train_script.train.get_dataset_fn`.
+
     Of T5X's `cfg` only `batch_size` and `pack` are read, the rest is `pipeline_config`'s; the
     feature converter is the model's. Raises ValueError for data that do not fit the model, are not
     there, or would be packed, or if processes share one of the `num_shards` parts of a batch.

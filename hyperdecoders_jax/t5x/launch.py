@@ -24,6 +24,7 @@ SCRIPTS = {"train": "train", "eval": "evaluate", "infer": "infer"}
 
 def script(command: str) -> Callable[..., Any]:
     """Returns T5X's function for a command, under the name by which gin files know it.
+
     Gin files import T5X's scripts as `__main__`, which is what `python -m t5x.train` makes of them.
     """
     functions = {}

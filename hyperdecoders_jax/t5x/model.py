@@ -72,6 +72,7 @@ class HyperdecoderModel(models.BaseTransformerModel):
         self, params: Params, batch: Features, dropout_rng: PRNGKeyArray | None
     ) -> tuple[Float[Array, ""], models.MetricsMap]:
         """The loss of our own runner, and T5X's metrics; no dropout without a `dropout_rng`.
+
         The metric `loss` is what is minimised; metrics per token divide the sum over all tokens.
         """
         logits = self._compute_logits(params, batch, dropout_rng)

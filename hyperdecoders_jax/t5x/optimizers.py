@@ -25,6 +25,7 @@ from hyperdecoders_jax.types import Params
 
 class TrainableOnly(base.OptimizerDef):
     """Another optimiser (T5X's Adafactor, or `Optax`), for the trainable parameters alone.
+
     Do not use it with T5X's `trainer.WeightMetricsComputer`, which reads the gradients of all
     parameters, so that XLA computes them.
     """
@@ -81,6 +82,7 @@ class TrainableOnly(base.OptimizerDef):
 
 class Optax(base.OptaxWrapper):
     """Any optax transformation; T5X's own wrapper takes only some, and not Adafactor.
+
     As with T5X's wrapper, the rate that T5X's trainer logs is not the one that is used: bind its
     `learning_rate_fn` to `learning_rate`.
     """

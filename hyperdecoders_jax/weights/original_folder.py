@@ -1,4 +1,5 @@
 """Folders of the original Hyperdecoders (`config.json`, `pytorch_model.bin`), read and written.
+
 Source: allenai/hyperdecoders, training_args.py and modeling/adapter_t5.py.
 """
 

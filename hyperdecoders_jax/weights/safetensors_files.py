@@ -1,4 +1,5 @@
 """safetensors files of weights: one file, several, or shards with an index.
+
 Source: huggingface/safetensors; transformers' `save_pretrained` for names and index of shards.
 """
 

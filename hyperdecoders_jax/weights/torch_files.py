@@ -1,4 +1,5 @@
 """PyTorch's `.bin` files of weights: pickles, read with `weights_only`, so that none runs code.
+
 Source: pytorch/pytorch, torch/_weights_only_unpickler.py; transformers' names of files.
 """
 

@@ -69,7 +69,7 @@ def mixtures_of(name):
 def shown_example(name):
     """The record and the rendering that the docstring of a task's first step shows."""
     step = seqio.TaskRegistry.get(name).preprocessors[0]
-    record, text = step.__doc__.split("\n\n")[0].split("->")
+    record, text = next(x for x in step.__doc__.split("\n\n") if "->" in x).split("->")
     return ast.literal_eval(record.strip()), ast.literal_eval(text.strip())
 
 
