@@ -25,8 +25,6 @@ _Labels = tuple[tuple[str, tuple[str, ...]], ...]
 
 DATA_DIR_VARIABLE = offline.DATA_DIR_VARIABLE
 DEFAULT_DATA_DIR = "~/hyperdecoders_data"
-# Records that go from Python to TensorFlow at once: one crossing costs as much as many records.
-_CHUNK_RECORDS = 128
 
 
 def data_dir() -> str:
@@ -76,7 +74,7 @@ class JsonLinesDataSource(seqio.DataSource):
         """Differs once a record of the split differs; formats and paths of files do not matter."""
         return self.records(split).fingerprint
 
-    def records(self, split: str) -> Sequence[Record]:
+    def records(self, split: str) -> PackedRecords:
         """All records of a split in the files' order, with the kept fields only."""
         if split not in self._files:
             raise ValueError(
@@ -116,9 +114,9 @@ class JsonLinesDataSource(seqio.DataSource):
             order = order[shard_info.index :: shard_info.num_shards]
         dtypes = {name: _dtype(kinds) for name, kinds in records.kinds.items()}
 
+        # One crossing from Python to TensorFlow costs as much as many records.
         def chunks() -> Iterator[dict[str, np.ndarray]]:
-            for start in range(0, len(order), _CHUNK_RECORDS):
-                chunk = [records[i] for i in order[start : start + _CHUNK_RECORDS]]
+            for chunk in records.chunks(order):
                 yield {
                     name: np.array([record[name] for record in chunk], dtype.as_numpy_dtype)
                     for name, dtype in dtypes.items()
@@ -179,7 +177,7 @@ class JsonLinesFolder(JsonLinesDataSource):
             f"is {origin}."
         )
 
-    def records(self, split: str) -> Sequence[Record]:
+    def records(self, split: str) -> PackedRecords:
         if split in self._stems and (missing := self.missing(split)):
             raise ValueError(
                 f"The data of a task must be there before they are read. {missing} Prepare them "

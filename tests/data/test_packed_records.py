@@ -1,6 +1,6 @@
 """Records in memory and on disk are the same; what they were made of can be told."""
 
-import errno
+import functools
 import tracemalloc
 
 import numpy as np
@@ -44,10 +44,27 @@ def test_a_fingerprint_is_of_the_records_in_their_order():
     assert len(set(prints)) == 4
 
 
-def test_a_full_disk_is_told_with_what_helps(monkeypatch):
-    def write(self, packed):
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize("memory_bytes", [1, 1 << 26])
+def test_chunks_hold_the_records_of_an_order(monkeypatch, memory_bytes):
+    monkeypatch.setattr(packed_records, "_MEMORY_BYTES", memory_bytes)
+    records = PackedRecords(RECORDS)
+    order = np.array([5, 0, 6, 3, 3])
+    chunks = list(records.chunks(order, max_records=2))
+    assert [len(chunk) for chunk in chunks] == [2, 2, 1]
+    assert [record for chunk in chunks for record in chunk] == [RECORDS[i] for i in order]
+    assert list(records.chunks([])) == []
 
-    monkeypatch.setattr(packed_records.tempfile.SpooledTemporaryFile, "write", write)
+
+def test_chunks_of_long_records_are_short():
+    records = PackedRecords({"text": str(i) * length} for i, length in enumerate([1, 50, 500, 1]))
+    chunks = records.chunks(range(4), max_bytes=200)
+    assert [len(chunk) for chunk in chunks] == [2, 1, 1]
+
+
+def test_a_full_disk_is_told_with_what_helps(monkeypatch):
+    monkeypatch.setattr(packed_records, "_MEMORY_BYTES", 100)
+    # Refuses all that is written, as a full disk does.
+    full = functools.partial(open, "/dev/full", "wb")
+    monkeypatch.setattr(packed_records.tempfile, "TemporaryFile", full)
     with pytest.raises(ValueError, match=r"gave: No space left .*Name a folder .* TMPDIR"):
         PackedRecords(RECORDS)

@@ -96,10 +96,10 @@ def test_tensors_are_those_that_tensorflow_makes_of_lists(tmp_path, values):
 
 
 def test_every_record_is_read_whatever_their_number(tmp_path):
-    records = [{"word": f"w{i}", "n": i} for i in range(300)]  # More than two chunks.
+    records = [{"word": f"w{i}", "n": i} for i in range(1100)]  # More than two chunks.
     source = sources.JsonLinesDataSource({"train": write(tmp_path / "rows.jsonl", records)})
-    assert words(source, shuffle=False) == [f"w{i}" for i in range(300)]
-    assert sorted(words(source, seed=1)) == sorted(f"w{i}" for i in range(300))
+    assert words(source, shuffle=False) == [f"w{i}" for i in range(1100)]
+    assert sorted(words(source, seed=1)) == sorted(f"w{i}" for i in range(1100))
 
 
 @pytest.mark.parametrize("number", ["1e400", "9" * 19, "-1" + "0" * 5000])
