@@ -64,7 +64,7 @@ class Model:
         """Random `params`, and their logical axes as Flax keeps them: `params_axes`."""
         # No parameter's shape depends on batch or length, so one token is enough.
         token = jnp.zeros((1, 1), jnp.int32)
-        return self.module.init(params_rng, token, token, task_ids=token[0])
+        return self.module.init(params_rng, Batch(token, token, token, token, token[0]))
 
     def init(self, params_rng: PRNGKeyArray) -> Params:
         """Random parameters, float32."""
@@ -87,7 +87,7 @@ class Model:
         """Encodes the inputs and makes what adapts the decoder; with dropout if given a key."""
 
         def encode(module):
-            inputs = (batch.encoder_input_tokens, batch.task_ids)
+            inputs = (batch.encoder_input_tokens, batch.task_ids, batch.encoder_segments)
             encoded = module.encode(*inputs, deterministic=dropout_rng is None)
             return module.make_context(encoded, *inputs)
 
@@ -99,8 +99,7 @@ class Model:
         """Teacher-forced logits of the targets."""
 
         def forward(module):
-            tokens = (batch.encoder_input_tokens, batch.decoder_input_tokens)
-            return module(*tokens, batch.task_ids, deterministic=dropout_rng is None)
+            return module(batch, deterministic=dropout_rng is None)
 
         return self._apply(forward, params, dropout_rng)
 
@@ -122,7 +121,15 @@ class Model:
     def predict(
         self, params: Params, batch: Batch, sample_rng: PRNGKeyArray | None = None, *, max_len: int
     ) -> Decoded:
-        """Decodes at most `max_len` tokens, EOS included; `sample_rng` is for sampling alone."""
+        """Decodes at most `max_len` tokens, EOS included; `sample_rng` is for sampling alone.
+
+        Raises ValueError for packed rows: each example must have a row of its own.
+        """
+        if batch.is_packed:
+            raise ValueError(
+                "Prediction needs one example in each row, as hypotheses have lengths of their "
+                "own; got a packed batch. Read the data with pack=False."
+            )
         # Computed before the loop and closed over: a constant of it, never gathered with the beams.
         context = self.context(params, batch)
 

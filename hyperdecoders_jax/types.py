@@ -8,7 +8,8 @@ Axes, in their order in a shape:
 | word             | counts                                                              |
 |------------------|---------------------------------------------------------------------|
 | layers           | blocks of one stack (encoder or decoder)                            |
-| batch            | examples                                                            |
+| batch            | examples, or rows that hold several (packed)                        |
+| segments         | examples of one packed row, at most                                 |
 | beams            | hypotheses or samples of one example                                |
 | enc_len, dec_len | tokens of an input, of a target; `length`: of either                |
 | heads            | attention heads                                                     |
@@ -48,13 +49,49 @@ Params = Mapping[str, Any]
 
 @flax.struct.dataclass
 class Batch:
-    """Examples as the model reads them; one batch may hold many tasks."""
+    """Examples as the model reads them; one batch may hold many tasks.
+
+    The last four fields, in SeqIO's and T5X's names, are those of packed rows, whose segments are
+    examples: the number of each token's segment, counted from 1 along the row (0: padding), and its
+    position within it. Then `task_ids` are `[batch, segments]`, any task where a row has no more.
+    """
 
     encoder_input_tokens: Int[Array, "batch enc_len"]
     decoder_input_tokens: Int[Array, "batch dec_len"]
     decoder_target_tokens: Int[Array, "batch dec_len"]
     decoder_loss_weights: Float[Array, "batch dec_len"] | Int[Array, "batch dec_len"]
     task_ids: Int[Array, "*batch"]
+    encoder_segment_ids: Int[Array, "batch enc_len"] | None = None
+    encoder_positions: Int[Array, "batch enc_len"] | None = None
+    decoder_segment_ids: Int[Array, "batch dec_len"] | None = None
+    decoder_positions: Int[Array, "batch dec_len"] | None = None
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether a row holds several examples."""
+        return self.encoder_segment_ids is not None
+
+    @property
+    def encoder_segments(self) -> Segments | None:
+        """The segments of the inputs; None for a batch that is not packed."""
+        return self._segments(self.encoder_segment_ids, self.encoder_positions)
+
+    @property
+    def decoder_segments(self) -> Segments | None:
+        """The segments of the targets; None for a batch that is not packed."""
+        return self._segments(self.decoder_segment_ids, self.decoder_positions)
+
+    def _segments(self, ids: Array | None, positions: Array | None) -> Segments | None:
+        return None if ids is None else Segments(ids, positions, self.task_ids.shape[1])
+
+
+@flax.struct.dataclass
+class Segments:
+    """Which example of its packed row each token belongs to; see `Batch`."""
+
+    ids: Int[Array, "batch length"]
+    positions: Int[Array, "batch length"]
+    count: int = flax.struct.field(pytree_node=False)  # most of a row
 
 
 @flax.struct.dataclass
@@ -62,7 +99,8 @@ class AdapterParams:
     """Parameters of bottleneck adapters beside a feed-forward block.
 
     Leading axes, here and in the two classes below: `[layers, ...]` when examples share them, else
-    `[layers, batch, ...]`; without `layers` within a layer.
+    `[layers, batch, ...]`; without `layers` within a layer. Of packed rows, `batch` counts the
+    segments of all rows, row by row.
     """
 
     down_kernel: Float[Array, "*lead emb bottleneck"]
@@ -91,13 +129,24 @@ class LoraParams:
     up_kernel: Float[Array, "*lead rank fan_out"]
 
 
+@flax.struct.dataclass
+class PackedAdapters:
+    """The adapters of a packed row's segments, and the tokens that each is for."""
+
+    params: AdapterParams | SerialAdapterParams | LoraParams  # [batch, segments, ...]
+    members: Bool[Array, "batch segments length"]
+
+
 # Of a layer, or with a leading axis `layers` of a stack, by the name of the site.
-Adapters = Mapping[str, AdapterParams | SerialAdapterParams | LoraParams]
+Adapters = Mapping[str, AdapterParams | SerialAdapterParams | LoraParams | PackedAdapters]
 
 
 @flax.struct.dataclass
 class GridGates:
-    """HyperGrid's gates of feed-forward kernels, an example's own or `[rows, cols]`; None: none."""
+    """HyperGrid's gates of feed-forward kernels, an example's own or `[rows, cols]`; None: none.
+
+    Where they are applied in packed rows, they are a token's own: `[batch, length, rows, cols]`.
+    """
 
     wi: Float[Array, "*lead rows cols"] | None = None
     wo: Float[Array, "*lead rows cols"] | None = None
@@ -120,3 +169,4 @@ class DecoderContext:
 
     layers: tuple[LayerContext, ...]
     encoder_mask: Bool[Array, "batch enc_len"]
+    encoder_segments: Segments | None = None  # of packed rows

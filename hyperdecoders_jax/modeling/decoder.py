@@ -10,15 +10,23 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from hyperdecoders_jax.modeling import adapters, attention, feed_forward, layers, relative_position
+from hyperdecoders_jax.modeling import (
+    adapters,
+    attention,
+    feed_forward,
+    layers,
+    relative_position,
+    segments,
+)
 from hyperdecoders_jax.modeling.attention import KeyValueCache
 from hyperdecoders_jax.modeling.config import TransformerConfig
-from hyperdecoders_jax.types import Adapters, DecoderContext, GridGates, LayerContext
+from hyperdecoders_jax.types import Adapters, DecoderContext, GridGates, LayerContext, Segments
 
 States = Float[Array, "batch length emb"]
 BeamStates = Float[Array, "batch beams emb"]
 Encoded = Float[Array, "batch enc_len emb"]
-EncoderMask = Bool[Array, "batch enc_len"]
+# What positions of the decoder may read of the inputs.
+ReadMask = Bool[Array, "batch #length enc_len"]
 
 
 class DecoderLayer(nn.Module):
@@ -38,18 +46,23 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout_rate)
 
     def make_context(
-        self, encoded: Encoded, layer_adapters: Adapters, gates: GridGates
+        self,
+        encoded: Encoded,
+        layer_adapters: Adapters,
+        gates: GridGates,
+        encoder_segments: Segments | None = None,
     ) -> LayerContext:
         """The layer's constants of each example: cross-attention's keys, values and adapters."""
-        keys, values = self.encoder_decoder_attention.keys_values(encoded, layer_adapters)
+        of_inputs = segments.adapters_of_tokens(layer_adapters, encoder_segments)
+        keys, values = self.encoder_decoder_attention.keys_values(encoded, of_inputs)
         return LayerContext(keys, values, layer_adapters, gates)
 
     def __call__(
         self,
         x: Float[Array, "batch dec_len emb"],
         context: LayerContext,
-        encoder_mask: EncoderMask,
-        mask: Bool[Array, "1 dec_len dec_len"],
+        read_mask: ReadMask,
+        mask: Bool[Array, "#batch dec_len dec_len"],
         bias: Float[Array, "heads dec_len dec_len"],
         *,
         deterministic: bool,
@@ -61,13 +74,13 @@ class DecoderLayer(nn.Module):
         y = self.self_attention(y, keys, values, mask, adapted, bias, deterministic=deterministic)
         y = adapters.add(adapted, "after_self_attention", y, y)
         x += self.dropout(y, deterministic=deterministic)
-        return self._read_context(x, context, encoder_mask, deterministic=deterministic)
+        return self._read_context(x, context, read_mask, deterministic=deterministic)
 
     def step(
         self,
         x: BeamStates,
         context: LayerContext,
-        encoder_mask: EncoderMask,
+        read_mask: ReadMask,
         cache: KeyValueCache,
         index: Int[Array, ""],
         bias: Float[Array, "heads 1 length"],
@@ -76,14 +89,14 @@ class DecoderLayer(nn.Module):
         y = self.pre_self_attention_layer_norm(x)
         y, cache = self.self_attention.extend(y, cache, index, context.adapters, bias)
         y = adapters.add(context.adapters, "after_self_attention", y, y)
-        return self._read_context(x + y, context, encoder_mask, deterministic=True), cache
+        return self._read_context(x + y, context, read_mask, deterministic=True), cache
 
     def _read_context(
-        self, x: States, context: LayerContext, encoder_mask: EncoderMask, *, deterministic: bool
+        self, x: States, context: LayerContext, read_mask: ReadMask, *, deterministic: bool
     ) -> States:
         y = self.pre_cross_attention_layer_norm(x)
         # No position bias: T5's cross-attention knows no distance between input and output.
-        read = (context.cross_keys, context.cross_values, encoder_mask[:, None], context.adapters)
+        read = (context.cross_keys, context.cross_values, read_mask, context.adapters)
         y = self.encoder_decoder_attention(y, *read, deterministic=deterministic)
         x += self.dropout(y, deterministic=deterministic)
         y = self.pre_mlp_layer_norm(x)
@@ -114,18 +127,19 @@ class Decoder(nn.Module):
     def make_context(
         self,
         encoded: Encoded,
-        encoder_mask: EncoderMask,
+        encoder_mask: Bool[Array, "batch enc_len"],
         stack_adapters: tuple[Adapters, ...] | None = None,
         gates: tuple[GridGates, ...] | None = None,
+        encoder_segments: Segments | None = None,
     ) -> DecoderContext:
         """Computes all that does not depend on the decoder's tokens."""
         stack_adapters = stack_adapters or ({},) * len(self.layers)
         gates = gates or (GridGates(),) * len(self.layers)
         contexts = (
-            layer.make_context(encoded, *of_layer)
+            layer.make_context(encoded, *of_layer, encoder_segments)
             for layer, *of_layer in zip(self.layers, stack_adapters, gates, strict=True)
         )
-        return DecoderContext(tuple(contexts), encoder_mask)
+        return DecoderContext(tuple(contexts), encoder_mask, encoder_segments)
 
     def make_cache(self, batch: int, beams: int, length: int) -> tuple[KeyValueCache, ...]:
         """An empty cache for `length` positions of each hypothesis."""
@@ -135,16 +149,26 @@ class Decoder(nn.Module):
         return tuple(KeyValueCache(zeros, zeros) for _ in self.layers)
 
     def __call__(
-        self, tokens: Int[Array, "batch dec_len"], context: DecoderContext, *, deterministic: bool
+        self,
+        tokens: Int[Array, "batch dec_len"],
+        context: DecoderContext,
+        row_segments: Segments | None = None,
+        *,
+        deterministic: bool,
     ) -> Float[Array, "batch dec_len vocab"]:
         """Logits of the token after each position, teacher-forced."""
         positions = jnp.arange(tokens.shape[1])
         bias = self.relpos_bias(positions, positions)
         # Causal alone: padding comes last in a target, so that no real position sees it.
         mask = (positions[:, None] >= positions)[None]
+        read_mask = context.encoder_mask[:, None]
+        if row_segments is not None:
+            mask &= segments.attention_mask(row_segments, row_segments)
+            read_mask = segments.attention_mask(row_segments, context.encoder_segments)
         x = self.dropout(self.token_embedder(tokens), deterministic=deterministic)
         for layer, constants in zip(self.layers, context.layers, strict=True):
-            x = layer(x, constants, context.encoder_mask, mask, bias, deterministic=deterministic)
+            of_tokens = segments.context_of_tokens(constants, row_segments)
+            x = layer(x, of_tokens, read_mask, mask, bias, deterministic=deterministic)
         x = self.dropout(self.decoder_norm(x), deterministic=deterministic)
         return self._logits(x)
 
@@ -160,9 +184,10 @@ class Decoder(nn.Module):
         # A row of the table that all hypotheses share, as they are at the same position.
         bias = self.relpos_bias(jnp.asarray(index)[None], jnp.arange(length))
         x = self.token_embedder(tokens)
+        read_mask = context.encoder_mask[:, None]
         extended = []
         for layer, constants, own_cache in zip(self.layers, context.layers, cache, strict=True):
-            x, own_cache = layer.step(x, constants, context.encoder_mask, own_cache, index, bias)
+            x, own_cache = layer.step(x, constants, read_mask, own_cache, index, bias)
             extended.append(own_cache)
         return self._logits(self.decoder_norm(x)), tuple(extended)
 

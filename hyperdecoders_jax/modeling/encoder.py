@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
-from hyperdecoders_jax.modeling import adapters, attention, feed_forward, layers, relative_position
+from hyperdecoders_jax.modeling import (
+    adapters,
+    attention,
+    feed_forward,
+    layers,
+    relative_position,
+    segments,
+)
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.modeling.hypergrid import LayerGrid
-from hyperdecoders_jax.types import Adapters, GridGates
+from hyperdecoders_jax.types import Adapters, GridGates, Segments
 
 States = Float[Array, "batch enc_len emb"]
 
@@ -23,10 +33,10 @@ class EncoderLayer(nn.Module):
     def __call__(
         self,
         x: States,
-        mask: Bool[Array, "batch 1 enc_len"],
+        mask: Bool[Array, "batch #enc_len enc_len"],
         bias: Float[Array, "heads enc_len enc_len"],
         layer_adapters: Adapters,
-        grid: LayerGrid | None,
+        make_gates: Callable[[States], GridGates],
         *,
         deterministic: bool,
     ) -> States:
@@ -42,7 +52,7 @@ class EncoderLayer(nn.Module):
         x += nn.Dropout(config.dropout_rate)(y, deterministic=deterministic)
 
         y = layers.RMSNorm(dtype, name="pre_mlp_layer_norm")(x)
-        gates = GridGates() if grid is None else grid.gates(y, mask[:, 0])
+        gates = make_gates(y)
         mlp = feed_forward.FeedForward(config, config.encoder_adapter.norm_input, name="mlp")
         return x + mlp(y, x, layer_adapters, gates, deterministic=deterministic)
 
@@ -59,6 +69,7 @@ class Encoder(nn.Module):
         mask: Bool[Array, "batch enc_len"],
         stack_adapters: tuple[Adapters, ...] | None = None,
         stack_grid: tuple[LayerGrid, ...] | None = None,
+        row_segments: Segments | None = None,
         *,
         deterministic: bool,
     ) -> States:
@@ -71,13 +82,31 @@ class Encoder(nn.Module):
             *table, bidirectional=True, dtype=dtype, name="relpos_bias"
         )(positions, positions)
 
+        attention_mask = mask[:, None]
+        if row_segments is not None:
+            attention_mask = segments.attention_mask(row_segments, row_segments)
         x = nn.Dropout(config.dropout_rate)(embedded, deterministic=deterministic)
         # A loop, as `nn.scan` would stack the backbone's parameters, which have T5X's tree.
         for i in range(config.num_encoder_layers):
             own_adapters = {} if stack_adapters is None else stack_adapters[i]
+            own_adapters = segments.adapters_of_tokens(own_adapters, row_segments)
             grid = None if stack_grid is None else stack_grid[i]
+            make_gates = functools.partial(_make_gates, grid, mask, row_segments)
             layer = EncoderLayer(config, name=f"layers_{i}")
-            x = layer(x, mask[:, None], bias, own_adapters, grid, deterministic=deterministic)
+            of_layer = (attention_mask, bias, own_adapters, make_gates)
+            x = layer(x, *of_layer, deterministic=deterministic)
         # Pre-norm blocks leave the residual stream without a norm; T5 drops out the output, too.
         x = layers.RMSNorm(dtype, name="encoder_norm")(x)
         return nn.Dropout(config.dropout_rate)(x, deterministic=deterministic)
+
+
+def _make_gates(
+    grid: LayerGrid | None,
+    mask: Bool[Array, "batch enc_len"],
+    row_segments: Segments | None,
+    states: States,
+) -> GridGates:
+    """A layer's gates, from what enters its feed-forward block."""
+    if grid is None:
+        return GridGates()
+    return segments.gates_of_tokens(grid.gates(states, mask, row_segments), row_segments)

@@ -41,7 +41,7 @@ class GatedDense(nn.Module):
     def __call__(
         self,
         x: Float[Array, "batch length fan_in"],
-        gates: Float[Array, "batch rows cols"] | Float[Array, "rows cols"] | None,
+        gates: Float[Array, "*lead rows cols"] | None,
         groups: Int[Array, "batch"] | None,
     ) -> Float[Array, "batch length fan_out"]:
         shape = (x.shape[-1], self.features)

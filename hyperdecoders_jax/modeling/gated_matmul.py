@@ -20,6 +20,9 @@ and the gates scale arrays as large as the states:
   Always by rows, the gradient of the states by columns: sums merge, parts are joined by a copy.
 - *Folded*: a batch that shares its gates, as one of a single task may, has one plain product.
 
+In packed rows each token has gates of its own, `[batch, length, rows, cols]`: the same products,
+where each token is an example of length one.
+
 Plain autodiff would keep all products, `blocks` times the states; here they are recomputed.
 Source: Tay et al. 2021 (arXiv:2007.05891), the gates; the products' order is ours, measured by
 benchmarks/hypergrid.py.
@@ -45,11 +48,11 @@ Gates = Float[Array, "batch rows cols"]
 def gated_matmul(
     x: Inputs,
     kernel: Kernel,
-    gates: Gates | Float[Array, "rows cols"],
+    gates: Gates | Float[Array, "rows cols"] | Float[Array, "batch length rows cols"],
     blocked_axis: BlockedAxis,
     groups: Int[Array, "batch"] | None = None,
 ) -> Outputs:
-    """`x[b] @ (kernel * repeat(gates[b]))` for every example b.
+    """`x[b] @ (kernel * repeat(gates[b]))` for every example b, or every token of packed rows.
 
     The kernel's `blocked_axis` is cut over devices. Examples with the same number in `groups` have
     the same gates *by construction*, so that a gradient may go to those of any; None: each has its
@@ -64,6 +67,9 @@ def gated_matmul(
     rows, cols = gates.shape[-2:]
     if gates.ndim == 2:
         return jnp.dot(x, fold(kernel, gates))
+    if gates.ndim == 4:
+        of_tokens = (x.reshape(-1, 1, x.shape[-1]), kernel, gates.reshape(-1, rows, cols))
+        return gated_matmul(*of_tokens, blocked_axis).reshape(*x.shape[:2], -1)
     # One-sided gates commute with the product: a plain one, bit for bit where they are ones.
     if cols == 1:
         return jnp.dot(_scale(x, gates[:, :, 0]), kernel)
@@ -112,9 +118,15 @@ def gradients_at_once(
     dy, x, kernel, gates = lax.optimization_barrier((dy, x, kernel, gates))
     dx = rows_at_once(dy, kernel.T, gates.swapaxes(1, 2))
     _, rows, wide_gates = _cut_rows(x, kernel, gates)
-    # As large as a kernel for each example, and never stored: a TPU sums while it multiplies.
-    of_examples = jnp.einsum("blm,blf->bmf", x, dy).reshape(-1, *rows.shape)
-    dkernel = jnp.sum(of_examples * wide_gates[:, :, None], axis=0).reshape(kernel.shape)
+    if x.shape[1] == 1:
+        # Tokens with gates of their own, whose number would multiply the next way's work.
+        scaled = dy * wide_gates  # [tokens, rows, fan_out]
+        dkernel = jnp.einsum("trm,trf->rmf", x[:, 0].reshape(-1, *rows.shape[:2]), scaled)
+        dkernel = dkernel.reshape(kernel.shape)
+    else:
+        # As large as a kernel for each example, and never stored: a TPU sums while it multiplies.
+        of_examples = jnp.einsum("blm,blf->bmf", x, dy).reshape(-1, *rows.shape)
+        dkernel = jnp.sum(of_examples * wide_gates[:, :, None], axis=0).reshape(kernel.shape)
     _, to_dgates = jax.vjp(lambda gates: rows_at_once(x, kernel, gates), gates)
     return dx.astype(x.dtype), dkernel.astype(kernel.dtype), *to_dgates(dy)
 

@@ -39,9 +39,9 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from hyperdecoders_jax.modeling import initializers, layers, pooling, task_rows
+from hyperdecoders_jax.modeling import initializers, layers, pooling, segments, task_rows
 from hyperdecoders_jax.modeling.config import GATED_KERNELS, HyperGridConfig, TransformerConfig
-from hyperdecoders_jax.types import GridGates
+from hyperdecoders_jax.types import GridGates, Segments
 
 # Of one kernel: "rows_kernel" [emb, rows] or "rows_vector" [rows], and the same of cols.
 Factors = Mapping[str, Array]
@@ -57,7 +57,10 @@ class LayerGrid:
     groups: Int[Array, "batch"] | None = None  # tasks, whose examples share their gates
 
     def gates(
-        self, states: Float[Array, "batch length emb"], mask: Bool[Array, "batch length"]
+        self,
+        states: Float[Array, "batch length emb"],
+        mask: Bool[Array, "batch length"],
+        row_segments: Segments | None = None,
     ) -> GridGates:
         """The gates of each example, or those of all where no factor is local.
 
@@ -67,7 +70,7 @@ class LayerGrid:
         [[[1.]
           [2.]]]
         """
-        condition = self.condition(states, mask)
+        condition = self.condition(states, mask, row_segments)
         gates = {
             kernel: _gates(self.config, factors, condition)
             for kernel, factors in self.factors.items()
@@ -75,14 +78,23 @@ class LayerGrid:
         return GridGates(**gates, groups=self.groups)
 
     def condition(
-        self, states: Float[Array, "batch length emb"], mask: Bool[Array, "batch length"]
-    ) -> Float[Array, "batch emb"]:
+        self,
+        states: Float[Array, "batch length emb"],
+        mask: Bool[Array, "batch length"],
+        row_segments: Segments | None = None,
+    ) -> Float[Array, "examples emb"]:
         """What local factors read; zeros for an example without a real position."""
         if self.task_embedding is not None:
             return self.task_embedding
         # Positions are counted from the left, where texts begin: padding comes last.
         prefix_lens = {"first_state": 1, "prefix_mean": self.config.prefix_len}
-        prefix = slice(prefix_lens.get(self.config.condition))  # None: all of them
+        prefix_len = prefix_lens.get(self.config.condition)  # None: all of them
+        if row_segments is not None:
+            is_read = segments.members(row_segments)
+            if prefix_len is not None:
+                is_read &= (row_segments.positions < prefix_len)[:, None]
+            return pooling.segment_means(states, is_read)
+        prefix = slice(prefix_len)
         return pooling.masked_mean(states[:, prefix], mask[:, prefix])
 
 

@@ -16,12 +16,13 @@ Source: Ivison & Peters 2022 (arXiv:2203.08304); t5x/examples/t5/network.py.
 from __future__ import annotations
 
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from hyperdecoders_jax.modeling import adapter_sources, decoder, encoder, hypergrid, layers, pooling
+from hyperdecoders_jax.modeling import segments as segments_lib
 from hyperdecoders_jax.modeling.attention import KeyValueCache
 from hyperdecoders_jax.modeling.config import TransformerConfig
-from hyperdecoders_jax.types import PAD_ID, Adapters, DecoderContext
+from hyperdecoders_jax.types import PAD_ID, Adapters, Batch, DecoderContext, Segments
 
 
 class Transformer(nn.Module):
@@ -44,23 +45,26 @@ class Transformer(nn.Module):
         self,
         tokens: Int[Array, "batch enc_len"],
         task_ids: Int[Array, "*batch"] | None = None,
+        segments: Segments | None = None,
         *,
         deterministic: bool = True,
     ) -> Float[Array, "batch enc_len emb"]:
         """Contextual states of the inputs; those at padding are meaningless."""
         mask = tokens != PAD_ID
         embedded = self.token_embedder(tokens)
+        task_ids = _of_examples(task_ids)
         grid = None if self.encoder_hypergrid is None else self.encoder_hypergrid(task_ids)
 
         def run(source, pooled=None):
             condition = adapter_sources.Condition(pooled, task_ids)
             adapters = _adapters_by_layer(source, condition)
-            return self.encoder(embedded, mask, adapters, grid, deterministic=deterministic)
+            of_stack = (mask, adapters, grid, segments)
+            return self.encoder(embedded, *of_stack, deterministic=deterministic)
 
         pooled = None
         # Pooled states are needed before adapters exist: a first pass, at twice the encoder's cost.
         if self.encoder_first_pass_adapters is not None:
-            pooled = pooling.masked_mean(run(self.encoder_first_pass_adapters), mask)
+            pooled = _pool(run(self.encoder_first_pass_adapters), mask, segments)
         return run(self.encoder_adapters, pooled)
 
     def make_context(
@@ -68,25 +72,29 @@ class Transformer(nn.Module):
         encoded: Float[Array, "batch enc_len emb"],
         tokens: Int[Array, "batch enc_len"],
         task_ids: Int[Array, "*batch"] | None = None,
+        segments: Segments | None = None,
     ) -> DecoderContext:
         """Makes all that adapts the decoder, and cross-attention's keys; once per example."""
         mask = tokens != PAD_ID
-        condition = adapter_sources.Condition(pooling.masked_mean(encoded, mask), task_ids)
+        task_ids = _of_examples(task_ids)
+        condition = adapter_sources.Condition(_pool(encoded, mask, segments), task_ids)
         adapters = _adapters_by_layer(self.decoder_adapters, condition)
         gates = None
         if self.decoder_hypergrid is not None:
-            gates = tuple(grid.gates(encoded, mask) for grid in self.decoder_hypergrid(task_ids))
-        return self.decoder.make_context(encoded, mask, adapters, gates)
+            grids = self.decoder_hypergrid(task_ids)
+            gates = tuple(grid.gates(encoded, mask, segments) for grid in grids)
+        return self.decoder.make_context(encoded, mask, adapters, gates, segments)
 
     def decode(
         self,
         context: DecoderContext,
         tokens: Int[Array, "batch dec_len"],
+        segments: Segments | None = None,
         *,
         deterministic: bool = True,
     ) -> Float[Array, "batch dec_len vocab"]:
         """Logits at every position of given decoder inputs."""
-        return self.decoder(tokens, context, deterministic=deterministic)
+        return self.decoder(tokens, context, segments, deterministic=deterministic)
 
     def decode_step(
         self,
@@ -103,17 +111,14 @@ class Transformer(nn.Module):
         return self.decoder.make_cache(batch, beams, length)
 
     def __call__(
-        self,
-        encoder_input_tokens: Int[Array, "batch enc_len"],
-        decoder_input_tokens: Int[Array, "batch dec_len"],
-        task_ids: Int[Array, "*batch"] | None = None,
-        *,
-        deterministic: bool = True,
+        self, batch: Batch, *, deterministic: bool = True
     ) -> Float[Array, "batch dec_len vocab"]:
         """Teacher-forced logits."""
-        encoded = self.encode(encoder_input_tokens, task_ids, deterministic=deterministic)
-        context = self.make_context(encoded, encoder_input_tokens, task_ids)
-        return self.decode(context, decoder_input_tokens, deterministic=deterministic)
+        inputs = (batch.encoder_input_tokens, batch.task_ids, batch.encoder_segments)
+        encoded = self.encode(*inputs, deterministic=deterministic)
+        context = self.make_context(encoded, *inputs)
+        targets = (batch.decoder_input_tokens, batch.decoder_segments)
+        return self.decode(context, *targets, deterministic=deterministic)
 
 
 def _adapters_by_layer(
@@ -121,3 +126,18 @@ def _adapters_by_layer(
 ) -> tuple[Adapters, ...] | None:
     # Made for all layers at once, in few large products, and only then split.
     return None if source is None else layers.unstack(source(condition))
+
+
+def _pool(
+    states: Float[Array, "batch enc_len emb"],
+    mask: Bool[Array, "batch enc_len"],
+    segments: Segments | None,
+) -> Float[Array, "examples emb"]:
+    if segments is None:
+        return pooling.masked_mean(states, mask)
+    return pooling.segment_means(states, segments_lib.members(segments))
+
+
+def _of_examples(task_ids: Int[Array, "*batch"] | None) -> Int[Array, " examples"] | None:
+    # Of packed rows, an axis of examples takes the place of rows and segments.
+    return None if task_ids is None else task_ids.reshape(-1)

@@ -1,0 +1,118 @@
+"""Packing: several examples in one row of a batch, so that little of it is padding.
+
+Examples are put first-fit into the rows of a step: each into the first row that has room for its
+inputs and its targets. When `WINDOW` of them have found no row, the step is full; they come first
+in the next one, where there is a row for each. So no example is dropped, cut or delayed by more
+than one step, and the mixture of the examples is the one that was drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from hyperdecoders_jax import types
+
+# Examples that may wait for the next step. More fill the rows better, and are read again when a run
+# is continued. At most as many as a step has rows.
+WINDOW = 32
+
+Named = TypeVar("Named")
+
+
+class Example(NamedTuple):
+    """Ids without padding, and the number of the task."""
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    task_id: int
+
+
+class Waiting(NamedTuple, Generic[Named]):
+    """An example and what its reader calls it."""
+
+    example: Example
+    name: Named
+
+
+class Packer:
+    """Puts examples into rows, first-fit."""
+
+    def __init__(self, lengths: Mapping[str, int], num_rows: int, max_segments: int):
+        self._lengths, self._max_segments = lengths, max_segments
+        self._num_rows = num_rows
+        self.left_over: list[Waiting] = []  # In their order: the first of the next step.
+
+    def next_rows(self, draw: Callable[[], Waiting]) -> list[list[Example]]:
+        """The examples of each row of one step; `draw` gives the next example, endlessly."""
+        # Room for inputs, targets and one more segment, by row.
+        room = np.array([[self._lengths["inputs"], self._lengths["targets"], self._max_segments]])
+        room = np.repeat(room, self._num_rows, axis=0)
+        rows: list[list[Example]] = [[] for _ in range(self._num_rows)]
+        waiting, self.left_over = self.left_over[::-1], []
+        most_left = min(WINDOW, self._num_rows)
+        # Without a segment to spare no example fits, however short.
+        while len(self.left_over) < most_left and room[:, 2].any():
+            item = waiting.pop() if waiting else draw()
+            needed = (len(item.example.inputs), len(item.example.targets), 1)
+            fits = (room >= needed).all(axis=1)
+            row = int(fits.argmax())
+            if fits[row]:
+                room[row] -= needed
+                rows[row].append(item.example)
+            else:
+                self.left_over.append(item)
+        # None of the step before waits for a second time, unless segments are scarce.
+        self.left_over.extend(waiting[::-1])
+        return rows
+
+
+def packed_batch(
+    rows: Sequence[Sequence[Example]], lengths: Mapping[str, int], max_segments: int
+) -> types.Batch:
+    """A batch of packed rows; the decoder reads each segment's targets shifted right.
+
+    >>> one = Example(np.array([5, 1]), np.array([7, 1]), 3)
+    >>> two = Example(np.array([6, 1]), np.array([1]), 0)
+    >>> batch = packed_batch([[one, two]], {"inputs": 5, "targets": 4}, max_segments=2)
+    >>> batch.encoder_input_tokens, batch.encoder_segment_ids
+    (array([[5, 1, 6, 1, 0]], dtype=int32), array([[1, 1, 2, 2, 0]], dtype=int32))
+    >>> batch.decoder_input_tokens, batch.decoder_positions
+    (array([[0, 7, 0, 0]], dtype=int32), array([[0, 1, 0, 0]], dtype=int32))
+    >>> batch.task_ids
+    array([[3, 0]], dtype=int32)
+    """
+
+    def zeros(length):
+        return np.zeros((len(rows), length), np.int32)
+
+    ids, segment_ids, positions = (
+        {name: zeros(length) for name, length in lengths.items()} for _ in range(3)
+    )
+    decoder_inputs, task_ids = zeros(lengths["targets"]), zeros(max_segments)
+    for i, row in enumerate(rows):
+        for name in lengths:
+            texts = [getattr(example, name) for example in row]
+            sizes = [len(text) for text in texts]
+            filled = slice(sum(sizes))
+            if texts:
+                ids[name][i, filled] = np.concatenate(texts)
+                segment_ids[name][i, filled] = np.repeat(np.arange(1, len(row) + 1), sizes)
+                positions[name][i, filled] = np.concatenate([np.arange(size) for size in sizes])
+        task_ids[i, : len(row)] = [example.task_id for example in row]
+    decoder_inputs[:, 1:] = ids["targets"][:, :-1]
+    is_first = positions["targets"] == 0  # And padding, whose id it is, too.
+    decoder_inputs[is_first] = types.DECODER_START_ID
+    return types.Batch(
+        encoder_input_tokens=ids["inputs"],
+        decoder_input_tokens=decoder_inputs,
+        decoder_target_tokens=ids["targets"],
+        decoder_loss_weights=(segment_ids["targets"] > 0).astype(np.int32),
+        task_ids=task_ids,
+        encoder_segment_ids=segment_ids["inputs"],
+        encoder_positions=positions["inputs"],
+        decoder_segment_ids=segment_ids["targets"],
+        decoder_positions=positions["targets"],
+    )
