@@ -274,7 +274,7 @@ class _RecordingGrid(hypergrid.LayerGrid):
 
     record: Callable[..., None] | None = flax.struct.field(pytree_node=False, default=None)
 
-    def gates(self, states, mask):
-        gates = super().gates(states, mask)
-        self.record(self.condition(states, mask), gates)
+    def gates(self, *states_and_mask):
+        gates = super().gates(*states_and_mask)
+        self.record(self.condition(*states_and_mask), gates)
         return gates

@@ -36,7 +36,7 @@ class EncoderLayer(nn.Module):
         mask: Bool[Array, "batch #enc_len enc_len"],
         bias: Float[Array, "heads enc_len enc_len"],
         layer_adapters: Adapters,
-        make_gates: Callable[[States], GridGates],
+        make_gates: Callable[[States], GridGates] | None,
         *,
         deterministic: bool,
     ) -> States:
@@ -52,7 +52,7 @@ class EncoderLayer(nn.Module):
         x += nn.Dropout(config.dropout_rate)(y, deterministic=deterministic)
 
         y = layers.RMSNorm(dtype, name="pre_mlp_layer_norm")(x)
-        gates = make_gates(y)
+        gates = GridGates() if make_gates is None else make_gates(y)
         mlp = feed_forward.FeedForward(config, config.encoder_adapter.norm_input, name="mlp")
         return x + mlp(y, x, layer_adapters, gates, deterministic=deterministic)
 
@@ -91,7 +91,7 @@ class Encoder(nn.Module):
             own_adapters = {} if stack_adapters is None else stack_adapters[i]
             own_adapters = segments.adapters_of_tokens(own_adapters, row_segments)
             grid = None if stack_grid is None else stack_grid[i]
-            make_gates = functools.partial(_make_gates, grid, mask, row_segments)
+            make_gates = grid and functools.partial(_make_gates, grid, mask, row_segments)
             layer = EncoderLayer(config, name=f"layers_{i}")
             of_layer = (attention_mask, bias, own_adapters, make_gates)
             x = layer(x, *of_layer, deterministic=deterministic)
@@ -101,12 +101,10 @@ class Encoder(nn.Module):
 
 
 def _make_gates(
-    grid: LayerGrid | None,
+    grid: LayerGrid,
     mask: Bool[Array, "batch enc_len"],
     row_segments: Segments | None,
     states: States,
 ) -> GridGates:
     """A layer's gates, from what enters its feed-forward block."""
-    if grid is None:
-        return GridGates()
     return segments.gates_of_tokens(grid.gates(states, mask, row_segments), row_segments)

@@ -66,9 +66,7 @@ def make_model(name):
     def logits_and_states(params, batch):
         logits, found = gated.module.apply(
             {"params": params},
-            batch.encoder_input_tokens,
-            batch.decoder_input_tokens,
-            batch.task_ids,
+            batch,
             capture_intermediates=is_read,
             mutable=["intermediates"],
         )

@@ -144,7 +144,9 @@ def test_a_packed_batch_has_the_losses_and_gradients_of_its_examples(case):
     params = tiny.make_params(model, scale=0.2)
 
     @hypothesis.settings(max_examples=8)
-    @hypothesis.given(st.lists(st.integers(0, MAX_SEGMENTS), min_size=3, max_size=3), st.integers(0, 99))
+    @hypothesis.given(
+        st.lists(st.integers(0, MAX_SEGMENTS), min_size=3, max_size=3), st.integers(0, 99)
+    )
     @hypothesis.example([0, MAX_SEGMENTS, 1], 0)
     def check(rows, seed):
         check_law(model, params, rows, seed)
@@ -174,7 +176,9 @@ def test_bfloat16_packs_within_its_rounding():
     params = tiny.make_params(model, scale=0.2)
     rows = make_examples(5, [3, 2, 1])
     packed, plain = pack(rows), unpack(rows, 3 * MAX_SEGMENTS)
-    found, wanted = (jax.jit(losses_of, static_argnums=0)(model, params, x) for x in (packed, plain))
+    found, wanted = (
+        jax.jit(losses_of, static_argnums=0)(model, params, x) for x in (packed, plain)
+    )
     np.testing.assert_allclose(real(found, packed), real(wanted, plain), rtol=0.03)
 
 
@@ -190,5 +194,7 @@ def test_dropout_differs_between_equal_segments():
 
 def test_packed_rows_are_not_decoded():
     model = make_model(*CASES["none"])
-    with pytest.raises(ValueError, match=r"one example in each row.* got a packed batch.*pack=False"):
+    with pytest.raises(
+        ValueError, match=r"one example in each row.* got a packed batch.*pack=False"
+    ):
         model.predict({}, pack(make_examples(0, [1])), max_len=4)

@@ -268,7 +268,9 @@ def test_samples_follow_the_key():
 def test_decoding_is_not_configured_twice(changed):
     wrapped, params = hyperdecoder()
     (name,) = changed
-    with pytest.raises(ValueError, match=rf"Model.decoding says; got .'{name}.*decoding, such as beam4"):
+    with pytest.raises(
+        ValueError, match=rf"Model.decoding says; got .'{name}.*decoding, such as beam4"
+    ):
         wrapped.predict_batch_with_aux(params, features(), **changed)
 
 
