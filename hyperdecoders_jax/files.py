@@ -7,7 +7,7 @@ import errno
 import importlib.util
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,15 +51,36 @@ def write_text(path: epath.Path, text: str) -> None:
 
 def write_bytes(path: epath.Path, content: bytes) -> None:
     """Atomic write; see `write_text`."""
+    with replacing(path) as write:
+        write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: epath.Path) -> Iterator[Callable[[bytes], None]]:
+    """Atomic write in parts, by the function that is given.
+
+    The file appears, or replaces the old one, once the block ends without an error. OSError, as
+    `writing` words it, where writing fails; errors of the block stay as they are.
+    """
     unfinished = path.parent / f".{path.name}{UNFINISHED}"
-    with writing(path):
-        try:
-            unfinished.write_bytes(content)
+    try:
+        with contextlib.ExitStack() as stack:
+            with writing(path):
+                file = stack.enter_context(unfinished.open("wb"))
+
+            def write(content: bytes) -> None:
+                with writing(path):
+                    file.write(content)
+
+            yield write
+            with writing(path):
+                file.close()
+        with writing(path):
             unfinished.replace(path)
-        except Exception:
-            with contextlib.suppress(OSError):  # A full disk needs every byte.
-                unfinished.unlink(missing_ok=True)
-            raise
+    except BaseException:
+        with contextlib.suppress(OSError):  # A full disk needs every byte.
+            unfinished.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

@@ -45,6 +45,26 @@ def test_what_cannot_be_written_leaves_the_file_as_it_was(tmp_path):
     assert path.read_text() == "one"
 
 
+def test_a_file_in_parts_appears_once_it_is_complete(tmp_path):
+    path = epath.Path(tmp_path / "a.jsonl")
+    with files.replacing(path) as write:
+        write(b"one\n")
+        assert not path.exists()
+        write(b"two\n")
+    assert path.read_text() == "one\ntwo\n"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_what_stops_a_file_in_parts_is_told_as_it_is(tmp_path, error):
+    path = epath.Path(tmp_path / "a.jsonl")
+    files.write_text(path, "old")
+    with pytest.raises(error), files.replacing(path) as write:  # noqa: PT012
+        write(b"new")
+        raise error
+    assert path.read_text() == "old"
+    assert [child.name for child in tmp_path.iterdir()] == ["a.jsonl"]
+
+
 def test_an_unwritable_directory_is_refused(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
@@ -68,10 +88,10 @@ def test_checking_a_directory_leaves_no_trace(tmp_path):
 def test_a_write_that_fails_names_the_file_and_what_to_do(tmp_path, monkeypatch, number, advice):
     path = epath.Path(tmp_path / "a.json")
 
-    def refuse(self, content):
+    def refuse(self, mode):
         raise OSError(number, os.strerror(number), os.fspath(self))
 
-    monkeypatch.setattr(type(path), "write_bytes", refuse)
+    monkeypatch.setattr(type(path), "open", refuse)
     with pytest.raises(files.NotWrittenError, match=rf"^{path} must be written; .*{advice}.*\.$"):
         files.write_text(path, "text")
     assert list(tmp_path.iterdir()) == []

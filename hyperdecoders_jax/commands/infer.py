@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import functools
 import math
 import sys
@@ -119,12 +120,13 @@ def infer(
     tasks = opened.make_evaluator(run, checkpoint_step)
     opened.use_vocabulary(run)
     model = opened.place(run, checkpoint_step)
-    for task, predicted in tasks.predict(model.predict_fn()).items():
+    for task, predicted in tasks.predict(model.predict_fn()):
         if jax.process_index():
+            collections.deque(predicted, maxlen=0)  # Takes its part in making them.
             continue
         path = f"{output_dir}/{task}-{run.evaluation.split}-{model.step}.jsonl"
-        predictions.write(path, predicted, kept.get(task, ()))
-        print(f"{len(predicted):,} predictions in {path}", file=sys.stderr)
+        count = predictions.write(path, predicted, kept.get(task, ()))
+        print(f"{count:,} predictions in {path}", file=sys.stderr)
     return 0
 
 

@@ -1,4 +1,7 @@
-"""A split of a task in memory, and its batches: every example once, in order."""
+"""A split of a task, and its batches: every example once, in order.
+
+Examples are kept, since each evaluation needs them: in bounded memory, more on the disk.
+"""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +14,7 @@ from jaxtyping import Bool
 
 from hyperdecoders_jax import types
 from hyperdecoders_jax.data import feature_converter, lost_text, mixtures, reading
+from hyperdecoders_jax.data.packed_records import PackedExamples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +27,7 @@ class EvalBatch:
 
 @dataclasses.dataclass(frozen=True)
 class TaskExamples:
-    """The examples of one task's split, in order and in memory."""
+    """The examples of one task's split, in order."""
 
     task: seqio.Task
     task_id: int
@@ -48,8 +52,9 @@ class TaskExamples:
             # Any example does to fill up, unlike an input of nothing but padding. All batches have
             # one size, since each size of a batch is compiled anew.
             filled = np.concatenate([indices, np.zeros(num_rows - len(indices), int)])
+            rows = [self.examples[index] for index in filled]
             ids = {
-                name: np.stack([self._padded(name, index) for index in filled])
+                name: np.stack([self._padded(name, row[name]) for row in rows])
                 for name in mixtures.FEATURES
             }
             task_ids = np.full(num_rows, self.task_id, np.int32)
@@ -65,8 +70,7 @@ class TaskExamples:
             return text.decode()
         return self.task.output_features[name].vocabulary.decode([int(i) for i in example[name]])
 
-    def _padded(self, name: str, index: int) -> np.ndarray:
-        ids = self.examples[index][name]
+    def _padded(self, name: str, ids: np.ndarray) -> np.ndarray:
         row = np.zeros(self.task_feature_lengths[name], np.int32)
         kept = ids[: len(row)]
         row[: len(kept)] = kept
@@ -85,7 +89,7 @@ def read_examples(
     warns: bool = True,
     use_cached: bool = False,
 ) -> TaskExamples:
-    """Reads a split of a task, in the task's own order, into memory.
+    """Reads a split of a task, in the task's own order.
 
     At most the first `num_examples` are read; `seed` is for tasks that draw at random even in
     evaluation (few-shot prompts); `use_cached` reads caches. `warns` tells how many are too long,
@@ -97,18 +101,41 @@ def read_examples(
     )
     if num_examples is not None:
         ds = ds.take(num_examples)
-    examples = list(reading.as_numpy(ds, task))
-    for name in mixtures.FEATURES if warns else ():
-        length = task_feature_lengths[name]
-        count = sum(len(example[name]) > length for example in examples)
-        if count:
+    faults = {name: _Faults(task, name, task_feature_lengths[name]) for name in mixtures.FEATURES}
+
+    def looked_at() -> Iterator[Mapping[str, Any]]:
+        for example in reading.as_numpy(ds, task):
+            for found in faults.values() if warns else ():
+                found.add(example)
+            yield example
+
+    examples = PackedExamples(looked_at())
+    for found in faults.values():
+        found.warn(split, len(examples))
+    return TaskExamples(task, task_id, dict(task_feature_lengths), examples)
+
+
+class _Faults:
+    """What of a feature's texts is cut, or cannot be written."""
+
+    def __init__(self, task: seqio.Task, name: str, length: int):
+        self._task, self._name, self._length = task, name, length
+        self._num_cut = 0
+        self._lost: lost_text.LostText | None = None  # None while no text was seen.
+
+    def add(self, example: Mapping[str, Any]) -> None:
+        self._num_cut += len(example[self._name]) > self._length
+        text = example.get(f"{self._name}_pretokenized")
+        if isinstance(text, bytes):
+            vocabulary = self._task.output_features[self._name].vocabulary
+            self._lost = self._lost or lost_text.LostText(vocabulary)
+            self._lost.add_bytes([text])
+
+    def warn(self, split: str, num_examples: int) -> None:
+        if self._num_cut:
             logging.warning(
                 "%d of %d %s of task %s (%s) are longer than %d tokens and are cut.",
-                count, len(examples), name, task.name, split, length,
+                self._num_cut, num_examples, self._name, self._task.name, split, self._length,
             )  # fmt: skip
-        texts = [text for x in examples if isinstance(text := x.get(f"{name}_pretokenized"), bytes)]
-        if texts:
-            lost = lost_text.LostText(task.output_features[name].vocabulary)
-            lost.add_bytes(texts)
-            lost.warn(f"{name} of task {task.name!r} ({split})")
-    return TaskExamples(task, task_id, dict(task_feature_lengths), examples)
+        if self._lost is not None:
+            self._lost.warn(f"{self._name} of task {self._task.name!r} ({split})")

@@ -3,7 +3,8 @@
 Targets, postprocessors and metrics are SeqIO's: each task's `metric_objs`, called as SeqIO's own
 Evaluator calls them, so that a task scores the same under T5X. `seqio.Evaluator` itself takes
 registered names only, so that tasks could not carry their number, reads and converts every example
-several times, and logs no log-likelihoods. Here a split is read once, when needed, and kept.
+several times, and logs no log-likelihoods. Here a split is read once, when needed, and kept, in
+bounded memory. Metrics take targets and predictions of a whole task, so these are in memory.
 """
 
 import dataclasses
@@ -203,17 +204,34 @@ class Evaluator:
         outputs = {**generated.outputs, ModelOutputType.SCORE: generated.log_likelihoods}
         return task_metrics.compute(examples.task, examples.examples, outputs)[0]
 
-    def predict(self, predict_fn: PredictFn) -> dict[str, list[predictions.Prediction]]:
-        """Predictions for every example of every task, with metrics or without."""
-        read = map(self._examples_of, self._tasks)
-        return {x.task.name: _describe(x, self._generate(x, predict_fn)) for x in read}
+    def predict(
+        self, predict_fn: PredictFn
+    ) -> Iterator[tuple[str, Iterator[predictions.Prediction]]]:
+        """Each task's name and predictions, for every example, with metrics or without.
+
+        They are made as they are taken, so that no more than a batch is in memory. Of several
+        processes all must take all, in the same order.
+        """
+        for examples in map(self._examples_of, self._tasks):
+            yield examples.task.name, self._predictions(examples, predict_fn)
+
+    def _predictions(
+        self, examples: TaskExamples, predict_fn: PredictFn
+    ) -> Iterator[predictions.Prediction]:
+        start = 0
+        for arrays in self._best(examples, predict_fn):
+            count = len(examples.examples) - start
+            # A batch has successive examples, whichever process predicts them.
+            yield from _describe(examples, *(self._gather([x], count) for x in arrays), start)
+            start += self._batch_size
 
     def results(self, predict_fn: PredictFn) -> Iterator[TaskResult]:
         """What `evaluate` computes of predictions, task by task, without scores or files."""
         for examples in map(self._examples_of, self._tasks):
             generated = self._generate(examples, predict_fn)
             metrics = self._compute_metrics(examples, generated.outputs)
-            yield TaskResult(examples, _describe(examples, generated), generated.aux, metrics)
+            described = _describe(examples, generated.tokens, generated.log_likelihoods)
+            yield TaskResult(examples, list(described), generated.aux, metrics)
 
     def _examples_of(self, task: seqio.Task) -> TaskExamples:
         if task.name not in self._examples:
@@ -257,16 +275,21 @@ class Evaluator:
         return metrics
 
     def _generate(self, examples: TaskExamples, predict_fn: PredictFn) -> _Generated:
-        tokens, log_likelihoods = [], []
-        for batch in self._batches(examples):
-            predicted = predict_fn(batch, examples.task.name)
-            # Index 0 is the best beam.
-            tokens.append(np.asarray(predicted.tokens)[:, 0])
-            log_likelihoods.append(np.asarray(predicted.log_likelihoods)[:, 0])
+        tokens, log_likelihoods = zip(*self._best(examples, predict_fn), strict=True)
         count = len(examples.examples)
         return _Generated(
             self._gather(tokens, count), self._gather(log_likelihoods, count), self._batch_size
         )
+
+    def _best(
+        self, examples: TaskExamples, predict_fn: PredictFn
+    ) -> Iterator[tuple[Int[np.ndarray, "batch length"], Float[np.ndarray, "batch"]]]:
+        """Tokens and log-likelihoods of the best beams, batch by batch of this process."""
+        for batch in self._batches(examples):
+            predicted = predict_fn(batch, examples.task.name)
+            # Index 0 is the best beam; the copies let go of the others.
+            tokens = np.asarray(predicted.tokens)[:, 0].copy()
+            yield tokens, np.asarray(predicted.log_likelihoods)[:, 0].copy()
 
     def _score(self, examples: TaskExamples, score_fn: ScoreFn) -> Float[np.ndarray, "examples"]:
         scores = [np.asarray(score_fn(batch)).sum(axis=1) for batch in self._batches(examples)]
@@ -312,24 +335,32 @@ def interleave(
 
 
 def _write(folder: epath.Path, step: int, examples: TaskExamples, generated: _Generated) -> None:
-    described = _describe(examples, generated)
+    described = _describe(examples, generated.tokens, generated.log_likelihoods)
+    is_of_windows = mrqa.QUESTION in examples.examples[0]
+    described = list(described) if is_of_windows else described
     predictions.write(folder / f"{step}.jsonl", described)
-    if mrqa.QUESTION in examples.examples[0]:
+    if is_of_windows:
         texts, aux = [prediction.prediction for prediction in described], generated.aux
         counts = (aux["num_tokens"], aux["batch_num_tokens"])
         mrqa.write_answers(folder, step, examples.examples, texts, aux["scores"], *counts)
 
 
-def _describe(examples: TaskExamples, generated: _Generated) -> list[predictions.Prediction]:
+def _describe(
+    examples: TaskExamples,
+    tokens: Int[np.ndarray, "examples length"],
+    log_likelihoods: Float[np.ndarray, "examples"],
+    start: int = 0,
+) -> Iterator[predictions.Prediction]:
+    """Predictions of successive examples, the first of which has the index `start`."""
     vocabulary = examples.task.output_features["targets"].vocabulary
-    rows = zip(examples.examples, generated.tokens, generated.log_likelihoods, strict=True)
-    return [
-        predictions.Prediction(
+    for index, ids, log_likelihood in zip(
+        range(start, start + len(tokens)), tokens, log_likelihoods, strict=True
+    ):
+        example = examples.examples[index]
+        yield predictions.Prediction(
             input=examples.text(example, "inputs"),
             target=examples.text(example, "targets"),
-            prediction=vocabulary.decode([int(i) for i in tokens]),
+            prediction=vocabulary.decode([int(i) for i in ids]),
             log_likelihood=float(log_likelihood),
             task=examples.task.name,
         )
-        for example, tokens, log_likelihood in rows
-    ]

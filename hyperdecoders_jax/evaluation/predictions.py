@@ -29,26 +29,32 @@ def write(
     path: str | os.PathLike[str],
     predictions: Iterable[Prediction],
     kept: Iterable[str] = (),
-) -> None:
-    """Writes a file atomically; makes its folder, replaces the file of before.
+) -> int:
+    """Writes a file atomically, line by line as predictions come; returns how many.
 
-    `kept` are JSON objects with columns of the first examples' rows, written before predictions.
-    OSError, with what to do, if the file cannot be written.
+    Makes the file's folder, replaces the file of before. `kept` are JSON objects with columns of
+    the first examples' rows, written before predictions. OSError, with what to do, if the file
+    cannot be written.
     """
     path = epath.Path(path)
     with files.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    # JSON has neither NaN nor infinity.
-    fields = (
-        x | ({} if math.isfinite(x["log_likelihood"]) else {"log_likelihood": None})
-        for x in map(dataclasses.asdict, predictions)
-    )
-    lines = [json.dumps(x, ensure_ascii=False, allow_nan=False) + "\n" for x in fields]
-    rows = itertools.chain(kept, itertools.repeat("{}"))
-    for i, row in zip(range(len(lines)), rows, strict=False):
-        if row != "{}":
-            lines[i] = f"{row[:-1]}, {lines[i][1:]}"
-    files.write_text(path, "".join(lines))
+    count = 0
+    with files.replacing(path) as write_part:
+        for prediction, row in zip(
+            predictions, itertools.chain(kept, itertools.repeat("{}")), strict=False
+        ):
+            line = _to_json(prediction)
+            write_part((line if row == "{}" else f"{row[:-1]}, {line[1:]}").encode() + b"\n")
+            count += 1
+    return count
+
+
+def _to_json(prediction: Prediction) -> str:
+    fields = dict(vars(prediction))
+    if not math.isfinite(prediction.log_likelihood):  # JSON has neither NaN nor infinity.
+        fields["log_likelihood"] = None
+    return json.dumps(fields, ensure_ascii=False, allow_nan=False)
 
 
 def read(path: str | os.PathLike[str]) -> list[Prediction]:

@@ -42,6 +42,11 @@ def make_tasks():
     return evaluator.Evaluator(data, EvaluationConfig(), ["first", "second"])
 
 
+def texts_of(tasks, predict_fn):
+    found = tasks.predict(predict_fn)
+    return {name: [row.prediction for row in rows] for name, rows in found}
+
+
 def place(model, params):
     return Placed(Verbs(model, partitioning.make_partitioner(), max_len=4), params, step=7)
 
@@ -80,16 +85,12 @@ def test_what_examples_are_given_counts(folder):
     rng = np.random.default_rng(0)
     values = {"decoder_adapters": rng.normal(scale=9, size=(15, 8)).astype(np.float32)}
     given = ablations.Given(values, np.arange(15))
-    found = tasks.predict(predictor.bind(given, names))
+    found = texts_of(tasks, predictor.bind(given, names))
     # Batches of other sizes hold other examples beside each; what fills them up does not matter.
     tasks = make_tasks()
     tasks._batch_size = 5
-    again = tasks.predict(Predictor(placed, 5).bind(given, names))
-    assert [[p.prediction for p in found[name]] for name in found] == [
-        [p.prediction for p in again[name]] for name in again
-    ]
-    own = make_tasks().predict(predictor.bind())
-    assert [p.prediction for p in own["first"]] != [p.prediction for p in found["first"]]
+    assert texts_of(tasks, Predictor(placed, 5).bind(given, names)) == found
+    assert texts_of(make_tasks(), predictor.bind())["first"] != found["first"]
 
 
 def test_every_metric_has_an_interval_where_examples_are_not_too_few(folder):

@@ -1,4 +1,4 @@
-"""Records in memory and on disk are the same; what they were made of can be told."""
+"""Records and examples are the same in memory and on disk; what they are made of can be told."""
 
 import functools
 import tracemalloc
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hyperdecoders_jax.data import packed_records
-from hyperdecoders_jax.data.packed_records import PackedRecords
+from hyperdecoders_jax.data.packed_records import PackedExamples, PackedRecords
 
 RECORDS = [{"word": f"ä{i}\u2028", "n": i, "rate": i / 3} for i in range(7)]
 
@@ -33,6 +33,18 @@ def test_records_beyond_some_memory_lie_on_the_disk(monkeypatch):
     finally:
         tracemalloc.stop()
     assert records[19_999]["text"].startswith("19999 ")
+
+
+@pytest.mark.parametrize("memory_bytes", [1, 1 << 26])
+def test_examples_keep_the_types_of_their_values(monkeypatch, memory_bytes):
+    monkeypatch.setattr(packed_records, "_MEMORY_BYTES", memory_bytes)
+    made = [{"inputs": np.arange(i, dtype=np.int32), "text": b"\xff", "n": i} for i in range(3)]
+    examples = PackedExamples(iter(made))
+    assert len(examples) == 3
+    for example, wanted in zip(examples, made, strict=True):
+        np.testing.assert_array_equal(example["inputs"], wanted["inputs"], strict=True)
+        assert (example["text"], example["n"]) == (wanted["text"], wanted["n"])
+    assert [example["n"] for example in examples[1:]] == [1, 2]
 
 
 def test_a_fingerprint_is_of_the_records_in_their_order():

@@ -46,6 +46,10 @@ def evaluator_of(provider, task_names=None, output_dir=None, batch_size=4, **con
     return evaluator.Evaluator(data, EvaluationConfig(**config), task_names, output_dir=output_dir)
 
 
+def rows_of(evaluator, predict_fn):
+    return {task: list(rows) for task, rows in evaluator.predict(predict_fn)}
+
+
 def test_metrics_are_those_computed_by_hand():
     tasks = [task_of("b", ["yes", "no", "yes", "yes", "no"]), task_of("a", ["no", "no", "yes"])]
     mixture = seqio.Mixture("m", tasks, default_rate=1)
@@ -110,7 +114,7 @@ def test_a_predict_function_is_told_the_task():
         return answer_yes(batch, task_name)
 
     tasks = [task_of("a", ["yes"]), task_of("b", ["no"])]
-    evaluator_of(seqio.Mixture("m", tasks, default_rate=1)).predict(predict)
+    rows_of(evaluator_of(seqio.Mixture("m", tasks, default_rate=1)), predict)
     assert seen == {("a", "a 0"), ("b", "b 0")}
 
 
@@ -176,7 +180,7 @@ def test_texts_are_decoded_where_tasks_keep_none():
 
     task = task_of("a", ["no"])
     task = task.replace(preprocessors=[*task.preprocessors, drop_texts])
-    (row,) = evaluator_of(task).predict(answer_yes)["a"]
+    (row,) = rows_of(evaluator_of(task), answer_yes)["a"]
     assert (row.input, row.target) == ("a 0", "no")
 
 
@@ -256,7 +260,25 @@ def test_metrics_of_one_name_are_an_error():
 def test_a_task_without_metrics_is_predicted_but_not_evaluated():
     one = evaluator_of(task_of("a", ["yes", "no"], metric_fns=()))
     assert one(answer_yes, 0) == {}
-    assert [row.prediction for row in one.predict(answer_yes)["a"]] == ["yes", "yes"]
+    assert [row.prediction for row in rows_of(one, answer_yes)["a"]] == ["yes", "yes"]
+
+
+def test_predictions_are_made_as_they_are_taken():
+    calls = []
+
+    def predict(batch, task_name):
+        calls.append(task_name)
+        return answer_yes(batch, task_name)
+
+    tasks = [task_of("a", ["yes", "no", "no"]), task_of("b", ["no"])]
+    found = evaluator_of(seqio.Mixture("m", tasks, default_rate=1), batch_size=2).predict(predict)
+    task, rows = next(found)
+    assert (task, next(rows).input, calls) == ("a", "a 0", ["a"])
+    assert [row.input for row in rows] == ["a 1", "a 2"]
+    assert [row.log_likelihood for row in rows_of(evaluator_of(tasks[0]), answer_yes)["a"]] == [
+        -1.0, -2.0, -3.0
+    ]  # fmt: skip
+    assert calls == ["a", "a"]
 
 
 def test_a_task_without_examples_is_an_error():
@@ -279,7 +301,7 @@ def test_batches_are_those_of_training_unless_a_size_is_given():
 
     data = PipelineConfig(task_of("a", ["yes"] * 3), LENGTHS, batch_size=2)
     for config in (EvaluationConfig(), EvaluationConfig(batch_size=3)):
-        evaluator.Evaluator(data, config, None).predict(predict)
+        rows_of(evaluator.Evaluator(data, config, None), predict)
     assert sizes == [2, 2, 3]
 
 
