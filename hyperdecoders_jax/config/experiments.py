@@ -66,9 +66,10 @@ def resolve(
     """Aligned text of every macro and parameter that is set: its value, and where it was set last.
 
     Behind a macro that is read stands its value: `batch_size = %BATCH_SIZE (64)`. The arguments and
-    errors are those of `gin_files.read`.
+    errors are those of `gin_files.read`; a circle of macros is a ConfigurationError.
     """
     text = gin_files.read(files, bindings, search_paths)
+    gin_files.check_no_circle(text)
     groups = {"Macros": text.macro_values} | _parameters(text)
     width = max((len(name) for group in groups.values() for name in group), default=0)
     blocks = []
@@ -112,12 +113,10 @@ def _format(value: Any, text: Text) -> str:
     """A value as gin writes it, and what is behind a macro."""
     if value == REQUIRED:
         return "(must be set)"
-    seen, end = set(), value
-    # A circle of macros is shown as it stands.
-    while isinstance(end, MacroRead) and end not in seen and end.name in text.macro_values:
-        seen.add(end)
+    end = value
+    while isinstance(end, MacroRead) and end.name in text.macro_values:
         end = text.macro_values[end.name][0]
-    if not seen:
+    if end is value:
         return repr(value)
     return f"{value!r} ({'must be set' if end == REQUIRED else repr(end)})"
 

@@ -326,7 +326,14 @@ def check_macros_are_set(text: Text) -> None:
                 f"{name} must be set; {set_at} declares it as required, and no later file or flag "
                 f"sets it (an earlier value is erased there: include mixtures after runs). {how}"
             )
-    # gin would follow a circle for ever. Only values that hold count: a later one may break it.
+    check_no_circle(text)
+
+
+def check_no_circle(text: Text) -> None:
+    """Raises ConfigurationError for macros that are set to each other in a circle.
+
+    gin would follow it for ever. Only values that hold count: a later one may break it.
+    """
     reads = {binding.macro: binding.macro_reads for binding in text.bindings if binding.macro}
     try:
         graphlib.TopologicalSorter(reads).prepare()

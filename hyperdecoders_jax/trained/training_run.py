@@ -108,8 +108,11 @@ def _evaluator(
     if run.evaluation.split is None:
         is_chosen = best is not None and best.metric != trainer.BestCheckpointConfig.metric
         if is_chosen and jax.process_index() == 0:
-            why = f"{best.metric!r} chooses no checkpoint, for EVAL_SPLIT is None"
-            print(f"BEST_METRIC = {why}: nothing is evaluated.", file=sys.stderr)
+            about = f"{best.metric!r} chooses no checkpoint, for EVAL_SPLIT is None"
+            # Which metrics a task has is known once they were computed.
+            name = best.metric.partition("/")[2]
+            unchecked = f", and whether the task has a metric {name!r} is not known" if name else ""
+            print(f"BEST_METRIC = {about}: nothing is evaluated{unchecked}.", file=sys.stderr)
         return None
     shard, output_dir = partitioner.data_shard(), f"{run.model_dir}/eval"
     evaluate_tasks = Evaluator(

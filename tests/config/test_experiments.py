@@ -17,7 +17,7 @@ RATE = 0.1
 SIZES = [%RATE, {'a': 3}]
 CHOICE = @small/model.Model()
 TURN = %BACK
-BACK = %TURN
+BACK = %RATE
 model.Model:
   rate = %RATE
   steps = %STEPS
@@ -37,17 +37,17 @@ their_model.Model.rate = %RATE
 
 RESOLVED = """\
 Macros
-  BACK   = %TURN (%TURN)          run.gin:11
+  BACK   = %RATE (0.5)            run.gin:11
   CHOICE = @small/model.Model()   run.gin:9
   RATE   = 0.5                    experiment.gin:5
   SIZES  = [%RATE, {'a': 3}]      run.gin:8
   STEPS  = (must be set)          run.gin:6
-  TURN   = %BACK (%BACK)          run.gin:10
+  TURN   = %BACK (0.5)            run.gin:10
 
 model.Model
   rate   = %RATE (0.5)            experiment.gin:6
   steps  = %STEPS (must be set)   run.gin:14
-  turn   = %TURN (%TURN)          run.gin:15
+  turn   = %TURN (0.5)            run.gin:15
 
 small/model.Model
   rate   = 4                      --gin.small/Model.rate=4

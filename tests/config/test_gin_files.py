@@ -165,6 +165,8 @@ def test_a_macro_that_is_set_to_itself_is_told(folder, lines, circle):
         gin_files.check_macros(gin_files.read(["run.gin"]))
     with pytest.raises(errors.ConfigurationError, match=message):
         parse(["run.gin"], function=config.TransformerConfig)
+    with pytest.raises(errors.ConfigurationError, match=message):
+        experiments.resolve(["run.gin"])
     # A circle that is replaced is none.
     gin_files.check_macros(gin_files.read(["run.gin"], ["SIZE = 5"]))
 
