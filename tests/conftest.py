@@ -123,6 +123,16 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: rank.get(item.nodeid.split("::")[0], len(rank)))
 
 
+@pytest.fixture
+def forget_configuration():
+    """What gin and the vocabulary were set to by a test's commands is not there for the next."""
+    yield
+    if gin := sys.modules.get("gin"):
+        gin.clear_config()
+    if vocabulary := sys.modules.get("hyperdecoders_jax.data.vocabulary"):
+        vocabulary.set_run_vocabulary(None)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def unset_run_vocabulary():
     """What a module's tests set is not there for the next module's in the same process."""

@@ -25,11 +25,7 @@ from tests.weights import test_adapter_folder, test_conversion
 DEMO_VOCABULARY = pathlib.Path(vocabulary.DEMO_VOCABULARY_PATH)
 
 
-@pytest.fixture(autouse=True)
-def _forget():
-    yield
-    gin.clear_config()
-    vocabulary.set_run_vocabulary(None)
+pytestmark = pytest.mark.usefixtures("forget_configuration")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import seqio
 from hyperdecoders_jax.commands import configured, main, train
 from hyperdecoders_jax.commands import flags as flags_lib
 from hyperdecoders_jax.config import gin_binding, gin_files
-from hyperdecoders_jax.data import mixtures, pipeline, vocabulary
+from hyperdecoders_jax.data import mixtures, pipeline
 from hyperdecoders_jax.tasks import demo, own_data  # noqa: F401 (registers the demo's tasks)
 from tests.commands import test_train, tiny_runs
 
@@ -55,10 +55,8 @@ def train_arguments(model_dir, *flags, **macros):
 
 
 @pytest.fixture(autouse=True)
-def _forget():
+def _forget_tasks(forget_configuration):
     yield
-    gin.clear_config()
-    vocabulary.set_run_vocabulary(None)
     seqio.MixtureRegistry.remove("own_data")
     for name in ("past", "plural", "inflect", "find"):
         seqio.TaskRegistry.remove(name)

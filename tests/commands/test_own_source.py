@@ -7,12 +7,10 @@ import shutil
 import subprocess
 import sys
 
-import gin
 import pytest
 
 import hyperdecoders_jax
 from hyperdecoders_jax.commands import main
-from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.modeling import adapter_sources, source_registry
 from hyperdecoders_jax.weights import adapter_folder
 from tests.commands import test_train
@@ -23,11 +21,7 @@ SOURCE = "--gin.decoder/AdapterConfig.source=mixed"
 TEXTS = ["topic: a pear", "topic: a kind of dog", "topic: walking"]
 
 
-@pytest.fixture(autouse=True)
-def _forget():
-    yield
-    gin.clear_config()
-    vocabulary.set_run_vocabulary(None)
+pytestmark = pytest.mark.usefixtures("forget_configuration")
 
 
 @pytest.fixture(scope="module")

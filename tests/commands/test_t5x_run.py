@@ -4,7 +4,6 @@ import dataclasses
 import json
 import shutil
 
-import gin
 import numpy as np
 import pytest
 
@@ -40,11 +39,7 @@ TASK_NAMES = ('demo_topic',)
 """
 
 
-@pytest.fixture(autouse=True)
-def _forget():
-    yield
-    gin.clear_config()
-    vocabulary.set_run_vocabulary(None)
+pytestmark = pytest.mark.usefixtures("forget_configuration")
 
 
 def convert(source, target, *flags):

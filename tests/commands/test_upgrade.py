@@ -3,13 +3,11 @@
 import json
 import shutil
 
-import gin
 import pytest
 
 import hyperdecoders_jax
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.commands import main
-from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.weights import run_folder
 from tests.commands.test_t5x_run import ours, theirs  # noqa: F401 (fixtures)
 
@@ -37,11 +35,7 @@ train_script.train.vocabulary = %VOCABULARY
 NEW = ("run_config", "evaluation.EvaluationConfig", "PipelineConfig.pack")
 
 
-@pytest.fixture(autouse=True)
-def _forget():
-    yield
-    gin.clear_config()
-    vocabulary.set_run_vocabulary(None)
+pytestmark = pytest.mark.usefixtures("forget_configuration")
 
 
 def as_of_an_earlier_version(run, folder):

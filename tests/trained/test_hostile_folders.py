@@ -63,11 +63,7 @@ MODULES = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _forget():
-    yield
-    gin.clear_config()
-    vocabulary.set_run_vocabulary(None)
+pytestmark = pytest.mark.usefixtures("forget_configuration")
 
 
 @pytest.fixture(autouse=True)

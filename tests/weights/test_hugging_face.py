@@ -166,7 +166,7 @@ def test_what_5_does_not_scale_has_a_head_its_own_or_a_copy(tmp_path, fields, ha
 def test_a_head_that_5_scales_is_scaled(tmp_path, caplog):
     # So 5.0 saves every T5 v1.1.
     flat = write_as_5(tmp_path, {"scale_decoder_outputs": True}, True, version="5.0.0")
-    with caplog.at_level("WARNING"):
+    with caplog.at_level("WARNING", logger="absl"):
         config, found = hugging_face.open(tmp_path)
     assert "set scale_decoder_outputs to false in config.json" in caplog.text
     assert config == hugging_face.open_config(tmp_path)
