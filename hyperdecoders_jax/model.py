@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.core
 import jax
@@ -21,12 +22,14 @@ from hyperdecoders_jax.decoding import decode
 from hyperdecoders_jax.decoding.decode import DecodingConfig, GreedyConfig
 from hyperdecoders_jax.decoding.decoded import Decoded
 from hyperdecoders_jax.losses import LossConfig
-from hyperdecoders_jax.modeling import transformer
+from hyperdecoders_jax.modeling import adapter_sources, transformer
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.types import Batch, DecoderContext, Params
 
 # T5's own parameters; every other top-level key is new and belongs to an adaptation method.
 BACKBONE_KEYS = ("token_embedder", "encoder", "decoder")
+# Of a kind: programs of a large model take up device memory.
+_NUM_PROGRAMS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,16 +71,15 @@ class Model:
 
     def init(self, params_rng: PRNGKeyArray) -> Params:
         """Random parameters, float32."""
-        # Under jit, or every layer would be run op by op, and its outputs be kept.
-        return jax.jit(lambda rng: self.init_variables(rng)["params"])(params_rng)
+        return _init_program(Model(self.config))(params_rng)
 
     def param_shapes(self) -> Params:
         """Shapes and types of the parameters, without making them."""
-        return _abstract_variables(self.config)["params"]
+        return _abstract_variables(Model(self.config))["params"]
 
     def param_axes(self) -> Params:
         """The logical axes of each parameter, as a tuple of names."""
-        axes = partitioning.get_axis_names(_abstract_variables(self.config)["params_axes"])
+        axes = partitioning.get_axis_names(_abstract_variables(Model(self.config))["params_axes"])
         is_leaf = lambda leaf: isinstance(leaf, jax.sharding.PartitionSpec)  # noqa: E731
         return jax.tree.map(tuple, flax.core.unfreeze(axes), is_leaf=is_leaf)
 
@@ -148,7 +150,45 @@ class Model:
         return self.module.apply({"params": params}, rngs=rngs, method=method)
 
 
-@functools.cache
-def _abstract_variables(config: TransformerConfig) -> dict:
-    # Tracing takes a second for large models, and checks of arrays ask for it again and again.
-    return jax.eval_shape(Model(config).init_variables, jax.random.key(0))
+def share_programs(
+    make: Callable[..., Callable[..., Any]],
+) -> Callable[..., Callable[..., Any]]:
+    """Decorates a function that jits something of a model: equal arguments get the same program.
+
+    JAX knows a program by its function. So a process that opens or trains an equal model again,
+    from another seed or checkpoint, traces and compiles nothing. The last few programs are kept;
+    arguments that do not hash get a new one.
+    """
+    return _share(make, num_kept=_NUM_PROGRAMS)
+
+
+def _share(make: Callable[..., Any], num_kept: int | None) -> Callable[..., Any]:
+    @functools.lru_cache(maxsize=num_kept)
+    def shared(sources, model, *args):
+        del sources
+        return make(model, *args)
+
+    @functools.wraps(make)
+    def program(model: Model, *args: Any) -> Any:
+        adapted = (model.config.encoder_adapter, model.config.decoder_adapter)
+        # Their classes, as a source that is reloaded keeps its name.
+        sources = tuple(adapter_sources.SOURCES.get(adapter.source) for adapter in adapted)
+        try:
+            hash((model, args))
+        except TypeError:
+            return make(model, *args)
+        return shared(sources, model, *args)
+
+    return program
+
+
+@share_programs
+def _init_program(model: Model) -> Callable[[PRNGKeyArray], Params]:
+    # Under jit, or every layer would be run op by op, and its outputs be kept.
+    return jax.jit(lambda rng: model.init_variables(rng)["params"])
+
+
+# Tracing takes a second for large models, and checks of arrays ask for it again and again.
+@functools.partial(_share, num_kept=None)
+def _abstract_variables(model: Model) -> dict:
+    return jax.eval_shape(model.init_variables, jax.random.key(0))

@@ -8,7 +8,9 @@ import pytest
 from hyperdecoders_jax import model
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig
 from hyperdecoders_jax.decoding.sampling import GreedyConfig, SamplingConfig
+from hyperdecoders_jax.modeling import adapter_sources
 from tests import tiny
+from tests.modeling import own_source  # noqa: F401 (it registers a source)
 
 # float32 rounding; sums of up to 6 log-probabilities.
 ATOL = 5e-5
@@ -83,3 +85,18 @@ def test_initial_parameters_have_the_announced_shapes_and_are_reproducible():
     )
     again = tiny_model.init(jax.random.key(3))
     jax.tree.map(np.testing.assert_array_equal, params, again)
+
+
+def test_equal_models_share_programs_until_a_source_is_reloaded(monkeypatch):
+    def make():
+        return model.Model(tiny.make_config("none", "mixed"))
+
+    program = model.share_programs(lambda made, *args: lambda: args)
+    assert program(make(), 1) is program(make(), 1)
+    assert program(make(), 1) is not program(make(), 2)
+    assert program(make(), [1]) is not program(make(), [1])  # It does not hash.
+    before, shapes = program(make(), 1), make().param_shapes()
+    assert make().param_shapes() is shapes
+    monkeypatch.setitem(adapter_sources.SOURCES, "mixed", adapter_sources.Manual)
+    assert program(make(), 1) is not before
+    assert jax.tree.structure(make().param_shapes()) != jax.tree.structure(shapes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float
 from hyperdecoders_jax.analysis import conditions, output_types, results, table, variances
 from hyperdecoders_jax.analysis.rows_on_disk import RowsOnDisk
 from hyperdecoders_jax.evaluation import evaluator, mrqa
-from hyperdecoders_jax.model import BACKBONE_KEYS, Model
+from hyperdecoders_jax.model import BACKBONE_KEYS, Model, share_programs
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.trained.placed import Placed
 from hyperdecoders_jax.types import Batch, Params
@@ -33,31 +33,13 @@ class ExamplesReader:
 
     def __init__(self, model: Placed):
         self._placed = model
-        self._plain = Model(modeling_config.without_adaptation(model.model.config))
-        # One program for reading and the plain backbone: one transfer per batch.
-        self._program = jax.jit(self._read)
+        self._program = _program(Model(model.model.config))
         self.tasks: list[results.Task] = []
         self._columns = collections.defaultdict(list)  # Fields of `results.Examples`.
         self._features: dict[str, RowsOnDisk] = collections.defaultdict(RowsOnDisk)
         # Of all examples, by their readers' keys.
         self.conditions: dict[str, RowsOnDisk] = collections.defaultdict(RowsOnDisk)
         self.variances = variances.Variances()
-
-    def _read(self, params: Params, batch: Batch) -> tuple[conditions.Reading, dict[str, Array]]:
-        reading = conditions.read(self._placed.model, params, batch)
-        sketches = {key: sketch(x, SKETCH_DIM) for key, x in reading.written.items()}
-        features = {"pooled": reading.pooled}
-        if sketches:
-            main, *_ = conditions.readers(self._placed.model.config)
-            read = reading.inputs[main]
-            if read.ndim == 3:  # An encoder's grid reads the states of every layer.
-                read = sketch(read.reshape(len(read), -1), FEATURE_DIM)
-            features["condition"] = read
-            flat = [x.reshape(len(x), -1) for x in sketches.values()]  # [batch, layers * dim]
-            features["parameters"] = sketch(jnp.concatenate(flat, axis=1), FEATURE_DIM)
-        backbone = {key: params[key] for key in BACKBONE_KEYS}
-        features["backbone"] = conditions.pool(self._plain, backbone, batch)
-        return reading.replace(written=sketches), features
 
     def read(
         self,
@@ -179,3 +161,28 @@ def is_same(target: Any, prediction: Any) -> bool:
     if isinstance(target, list | tuple) and not isinstance(prediction, list | tuple):
         return any(is_same(answer, prediction) for answer in target)
     return bool(np.all(target == prediction))
+
+
+@share_programs
+def _program(model: Model) -> Callable[..., tuple[conditions.Reading, dict[str, Array]]]:
+    plain = Model(modeling_config.without_adaptation(model.config))
+
+    # One program for reading and the plain backbone: one transfer per batch.
+    @jax.jit
+    def read(params: Params, batch: Batch):
+        reading = conditions.read(model, params, batch)
+        sketches = {key: sketch(x, SKETCH_DIM) for key, x in reading.written.items()}
+        features = {"pooled": reading.pooled}
+        if sketches:
+            main, *_ = conditions.readers(model.config)
+            condition = reading.inputs[main]
+            if condition.ndim == 3:  # An encoder's grid reads the states of every layer.
+                condition = sketch(condition.reshape(len(condition), -1), FEATURE_DIM)
+            features["condition"] = condition
+            flat = [x.reshape(len(x), -1) for x in sketches.values()]  # [batch, layers * dim]
+            features["parameters"] = sketch(jnp.concatenate(flat, axis=1), FEATURE_DIM)
+        backbone = {key: params[key] for key in BACKBONE_KEYS}
+        features["backbone"] = conditions.pool(plain, backbone, batch)
+        return reading.replace(written=sketches), features
+
+    return read

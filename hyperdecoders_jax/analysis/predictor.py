@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,8 +11,8 @@ import jax
 import numpy as np
 
 from hyperdecoders_jax.analysis import ablations, conditions
-from hyperdecoders_jax.decoding import decode
 from hyperdecoders_jax.evaluation import evaluator
+from hyperdecoders_jax.model import Model, share_programs
 from hyperdecoders_jax.trained.placed import Placed
 from hyperdecoders_jax.types import Batch
 
@@ -24,17 +23,6 @@ class Predictor:
     def __init__(self, model: Placed, batch_size: int):
         self._placed = model
         self._batch_size = batch_size
-        # Conditions are arguments of one program per way of decoding: ablations share it.
-        self._compiled = functools.cache(self._compile)
-
-    def _compile(self, decoding: decode.DecodingConfig, max_len: int) -> Callable[..., Any]:
-        model = dataclasses.replace(self._placed.model, decoding=decoding)
-
-        def predict(params, batch, sample_rng, given):
-            with conditions.given(given):
-                return model.predict(params, batch, sample_rng, max_len=max_len)
-
-        return jax.jit(predict)
 
     def bind(
         self, given: ablations.Given | None = None, tasks: Sequence[str] = ()
@@ -57,7 +45,18 @@ class Predictor:
                 replaced = given.take(np.pad(rows, (0, size - len(rows)), mode="edge"))
             placed = model.partitioner.put_batch((batch, replaced))
             sample_rng = jax.random.fold_in(jax.random.key(model.seed), next(calls))
-            predict = self._compiled(*model.verbs.decoding_of(task_name))
+            decoding, max_len = model.verbs.decoding_of(task_name)
+            predict = _program(dataclasses.replace(model.model, decoding=decoding), max_len)
             return jax.device_get(predict(model.params, placed[0], sample_rng, placed[1]))
 
         return predict_fn
+
+
+# Conditions are arguments of one program per way of decoding: ablations share it.
+@share_programs
+def _program(model: Model, max_len: int) -> Callable[..., Any]:
+    def predict(params, batch, sample_rng, given):
+        with conditions.given(given):
+            return model.predict(params, batch, sample_rng, max_len=max_len)
+
+    return jax.jit(predict)

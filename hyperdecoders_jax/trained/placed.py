@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from hyperdecoders_jax import types
 from hyperdecoders_jax.decoding import decode, decoded
 from hyperdecoders_jax.decoding.decode import DecodingConfig, Generation
 from hyperdecoders_jax.decoding.decoded import Decoded
-from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.model import Model, share_programs
 from hyperdecoders_jax.training.partitioning import Partitioner
 from hyperdecoders_jax.training.trainable import TrainableConfig
 from hyperdecoders_jax.types import Batch, Params
@@ -40,18 +39,7 @@ class Verbs:
         self.partitioner = partitioner
         self.max_len = max_len
         self.generation = dict(generation or {})
-        # One program for each way of decoding: tasks that are decoded alike share it, and
-        # parameters come as arguments, so that an evaluation after more steps compiles nothing.
-        self._compiled = functools.cache(self._compile)
-        self.score = jax.jit(model.score, out_shardings=partitioner.batch_sharding)
-
-    def _compile(self, decoding: DecodingConfig, max_len: int) -> Callable[..., Decoded]:
-        model = dataclasses.replace(self.model, decoding=decoding)
-
-        def predict(params, batch, sample_rng):
-            return model.predict(params, batch, sample_rng, max_len=max_len)
-
-        return jax.jit(predict, out_shardings=self.partitioner.batch_sharding)
+        self.score = _score_program(model, partitioner.batch_sharding)
 
     def decoding_of(self, task_name: str | None) -> tuple[DecodingConfig, int]:
         """How a task's texts are decoded, and their most tokens."""
@@ -59,7 +47,26 @@ class Verbs:
 
     def predict(self, task_name: str | None) -> Callable[..., Decoded]:
         """The compiled `predict` for a task."""
-        return self._compiled(*self.decoding_of(task_name))
+        decoding, max_len = self.decoding_of(task_name)
+        model = dataclasses.replace(self.model, decoding=decoding)
+        return _predict_program(model, max_len, self.partitioner.batch_sharding)
+
+
+# One program for each way of decoding: tasks that are decoded alike share it, and parameters come
+# as arguments, so that an evaluation after more steps compiles nothing.
+@share_programs
+def _predict_program(
+    model: Model, max_len: int, sharding: jax.sharding.Sharding
+) -> Callable[..., Decoded]:
+    def predict(params, batch, sample_rng):
+        return model.predict(params, batch, sample_rng, max_len=max_len)
+
+    return jax.jit(predict, out_shardings=sharding)
+
+
+@share_programs
+def _score_program(model: Model, sharding: jax.sharding.Sharding) -> Callable[..., jax.Array]:
+    return jax.jit(model.score, out_shardings=sharding)
 
 
 @dataclasses.dataclass(frozen=True)

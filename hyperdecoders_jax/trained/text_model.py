@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -25,7 +25,7 @@ from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.data.lost_text import LostText
 from hyperdecoders_jax.data.tokenizer import Tokenizer
 from hyperdecoders_jax.decoding.decoded import Decoded
-from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.model import Model, share_programs
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.types import Batch, Params
 from hyperdecoders_jax.weights import formats
@@ -181,8 +181,12 @@ class TextModel:
 
     @functools.cached_property
     def _predict(self):
-        max_len = self.task_feature_lengths["targets"]
-        return jax.jit(functools.partial(self.model.predict, max_len=max_len))
+        return _predict_program(self.model, self.task_feature_lengths["targets"])
+
+
+@share_programs
+def _predict_program(model: Model, max_len: int) -> Callable[..., Decoded]:
+    return jax.jit(functools.partial(model.predict, max_len=max_len))
 
 
 def _bucket(size: int, smallest: int, largest: int) -> int:

@@ -21,9 +21,8 @@ from absl import logging
 from hyperdecoders_jax import errors, files
 from hyperdecoders_jax.evaluation import averages
 from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.training import metric_lines, partitioning, schedules, train_state
+from hyperdecoders_jax.training import metric_lines, partitioning, programs, schedules, train_state
 from hyperdecoders_jax.training import optimizer as optimizer_lib
-from hyperdecoders_jax.training import train_step as train_step_lib
 from hyperdecoders_jax.training import trainable as trainable_lib
 from hyperdecoders_jax.training.checkpoints import agree
 from hyperdecoders_jax.training.optimizer import OptimizerConfig
@@ -32,6 +31,7 @@ from hyperdecoders_jax.training.run_directory import RunDirectory
 from hyperdecoders_jax.training.schedules import ScheduleConfig
 from hyperdecoders_jax.training.stop_signals import StopAsked, StopSignals
 from hyperdecoders_jax.training.train_state import TrainState
+from hyperdecoders_jax.training.train_step import StepMetrics
 from hyperdecoders_jax.types import Batch, Params
 
 # Steps that the devices may have queued before the host waits for the oldest. One step ahead hides
@@ -179,8 +179,9 @@ class Trainer:
     ):
         self._config = recipe.config
         self._model = recipe.model
-        self._rate = recipe.schedule.make(recipe.config.num_train_steps)
-        self._tx = optimizer_lib.make_optimizer(recipe.optimizer, self._rate)
+        self._recipe = recipe
+        rate = recipe.schedule.make(recipe.config.num_train_steps)
+        self._tx = optimizer_lib.make_optimizer(recipe.optimizer, rate)
         self._partitioner = partitioner
         self._directory = directory
         best = recipe.config.best
@@ -222,6 +223,14 @@ class Trainer:
             shardings,
         )
         self._batches = batches
+        self._programs = programs.of(
+            self._model,
+            self._recipe.optimizer,
+            self._recipe.schedule,
+            self._config.num_train_steps,
+            self._config.num_microbatches,
+            shardings,
+        )
         state = self._restore(wanted)
         self._state = self._new_state(trainable, shardings) if state is None else state
         self._step = int(self._state.step)
@@ -230,26 +239,13 @@ class Trainer:
         self._frozen = self._partitioner.put_params(
             frozen, self._partitioner.param_shardings(frozen, axes)
         )
-        self._train_step = train_step_lib.make_train_step(
-            self._model,
-            self._tx,
-            self._rate,
-            num_microbatches=self._config.num_microbatches,
-            state_shardings=shardings,
-        )
-        # Compiled, so that the zeros are sharded as the step's own sums: else the step that follows
-        # a log line would be compiled again.
-        self._make_zero_metrics = jax.jit(
-            train_state.RunningMetrics.zeros, out_shardings=self._partitioner.replicated
-        )
 
     def _create_state(self, params: Params) -> TrainState:
         return train_state.create(params, self._tx, jax.random.key(self._config.seed))
 
     def _new_state(self, trainable: Params, shardings: TrainState) -> TrainState:
-        # Compiled with shardings, so that the optimiser's moments are never whole on one device.
         placed = self._partitioner.put_params(trainable, shardings.trainable)
-        return jax.jit(self._create_state, out_shardings=shardings)(placed)
+        return self._programs.create_state(placed, jax.random.key(self._config.seed))
 
     def _restore(self, wanted: TrainState) -> TrainState | None:
         if (restored := self._checkpoints.restore(wanted)) is None:
@@ -328,7 +324,7 @@ class Trainer:
     def _params(self) -> Params:
         return trainable_lib.merge(self._state.trainable, self._frozen)
 
-    def _make_step(self) -> train_step_lib.StepMetrics:
+    def _make_step(self) -> StepMetrics:
         """Starts one step, without waiting for it."""
         is_first = self._batch_shapes is None
         batch = self._next_batch()
@@ -339,7 +335,7 @@ class Trainer:
             self._progress.start_clock()
         placed = self._partitioner.put_batch(batch)
         # The step donates the old state, whose buffers nobody may read any more.
-        self._state, of_step = self._train_step(self._state, self._frozen, placed)
+        self._state, of_step = self._programs.train_step(self._state, self._frozen, placed)
         self._step += 1
         self._metrics = None
         self._progress.advance()
@@ -400,7 +396,7 @@ class Trainer:
             values |= {"steps_per_sec": rate, "examples_per_sec": rate * self._batch_size}
         self._progress.report(self._step, values)
         self._write("train", values)
-        self._state = self._state.replace(metrics=self._make_zero_metrics())
+        self._state = self._state.replace(metrics=self._programs.zero_metrics())
 
     def _evaluate(self) -> None:
         """Evaluates this step; saves it if it is the best; records the result in its checkpoint."""

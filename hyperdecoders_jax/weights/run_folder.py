@@ -17,12 +17,13 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 
 from hyperdecoders_jax import errors, files
 from hyperdecoders_jax.data import tokenizer
-from hyperdecoders_jax.model import BACKBONE_KEYS, Model
+from hyperdecoders_jax.model import BACKBONE_KEYS, Model, share_programs
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.types import Params
@@ -301,17 +302,21 @@ def draw(model: Model, seed: int, paths: Sequence[str]) -> dict[str, np.ndarray]
     """Draws some of the parameters of `model.init` with the same seed."""
     if not paths:
         return {}
-    import jax
+    rng, wanted = jax.random.key(seed), frozenset(paths)
+    if _of_backbone(paths):
+        flat = names.flatten(model.init(rng))
+        return jax.device_get({p: x for p, x in flat.items() if p in wanted})
+    return jax.device_get(_draw_program(Model(model.config), wanted)(rng))
 
-    wanted = set(paths)
 
+@share_programs
+def _draw_program(model: Model, wanted: frozenset[str]) -> Callable[..., dict[str, Any]]:
+    # Compiled as a whole, so that XLA drops the backbone instead of drawing it.
+    @jax.jit
     def draw_wanted(rng):
         return {p: x for p, x in names.flatten(model.init(rng)).items() if p in wanted}
 
-    if _of_backbone(paths):
-        return jax.device_get(draw_wanted(jax.random.key(seed)))
-    # Compiled as a whole, so that XLA drops the backbone instead of drawing it.
-    return jax.device_get(jax.jit(draw_wanted)(jax.random.key(seed)))
+    return draw_wanted
 
 
 def _check_frozen(frozen: Arrays, saved: Mapping[str, Any], run: RunFile, where: str) -> None:

@@ -239,11 +239,17 @@ def test_a_finished_run_is_not_run_again(tmp_path):
     assert result.is_finished
 
 
-def test_a_run_compiles_its_step_once(tmp_path, caplog):
-    with jax.log_compiles():
-        run(tmp_path, evaluate=constant_metrics, num_train_steps=4, log_every_steps=2)
-    compiled = [m for m in caplog.messages if m.startswith("Compiling jit(train_step)")]
-    assert len(compiled) == 1
+def test_a_run_compiles_its_step_once_and_one_that_is_trained_alike_compiles_none(tmp_path, caplog):
+    options = dict(evaluate=constant_metrics, num_train_steps=5, log_every_steps=2)
+    compiled = []
+    for seed in (0, 1):
+        caplog.clear()
+        with jax.log_compiles():
+            run(tmp_path / str(seed), seed=seed, **options)
+        step = "Compiling jit(train_step)"
+        compiled.append(sum(message.startswith(step) for message in caplog.messages))
+    assert compiled == [1, 0]
+    assert lines(tmp_path / "0") != lines(tmp_path / "1")
 
 
 def test_a_run_can_be_made_longer(tmp_path):
