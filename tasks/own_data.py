@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import seqio
+from absl import logging
 
-from hyperdecoders_jax.data import row_files
+from hyperdecoders_jax.data import row_files, text_files
 from hyperdecoders_jax.tasks import metrics, mixing, postprocessors, sources, templates
 from hyperdecoders_jax.tasks.preprocessors import TOKENIZE
 from hyperdecoders_jax.tasks.registration import add_mixture, add_task
@@ -47,15 +48,20 @@ class Answer:
 
 
 def _is_number(text: str) -> bool:
+    # Python reads 1_000 and digits of other scripts, too, which a model's vocabulary may not have.
     try:
-        return math.isfinite(float(text))
+        return text.isascii() and "_" not in text and math.isfinite(float(text))
     except ValueError:
         return False
 
 
+def _is_label(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
 TEXT = Answer("a text", bool, postprocessors.to_text)
 NUMBER = Answer("a number", _is_number, postprocessors.to_float)
-LABEL = Answer("a whole number from 0", str.isdecimal, postprocessors.to_int)
+LABEL = Answer("a whole number from 0", _is_label, postprocessors.to_int)
 ZERO_OR_ONE = Answer("0 or 1", ("0", "1").__contains__, postprocessors.to_int)
 
 # Functions of `metrics`, by name.
@@ -222,6 +228,17 @@ class OwnFiles(sources.JsonLinesDataSource):
         for name in self.splits:
             if split in ("train", name):
                 self.records(name)
+        if split == "train" and {"train", "validation"} <= set(self.splits):
+            self._warn_of_equal_splits()
+
+    def _warn_of_equal_splits(self) -> None:
+        if self.fingerprint("train") == self.fingerprint("validation"):
+            logging.warning(
+                "The examples of training and validation are the same (%s and %s): their metrics "
+                "tell what was learned by heart, not how others are answered. Name other examples "
+                "with --validation_file.",
+                *self.list_shards("train"), *self.list_shards("validation"),
+            )  # fmt: skip
 
     def rows(self, split: str) -> Iterator[row_files.NumberedRow]:
         """The rows of a split as its file has them, in the order of its examples."""
@@ -348,6 +365,7 @@ def _name_by_order(
 def _named_files(files: Sequence[str], split: str) -> list[tuple[str | None, str]]:
     named = []
     for name, path in map(row_files.split_name, files):
+        text_files.check_is_named(row_files.split_quoting(path)[0])
         if name is not None:
             name = _task_name(name, f"--{split}_file={name}={path}")
         named.append((name, path))

@@ -49,10 +49,11 @@ def ending(path: str) -> str:
     '.csv'
 
     Raises:
-        ValueError: none of the known ones.
+        ValueError: none of the known ones, or the path is that of a folder.
     """
     found = os.path.splitext(path.lower().removesuffix(".gz"))[1]
     if found not in ENDINGS:
+        text_files.check_is_named(path)
         raise ValueError(
             f"A file of examples must end in {', '.join(ENDINGS)}, with or without .gz; got "
             f"{path!r}. Rename it, or convert it to one of these."
@@ -110,7 +111,11 @@ def json_object(line: str, where: str) -> Row:
         if "\r" in line.strip():
             problem += r"; a carriage return alone ends no line, \n and \r\n do"
     if problem:
-        if line.lstrip().startswith(("[", "{\n", "{\r")):
+        if "control character" in problem:
+            hint = r"Write tabs and line ends inside a text as \t and \n."
+        elif line.rstrip() == "{":
+            hint = "Write an object on one line: `jq -c . x.json > x.jsonl`."
+        elif line.lstrip().startswith("["):
             hint = "Write an array's objects on a line each: `jq -c '.[]' x.json > x.jsonl`."
         raise ValueError(
             f"Each line must be one JSON object; {where} is {line.rstrip(_ENDS)[:80]!r} "

@@ -10,6 +10,7 @@ import codecs
 import contextlib
 import gzip
 import os
+import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from typing import BinaryIO
 
 # A longer line is no example: T5 reads some thousand tokens.
 MAX_LINE_BYTES = 1 << 24
+_PATTERN = re.compile(r"[*?]|\[.+\]|\{.+,.+\}")
+_PATTERN_ADVICE = "Patterns are not expanded here: name each file that it stands for."
 _GZIP = b"\x1f\x8b"
 # What else begins so, and how to make text of it.
 _SIGNATURES = {
@@ -83,6 +86,31 @@ def check_length(line: bytes, number: int, name: str, max_bytes: int | None = No
             f"A line must have at most {max_bytes:,} bytes; line {number} of {name} has more. "
             "Write one example a line, or cut its text, of which a model reads some thousand words."
         )
+
+
+def is_pattern(path: str) -> bool:
+    """Whether a path has signs by which a shell names several files, and is no file itself.
+
+    >>> is_pattern("mail-*.csv"), is_pattern("{a,b}.csv"), is_pattern("mail.csv")
+    (True, True, False)
+    """
+    if "://" in path:
+        return "*" in path
+    return _PATTERN.search(path) is not None and not os.path.exists(os.path.expanduser(path))
+
+
+def check_is_named(path: str) -> None:
+    """Raises ValueError for a folder, a pattern or no name, where a file must be named."""
+    if not path.strip():
+        raise ValueError(f"A file must be named; got {path!r}. Write its path.")
+    if is_pattern(path):
+        raise ValueError(f"A file must be named by itself; {path} is a pattern. {_PATTERN_ADVICE}")
+    if os.path.isdir(os.path.expanduser(path)):
+        raise _is_folder(path)
+
+
+def _is_folder(path: str) -> ValueError:
+    return ValueError(f"A file must be named; {path} is a folder. Name a file that is in it.")
 
 
 def signature(path: str) -> tuple[int, float] | None:
@@ -154,9 +182,8 @@ def _open_local(path: str) -> BinaryIO:
             return open(local, "rb")
     except FileNotFoundError as error:
         seen = "" if os.path.isabs(local) else f" (seen from {_here()})"
-        raise ValueError(
-            f"A file must exist; there is no file {path}{seen}. Correct the path."
-        ) from error
+        advice = _PATTERN_ADVICE if is_pattern(path) else "Correct the path."
+        raise ValueError(f"A file must exist; there is no file {path}{seen}. {advice}") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path.
         reason = getattr(error, "strerror", None) or error
         raise ValueError(
@@ -164,7 +191,7 @@ def _open_local(path: str) -> BinaryIO:
             "rights."
         ) from error
     if stat.S_ISDIR(mode):
-        raise ValueError(f"A file must be named; {path} is a folder. Name a file that is in it.")
+        raise _is_folder(path)
     raise ValueError(
         f"A file must be a regular one, which can be read twice; {path} is a "
         f"{'pipe' if stat.S_ISFIFO(mode) else 'device or socket'}. Write its content to a file and "

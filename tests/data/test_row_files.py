@@ -65,7 +65,8 @@ def test_a_field_may_be_a_long_document(tmp_path):
             r"line 1 of .* \(a JSON list\)\. Write .*: `jq -c '\.\[\]' x\.json",
         ),
         ("x.json", '[\n{"a": 1},\n{"a": 2}]', r"line 1 of .*x\.json is '\[' .*Write .*`jq -c"),
-        ("x.json", '{\n"a": 1\n}', r"line 1 of .*x\.json is '\{' .*Write .*`jq -c"),
+        ("x.json", '{\n"a": 1\n}', r"line 1 of .*x\.json is '\{' .*on one line: `jq -c \. x"),
+        ("x.jsonl", '{"a": "b\tc"}', r"line 1 of .* \(Invalid control .*as \\t and \\n"),
         ("x.jsonl", '"a"', r"line 1 of .* \(a JSON str\)\. Write .* all on one line"),
         (
             "x.jsonl",
@@ -103,6 +104,11 @@ def test_a_place_that_cannot_be_read_is_named(scheme):
     )
     with pytest.raises(ValueError, match=message):
         list(row_files.read(f"{scheme}://a/x.csv"))
+
+
+def test_a_folder_is_told_as_one(tmp_path):
+    with pytest.raises(ValueError, match=r"is a folder\. Name a file that is in it"):
+        list(row_files.read(str(tmp_path)))
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

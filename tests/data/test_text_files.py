@@ -61,6 +61,31 @@ def test_a_file_that_is_not_there_is_told_with_the_folder(tmp_path, monkeypatch)
             read(path)
 
 
+def test_a_pattern_is_told_as_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ("a-*.jsonl", "a-?.csv", "a[12].tsv", "{a,b}.csv"):
+        with pytest.raises(ValueError, match=r"no file .*not expanded here: name each file that"):
+            read(path)
+        with pytest.raises(ValueError, match=r"must be named by itself; .* is a pattern\. Pattern"):
+            text_files.check_is_named(path)
+        (tmp_path / path).write_text("a")
+        assert read(path) == [(1, "a")]
+        text_files.check_is_named(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", r"must be named; got ''\. Write its path"),
+        (".", r"\. is a folder\. Name a file"),
+        ("gs://bucket/*.csv", "is a pattern"),
+    ],
+)
+def test_what_names_no_file_is_told(path, message):
+    with pytest.raises(ValueError, match=message):
+        text_files.check_is_named(path)
+
+
 def test_a_folder_that_is_gone_is_no_traceback(tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")

@@ -285,6 +285,9 @@ def test_files_go_to_tasks_by_name_or_by_order(files, tasks):
         ((["mail.csv"], ["mial=x.csv"], []), r"got mial=x.csv\. Did you mean 'mail'\? Correct"),
         ((["a.csv"], ["a=x.csv", "a=y.csv"], []), r"another one of the tasks \['a'\]; got a=y"),
         ((["a.csv"], ["x.txt"], []), r"must end in \.jsonl"),
+        ((["*.csv"], [], []), r"\*\.csv is a pattern\. Patterns are not .*: name each file"),
+        ((["a.csv"], ["a=b-?.csv"], []), r"b-\?\.csv is a pattern"),
+        (([""], [], []), r"A file must be named; got ''\. Write its path"),
     ],
 )
 def test_files_whose_task_cannot_be_told_are_refused(files, message):
@@ -353,6 +356,26 @@ def test_a_run_is_told_at_once_about_every_file(tmp_path):
     for split in ("train", "test"):
         with pytest.raises(ValueError, match=r"line 1 of .*test\.jsonl is"):
             source.missing(split)
+
+
+def test_validating_on_what_was_trained_on_is_told(tmp_path, caplog):
+    (tmp_path / "again.csv").write_text("text,word\nshe goes,go\n")
+    train = write(tmp_path / "train.jsonl", {"text": "she goes", "word": "go"})
+    others = write(tmp_path / "others.jsonl", {"text": "she went", "word": "go"})
+    for validation, is_told in ((train, True), (f"{tmp_path}/again.csv", True), (others, False)):
+        caplog.clear()
+        files = {"train": train, "validation": validation}
+        own_data.OwnFiles(files, rendering("{text}", "{word}")).missing("train")
+        told = [record.getMessage() for record in caplog.records]
+        assert len(told) == is_told
+        assert all("are the same (" in text and "Name other examples" in text for text in told)
+
+
+@pytest.mark.parametrize("metric", ["matthews_corrcoef", "pearson_corrcoef"])
+@pytest.mark.parametrize("number", ["٣", "1_0", "²", "1,5"])  # Python reads the first two.
+def test_a_number_that_a_model_does_not_write_is_told(metric, number):
+    with pytest.raises(ValueError, match=rf"needs targets that are a .*number.* is '{number}'"):
+        render({"a": "b", "n": number}, inputs="{a}", targets="{n}", metric=metric)
 
 
 def test_a_file_keeps_how_its_quotes_are_read(tmp_path):
