@@ -19,7 +19,6 @@ from typing import BinaryIO
 # A longer line is no example: T5 reads some thousand tokens.
 MAX_LINE_BYTES = 1 << 24
 _PATTERN = re.compile(r"[*?]|\[.+\]|\{.+,.+\}")
-_PATTERN_ADVICE = "Patterns are not expanded here: name each file that it stands for."
 _GZIP = b"\x1f\x8b"
 # What else begins so, and how to make text of it.
 _SIGNATURES = {
@@ -104,13 +103,12 @@ def check_is_named(path: str) -> None:
     if not path.strip():
         raise ValueError(f"A file must be named; got {path!r}. Write its path.")
     if is_pattern(path):
-        raise ValueError(f"A file must be named by itself; {path} is a pattern. {_PATTERN_ADVICE}")
+        raise ValueError(
+            f"A file must be named by itself; {path} is a pattern. Patterns are not expanded here: "
+            "name each file that it stands for."
+        )
     if os.path.isdir(os.path.expanduser(path)):
-        raise _is_folder(path)
-
-
-def _is_folder(path: str) -> ValueError:
-    return ValueError(f"A file must be named; {path} is a folder. Name a file that is in it.")
+        raise ValueError(f"A file must be named; {path} is a folder. Name a file that is in it.")
 
 
 def signature(path: str) -> tuple[int, float] | None:
@@ -174,6 +172,7 @@ def _open_remote(path: str) -> BinaryIO:
 
 
 def _open_local(path: str) -> BinaryIO:
+    check_is_named(path)
     local = os.path.expanduser(path)
     try:
         mode = os.stat(local).st_mode
@@ -182,16 +181,15 @@ def _open_local(path: str) -> BinaryIO:
             return open(local, "rb")
     except FileNotFoundError as error:
         seen = "" if os.path.isabs(local) else f" (seen from {_here()})"
-        advice = _PATTERN_ADVICE if is_pattern(path) else "Correct the path."
-        raise ValueError(f"A file must exist; there is no file {path}{seen}. {advice}") from error
+        raise ValueError(
+            f"A file must exist; there is no file {path}{seen}. Correct the path."
+        ) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path.
         reason = getattr(error, "strerror", None) or error
         raise ValueError(
             f"A file must be one that can be read; {path} gave: {reason}. Correct the path, or its "
             "rights."
         ) from error
-    if stat.S_ISDIR(mode):
-        raise _is_folder(path)
     raise ValueError(
         f"A file must be a regular one, which can be read twice; {path} is a "
         f"{'pipe' if stat.S_ISFIFO(mode) else 'device or socket'}. Write its content to a file and "
