@@ -23,6 +23,8 @@ import numpy as np
 
 from hyperdecoders_jax.commands import flags, main
 from hyperdecoders_jax.config import gin_binding, gin_files
+from hyperdecoders_jax.data import vocabulary
+from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.training import partitioning
@@ -49,6 +51,7 @@ class Experiment:
     num_microbatches: int
     batch_size: int
     task_feature_lengths: Mapping[str, int]
+    data: PipelineConfig
     model_parallel: int
 
     def without_adapters(self) -> Experiment:
@@ -69,12 +72,22 @@ class Cost:
     call_secs: float | None
 
 
-def parse_arguments(description: str, arguments: Sequence[str] | None = None):
-    """Returns (the experiment, the devices of `--topology` or None, all arguments)."""
+def parse_arguments(
+    description: str,
+    arguments: Sequence[str] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+):
+    """Returns (the experiment, the devices of `--topology` or None, all arguments).
+
+    `options` are further flags, with what argparse is to know of each.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--gin_file", action="append", required=True, help="a training experiment")
     parser.add_argument("--gin_search_paths", action="append", default=[])
     parser.add_argument("--num_calls", type=int, default=5, help="calls to time")
+    flags.add_data(parser)
+    for name, settings in (options or {}).items():
+        parser.add_argument(name, **settings)
     parser.add_argument(
         "--topology", help="TPU slice to compile for, such as v5e:2x2; needs libtpu"
     )
@@ -82,6 +95,9 @@ def parse_arguments(description: str, arguments: Sequence[str] | None = None):
     others, gin_flags = main.split_gin_flags(arguments)
     args = parser.parse_args(others)
     flags.start_tensorflow()
+    flags.set_data_folders(args)
+    if args.vocabulary is not None:
+        vocabulary.set_run_vocabulary(vocabulary.load_vocabulary(args.vocabulary))
     bindings = [gin_files.to_binding(name, value) for name, value in gin_flags]
     # These two have no default. A benchmark writes nothing and starts from random weights.
     bindings += ["MODEL_DIR = None", "INITIAL_CHECKPOINT_PATH = None"]

@@ -6,6 +6,10 @@
 
 Tokens are input and target positions, padding included. Weights and batches are random. Benchmarks
 are not installed: from outside the clone, add it to PYTHONPATH.
+
+`--pack` compares the experiment's step, an example in each row, with one of packed rows that hold
+as many examples: those of the experiment's own data, or made ones of the lengths that
+`--pack_lengths` names, such as `45x3,60x2`, each the mean tokens of a task's inputs and targets.
 """
 
 from __future__ import annotations
@@ -14,14 +18,17 @@ import dataclasses
 
 import jax
 
-from benchmarks import measurement
+from benchmarks import measurement, packed
 from hyperdecoders_jax.data import text_table
 from hyperdecoders_jax.training import optimizer, train_state, train_step
 from hyperdecoders_jax.training import trainable as trainable_lib
 
 
-def measure(experiment: measurement.Experiment, devices, num_calls: int):
-    """Returns (number of trained parameters, number of all parameters, cost of a step)."""
+def measure(experiment: measurement.Experiment, devices, num_calls: int, batch=None):
+    """Returns (number of trained parameters, number of all parameters, cost of a step).
+
+    The `batch` is random, an example in each row, unless it is given as numpy arrays.
+    """
     partitioner = measurement.make_partitioner(experiment, devices)
     model = experiment.model
     axes = model.param_axes()
@@ -38,7 +45,14 @@ def measure(experiment: measurement.Experiment, devices, num_calls: int):
     state = measurement.with_shardings(state, shardings)
     frozen = jax.eval_shape(lambda x: trainable_lib.cast_frozen(x, experiment.frozen_dtype), frozen)
     frozen = measurement.with_shardings(frozen, partitioner.param_shardings(frozen, axes))
-    batch = measurement.batch_shapes(experiment, partitioner)
+    values = batch
+    if values is None:
+        batch = measurement.batch_shapes(experiment, partitioner)
+    else:
+        sharding = partitioner.batch_sharding
+        batch = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), values
+        )
     step = train_step.make_train_step(
         model,
         tx,
@@ -49,9 +63,10 @@ def measure(experiment: measurement.Experiment, devices, num_calls: int):
     compiled, compile_secs = measurement.compile_for(step, state, frozen, batch)
     call_secs = None
     if devices is None:
-        call_secs = _step_secs(
-            compiled, *measurement.random_values((state, frozen, batch)), num_calls
-        )
+        state, frozen, drawn = measurement.random_values((state, frozen, batch))
+        if values is not None:
+            drawn = partitioner.put_batch(values)
+        call_secs = _step_secs(compiled, state, frozen, drawn, num_calls)
     cost = measurement.cost(compiled, compile_secs, call_secs)
     num_trained = measurement.num_parameters(trainable)
     return num_trained, num_trained + measurement.num_parameters(frozen), cost
@@ -67,9 +82,42 @@ def _step_secs(compiled, state, frozen, batch, num_calls: int) -> float:
     return measurement.median_secs(step, num_calls)
 
 
+def compare_packed(experiment: measurement.Experiment, devices, args) -> str:
+    """A table of the same examples in rows of their own and packed."""
+    draw, task_names = packed.make_reader(experiment.data, args.pack_lengths)
+    model = experiment.model.for_tasks(task_names)
+    experiment = dataclasses.replace(experiment, model=model)
+    batch, num_examples, fill = packed.make_batch(experiment.data, experiment.batch_size, draw)
+    found = {
+        "a row each": (experiment.batch_size, None),
+        f"packed, fill {fill:.2f}": (num_examples, batch),
+    }
+    rows, baseline = [], None
+    for name, (count, values) in found.items():
+        *_, cost = measure(experiment, devices, args.num_calls, values)
+        secs = None if cost.call_secs is None else cost.call_secs / count
+        per_example = (cost.gflops / count, secs)
+        baseline = baseline or per_example
+        num_rows = count if values is None else len(values.task_ids)
+        rate, faster = ("-", "-") if secs is None else (f"{1 / secs:,.1f}", baseline[1] / secs)
+        rows.append((
+            name, str(num_rows), str(count), rate, faster if secs is None else f"{faster:.2f}",
+            f"{per_example[0]:,.2f}", f"{per_example[0] / baseline[0]:.2f}",
+            f"{cost.peak_bytes / 2**20:,.0f}", f"{cost.compile_secs:.1f}",
+        ))  # fmt: skip
+    header = ("", "rows", "examples", "examples/s", "faster", "GFLOP/example", "ratio")
+    return text_table.align([(*header, "peak MiB/device", "compile s"), *rows])
+
+
 def main() -> None:
     """Prints one row for the experiment and one for each baseline."""
-    experiment, devices, args = measurement.parse_arguments(__doc__.splitlines()[0])
+    options = {"--pack": {"action": "store_true"}, "--pack_lengths": {}}
+    experiment, devices, args = measurement.parse_arguments(
+        __doc__.splitlines()[0], options=options
+    )
+    if args.pack:
+        print(compare_packed(experiment, devices, args))
+        return
     plain = experiment.without_adapters()
     # Only layer norms are trained: the cost of a backward pass through a frozen backbone, which is
     # a lower bound for any adapter.

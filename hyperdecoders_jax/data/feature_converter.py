@@ -13,15 +13,6 @@ from hyperdecoders_jax.data import mixtures
 TASK_IDS = "task_ids"
 
 
-def check_not_packed(pack: bool) -> None:
-    """Refuses to put several examples into one row."""
-    if pack:
-        raise ValueError(
-            "A row of a batch must hold one example, because each gets its own adapter; got "
-            "pack=True. Set pack=False (in a gin file: utils.DatasetConfig.pack = False)."
-        )
-
-
 def task_batch(
     inputs: Int[np.ndarray, "batch enc_len"],
     targets: Int[np.ndarray, "batch dec_len"],
@@ -51,6 +42,7 @@ class TaskIdFeatureConverter(seqio.EncDecFeatureConverter):
 
     `task_ids` is a list of one number in a task, because `seqio.Evaluator` measures the length of
     every feature, and `[batch]` in a model's batch. `task_feature_lengths` need not mention it.
+    With `pack`, rows hold up to `max_segments` examples, and `task_ids` are `[batch, segments]`.
     """
 
     TASK_FEATURES = {  # noqa: RUF012 (SeqIO's interface)
@@ -62,9 +54,12 @@ class TaskIdFeatureConverter(seqio.EncDecFeatureConverter):
         TASK_IDS: seqio.FeatureConverter.FeatureSpec(dtype=tf.int32, rank=0),
     }
 
-    def __init__(self, pack: bool = False, **kwargs):
-        check_not_packed(pack)
-        super().__init__(pack=False, **kwargs)
+    def __init__(self, pack: bool = False, max_segments: int = 8, **kwargs):
+        super().__init__(pack=pack, **kwargs)
+        self._num_ids = max_segments if pack else 1
+        if pack:
+            rank_1 = seqio.FeatureConverter.FeatureSpec(dtype=tf.int32, rank=1)
+            self.MODEL_FEATURES = {**self.MODEL_FEATURES, TASK_IDS: rank_1}
 
     def __call__(self, ds: tf.data.Dataset, task_feature_lengths) -> tf.data.Dataset:
         if TASK_IDS not in ds.element_spec:
@@ -73,13 +68,15 @@ class TaskIdFeatureConverter(seqio.EncDecFeatureConverter):
                 f"{sorted(ds.element_spec)}. Read them through hyperdecoders_jax.data."
                 "feature_converter.with_task_ids(mixture_or_task_name, task_names)."
             )
-        return super().__call__(ds, {**task_feature_lengths, TASK_IDS: 1})
+        # SeqIO packs task numbers as it packs tokens, so their length bounds a row's examples.
+        return super().__call__(ds, {**task_feature_lengths, TASK_IDS: self._num_ids})
 
     def _convert_example(self, features: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
-        return {**super()._convert_example(features), TASK_IDS: features[TASK_IDS][0]}
+        task_ids = features[TASK_IDS] if self.pack else features[TASK_IDS][0]
+        return {**super()._convert_example(features), TASK_IDS: task_ids}
 
     def get_model_feature_lengths(self, task_feature_lengths) -> Mapping[str, int]:
-        return {**super().get_model_feature_lengths(task_feature_lengths), TASK_IDS: 1}
+        return {**super().get_model_feature_lengths(task_feature_lengths), TASK_IDS: self._num_ids}
 
 
 def with_task_ids(

@@ -9,7 +9,7 @@ than one step, and the mixture of the examples is the one that was drawn.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,6 @@ from hyperdecoders_jax import types
 # is continued. At most as many as a step has rows.
 WINDOW = 32
 
-Named = TypeVar("Named")
-
 
 class Example(NamedTuple):
     """Ids without padding, and the number of the task."""
@@ -28,13 +26,7 @@ class Example(NamedTuple):
     inputs: np.ndarray
     targets: np.ndarray
     task_id: int
-
-
-class Waiting(NamedTuple, Generic[Named]):
-    """An example and what its reader calls it."""
-
-    example: Example
-    name: Named
+    origin: Any = None  # Where its reader finds it again.
 
 
 class Packer:
@@ -43,10 +35,13 @@ class Packer:
     def __init__(self, lengths: Mapping[str, int], num_rows: int, max_segments: int):
         self._lengths, self._max_segments = lengths, max_segments
         self._num_rows = num_rows
-        self.left_over: list[Waiting] = []  # In their order: the first of the next step.
+        self.left_over: list[Example] = []  # In their order: the first of the next step.
 
-    def next_rows(self, draw: Callable[[], Waiting]) -> list[list[Example]]:
-        """The examples of each row of one step; `draw` gives the next example, endlessly."""
+    def next_rows(self, draw: Callable[[], Example]) -> list[list[Example]]:
+        """The examples of each row of one step; `draw` gives the next example, endlessly.
+
+        Raises ValueError for an example without inputs.
+        """
         # Room for inputs, targets and one more segment, by row.
         room = np.array([[self._lengths["inputs"], self._lengths["targets"], self._max_segments]])
         room = np.repeat(room, self._num_rows, axis=0)
@@ -55,17 +50,22 @@ class Packer:
         most_left = min(WINDOW, self._num_rows)
         # Without a segment to spare no example fits, however short.
         while len(self.left_over) < most_left and room[:, 2].any():
-            item = waiting.pop() if waiting else draw()
-            needed = (len(item.example.inputs), len(item.example.targets), 1)
+            # There are no more of them than rows, so each finds room.
+            example = waiting.pop() if waiting else draw()
+            if not len(example.inputs):
+                raise ValueError(
+                    "An example must have one token of inputs to be packed, EOS for example, or "
+                    f"its decoder would read its neighbours; got none ({example.origin}). Append "
+                    "EOS to inputs, filter such examples out, or set PACK = False."
+                )
+            needed = (len(example.inputs), len(example.targets), 1)
             fits = (room >= needed).all(axis=1)
             row = int(fits.argmax())
             if fits[row]:
                 room[row] -= needed
-                rows[row].append(item.example)
+                rows[row].append(example)
             else:
-                self.left_over.append(item)
-        # None of the step before waits for a second time, unless segments are scarce.
-        self.left_over.extend(waiting[::-1])
+                self.left_over.append(example)
         return rows
 
 

@@ -1,11 +1,12 @@
 """Configuration of a run's data, which `train_batches`, `eval_batches` and `preflight` follow."""
 
 import dataclasses
+import functools
 import numbers
 from collections.abc import Mapping, Sequence
 
 from hyperdecoders_jax import errors
-from hyperdecoders_jax.data import feature_converter, mixtures
+from hyperdecoders_jax.data import mixtures
 
 # Field -> least and most: memory is taken for the sizes, and JAX drops seeds above 32 bits.
 _LIMITS = {
@@ -13,6 +14,7 @@ _LIMITS = {
     "seed": (0, 2**32 - 1),
     "shuffle_buffer_size": (1, 2**30),
     "examples_per_turn": (0, 2**40),
+    "max_segments": (1, 2**10),
 }
 
 
@@ -37,10 +39,13 @@ class PipelineConfig:
     # Accepts a vocabulary without ids for 128 or more rows of the embedding: another model's, else.
     is_small_vocabulary_allowed: bool = False
     use_cached: bool = False  # Reads SeqIO's caches (`seqio.add_global_cache_dirs`), not the data.
-    pack: bool = False  # Must be False.
+    pack: bool = False  # Several examples in a row; `batch_size` counts rows.
+    row_lengths: Mapping[str, int] | None = None  # Of a packed row; None: `task_feature_lengths`.
+    max_segments: int = 8  # Most examples of a packed row.
+    # Packed: the examples that a step shall have on average, which choose `batch_size`. None: it.
+    examples_per_step: int | None = None
 
     def __post_init__(self):
-        feature_converter.check_not_packed(self.pack)
         mixtures.check_lengths(self.task_feature_lengths)
         for name, (least, most) in _LIMITS.items():
             value = getattr(self, name)
@@ -52,8 +57,25 @@ class PipelineConfig:
             must = f"be at least {least} and at most {most:,}"
             is_valid = least <= value <= most
             errors.check_field(self, name, is_valid, must, f"Set {name} to such a number.")
+        if self.row_lengths is not None:
+            mixtures.check_lengths(self.row_lengths)
+            longest = self.task_feature_lengths
+            must = f"have room for one example, {dict(longest)}"
+            is_valid = all(self.row_lengths[name] >= longest[name] for name in longest)
+            errors.check_field(self, "row_lengths", is_valid, must, "Raise ROW_LENGTHS, or None.")
+        if self.examples_per_step is not None:
+            check = functools.partial(errors.check_field, self, "examples_per_step")
+            check(self.pack, "be None unless rows are packed", "Set PACK = True, or BATCH_SIZE.")
+            advice = "Set EXAMPLES_PER_STEP to the batch size of the unpacked recipe."
+            errors.check_whole(self, "examples_per_step", 1, 2**30, advice)
         if isinstance(self.task_names, str):
             raise TypeError(
                 f"PipelineConfig.task_names must be a list of names; got {self.task_names!r}, one "
                 f"text. Write task_names = ({self.task_names!r},)."
             )
+
+    @property
+    def packed_lengths(self) -> dict[str, int]:
+        """Tokens of a packed row."""
+        lengths = self.row_lengths or self.task_feature_lengths
+        return {name: lengths[name] for name in mixtures.FEATURES}

@@ -63,7 +63,12 @@ def preflight(
 
 def order_settings(config: PipelineConfig, report: Mapping[str, TaskReport]) -> dict[str, Any]:
     """What defines the order of a run's data, as JSON; a position holds under these alone."""
+    # Only where rows are packed: the checkpoints of other runs have no such settings.
+    packed = {}
+    if config.pack:
+        packed = {"max_segments": config.max_segments, "row_lengths": config.packed_lengths}
     return {
+        **packed,
         "seed": config.seed,
         "batch_size": config.batch_size,
         "task_feature_lengths": {n: config.task_feature_lengths[n] for n in mixtures.FEATURES},

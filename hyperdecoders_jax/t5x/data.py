@@ -20,7 +20,7 @@ from clu.data import dataset_iterator
 from etils import epath
 from t5x import utils
 
-from hyperdecoders_jax.data import mixtures, preflight, train_batches, vocabulary
+from hyperdecoders_jax.data import mixer, mixtures, preflight, train_batches, vocabulary
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.training import identity as identity_lib
@@ -39,11 +39,11 @@ def get_dataset(
 ) -> BatchIterator:
     """Checks and reads the training data, for `train_script.train.get_dataset_fn`.
 
-    Of T5X's `cfg` only `batch_size` and `pack` are read, the rest is `pipeline_config`'s; the
-    feature converter is the model's. Raises ValueError for data that do not fit the model, are not
-    there, or would be packed, or if processes share one of the `num_shards` parts of a batch.
+    Of T5X's `cfg` only `batch_size` and `pack` are read, the rest is `pipeline_config`'s; batches
+    have the features of the model's converter, `feature_converter_cls`. Raises ValueError for data
+    that do not fit the model or are not there, if processes share one of the `num_shards` parts of
+    a batch, or if `batch_size` is not what `examples_per_step` asks for.
     """
-    feature_converter_cls(pack=cfg.pack)  # Raises if the data would be packed.
     if num_shards < jax.process_count():
         raise ValueError(
             "Under T5X each process must read rows of its own, since T5X restores the position of "
@@ -51,8 +51,15 @@ def get_dataset(
             f"for {num_shards} parts of a batch. Lower MODEL_PARALLEL to the devices of a process, "
             "or bind train.get_dataset_fn to T5X's @utils.get_dataset."
         )
-    pipeline_config = dataclasses.replace(pipeline_config, batch_size=cfg.batch_size)
+    pipeline_config = dataclasses.replace(pipeline_config, batch_size=cfg.batch_size, pack=cfg.pack)
     report = preflight.preflight(pipeline_config, vocab_size=model.config.vocab_size)
+    sized = mixer.with_examples_per_step(pipeline_config, multiple=jax.device_count())
+    if sized != pipeline_config:
+        raise ValueError(
+            "Under T5X BATCH_SIZE must be the rows of a step, since T5X reads it before the data; "
+            f"got BATCH_SIZE={cfg.batch_size}, and the {sized.examples_per_step} examples of "
+            f"EXAMPLES_PER_STEP fill {sized.batch_size} rows. Set BATCH_SIZE={sized.batch_size}."
+        )
     provider = mixtures.get_mixture_or_task(pipeline_config.mixture_or_task_name)
     task_names = mixtures.resolve_task_names(provider, pipeline_config.task_names)
     identity = Identity(
@@ -88,12 +95,18 @@ class BatchIterator(dataset_iterator.DatasetIterator):
     ):
         self._identity, self._settings = identity, settings
         self._batches = train_batches.TrainIterator(config, shard_id, num_shards)
-        lengths, rows = config.task_feature_lengths, config.batch_size // num_shards
+        rows = config.batch_size // num_shards
+        lengths = config.packed_lengths if config.pack else config.task_feature_lengths
         inputs, targets = ((rows, lengths[name]) for name in mixtures.FEATURES)
-        shapes = Batch(inputs, targets, targets, targets, (rows,))
+        if config.pack:
+            tasks, segments = (rows, config.max_segments), (inputs, inputs, targets, targets)
+        else:
+            tasks, segments = (rows,), ()
+        shapes = Batch(inputs, targets, targets, targets, tasks, *segments)
         self._shapes = {
             name: dataset_iterator.ArraySpec(np.dtype(np.int32), shape)
             for name, shape in vars(shapes).items()
+            if shape is not None
         }
         # T5X takes the first batch before its first step, and may save in between, so the position
         # before the last batch is kept too.
@@ -102,7 +115,7 @@ class BatchIterator(dataset_iterator.DatasetIterator):
     def __next__(self) -> Mapping[str, np.ndarray]:
         batch = next(self._batches)
         self._positions = [self._positions[-1], self._batches.position()]
-        return dict(vars(batch))
+        return {name: value for name, value in vars(batch).items() if value is not None}
 
     @property
     def element_spec(self) -> Mapping[str, dataset_iterator.ArraySpec]:

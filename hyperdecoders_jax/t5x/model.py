@@ -142,4 +142,6 @@ class HyperdecoderModel(models.BaseTransformerModel):
 
 
 def _batch(features: Features) -> Batch:
-    return Batch(**{field.name: features[field.name] for field in dataclasses.fields(Batch)})
+    # Of packed rows alone a batch has all of its fields.
+    known = {field.name for field in dataclasses.fields(Batch)}
+    return Batch(**{name: value for name, value in features.items() if name in known})

@@ -154,6 +154,13 @@ def about(
                 f"{name}: {task.num_truncated} of its first {task.num_checked} inputs are longer "
                 f"than their length and are cut; the longest has {task.longest_inputs} tokens."
             )
+    data = run.data
+    if data.pack:
+        rows, row_lengths = data.batch_size, data.packed_lengths
+        lines.append(
+            f"Packed: a step has {rows} rows of {row_lengths['inputs']} + {row_lengths['targets']} "
+            f"tokens, each of up to {data.max_segments} examples."
+        )
     for name in sorted(report.keys() & generation):
         max_len, num_beams = generation[name]
         lines.append(f"{name}: texts of at most {max_len} tokens, beams: {num_beams}.")

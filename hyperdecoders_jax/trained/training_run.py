@@ -6,6 +6,7 @@ model directory holds.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import jax
 
 from hyperdecoders_jax import files
-from hyperdecoders_jax.data import mixtures, preflight, train_batches
+from hyperdecoders_jax.data import mixer, mixtures, preflight, train_batches
 from hyperdecoders_jax.evaluation.evaluator import Evaluator
 from hyperdecoders_jax.trained import describe, opened, placed, start
 from hyperdecoders_jax.trained.run_files import RunFiles
@@ -46,6 +47,8 @@ def _train(
     trainable.split(model.param_shapes(), run.trainable)
     opened.use_vocabulary(run)
     report = preflight.preflight(run.data, vocab_size=model.config.vocab_size)
+    parts = partitioner.num_data * run.trainer.num_microbatches
+    run = dataclasses.replace(run, data=mixer.with_examples_per_step(run.data, parts))
     batches = train_batches.TrainIterator(run.data, *partitioner.data_shard())
     evaluate_tasks = _evaluator(run, batches.task_names, partitioner)
     settings = {**preflight.order_settings(run.data, report), "dropout_seed": run.trainer.seed}
@@ -93,7 +96,8 @@ def _check(run: RunConfig) -> partitioning.Partitioner:
         )
     files.check_writable(run.model_dir)
     partitioner = partitioning.make_partitioner(run.partitioning)
-    partitioner.check_batch_size(run.data.batch_size, run.trainer.num_microbatches)
+    if run.data.examples_per_step is None:  # It chooses a batch size that divides.
+        partitioner.check_batch_size(run.data.batch_size, run.trainer.num_microbatches)
     partitioner.check_batch_size(run.eval_batch_size)
     return partitioner
 

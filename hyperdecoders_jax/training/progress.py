@@ -102,6 +102,8 @@ def describe(step: int, num_train_steps: int, values: Mapping[str, float]) -> st
         f"loss/token {values['loss_per_token']:.4f}",
         f"lr {values['learning_rate']:.2e}",
     ]
+    if "fill" in values:
+        parts.append(f"fill {values['fill']:.2f}")
     if "steps_per_sec" in values:
         left = (num_train_steps - step) / values["steps_per_sec"]
         parts += [

@@ -57,6 +57,9 @@ class Batches(Protocol):
     def restore(self, position: Any) -> None:
         """Continues after such a position."""
 
+    def packing(self) -> Mapping[str, float]:
+        """Of packed rows: `fill` and `examples_per_step`, means so far; else nothing."""
+
 
 @dataclasses.dataclass(frozen=True)
 class BestCheckpointConfig:
@@ -391,9 +394,12 @@ class Trainer:
 
     def _log(self) -> None:
         self._check_finite()  # Waits for the step, so the log line costs a bubble on the devices.
-        values = self._state.metrics.summarize()
+        # Fill and examples of packed rows: nothing where a row is an example.
+        packing = self._batches.packing()
+        values = self._state.metrics.summarize() | packing
         if (rate := self._progress.take_rate()) is not None:
-            values |= {"steps_per_sec": rate, "examples_per_sec": rate * self._batch_size}
+            examples = packing.get("examples_per_step", self._batch_size)
+            values |= {"steps_per_sec": rate, "examples_per_sec": rate * examples}
         self._progress.report(self._step, values)
         self._write("train", values)
         self._state = self._state.replace(metrics=self._programs.zero_metrics())

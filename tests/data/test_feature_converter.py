@@ -90,11 +90,6 @@ def test_seqio_evaluator_reads_a_numbered_task(make_task, register):
     assert seen == [1] * 5
 
 
-def test_packing_is_refused_in_words():
-    with pytest.raises(ValueError, match=r"its own adapter; got pack=True.*pack=False"):
-        feature_converter.TaskIdFeatureConverter(pack=True)
-
-
 def test_examples_without_a_number_are_refused(make_task):
     with pytest.raises(ValueError, match=r"carry 'task_ids'.*with_task_ids"):
         seqio.get_dataset(

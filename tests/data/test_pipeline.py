@@ -37,9 +37,11 @@ def test_values_of_another_type_are_refused(field, value, message):
         pipeline.PipelineConfig("m", LENGTHS, **{field: value})
 
 
-def test_packing_is_refused():
-    with pytest.raises(ValueError, match=r"must hold one example.*got pack=True.*Set pack=False"):
-        pipeline.PipelineConfig("m", LENGTHS, pack=True)
+def test_examples_of_a_step_choose_rows_only_where_they_are_packed():
+    with pytest.raises(ValueError, match="examples_per_step must be None unless rows are packed"):
+        pipeline.PipelineConfig("m", LENGTHS, examples_per_step=128)
+    with pytest.raises(ValueError, match="examples_per_step must be an integer of at least 1"):
+        pipeline.PipelineConfig("m", LENGTHS, examples_per_step=0, pack=True)
 
 
 def test_gin_flags_find_the_class_by_its_module():

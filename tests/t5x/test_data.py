@@ -117,12 +117,29 @@ def test_the_batch_size_is_t5x_s_and_data_are_checked(config):
         data.get_dataset(dataset_config(config), 0, 1, converter, **options)
 
 
-def test_packing_is_refused(config):
-    with pytest.raises(ValueError, match=r"got pack=True\. Set pack=False"):
+def test_packed_batches_are_those_of_our_own_runner(config):
+    options = {"pipeline_config": config, "model": make_model()}
+    found = data.get_dataset(dataset_config(config, True), 0, 1, TaskIdFeatureConverter, **options)
+    ours = dataclasses.replace(config, batch_size=4, pack=True)
+    for _, expected in zip(range(3), train_batches.TrainIterator(ours), strict=False):
+        batch = next(found)
+        assert_same(batch, expected)
+        assert {k: x.shape for k, x in batch.items()} == {
+            k: x.shape for k, x in found.element_spec.items()
+        }
+
+
+def test_rows_for_a_number_of_examples_are_told(config):
+    options = {"pipeline_config": dataclasses.replace(config, pack=True, examples_per_step=16)}
+    with pytest.raises(ValueError, match=r"BATCH_SIZE=4, and the 16 examples .* Set BATCH_SIZE="):
         data.get_dataset(
-            dataset_config(config, pack=True), 0, 1, TaskIdFeatureConverter,
-            pipeline_config=config, model=make_model(),
-        )  # fmt: skip
+            dataset_config(config, True),
+            0,
+            1,
+            TaskIdFeatureConverter,
+            model=make_model(),
+            **options,
+        )
 
 
 def test_processes_that_would_share_rows_are_refused(config, monkeypatch):

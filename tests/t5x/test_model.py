@@ -284,11 +284,6 @@ def test_scores_are_minus_the_loss_of_each_example():
         np.testing.assert_allclose(-scores[row], loss, rtol=1e-6)
 
 
-def test_packing_is_refused():
-    with pytest.raises(ValueError, match=r"its own adapter; got pack=True"):
-        HyperdecoderModel.FEATURE_CONVERTER_CLS(pack=True, use_custom_packing_ops=False)
-
-
 def test_decoding_costs_no_more_than_t5xs():
     # XLA counts a loop's body once: what is done once for an example, and one step for its beams.
     wrapped, params = hyperdecoder(plain(), decoding=BEAM_4)

@@ -81,8 +81,10 @@ def unbroken(tmp_path_factory):
     return model_dir, start(*hyperdecoders("train", model_dir, **MACROS), "--runner=t5x")
 
 
-def test_both_runners_take_the_same_steps(tmp_path):
+@pytest.mark.parametrize("pack", [False, True])
+def test_both_runners_take_the_same_steps(tmp_path, pack):
     macros = {**MACROS, "TRAIN_STEPS": 20, "EVAL_SPLIT": None, "CHECKPOINT_PERIOD": 20}
+    macros |= {"PACK": pack, "BATCH_SIZE": 4 if pack else 16}
     start(*hyperdecoders("train", tmp_path / "own", **macros))
     t5x = losses_of(start(*hyperdecoders("train", tmp_path / "t5x", **macros), "--runner=t5x"))
     own = [line["loss"] for line in jsonl(tmp_path / "own" / "metrics.jsonl")]

@@ -76,5 +76,8 @@ class Batches:
     def position(self):
         return {"count": self.count}
 
+    def packing(self):
+        return {}
+
     def restore(self, position):
         self.count = position["count"]

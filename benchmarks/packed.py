@@ -1,0 +1,57 @@
+"""Packed batches for benchmarks: of an experiment's own data, or of made lengths."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from hyperdecoders_jax.data import mixer, packing
+from hyperdecoders_jax.data.pipeline import PipelineConfig
+from hyperdecoders_jax.types import Batch
+
+Draw = Callable[[], packing.Example]
+
+
+def make_reader(data: PipelineConfig, lengths: str | None) -> tuple[Draw, tuple[str, ...] | None]:
+    """What draws the next example, and the names of the tasks."""
+    if lengths is not None:
+        return _made(data, lengths), None
+    reader = mixer.PackedMixer(dataclasses.replace(data, pack=True, examples_per_step=None), 0, 1)
+    rng = np.random.default_rng(data.seed)
+    return lambda: reader.draw(rng, collections.Counter()), reader.task_names
+
+
+def _made(data: PipelineConfig, lengths: str) -> Draw:
+    """Tokens of log-normal lengths, whose deviation is half of the mean, as those of GLUE."""
+    means = [tuple(map(float, text.split("x"))) for text in lengths.split(",")]
+    rng = np.random.default_rng(data.seed)
+    sigma = np.sqrt(np.log(1.25))
+
+    def draw():
+        task = int(rng.integers(len(means)))
+        ids = []
+        for mean, longest in zip(means[task], data.task_feature_lengths.values(), strict=True):
+            length = mean * np.exp(sigma * rng.standard_normal() - sigma**2 / 2)
+            ids.append(rng.integers(2, 30, int(np.clip(round(length), 1, longest))))
+        return packing.Example(*ids, task_id=task)
+
+    return draw
+
+
+def make_batch(data: PipelineConfig, num_examples: int, draw: Draw) -> tuple[Batch, int, float]:
+    """The second step of rows for about so many examples; their number, the share of real tokens.
+
+    The rows are as many as hold them on average, as `EXAMPLES_PER_STEP` chooses them.
+    """
+    lengths = data.packed_lengths
+    trial = packing.Packer(lengths, 64, data.max_segments)
+    per_row = sum(map(len, trial.next_rows(draw))) / 64
+    packer = packing.Packer(lengths, max(1, round(num_examples / per_row)), data.max_segments)
+    packer.next_rows(draw)
+    rows = packer.next_rows(draw)
+    batch = packing.packed_batch(rows, lengths, data.max_segments)
+    real = (batch.encoder_segment_ids > 0).sum() + (batch.decoder_segment_ids > 0).sum()
+    return batch, sum(map(len, rows)), real / (len(rows) * sum(lengths.values()))

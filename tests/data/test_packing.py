@@ -1,0 +1,191 @@
+import collections
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+import seqio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hyperdecoders_jax.data import feature_converter, mixer, packing, train_batches
+from tests.data.conftest import _make_task, config_of, mixture_of
+
+LENGTHS = {"inputs": 20, "targets": 9}
+
+
+def make_example(number, num_inputs=2, num_targets=2):
+    inputs, targets = (np.full(n, number % 90 + 2, np.int32) for n in (num_inputs, num_targets))
+    return packing.Example(inputs, targets, number % 3, (f"task {number % 3}", 0, number))
+
+
+def packed_config(**kwargs):
+    """Streamed and small tasks, whose rows hold up to six examples."""
+    mixture = mixture_of((3, 1), (7, 2), (40, 3))
+    kwargs = {"max_segments": 6, "pack": True, **kwargs}
+    config = config_of(mixture, shuffle_buffer_size=10, examples_per_turn=20, **kwargs)
+    return dataclasses.replace(config, task_feature_lengths=LENGTHS)
+
+
+def unpack(batch):
+    """(inputs, targets, task number) of each example of a packed batch, as tuples."""
+    found = []
+    for row in range(len(batch.task_ids)):
+        for segment in range(1, batch.encoder_segment_ids[row].max(initial=0) + 1):
+            inputs = batch.encoder_input_tokens[row][batch.encoder_segment_ids[row] == segment]
+            targets = batch.decoder_target_tokens[row][batch.decoder_segment_ids[row] == segment]
+            ids = (tuple(x.tolist()) for x in (inputs, targets))
+            found.append((*ids, int(batch.task_ids[row, segment - 1])))
+    return found
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 20), st.integers(0, 9)), min_size=200, max_size=200),
+    st.integers(1, 5),
+    st.integers(1, 4),
+)
+def test_every_example_is_packed_once_and_none_waits_for_two_steps(sizes, num_rows, max_segments):
+    packer = packing.Packer(LENGTHS, num_rows, max_segments)
+    drawn = (make_example(i, *size) for i, size in enumerate(itertools.cycle(sizes)))
+    num_drawn = 0
+
+    def draw():
+        nonlocal num_drawn
+        num_drawn += 1
+        return next(drawn)
+
+    packed = []
+    for _ in range(4):
+        waited = [example.origin for example in packer.left_over]
+        rows = packer.next_rows(draw)
+        found = [example.origin for row in rows for example in row]
+        assert set(waited) <= set(found)
+        packed += found
+        for row in rows:
+            assert len(row) <= max_segments
+            for name, length in LENGTHS.items():
+                assert sum(len(getattr(example, name)) for example in row) <= length
+    packed += [example.origin for example in packer.left_over]
+    assert sorted(number for _, _, number in packed) == list(range(num_drawn))
+
+
+def test_rows_are_filled_first_fit():
+    packer = packing.Packer({"inputs": 10, "targets": 10}, num_rows=2, max_segments=3)
+    sizes = iter([6, 5, 4, 3, 2, 1, 1, 10, 10, 10])
+    rows = packer.next_rows(lambda: make_example(0, next(sizes), 1))
+    assert [[len(example.inputs) for example in row] for row in rows] == [[6, 4], [5, 3, 2]]
+    assert [len(example.inputs) for example in packer.left_over] == [1, 1]
+
+
+def test_a_segment_is_an_example_shifted_right_by_itself():
+    examples = [make_example(0, 3, 2), make_example(1, 2, 1), make_example(2, 4, 3)]
+    batch = packing.packed_batch([examples[:2], examples[2:]], LENGTHS, max_segments=3)
+    for row, column, example in ((0, 0, examples[0]), (0, 1, examples[1]), (1, 0, examples[2])):
+        inputs, targets = example.inputs[None], example.targets[None]
+        alone = feature_converter.task_batch(inputs, targets, np.array([example.task_id]))
+        of_encoder = batch.encoder_segment_ids[row] == column + 1
+        of_decoder = batch.decoder_segment_ids[row] == column + 1
+        for name in ("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights"):
+            found = getattr(batch, name)[row][of_decoder]
+            np.testing.assert_array_equal(found, getattr(alone, name)[0])
+        np.testing.assert_array_equal(batch.encoder_input_tokens[row][of_encoder], inputs[0])
+        np.testing.assert_array_equal(
+            batch.encoder_positions[row][of_encoder], range(len(inputs[0]))
+        )
+        assert batch.task_ids[row, column] == example.task_id
+    assert not batch.encoder_input_tokens[batch.encoder_segment_ids == 0].any()
+    assert not batch.decoder_loss_weights[batch.decoder_segment_ids == 0].any()
+
+
+def test_an_example_without_inputs_is_refused():
+    packer = packing.Packer(LENGTHS, 1, 2)
+    with pytest.raises(ValueError, match=r"one token of inputs .*got none \(\('task 1', 0, 7\)\)"):
+        packer.next_rows(lambda: make_example(7, num_inputs=0))
+
+
+def test_packed_batches_hold_the_examples_that_are_drawn():
+    config = packed_config()
+    with train_batches.TrainIterator(config) as iterator:
+        batches = list(itertools.islice(iterator, 12))
+        position = iterator.position()
+    found = [example for batch in batches for example in unpack(batch)]
+    assert len(found) == position["packed"]["examples"]
+    # Per task and epoch block each example once: those that wait come in the next step.
+    plain = mixer.Mixer(config, 0, 1)
+    for number, stream in enumerate(plain._streams):
+        of_task = collections.Counter(x for x in found if x[2] == plain._numbers[number])
+        waiting = sum(origin[0] == stream.task.name for origin in position["left_over"])
+        rows = stream.take(of_task.total() + waiting)
+        drawn = collections.Counter(
+            (*(tuple(rows[name][i, : rows[f"{name}_len"][i]].tolist()) for name in LENGTHS),
+             plain._numbers[number])
+            for i in range(len(rows["inputs"]))
+        )  # fmt: skip
+        assert of_task <= drawn
+        assert drawn.total() - of_task.total() == waiting
+
+
+@pytest.mark.parametrize("stopped", [1, 5])
+def test_a_restored_iterator_continues_with_the_same_packed_rows(stopped):
+    config = packed_config(seed=3)
+    with train_batches.TrainIterator(config) as iterator:
+        batches = list(itertools.islice(iterator, 12))
+    with train_batches.TrainIterator(config) as iterator:
+        list(itertools.islice(iterator, stopped))
+        position = json.loads(json.dumps(iterator.position()))
+    assert position["left_over"]
+    with train_batches.TrainIterator(config) as iterator:
+        iterator.restore(position)
+        resumed = list(itertools.islice(iterator, 12 - stopped))
+        assert iterator.packing()["fill"] > 0.7
+    for batch, other in zip(batches[stopped:], resumed, strict=True):
+        for name, value in vars(batch).items():
+            np.testing.assert_array_equal(value, getattr(other, name))
+
+
+def test_a_position_of_rows_that_are_packed_otherwise_is_refused():
+    packed, plain = packed_config(), packed_config(pack=False)
+    with train_batches.TrainIterator(packed) as iterator:
+        next(iterator)
+        position = iterator.position()
+    with (
+        train_batches.TrainIterator(plain) as other,
+        pytest.raises(ValueError, match=r"its rows are packed, and here not packed\. Set PACK"),
+    ):
+        other.restore(position)
+
+
+def test_examples_per_step_choose_the_rows():
+    config = packed_config(examples_per_step=60)
+    sized = mixer.with_examples_per_step(config, multiple=4)
+    assert sized.batch_size % 4 == 0
+    with train_batches.TrainIterator(sized) as iterator:
+        list(itertools.islice(iterator, 8))
+        assert iterator.packing()["examples_per_step"] == pytest.approx(60, rel=0.15)
+    plain = packed_config()
+    assert mixer.with_examples_per_step(plain, multiple=4) is plain
+
+
+def test_seqio_packs_the_same_segments():
+    task = _make_task("packed", 30)
+    numbered = feature_converter.with_task_ids(task, [task.name])
+    converter = feature_converter.TaskIdFeatureConverter(pack=True, max_segments=4)
+    ds = seqio.get_dataset(numbered, LENGTHS, converter)
+    theirs = next(ds.batch(64).as_numpy_iterator())
+    batch = packing.packed_batch([], LENGTHS, 4).replace(**theirs)
+    examples = unpack(batch)
+    # Packed by us, row for row as SeqIO did: every array is equal.
+    again = iter(
+        packing.Example(np.array(inputs, np.int32), np.array(targets, np.int32), number)
+        for inputs, targets, number in examples
+    )
+    ours = packing.packed_batch(
+        [[next(again) for _ in range(row.max())] for row in batch.encoder_segment_ids], LENGTHS, 4
+    )
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(getattr(ours, name), value, err_msg=name)
+    encode = task.output_features["inputs"].vocabulary.encode
+    wanted = {(*encode(f"packed {i}"), 1) for i in range(30)}
+    assert {inputs for inputs, _, _ in examples} == wanted
+    assert len(examples) == 30
