@@ -38,6 +38,7 @@ from hyperdecoders_jax.hub.hyperdecoder_config import HyperdecoderConfig
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.types import DecoderContext, Params
 from hyperdecoders_jax.weights import exported_folder, hugging_face, names
+from hyperdecoders_jax.weights.arrays import told_if_not_finite
 
 # Arguments of `from_pretrained` for downloads, and those that Auto classes add.
 _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
@@ -117,6 +118,7 @@ class FlaxHyperdecoderForConditionalGeneration(FlaxPreTrainedModel):
         model = cls(config, dtype=dtype, _do_init=False, **kwargs)
         config = model._model.config
         arrays = exported_folder.open_weights(folder, config, prefers_flax=True).arrays
+        arrays = told_if_not_finite(arrays, os.fspath(folder))
         tree = exported_folder.to_flax_tree(names.unflatten(arrays), config)
         # One array at a time is in the host's memory, besides those on the device.
         params = jax.tree.map(lambda array: jnp.asarray(array.read()), tree)

@@ -15,7 +15,7 @@ import transformers
 
 from hyperdecoders_jax import errors, types
 from hyperdecoders_jax.modeling.config import TransformerConfig
-from hyperdecoders_jax.weights import exported_folder
+from hyperdecoders_jax.weights import exported_folder, fingerprints
 
 # How the model was trained and written: nothing that its arrays depend on.
 _RECORD = dict.fromkeys(("task_feature_lengths", "decoding", "vocabulary", "step", "made_by"))
@@ -61,6 +61,8 @@ class HyperdecoderConfig(transformers.T5Config):
         self.task_names = list(task_names)  # As JSON reads it, for equal configurations.
         for name, default in _RECORD.items():
             setattr(self, name, kwargs.pop(name, default))
+        # Of the weights in the folder it came from: it must not be saved beside others.
+        kwargs.pop(fingerprints.FIELD, None)
         defaults = {
             # T5Config has none, and `generate` cannot start without it.
             "decoder_start_token_id": types.DECODER_START_ID,

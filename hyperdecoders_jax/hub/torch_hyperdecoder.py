@@ -17,26 +17,31 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 import transformers
+from etils import epath
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import DynamicCache, EncoderDecoderCache, GenerationMixin
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.models.t5.modeling_t5 import T5PreTrainedModel
-from transformers.utils import can_return_tuple
+from transformers.utils import cached_file, can_return_tuple
 
 from hyperdecoders_jax import types
 from hyperdecoders_jax.hub import torch_adapters, torch_hypergrid, torch_hypernetworks, torch_stack
 from hyperdecoders_jax.hub.hyperdecoder_config import HyperdecoderConfig
 from hyperdecoders_jax.hub.torch_hypergrid import Gates
 from hyperdecoders_jax.hub.torch_hypernetworks import Adapters
-from hyperdecoders_jax.weights import flax_files
+from hyperdecoders_jax.weights import exported_folder, flax_files, hugging_face
+from hyperdecoders_jax.weights.arrays import tell_not_finite
 
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+# Arguments of `from_pretrained` that say where in the cache a download is.
+_CACHE_OPTIONS = ("cache_dir", "revision", "subfolder", "token", "local_files_only")
 # The cache in an output, which transformers 5.24 renamed.
 _FIELDS = {field.name for field in dataclasses.fields(Seq2SeqLMOutput)}
 _CACHE = "cache" if "cache" in _FIELDS else "past_key_values"
@@ -100,17 +105,29 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kw):
-        """Loads as all classes do; FileNotFoundError if the folder has Flax's weights only."""
+        """Loads as all classes do, files that we wrote with a check of their fingerprint.
+
+        FileNotFoundError if the folder has Flax's weights only; ValueError if they are damaged.
+        """
         # transformers 4 would ask for `from_flax=True`, which cannot read these files.
-        folder = pathlib.Path(pretrained_model_name_or_path or "", kw.get("subfolder") or "")
+        name = pretrained_model_name_or_path
+        folder = pathlib.Path(name or "", kw.get("subfolder") or "")
         has_own = any(any(folder.glob(files)) for files in ("*.safetensors", "*.bin"))
-        if pretrained_model_name_or_path and flax_files.has_files(folder) and not has_own:
+        if name and flax_files.has_files(folder) and not has_own:
             raise FileNotFoundError(
                 f"For PyTorch an exported folder must hold model.safetensors; {folder} holds "
                 f"Flax's weights alone. Make another of it: hyperdecoders export "
                 f"--checkpoint={folder} --output=NEW_FOLDER --format=flax,safetensors"
             )
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kw)
+        is_read = bool(name) and kw.get("state_dict") is None
+        if is_read and folder.is_dir():
+            exported_folder.check_weights(epath.Path(folder))
+        loaded = super().from_pretrained(name, *args, **kw)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if is_read and not folder.is_dir():
+            exported_folder.check_weights(_downloaded(name, model.config, kw))
+        _tell_not_finite(model, name)
+        return loaded
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.shared
@@ -301,6 +318,25 @@ class InputEncoder:
 
     # `generate` calls the encoder, after it has read the signature of its `forward`.
     __call__ = forward
+
+
+def _downloaded(hub_id: str, config: HyperdecoderConfig, options: Mapping[str, Any]) -> epath.Path:
+    """The folder of the cache that a model was just loaded from."""
+    options = {name: options[name] for name in _CACHE_OPTIONS if name in options}
+    # Of the commit that was loaded: nothing is asked of the hub.
+    commit = getattr(config, "_commit_hash", None)
+    file = cached_file(hub_id, hugging_face.CONFIG_FILE, **options, _commit_hash=commit)
+    return epath.Path(file).parent
+
+
+def _tell_not_finite(model: nn.Module, where: Any) -> None:
+    """Logs the first parameter that has NaN or infinity."""
+    for name, value in model.named_parameters():
+        if value.dtype not in _FLOATS or value.is_meta:  # Quantised, or on no device.
+            continue
+        if count := value.numel() - int(torch.isfinite(value).sum()):
+            tell_not_finite(name, f"{where}", count, value.numel())
+            return
 
 
 def _lacks(names: str, what: str) -> str:

@@ -71,15 +71,20 @@ def told_if_not_finite(arrays: Arrays, where: str) -> dict[str, StoredArray]:
     def tell(path: str, value: np.ndarray) -> np.ndarray:
         if not told and (count := num_not_finite(value)):
             told.append(path)
-            logging.warning(
-                "Weights should be finite numbers; %s of %s has %d of %d values that are NaN or "
-                "infinite, and others may have some. Copy the weights again, or take an earlier "
-                "checkpoint, unless you know why.",
-                path, where, count, value.size,
-            )  # fmt: skip
+            tell_not_finite(path, where, count, value.size)
         return value
 
     return {path: array.then(functools.partial(tell, path)) for path, array in arrays.items()}
+
+
+def tell_not_finite(path: str, where: str, count: int, size: int) -> None:
+    """Logs that `count` of the `size` values of an array of `where` are no finite numbers."""
+    logging.warning(
+        "Weights should be finite numbers; %s of %s has %d of %d values that are NaN or infinite, "
+        "and others may have some. Copy the weights again, or take an earlier checkpoint, unless "
+        "you know why.",
+        path, where, count, size,
+    )  # fmt: skip
 
 
 def num_not_finite(value: np.ndarray) -> int:

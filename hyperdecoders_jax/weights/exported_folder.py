@@ -194,6 +194,18 @@ def open_weights(
     return accounted
 
 
+def check_weights(folder: epath.Path) -> None:
+    """ValueError unless weights have the fingerprint in their `config.json`, if it has one of ours.
+
+    For classes that read the files themselves. Cost: reads all arrays.
+    """
+    if not (folder / hugging_face.CONFIG_FILE).exists():
+        return
+    fields = hugging_face.read_config(folder)
+    if fingerprints.of_config(fields) is not None:
+        open_weights(folder, config_from_json(fields))
+
+
 def read_description(folder: epath.PathLike) -> Description:
     """Description in an exported model's `config.json` and `spiece.model`; see `read`."""
     folder = epath.Path(folder)
