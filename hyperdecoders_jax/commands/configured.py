@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import os
 import sys
@@ -169,13 +168,8 @@ def run_with_runner(
 
     configured = call(args, given, script)
     from hyperdecoders_jax.t5x import launch
-    from hyperdecoders_jax.training import run_lock
 
-    with contextlib.ExitStack() as stack:
-        model_dir, _ = _with_absolute_paths(given.read()).macro_values["MODEL_DIR"]
-        if args.command == "train" and isinstance(model_dir, str):
-            stack.enter_context(run_lock.held(model_dir))
-        return launch.run(configured)
+    return launch.run(configured)
 
 
 def _check_t5x(args: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from t5x import state_utils, utils
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.t5x import data
 from hyperdecoders_jax.training import identity as identity_lib
-from hyperdecoders_jax.training import run_directory
+from hyperdecoders_jax.training import run_directory, run_lock
 from hyperdecoders_jax.training.identity import Identity
 from hyperdecoders_jax.types import PyTree
 from hyperdecoders_jax.weights import (
@@ -36,13 +36,16 @@ from hyperdecoders_jax.weights.trained_model import DTYPES, Description, Trained
 def own_checkpoint(model_dir: str) -> utils.RestoreCheckpointConfig:
     """Returns `CheckpointConfig.restore` for training: the newest checkpoint of the run itself.
 
-    Raises ValueError in a model directory of our own runner, whose files T5X would replace.
+    T5X asks for it before it reads or writes: it takes the directory's lock, until the process
+    ends. ValueError if another process has it, or in a model directory of our own runner, whose
+    files T5X would replace.
     """
     if steps := run_directory.RunDirectory(model_dir).checkpoints().steps():
         raise ValueError(
             f"A model directory must hold the run of one runner; {model_dir} has checkpoints of "
             f"the package's own, of steps {steps}. Leave out --runner=t5x, or name another one."
         )
+    run_lock.hold_to_the_end(model_dir)
     # Without a path T5X restores only what it finds in MODEL_DIR.
     return utils.RestoreCheckpointConfig(path=(), state_transformation_fns=(_take_own,))
 

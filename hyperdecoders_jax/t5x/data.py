@@ -11,11 +11,12 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 import seqio
+from absl import logging
 from clu.data import dataset_iterator
 from etils import epath
 from t5x import utils
@@ -23,9 +24,14 @@ from t5x import utils
 from hyperdecoders_jax.data import mixer, mixtures, preflight, train_batches, vocabulary
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.t5x import saved_config
+from hyperdecoders_jax.trained import describe
 from hyperdecoders_jax.training import identity as identity_lib
 from hyperdecoders_jax.training.identity import Identity
 from hyperdecoders_jax.types import Batch
+
+if TYPE_CHECKING:
+    from hyperdecoders_jax.config.run_config import RunConfig
 
 
 def get_dataset(
@@ -36,11 +42,13 @@ def get_dataset(
     *,
     pipeline_config: PipelineConfig,
     model: Model,
+    run: RunConfig | None = None,
 ) -> BatchIterator:
     """Checks and reads the training data, for `train_script.train.get_dataset_fn`.
 
     Of T5X's `cfg` only `batch_size` and `pack` are read, the rest is `pipeline_config`'s; batches
-    have the features of the model's converter, `feature_converter_cls`. Raises ValueError for data
+    have the features of the model's converter, `feature_converter_cls`. What of `run` (rates, steps
+    and the like) changes when it is continued is told; None: nothing is. Raises ValueError for data
     that do not fit the model or are not there, if processes share one of the `num_shards` parts of
     a batch, or if `batch_size` is not what `examples_per_step` asks for.
     """
@@ -70,7 +78,8 @@ def get_dataset(
         ),
     )
     settings = preflight.order_settings(pipeline_config, report)
-    return BatchIterator(pipeline_config, shard_id, num_shards, identity, settings)
+    recipe = None if run is None else describe.recipe(saved_config.as_done(run))
+    return BatchIterator(pipeline_config, shard_id, num_shards, identity, settings, recipe)
 
 
 def read_identity(path: str) -> Identity:
@@ -92,8 +101,10 @@ class BatchIterator(dataset_iterator.DatasetIterator):
         num_shards: int = 1,
         identity: Identity = identity_lib.UNKNOWN,
         settings: Mapping[str, Any] | None = None,
+        recipe: Mapping[str, Any] | None = None,
     ):
         self._identity, self._settings = identity, settings
+        self._recipe = self._begun = recipe  # Of this start, and of the run's first.
         self._batches = train_batches.TrainIterator(config, shard_id, num_shards)
         rows = config.batch_size // num_shards
         lengths = config.packed_lengths if config.pack else config.task_feature_lengths
@@ -133,6 +144,7 @@ class BatchIterator(dataset_iterator.DatasetIterator):
                 "MODEL_DIR, without a step of the initial checkpoint."
             )
         run = {"identity": self._identity.to_json(), "settings": self._settings}
+        run["recipe"] = self._begun
         epath.Path(filename).write_text(json.dumps({**run, "position": of_step[0]}))
 
     def restore(self, filename: str | epath.Path) -> None:
@@ -140,6 +152,10 @@ class BatchIterator(dataset_iterator.DatasetIterator):
         run, where = json.loads(epath.Path(filename).read_text()), str(filename)
         identity_lib.check_same(identity_lib.identity_of(run), self._identity, where)
         identity_lib.check_settings(run["settings"], self._settings, where)
+        self._begun = run.get("recipe") or self._recipe
+        changes = identity_lib.describe_changes(self._begun, self._recipe)
+        if changes is not None and jax.process_index() == 0:
+            logging.warning("Continuing %s; %s", where, changes)
         self._batches.restore(run["position"])
         self._positions = [self._batches.position()]
 

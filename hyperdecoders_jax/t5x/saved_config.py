@@ -40,12 +40,16 @@ def write(
             gin.bind_parameter(f"{name}/gin.macro.value", value)
     gin_utils.summarize_gin_config(model_dir, summary_writer, step)
     if jax.process_index() == 0:
-        start = dataclasses.replace(run.start, frozen_dtype="float32")  # T5X casts nothing.
-        run = dataclasses.replace(run, start=start)
+        run = as_done(run)
         model = run.model.for_tasks(task_names)
         trained, _ = trainable.split(model.param_shapes(), run.trainable)
         described = describe.describe(run, model, task_names, trained, runner=run_folder.T5X_RUNNER)
         run_folder.write(model_dir, described)
+
+
+def as_done(run: RunConfig) -> RunConfig:
+    """A run as T5X trains it, which casts nothing."""
+    return dataclasses.replace(run, start=dataclasses.replace(run.start, frozen_dtype="float32"))
 
 
 def write_beside_predictions(

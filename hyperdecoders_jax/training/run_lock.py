@@ -9,6 +9,7 @@ it has touched the file lately. (filelock's locks know no age.)
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import datetime
@@ -33,6 +34,8 @@ RENEWAL_SECS = 15.0
 STALE_SECS = 300.0
 # What a disk without the system's locks says.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+# Model directories whose locks this process has.
+_OWN: set[str] = set()
 _STARTED = datetime.datetime.now(datetime.UTC).isoformat(" ", "seconds")
 
 
@@ -74,6 +77,9 @@ def held(model_dir: str | os.PathLike) -> Iterator[None]:
         else:
             stack.callback(os.close, _take_local(path))
         stack.callback(_remove, path)
+        own = _identify(model_dir)
+        _OWN.add(own)
+        stack.callback(_OWN.discard, own)
         ended = threading.Event()
         renewal = threading.Thread(target=_renew, args=(path, ended), daemon=True)
         renewal.start()
@@ -82,11 +88,28 @@ def held(model_dir: str | os.PathLike) -> Iterator[None]:
         yield
 
 
+def hold_to_the_end(model_dir: str | os.PathLike) -> None:
+    """Holds the lock until the process ends, which may have it already; raises like `held`.
+
+    For T5X's scripts, which do not say when a run has ended.
+    """
+    if _identify(model_dir) in _OWN:
+        return
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(held(model_dir))
+        atexit.register(stack.pop_all().close)
+
+
 def check_free(model_dir: str | os.PathLike) -> None:
     """Raises ValueError if a living process writes a run in `model_dir`."""
     if (epath.Path(model_dir) / FILE).exists():
         with held(model_dir):
             pass
+
+
+def _identify(model_dir: str | os.PathLike) -> str:
+    path = os.fspath(model_dir)
+    return path if "://" in path else os.path.realpath(path)
 
 
 def _take_local(path: epath.Path) -> int:

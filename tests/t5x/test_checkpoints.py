@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.config import AdapterConfig
 from hyperdecoders_jax.t5x import checkpoints, optimizers
-from hyperdecoders_jax.training import optimizer, run_directory, schedules
+from hyperdecoders_jax.training import optimizer, run_directory, run_lock, schedules
 from hyperdecoders_jax.training.identity import Identity
 from hyperdecoders_jax.training.trainable import TrainableConfig
 from hyperdecoders_jax.weights import (
@@ -214,6 +216,21 @@ def test_a_run_of_our_own_runner_is_left_alone(tmp_path):
     (own / "7" / "manifest.json").write_text("{}")
     with pytest.raises(ValueError, match=r"must hold the run of one runner; .* of steps \[7\]\."):
         checkpoints.own_checkpoint(str(tmp_path))
+
+
+def test_a_run_that_another_process_writes_is_refused(tmp_path):
+    code = "import sys; from hyperdecoders_jax.training import run_lock as lock\n"
+    code += "with lock.held(sys.argv[1]): print('held', flush=True); sys.stdin.read()\n"
+    command = [sys.executable, "-c", code, tmp_path / "model"]
+    options = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with subprocess.Popen(command, **options) as other:
+        other.stdout.readline()
+        with pytest.raises(ValueError, match=rf"is being written by process {other.pid} on .*Wai"):
+            checkpoints.own_checkpoint(f"{tmp_path}/model")
+        other.stdin.close()
+        other.wait()
+    checkpoints.own_checkpoint(f"{tmp_path}/model")
+    assert (tmp_path / "model" / run_lock.FILE).exists()  # Until this process ends.
 
 
 def test_a_checkpoint_of_t5x_is_known_by_its_name():

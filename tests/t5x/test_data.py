@@ -1,6 +1,8 @@
 """T5X trains on the batches of our pipeline, and continues where a checkpoint left them."""
 
 import dataclasses
+import json
+import logging
 
 import jax
 import numpy as np
@@ -12,12 +14,16 @@ pytest.importorskip("t5x", reason="T5X is not installed")
 from clu.data import dataset_iterator
 from t5x import utils
 
+from hyperdecoders_jax.config.run_config import StartConfig
 from hyperdecoders_jax.data import train_batches
 from hyperdecoders_jax.data.feature_converter import TaskIdFeatureConverter
 from hyperdecoders_jax.data.pipeline import PipelineConfig
+from hyperdecoders_jax.losses import LossConfig
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.t5x import data
+from hyperdecoders_jax.training.trainer import TrainerConfig
 from tests import tiny
+from tests.commands import tiny_runs
 from tests.data.conftest import make_task, register
 
 __all__ = ["make_task", "register"]
@@ -98,6 +104,55 @@ def test_a_checkpoint_of_another_run_is_an_error(config, tmp_path):
     other = make_model(decoder="manual")
     with pytest.raises(ValueError, match=r"another model, .*decoder_adapter.source is"):
         batches_of(other).restore(path)
+
+
+def test_changes_that_a_run_may_make_are_told_and_its_beginning_is_kept(config, tmp_path, caplog):
+    def batches_of(num_train_steps=9, num_microbatches=1, **changes):
+        changed = make_model(dropout_rate=changes.pop("dropout_rate", 0.1))
+        steps = TrainerConfig(num_train_steps, num_microbatches=num_microbatches)
+        start = StartConfig(None, "bytes", frozen_dtype=changes.pop("frozen_dtype", "float32"))
+        run = tiny_runs.make_config(
+            model=dataclasses.replace(changed, **changes), data=config, start=start, trainer=steps
+        )
+        return data.get_dataset(
+            dataset_config(config), 0, 1, TaskIdFeatureConverter,
+            pipeline_config=config, model=run.model, run=run,
+        )  # fmt: skip
+
+    path = tmp_path / "checkpoint_0"
+    batches_of().save(path)
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        batches_of(frozen_dtype="bfloat16").restore(path)  # T5X casts nothing.
+        assert not caplog.records
+        other = batches_of(
+            num_train_steps=12,
+            num_microbatches=2,
+            dropout_rate=0.0,
+            loss_config=LossConfig(label_smoothing=0.1),
+        )
+        other.restore(path)
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"Continuing {path}; changed since the run began: dropout_rate 0.1 -> 0.0, "
+        "loss.label_smoothing 0.0 -> 0.1, trainer.num_microbatches 1 -> 2, "
+        "trainer.num_train_steps 9 -> 12"
+    )
+    other.save(path)
+    caplog.clear()
+    batches_of().restore(path)
+    assert not caplog.records
+
+
+def test_a_checkpoint_of_before_recipes_continues(config, tmp_path):
+    path = tmp_path / "checkpoint_0"
+    data.BatchIterator(config).save(path)
+    run = json.loads(path.read_text())
+    del run["recipe"]
+    path.write_text(json.dumps(run))
+    again = data.BatchIterator(config, recipe={"dropout_rate": 0.0})
+    again.restore(path)
+    again.save(path)
+    assert json.loads(path.read_text())["recipe"] == {"dropout_rate": 0.0}
 
 
 def test_a_checkpoint_of_another_step_is_an_error(config, tmp_path):

@@ -18,6 +18,7 @@ pytest.importorskip("t5x", reason="T5X is not installed")
 
 from hyperdecoders_jax.commands import main
 from hyperdecoders_jax.config import gin_files
+from hyperdecoders_jax.training import run_lock
 from hyperdecoders_jax.weights import t5x_checkpoint
 
 pytestmark = pytest.mark.t5x
@@ -97,11 +98,14 @@ def test_a_run_that_is_told_to_stop_saves_where_it_stands(tmp_path):
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             if "[7] collection=train accuracy" in line:
+                held = json.loads((tmp_path / run_lock.FILE).read_text())
                 process.send_signal(signal.SIGTERM)
                 break
         log = process.stderr.read()
     assert process.returncode == 0, log[-4000:]
     assert "Stopped and saved. The same command continues." in log
+    assert held["pid"] == process.pid
+    assert not (tmp_path / run_lock.FILE).exists()
     last = max(losses_of(log))
     # The one before the first step is kept as well.
     assert {path.name for path in tmp_path.glob("checkpoint_*")} == {
@@ -116,8 +120,12 @@ def test_a_continued_run_equals_an_unbroken_one(unbroken, tmp_path):
     model_dir, log = unbroken
     continued = tmp_path / "continued"
     shutil.copytree(model_dir / f"checkpoint_{STOPPED_AT}", continued / f"checkpoint_{STOPPED_AT}")
-    found = losses_of(start(*plain_t5x("train", MODEL_DIR=str(continued), **MACROS)))
-    expected = losses_of(log)
+    changed = {**MACROS, "EVAL_EXAMPLES": NUM_EXAMPLES - 1}
+    told = start(*plain_t5x("train", MODEL_DIR=str(continued), **changed))
+    change = f"evaluation.num_examples {NUM_EXAMPLES} -> {NUM_EXAMPLES - 1}"
+    assert f"changed since the run began: {change}\n" in told
+    assert not (continued / run_lock.FILE).exists()
+    found, expected = losses_of(told), losses_of(log)
     assert sorted(expected) == list(range(1, TRAIN_STEPS + 1))
     assert found == {step: expected[step] for step in range(STOPPED_AT + 1, TRAIN_STEPS + 1)}
     theirs = parameters(f"{continued}/checkpoint_{TRAIN_STEPS}")

@@ -46,6 +46,19 @@ def test_a_run_is_written_by_one_and_what_was_made_goes(tmp_path):
     run_lock.check_free(model_dir)
 
 
+def test_a_lock_may_be_held_to_the_end_of_the_process(tmp_path):
+    code = (
+        "import sys; from hyperdecoders_jax.training import run_lock\n"
+        "for _ in range(2): run_lock.hold_to_the_end(sys.argv[1])\n"
+        "assert (run_lock.epath.Path(sys.argv[1]) / run_lock.FILE).exists()\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "model"], check=True)
+    assert list(tmp_path.iterdir()) == []
+    with run_lock.held(tmp_path / "model"):
+        run_lock.hold_to_the_end(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_was_written_stays_after_an_error_too(tmp_path):
     def fail():
         with run_lock.held(tmp_path / "model"):
