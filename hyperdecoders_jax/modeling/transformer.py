@@ -41,6 +41,21 @@ class Transformer(nn.Module):
         self.encoder_hypergrid = hypergrid.make(config, "encoder")
         self.decoder_hypergrid = hypergrid.make(config, "decoder")
 
+    def adapt(
+        self,
+        pooled: Float[Array, "batch emb"],
+        task_ids: Int[Array, "*batch"] | None = None,
+    ) -> None:
+        """Calls all that adapts the stacks, but not these: for the parameters that only it has."""
+        condition = adapter_sources.Condition(pooled, task_ids)
+        sources = (self.encoder_adapters, self.decoder_adapters)
+        for source in (*sources, self.encoder_first_pass_adapters):
+            if source is not None:
+                source(condition)
+        for grid in (self.encoder_hypergrid, self.decoder_hypergrid):
+            if grid is not None:
+                grid(task_ids)
+
     def encode(
         self,
         tokens: Int[Array, "batch enc_len"],

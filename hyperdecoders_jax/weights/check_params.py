@@ -43,8 +43,6 @@ def check_params(
     """
     called = called or {}
     if isinstance(wanted, TransformerConfig):
-        if lost := [called.get(path, path) for path in _missing_layers(arrays, wanted)]:
-            raise _unlike(where, lost, [], [], advice)
         wanted = names.flatten(model.Model(wanted).param_shapes())
     if is_start:
         held = {path.split("/")[0] for path in arrays} | set(model.BACKBONE_KEYS)
@@ -60,30 +58,9 @@ def check_params(
         if path in wanted and tuple(arrays[path].shape) != tuple(wanted[path].shape)
     ]
     if missing or unexpected or others:
-        raise _unlike(where, missing, unexpected, others, advice)
+        raise ValueError(
+            f"{where} must hold exactly the parameters of the model; missing: "
+            f"{names.abridge(missing)}; unexpected: {names.abridge(unexpected)}; of another shape: "
+            f"{names.abridge(others, _SHOWN)}. {advice}"
+        )
     return lacking
-
-
-def _missing_layers(arrays: Collection[str], config: TransformerConfig) -> list[str]:
-    """Parameters of whole layers that a T5's arrays lack.
-
-    Told before a model is traced, which takes tens of milliseconds a layer.
-    """
-    missing = []
-    depths = {"encoder": config.num_encoder_layers, "decoder": config.num_decoder_layers}
-    for stack, depth in depths.items():
-        found = {path.split("/")[1] for path in arrays if path.startswith(f"{stack}/layers_")}
-        lost = [f"layers_{layer}" for layer in range(depth) if f"layers_{layer}" not in found]
-        first = [path for path in arrays if path.startswith(f"{stack}/layers_0/")]
-        missing += [path.replace("layers_0", layer, 1) for layer in lost for path in first]
-    return missing
-
-
-def _unlike(
-    where: str, missing: list[str], unexpected: list[str], others: list[str], advice: str
-) -> ValueError:
-    return ValueError(
-        f"{where} must hold exactly the parameters of the model; missing: "
-        f"{names.abridge(missing)}; unexpected: {names.abridge(unexpected)}; of another shape: "
-        f"{names.abridge(others, _SHOWN)}. {advice}"
-    )

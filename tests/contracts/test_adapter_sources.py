@@ -78,6 +78,18 @@ def test_every_parameter_has_an_axis_name_for_each_dimension(case):
         assert all(isinstance(name, str) for name in names)
 
 
+@pytest.mark.parametrize(
+    ("case", "network"),
+    [(case, None) for case in CASES]
+    + [((side, "task", "feed_forward"), x) for side in config.SITES_OF_SIDE for x in NETWORKS[1:]],
+    ids=str,
+)
+def test_announced_shapes_are_those_of_a_model_that_is_traced_whole(case, network):
+    """They come of one layer of each stack, and of what adapts both."""
+    found = make_model(*case, network=network)
+    assert found.param_shapes() == model._abstract_variables(found)["params"]
+
+
 def start_of(source, site, network):
     """The most that a fresh adapter adds."""
     if site in (*config.SELF_ATTENTION, *config.CROSS_ATTENTION):

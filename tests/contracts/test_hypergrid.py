@@ -44,6 +44,18 @@ GATED = ("both", "one-sided", "static")
 ADAPTED = ("feed_forward", "after_feed_forward")
 
 
+@pytest.mark.parametrize("name", GRIDS)
+def test_announced_shapes_are_those_of_a_model_that_is_traced_whole(name):
+    """They come of one layer of each stack, and of what adapts both."""
+    encoder, decoder = GRIDS[name]
+    grids = dict(encoder_hypergrid=encoder, decoder_hypergrid=decoder)
+    sizes = dict(num_encoder_layers=2, num_decoder_layers=11, mlp_dim=12)
+    found = model.Model(tiny.make_config("none", "task", **sizes, **grids))
+    traced = model._abstract_variables(found)["params"]
+    assert found.param_shapes() == traced
+    assert jax.tree.leaves_with_path(found.param_shapes()) == jax.tree.leaves_with_path(traced)
+
+
 @functools.cache
 def make_model(name):
     """A model with these grids; what gives its logits, and the states that gates read."""

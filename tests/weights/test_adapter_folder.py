@@ -1,10 +1,12 @@
 """Adapter folders come back as they were written; damaged ones and those of others are refused."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
+from hyperdecoders_jax import model
 from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, T5XScoring
 from hyperdecoders_jax.decoding.sampling import GreedyConfig, SamplingConfig
@@ -63,6 +65,25 @@ def test_a_folder_holds_three_files(tmp_path):
     fields = json.loads((tmp_path / "config.json").read_text())
     assert fields["backbone"]["source"] == "weights/t5"
     assert fields["made_by"].startswith("hyperdecoders_jax ")
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        dict(num_encoder_layers=256, num_decoder_layers=256),
+        dict(num_encoder_layers=40, num_decoder_layers=40, emb_dim=100_000, mlp_dim=100_000),
+    ],
+    ids=["deep", "wide"],
+)
+def test_claimed_sizes_are_refused_before_their_layers_are_traced(tmp_path, sizes, monkeypatch):
+    """Tracing 512 layers takes 12 s of a processor."""
+    model_config = dataclasses.replace(tiny.make_config("manual", "generated"), **sizes)
+    write(tmp_path, model=model_config)
+    monkeypatch.setattr(model, "_abstract_variables", None)  # Nothing may call it.
+    with pytest.raises(
+        ValueError, match=r"must hold exactly the parameters .* missing: decoder_ad"
+    ):
+        adapter_folder.read_whole(str(tmp_path), None, None)
 
 
 def edit(folder, **fields):
