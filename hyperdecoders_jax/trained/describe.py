@@ -13,7 +13,7 @@ from hyperdecoders_jax.model import BACKBONE_KEYS, Model
 from hyperdecoders_jax.trained import start
 from hyperdecoders_jax.training import identity as identity_lib
 from hyperdecoders_jax.training.identity import Identity
-from hyperdecoders_jax.training.trainable import num_parameters
+from hyperdecoders_jax.training.run_directory import RunDirectory
 from hyperdecoders_jax.types import Params
 from hyperdecoders_jax.weights import fingerprints, names, run_checkpoints, run_folder
 from hyperdecoders_jax.weights.run_folder import RunFile
@@ -21,8 +21,6 @@ from hyperdecoders_jax.weights.trained_model import Backbone, Description, Vocab
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
-    from hyperdecoders_jax.data.preflight import TaskReport
-    from hyperdecoders_jax.training.partitioning import Partitioner
 
 
 def describe(
@@ -112,6 +110,13 @@ def identity(described: RunFile, frozen: Params) -> Identity:
     )
 
 
+def directory(
+    run: RunConfig, identity: Identity, config_text: str, settings: Mapping[str, Any]
+) -> RunDirectory:
+    """The model directory, with all that its checkpoints say of the run."""
+    return RunDirectory(run.model_dir, identity, config_text, settings, recipe(run))
+
+
 def check_newest_checkpoint(
     model_dir: str,
     model: Model,
@@ -136,43 +141,3 @@ def check_newest_checkpoint(
     saved, where = checkpoints.read_run(step), str(checkpoints.directory / str(step))
     identity_lib.check_same(identity_lib.identity_of(saved), here, where)
     identity_lib.check_settings(saved.get("settings"), settings, where)
-
-
-def about(
-    run: RunConfig,
-    model: Model,
-    trained: Params,
-    partitioner: Partitioner,
-    report: Mapping[str, TaskReport],
-) -> str:
-    """Summary of a run before it starts: data, decoding, parameters, devices."""
-    generation = run.evaluation.generation or {}
-    lines = [mixtures.format_mixing_table({name: task.mixing for name, task in report.items()})]
-    for name, task in report.items():
-        if task.num_truncated:
-            lines.append(
-                f"{name}: {task.num_truncated} of its first {task.num_checked} inputs are longer "
-                f"than their length and are cut; the longest has {task.longest_inputs} tokens."
-            )
-    data = run.data
-    if data.pack:
-        rows, row_lengths = data.batch_size, data.packed_lengths
-        lines.append(
-            f"Packed: a step has {rows} rows of {row_lengths['inputs']} + {row_lengths['targets']} "
-            f"tokens, each of up to {data.max_segments} examples."
-        )
-    for name in sorted(report.keys() & generation):
-        max_len, num_beams = generation[name]
-        lines.append(f"{name}: texts of at most {max_len} tokens, beams: {num_beams}.")
-    source = start.source_of(run.start.initial_checkpoint_path, run.start.random_seed)
-    count, total = num_parameters(trained), num_parameters(model.param_shapes())
-    lines.append(
-        f"{count:,} of {total:,} parameters are trained ({count / total:.2%}); "
-        f"the others are from {source}."
-        if count < total
-        else f"All {total:,} parameters are trained, starting from {source}."
-    )
-    shape = " x ".join(f"{size} {name}" for name, size in partitioner.mesh.shape.items())
-    kind = partitioner.mesh.devices.flat[0].device_kind
-    lines.append(f"Devices: {shape} ({kind}).")
-    return "\n".join(lines)

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import jax
 
 from hyperdecoders_jax import files
 from hyperdecoders_jax.data import mixer, mixtures, preflight, train_batches
-from hyperdecoders_jax.evaluation.evaluator import Evaluator
-from hyperdecoders_jax.trained import describe, opened, placed, start
+from hyperdecoders_jax.trained import describe, opened, run_evaluation, start, summary
 from hyperdecoders_jax.trained.run_files import RunFiles
 from hyperdecoders_jax.training import partitioning, run_lock, trainable, trainer
-from hyperdecoders_jax.training.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
@@ -50,7 +47,7 @@ def _train(
     parts = partitioner.num_data * run.trainer.num_microbatches
     run = dataclasses.replace(run, data=mixer.with_examples_per_step(run.data, parts))
     batches = train_batches.TrainIterator(run.data, *partitioner.data_shard())
-    evaluate_tasks = _evaluator(run, batches.task_names, partitioner)
+    evaluate = run_evaluation.make(run, model, batches.task_names, partitioner)
     settings = {**preflight.order_settings(run.data, report), "dropout_seed": run.trainer.seed}
     describe.check_newest_checkpoint(run.model_dir, model, task_names, settings)
 
@@ -59,15 +56,14 @@ def _train(
     described = describe.describe(run, model, task_names, trained, frozen)
     identity = describe.identity(described, frozen)
     if jax.process_index() == 0:
-        about = describe.about(run, model, trained, partitioner, report)
-        print(about, file=sys.stderr, flush=True)
+        told = summary.summarize(run, model, trained, partitioner, report)
+        print(told, file=sys.stderr, flush=True)
     run_files = RunFiles(run.model_dir, config_text, described)
-    verbs = placed.Verbs(model, partitioner, run.max_target_len, run.evaluation.generation)
     loop = trainer.Trainer(
         trainer.TrainingRecipe(model, run.optimizer, run.schedule, run.trainer),
         partitioner,
-        RunDirectory(run.model_dir, identity, config_text, settings, describe.recipe(run)),
-        evaluate=_evaluate_fn(evaluate_tasks, verbs, run.start.random_seed),
+        describe.directory(run, identity, config_text, settings),
+        evaluate=evaluate,
         on_accepted=run_files.write_config,
         writers=[run_files.write],
     )
@@ -100,42 +96,3 @@ def _check(run: RunConfig) -> partitioning.Partitioner:
         partitioner.check_batch_size(run.data.batch_size, run.trainer.num_microbatches)
     partitioner.check_batch_size(run.eval_batch_size)
     return partitioner
-
-
-def _evaluator(
-    run: RunConfig, task_names: Sequence[str], partitioner: partitioning.Partitioner
-) -> Evaluator | None:
-    """The evaluator of the run, rehearsed: what would stop its first evaluation stops it now."""
-    best = run.trainer.best
-    if best is not None:
-        best.check_tasks(task_names)
-    if run.evaluation.split is None:
-        is_chosen = best is not None and best.metric != trainer.BestCheckpointConfig.metric
-        if is_chosen and jax.process_index() == 0:
-            about = f"{best.metric!r} chooses no checkpoint, for EVAL_SPLIT is None"
-            # Which metrics a task has is known once they were computed.
-            name = best.metric.partition("/")[2]
-            unchecked = f", and whether the task has a metric {name!r} is not known" if name else ""
-            print(f"BEST_METRIC = {about}: nothing is evaluated{unchecked}.", file=sys.stderr)
-        return None
-    shard, output_dir = partitioner.data_shard(), f"{run.model_dir}/eval"
-    evaluate_tasks = Evaluator(
-        run.data, run.evaluation, task_names, output_dir=output_dir, shard=shard
-    )
-    rehearsed = evaluate_tasks.rehearse()
-    if best is not None:
-        best.value(rehearsed)
-    return evaluate_tasks
-
-
-def _evaluate_fn(
-    evaluate_tasks: Evaluator | None, verbs: placed.Verbs, seed: int
-) -> Callable | None:
-    if evaluate_tasks is None:
-        return None
-
-    def evaluate(params, step):
-        model = placed.Placed(verbs, params, step, seed=seed)
-        return evaluate_tasks(model.predict_fn(), step, model.score)
-
-    return evaluate

@@ -1,0 +1,60 @@
+"""The evaluation of a run as it trains."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import jax
+
+from hyperdecoders_jax.evaluation.evaluator import Evaluator
+from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.trained import placed
+from hyperdecoders_jax.training import trainer
+
+if TYPE_CHECKING:
+    from hyperdecoders_jax.config.run_config import RunConfig
+    from hyperdecoders_jax.training.partitioning import Partitioner
+
+
+def make(
+    run: RunConfig, model: Model, task_names: Sequence[str], partitioner: Partitioner
+) -> trainer.Evaluate | None:
+    """What evaluates the parameters of a step, rehearsed; None without a split to evaluate on."""
+    evaluate_tasks = _evaluator(run, task_names, partitioner)
+    if evaluate_tasks is None:
+        return None
+    verbs = placed.Verbs(model, partitioner, run.max_target_len, run.evaluation.generation)
+
+    def evaluate(params, step):
+        found = placed.Placed(verbs, params, step, seed=run.start.random_seed)
+        return evaluate_tasks(found.predict_fn(), step, found.score)
+
+    return evaluate
+
+
+def _evaluator(
+    run: RunConfig, task_names: Sequence[str], partitioner: Partitioner
+) -> Evaluator | None:
+    """The evaluator of the run, rehearsed: what would stop its first evaluation stops it now."""
+    best = run.trainer.best
+    if best is not None:
+        best.check_tasks(task_names)
+    if run.evaluation.split is None:
+        is_chosen = best is not None and best.metric != trainer.BestCheckpointConfig.metric
+        if is_chosen and jax.process_index() == 0:
+            about = f"{best.metric!r} chooses no checkpoint, for EVAL_SPLIT is None"
+            # Which metrics a task has is known once they were computed.
+            name = best.metric.partition("/")[2]
+            unchecked = f", and whether the task has a metric {name!r} is not known" if name else ""
+            print(f"BEST_METRIC = {about}: nothing is evaluated{unchecked}.", file=sys.stderr)
+        return None
+    shard, output_dir = partitioner.data_shard(), f"{run.model_dir}/eval"
+    evaluate_tasks = Evaluator(
+        run.data, run.evaluation, task_names, output_dir=output_dir, shard=shard
+    )
+    rehearsed = evaluate_tasks.rehearse()
+    if best is not None:
+        best.value(rehearsed)
+    return evaluate_tasks
