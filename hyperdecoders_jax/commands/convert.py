@@ -273,7 +273,8 @@ def atomic(place: epath.Path) -> Iterator[epath.Path]:
     unfinished = place.parent / f".unfinished-{os.getpid()}-{place.name}"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        _remove_killed(place)
+        for left in left_by_killed(place):
+            left.rmtree() if left.is_dir() else left.unlink(missing_ok=True)
         yield unfinished
         if place.exists():
             place.rmdir()  # Empty, as `check_free` found.
@@ -298,13 +299,15 @@ def atomic(place: epath.Path) -> Iterator[epath.Path]:
         ) from error
 
 
-def _remove_killed(place: epath.Path) -> None:
-    """Removes what killed processes of this machine left of writing `place`."""
+def left_by_killed(place: epath.Path) -> list[epath.Path]:
+    """What killed processes of this machine left of writing `place`."""
+    found = []
     for left in place.parent.iterdir() if "://" not in os.fspath(place) else ():
         number = left.name.removeprefix(".unfinished-").removesuffix(f"-{place.name}")
         is_ours = left.name == f".unfinished-{number}-{place.name}" and number.isdecimal()
         if is_ours and not _is_running(int(number)):
-            left.rmtree() if left.is_dir() else left.unlink(missing_ok=True)
+            found.append(left)
+    return found
 
 
 def _is_running(pid: int) -> bool:

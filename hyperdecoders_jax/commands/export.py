@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import math
 import os
 import sys
@@ -32,6 +33,8 @@ Writes config.json, weights, the files of a tokenizer, generation_config.json an
 model that nothing adapts is a plain T5; others need the classes of hyperdecoders_jax.interop.
 """
 TAKES_GIN = False
+# In an unfinished export, as JSON: the names of the files that a user's folder gets.
+_NAMES = ".names.json"
 # Gates are folded where a plain T5 comes of it.
 UNCHANGED = convert.Changes(dtype="float32", fold=None)
 
@@ -107,6 +110,7 @@ def export(
     exported_folder.check_formats(formats)
     flags.check_fold(fold, task)
     place = formats_lib.to_path(output if "://" in output else os.path.realpath(output))
+    remove_killed(place)
     check_output(place)
     checkpoint = files.resolve(checkpoint)
     trained = formats_lib.read_text(checkpoint, step=step, backbone=backbone)
@@ -174,20 +178,49 @@ def filled(place: epath.Path) -> Iterator[epath.Path]:
             folder.mkdir()
             yield folder
         return
-    with convert.atomic(place.parent / f".{place.name}-{os.getpid()}") as folder:
+    with convert.atomic(_beside(place)) as folder:
         folder.mkdir()
         yield folder
+        # Nothing takes a folder without its config.json for a model.
+        names = sorted(
+            (x.name for x in folder.iterdir()), key=lambda name: name == hugging_face.CONFIG_FILE
+        )
+        files.write_text(folder / _NAMES, json.dumps(names))
         try:
-            # Nothing takes a folder without its config.json for a model.
-            for file in sorted(folder.iterdir(), key=lambda x: x.name == hugging_face.CONFIG_FILE):
-                file.rename(place / file.name)
+            for name in names:
+                (folder / name).rename(place / name)
         except OSError as error:
+            _take_back(place, folder)
             raise OSError(
                 f"The files of an export must be able to join those in {place}; one could not: "
                 f"{errors.message_of(error)}. Mend its rights, or name a new folder (in it, where "
                 "it is a disk of its own) and move the files."
             ) from error
-    (place.parent / f".{place.name}-{os.getpid()}").rmdir()
+    _beside(place).rmtree()
+
+
+def remove_killed(place: epath.Path) -> None:
+    """Removes the part of an export that was killed while its files joined a user's."""
+    from hyperdecoders_jax.weights import hugging_face
+
+    for left in convert.left_by_killed(_beside(place)) if place.is_dir() else ():
+        # The last of the files: with it the export is complete.
+        if not (place / hugging_face.CONFIG_FILE).exists():
+            _take_back(place, left)
+        left.rmtree()
+
+
+def _beside(place: epath.Path) -> epath.Path:
+    """A hidden folder, in which all is written before it joins a user's files in `place`."""
+    return place.parent / f".{place.name}-export"
+
+
+def _take_back(place: epath.Path, folder: epath.Path) -> None:
+    """Removes those files from `place` that came from the unfinished `folder`."""
+    names = folder / _NAMES
+    for name in json.loads(names.read_text()) if names.exists() else ():
+        if not (folder / name).exists() and (place / name).is_file():
+            (place / os.path.basename(name)).unlink()
 
 
 if __name__ == "__main__":

@@ -286,11 +286,13 @@ def test_files_that_cannot_join_a_user_s_say_why(tmp_path):
     def fill():
         with export.filled(epath.Path(tmp_path / "out")) as folder:
             (folder / "config.json").write_text("{}")
+            (folder / "spiece.model").write_text("")
             (tmp_path / "out/config.json").mkdir()  # As somebody else may do meanwhile.
 
     with pytest.raises(OSError, match=message):
         fill()
     assert names_in(tmp_path) == ["out"]
+    assert names_in(tmp_path / "out") == ["README.md", "config.json"]
 
 
 def test_a_place_below_a_file_is_refused(plain, tmp_path, capsys):
@@ -344,6 +346,32 @@ def test_a_process_that_is_killed_leaves_no_model(plain, tmp_path, monkeypatch):
     assert not (left[0] / "config.json").exists()
     assert run_export(source, out) == 0
     assert names_in(out) == FILES
+    assert names_in(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("num_moved", [0, 2, len(FILES) - 1])
+def test_one_that_is_killed_among_a_user_s_files_is_taken_back(plain, tmp_path, capsys, num_moved):
+    source, whole = plain
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text("My own words.")
+    names = [name for name in FILES if name not in ("README.md", "config.json")] + ["config.json"]
+    left = tmp_path / f".unfinished-{2**22 + 1}-.out-export"  # No process has this number.
+    left.mkdir()
+    (left / ".names.json").write_text(json.dumps(names))
+    for number, name in enumerate(names):
+        ((out if number < num_moved else left) / name).write_bytes(b"of before")
+    if num_moved < len(names):
+        assert run_export(source, out) == 0
+        assert names_in(out) == FILES
+        for name in names:
+            assert (out / name).read_bytes() == (whole / name).read_bytes()
+    else:  # It is complete.
+        assert run_export(source, out) == 2
+        assert "there is something at" in capsys.readouterr().err
+        assert names_in(out) == FILES
+    assert names_in(tmp_path) == ["out"]
+    assert (out / "README.md").read_text() == "My own words."
 
 
 @pytest.mark.parametrize(
