@@ -94,6 +94,26 @@ def is_own(error: Exception) -> bool:
     return frame.filename.startswith(folder) and (frame.line or "").startswith("raise ")
 
 
+def lack_of_memory(error: Exception) -> str | None:
+    """What to say where memory ran out, of the machine or an accelerator; None for other errors.
+
+    >>> print(lack_of_memory(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")))
+    A command must have memory for its arrays; Out of memory allocating 9 bytes. Use ...
+    >>> lack_of_memory(RuntimeError("INTERNAL: a pipe broke"))
+    """
+    # JAX and PyTorch have no class of their own for it.
+    words = re.match(r"RESOURCE_EXHAUSTED: |.*can't allocate memory: ", str(error), re.DOTALL)
+    if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and words):
+        return None
+    text = str(error)[words.end() if words else 0 :].partition("\n")[0].rstrip(".")
+    return (
+        f"A command must have memory for its arrays; {text or 'there was no more'}. Use smaller "
+        "batches (BATCH_SIZE, EVAL_BATCH_SIZE; more NUM_MICROBATCHES), shorter "
+        "TASK_FEATURE_LENGTHS, fewer layers or a smaller model, DTYPE 'bfloat16', or a machine "
+        "with more memory. Of a folder that somebody gave you, check the sizes in config.json."
+    )
+
+
 def message_of(error: Exception) -> str:
     """The error's message without the lines that gin adds about its own calls.
 

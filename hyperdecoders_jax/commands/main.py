@@ -37,6 +37,8 @@ COMMANDS = (
 )  # fmt: skip
 # What these print is their work: they end when nobody reads it any more. Others go on.
 PRINTING = ("config", "experiments", "gin-path", "infer", "params", "tasks")
+# Errors that a user can mend, whoever raises them.
+_MENDABLE = (ValueError, KeyError, OSError, MemoryError)
 # Flags with these metavars name paths.
 PATH_METAVARS = ("FILE", "FOLDER", "FOLDERS", "PATH", "[NAME=]FILE", "FORMAT:PATH", "[FORMAT:]PATH")
 
@@ -166,15 +168,17 @@ def _guarded(call: Callable[[], int], is_traceback_shown: bool) -> int:
         code = processes.watched(call)
         sys.stdout.flush()  # Here, where what goes wrong is told.
         return code
-    except (ValueError, KeyError, OSError, TypeError, ImportError) as error:
+    except (*_MENDABLE, TypeError, ImportError, RuntimeError) as error:
         # Another pipe than our output, such as a bucket's, may break, too.
         if isinstance(error, BrokenPipeError) and streams.is_broken(sys.stdout):
             return 0
-        is_defect = isinstance(error, TypeError | ImportError) and not errors.is_own(error)
-        if is_traceback_shown or is_defect:
+        lack = errors.lack_of_memory(error)
+        is_ours = isinstance(error, TypeError | ImportError) and errors.is_own(error)
+        is_mendable = isinstance(error, _MENDABLE) or lack or is_ours
+        if is_traceback_shown or not is_mendable:
             raise
         is_of_system = isinstance(error, OSError) and error.errno and not errors.is_own(error)
-        message = files.describe(error) if is_of_system else errors.message_of(error)
+        message = lack or (files.describe(error) if is_of_system else errors.message_of(error))
         print(f"hyperdecoders: error: {message}", file=sys.stderr)
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{os.path.basename(frame.filename)}:{frame.lineno}"

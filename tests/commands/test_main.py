@@ -10,6 +10,9 @@ import sys
 import time
 
 import gin
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from hyperdecoders_jax import errors, t5x_install
@@ -193,6 +196,49 @@ def test_a_type_error_is_told_if_it_is_ours_and_raised_if_not(capsys):
         main._guarded(ours, is_traceback_shown=True)
     with pytest.raises(TypeError, match="not supported"):
         main._guarded(lambda: 1 < "a", is_traceback_shown=False)
+
+
+def _of_jax():
+    return jax.jit(lambda: jnp.ones((10**5, 10**5, 1000)).cumsum())().block_until_ready()
+
+
+def _of_pytorch():
+    raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to")
+
+
+def _of_python():
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        (lambda: np.empty((10**6, 10**6, 10)), r"Unable to allocate 72\.8 TiB for an array with"),
+        (_of_jax, r"Out of memory allocating \d+ bytes"),
+        (_of_pytorch, "you tried to"),
+        (_of_python, "there was no more"),
+    ],
+    ids=["numpy", "JAX", "PyTorch", "Python"],
+)
+def test_memory_that_ran_out_is_told_and_what_to_do(capsys, call, what):
+    assert main._guarded(call, is_traceback_shown=False) == 2
+    error = capsys.readouterr().err
+    assert re.match(
+        rf"hyperdecoders: error: A command must have memory for its arrays; {what}.*\. Use smaller "
+        r"batches \(BATCH_SIZE, .*fewer layers .*more memory\. .*config\.json\.\n\(raised at ",
+        error,
+    )
+    assert "Traceback" not in error
+    with pytest.raises((MemoryError, RuntimeError)):
+        main._guarded(call, is_traceback_shown=True)
+
+
+def test_other_errors_while_running_are_defects(capsys):
+    def fail():
+        raise RuntimeError("INTERNAL: something")
+
+    with pytest.raises(RuntimeError, match="INTERNAL"):
+        main._guarded(fail, is_traceback_shown=False)
 
 
 def test_the_folder_of_the_gin_files_comes_at_once_and_alone(tmp_path):
