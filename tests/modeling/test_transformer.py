@@ -32,7 +32,9 @@ ALL_SITES = dict(encoder_sites=SITES_OF_SIDE["encoder"], decoder_sites=SITES)
 
 @functools.cache
 def make_model(encoder="manual", decoder="generated", **kw):
-    tiny_model = model.Model(tiny.make_config(encoder, decoder, **kw))
+    # Two numbers of layers, as few as there can be: most of these tests' time goes into compiling.
+    sizes = dict(num_encoder_layers=1, num_decoder_layers=2)
+    tiny_model = model.Model(tiny.make_config(encoder, decoder, **sizes, **kw))
     return tiny_model, tiny.make_params(tiny_model), jax.jit(tiny_model.logits)
 
 
@@ -65,12 +67,12 @@ def test_every_site_keeps_examples_apart_and_padding_out():
 
 
 def test_a_low_rank_change_is_a_change_of_the_kernel():
-    _, params, logits = make_model("none", "manual", decoder_sites=CROSS_ATTENTION)
+    tiny_model, params, logits = make_model("none", "manual", decoder_sites=CROSS_ATTENTION)
     _, _, plain_logits = make_model("none", "none")
     merged = jax.tree.map(jnp.copy, {key: params[key] for key in model.BACKBONE_KEYS})
     for site in CROSS_ATTENTION:
         lora = params["decoder_adapters"][site]
-        for layer in range(3):
+        for layer in range(tiny_model.config.num_decoder_layers):
             attention = merged["decoder"][f"layers_{layer}"]["encoder_decoder_attention"]
             change = lora["down_kernel"][layer] @ lora["up_kernel"][layer]
             # tiny.make_config: alpha 3 over rank 2
@@ -89,8 +91,9 @@ def test_a_generated_encoder_draws_dropout_anew_in_its_second_pass():
     batch = tiny.make_batch()
     rng = jax.random.key(0)
     backbone = {key: flat[key] for key in model.BACKBONE_KEYS}
-    np.testing.assert_array_equal(tiny_model.logits(flat, batch), plain.logits(backbone, batch))
-    twice, once = tiny_model.logits(flat, batch, rng), plain.logits(backbone, batch, rng)
+    logits, plain_logits = jax.jit(tiny_model.logits), jax.jit(plain.logits)
+    np.testing.assert_array_equal(logits(flat, batch), plain_logits(backbone, batch))
+    twice, once = logits(flat, batch, rng), plain_logits(backbone, batch, rng)
     assert np.max(np.abs(twice - once)) > 1e-3
 
 
@@ -136,7 +139,7 @@ def test_generated_with_equal_conditions_is_manual_with_those_parameters():
         decoder_input_tokens=batch.decoder_input_tokens,
         decoder_target_tokens=batch.decoder_target_tokens,
     )
-    layers = generated.context(params, same).layers
+    layers = jax.jit(generated.context)(params, same).layers
     own = [layer.adapters["feed_forward"] for layer in layers]
     adapters = jax.tree.map(lambda *xs: jnp.stack(xs)[:, 1], *own)
     manual = {key: params[key] for key in model.BACKBONE_KEYS}
@@ -157,19 +160,24 @@ def test_step_by_step_logits_equal_teacher_forced_with_every_site(source):
 
 def check_step_by_step(tiny_model, params, logits, atol=ATOL):
     batch = tiny.make_batch()
-    context = tiny_model.context(params, batch)
-    module, variables = tiny_model.module, {"params": params}
     beams, dec_len = 2, batch.decoder_input_tokens.shape[1]
-    cache = module.apply(variables, 3, beams, dec_len, method="make_cache")
     # The second hypothesis reads other tokens, and must not disturb the first.
-    tokens = jnp.stack([batch.decoder_input_tokens, (batch.decoder_input_tokens * 7) % 31], 1)
-    steps = []
-    for index in range(dec_len):
-        step, cache = module.apply(
-            variables, context, tokens[:, :, index], cache, jnp.array(index), method="decode_step"
-        )
-        steps.append(step)
-    steps = jnp.stack(steps, axis=2)  # [batch, beams, dec_len, vocab]
+    tokens = np.stack([batch.decoder_input_tokens, (batch.decoder_input_tokens * 7) % 31], 1)
+
+    @jax.jit
+    def step_by_step(params, tokens):
+        context = tiny_model.context(params, batch)
+        apply = functools.partial(tiny_model.module.apply, {"params": params})
+
+        def step(cache, index):
+            read = (context, tokens[:, :, index], cache, index)
+            logits, cache = apply(*read, method="decode_step")
+            return cache, logits
+
+        cache = apply(3, beams, dec_len, method="make_cache")
+        return jax.lax.scan(step, cache, jnp.arange(dec_len))[1]
+
+    steps = np.moveaxis(step_by_step(params, tokens), 0, 2)  # [batch, beams, dec_len, vocab]
     np.testing.assert_allclose(steps[:, 0], logits(params, batch), atol=atol)
     other = logits(params, batch.replace(decoder_input_tokens=tokens[:, 1]))
     np.testing.assert_allclose(steps[:, 1], other, atol=atol)
@@ -180,8 +188,10 @@ def test_beam_of_one_is_greedy():
     beam = model.Model(tiny_model.config, decoding=BeamSearchConfig(num_beams=1))
     greedy = model.Model(tiny_model.config, decoding=GreedyConfig())
     batch = tiny.make_batch()
-    expected = greedy.predict(params, batch, max_len=6)
-    found = beam.predict(params, batch, max_len=6)
+    expected, found = (
+        jax.jit(functools.partial(searched.predict, max_len=6))(params, batch)
+        for searched in (greedy, beam)
+    )
     np.testing.assert_array_equal(found.tokens, expected.tokens)
     np.testing.assert_allclose(found.log_likelihoods, expected.log_likelihoods, atol=ATOL)
 
@@ -191,16 +201,16 @@ def test_an_empty_input_gives_finite_logits_and_gradients():
     batch = tiny.make_batch()
     empty = batch.replace(encoder_input_tokens=batch.encoder_input_tokens.at[1].set(0))
     assert np.all(np.isfinite(logits(params, empty)))
-    gradients = jax.grad(lambda p: tiny_model.loss(p, empty)[0])(params)
+    gradients = jax.jit(jax.grad(lambda p: tiny_model.loss(p, empty)[0]))(params)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
 
 
 def test_dropout_is_on_only_with_a_key():
-    tiny_model, params, _ = make_model()
+    _, params, logits = make_model()
     batch = tiny.make_batch()
-    first = tiny_model.logits(params, batch, jax.random.key(0))
-    again = tiny_model.logits(params, batch, jax.random.key(0))
-    other = tiny_model.logits(params, batch, jax.random.key(1))
+    first = logits(params, batch, jax.random.key(0))
+    again = logits(params, batch, jax.random.key(0))
+    other = logits(params, batch, jax.random.key(1))
     np.testing.assert_array_equal(first, again)
     assert np.max(np.abs(first - other)) > 1e-3
 
