@@ -66,6 +66,10 @@ class Batch:
     decoder_segment_ids: Int[Array, "batch dec_len"] | None = None
     decoder_positions: Int[Array, "batch dec_len"] | None = None
 
+    def features(self) -> dict[str, Array]:
+        """The arrays by name, as T5X passes them; those of packed rows if it is packed."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
     @property
     def is_packed(self) -> bool:
         """Whether a row holds several examples."""

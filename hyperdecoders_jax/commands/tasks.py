@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from hyperdecoders_jax import errors, files
 from hyperdecoders_jax.commands import flags
 
-SUMMARY = "list tasks and mixtures; show examples of one; prepare or cache its data"
+SUMMARY = "list tasks and mixtures; show examples or lengths of one; prepare or cache its data"
 EPILOG = "--prepare brings a task's data here: nothing else downloads any."
 TAKES_GIN = False
 
@@ -18,6 +18,8 @@ TAKES_GIN = False
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     parser.add_argument("name", nargs="?", help="a task or mixture, of which examples are shown")
+    text = "show lengths of its examples, and which to set, with and without packing (default: no)"
+    parser.add_argument("--lengths", action="store_true", help=text)
     text = "download and write all that a task or mixture reads (default: nothing is)"
     parser.add_argument("--prepare", metavar="NAME", help=text)
     text = "write the text of a task or mixture as SeqIO's cache (default: nothing is)"
@@ -37,8 +39,12 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
         raise errors.UsageError(
             f"--cache needs a folder to write to; got --cache={args.cache} alone. Add --cache_dir."
         )
+    if args.lengths and args.name is None:
+        raise errors.UsageError(
+            "--lengths needs a task or mixture; got --lengths alone. Name one before it."
+        )
     flags.start_tensorflow()
-    from hyperdecoders_jax.data import task_listing
+    from hyperdecoders_jax.data import length_report, task_listing
 
     if args.prepare is not None and args.tfds_data_dir is not None:
         import tensorflow as tf
@@ -48,7 +54,9 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     flags.import_modules(args.module or flags.task_modules())
     if args.prepare is not None or args.cache is not None:
         return _bring_here(args)
-    if args.name is None:
+    if args.lengths:
+        print(length_report.report(args.name, args.vocabulary, args.split))
+    elif args.name is None:
         print(task_listing.overview(args.vocabulary))
     else:
         print(task_listing.examples(args.name, args.vocabulary, args.split))

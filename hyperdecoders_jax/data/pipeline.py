@@ -57,7 +57,7 @@ class PipelineConfig:
             must = f"be at least {least} and at most {most:,}"
             is_valid = least <= value <= most
             errors.check_field(self, name, is_valid, must, f"Set {name} to such a number.")
-        if self.row_lengths is not None:
+        if self.pack and self.row_lengths is not None:
             mixtures.check_lengths(self.row_lengths)
             longest = self.task_feature_lengths
             must = f"have room for one example, {dict(longest)}"

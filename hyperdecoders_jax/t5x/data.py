@@ -116,8 +116,7 @@ class BatchIterator(dataset_iterator.DatasetIterator):
         shapes = Batch(inputs, targets, targets, targets, tasks, *segments)
         self._shapes = {
             name: dataset_iterator.ArraySpec(np.dtype(np.int32), shape)
-            for name, shape in vars(shapes).items()
-            if shape is not None
+            for name, shape in shapes.features().items()
         }
         # T5X takes the first batch before its first step, and may save in between, so the position
         # before the last batch is kept too.
@@ -126,7 +125,7 @@ class BatchIterator(dataset_iterator.DatasetIterator):
     def __next__(self) -> Mapping[str, np.ndarray]:
         batch = next(self._batches)
         self._positions = [self._positions[-1], self._batches.position()]
-        return {name: value for name, value in vars(batch).items() if value is not None}
+        return batch.features()
 
     @property
     def element_spec(self) -> Mapping[str, dataset_iterator.ArraySpec]:

@@ -114,6 +114,26 @@ def test_a_run_that_is_continued_equals_one_that_is_not(trained, tmp_path):
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
 
+def test_a_packed_run_that_is_continued_equals_one_that_is_not(tmp_path):
+    macros = {"PACK": True, "BATCH_SIZE": 2, "ROW_LENGTHS": "{'inputs': 64, 'targets': 16}"}
+    macros |= {"TRAIN_STEPS": 4, "CHECKPOINT_PERIOD": 2, "EVAL_SPLIT": None, "MAX_SEGMENTS": 6}
+    assert main.main(train_arguments(tmp_path / "whole", **macros)) == 0
+    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+    # As a kill behind the second step's checkpoint leaves it.
+    shutil.rmtree(tmp_path / "killed" / "checkpoints" / "4")
+    assert main.main(train_arguments(tmp_path / "killed", **macros)) == 0
+    whole, killed = (
+        [
+            {key: line[key] for key in ("step", "loss", "grad_norm", "fill", "examples_per_step")}
+            for line in map(json.loads, (tmp_path / name / "metrics.jsonl").open())
+        ]
+        for name in ("whole", "killed")
+    )
+    assert killed == whole
+    assert [line["step"] for line in whole] == [1, 2, 3, 4]
+    assert whole[-1]["examples_per_step"] > macros["BATCH_SIZE"]
+
+
 def test_eval_reads_the_configuration_of_the_run(trained, capsys, tmp_path):
     code = main.main(["eval", f"--model_dir={trained}", "--gin.EVAL_SPLIT=test",
                      f"--gin.EVAL_OUTPUT_DIR={tmp_path}/out"])  # fmt: skip

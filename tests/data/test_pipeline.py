@@ -44,5 +44,13 @@ def test_examples_of_a_step_choose_rows_only_where_they_are_packed():
         pipeline.PipelineConfig("m", LENGTHS, examples_per_step=0, pack=True)
 
 
+def test_a_packed_row_has_room_for_one_example():
+    short = {"inputs": LENGTHS["inputs"] - 1, "targets": LENGTHS["targets"]}
+    with pytest.raises(ValueError, match="row_lengths must have room for one example"):
+        pipeline.PipelineConfig("m", LENGTHS, pack=True, row_lengths=short)
+    assert pipeline.PipelineConfig("m", LENGTHS, row_lengths=short).row_lengths == short
+    assert pipeline.PipelineConfig("m", LENGTHS, pack=True).packed_lengths == LENGTHS
+
+
 def test_gin_flags_find_the_class_by_its_module():
     assert pipeline.PipelineConfig.__module__ == "hyperdecoders_jax.data.pipeline"

@@ -135,7 +135,7 @@ class Run:
 
 def make_features(seed=0, **sizes):
     """A batch as T5X passes it."""
-    return {name: np.asarray(x) for name, x in vars(tiny.make_batch(seed, **sizes)).items()}
+    return {name: np.asarray(x) for name, x in tiny.make_batch(seed, **sizes).features().items()}
 
 
 def make_arrays(parts=PLAIN):

@@ -50,9 +50,8 @@ def dataset_config(config, pack=False):
 
 
 def assert_same(found, expected):
-    held = {name: x for name, x in vars(expected).items() if x is not None}
-    assert list(found) == list(held)
-    for name, array in held.items():
+    assert list(found) == list(expected.features())
+    for name, array in expected.features().items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 

@@ -1,6 +1,5 @@
 """Our model under T5X's interface against T5X's own model, and against our own runner."""
 
-import dataclasses
 import functools
 import pathlib
 
@@ -69,8 +68,7 @@ def hyperdecoder(config=None, task_names=None, **kw):
 
 def features(**kw):
     """A batch as T5X passes it."""
-    batch = tiny.make_batch(**kw)
-    return {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    return tiny.make_batch(**kw).features()
 
 
 def inputs_of(batch):

@@ -59,19 +59,38 @@ def make_batch(seed=0, batch_size=8, enc_len=7, dec_len=5):
     )
 
 
+def pack(batch):
+    """The same examples, two in a row."""
+
+    def side_by_side(x):
+        return x.reshape(len(x) // 2, -1)
+
+    def segments(x):
+        ids = np.repeat([[1, 2]], x.shape[1], axis=1)
+        positions = np.tile(np.arange(x.shape[1]), 2)[None]
+        rows = (len(x) // 2, 1)
+        return [np.tile(values, rows).astype(np.int32) for values in (ids, positions)]
+
+    of_encoder, of_decoder = map(segments, (batch.encoder_input_tokens, batch.decoder_input_tokens))
+    fields = {name: side_by_side(x) for name, x in batch.features().items()}
+    names = ("encoder_segment_ids", "encoder_positions", "decoder_segment_ids", "decoder_positions")
+    return Batch(**fields, **dict(zip(names, [*of_encoder, *of_decoder], strict=True)))
+
+
 class Batches:
     """An endless iterator over batches, with a position as the pipeline's has one."""
 
-    def __init__(self, batch_size=8):
+    def __init__(self, batch_size=8, is_packed=False):
         self.count = 0
-        self.batch_size = batch_size
+        self.batch_size, self.is_packed = batch_size, is_packed
 
     def __iter__(self):
         return self
 
     def __next__(self):
         self.count += 1
-        return make_batch(self.count, self.batch_size)
+        batch = make_batch(self.count, self.batch_size)
+        return pack(batch) if self.is_packed else batch
 
     def position(self):
         return {"count": self.count}
