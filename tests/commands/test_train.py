@@ -219,7 +219,7 @@ def tiny_start():
     [
         ({"MIXTURE_OR_TASK_NAME": "demo_topik"}, "Did you mean 'demo_topic'?"),
         ({"MIXTURE_OR_TASK_NAME": "glue_stsb_v200"}, "must be on disk"),
-        ({"PACK": True}, "got pack=True"),
+        ({"EXAMPLES_PER_STEP": 8}, "examples_per_step must be None unless rows are packed"),
         ({"TASK_FEATURE_LENGTHS": "{'inputs': 48, 'targets': 1}"}, "has one of 2 tokens"),
         ({"NUM_MICROBATCHES": 3}, "The batch size must divide by 3"),
         ({"INITIAL_CHECKPOINT_PATH": "/nowhere/t5"}, "there is nothing at /nowhere/t5"),
