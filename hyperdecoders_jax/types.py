@@ -28,7 +28,7 @@ Masks are boolean, True = real. Token 0 is padding and starts the decoder; token
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
@@ -45,6 +45,10 @@ MAX_LEN = 65_536
 PyTree = Any
 # Nested dictionaries of arrays, keyed as in T5X: params["encoder"]["layers_0"]["mlp"]["wo"].
 Params = Mapping[str, Any]
+# Task -> metric -> value of an evaluation.
+Metrics = Mapping[str, Mapping[str, float]]
+# Takes a step and its numbers, keyed such as "train/loss" and "eval/TASK/METRIC".
+WriteMetrics = Callable[[int, Mapping[str, float]], None]
 
 
 @flax.struct.dataclass

@@ -7,7 +7,6 @@ where the examples were read that wait for the next step.
 from __future__ import annotations
 
 import collections
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -113,26 +112,6 @@ class Mixer:
         self._step = position["step"]
         for stream in self._streams:
             stream.restore(position["tasks"][stream.task.name])
-
-
-# Of the trial that chooses the rows for a number of examples.
-_TRIAL_ROWS, _TRIAL_STEPS = 64, 4
-
-
-def with_examples_per_step(config: PipelineConfig, multiple: int) -> PipelineConfig:
-    """`config` with the `batch_size`, in rows, that its `examples_per_step` asks for.
-
-    It is rounded to a `multiple`, and the same for the same data and seed: the first rows are
-    packed for a trial. Without `examples_per_step`, `config` is returned as it is.
-    """
-    if config.examples_per_step is None:
-        return config
-    trial = PackedMixer(dataclasses.replace(config, batch_size=_TRIAL_ROWS), 0, 1)
-    for _ in range(_TRIAL_STEPS):
-        trial.next_batch()
-    per_row = trial.position()["packed"]["examples"] / (_TRIAL_ROWS * _TRIAL_STEPS)
-    num_rows = max(1, round(config.examples_per_step / per_row / multiple)) * multiple
-    return dataclasses.replace(config, batch_size=num_rows)
 
 
 class PackedMixer(Mixer):

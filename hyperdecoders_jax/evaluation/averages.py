@@ -6,9 +6,9 @@ counts the same, so a task with two counts twice; lengths of summaries count unl
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
-Metrics = Mapping[str, Mapping[str, float]]
+from hyperdecoders_jax.types import Metrics
 
 NAMES = ("average_metrics", "task_average")
 LENGTH = "gen_len"  # The mean length of generated texts, in tokens: longer is not better.

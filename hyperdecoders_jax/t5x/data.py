@@ -21,7 +21,7 @@ from clu.data import dataset_iterator
 from etils import epath
 from t5x import utils
 
-from hyperdecoders_jax.data import mixer, mixtures, preflight, train_batches, vocabulary
+from hyperdecoders_jax.data import mixtures, preflight, train_batches, vocabulary
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.t5x import saved_config
@@ -61,7 +61,7 @@ def get_dataset(
         )
     pipeline_config = dataclasses.replace(pipeline_config, batch_size=cfg.batch_size, pack=cfg.pack)
     report = preflight.preflight(pipeline_config, vocab_size=model.config.vocab_size)
-    sized = mixer.with_examples_per_step(pipeline_config, multiple=jax.device_count())
+    sized = train_batches.with_examples_per_step(pipeline_config, multiple=jax.device_count())
     if sized != pipeline_config:
         raise ValueError(
             "Under T5X BATCH_SIZE must be the rows of a step, since T5X reads it before the data; "

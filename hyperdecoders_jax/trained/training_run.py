@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import jax
 
 from hyperdecoders_jax import files
-from hyperdecoders_jax.data import mixer, mixtures, preflight, train_batches
+from hyperdecoders_jax.data import mixtures, preflight, train_batches
 from hyperdecoders_jax.trained import describe, opened, run_evaluation, start, summary
 from hyperdecoders_jax.trained.run_files import RunFiles
 from hyperdecoders_jax.training import partitioning, run_lock, trainable, trainer
@@ -45,7 +45,7 @@ def _train(
     opened.use_vocabulary(run)
     report = preflight.preflight(run.data, vocab_size=model.config.vocab_size)
     parts = partitioner.num_data * run.trainer.num_microbatches
-    run = dataclasses.replace(run, data=mixer.with_examples_per_step(run.data, parts))
+    run = dataclasses.replace(run, data=train_batches.with_examples_per_step(run.data, parts))
     batches = train_batches.TrainIterator(run.data, *partitioner.data_shard())
     evaluate = run_evaluation.make(run, model, batches.task_names, partitioner)
     settings = {**preflight.order_settings(run.data, report), "dropout_seed": run.trainer.seed}

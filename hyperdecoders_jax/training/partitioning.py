@@ -195,6 +195,32 @@ class Partitioner:
         return jax.tree.map(put, dict(params), dict(shardings))
 
 
+class BatchCheck:
+    """Checks that batches divide over devices and micro-batches, and keep the first one's shapes.
+
+    `batch_size` counts the rows of all processes, and is None before the first batch.
+    """
+
+    def __init__(self, partitioner: Partitioner, num_microbatches: int = 1):
+        self._partitioner, self._num_microbatches = partitioner, num_microbatches
+        self._shapes: list[tuple[int, ...]] | None = None
+        self.batch_size: int | None = None
+
+    def check(self, batch: Batch) -> None:
+        """Raises ValueError for this process's part of a batch that does not."""
+        shapes = [x.shape for x in jax.tree.leaves(batch)]
+        if self._shapes is None:
+            self._shapes = shapes
+            _, num_shards = self._partitioner.data_shard()
+            self.batch_size = shapes[0][0] * num_shards
+            self._partitioner.check_batch_size(self.batch_size, self._num_microbatches)
+        if shapes != self._shapes:
+            raise ValueError(
+                "All batches must have the same shapes, or the step is compiled again; got "
+                f"{shapes} after {self._shapes}. Pad to fixed lengths; drop the last part."
+            )
+
+
 def map_opt_state(
     tx: optax.GradientTransformation, state: PyTree, params: Params, values: Params, other: Any
 ) -> PyTree:

@@ -5,12 +5,16 @@ Rates count only the time of steps, without compilation, evaluation and saving. 
 """
 
 import datetime
+import os
 import sys
 import time
 from collections.abc import Mapping
 from typing import TextIO
 
 import tqdm
+
+from hyperdecoders_jax.evaluation import averages
+from hyperdecoders_jax.types import Metrics
 
 
 class Progress:
@@ -75,6 +79,12 @@ class Progress:
         else:
             self._bar.set_postfix_str(text.split("  ", 1)[1])
 
+    def report_evaluation(self, step: int, secs: float, metrics: Metrics) -> None:
+        """Shows all metrics of an evaluation in one line."""
+        flat = averages.flatten(metrics)
+        shown = "  ".join(f"{name} {value:.2f}" for name, value in flat.items())
+        self.say(f"step {step}  evaluated in {secs:.1f} s  {shown}".rstrip())
+
     def say(self, text: str) -> None:
         """Shows one line, above the bar if there is one."""
         if not self._is_shown:
@@ -112,3 +122,19 @@ def describe(step: int, num_train_steps: int, values: Mapping[str, float]) -> st
             f"ETA {datetime.timedelta(seconds=round(left))}",
         ]
     return "  ".join(parts)
+
+
+def describe_start(directory: str | os.PathLike, step: int, num_train_steps: int) -> str:
+    """Returns what becomes of the run that a directory of checkpoints holds.
+
+    >>> describe_start("model/checkpoints", 300, 1000)
+    'continuing from step 300 of model/checkpoints'
+    """
+    if step < num_train_steps:
+        return f"continuing from step {step} of {directory}"
+    is_all = step == num_train_steps
+    which = "that is all" if is_all else f"more than the {num_train_steps} wanted"
+    return (
+        f"nothing is left to train: {directory} has made {step} steps, {which}. To train on, raise "
+        "TRAIN_STEPS (TrainerConfig.num_train_steps); to begin anew, name another folder."
+    )

@@ -7,13 +7,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
+from hyperdecoders_jax import files
 from hyperdecoders_jax.training.checkpoints import Checkpoints
 from hyperdecoders_jax.training.identity import UNKNOWN, Identity
+from hyperdecoders_jax.training.metric_log import MetricLog
+from hyperdecoders_jax.types import WriteMetrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +37,18 @@ class RunDirectory:
     @property
     def metrics_path(self) -> epath.Path:
         return epath.Path(self.path) / "metrics.jsonl"
+
+    def check_writable(self) -> None:
+        """Raises ValueError, and leaves no trace, if the directory cannot be written."""
+        files.check_writable(self.path)
+
+    def make(self) -> None:
+        """Makes the directory, unless it is there."""
+        epath.Path(self.path).mkdir(parents=True, exist_ok=True)
+
+    def metric_log(self, writers: Sequence[WriteMetrics] = ()) -> MetricLog:
+        """Returns what writes the run's metrics, to `metrics_path` and to the writers."""
+        return MetricLog(self.metrics_path, writers)
 
     def checkpoints(
         self, keep_last: int | None = None, greater_is_better: bool = True

@@ -18,29 +18,27 @@ from typing import Any, Protocol
 import jax
 from absl import logging
 
-from hyperdecoders_jax import errors, files
+from hyperdecoders_jax import errors
 from hyperdecoders_jax.evaluation import averages
 from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.training import metric_lines, partitioning, programs, schedules, train_state
 from hyperdecoders_jax.training import optimizer as optimizer_lib
+from hyperdecoders_jax.training import partitioning, programs, schedules, train_state
 from hyperdecoders_jax.training import trainable as trainable_lib
 from hyperdecoders_jax.training.checkpoints import agree
 from hyperdecoders_jax.training.optimizer import OptimizerConfig
-from hyperdecoders_jax.training.progress import Progress
+from hyperdecoders_jax.training.progress import Progress, describe_start
 from hyperdecoders_jax.training.run_directory import RunDirectory
 from hyperdecoders_jax.training.schedules import ScheduleConfig
 from hyperdecoders_jax.training.stop_signals import StopAsked, StopSignals
 from hyperdecoders_jax.training.train_state import TrainState
 from hyperdecoders_jax.training.train_step import StepMetrics
-from hyperdecoders_jax.types import Batch, Params
+from hyperdecoders_jax.types import Batch, Metrics, Params, WriteMetrics
 
 # Steps that the devices may have queued before the host waits for the oldest. One step ahead hides
 # the time of reading data and of dispatch; more would only delay the news of a loss that is NaN.
 MAX_STEPS_IN_FLIGHT = 2
 
-Metrics = averages.Metrics
 Evaluate = Callable[[Params, int], Metrics]
-WriteMetrics = Callable[[int, Mapping[str, float]], None]
 
 
 class Batches(Protocol):
@@ -102,6 +100,11 @@ class BestCheckpointConfig:
                 )
         value = values[self.metric]
         return value if math.isfinite(value) else None
+
+    def is_better(self, value: float, best: float | None) -> bool:
+        """Whether a value beats the best so far; the first of equal ones stays the best."""
+        sign = 1 if self.greater_is_better else -1
+        return best is None or sign * value > sign * best
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,8 +196,8 @@ class Trainer:
         )
         self._evaluate_params = evaluate
         self._on_accepted = on_accepted
+        self._metric_log = directory.metric_log(writers)
         self._is_main = jax.process_index() == 0
-        self._writers = writers if self._is_main else ()
         self._progress = progress
         self._signals = StopSignals()
         self._is_stopped = False
@@ -204,7 +207,7 @@ class Trainer:
         # Of the evaluation of the current step; None if it was not evaluated.
         self._metrics: Metrics | None = None
         self._best_value: float | None = None
-        self._batch_shapes: list[tuple[int, ...]] | None = None
+        self._batch_check = partitioning.BatchCheck(partitioner, recipe.config.num_microbatches)
 
     def start(self, trainable: Params, frozen: Params, batches: Batches) -> None:
         """Puts the run's state on the devices: its newest intact checkpoint, or `trainable`.
@@ -214,7 +217,7 @@ class Trainer:
         process's, see `data_shard()`. Raises ValueError if the directory cannot be written (checked
         first), holds a checkpoint of another model or settings, or only damaged ones.
         """
-        files.check_writable(self._directory.path)
+        self._directory.check_writable()
         axes = self._model.param_axes()
         placements = self._partitioner.param_shardings(trainable, axes)
         # Shapes alone: a resumed run reads its arrays straight into their shardings.
@@ -266,18 +269,18 @@ class Trainer:
         end, or a loss is not finite; KeyError as `BestCheckpointConfig.value` does.
         """
         if self._is_main:
-            path = self._directory.metrics_path
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._directory.make()
             # More steps than are wanted now would be described wrongly.
             if self._step <= self._config.num_train_steps:
                 self._on_accepted()
-            metric_lines.drop_after(path, self._step, is_evaluated=self._metrics is not None)
+        self._metric_log.resume(self._step, is_evaluated=self._metrics is not None)
         self._progress = self._progress or Progress(
             self._step, self._config.num_train_steps, is_shown=self._is_main
         )
         with contextlib.closing(self._progress), self._signals:
             if self._saved_step is not None:
-                self._progress.say(self._describe_start())
+                here = self._checkpoints.directory
+                self._progress.say(describe_start(here, self._step, self._config.num_train_steps))
                 if self._changes is not None:
                     self._progress.say(self._changes)
                 if self._is_eval_due() and self._metrics is None:
@@ -292,17 +295,6 @@ class Trainer:
             metrics=self._metrics or {},
             best_step=self._checkpoints.best_step(),
             is_finished=is_at_end and is_evaluated,
-        )
-
-    def _describe_start(self) -> str:
-        """What becomes of the run that the directory holds."""
-        here, wanted = self._checkpoints.directory, self._config.num_train_steps
-        if self._step < wanted:
-            return f"continuing from step {self._step} of {here}"
-        which = "that is all" if self._step == wanted else f"more than the {wanted} wanted"
-        return (
-            f"nothing is left to train: {here} has made {self._step} steps, {which}. To train on, "
-            "raise TRAIN_STEPS (TrainerConfig.num_train_steps); to begin anew, name another folder."
         )
 
     def _train(self) -> None:
@@ -329,7 +321,7 @@ class Trainer:
 
     def _make_step(self) -> StepMetrics:
         """Starts one step, without waiting for it."""
-        is_first = self._batch_shapes is None
+        is_first = self._batch_check.batch_size is None
         batch = self._next_batch()
         if is_first:
             self._progress.say("compiling the train step …")
@@ -357,17 +349,7 @@ class Trainer:
                 f"Batches must last for {self._config.num_train_steps} steps; got their end after "
                 f"step {self._step}. Repeat the data, or lower TrainerConfig.num_train_steps."
             ) from None
-        shapes = [x.shape for x in jax.tree.leaves(batch)]
-        if self._batch_shapes is None:
-            self._batch_shapes = shapes
-            _, num_shards = self._partitioner.data_shard()
-            self._batch_size = shapes[0][0] * num_shards
-            self._partitioner.check_batch_size(self._batch_size, self._config.num_microbatches)
-        if shapes != self._batch_shapes:
-            raise ValueError(
-                "All batches must have the same shapes, or the step is compiled again; got "
-                f"{shapes} after {self._batch_shapes}. Pad to fixed lengths; drop the last part."
-            )
+        self._batch_check.check(batch)
         return batch
 
     def _is_due(self, every_steps: int | None) -> bool:
@@ -398,10 +380,10 @@ class Trainer:
         packing = self._batches.packing()
         values = self._state.metrics.summarize() | packing
         if (rate := self._progress.take_rate()) is not None:
-            examples = packing.get("examples_per_step", self._batch_size)
+            examples = packing.get("examples_per_step", self._batch_check.batch_size)
             values |= {"steps_per_sec": rate, "examples_per_sec": rate * examples}
         self._progress.report(self._step, values)
-        self._write("train", values)
+        self._metric_log.write(self._step, "train", values)
         self._state = self._state.replace(metrics=self._programs.zero_metrics())
 
     def _evaluate(self) -> None:
@@ -421,26 +403,17 @@ class Trainer:
             task: {name: float(value) for name, value in row.items()}
             for task, row in metrics.items()
         }
-        for task, row in self._metrics.items():
-            self._write("eval", row, task=task)
         best = self._config.best
-        if self._metrics:
-            self._write("average", averages.compute(self._metrics, best.left_out if best else ()))
-        secs = time.perf_counter() - start
-        flat = averages.flatten(self._metrics)
-        shown = "  ".join(f"{name} {value:.2f}" for name, value in flat.items())
-        self._progress.say(f"step {self._step}  evaluated in {secs:.1f} s  {shown}".rstrip())
+        left_out = best.left_out if best else ()
+        self._metric_log.write_evaluation(self._step, self._metrics, left_out)
+        self._progress.report_evaluation(self._step, time.perf_counter() - start, self._metrics)
         value = best.value(self._metrics) if best and self._metrics else None
         # Hosts whose libraries differ may compute different scores, but all must save, or none.
-        if agree(value is not None and self._is_best(value)):
+        if agree(value is not None and best.is_better(value, self._best_value)):
             self._best_value = value
             self._save()
         if self._saved_step == self._step:
             self._checkpoints.record(self._step, self._metrics, value)
-
-    def _is_best(self, value: float) -> bool:
-        sign = 1 if self._config.best.greater_is_better else -1
-        return self._best_value is None or sign * value > sign * self._best_value
 
     def _save(self) -> None:
         if self._saved_step == self._step:
@@ -449,11 +422,3 @@ class Trainer:
         self._progress.stop_clock()
         self._checkpoints.save(self._state, self._batches.position())
         self._saved_step = self._step
-
-    def _write(self, kind: str, values: Mapping[str, float], **labels: str) -> None:
-        if self._is_main:
-            path = self._directory.metrics_path
-            metric_lines.append(path, self._step, kind, {**labels, **values})
-        prefix = "/".join((kind, *labels.values()))
-        for write in self._writers:
-            write(self._step, {f"{prefix}/{name}": value for name, value in values.items()})

@@ -14,55 +14,30 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-import os
 import re
 from collections.abc import Callable, Mapping
 
 from etils import epath
 
-from hyperdecoders_jax import errors, files, model
-from hyperdecoders_jax.modeling import config as modeling_config
+from hyperdecoders_jax import errors, files
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.weights import (
     adapter_folder,
     exported_folder,
-    fingerprints,
+    foreign_formats,
     hugging_face,
-    infer_config,
-    original_folder,
+    own_safetensors,
     run_folder,
     safetensors_files,
     t5x_checkpoint,
     text_files,
     trained_model,
 )
-from hyperdecoders_jax.weights.arrays import Arrays, told_if_not_finite
+from hyperdecoders_jax.weights.arrays import told_if_not_finite
+from hyperdecoders_jax.weights.source import Source
 from hyperdecoders_jax.weights.trained_model import Description, TrainedModel
 
 RUN, ADAPTERS, HUGGING_FACE = "run", "adapters", "hugging_face"
-# Metadata of our safetensors files, as JSON: `modeling.config.to_dict`, the ordered list of tasks.
-_MODEL_KEY = "model"
-_TASKS_KEY = "task_names"
-_SAFETENSORS = ".safetensors"
-# Names of arrays with a row for each token: Hugging Face's, of which a file may hold any, and ours.
-_TABLES = (
-    *("shared.weight", *hugging_face.COPIES),
-    *("token_embedder/embedding", "decoder/logits_dense/kernel"),
-)
-# Prefix of `TrainedModel.unread` in our own files.
-_UNREAD = "unread/"
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """What to read, and what its reader may be told."""
-
-    path: str  # File or folder, local or remote, or a hub id.
-    config: TransformerConfig | None = None  # For files without one: T5X's with adapters.
-    are_rows_right: bool = False  # Whether the embedding's rows give the vocabulary's size.
-    step: str | int | None = None  # Of a run: "best", "last" or a number; None: best.
-    backbone: str | None = None  # Of an adapter folder: the T5's path; None: where the run had it.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,160 +184,6 @@ def _detect_text(path: str) -> tuple[str, str]:
     return path, found
 
 
-def _read_hugging_face(source: Source) -> TrainedModel:
-    folder = hugging_face.find(source.path)
-    if exported_folder.is_hyperdecoder(folder):
-        read = exported_folder.read(folder)
-        return read.replace(files=text_files.read_tokenizer(folder, read.config))
-    config, stored = hugging_face.open(folder)
-    config = _with_rows(source, config, stored)
-    accounted = hugging_face.to_ours(stored, config)
-    wanted = fingerprints.of_config(hugging_face.read_config(folder))
-    fingerprints.check(accounted.arrays, wanted, os.fspath(folder))
-    files = text_files.read_tokenizer(folder, config)
-    description = Description(config)
-    return TrainedModel(description, accounted.arrays, skipped=accounted.left, files=files)
-
-
-def _write_hugging_face(path: epath.Path, trained: TrainedModel) -> Mapping[str, str]:
-    config = trained.config
-    arrays, fingerprint = fingerprints.recorded(trained.arrays)
-    theirs = hugging_face.from_ours(arrays, config)
-    hugging_face.write(path, config, theirs, fingerprint=fingerprint)
-    text_files.write_tokenizer(path, trained)
-    return {}
-
-
-def _read_original(source: Source) -> TrainedModel:
-    config, task_names, arrays = original_folder.open(source.path)
-    config = _with_rows(source, config, arrays)
-    accounted = original_folder.to_ours(arrays, config)
-    folder = epath.Path(source.path)
-    wanted = fingerprints.of_config(hugging_face.read_config(folder))
-    fingerprints.check(accounted.arrays, wanted, source.path)
-    unread = set(original_folder.unused_names(config)) & set(arrays)
-    return TrainedModel(
-        Description(config, task_names=task_names),
-        accounted.arrays,
-        skipped=accounted.left,
-        files=text_files.read_tokenizer(folder, config),
-        unread={name: arrays[name] for name in sorted(unread)},
-    )
-
-
-def _write_original(path: epath.Path, trained: TrainedModel) -> Mapping[str, str]:
-    arrays, fingerprint = fingerprints.recorded(trained.arrays)
-    state = original_folder.to_state(arrays, trained.config, trained.unread)
-    names = trained.description.task_names
-    original_folder.write(path, trained.config, state, names, fingerprint)
-    text_files.write_tokenizer(path, trained)
-    made = set(original_folder.unused_names(trained.config)) - set(trained.unread)
-    why = "zeros, for the original makes them beside a hypernetwork and never reads them"
-    return dict.fromkeys(made, why)
-
-
-def _is_original(path: epath.Path) -> bool:
-    return original_folder.is_at(path) and not exported_folder.is_hyperdecoder(path)
-
-
-def _is_hugging_face(path: epath.Path) -> bool:
-    return path.is_dir() and (path / hugging_face.CONFIG_FILE).exists()
-
-
-def _read_t5x(source: Source) -> TrainedModel:
-    accounted = t5x_checkpoint.account(source.path)
-    arrays, config = accounted.arrays, source.config
-    new = sorted({name.split("/")[0] for name in arrays} - set(model.BACKBONE_KEYS))
-    if config is None and new:
-        raise ValueError(
-            f"A T5X checkpoint with parameters beside T5's own needs their configuration; "
-            f"{source.path} has some under {', '.join(new)}. Name it with --gin_file=experiments/…."
-        )
-    config = _with_rows(source, config or infer_config.infer_config(arrays), arrays)
-    description = Description(_with_tasks(config, arrays))
-    return TrainedModel(description, arrays, skipped=accounted.left)
-
-
-def _write_t5x(path: epath.Path, trained: TrainedModel, layout: str = "t5x") -> Mapping[str, str]:
-    step = trained.description.step
-    t5x_checkpoint.write(path, trained.arrays, step, layout)
-    return {"state/step": f"the count of steps, {step}"}
-
-
-def _with_rows(source: Source, config: TransformerConfig, arrays: Arrays) -> TransformerConfig:
-    """`config` with as many tokens as the embedding has rows, if `source` says so."""
-    tables = [arrays[name] for name in _TABLES if name in arrays]
-    if not source.are_rows_right or not tables:
-        return config
-    return dataclasses.replace(config, vocab_size=tables[0].shape[0])
-
-
-def _with_tasks(config: TransformerConfig, arrays: Arrays) -> TransformerConfig:
-    """`config` with as many tasks as the arrays show, where it leaves their number open."""
-    if not config.reads_tasks or config.num_tasks is not None:
-        return config
-    for side in ("encoder", "decoder"):
-        is_bank = getattr(config, f"{side}_adapter").source == "manual_specific"
-        for path, array in arrays.items():
-            if path in (f"{side}_adapters/task_embedding", f"{side}_hypergrid/task_embedding"):
-                return dataclasses.replace(config, num_tasks=array.shape[0])
-            if is_bank and path.startswith(f"{side}_adapters/"):
-                return dataclasses.replace(config, num_tasks=array.shape[1])
-    return config
-
-
-def _read_safetensors(source: Source) -> TrainedModel:
-    path, config = source.path, source.config
-    arrays = dict(safetensors_files.open(path))
-    # Our paths have slashes, theirs have dots.
-    if theirs := [name for name in arrays if "/" not in name]:
-        is_peft = theirs[0].startswith("base_model.")
-        what = "an adapter of PEFT" if is_peft else "a model in the names of Hugging Face"
-        how = ", once it is merged into its model" if is_peft else ""
-        raise ValueError(
-            f"Hugging Face's weights must come with their config.json; {path} holds {what} (as "
-            f"{theirs[0]}), and no config.json. Name the folder that holds both{how}."
-        )
-    safetensors_files.check_fingerprints(path)
-    unread_names = [name for name in arrays if name.startswith(_UNREAD)]
-    unread = {name.removeprefix(_UNREAD): arrays.pop(name) for name in unread_names}
-    tasks = safetensors_files.json_metadata(path, _TASKS_KEY) or []
-    described = safetensors_files.json_metadata(path, _MODEL_KEY)
-    with trained_model.fields_of(path, "which model it holds", "Convert the weights again."):
-        tasks = trained_model.to_texts(_TASKS_KEY, tasks)
-        config = config if described is None else modeling_config.from_dict(described)
-    config = _with_rows(source, config or infer_config.infer_config(arrays), arrays)
-    return TrainedModel(
-        Description(config, task_names=tasks),
-        arrays,
-        skipped={f"{_UNREAD}{name}": "of the original, which never reads it" for name in unread},
-        metadata=safetensors_files.metadata(path),
-        unread=unread,
-    )
-
-
-def _write_safetensors(path: epath.Path, trained: TrainedModel) -> Mapping[str, str]:
-    fields = modeling_config.to_dict(trained.config)
-    metadata = {**trained.metadata, _MODEL_KEY: json.dumps(fields)}
-    if trained.description.task_names:
-        metadata[_TASKS_KEY] = json.dumps(trained.description.task_names)
-    unread = {f"{_UNREAD}{name}": array for name, array in trained.unread.items()}
-    arrays, own = {**trained.arrays, **unread}, {"metadata": metadata, "has_fingerprint": True}
-    if path.suffix == _SAFETENSORS:
-        safetensors_files.write_file(path, arrays, **own)
-    else:
-        path.mkdir()
-        safetensors_files.write_sharded(path, arrays, **own)
-    return {}
-
-
-def _is_safetensors(path: epath.Path) -> bool:
-    if not path.is_dir():
-        return path.suffix == _SAFETENSORS and path.exists()
-    is_theirs = (path / hugging_face.CONFIG_FILE).exists()
-    return bool(safetensors_files.visible(path)) and not is_theirs
-
-
 def _write_adapters(path: epath.Path, trained: TrainedModel) -> Mapping[str, str]:
     path.mkdir()
     own = {name: trained.arrays[name] for name in trained.own}
@@ -382,11 +203,25 @@ def _read_adapters(source: Source) -> TrainedModel:
 FORMATS = {
     ADAPTERS: Format(adapter_folder.is_adapter_folder, _read_adapters, _write_adapters, True),
     RUN: Format(run_folder.is_run, _read_run, None),
-    "t5x": Format(t5x_checkpoint.is_checkpoint, _read_t5x, _write_t5x),
-    "t5x_orbax": Format(
-        lambda path: False, _read_t5x, functools.partial(_write_t5x, layout="orbax")
+    "t5x": Format(
+        t5x_checkpoint.is_checkpoint, foreign_formats.read_t5x, foreign_formats.write_t5x
     ),
-    "original": Format(_is_original, _read_original, _write_original, True),
-    HUGGING_FACE: Format(_is_hugging_face, _read_hugging_face, _write_hugging_face, True),
-    "safetensors": Format(_is_safetensors, _read_safetensors, _write_safetensors),
+    "t5x_orbax": Format(
+        lambda path: False,
+        foreign_formats.read_t5x,
+        functools.partial(foreign_formats.write_t5x, layout="orbax"),
+    ),
+    "original": Format(
+        foreign_formats.is_original,
+        foreign_formats.read_original,
+        foreign_formats.write_original,
+        True,
+    ),
+    HUGGING_FACE: Format(
+        foreign_formats.is_hugging_face,
+        foreign_formats.read_hugging_face,
+        foreign_formats.write_hugging_face,
+        True,
+    ),
+    "safetensors": Format(own_safetensors.is_at, own_safetensors.read, own_safetensors.write),
 }

@@ -1,7 +1,8 @@
-"""Configuration of a plain T5 inferred from its arrays' shapes, for formats without one (T5X)."""
+"""Configuration inferred from the shapes of arrays, for formats without one (T5X)."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 from hyperdecoders_jax import model
@@ -53,6 +54,20 @@ def infer_config(arrays: Arrays) -> TransformerConfig:
         "The weights of a T5",
         advice="They are not whole, or of another architecture: use those of a T5.",
     )
+    return config
+
+
+def with_tasks(config: TransformerConfig, arrays: Arrays) -> TransformerConfig:
+    """`config` with as many tasks as the arrays show, where it leaves their number open."""
+    if not config.reads_tasks or config.num_tasks is not None:
+        return config
+    for side in ("encoder", "decoder"):
+        is_bank = getattr(config, f"{side}_adapter").source == "manual_specific"
+        for path, array in arrays.items():
+            if path in (f"{side}_adapters/task_embedding", f"{side}_hypergrid/task_embedding"):
+                return dataclasses.replace(config, num_tasks=array.shape[0])
+            if is_bank and path.startswith(f"{side}_adapters/"):
+                return dataclasses.replace(config, num_tasks=array.shape[1])
     return config
 
 

@@ -158,13 +158,13 @@ def test_a_position_of_rows_that_are_packed_otherwise_is_refused():
 
 def test_examples_per_step_choose_the_rows():
     config = packed_config(examples_per_step=60)
-    sized = mixer.with_examples_per_step(config, multiple=4)
+    sized = train_batches.with_examples_per_step(config, multiple=4)
     assert sized.batch_size % 4 == 0
     with train_batches.TrainIterator(sized) as iterator:
         list(itertools.islice(iterator, 8))
         assert iterator.packing()["examples_per_step"] == pytest.approx(60, rel=0.15)
     plain = packed_config()
-    assert mixer.with_examples_per_step(plain, multiple=4) is plain
+    assert train_batches.with_examples_per_step(plain, multiple=4) is plain
 
 
 def test_seqio_packs_the_same_segments():

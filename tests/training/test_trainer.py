@@ -328,6 +328,15 @@ def test_a_best_metric_of_another_task_is_refused(best, field):
         best.check_tasks(["cola"])
 
 
+def test_the_first_of_equal_values_stays_the_best():
+    highest, lowest = BestCheckpointConfig(), BestCheckpointConfig(greater_is_better=False)
+    assert highest.is_better(2.0, 1.0)
+    assert lowest.is_better(1.0, 2.0)
+    for best in (highest, lowest):
+        assert best.is_better(1.0, None)
+        assert not best.is_better(1.0, 1.0)
+
+
 def to_copied(x):
     """The same where JAX must copy it: on a CPU it uses arrays at multiples of 64 bytes itself."""
     room = np.empty(x.nbytes + 64, np.uint8)
