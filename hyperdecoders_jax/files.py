@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from etils import epath
 
+# Of this package; the files that it writes name it. Not read from the metadata of an installation:
+# a clone that is not installed writes files, too.
+VERSION = "0.1.0"
 # Begins the path of a file that ships with the package, wherever that is installed.
 PACKAGE_SCHEME = "package://"
 # Suffix of a file while `write_text` writes it.

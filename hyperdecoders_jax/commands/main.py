@@ -16,7 +16,6 @@ import atexit
 import contextlib
 import functools
 import importlib
-import importlib.metadata
 import os
 import sys
 import threading
@@ -101,8 +100,8 @@ def make_parser() -> argparse.ArgumentParser:
         prog="hyperdecoders",
         description="Instance-specific adaptation of T5 for many tasks at once.",
     )
-    version = importlib.metadata.version("hyperdecoders_jax")
-    parser.add_argument("--version", action="version", version=f"hyperdecoders_jax {version}")
+    version = f"hyperdecoders_jax {files.VERSION}"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         command = module_of(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -234,7 +233,7 @@ def read_vocabulary(folder: epath.Path) -> bytes:
 
 def made_by() -> str:
     """This package and its version, for files that it writes."""
-    return f"hyperdecoders_jax {importlib.metadata.version('hyperdecoders_jax')}"
+    return f"hyperdecoders_jax {files.VERSION}"
 
 
 def decoding_to_json(config: Any) -> dict[str, Any]:

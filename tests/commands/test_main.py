@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperdecoders_jax import errors, t5x_install
+from hyperdecoders_jax import errors, files, t5x_install
 from hyperdecoders_jax.commands import configured, doctor, flags, main
 from hyperdecoders_jax.config import gin_files
 from hyperdecoders_jax.data import pipeline
+from hyperdecoders_jax.weights import trained_model
 
 
 def run(*arguments, cwd="."):
@@ -43,6 +44,20 @@ def test_the_version_is_that_of_the_installation(capsys):
     assert ended.value.code == 0
     version = importlib.metadata.version("hyperdecoders_jax")
     assert capsys.readouterr().out == f"hyperdecoders_jax {version}\n"
+
+
+def test_a_clone_that_is_not_installed_has_a_version(monkeypatch, capsys):
+    def find_none(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata.Distribution, "from_name", find_none)
+    with pytest.raises(SystemExit) as ended:
+        main.main(["--version"])
+    assert ended.value.code == 0
+    version = f"hyperdecoders_jax {files.VERSION}"
+    assert capsys.readouterr().out == f"{version}\n"
+    # Files that are written name it, too.
+    assert trained_model.made_by() == version
 
 
 @pytest.mark.parametrize("command", main.COMMANDS)
