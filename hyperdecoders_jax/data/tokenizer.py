@@ -4,8 +4,11 @@ Predicting needs no more, and is spared TensorFlow and the nine seconds that its
 """
 
 import abc
+import functools
 import hashlib
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import sentencepiece
 from google.protobuf import message
@@ -18,13 +21,59 @@ BYTES_MODEL = b"bytes"  # Stands for the model of a vocabulary of bytes.
 _FIRST_BYTE, _NUM_BYTES = 3, 256
 NUM_BYTE_SENTINELS = 125  # ByT5's.
 _NUM_SENTINELS = 100  # Behind the pieces of T5's models.
+_Model = sentencepiece_model_pb2.ModelProto
+_Piece = _Model.SentencePiece
+_SCORED = (_Piece.NORMAL, _Piece.UNUSED)  # Pieces whose scores are read.
 _OWN_SENTINELS = ("▁<extra_id_0>", "<extra_id_0>")  # A piece of models that hold their own.
 
 
 def fingerprint(model: bytes, num_sentinels: int) -> str:
-    """SHA-256 of a model's bytes and number of sentinels, in the model or behind it alike."""
-    model, num_own = split_sentinels(model)
-    return hashlib.sha256(model + b"|extra_ids=%d" % (num_own + num_sentinels)).hexdigest()
+    """Identifies a vocabulary by what it computes, whichever program saved its file.
+
+    SHA-256 of what ids and texts depend on: pieces, sentinels (in the model or behind it alike) and
+    normalisation. Bytes that hold no model have their own hash.
+    """
+    return fingerprints(model, num_sentinels)[0]
+
+
+@functools.lru_cache(maxsize=8)
+def fingerprints(model: bytes, num_sentinels: int) -> tuple[str, ...]:
+    """The `fingerprint`, and what earlier versions stored for the same file: its bytes' hash."""
+    base, num_own = split_sentinels(model)
+    num_sentinels += num_own
+    of_file = hashlib.sha256(base + b"|extra_ids=%d" % num_sentinels).hexdigest()
+    if model == BYTES_MODEL:
+        return (of_file,)
+    try:
+        facts = _facts(_Model.FromString(with_sentinels(base, num_sentinels)))
+    except message.DecodeError:  # Whoever makes a tokenizer of it is told.
+        return (of_file,)
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest(), of_file
+
+
+def _facts(model: _Model) -> dict[str, Any]:
+    """What SentencePiece computes ids from texts and texts from ids by, as JSON.
+
+    Left out are what it keeps of its training, names, and scores that it never reads.
+    """
+    normalizer, trainer = model.normalizer_spec, model.trainer_spec
+    return {
+        "pieces": [
+            (piece.piece, piece.type, piece.score if piece.type in _SCORED else None)
+            for piece in model.pieces
+        ],
+        "model": [
+            *(trainer.model_type, trainer.byte_fallback),
+            *(trainer.treat_whitespace_as_suffix, trainer.unk_surface),
+        ],
+        "normalizer": [
+            normalizer.precompiled_charsmap.hex(),
+            *(normalizer.add_dummy_prefix, normalizer.remove_extra_whitespaces),
+            normalizer.escape_whitespaces,
+        ],
+        "denormalizer": model.denormalizer_spec.precompiled_charsmap.hex(),
+    }
 
 
 def with_sentinels(model: bytes, num_sentinels: int) -> bytes:
@@ -46,9 +95,8 @@ def split_sentinels(model: bytes) -> tuple[bytes, int]:
 
 
 def _sentinel(number: int) -> bytes:
-    model = sentencepiece_model_pb2.ModelProto()
-    kind = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
-    model.pieces.add(piece=f"▁<extra_id_{number}>", score=0.0, type=kind)
+    model = _Model()
+    model.pieces.add(piece=f"▁<extra_id_{number}>", score=0.0, type=_Piece.USER_DEFINED)
     return model.SerializeToString()
 
 
@@ -103,7 +151,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def __init__(self, model: bytes, num_sentinels: int):
         try:
-            sentencepiece_model_pb2.ModelProto.FromString(model)
+            _Model.FromString(model)
             self._processor = sentencepiece.SentencePieceProcessor(
                 model_proto=with_sentinels(model, num_sentinels)
             )

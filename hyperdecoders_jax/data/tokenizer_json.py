@@ -6,9 +6,10 @@ with exceptions:
 - kinds are known of special tokens, bytes and sentinels; a piece that was unused becomes a usual
   one (no published T5 has any);
 - transformers 5.0 to 5.2 leave out the normaliser: nothing can be had of their files;
-- what SentencePiece kept of its training is gone, so the rebuilt file is another, whose fingerprint
-  differs. Of the published T5's (v1.0, v1.1, LM-adapted, FLAN) this is known too: its file is
-  rebuilt byte for byte, which its SHA-256 proves.
+- what SentencePiece kept of its training is gone, so the rebuilt file is another, of the same
+  `tokenizer.fingerprint`. Of the published T5's (v1.0, v1.1, LM-adapted, FLAN) this is known too:
+  its file is rebuilt byte for byte, which its SHA-256 proves, for folders of earlier versions that
+  store a hash of the file.
 Source: sentencepiece_model.proto; tokenizers, tokenizer.json; transformers 4.57 to 5.24,
 T5Converter and T5Tokenizer.
 """

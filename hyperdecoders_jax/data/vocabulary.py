@@ -98,8 +98,13 @@ def load_vocabulary(path: str | os.PathLike[str], extra_ids: int | None = None) 
 
 
 def fingerprint(vocabulary: seqio.Vocabulary) -> str:
-    """Identifies a vocabulary by its content, whatever its path; see `tokenizer.fingerprint`."""
-    return tokenizer.fingerprint(*content(vocabulary))
+    """Identifies a vocabulary by what it computes; see `tokenizer.fingerprint`."""
+    return fingerprints(vocabulary)[0]
+
+
+def fingerprints(vocabulary: seqio.Vocabulary) -> tuple[str, ...]:
+    """The fingerprint, and those of earlier versions; see `tokenizer.fingerprints`."""
+    return tokenizer.fingerprints(*content(vocabulary))
 
 
 def content(vocabulary: seqio.Vocabulary) -> tuple[bytes, int]:

@@ -70,12 +70,12 @@ def get_dataset(
         )
     provider = mixtures.get_mixture_or_task(pipeline_config.mixture_or_task_name)
     task_names = mixtures.resolve_task_names(provider, pipeline_config.task_names)
+    known = vocabulary.fingerprints(provider.output_features["inputs"].vocabulary)
     identity = Identity(
         task_names=task_names,
         model=identity_lib.describe_model(model.for_tasks(task_names).config),
-        vocabulary_fingerprint=vocabulary.fingerprint(
-            provider.output_features["inputs"].vocabulary
-        ),
+        vocabulary_fingerprint=known[0],
+        former_vocabulary_fingerprints=known[1:],
     )
     settings = preflight.order_settings(pipeline_config, report)
     recipe = None if run is None else describe.recipe(saved_config.as_done(run))

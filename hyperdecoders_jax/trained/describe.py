@@ -107,6 +107,7 @@ def identity(described: RunFile, frozen: Params) -> Identity:
         frozen_source=start.source_of(described.initial_checkpoint_path, described.random_seed),
         frozen_fingerprint=fingerprints.fingerprint(frozen),
         vocabulary_fingerprint=description.vocabulary.fingerprint,
+        former_vocabulary_fingerprints=description.vocabulary.fingerprints[1:],
     )
 
 
@@ -133,10 +134,12 @@ def check_newest_checkpoint(
     step = checkpoints.newest_step()
     if step is None:
         return
+    known = vocabulary.fingerprints(vocabulary.RUN_VOCABULARY)
     here = Identity(
         task_names=None if task_names is None else tuple(task_names),
         model=identity_lib.describe_model(model.config),
-        vocabulary_fingerprint=vocabulary.fingerprint(vocabulary.RUN_VOCABULARY),
+        vocabulary_fingerprint=known[0],
+        former_vocabulary_fingerprints=known[1:],
     )
     saved, where = checkpoints.read_run(step), str(checkpoints.directory / str(step))
     identity_lib.check_same(identity_lib.identity_of(saved), here, where)

@@ -30,12 +30,12 @@ def use_vocabulary(run: RunConfig) -> None:
     path, initial = run.start.vocabulary, run.start.initial_checkpoint_path
     found = vocabulary.load_vocabulary(files.resolve(path))
     vocabulary.set_run_vocabulary(found)
-    fingerprint, wanted = vocabulary.fingerprint(found), _vocabulary_of(initial)
-    if wanted is not None and wanted != fingerprint:
+    known, wanted = vocabulary.fingerprints(found), _vocabulary_of(initial)
+    if wanted is not None and wanted not in known:
         raise ValueError(
             f"The vocabulary must be the one that the initial checkpoint was trained with; "
             f"{initial} was trained with one of fingerprint {wanted[:12]}, and {path} has "
-            f"{fingerprint[:12]}. Pass the checkpoint's own with --vocabulary=…."
+            f"{known[0][:12]}. Pass the checkpoint's own with --vocabulary=…."
         )
 
 

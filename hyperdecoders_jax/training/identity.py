@@ -31,9 +31,13 @@ class Identity:
     frozen_source: str | None = None  # For messages, not compared.
     frozen_fingerprint: str | None = None  # Before any cast to bfloat16.
     vocabulary_fingerprint: str | None = None
+    # What checkpoints of earlier versions have in its place; compared, never stored.
+    former_vocabulary_fingerprints: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return _to_json(dataclasses.asdict(self))
+        fields = dataclasses.asdict(self)
+        del fields["former_vocabulary_fingerprints"]
+        return _to_json(fields)
 
 
 UNKNOWN = Identity()
@@ -65,6 +69,8 @@ def describe_model(config: TransformerConfig) -> dict[str, Any]:
 
 def check_same(saved: Identity, here: Identity, where: str) -> None:
     """Raises ValueError, naming `where` and what differs, unless a checkpoint is of this run."""
+    if saved.vocabulary_fingerprint in here.former_vocabulary_fingerprints:
+        saved = dataclasses.replace(saved, vocabulary_fingerprint=here.vocabulary_fingerprint)
     saved_fields, fields = _comparable(saved), _comparable(here)
     unknown = {name for side in (saved, here) for name, x in vars(side).items() if x is None}
     # A field that is missing on one side is at its default there.

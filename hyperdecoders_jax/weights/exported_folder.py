@@ -221,9 +221,9 @@ def read_description(folder: epath.PathLike) -> Description:
     content, advice = _read_vocabulary(folder), "Copy it from the export again."
     with trained_model.fields_of(file, "what an exported model is", advice):
         description = trained_model.from_json(fields, config_from_json(fields), content)
-        wanted, found = fields["vocabulary"]["fingerprint"], description.vocabulary.fingerprint
-    if found != wanted:
-        has = "is missing" if content == tokenizer.BYTES_MODEL else f"has {found[:12]}"
+        wanted, found = fields["vocabulary"]["fingerprint"], description.vocabulary.fingerprints
+    if wanted not in found:
+        has = "is missing" if content == tokenizer.BYTES_MODEL else f"has {found[0][:12]}"
         raise ValueError(
             f"{spiece} must be the vocabulary that the model was trained with, of fingerprint "
             f"{str(wanted)[:12]}; it {has}. {advice}"

@@ -175,11 +175,11 @@ def read_description(folder: epath.Path, fields: Mapping[str, Any], owner: str) 
     model = modeling_config.from_dict(fields["model"])
     content = tokenizer.BYTES_MODEL if is_bytes else trained_model.read_vocabulary(folder)
     description = trained_model.from_json(fields, model, content)
-    wanted, found = fields["vocabulary"]["fingerprint"], description.vocabulary.fingerprint
-    if wanted != found:
+    wanted, found = fields["vocabulary"]["fingerprint"], description.vocabulary.fingerprints
+    if wanted not in found:
         raise ValueError(
             f"{folder / trained_model.VOCABULARY_FILE} must be the vocabulary that {owner} was "
-            f"trained with, of fingerprint {str(wanted)[:12]}; it has {found[:12]}. Copy the "
+            f"trained with, of fingerprint {str(wanted)[:12]}; it has {found[0][:12]}. Copy the "
             "folder again."
         )
     return description

@@ -67,8 +67,13 @@ class Vocabulary:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the content."""
-        return tokenizer.fingerprint(self.model, self.num_sentinels)
+        """Hash of what it computes."""
+        return self.fingerprints[0]
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """The fingerprint, and those of earlier versions; see `tokenizer.fingerprints`."""
+        return tokenizer.fingerprints(self.model, self.num_sentinels)
 
     @property
     def files(self) -> dict[str, bytes]:

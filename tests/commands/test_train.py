@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from hyperdecoders_jax import model
 from hyperdecoders_jax.commands import configured, main
 from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.data import vocabulary
-from hyperdecoders_jax.trained import start
+from hyperdecoders_jax.hub import tokenizer_files
+from hyperdecoders_jax.trained import describe, start
 from hyperdecoders_jax.training import run_lock, trainable, trainer
 from hyperdecoders_jax.weights import backbone, fingerprints, run_folder, trained_model
 
@@ -348,6 +350,22 @@ def test_a_best_metric_that_nothing_computes_is_told(tmp_path, capsys):
 def test_a_run_is_not_continued_with_another_order_of_its_data(trained, capsys):
     assert main.main(train_arguments(trained, BATCH_SIZE=4, TRAIN_STEPS=6)) == 2
     assert "batch_size is 8 there and 4 here" in capsys.readouterr().err
+
+
+def test_a_run_knows_its_vocabulary_as_another_program_saved_it(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    description = run_folder.read_file(trained).description
+    tokenizer_files.write(tmp_path, description.vocabulary, max_len=48)
+    (tmp_path / "spiece.model").unlink()
+    of_run = (str(trained), model.Model(description.model), description.task_names)
+    try:
+        vocabulary.set_run_vocabulary(vocabulary.load_vocabulary(tmp_path))
+        describe.check_newest_checkpoint(*of_run)
+        vocabulary.set_run_vocabulary(vocabulary.load_vocabulary(tmp_path, extra_ids=3))
+        with pytest.raises(ValueError, match="vocabulary_fingerprint is"):
+            describe.check_newest_checkpoint(*of_run)
+    finally:
+        vocabulary.set_run_vocabulary(None)
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ def test_what_transformers_saves_gives_the_same_model(tmp_path, name):
     found, counted = tokenizer_json.read(save_as_transformers(tmp_path, model, num_sentinels))
     assert facts(found) == facts(model)
     assert counted == num_sentinels
+    assert tokenizer.fingerprint(found, counted) == tokenizer.fingerprint(model, num_sentinels)
     texts = make_texts(200)
     kept = tokenizer.make(model, num_sentinels)
     again = tokenizer.make(found, counted)
@@ -102,6 +103,7 @@ def test_what_we_save_gives_the_same_model(tmp_path, options):
     model = make_model(**options).SerializeToString()
     found, counted = tokenizer_json.read(save_as_we_do(tmp_path, model, 7))
     assert (facts(found), counted) == (facts(model), 7)
+    assert tokenizer.fingerprint(found, 7) == tokenizer.fingerprint(model, 7)
 
 
 def test_the_published_file_comes_back_byte_for_byte(tmp_path, monkeypatch):

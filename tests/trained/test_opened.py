@@ -1,12 +1,18 @@
 """A configured run, opened to predict; whole runs are in tests/commands/test_train.py."""
 
+import pathlib
+
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.config.run_config import StartConfig
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.data.pipeline import PipelineConfig
+from hyperdecoders_jax.hub import tokenizer_files
 from hyperdecoders_jax.trained import opened
+from hyperdecoders_jax.weights.trained_model import VOCABULARY_KEY, Vocabulary
 from tests.commands import tiny_runs
 
 
@@ -46,6 +52,35 @@ def test_the_vocabulary_of_a_run_is_that_of_its_tasks():
         assert vocabulary.fingerprint(vocabulary.RUN_VOCABULARY) == vocabulary.fingerprint(demo)
     finally:
         vocabulary.set_run_vocabulary(None)
+
+
+@pytest.fixture
+def demo_run(tmp_path, monkeypatch):
+    """Makes runs that start from weights with a vocabulary's fingerprint, and read another file."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def make(vocabulary_path, fingerprint):
+        weights = tmp_path / "t5.safetensors"
+        array = {"a": np.zeros(1, np.float32)}
+        safetensors.numpy.save_file(array, weights, {VOCABULARY_KEY: fingerprint})
+        start = StartConfig(str(weights), str(vocabulary_path))
+        return tiny_runs.make_config(start=start)
+
+    yield make
+    vocabulary.set_run_vocabulary(None)
+
+
+def test_a_vocabulary_saved_by_another_program_is_the_checkpoints(tmp_path, demo_run):
+    demo = pathlib.Path(vocabulary.DEMO_VOCABULARY_PATH).read_bytes()
+    tokenizer_files.write(tmp_path, Vocabulary(demo, 100), max_len=48)
+    (tmp_path / "spiece.model").unlink()
+    today, former = Vocabulary(demo, 100).fingerprints
+    for path, stored in ((tmp_path, today), (vocabulary.DEMO_VOCABULARY_PATH, former)):
+        opened.use_vocabulary(demo_run(path, stored))
+    rebuilt = vocabulary.content(vocabulary.load_vocabulary(tmp_path))[0]
+    assert rebuilt != demo  # Else this tests nothing.
+    with pytest.raises(ValueError, match=r"must be the one .* of fingerprint f00d, and .* has "):
+        opened.use_vocabulary(demo_run(tmp_path, "f00d"))
 
 
 def test_parameters_before_training_are_placed_as_they_are_configured():

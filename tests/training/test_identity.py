@@ -21,6 +21,17 @@ def test_what_is_not_known_yet_is_not_compared():
     identity.check_same(IDENTITY, Identity(**{**vars(IDENTITY), "frozen_source": "x"}), "here")
 
 
+def test_a_vocabulary_is_known_by_the_fingerprint_of_an_earlier_version():
+    known = {"vocabulary_fingerprint": "beef", "former_vocabulary_fingerprints": ("cafe",)}
+    here = dataclasses.replace(IDENTITY, **known)
+    identity.check_same(IDENTITY, here, "there")
+    again = identity.identity_of({"identity": here.to_json()})
+    assert again.former_vocabulary_fingerprints == ()
+    identity.check_same(again, here, "there")
+    with pytest.raises(ValueError, match="vocabulary_fingerprint is 'f00d' there and 'beef' here"):
+        identity.check_same(dataclasses.replace(again, vocabulary_fingerprint="f00d"), here, "")
+
+
 def test_a_models_description_leaves_out_what_may_change():
     wet, dry = (identity.describe_model(tiny.make_model(d).config) for d in (0.1, 0.0))
     assert wet == dry

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from hyperdecoders_jax.data import tokenizer, tokenizer_json
+from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, T5XScoring
 from hyperdecoders_jax.hub import tokenizer_files
 from hyperdecoders_jax.model import Model
@@ -255,15 +255,19 @@ def test_what_is_missing_is_named(tmp_path):
 def test_a_tokenizer_json_alone_does_where_it_is_the_same_vocabulary(tmp_path):
     made = trained_model.Vocabulary(test_tokenizer_json.make_model().SerializeToString(), 7)
     tokenizer_files.write(tmp_path, made, max_len=5)
-    model, num_sentinels = tokenizer_json.read(tmp_path / "tokenizer.json")
-    # As of a published T5, whose model comes back byte for byte.
-    kept = trained_model.Vocabulary(tokenizer.with_sentinels(model, num_sentinels), 0)
+    kept = tokenizer_files.with_own_sentinels(made)
     description, flat = make(vocabulary=kept)
     write(tmp_path, description, flat)
     (tmp_path / "spiece.model").unlink()
-    assert_read(tmp_path, description, flat)
-    write(tmp_path, dataclasses.replace(description, vocabulary=made), flat)
+    found = exported_folder.read(tmp_path).description
+    assert found.vocabulary.model != kept.model  # Rebuilt: what is kept of training is gone.
+    assert found.vocabulary.fingerprint == kept.fingerprint
+    other = trained_model.Vocabulary(kept.model, 1)
+    write(tmp_path, dataclasses.replace(description, vocabulary=other), flat)
     (tmp_path / "spiece.model").unlink()
+    (tmp_path / "config.json").write_text(
+        (tmp_path / "config.json").read_text().replace('"num_sentinels": 1', '"num_sentinels": 0')
+    )
     with pytest.raises(ValueError, match=r"spiece\.model must be .*; it has \w+\. Copy it from"):
         exported_folder.read(tmp_path)
 
