@@ -112,11 +112,7 @@ class Decoder(nn.Module):
 
     def setup(self):
         config, dtype = self.config, self.config.compute_dtype
-        # One table for the stack: T5's layers share their relative positions.
-        table = (config.num_heads, config.relpos_buckets, config.relpos_max_distance)
-        self.relpos_bias = relative_position.RelativePositionBias(
-            *table, bidirectional=False, dtype=dtype
-        )
+        self.relpos_bias = relative_position.of_stack(config, bidirectional=False)
         self.layers = [DecoderLayer(config) for _ in range(config.num_decoder_layers)]
         self.decoder_norm = layers.RMSNorm(dtype)
         self.dropout = nn.Dropout(config.dropout_rate)

@@ -76,11 +76,8 @@ class Encoder(nn.Module):
         """The states that the decoder reads, and that are pooled."""
         config, dtype = self.config, self.config.compute_dtype
         positions = jnp.arange(embedded.shape[1])
-        # One table for the stack, made once: T5 has no other notion of positions.
-        table = (config.num_heads, config.relpos_buckets, config.relpos_max_distance)
-        bias = relative_position.RelativePositionBias(
-            *table, bidirectional=True, dtype=dtype, name="relpos_bias"
-        )(positions, positions)
+        table = relative_position.of_stack(config, bidirectional=True, name="relpos_bias")
+        bias = table(positions, positions)  # Once, for all layers.
 
         attention_mask = mask[:, None]
         if row_segments is not None:

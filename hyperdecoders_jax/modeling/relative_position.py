@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from hyperdecoders_jax.modeling import initializers, layers
+from hyperdecoders_jax.modeling.config import TransformerConfig
 
 
 def _buckets_of_distances(num_buckets: int, max_distance: int) -> np.ndarray:
@@ -75,3 +76,12 @@ class RelativePositionBias(nn.Module):
         # The highest precision makes it exact; the default rounds the table to bfloat16 there.
         one_hot = jax.nn.one_hot(buckets, self.num_buckets, dtype=self.dtype)
         return jnp.einsum("hb,qkb->hqk", table, one_hot, precision=jax.lax.Precision.HIGHEST)
+
+
+def of_stack(
+    config: TransformerConfig, *, bidirectional: bool, name: str | None = None
+) -> RelativePositionBias:
+    """The one table of a stack, whose layers share it: T5 has no other notion of positions."""
+    table = (config.num_heads, config.relpos_buckets, config.relpos_max_distance)
+    dtype = config.compute_dtype
+    return RelativePositionBias(*table, bidirectional=bidirectional, dtype=dtype, name=name)
