@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 
-from hyperdecoders_jax import t5x_install
+from hyperdecoders_jax import files, t5x_install
 from hyperdecoders_jax.commands import main
 
 SUMMARY = "print versions, devices, free memory and disk, known conflicts"
@@ -20,9 +20,8 @@ TAKES_GIN = False
 
 # What is listed, in order; the second half is optional.
 REQUIRED_PACKAGES = (
-    "hyperdecoders_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "seqio",
-    "tensorflow-datasets", "tensorflow", "tensorflow-text", "tensorboard", "gin-config", "clu",
-    "sentencepiece",
+    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow-datasets",
+    "tensorflow", "tensorflow-text", "tensorboard", "gin-config", "clu", "sentencepiece",
 )  # fmt: skip
 OPTIONAL_PACKAGES = ("transformers", "safetensors", "torch", "matplotlib", "libtpu")
 
@@ -171,7 +170,9 @@ def report(folders: Sequence[str] = (".",)) -> int:
     lacking |= dict.fromkeys(OPTIONAL_PACKAGES, "not installed (optional)")
     found = [(name, versions.get(normalised(name), status)) for name, status in lacking.items()]
     python = ("python", f"{platform.python_version()} ({sys.executable})")
-    for name, status in (python, *found, *t5x_install.status_lines()):
+    # Not by metadata: a clone that is not installed runs, too, and hides what is installed.
+    own = ("hyperdecoders_jax", f"{files.VERSION} ({os.path.dirname(files.__file__)})")
+    for name, status in (python, own, *found, *t5x_install.status_lines()):
         print(f"  {name:22} {status}")
 
     absent = missing_packages(versions)

@@ -337,6 +337,15 @@ def test_doctor_names_releases_that_nobody_tried(capsys, monkeypatch):
     assert "torch 99.0 is newer than" in capsys.readouterr().out
 
 
+def test_doctor_takes_a_clone_that_is_not_installed(capsys, monkeypatch):
+    installed = doctor.installed_versions()
+    installed.pop("hyperdecoders-jax", None)
+    monkeypatch.setattr(doctor, "installed_versions", lambda: installed)
+    assert main.main(["doctor"]) == 0
+    folder = os.path.dirname(files.__file__)
+    assert f"hyperdecoders_jax      {files.VERSION} ({folder})\n" in capsys.readouterr().out
+
+
 def test_one_build_of_tensorflow_is_no_conflict():
     assert doctor.find_conflicts({"tensorflow-cpu": "2.21.0", "tensorflow-text": "2.21.1"}) == []
     assert "tensorflow" not in doctor.missing_packages({"tensorflow-cpu": "2.21.0"})
