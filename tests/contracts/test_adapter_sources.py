@@ -19,13 +19,13 @@ from tests import tiny
 from tests.modeling import own_source  # noqa: F401 (it registers a source)
 
 SOURCES = tuple(adapter_sources.SOURCES)
-CASES = [
+ADAPTED = [
     (side, source, site)
     for side, side_sites in config.SITES_OF_SIDE.items()
     for source in SOURCES
-    for site in (side_sites if source != "none" else ["feed_forward"])
+    if source != "none"
+    for site in side_sites
 ]
-ADAPTED = [case for case in CASES if case[1] != "none"]
 NETWORKS = [
     config.HypernetworkConfig(bottleneck_dim=11, layer_embedding_dim=10),
     config.PerLayerHypernetworkConfig(bottleneck_dim=11),
@@ -45,6 +45,9 @@ def networks_of(source):
 LEARNED_START, WRITTEN_START, HYPERFORMER_START = 1e-5, 1e-2, 0.5
 
 
+OF_NETWORKS = [(source, network) for source in SOURCES for network in networks_of(source)]
+
+
 @functools.cache
 def make_model(side, source, *side_sites, network=None):
     return model.Model(
@@ -58,19 +61,21 @@ def make_model(side, source, *side_sites, network=None):
     )
 
 
-@pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_new_parameters_stand_under_keys_of_their_own(case):
-    side, source, _ = case
-    keys = set(make_model(*case).param_shapes()) - set(model.BACKBONE_KEYS)
+@pytest.mark.parametrize("side", config.SITES_OF_SIDE)
+@pytest.mark.parametrize("source", SOURCES)
+def test_new_parameters_stand_under_keys_of_their_own(side, source):
+    found = make_model(side, source, *config.SITES_OF_SIDE[side])
+    keys = set(found.param_shapes()) - set(model.BACKBONE_KEYS)
     expected = set() if source == "none" else {f"{side}_adapters"}
     if adapter_sources.SOURCES[source] and adapter_sources.SOURCES[source].reads_pooled:
         expected |= {"encoder_first_pass_adapters"} if side == "encoder" else set()
     assert keys == expected
 
 
-@pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_every_parameter_has_an_axis_name_for_each_dimension(case):
-    shapes, axes = make_model(*case).param_shapes(), make_model(*case).param_axes()
+@pytest.mark.parametrize(("source", "network"), OF_NETWORKS)
+def test_every_parameter_has_an_axis_name_for_each_dimension(source, network):
+    found, _ = compiled(source, network)
+    shapes, axes = found.param_shapes(), found.param_axes()
     jax.tree.map(lambda shape, names: None, shapes, axes, is_leaf=lambda x: isinstance(x, tuple))
     flat_axes = jax.tree.leaves(axes, is_leaf=lambda x: isinstance(x, tuple))
     for shape, names in zip(jax.tree.leaves(shapes), flat_axes, strict=True):
@@ -78,15 +83,12 @@ def test_every_parameter_has_an_axis_name_for_each_dimension(case):
         assert all(isinstance(name, str) for name in names)
 
 
-@pytest.mark.parametrize(
-    ("case", "network"),
-    [(case, None) for case in CASES]
-    + [((side, "task", "feed_forward"), x) for side in config.SITES_OF_SIDE for x in NETWORKS[1:]],
-    ids=str,
-)
-def test_announced_shapes_are_those_of_a_model_that_is_traced_whole(case, network):
+@pytest.mark.parametrize(("source", "network"), OF_NETWORKS)
+def test_announced_shapes_are_those_of_a_model_that_is_traced_whole(source, network):
     """They come of one layer of each stack, and of what adapts both."""
-    found = make_model(*case, network=network)
+    one_layer, _ = compiled(source, network)
+    config_of_two = dataclasses.replace(one_layer.config, num_encoder_layers=2)
+    found = model.Model(config_of_two)
     assert found.param_shapes() == model._abstract_variables(found)["params"]
 
 
@@ -151,10 +153,10 @@ def compiled(source, network):
 
 
 BATCH = tiny.make_batch(batch=tiny.NUM_TASKS).replace(task_ids=jnp.arange(tiny.NUM_TASKS))
-OF_NETWORKS = [(source, network) for source in SOURCES for network in networks_of(source)]
 
 
-@pytest.mark.parametrize(("source", "network"), OF_NETWORKS)
+# One of each kind: what every fresh adapter adds is tested above, by itself.
+@pytest.mark.parametrize(("source", "network"), [(x, NETWORKS[0]) for x in ("manual", "generated")])
 def test_a_fresh_model_is_almost_plain_t5(source, network):
     fresh, grad_and_logits = compiled(source, network)
     params = fresh.init(jax.random.key(0))
@@ -192,11 +194,12 @@ def test_an_unseen_task_gets_the_mean_or_is_an_error(source):
         params["decoder_adapters"][key],
     )
     params = {**params, "decoder_adapters": {**params["decoder_adapters"], key: equal}}
-    expected = strict.logits(params, batch)
-    np.testing.assert_allclose(mean_model.logits(params, unseen), expected, atol=1e-5)
-    assert np.all(np.isnan(strict.logits(params, unseen)))
+    strict_logits, mean_logits = jax.jit(strict.logits), jax.jit(mean_model.logits)
+    expected = strict_logits(params, batch)
+    np.testing.assert_allclose(mean_logits(params, unseen), expected, atol=1e-5)
+    assert np.all(np.isnan(strict_logits(params, unseen)))
     beyond = batch.replace(task_ids=jnp.full(3, tiny.NUM_TASKS))
-    assert np.all(np.isnan(mean_model.logits(params, beyond)))
+    assert np.all(np.isnan(mean_logits(params, beyond)))
 
 
 def test_rows_of_tasks_to_come_are_not_in_the_mean():
@@ -210,8 +213,9 @@ def test_rows_of_tasks_to_come_are_not_in_the_mean():
     }
     named = mean_model.for_tasks(["a", "b", "c"])
     assert named.config.num_tasks == tiny.NUM_TASKS
-    np.testing.assert_array_equal(named.logits(params, unseen), named.logits(changed, unseen))
-    assert np.any(mean_model.logits(params, unseen) != mean_model.logits(changed, unseen))
+    named_logits, mean_logits = jax.jit(named.logits), jax.jit(mean_model.logits)
+    np.testing.assert_array_equal(named_logits(params, unseen), named_logits(changed, unseen))
+    assert np.any(mean_logits(params, unseen) != mean_logits(changed, unseen))
 
 
 def test_more_tasks_than_there_are_rows_are_refused():
