@@ -125,8 +125,12 @@ def compare(output: str, methods: Sequence[str], gin_flags: Sequence[str] = ()) 
         code = _train(f"demo_{method}", model_dir, [*flags, *gin_flags])
         if code:
             return code
+        scores = read_scores(model_dir)
+        if not scores:
+            print("The demo was stopped; its command begins anew.", file=sys.stderr)
+            return 0
         secs = time.perf_counter() - start
-        rows[METHODS[method]] = Row(read_scores(model_dir), count_trainable(model_dir), secs)
+        rows[METHODS[method]] = Row(scores, count_trainable(model_dir), secs)
     rows = {BASELINE: Row(baseline_scores()), **rows}
     print(f"\nTest scores in [0, 100], the mean of a task's metrics:\n{format_rows(rows)}")
     print(ONE_SEED)
@@ -154,10 +158,12 @@ def analyze(model_dir: str, output: str) -> int:
 
 
 def read_scores(model_dir: str) -> dict[str, float]:
-    """Task → mean of its metrics at the last evaluation of a run."""
-    with open(os.path.join(model_dir, "metrics.jsonl"), encoding="utf-8") as file:
-        lines = [line for line in map(json.loads, file) if line["kind"] == "eval"]
-    last = max(line["step"] for line in lines)
+    """Task → mean of its metrics at the last evaluation of a run; none if a signal stopped it."""
+    path = pathlib.Path(model_dir, "metrics.jsonl")
+    # A run that was stopped before it logged anything has no such file.
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    lines = [line for line in map(json.loads, text.splitlines()) if line["kind"] == "eval"]
+    last = max((line["step"] for line in lines), default=None)
     return {line.pop("task"): _mean(line) for line in lines if line.pop("step") == last}
 
 

@@ -31,6 +31,16 @@ def test_a_method_that_the_demo_lacks_is_told(capsys):
     assert "hypergrid_all_weights" in message
 
 
+def test_a_run_that_a_signal_stopped_has_no_scores(tmp_path):
+    assert demo.read_scores(str(tmp_path)) == {}
+    lines = ['{"step": 100, "kind": "train", "loss": 1.0}']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    assert demo.read_scores(str(tmp_path)) == {}
+    lines += [f'{{"step": {step}, "kind": "eval", "task": "a", "em": {step}.0}}' for step in (5, 9)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    assert demo.read_scores(str(tmp_path)) == {"a": 9.0}
+
+
 def test_a_run_that_is_being_written_is_not_removed(tmp_path, capsys):
     run = tmp_path / "demo_hyperdecoder"
     with run_lock.held(run):
