@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hyperdecoders_jax.data import mixer, packing
+from hyperdecoders_jax.data import mixer, mixtures, packing
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.types import Batch
 
@@ -33,7 +33,8 @@ def _made(data: PipelineConfig, lengths: str) -> Draw:
     def draw():
         task = int(rng.integers(len(means)))
         ids = []
-        for mean, longest in zip(means[task], data.task_feature_lengths.values(), strict=True):
+        for mean, name in zip(means[task], mixtures.FEATURES, strict=True):
+            longest = data.task_feature_lengths[name]
             length = mean * np.exp(sigma * rng.standard_normal() - sigma**2 / 2)
             ids.append(rng.integers(2, 30, int(np.clip(round(length), 1, longest))))
         return packing.Example(*ids, task_id=task)
@@ -41,15 +42,18 @@ def _made(data: PipelineConfig, lengths: str) -> Draw:
     return draw
 
 
-def make_batch(data: PipelineConfig, num_examples: int, draw: Draw) -> tuple[Batch, int, float]:
+def make_batch(
+    data: PipelineConfig, num_examples: int, multiple: int, draw: Draw
+) -> tuple[Batch, int, float]:
     """The second step of rows for about so many examples; their number, the share of real tokens.
 
-    The rows are as many as hold them on average, as `EXAMPLES_PER_STEP` chooses them.
+    The rows are as many as hold them on average, rounded to a `multiple`.
     """
     lengths = data.packed_lengths
     trial = packing.Packer(lengths, 64, data.max_segments)
     per_row = sum(map(len, trial.next_rows(draw))) / 64
-    packer = packing.Packer(lengths, max(1, round(num_examples / per_row)), data.max_segments)
+    num_rows = max(1, round(num_examples / per_row / multiple)) * multiple
+    packer = packing.Packer(lengths, num_rows, data.max_segments)
     packer.next_rows(draw)
     rows = packer.next_rows(draw)
     batch = packing.packed_batch(rows, lengths, data.max_segments)

@@ -87,7 +87,9 @@ def compare_packed(experiment: measurement.Experiment, devices, args) -> str:
     draw, task_names = packed.make_reader(experiment.data, args.pack_lengths)
     model = experiment.model.for_tasks(task_names)
     experiment = dataclasses.replace(experiment, model=model)
-    batch, num_examples, fill = packed.make_batch(experiment.data, experiment.batch_size, draw)
+    num_data = measurement.make_partitioner(experiment, devices).num_data
+    wanted = (experiment.batch_size, num_data * experiment.num_microbatches)
+    batch, num_examples, fill = packed.make_batch(experiment.data, *wanted, draw)
     found = {
         "a row each": (experiment.batch_size, None),
         f"packed, fill {fill:.2f}": (num_examples, batch),
@@ -111,7 +113,10 @@ def compare_packed(experiment: measurement.Experiment, devices, args) -> str:
 
 def main() -> None:
     """Prints one row for the experiment and one for each baseline."""
-    options = {"--pack": {"action": "store_true"}, "--pack_lengths": {}}
+    options = {
+        "--pack": {"action": "store_true", "help": "compare with packed rows"},
+        "--pack_lengths": {"help": "mean tokens of made examples, INPUTSxTARGETS,… of each task"},
+    }
     experiment, devices, args = measurement.parse_arguments(
         __doc__.splitlines()[0], options=options
     )

@@ -63,4 +63,6 @@ class RunConfig:
     @property
     def eval_batch_size(self) -> int:
         """Examples of one prediction step."""
-        return self.evaluation.batch_size or self.data.batch_size
+        # Of packed rows the batch size counts rows, and evaluation does not pack.
+        data = self.data
+        return self.evaluation.batch_size or data.examples_per_step or data.batch_size

@@ -11,6 +11,8 @@ from hyperdecoders_jax import types
 from hyperdecoders_jax.data import mixtures
 
 TASK_IDS = "task_ids"
+# SeqIO's packing takes 0 for padding: numbers are counted from 1 there, that of an unseen task too.
+_PACKED_OFFSET = 1 - types.UNSEEN_TASK_ID
 
 
 def task_batch(
@@ -43,6 +45,7 @@ class TaskIdFeatureConverter(seqio.EncDecFeatureConverter):
     `task_ids` is a list of one number in a task, because `seqio.Evaluator` measures the length of
     every feature, and `[batch]` in a model's batch. `task_feature_lengths` need not mention it.
     With `pack`, rows hold up to `max_segments` examples, and `task_ids` are `[batch, segments]`.
+    (The macros MAX_SEGMENTS and ROW_LENGTHS are our own pipeline's, and not read here.)
     """
 
     TASK_FEATURES = {  # noqa: RUF012 (SeqIO's interface)
@@ -68,11 +71,17 @@ class TaskIdFeatureConverter(seqio.EncDecFeatureConverter):
                 f"{sorted(ds.element_spec)}. Read them through hyperdecoders_jax.data."
                 "feature_converter.with_task_ids(mixture_or_task_name, task_names)."
             )
+        if self.pack:
+            ds = ds.map(lambda x: {**x, TASK_IDS: x[TASK_IDS] + _PACKED_OFFSET})
         # SeqIO packs task numbers as it packs tokens, so their length bounds a row's examples.
         return super().__call__(ds, {**task_feature_lengths, TASK_IDS: self._num_ids})
 
     def _convert_example(self, features: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
-        task_ids = features[TASK_IDS] if self.pack else features[TASK_IDS][0]
+        task_ids = features[TASK_IDS][0]
+        if self.pack:
+            # Slots without an example are 0, as they are in our own packed rows.
+            is_example = features[TASK_IDS] > 0
+            task_ids = tf.where(is_example, features[TASK_IDS] - _PACKED_OFFSET, 0)
         return {**super()._convert_example(features), TASK_IDS: task_ids}
 
     def get_model_feature_lengths(self, task_feature_lengths) -> Mapping[str, int]:

@@ -32,8 +32,9 @@ def report(name: str, vocabulary_path: str | None = None, split: str | None = No
     called = task_listing.use_vocabulary(vocabulary_path)
     split = split or "train"
     tasks = mixtures.leaf_tasks(provider, split)
-    read = {task.name: _read(task, split) for task in tasks}
-    drawn = _draw(read, mixtures.mixing_rates(provider, tasks))
+    rates = mixtures.mixing_rates(provider, tasks)
+    read = {task.name: _read(task, split) for task in tasks if rates[task.name] > 0}
+    drawn = _draw(read, rates)
     lines = [
         f"{name}, split {split}, tokens with EOS of the first {NUM_READ:,} examples of each task; "
         f"vocabulary: {called}.",

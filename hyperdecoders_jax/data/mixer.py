@@ -87,11 +87,11 @@ class Mixer:
         """Raises ValueError for a position of other processes, another mixture or packing."""
         ours = self.position()
         if ("packed" in position) != ("packed" in ours):
-            was, here = ("packed" if "packed" in x else "not packed" for x in (position, ours))
+            was, here = ("packed" in x for x in (position, ours))
             raise ValueError(
-                f"A run must be continued with rows packed as they were; its rows are {was}, and "
-                f"here {here}. Set PACK (PipelineConfig.pack) as it was, or use a new model "
-                "directory."
+                f"A run must be continued with rows packed as they were; the checkpoint has "
+                f"PACK={was}, this run PACK={here}. Set PACK (PipelineConfig.pack) as it was, or "
+                "use a new model directory."
             )
         for key in ("process_index", "process_count"):
             if position[key] != ours[key]:
@@ -173,6 +173,13 @@ class PackedMixer(Mixer):
                 stream.restore({"turn": turn, "offset": offset})
             # From the first that waits to where the stream was: less than a step's examples.
             while wanted and stream.position() != end:
+                if tuple(stream.position().values()) > tuple(end.values()):
+                    raise ValueError(
+                        f"A data position must lie within the data; that of {name!r} is example "
+                        f"{end['offset']} of epoch block {end['turn']}, where no example begins. "
+                        "The data or the configuration changed: restore them, or use a new model "
+                        "directory."
+                    )
                 example = self._take(choice, collections.Counter())
                 read[example.origin] = example
         self._packer.left_over = [read[origin] for origin in origins]

@@ -15,8 +15,8 @@ import numpy as np
 
 from hyperdecoders_jax import types
 
-# Examples that may wait for the next step. More fill the rows better, and are read again when a run
-# is continued. At most as many as a step has rows.
+# Most examples that wait for the next step, and no more than a step has rows. More would fill the
+# rows better. They are read again when a run is continued.
 WINDOW = 32
 
 
@@ -53,11 +53,8 @@ class Packer:
             # There are no more of them than rows, so each finds room.
             example = waiting.pop() if waiting else draw()
             if not len(example.inputs):
-                raise ValueError(
-                    "An example must have one token of inputs to be packed, EOS for example, or "
-                    f"its decoder would read its neighbours; got none ({example.origin}). Append "
-                    "EOS to inputs, filter such examples out, or set PACK = False."
-                )
+                task, block, number = example.origin
+                raise empty_inputs_error(f"example {number} of task {task!r}, epoch block {block}")
             needed = (len(example.inputs), len(example.targets), 1)
             fits = (room >= needed).all(axis=1)
             row = int(fits.argmax())
@@ -67,6 +64,15 @@ class Packer:
             else:
                 self.left_over.append(example)
         return rows
+
+
+def empty_inputs_error(which: str) -> ValueError:
+    """The error about an example without inputs."""
+    return ValueError(
+        "An example must have at least one token of inputs to be packed, or its decoder would "
+        f"read its neighbours; {which} has none. Append EOS to inputs, filter such examples out, "
+        "or set PACK = False."
+    )
 
 
 def packed_batch(

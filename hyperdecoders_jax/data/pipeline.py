@@ -42,7 +42,7 @@ class PipelineConfig:
     pack: bool = False  # Several examples in a row; `batch_size` counts rows.
     row_lengths: Mapping[str, int] | None = None  # Of a packed row; None: `task_feature_lengths`.
     max_segments: int = 8  # Most examples of a packed row.
-    # Packed: the examples that a step shall have on average, which choose `batch_size`. None: it.
+    # Packed: target number of examples per step; sets `batch_size`. None: `batch_size` is used.
     examples_per_step: int | None = None
 
     def __post_init__(self):

@@ -9,7 +9,7 @@ import numpy as np
 import seqio
 
 from hyperdecoders_jax import types
-from hyperdecoders_jax.data import lost_text, mixtures, reading
+from hyperdecoders_jax.data import lost_text, mixtures, packing, reading
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 
 # Splits with no more examples than this are read to their end before training.
@@ -146,6 +146,9 @@ def _check_examples(
     first_long = None
     lost: dict[str, lost_text.LostText] = {}
     for chunk in chunks:
+        if config.pack and (chunk["inputs_len"] == 0).any():
+            number = num_checked + int(np.argmin(chunk["inputs_len"]))
+            raise packing.empty_inputs_error(f"example {number} of task {task.name!r}")
         num_checked += len(chunk["inputs"])
         num_truncated += int(np.sum(chunk["inputs_len"] > lengths["inputs"]))
         for name in mixtures.FEATURES:

@@ -19,11 +19,13 @@ from hyperdecoders_jax.data import reading
 from hyperdecoders_jax.data.mixer import Mixer
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 
-# Of the trial that chooses the rows for a number of examples.
-_TRIAL_ROWS, _TRIAL_STEPS = 64, 4
+# Rows of the trial packing that estimates the examples of a row.
+_TRIAL_ROWS = 256
 
 
-def with_examples_per_step(config: PipelineConfig, multiple: int) -> PipelineConfig:
+def with_examples_per_step(
+    config: PipelineConfig, multiple: int, process_count: int = 1
+) -> PipelineConfig:
     """`config` with the `batch_size`, in rows, that its `examples_per_step` asks for.
 
     It is rounded to a `multiple`, and the same for the same data and seed: the first rows are
@@ -31,11 +33,16 @@ def with_examples_per_step(config: PipelineConfig, multiple: int) -> PipelineCon
     """
     if config.examples_per_step is None:
         return config
-    trial = mixer_lib.PackedMixer(dataclasses.replace(config, batch_size=_TRIAL_ROWS), 0, 1)
-    for _ in range(_TRIAL_STEPS):
-        trial.next_batch()
-    per_row = trial.position()["packed"]["examples"] / (_TRIAL_ROWS * _TRIAL_STEPS)
-    num_rows = max(1, round(config.examples_per_step / per_row / multiple)) * multiple
+    num_rows = 64
+    # Few rows are filled less well than many, so the second trial has as many as a process will.
+    for _ in range(2):
+        rows = max(1, num_rows // process_count)
+        trial = mixer_lib.PackedMixer(dataclasses.replace(config, batch_size=rows), 0, 1)
+        num_steps = -(-_TRIAL_ROWS // rows)  # Rounded up.
+        for _ in range(num_steps):
+            trial.next_batch()
+        per_row = trial.position()["packed"]["examples"] / (rows * num_steps)
+        num_rows = max(1, round(config.examples_per_step / per_row / multiple)) * multiple
     return dataclasses.replace(config, batch_size=num_rows)
 
 
@@ -74,9 +81,9 @@ class TrainIterator:
         return dict(self._truncated)
 
     def packing(self) -> dict[str, float]:
-        """Of packed rows so far: `fill`, the share of tokens that are real, `examples_per_step`.
+        """Of packed rows: `fill`, the share of tokens that are real, and `examples_per_step`.
 
-        Both are means over the steps of the run, of this process's rows times the processes.
+        Both are means since the run began, estimated from this process's rows. Empty for others.
         """
         position = self._position
         if not (sums := position.get("packed")) or not position["step"]:

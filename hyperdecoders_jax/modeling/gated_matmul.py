@@ -133,13 +133,20 @@ def gradients_at_once(
 
 def rows_in_turn(x: Inputs, kernel: Kernel, gates: Gates) -> Outputs:
     """The gated product by rows, block after block."""
+    rows, fan_out = gates.shape[1], kernel.shape[1]
 
     @_again
     def product(block):
         x, kernel, gates = block
-        return _dot_of_tokens(x, kernel).astype(jnp.float32) * gates[:, None]
+        # Widened here: the gates of all blocks would be `rows` times the states, where each token
+        # has its own.
+        return _dot_of_tokens(x, kernel).astype(jnp.float32) * _widen(gates, fan_out, 1)[:, None]
 
-    blocks = tuple(map(jnp.moveaxis, _cut_rows(x, kernel, gates), (2, 0, 1), (0, 0, 0)))
+    blocks = (
+        jnp.moveaxis(x.reshape(*x.shape[:2], rows, -1), 2, 0),  # [rows, batch, length, block]
+        kernel.reshape(rows, -1, fan_out),
+        jnp.moveaxis(gates, 1, 0),  # [rows, batch, cols]
+    )
     # A float32 carry, as a plain product accumulates; one block's products are alive at a time.
     y = jnp.zeros((*x.shape[:2], kernel.shape[1]), jnp.float32)
     y, _ = lax.scan(lambda y, block: (y + product(block), None), y, blocks)
@@ -150,14 +157,14 @@ def cols_in_turn(x: Inputs, kernel: Kernel, gates: Gates) -> Outputs:
     """The gated product by columns, block after block."""
     fan_in, cols = kernel.shape[0], gates.shape[2]
     kernels = jnp.moveaxis(kernel.reshape(fan_in, cols, -1), 1, 0)  # [cols, fan_in, block]
-    wide_gates = _widen(jnp.moveaxis(gates, 2, 0), fan_in, axis=2)  # [cols, batch, fan_in]
 
     @_again
     def product(block):
         kernel, gates = block
-        return _dot_of_tokens((x * gates[:, None]).astype(x.dtype), kernel)
+        scaled = x * _widen(gates, fan_in, axis=1)[:, None]
+        return _dot_of_tokens(scaled.astype(x.dtype), kernel)
 
-    y = lax.map(product, (kernels, wide_gates))  # [cols, batch, length, block]
+    y = lax.map(product, (kernels, jnp.moveaxis(gates, 2, 0)))  # [cols, batch, length, block]
     return jnp.moveaxis(y, 0, 2).reshape(*x.shape[:2], -1)
 
 

@@ -1,4 +1,4 @@
-"""Packed rows: what is a segment's own becomes its tokens' own.
+"""Packed rows: attention masks, adapters and gates of each segment.
 
 A packed row holds several examples, its segments. All that a model computes for an example, it
 computes for a segment: a condition, adapters, gates. These functions say which tokens they reach.
@@ -64,15 +64,19 @@ def gates_of_tokens(gates: GridGates, segments: Segments | None) -> GridGates:
     def of_tokens(of_segments: Float[Array, "*lead rows cols"] | None):
         if of_segments is None or of_segments.ndim == 2:
             return of_segments
-        # A product, as a gather's gradient is a scatter, slow on a TPU. Exact: one term is not 0.
-        return jnp.einsum(
-            "bsl,bsrc->blrc",
-            is_member.astype(of_segments.dtype),
-            by_row(of_segments, segments),
-            precision=jax.lax.Precision.HIGHEST,
-        )
+        return jax.vmap(of_own_segment)(by_row(of_segments, segments), is_member)
 
     return GridGates(of_tokens(gates.wi), of_tokens(gates.wo))
+
+
+def of_own_segment(
+    x: Float[Array, "segments *rest"], is_member: Bool[Array, "segments length"]
+) -> Float[Array, "length *rest"]:
+    """For each token of a row what its segment has in `x`; zeros at padding."""
+    # A product, as a gather's gradient is a scatter, slow on a TPU. The highest precision makes it
+    # exact, as only one term is not zero.
+    highest = jax.lax.Precision.HIGHEST
+    return jnp.tensordot(is_member.astype(x.dtype), x, axes=([0], [0]), precision=highest)
 
 
 def context_of_tokens(context: LayerContext, segments: Segments | None) -> LayerContext:

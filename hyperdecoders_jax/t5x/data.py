@@ -61,13 +61,7 @@ def get_dataset(
         )
     pipeline_config = dataclasses.replace(pipeline_config, batch_size=cfg.batch_size, pack=cfg.pack)
     report = preflight.preflight(pipeline_config, vocab_size=model.config.vocab_size)
-    sized = train_batches.with_examples_per_step(pipeline_config, multiple=jax.device_count())
-    if sized != pipeline_config:
-        raise ValueError(
-            "Under T5X BATCH_SIZE must be the rows of a step, since T5X reads it before the data; "
-            f"got BATCH_SIZE={cfg.batch_size}, and the {sized.examples_per_step} examples of "
-            f"EXAMPLES_PER_STEP fill {sized.batch_size} rows. Set BATCH_SIZE={sized.batch_size}."
-        )
+    _check_rows(pipeline_config, num_shards)
     provider = mixtures.get_mixture_or_task(pipeline_config.mixture_or_task_name)
     task_names = mixtures.resolve_task_names(provider, pipeline_config.task_names)
     known = vocabulary.fingerprints(provider.output_features["inputs"].vocabulary)
@@ -80,6 +74,19 @@ def get_dataset(
     settings = preflight.order_settings(pipeline_config, report)
     recipe = None if run is None else describe.recipe(saved_config.as_done(run))
     return BatchIterator(pipeline_config, shard_id, num_shards, identity, settings, recipe)
+
+
+def _check_rows(config: PipelineConfig, num_shards: int) -> None:
+    """Raises ValueError for a batch size far from what `examples_per_step` asks for."""
+    wanted = train_batches.with_examples_per_step(config, num_shards, num_shards).batch_size
+    # The nearest size that divides over devices and micro-batches may be this far.
+    if abs(config.batch_size - wanted) > max(0.1 * wanted, jax.device_count()):
+        raise ValueError(
+            "Under T5X BATCH_SIZE must be the rows of a step, since T5X reads it before the data; "
+            f"got BATCH_SIZE={config.batch_size}, and EXAMPLES_PER_STEP={config.examples_per_step} "
+            f"needs {wanted}. Set BATCH_SIZE={wanted}, or near it so that it divides over devices "
+            "and micro-batches."
+        )
 
 
 def read_identity(path: str) -> Identity:

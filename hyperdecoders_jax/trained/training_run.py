@@ -45,8 +45,10 @@ def _train(
     opened.use_vocabulary(run)
     report = preflight.preflight(run.data, vocab_size=model.config.vocab_size)
     parts = partitioner.num_data * run.trainer.num_microbatches
-    run = dataclasses.replace(run, data=train_batches.with_examples_per_step(run.data, parts))
-    batches = train_batches.TrainIterator(run.data, *partitioner.data_shard())
+    index, count = partitioner.data_shard()
+    data = train_batches.with_examples_per_step(run.data, parts, count)
+    run = dataclasses.replace(run, data=data)
+    batches = train_batches.TrainIterator(run.data, index, count)
     evaluate = run_evaluation.make(run, model, batches.task_names, partitioner)
     settings = {**preflight.order_settings(run.data, report), "dropout_seed": run.trainer.seed}
     describe.check_newest_checkpoint(run.model_dir, model, task_names, settings)

@@ -114,6 +114,7 @@ def describe(step: int, num_train_steps: int, values: Mapping[str, float]) -> st
     ]
     if "fill" in values:
         parts.append(f"fill {values['fill']:.2f}")
+        parts.append(f"{values['examples_per_step']:.1f} examples/step")
     if "steps_per_sec" in values:
         left = (num_train_steps - step) / values["steps_per_sec"]
         parts += [

@@ -9,7 +9,7 @@ import seqio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperdecoders_jax.data import feature_converter, mixer, packing, train_batches
+from hyperdecoders_jax.data import feature_converter, mixer, packing, preflight, train_batches
 from tests.data.conftest import _make_task, config_of, mixture_of
 
 LENGTHS = {"inputs": 20, "targets": 9}
@@ -100,7 +100,7 @@ def test_a_segment_is_an_example_shifted_right_by_itself():
 
 def test_an_example_without_inputs_is_refused():
     packer = packing.Packer(LENGTHS, 1, 2)
-    with pytest.raises(ValueError, match=r"one token of inputs .*got none \(\('task 1', 0, 7\)\)"):
+    with pytest.raises(ValueError, match=r"one token of inputs .*example 7 of task 'task 1'"):
         packer.next_rows(lambda: make_example(7, num_inputs=0))
 
 
@@ -151,13 +151,15 @@ def test_a_position_of_rows_that_are_packed_otherwise_is_refused():
         position = iterator.position()
     with (
         train_batches.TrainIterator(plain) as other,
-        pytest.raises(ValueError, match=r"its rows are packed, and here not packed\. Set PACK"),
+        pytest.raises(ValueError, match=r"has PACK=True, this run PACK=False\. Set PACK"),
     ):
         other.restore(position)
 
 
 def test_examples_per_step_choose_the_rows():
     config = packed_config(examples_per_step=60)
+    # In memory, or every few examples would start SeqIO anew.
+    config = dataclasses.replace(config, shuffle_buffer_size=100, examples_per_turn=10_000)
     sized = train_batches.with_examples_per_step(config, multiple=4)
     assert sized.batch_size % 4 == 0
     with train_batches.TrainIterator(sized) as iterator:
@@ -168,10 +170,11 @@ def test_examples_per_step_choose_the_rows():
 
 
 def test_seqio_packs_the_same_segments():
-    task = _make_task("packed", 30)
-    numbered = feature_converter.with_task_ids(task, [task.name])
+    tasks = [_make_task(f"packed_{name}", 10) for name in "abc"]
+    mixture = seqio.Mixture("of_three", [(task, 1.0) for task in tasks])
+    numbered = feature_converter.with_task_ids(mixture, [task.name for task in tasks])
     converter = feature_converter.TaskIdFeatureConverter(pack=True, max_segments=4)
-    ds = seqio.get_dataset(numbered, LENGTHS, converter)
+    ds = seqio.get_dataset(numbered, LENGTHS, converter, num_epochs=1, seed=0)
     theirs = next(ds.batch(64).as_numpy_iterator())
     batch = packing.packed_batch([], LENGTHS, 4).replace(**theirs)
     examples = unpack(batch)
@@ -185,7 +188,61 @@ def test_seqio_packs_the_same_segments():
     )
     for name, value in theirs.items():
         np.testing.assert_array_equal(getattr(ours, name), value, err_msg=name)
-    encode = task.output_features["inputs"].vocabulary.encode
-    wanted = {(*encode(f"packed {i}"), 1) for i in range(30)}
-    assert {inputs for inputs, _, _ in examples} == wanted
-    assert len(examples) == 30
+    encode = tasks[0].output_features["inputs"].vocabulary.encode
+    for number, name in enumerate("abc"):
+        wanted = {(*encode(f"packed_{name} {i}"), 1) for i in range(10)}
+        found = [inputs for inputs, _, task_id in examples if task_id == number]
+        assert set(found) <= wanted
+        assert found
+
+
+def test_processes_pack_shares_of_their_own_and_continue_them():
+    config = packed_config(batch_size=4)
+    shares = []
+    for index in range(2):
+        with train_batches.TrainIterator(config, index, 2) as iterator:
+            batches = list(itertools.islice(iterator, 6))
+            position = iterator.position()
+        assert {len(batch.task_ids) for batch in batches} == {2}
+        with train_batches.TrainIterator(config, index, 2) as iterator:
+            next(iterator)
+            middle = iterator.position()
+        with train_batches.TrainIterator(config, index, 2) as iterator:
+            iterator.restore(middle)
+            list(itertools.islice(iterator, 5))
+            assert iterator.position() == position
+        shares.append({inputs for batch in batches for inputs, _, _ in unpack(batch)})
+    assert not shares[0] & shares[1]
+
+
+def test_a_position_beyond_data_that_shrank_is_an_error():
+    def config(count):
+        task = _make_task("shrinking", count, counts=False)
+        kwargs = {"pack": True, "max_segments": 9, "batch_size": 2, "examples_per_turn": 0}
+        return dataclasses.replace(config_of(task, **kwargs), task_feature_lengths=LENGTHS)
+
+    with train_batches.TrainIterator(config(40)) as iterator:
+        while not (iterator.position().get("left_over") and position_of(iterator)["offset"] > 30):
+            next(iterator)
+        position = iterator.position()
+
+    def continue_with(count):
+        with train_batches.TrainIterator(config(count)) as iterator:
+            iterator.restore(position)
+            next(iterator)
+
+    with pytest.raises(ValueError, match="must lie within the data"):
+        continue_with(25)
+
+
+def position_of(iterator):
+    (position,) = iterator.position()["tasks"].values()
+    return position
+
+
+def test_preflight_finds_an_example_that_cannot_be_packed():
+    task = _make_task("empty", inputs=["a", "", "b"], append_eos=lambda ds: ds)
+    config = config_of(task, pack=True, is_small_vocabulary_allowed=True)
+    with pytest.raises(ValueError, match=r"example 1 of task .empty. has none\. Append EOS"):
+        preflight.preflight(config)
+    preflight.preflight(dataclasses.replace(config, pack=False))

@@ -182,6 +182,16 @@ def test_bfloat16_packs_within_its_rounding():
     np.testing.assert_allclose(real(found, packed), real(wanted, plain), rtol=0.03)
 
 
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_the_loss_of_a_batch_counts_tokens_as_unpacked(reduction):
+    loss_config = losses.LossConfig(label_smoothing=0.1, z_loss=1e-4, reduction=reduction)
+    model = dataclasses.replace(make_model(*CASES["none"]), loss_config=loss_config)
+    params = tiny.make_params(model, scale=0.2)
+    rows = make_examples(5, [3, 0, 1])
+    packed, plain = (jax.jit(model.loss)(params, x) for x in (pack(rows), unpack(rows, 9)))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), packed, plain)
+
+
 def test_dropout_differs_between_equal_segments():
     model = make_model(*CASES["generated per layer"])
     params = tiny.make_params(model, scale=0.2)

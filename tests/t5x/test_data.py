@@ -185,8 +185,8 @@ def test_packed_batches_are_those_of_our_own_runner(config):
 
 
 def test_rows_for_a_number_of_examples_are_told(config):
-    options = {"pipeline_config": dataclasses.replace(config, pack=True, examples_per_step=16)}
-    with pytest.raises(ValueError, match=r"BATCH_SIZE=4, and the 16 examples .* Set BATCH_SIZE="):
+    options = {"pipeline_config": dataclasses.replace(config, pack=True, examples_per_step=64)}
+    with pytest.raises(ValueError, match=r"BATCH_SIZE=4, and EXAMPLES_PER_STEP=64 needs"):
         data.get_dataset(
             dataset_config(config, True),
             0,
