@@ -5,11 +5,10 @@ import os
 import pathlib
 import re
 import subprocess
-import tomllib
 
 import pytest
 
-from hyperdecoders_jax import t5x_install
+from hyperdecoders_jax import files, t5x_install
 from hyperdecoders_jax.commands import configured, flags, main
 from hyperdecoders_jax.config import gin_files
 
@@ -107,8 +106,7 @@ def test_the_page_on_pods_creates_installs_and_deletes(pod_calls):
     installs = [words for words in pod_calls if words[:2] == ["pip", "install"]]
     from_git = t5x_install.commands()[1:]
     assert [" ".join(words) for words in installs[1:]] == from_git
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert installs[0][2] == f"hyperdecoders_jax-{version}-py3-none-any.whl[t5x,tpu]"
+    assert installs[0][2] == f"hyperdecoders_jax-{files.VERSION}-py3-none-any.whl[t5x,tpu]"
 
 
 def test_all_workers_train_and_one_prepares(pod_calls):
