@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 
 from hyperdecoders_jax.analysis import ablations, conditions
+from hyperdecoders_jax.decoding.decode import DecodingConfig
 from hyperdecoders_jax.evaluation import evaluator
 from hyperdecoders_jax.model import Model, share_programs
 from hyperdecoders_jax.trained.placed import Placed
@@ -23,6 +25,8 @@ class Predictor:
     def __init__(self, model: Placed, batch_size: int):
         self._placed = model
         self._batch_size = batch_size
+        # Kept here, too, as in `placed.Verbs`.
+        self._programs = functools.cache(self._program_of)
 
     def bind(
         self, given: ablations.Given | None = None, tasks: Sequence[str] = ()
@@ -45,11 +49,13 @@ class Predictor:
                 replaced = given.take(np.pad(rows, (0, size - len(rows)), mode="edge"))
             placed = model.partitioner.put_batch((batch, replaced))
             sample_rng = jax.random.fold_in(jax.random.key(model.seed), next(calls))
-            decoding, max_len = model.verbs.decoding_of(task_name)
-            predict = _program(dataclasses.replace(model.model, decoding=decoding), max_len)
+            predict = self._programs(*model.verbs.decoding_of(task_name))
             return jax.device_get(predict(model.params, placed[0], sample_rng, placed[1]))
 
         return predict_fn
+
+    def _program_of(self, decoding: DecodingConfig, max_len: int) -> Callable[..., Any]:
+        return _program(dataclasses.replace(self._placed.model, decoding=decoding), max_len)
 
 
 # Conditions are arguments of one program per way of decoding: ablations share it.

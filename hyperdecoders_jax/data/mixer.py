@@ -89,7 +89,7 @@ class Mixer:
         if ("packed" in position) != ("packed" in ours):
             was, here = ("packed" in x for x in (position, ours))
             raise ValueError(
-                f"A run must be continued with rows packed as they were; the checkpoint has "
+                "A run must be continued with rows packed as they were; the checkpoint has "
                 f"PACK={was}, this run PACK={here}. Set PACK (PipelineConfig.pack) as it was, or "
                 "use a new model directory."
             )
@@ -126,7 +126,6 @@ class PackedMixer(Mixer):
     def next_batch(self) -> tuple[types.Batch, dict[str, Any], dict[str, int]]:
         draws = task_stream.generator(self._config.seed, "mixing", self._shard.index, self._step)
         truncated = collections.Counter()
-
         rows = self._packer.next_rows(lambda: self.draw(draws, truncated))
         batch = packing.packed_batch(rows, self._lengths, self._config.max_segments)
         self._step += 1
@@ -174,12 +173,7 @@ class PackedMixer(Mixer):
             # From the first that waits to where the stream was: less than a step's examples.
             while wanted and stream.position() != end:
                 if tuple(stream.position().values()) > tuple(end.values()):
-                    raise ValueError(
-                        f"A data position must lie within the data; that of {name!r} is example "
-                        f"{end['offset']} of epoch block {end['turn']}, where no example begins. "
-                        "The data or the configuration changed: restore them, or use a new model "
-                        "directory."
-                    )
+                    raise task_stream.outside_error(name, end)
                 example = self._take(choice, collections.Counter())
                 read[example.origin] = example
         self._packer.left_over = [read[origin] for origin in origins]

@@ -57,11 +57,7 @@ class TaskStream:
                     yield _select(chunk, slice(skipped, None))
                 skipped = max(0, skipped - _num_rows(chunk))
             if skipped:
-                raise ValueError(
-                    f"A data position must lie within the data; that of {self.task.name!r} is "
-                    f"example {self._offset} of epoch block {self._block}, past the end. The data "
-                    "or the configuration changed: restore them, or use a new model directory."
-                )
+                raise outside_error(self.task.name, self.position())
             # Only now: a position at the end of a block stays there until more is asked for.
             self._block, self._offset = self._block + 1, 0
 
@@ -87,6 +83,15 @@ class TaskStream:
                 order = draws.permutation(num_rows)
             for start in range(0, num_rows, reading.CHUNK_ROWS):
                 yield _select(rows, order[start : start + reading.CHUNK_ROWS])
+
+
+def outside_error(task_name: str, position: Mapping[str, int]) -> ValueError:
+    """The error about a position that is not one of the task's data."""
+    return ValueError(
+        f"A data position must lie within the data; that of {task_name!r} is example "
+        f"{position['offset']} of epoch block {position['turn']}, past the end. The data or the "
+        "configuration changed: restore them, or use a new model directory."
+    )
 
 
 def _num_rows(rows: Rows) -> int:

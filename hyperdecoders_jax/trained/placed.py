@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -39,6 +40,9 @@ class Verbs:
         self.partitioner = partitioner
         self.max_len = max_len
         self.generation = dict(generation or {})
+        # Kept here, too: a run with more ways of decoding than `share_programs` keeps would compile
+        # them all at each evaluation.
+        self._programs = functools.cache(self._program_of)
         self.score = _score_program(model, partitioner.batch_sharding)
 
     def decoding_of(self, task_name: str | None) -> tuple[DecodingConfig, int]:
@@ -47,7 +51,9 @@ class Verbs:
 
     def predict(self, task_name: str | None) -> Callable[..., Decoded]:
         """The compiled `predict` for a task."""
-        decoding, max_len = self.decoding_of(task_name)
+        return self._programs(*self.decoding_of(task_name))
+
+    def _program_of(self, decoding: DecodingConfig, max_len: int) -> Callable[..., Decoded]:
         model = dataclasses.replace(self.model, decoding=decoding)
         return _predict_program(model, max_len, self.partitioner.batch_sharding)
 

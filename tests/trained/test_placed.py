@@ -47,6 +47,16 @@ def test_a_task_is_decoded_with_its_own_length_and_beams(model, params):
         np.testing.assert_array_equal(predict(batch, task).tokens, expected.tokens)
 
 
+def test_many_ways_of_decoding_are_compiled_once(model):
+    tasks = [f"of_{length}" for length in range(1, 8)]
+    generation = {task: (length, 1) for length, task in enumerate(tasks, 1)}
+    verbs = make_verbs(model, generation)
+    first = [verbs.predict(task) for task in tasks]
+    assert len(set(map(id, first))) == len(tasks)
+    # More than `share_programs` keeps, and the same objects again: JAX knows a program by these.
+    assert [verbs.predict(task) for task in tasks] == first
+
+
 def test_each_predict_function_samples_from_the_first_key_on(model, params):
     sampling = Model(model.config, decoding=SamplingConfig())
     of_model = Placed(make_verbs(sampling), params, seed=5)
