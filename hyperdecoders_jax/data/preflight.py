@@ -67,6 +67,8 @@ def order_settings(config: PipelineConfig, report: Mapping[str, TaskReport]) -> 
     packed = {}
     if config.pack:
         packed = {"max_segments": config.max_segments, "row_lengths": config.packed_lengths}
+        if config.examples_per_step is not None:
+            packed["examples_per_step"] = config.examples_per_step
     return {
         **packed,
         "seed": config.seed,

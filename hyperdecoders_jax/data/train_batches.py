@@ -8,7 +8,7 @@ import dataclasses
 import queue
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from absl import logging
@@ -24,15 +24,27 @@ _TRIAL_ROWS = 256
 
 
 def with_examples_per_step(
-    config: PipelineConfig, multiple: int, process_count: int = 1
+    config: PipelineConfig, multiple: int, process_count: int = 1, begun_rows: int | None = None
 ) -> PipelineConfig:
     """`config` with the `batch_size`, in rows, that its `examples_per_step` asks for.
 
     It is rounded to a `multiple`, and the same for the same data and seed: the first rows are
-    packed for a trial. Without `examples_per_step`, `config` is returned as it is.
+    packed for a trial. A run that is continued keeps its `begun_rows`, else its data would be other
+    ones; ValueError unless they divide by `multiple`, devices × micro-batches. Without
+    `examples_per_step`, `config` is returned as it is.
     """
     if config.examples_per_step is None:
         return config
+    if begun_rows is not None:
+        if begun_rows % multiple:
+            divisors = [n for n in range(1, begun_rows + 1) if begun_rows % n == 0]
+            raise ValueError(
+                "The rows of a packed run that is continued must divide by data-parallel devices × "
+                f"micro-batches; its steps have {begun_rows} rows, and {multiple} parts are asked "
+                f"for. Use devices × micro-batches of {_any_of(divisors)}, or start in a new model "
+                "directory."
+            )
+        return dataclasses.replace(config, batch_size=begun_rows)
     num_rows = 64
     # Few rows are filled less well than many, so the second trial has as many as a process will.
     for _ in range(2):
@@ -44,6 +56,12 @@ def with_examples_per_step(
         per_row = trial.position()["packed"]["examples"] / (rows * num_steps)
         num_rows = max(1, round(config.examples_per_step / per_row / multiple)) * multiple
     return dataclasses.replace(config, batch_size=num_rows)
+
+
+def _any_of(numbers: Sequence[int]) -> str:
+    """`1, 2 or 4`."""
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 class TrainIterator:

@@ -118,6 +118,16 @@ def directory(
     return RunDirectory(run.model_dir, identity, config_text, settings, recipe(run))
 
 
+def begun_rows(model_dir: str, examples_per_step: int | None) -> int | None:
+    """Rows of a step of the run in `model_dir`; None unless begun with these examples per step."""
+    checkpoints = run_checkpoints.of_run(model_dir)
+    step = checkpoints.newest_step()
+    if step is None or examples_per_step is None:
+        return None
+    saved = checkpoints.read_run(step).get("settings") or {}
+    return saved["batch_size"] if saved.get("examples_per_step") == examples_per_step else None
+
+
 def check_newest_checkpoint(
     model_dir: str,
     model: Model,

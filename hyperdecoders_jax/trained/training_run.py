@@ -46,7 +46,8 @@ def _train(
     report = preflight.preflight(run.data, vocab_size=model.config.vocab_size)
     parts = partitioner.num_data * run.trainer.num_microbatches
     index, count = partitioner.data_shard()
-    data = train_batches.with_examples_per_step(run.data, parts, count)
+    begun_rows = describe.begun_rows(run.model_dir, run.data.examples_per_step)
+    data = train_batches.with_examples_per_step(run.data, parts, count, begun_rows)
     run = dataclasses.replace(run, data=data)
     batches = train_batches.TrainIterator(run.data, index, count)
     evaluate = run_evaluation.make(run, model, batches.task_names, partitioner)

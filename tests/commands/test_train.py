@@ -116,24 +116,34 @@ def test_a_run_that_is_continued_equals_one_that_is_not(trained, tmp_path):
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
 
-def test_a_packed_run_that_is_continued_equals_one_that_is_not(tmp_path):
-    macros = {"PACK": True, "BATCH_SIZE": 2, "ROW_LENGTHS": "{'inputs': 64, 'targets': 16}"}
+def test_a_packed_run_that_is_continued_equals_one_that_is_not(tmp_path, capsys):
+    # One row would hold nearer five examples; two micro-batches need two.
+    macros = {"PACK": True, "EXAMPLES_PER_STEP": 5, "ROW_LENGTHS": "{'inputs': 64, 'targets': 16}"}
     macros |= {"TRAIN_STEPS": 4, "CHECKPOINT_PERIOD": 2, "EVAL_SPLIT": None, "MAX_SEGMENTS": 6}
+    macros["NUM_MICROBATCHES"] = 2
     assert main.main(train_arguments(tmp_path / "whole", **macros)) == 0
-    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
-    # As a kill behind the second step's checkpoint leaves it.
-    shutil.rmtree(tmp_path / "killed" / "checkpoints" / "4")
+    for name in ("killed", "together"):
+        shutil.copytree(tmp_path / "whole", tmp_path / name)
+        # As a kill behind the second step's checkpoint leaves it.
+        shutil.rmtree(tmp_path / name / "checkpoints" / "4")
     assert main.main(train_arguments(tmp_path / "killed", **macros)) == 0
-    whole, killed = (
+    # Other devices or micro-batches: the run's rows, not those that would be chosen today.
+    macros["NUM_MICROBATCHES"] = 3
+    assert main.main(train_arguments(tmp_path / "together", **macros)) == 2
+    assert "have 2 rows, and 3 parts are asked for" in capsys.readouterr().err
+    macros["NUM_MICROBATCHES"] = 1
+    assert main.main(train_arguments(tmp_path / "together", **macros)) == 0
+    whole, killed, together = (
         [
             {key: line[key] for key in ("step", "loss", "grad_norm", "fill", "examples_per_step")}
             for line in map(json.loads, (tmp_path / name / "metrics.jsonl").open())
         ]
-        for name in ("whole", "killed")
+        for name in ("whole", "killed", "together")
     )
     assert killed == whole
+    assert together == [pytest.approx(line, rel=1e-5) for line in whole]
     assert [line["step"] for line in whole] == [1, 2, 3, 4]
-    assert whole[-1]["examples_per_step"] > macros["BATCH_SIZE"]
+    assert whole[-1]["examples_per_step"] > 5
 
 
 def test_eval_reads_the_configuration_of_the_run(trained, capsys, tmp_path):

@@ -169,6 +169,16 @@ def test_examples_per_step_choose_the_rows():
     assert train_batches.with_examples_per_step(plain, multiple=4) is plain
 
 
+def test_a_continued_run_keeps_its_rows():
+    config = packed_config(examples_per_step=60)
+    kept = train_batches.with_examples_per_step(config, multiple=4, begun_rows=12)
+    assert kept.batch_size == 12
+    with pytest.raises(
+        ValueError, match=r"12 rows, and 8 parts .*of 1, 2, 3, 4, 6 or 12, or start"
+    ):
+        train_batches.with_examples_per_step(config, multiple=8, begun_rows=12)
+
+
 def test_seqio_packs_the_same_segments():
     tasks = [_make_task(f"packed_{name}", 10) for name in "abc"]
     mixture = seqio.Mixture("of_three", [(task, 1.0) for task in tasks])
