@@ -73,7 +73,7 @@ PLOTS = ["matplotlib>=3.10", "plotly>=7.1"]
 EXTRAS = {
     "hf": HUGGING_FACE,
     "plots": PLOTS,
-    # What T5X needs from the registry. T5X, airio and jestimator are on none: see the README.
+    # What T5X needs from the registry. T5X, airio and jestimator are on none: see docs/t5x.md.
     "t5x": ["cached_property>=2.0.1", "fiddle>=0.3.1", "grain>=0.2.18"],
     "test": [
         "beartype>=0.23",

@@ -116,6 +116,6 @@ def test_what_t5x_imports_from_the_registry_is_the_extra():
     assert tuple(re.findall(r'"(\w+)>=', extra)) == t5x_install.FROM_REGISTRY
 
 
-def test_the_readme_shows_these_commands():
-    readme = pathlib.Path(__file__).parents[1].joinpath("README.md").read_text()
-    assert "\n".join(t5x_install.commands()) in readme
+def test_the_documentation_shows_these_commands():
+    page = pathlib.Path(__file__).parents[1].joinpath("docs/t5x.md").read_text()
+    assert "\n".join(t5x_install.commands()) in page

@@ -175,7 +175,7 @@ def _add_own_data(parser: argparse.ArgumentParser) -> None:
         ("metric", "NAMES", "of tasks/metrics.py, separated by commas (default: accuracy)"),
     ):
         group.add_argument(f"--{flag}", action="append", default=[], metavar=name, help=text)
-    text = "how quotes of these tables are meant: as in CSV, or as text (default: see README)"
+    text = "how quotes of these tables are meant: as in CSV, or as text (default: see docs/data.md)"
     group.add_argument("--quoting", choices=("csv", "none"), help=text)
 
 

@@ -1,4 +1,4 @@
-"""What the demo compares: a method is an experiment, and the default is the README's table."""
+"""What the demo compares: a method is an experiment, and the default is the quickstart's table."""
 
 import pytest
 

@@ -290,7 +290,7 @@ def test_the_files_of_a_configuration_stay_where_flags_name_none(tmp_path):
 
 
 def test_the_files_of_the_readme_are_there_and_fit_its_templates(monkeypatch):
-    block = README.read_text().split("## Your own data in one flag")[1].split("```")[1]
+    block = README.read_text().split("## Train on your own file")[1].split("```")[1]
     monkeypatch.chdir(README.parent)
     lines = block.removeprefix("sh\n").replace("\\\n", " ").splitlines()
     macros = []

@@ -92,11 +92,39 @@ def called(calls, command):
     return [(args, flags) for args, flags in our_commands(calls) if args.command == command]
 
 
+PAGES = [ROOT / "README.md", ROOT / "tasks/README.md", *sorted(ROOT.glob("docs/*.md"))]
+
+
 @pytest.mark.parametrize(
-    "page", [ROOT / "README.md", ROOT / "tasks/README.md"], ids=lambda page: page.parent.name
+    "page",
+    [page for page in PAGES if page != PODS and "```sh" in page.read_text(encoding="utf-8")],
+    ids=lambda page: str(page.relative_to(ROOT)),
 )
 def test_every_command_of_a_page_parses(page, tmp_path):
     assert list(our_commands(calls_of(shell_of(page), tmp_path, "-c")))
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for link in re.findall(r"\]\((?!https?://)([^)\s]+)\)", text):
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), (page, link)
+            assert not anchor or anchor in anchors_of(target), (page, link)
+
+
+def anchors_of(page):
+    """Anchors of a page's headings, as GitHub and MyST make them."""
+    text = re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    headings = re.findall(r"^#+ (.*)", text, flags=re.M)
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
 
 
 def test_the_page_on_pods_creates_installs_and_deletes(pod_calls):

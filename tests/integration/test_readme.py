@@ -1,4 +1,4 @@
-"""What the README shows is what runs."""
+"""Every Python and gin block of README.md and docs/ runs; test_docs.py checks their shell."""
 
 import json
 import pathlib
@@ -7,6 +7,7 @@ import re
 import gin
 import pytest
 
+from hyperdecoders_jax.commands import main
 from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.model import Model
@@ -14,13 +15,46 @@ from hyperdecoders_jax.weights import arrays, exported_folder, names, trained_mo
 from tests import tiny
 from tests.modeling import own_source
 
-README = pathlib.Path(__file__).parents[2] / "README.md"
+ROOT = pathlib.Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "tasks/README.md", *sorted(ROOT.glob("docs/*.md"))]
+# What each tested block holds and no other does, by its language.
+TESTED = {
+    "python": {
+        'register("mixed")',
+        "seqio.TaskRegistry.add",
+        "hyperdecoders_jax.RunConfig(",
+        'load("words")',
+        'load("demo_adapters")',
+        "FlaxHyperdecoderForConditionalGeneration",
+        "import HyperdecoderForConditionalGeneration",
+    },
+    "gin": {"mixing.mixture:"},
+}
+
+
+def blocks_of(language):
+    """Each block of that language, once, though several pages may show it."""
+    texts = [page.read_text(encoding="utf-8") for page in PAGES]
+    pattern = rf"^```{language}\n(.*?)^```"
+    return list(dict.fromkeys(x for text in texts for x in re.findall(pattern, text, re.S | re.M)))
 
 
 def code_block(holding, language="python"):
-    blocks = re.findall(rf"```{language}\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    (block,) = [block for block in blocks if holding in block]
+    assert holding in TESTED[language]
+    (block,) = [block for block in blocks_of(language) if holding in block]
     return block
+
+
+def test_every_block_is_tested_here():
+    languages = {
+        language
+        for page in PAGES
+        for language in re.findall(r"^ *```(\S+)$", page.read_text(encoding="utf-8"), re.M)
+    }
+    assert languages - {"sh", "bibtex"} == set(TESTED)
+    for language, tested in TESTED.items():
+        for block in blocks_of(language):
+            assert len([holding for holding in tested if holding in block]) == 1, block
 
 
 def test_the_adapter_source_of_the_readme_is_the_one_that_is_tested():
@@ -34,7 +68,7 @@ def test_the_task_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     vocabulary.set_run_vocabulary(vocabulary.load_vocabulary(vocabulary.DEMO_VOCABULARY_PATH))
     try:
-        exec(code_block('"mail"'), {})
+        exec(code_block("seqio.TaskRegistry.add"), {})
         (example,) = seqio.get_mixture_or_task("mail").get_dataset(split="validation")
         assert example["inputs_pretokenized"].numpy() == b"mail: Win!"
         assert example["targets_pretokenized"].numpy() == b"spam"
@@ -63,26 +97,69 @@ def test_the_mixture_of_the_readme_is_made(tmp_path):
     assert not any(task is seqio.TaskRegistry.get(task.name) for task in mixture.tasks)
 
 
-def test_the_run_of_the_readme_trains_and_predicts(tmp_path, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with `mail_run`, which the block with RunConfig trained."""
+    folder = tmp_path_factory.mktemp("readme")
     config = tiny.make_config("none", "none", vocab_size=384)
     flat = arrays.in_memory(names.flatten(tiny.make_params(Model(config))))
-    (tmp_path / "t5").mkdir()
+    (folder / "t5").mkdir()
     description = trained_model.Description(config)
-    exported_folder.write_weights(tmp_path / "t5", description, flat, ["safetensors"])
+    exported_folder.write_weights(folder / "t5", description, flat, ["safetensors"])
     byt5 = {"tokenizer_class": "ByT5Tokenizer", "extra_ids": 125}
-    (tmp_path / "t5" / "tokenizer_config.json").write_text(json.dumps(byt5))
+    (folder / "t5" / "tokenizer_config.json").write_text(json.dumps(byt5))
     for name in ("mail", "dev"):
-        (tmp_path / f"{name}.jsonl").write_text('{"text": "Win!", "label": "spam"}\n' * 4)
-    monkeypatch.chdir(tmp_path)
-    code = code_block("RunConfig")
+        (folder / f"{name}.jsonl").write_text('{"text": "Win!", "label": "spam"}\n' * 4)
+    code = code_block("hyperdecoders_jax.RunConfig(")
     smaller = {"num_train_steps=1000": "num_train_steps=2", "batch_size=32": "batch_size=4"}
     for setting, small in smaller.items():
         assert setting in code
         code = code.replace(setting, small)
-    try:
-        exec(code, {})
-    finally:
-        vocabulary.set_run_vocabulary(None)
-    assert (tmp_path / "mail_run" / "config.json").exists()
-    assert not (tmp_path / "mail_run" / "config.gin").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        try:
+            exec(code, {})
+        finally:
+            vocabulary.set_run_vocabulary(None)
+    return folder
+
+
+def test_the_run_of_the_readme_trains_and_predicts(trained):
+    assert (trained / "mail_run" / "config.json").exists()
+    assert not (trained / "mail_run" / "config.gin").exists()
+
+
+@pytest.mark.parametrize("name", ["words", "demo_adapters"])
+def test_a_folder_is_loaded_and_predicts(name, trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained)
+    if name == "demo_adapters":
+        convert = ["convert", "--from=run:mail_run", f"--to=adapters:{name}"]
+        assert main.main(convert) == 0
+    else:
+        (trained / name).symlink_to("mail_run")
+    exec(code_block(f'load("{name}")'), {})
+    assert capsys.readouterr().out.splitlines()[-1].startswith("['")
+
+
+@pytest.fixture(scope="module")
+def exported(trained):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(trained)  # The run names its T5 from there.
+        flags = ["--checkpoint=mail_run", "--output=demo_export", "--format=flax,safetensors"]
+        assert main.main(["export", *flags]) == 0
+    return trained
+
+
+@pytest.mark.parametrize(
+    "holding",
+    [
+        "FlaxHyperdecoderForConditionalGeneration",
+        pytest.param("import HyperdecoderForConditionalGeneration", marks=pytest.mark.torch),
+    ],
+)
+def test_an_export_is_loaded_and_predicts(holding, exported, monkeypatch, capsys):
+    if "Flax" not in holding:
+        pytest.importorskip("torch")
+    monkeypatch.chdir(exported)
+    exec(code_block(holding), {})
     assert capsys.readouterr().out.splitlines()[-1].startswith("['")
