@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 
 import hypothesis
 import jax
@@ -16,7 +17,9 @@ from hyperdecoders_jax import losses
 from hyperdecoders_jax.data import packing
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling import config as config_lib
+from hyperdecoders_jax.modeling import sites as sites_lib
 from hyperdecoders_jax.modeling.config import HyperGridConfig
+from hyperdecoders_jax.weights import names
 from tests import tiny
 
 LENGTHS = {"inputs": 17, "targets": 9}
@@ -24,9 +27,17 @@ MAX_SEGMENTS = 3
 # Float32, whose sums are in another order.
 LOSS_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4  # Of a gradient's norm.
-# One of each shape, and those whose tokens are the encoder's though the decoder adapts them.
-ON_BOTH_SIDES = ("feed_forward", "self_attention_query", "self_attention_out", *config_lib.AFTER)
-OF_DECODER = ("cross_attention_key", "cross_attention_out")
+# Sites of two models, which together have all of them: (both stacks, the decoder alone).
+SITES = {
+    "generated": (
+        ("feed_forward", "self_attention_query", "self_attention_out", *config_lib.AFTER),
+        ("cross_attention_key", "cross_attention_out"),
+    ),
+    "manual_specific": (
+        ("self_attention_key", "self_attention_value"),
+        ("cross_attention_query", "cross_attention_value"),
+    ),
+}
 NETWORKS = {
     "shared": None,
     "per_layer": config_lib.PerLayerHypernetworkConfig(bottleneck_dim=11, pooled_mlp=True),
@@ -84,43 +95,73 @@ def real(found, batch):
     return np.asarray(found)[np.asarray(batch.decoder_loss_weights) > 0]
 
 
-GRIDS = {
-    "all kernels": (
-        HyperGridConfig(4, 2, "L2", "first_state", gate="identity", kernels="both"),
-        HyperGridConfig(4, 2, "GL", "pooled", gate="identity"),
-    ),
-    "one-sided": (
-        HyperGridConfig(1, 2, "L", "task_embedding", gate="identity", kernels="wi"),
-        HyperGridConfig(4, 1, "L", "prefix_mean", prefix_len=2, gate="identity", kernels="both"),
-    ),
-    "static": (
-        HyperGridConfig(4, 2, "GG", gate="identity"),
-        HyperGridConfig(4, 2, "LG", "task_embedding", gate="identity"),
-    ),
-}
-# Adapter source, hypernetwork and gates: together all that is made for an example.
+def grid(variant, condition="first_state", rows=4, cols=2, kernels="wo"):
+    return HyperGridConfig(rows, cols, variant, condition, 2, gate="identity", kernels=kernels)
+
+
+# Adapter source, hypernetwork, and each stack's gates, which together are every variant with every
+# condition: all that is made for an example.
 CASES = {
-    "none": ("none", "shared", "all kernels"),
-    "manual": ("manual", "shared", "one-sided"),
-    "manual_specific": ("manual_specific", "shared", "static"),
-    "task": ("task", "shared", None),
-    "generated": ("generated", "shared", "all kernels"),
-    "generated per layer": ("generated", "per_layer", None),
-    "task, HyperFormer": ("task", "hyperformer", None),
-    "generated, HyperFormer": ("generated", "hyperformer", None),
+    "none": ("none", "shared", grid("L2", kernels="both"), grid("GL", "pooled")),
+    "gates of all examples": ("none", "shared", grid("GG"), grid("GG", kernels="both")),
+    "manual": (
+        "manual",
+        "shared",
+        grid("L", "task_embedding", rows=1, kernels="wi"),
+        grid("L", "prefix_mean", cols=1, kernels="both"),
+    ),
+    "manual_specific": (
+        "manual_specific",
+        "shared",
+        grid("LG", "task_embedding"),
+        grid("L2", "pooled", kernels="wi"),
+    ),
+    "task": ("task", "shared", grid("L2", "prefix_mean"), grid("LG", "pooled", kernels="both")),
+    "generated": (
+        "generated",
+        "shared",
+        grid("LG", kernels="both"),
+        grid("L", "pooled", rows=1, kernels="wi"),
+    ),
+    "generated per layer": (
+        "generated",
+        "per_layer",
+        grid("GL"),
+        grid("L2", "task_embedding", kernels="both"),
+    ),
+    "task, HyperFormer": (
+        "task",
+        "hyperformer",
+        grid("GL", "prefix_mean", kernels="wi"),
+        grid("L", cols=1),
+    ),
+    "generated, HyperFormer": (
+        "generated",
+        "hyperformer",
+        grid("LG", "prefix_mean"),
+        grid("GL", "task_embedding", kernels="both"),
+    ),
 }
 
 
-def make_model(source, network, grids, **kw):
-    """One layer each, as packing does not see layers; all sites where sources write by example."""
+def make_model(source, network, encoder_grid, decoder_grid, **kw):
+    """One layer each, as packing does not see layers."""
     sites = {}
-    if source in ("generated", "manual_specific") and network == "shared":
-        sites = {"encoder_sites": ON_BOTH_SIDES, "decoder_sites": (*ON_BOTH_SIDES, *OF_DECODER)}
+    if source in SITES and network == "shared":
+        of_both, of_decoder = SITES[source]
+        sites = {"encoder_sites": of_both, "decoder_sites": (*of_both, *of_decoder)}
     sizes = {"num_encoder_layers": 1, "num_decoder_layers": 1, "mlp_dim": 12}
-    if grids is not None:
-        kw |= dict(zip(("encoder_hypergrid", "decoder_hypergrid"), GRIDS[grids], strict=True))
-    kw |= sites | sizes
+    grids = {"encoder_hypergrid": encoder_grid, "decoder_hypergrid": decoder_grid}
+    kw = {**sites, **sizes, **grids, **kw}
     return Model(tiny.make_config(source, source, network=NETWORKS[network], **kw))
+
+
+def test_all_sites_and_gates_are_packed():
+    sites = {site for of_both, of_decoder in SITES.values() for site in (*of_both, *of_decoder)}
+    assert sites == set(sites_lib.SITES)
+    found = {(x.variant, x.condition_read) for _, _, *grids in CASES.values() for x in grids}
+    local = itertools.product(config_lib.VARIANTS.keys() - {"GG"}, config_lib.CONDITIONS)
+    assert found == {("GG", None), *local}
 
 
 def check_law(model, params, rows, seed):
@@ -182,24 +223,38 @@ def test_bfloat16_packs_within_its_rounding():
     np.testing.assert_allclose(real(found, packed), real(wanted, plain), rtol=0.03)
 
 
-@pytest.mark.parametrize("reduction", ["sum", "mean"])
-def test_the_loss_of_a_batch_counts_tokens_as_unpacked(reduction):
-    loss_config = losses.LossConfig(label_smoothing=0.1, z_loss=1e-4, reduction=reduction)
-    model = dataclasses.replace(make_model(*CASES["none"]), loss_config=loss_config)
+def test_the_loss_of_a_batch_counts_tokens_as_unpacked():
+    config = losses.LossConfig(label_smoothing=0.1, z_loss=1e-4)
+    model = make_model(*CASES["gates of all examples"])
+    models = [
+        dataclasses.replace(model, loss_config=dataclasses.replace(config, reduction=reduction))
+        for reduction in ("sum", "mean")
+    ]
     params = tiny.make_params(model, scale=0.2)
+
+    @jax.jit
+    def both(batch):
+        return [model.loss(params, batch) for model in models]
+
     rows = make_examples(5, [3, 0, 1])
-    packed, plain = (jax.jit(model.loss)(params, x) for x in (pack(rows), unpack(rows, 9)))
+    packed, plain = both(pack(rows)), both(unpack(rows, 9))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), packed, plain)
 
 
-def test_dropout_differs_between_equal_segments():
-    model = make_model(*CASES["generated per layer"])
-    params = tiny.make_params(model, scale=0.2)
-    (row,) = make_examples(7, [1])
-    batch = pack([row * MAX_SEGMENTS])
+def test_dropout_is_independent_for_each_position():
+    model = make_model(*CASES["gates of all examples"])
+    # Without attention each token is computed alone: equal tokens differ by their dropout.
+    params = names.unflatten(
+        {
+            path: 0 * x if "attention/out" in path else x
+            for path, x in names.flatten(tiny.make_params(model, scale=0.2)).items()
+        }
+    )
+    example = packing.Example(*(np.zeros(length, np.int32) for length in (5, 3)), task_id=0)
+    batch = pack([[example] * MAX_SEGMENTS] * 2)
     logits = jax.jit(model.logits)(params, batch, jax.random.key(0))
     found = real(-losses.token_log_likelihoods(logits, batch.decoder_target_tokens), batch)
-    assert len(set(found.tolist())) == len(found)
+    assert len(set(found.tolist())) == len(found) == 18
 
 
 def test_packed_rows_are_not_decoded():
