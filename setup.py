@@ -24,6 +24,7 @@ DATA_FILES = (
     "*.md",
     "*.model",
     "*.safetensors",
+    "py.typed",
     "NOTICE*",
 )
 
@@ -71,6 +72,7 @@ TORCH = ["safetensors>=0.8", "torch>=2.13", "transformers>=4.57"]
 PLOTS = ["matplotlib>=3.10", "plotly>=7.1"]
 
 EXTRAS = {
+    "cuda": ["jax[cuda]>=0.9.2"],
     "hf": HUGGING_FACE,
     "plots": PLOTS,
     # What T5X needs from the registry. T5X, airio and jestimator are on none: see docs/t5x.md.

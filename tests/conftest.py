@@ -40,7 +40,8 @@ def _has_xla_flag(name: str) -> bool:
     spec = importlib.util.find_spec("jaxlib")
     for path in pathlib.Path(spec.submodule_search_locations[0]).glob("libjax_common*"):
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            return text.find(name.encode()) >= 0
+            # A flag's name ends with a zero; later releases keep the names of flags that are gone.
+            return text.find(name.encode() + b"\0") >= 0
     return False
 
 

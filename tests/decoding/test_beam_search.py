@@ -299,8 +299,9 @@ def equations(jaxpr):
     """All equations of a jaxpr and of those it holds."""
     for equation in jaxpr.eqns:
         yield equation
-        for inner in jax.core.jaxprs_in_params(equation.params):
-            yield from equations(inner)
+        for inner in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns")):
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)
 
 
 def test_nothing_but_the_cache_follows_the_beams():

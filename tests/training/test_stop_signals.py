@@ -22,7 +22,7 @@ def test_a_second_interrupt_interrupts():
         os.kill(os.getpid(), signal.SIGINT)
         assert signals.is_stop_asked(1)
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_nohup_goes_on_without_its_terminal():
