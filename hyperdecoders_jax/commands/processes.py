@@ -1,17 +1,17 @@
 """Several processes of one run: where one ends, the others say so and end, too.
 
-JAX tells it after 100 s and with a stack of C++, or at once where process 0 is gone, since that
-serves the others. So a process of its own serves them, and outlives process 0 for a while; through
-it each process gives a sign of life every few seconds, and says how it ended.
+JAX tells it after 100 s, or at once where process 0 is gone, which serves the others; either way
+with a stack of C++. So each process gives a sign of life every few seconds and says how it ended,
+and a relay stands between JAX's client and process 0, since that client ends the process as soon
+as its connection closes.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import re
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -20,25 +20,12 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 PERIOD_SECS = 2.0  # Of signs of life.
-SILENCE_SECS = 40.0  # Without one for so long, a process has ended.
-# The serving process lives so long after process 0: the others must have noticed.
-LINGER_SECS = 50.0
+SILENT_PERIODS = 20  # Without a sign for so many, a process has ended.
+_CHUNK_BYTES = 1 << 16
 _KEY = "hyperdecoders_jax/signs"
 _ENDED, _DONE = "ended", "done"
 # Words of errors in what processes do together.
 _OF_OTHERS = r"(?i)gloo|nccl|unavailable|deadline|coordination|peer|socket closed"
-_SERVE = """
-import json, os, sys, time
-from jaxlib import _jax
-args, options, linger = json.loads(sys.argv[1])
-service = _jax.get_distributed_runtime_service(*args, **options)
-print("ready", flush=True)
-if sys.stdin.read(1):
-    service.shutdown()
-else:
-    time.sleep(linger)
-os._exit(0)
-"""
 # Of this process, once it has joined others.
 _watch: _Watch | None = None
 
@@ -49,16 +36,22 @@ def join(**flags: Any) -> None:
     from jax._src import distributed
 
     global _watch
-    lib = distributed._jax  # Not public: JAX lets nobody say who serves.
-    served = lib.get_distributed_runtime_service
-    lib.get_distributed_runtime_service = _Service
+    lib = distributed._jax  # Not public: JAX lets nobody say how its client reaches process 0.
+    connected = lib.get_distributed_runtime_client
+    relays = []
+
+    def connected_by_relay(address: str, *args: Any, **options: Any) -> Any:
+        relays.append(_Relay(address))
+        return connected(relays[0].address, *args, **options)
+
+    lib.get_distributed_runtime_client = connected_by_relay
     try:
         jax.distributed.initialize(**flags)
     finally:
-        lib.get_distributed_runtime_service = served
+        lib.get_distributed_runtime_client = connected
     state = distributed.global_state
     if state.num_processes > 1:
-        _watch = _Watch(state.client, state.process_id)
+        _watch = _Watch(state.client, state.process_id, relays[0])
 
 
 def run(call: Callable[[], int]) -> int:
@@ -84,41 +77,58 @@ def watched(call: Callable[[], int]) -> int:
         return call()
     except Exception as error:
         if _watch is not None and re.search(_OF_OTHERS, str(error)):
-            time.sleep(SILENCE_SECS + 3 * PERIOD_SECS)  # The watch ends this process meanwhile.
+            _watch.await_news()
         raise
 
 
-class _Service:
-    """What serves the processes, in a process of its own; for JAX, its own service."""
+class _Relay:
+    """Carries what JAX's client and process 0 say to each other, and notices where the latter ends.
 
-    def __init__(self, address: str, *args: Any, **options: Any):
-        _wait_until_free(int(address.rpartition(":")[2]))
-        given = json.dumps([[address, *args], options, LINGER_SECS])
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE, given],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for those that it serves.
-        )
-        if not self._process.stdout.readline():
-            raise ValueError(
-                f"Process 0 must serve the others at --coordinator_address; it could not at "
-                f"{address}. Name another port."
-            )
+    JAX calls no function of Python's then, in spite of its client's `missed_heartbeat_callback`:
+    its argument, a status, has no Python type, which ends the process as well.
+    """
 
-    def shutdown(self) -> None:
-        self._process.communicate(b"q")
+    def __init__(self, address: str):
+        host, _, port = address.rpartition(":")
+        self._far_address = host.strip("[]"), int(port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.has_heard = False  # Since the watch asked last.
+        self.on_end: Callable[[], None] | None = None
+        _start(self._accept)
+
+    def _accept(self) -> None:
+        while True:
+            _start(self._connect, self._listener.accept()[0])
+
+    def _connect(self, near: socket.socket) -> None:
+        try:
+            far = socket.create_connection(self._far_address)
+        except OSError:  # Not there yet: JAX tries again.
+            near.close()
+            return
+        for end in (near, far):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        is_closed_here = threading.Event()
+        _start(_send, near, far, is_closed_here)
+        with contextlib.suppress(OSError):
+            while data := far.recv(_CHUNK_BYTES):
+                self.has_heard = True
+                near.sendall(data)
+        if self.on_end is not None and not is_closed_here.is_set():
+            self.on_end()
+        near.close()
 
 
 class _Watch:
     """Gives signs of life of this process, and ends it where another one has ended."""
 
-    def __init__(self, client: Any, index: int):
-        self._client, self._index = client, index
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+    def __init__(self, client: Any, index: int, relay: _Relay):
+        self._client, self._index, self._relay = client, index, relay
+        self._stopped, self._count = threading.Event(), 0
+        relay.on_end = lambda: self._tell(0)
+        _start(self._listen)
+        self._thread = _start(self._run)
 
     def say(self, sign: str) -> None:
         """Tells the others."""
@@ -130,44 +140,64 @@ class _Watch:
         self._thread.join()
         self.say(_DONE)
 
+    def await_news(self) -> None:
+        """Waits for as long as an end goes unnoticed; if there was one, this process ends."""
+        end = self._count + SILENT_PERIODS + 3
+        while self._count < end:
+            time.sleep(PERIOD_SECS)
+
     def _run(self) -> None:
-        heard: dict[str, tuple[str, float]] = {}
-        count = 0
+        """Compares the others' signs; counts periods of its own, as all may have been suspended."""
+        heard: dict[str, tuple[str, int]] = {}
         while not self._stopped.wait(PERIOD_SECS):
-            count += 1
+            self._count += 1
             try:
-                self.say(str(count))
+                self.say(str(self._count))
                 signs = self._client.key_value_dir_get(_KEY)
-            # Who serves is gone, with its machine: JAX ends this process.
-            except Exception:
+            except Exception:  # Process 0 is gone: the relay notices.
                 continue
-            now = time.monotonic()
+            count = self._count
             for key, sign in signs:
-                before, since = heard.get(key, ("", now))
-                heard[key] = (sign, since if sign == before else now)
-                is_silent = now - heard[key][1] > SILENCE_SECS and sign != _DONE
-                if (sign == _ENDED or is_silent) and not self._stopped.is_set():
-                    index = key.rpartition("/")[2]
+                before, since = heard.get(key, ("", count))
+                heard[key] = (sign, since if sign == before else count)
+                is_silent = count - heard[key][1] > SILENT_PERIODS and sign != _DONE
+                if sign == _ENDED or is_silent:
                     why = " Its own output says why." if sign == _ENDED else ""
-                    print(
-                        "hyperdecoders: error: All processes of a run must live; "
-                        f"process {index} ended; start all again.{why}",
-                        file=sys.stderr,
-                    )
-                    _exit(2)
+                    self._tell(int(key.rpartition("/")[2]), why)
+
+    def _listen(self) -> None:
+        """Counts the periods without an answer of process 0, whose machine may be gone."""
+        silent = 0
+        while not self._stopped.wait(PERIOD_SECS):
+            silent = 0 if self._relay.has_heard else silent + 1
+            self._relay.has_heard = False
+            if silent > SILENT_PERIODS:
+                self._tell(0)
+
+    def _tell(self, index: int, why: str = "") -> None:
+        if self._stopped.is_set():
+            return
+        print(
+            "hyperdecoders: error: All processes of a run must live; "
+            f"process {index} ended; start all again.{why}",
+            file=sys.stderr,
+        )
+        _exit(2)
 
 
-def _wait_until_free(port: int) -> None:
-    """Waits for the one that served a run before; two at one port would share the processes."""
-    end = time.monotonic() + LINGER_SECS
-    while time.monotonic() < end:
-        with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("", port))
-                return
-            except OSError:
-                time.sleep(0.5)
+def _start(call: Callable[..., None], *args: Any) -> threading.Thread:
+    thread = threading.Thread(target=call, args=args, daemon=True)
+    thread.start()
+    return thread
+
+
+def _send(near: socket.socket, far: socket.socket, is_closed_here: threading.Event) -> None:
+    """Sends what JAX's client says, until that closes its connection."""
+    with contextlib.suppress(OSError):
+        while data := near.recv(_CHUNK_BYTES):
+            far.sendall(data)
+        is_closed_here.set()
+        far.shutdown(socket.SHUT_WR)
 
 
 def _exit(code: int) -> NoReturn:
