@@ -82,14 +82,44 @@ def unbroken(tmp_path_factory):
     return model_dir, start(*hyperdecoders("train", model_dir, **MACROS), "--runner=t5x")
 
 
-@pytest.mark.parametrize("pack", [False, True])
-def test_both_runners_take_the_same_steps(tmp_path, pack):
-    macros = {**MACROS, "TRAIN_STEPS": 20, "EVAL_SPLIT": None, "CHECKPOINT_PERIOD": 20}
-    macros |= {"PACK": pack, "BATCH_SIZE": 4 if pack else 16}
-    start(*hyperdecoders("train", tmp_path / "own", **macros))
-    t5x = losses_of(start(*hyperdecoders("train", tmp_path / "t5x", **macros), "--runner=t5x"))
-    own = [line["loss"] for line in jsonl(tmp_path / "own" / "metrics.jsonl")]
+SHORT = {**MACROS, "TRAIN_STEPS": 20, "EVAL_SPLIT": None, "CHECKPOINT_PERIOD": 10}
+PACKED = {**SHORT, "PACK": True, "BATCH_SIZE": 4}
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """A packed run's folder and its log."""
+    model_dir = tmp_path_factory.mktemp("t5x") / "packed"
+    return model_dir, start(*hyperdecoders("train", model_dir, **PACKED), "--runner=t5x")
+
+
+def check_own_losses(model_dir, macros, log):
+    """Fails unless our runner has the losses of T5X's log."""
+    start(*hyperdecoders("train", model_dir, **macros))
+    own = [line["loss"] for line in jsonl(model_dir / "metrics.jsonl")]
+    t5x = losses_of(log)
     np.testing.assert_allclose([t5x[step] for step in range(1, 21)], own, rtol=1e-6)
+
+
+def test_both_runners_take_the_same_steps(tmp_path):
+    log = start(*hyperdecoders("train", tmp_path / "t5x", **SHORT), "--runner=t5x")
+    check_own_losses(tmp_path / "own", SHORT, log)
+
+
+def test_both_runners_take_the_same_packed_steps(packed, tmp_path):
+    check_own_losses(tmp_path / "own", PACKED, packed[1])
+
+
+def test_a_packed_run_that_is_continued_equals_an_unbroken_one(packed, tmp_path):
+    model_dir, log = packed
+    continued = tmp_path / "continued"
+    shutil.copytree(model_dir / "checkpoint_10", continued / "checkpoint_10")
+    told = start(*hyperdecoders("train", continued, **PACKED), "--runner=t5x")
+    expected = losses_of(log)
+    assert losses_of(told) == {step: expected[step] for step in range(11, 21)}
+    theirs = parameters(f"{continued}/checkpoint_20")
+    for name, array in parameters(f"{model_dir}/checkpoint_20").items():
+        np.testing.assert_array_equal(theirs[name], array, err_msg=name)
 
 
 def test_a_run_that_is_told_to_stop_saves_where_it_stands(tmp_path):
