@@ -74,6 +74,10 @@ class Mixer:
         batch = feature_converter.task_batch(ids["inputs"], ids["targets"], task_ids)
         return batch, self.position(), truncated
 
+    def advice(self) -> str | None:
+        """What would fill rows better, once that shows; None for rows of one example."""
+        return None
+
     def position(self) -> dict[str, Any]:
         """Where the last batch ended; goes through JSON unchanged."""
         return {
@@ -153,6 +157,9 @@ class PackedMixer(Mixer):
             if name == "inputs" and num_tokens > length:
                 truncated[stream.task.name] += 1
         return packing.Example(**ids, task_id=self._numbers[choice], origin=origin)
+
+    def advice(self) -> str | None:
+        return self._packer.advice()
 
     def position(self) -> dict[str, Any]:
         left_over = [list(example.origin) for example in self._packer.left_over]

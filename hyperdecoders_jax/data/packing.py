@@ -8,6 +8,7 @@ than one step, and the mixture of the examples is the one that was drawn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,10 @@ from hyperdecoders_jax import types
 # Most examples that wait for the next step, and no more than a step has rows. More would fill the
 # rows better. They are read again when a run is continued.
 WINDOW = 32
+# Steps after which a packer can tell what ends its rows.
+_ADVISED_STEPS = 8
+# Of a row's targets beyond their mean, so that inputs end it.
+_TARGETS_SPARE = 1.1
 
 
 class Example(NamedTuple):
@@ -36,6 +41,10 @@ class Packer:
         self._lengths, self._max_segments = lengths, max_segments
         self._num_rows = num_rows
         self.left_over: list[Example] = []  # In their order: the first of the next step.
+        # Steps so far, pairs of a row and an example left over, and those that only targets kept
+        # apart; tokens and examples that were packed.
+        self._num_steps = self._num_refused = self._num_refused_for_targets = 0
+        self._packed = np.zeros(3, int)
 
     def next_rows(self, draw: Callable[[], Example]) -> list[list[Example]]:
         """The examples of each row of one step; `draw` gives the next example, endlessly.
@@ -63,7 +72,32 @@ class Packer:
                 rows[row].append(example)
             else:
                 self.left_over.append(example)
+        self._count(room)
         return rows
+
+    def _count(self, room: np.ndarray) -> None:
+        needed = [(len(example.inputs), len(example.targets), 1) for example in self.left_over]
+        lacks = room < np.array(needed, int).reshape(-1, 1, 3)  # [waiting, rows, 3]
+        self._num_steps += 1
+        self._num_refused += lacks.any(axis=-1).sum()
+        self._num_refused_for_targets += (lacks == (False, True, False)).all(axis=-1).sum()
+        size = (self._lengths["inputs"], self._lengths["targets"], self._max_segments)
+        self._packed += self._num_rows * np.array(size) - room.sum(axis=0)
+
+    def advice(self) -> str | None:
+        """Which row lengths to set where targets end rows, not inputs; None in the first steps."""
+        is_known = self._num_steps >= _ADVISED_STEPS
+        if not is_known or self._num_refused_for_targets <= self._num_refused / 2:
+            return None
+        inputs, targets, count = self._packed
+        most = min(self._lengths["inputs"] * count / inputs, self._max_segments)
+        wanted = max(_TARGETS_SPARE * most * targets / count, self._lengths["targets"] + 1)
+        lengths = {"inputs": self._lengths["inputs"], "targets": 8 * math.ceil(wanted / 8)}
+        share = inputs / (self._num_rows * self._num_steps * self._lengths["inputs"])
+        return (
+            f"Targets end most packed rows, not inputs, of which {share:.0%} are filled. Set "
+            f"ROW_LENGTHS = {lengths}, now {dict(self._lengths)}."
+        )
 
 
 def empty_inputs_error(which: str) -> ValueError:

@@ -86,7 +86,7 @@ class TrainIterator:
         self._position = self._mixer.position()
         self._truncated = collections.Counter()
         self._reader: _Reader | None = None
-        self._is_closed = False
+        self._is_advised = self._is_closed = False
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -130,6 +130,9 @@ class TrainIterator:
             if task not in self._truncated:
                 logging.warning("Inputs of task %s are longer than their length and are cut.", task)
             self._truncated[task] += count
+        if not self._is_advised and (advice := self._mixer.advice()):
+            logging.warning(advice)
+            self._is_advised = True
         return batch
 
     def position(self) -> dict[str, Any]:

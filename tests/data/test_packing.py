@@ -144,6 +144,42 @@ def test_a_restored_iterator_continues_with_the_same_packed_rows(stopped):
             np.testing.assert_array_equal(value, getattr(other, name))
 
 
+def test_examples_that_wait_at_the_end_of_an_epoch_block_are_read_again():
+    task = _make_task("border", 12)
+    config = config_of(task, pack=True, max_segments=2, examples_per_turn=0, batch_size=2)
+    config = dataclasses.replace(config, task_feature_lengths=LENGTHS)
+    reader = mixer.make(config)
+    steps = [reader.next_batch()[:2] for _ in range(9)]
+    num_tried = 0
+    for (_, position), (batch, _) in itertools.pairwise(steps):
+        now = position["tasks"]["border"]
+        # Waiting examples of the block before, or of one that has been read to its end.
+        if now["offset"] == 12 or any(block < now["turn"] for _, block, _ in position["left_over"]):
+            again = mixer.make(config)
+            again.restore(position)
+            for name, value in vars(again.next_batch()[0]).items():
+                np.testing.assert_array_equal(value, getattr(batch, name))
+            num_tried += 1
+    assert num_tried > 1
+
+
+def test_row_lengths_are_advised_where_targets_end_the_rows(caplog):
+    lengths = {"inputs": 20, "targets": 3}
+    config = dataclasses.replace(packed_config(), task_feature_lengths=lengths)
+    config = dataclasses.replace(config, shuffle_buffer_size=100, examples_per_turn=10_000)
+    with train_batches.TrainIterator(config) as iterator:
+        list(itertools.islice(iterator, 20))
+    (warning,) = [x.getMessage() for x in caplog.records if "ROW_LENGTHS" in x.getMessage()]
+    assert "Targets end most packed rows, not inputs, of which 2" in warning
+    assert "Set ROW_LENGTHS = {'inputs': 20, 'targets': 16}, now" in warning
+    # With these, inputs end them, or the number of segments.
+    config = dataclasses.replace(config, row_lengths={"inputs": 20, "targets": 16})
+    reader = mixer.make(config)
+    for _ in range(20):
+        reader.next_batch()
+    assert reader.advice() is None
+
+
 def test_a_position_of_rows_that_are_packed_otherwise_is_refused():
     packed, plain = packed_config(), packed_config(pack=False)
     with train_batches.TrainIterator(packed) as iterator:
