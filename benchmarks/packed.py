@@ -26,12 +26,12 @@ def make_reader(data: PipelineConfig, lengths: str | None) -> tuple[Draw, tuple[
 
 def _made(data: PipelineConfig, lengths: str) -> Draw:
     """Tokens of log-normal lengths, whose deviation is half of the mean, as those of GLUE."""
-    means = [tuple(map(float, text.split("x"))) for text in lengths.split(",")]
+    means, shares = parse_lengths(lengths)
     rng = np.random.default_rng(data.seed)
     sigma = np.sqrt(np.log(1.25))
 
     def draw():
-        task = int(rng.integers(len(means)))
+        task = int(rng.choice(len(means), p=shares))
         ids = []
         for mean, name in zip(means[task], mixtures.FEATURES, strict=True):
             longest = data.task_feature_lengths[name]
@@ -40,6 +40,25 @@ def _made(data: PipelineConfig, lengths: str) -> Draw:
         return packing.Example(*ids, task_id=task)
 
     return draw
+
+
+def parse_lengths(lengths: str) -> tuple[list[tuple[float, float]], list[float]]:
+    """Each task's mean tokens of inputs and targets, and its share of the examples.
+
+    >>> parse_lengths("45x3,60x2@3")
+    ([(45.0, 3.0), (60.0, 2.0)], [0.25, 0.75])
+    """
+    parts = [text.partition("@") for text in lengths.split(",")]
+    means = [tuple(map(float, mean.split("x"))) for mean, _, _ in parts]
+    sizes = [float(size or 1) for _, _, size in parts]
+    if any(
+        len(mean) != 2 or min(*mean, size) <= 0 for mean, size in zip(means, sizes, strict=True)
+    ):
+        raise ValueError(
+            "--pack_lengths must be INPUTSxTARGETS of each task, mean tokens above 0, with @SIZE "
+            f"behind it where tasks are not drawn alike; got {lengths!r}. Write 45x3,60x2@3."
+        )
+    return means, [size / sum(sizes) for size in sizes]
 
 
 def make_batch(

@@ -9,7 +9,8 @@ are not installed: from outside the clone, add it to PYTHONPATH.
 
 `--pack` compares the experiment's step, an example in each row, with one of packed rows that hold
 as many examples: those of the experiment's own data, or made ones of the lengths that
-`--pack_lengths` names, such as `45x3,60x2`, each the mean tokens of a task's inputs and targets.
+`--pack_lengths` names, such as `45x3,60x2@3`: the mean tokens of each task's inputs and targets,
+and `@` how many examples it has, in proportion to the others.
 """
 
 from __future__ import annotations
@@ -115,7 +116,9 @@ def main() -> None:
     """Prints one row for the experiment and one for each baseline."""
     options = {
         "--pack": {"action": "store_true", "help": "compare with packed rows"},
-        "--pack_lengths": {"help": "mean tokens of made examples, INPUTSxTARGETS,… of each task"},
+        "--pack_lengths": {
+            "help": "mean tokens of made examples, INPUTSxTARGETS@SIZE,… of each task"
+        },
     }
     experiment, devices, args = measurement.parse_arguments(
         __doc__.splitlines()[0], options=options
