@@ -12,7 +12,7 @@ WORKERS ?= 2
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test check install format clean
+.PHONY: demo test check docs install format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m hyperdecoders_jax.demo $(if $(METHODS),--methods $(METHODS))
@@ -25,6 +25,11 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+
+# The site of docs/, in build/docs.
+docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[docs]'
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
 
 install: $(INSTALLED)
 

@@ -73,6 +73,7 @@ PLOTS = ["matplotlib>=3.10", "plotly>=7.1"]
 
 EXTRAS = {
     "cuda": ["jax[cuda]>=0.9.2"],
+    "docs": ["furo>=2025.12.19", "myst-parser>=5.2", "sphinx>=9.0"],
     "hf": HUGGING_FACE,
     "plots": PLOTS,
     # What T5X needs from the registry. T5X, airio and jestimator are on none: see docs/t5x.md.

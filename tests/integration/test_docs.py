@@ -1,9 +1,11 @@
 """The shell of README.md and docs/: run with programs that only record how they were called."""
 
+import ast
 import importlib.util
 import os
 import pathlib
 import re
+import runpy
 import subprocess
 
 import pytest
@@ -121,6 +123,39 @@ def anchors_of(page):
     return {
         re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
     }
+
+
+def test_every_page_is_in_the_sites_contents():
+    index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^(\w+)$", index, re.M)
+    assert sorted([*listed, "index"]) == [page.stem for page in sorted(ROOT.glob("docs/*.md"))]
+
+
+def test_the_page_on_configuration_is_generated_and_explains_every_macro():
+    generator = runpy.run_path(str(ROOT / "docs/make_configuration.py"))
+    page = generator["PAGE"].read_text(encoding="utf-8")
+    assert page == generator["make"](), "run: python docs/make_configuration.py"
+    assert all(macro.meaning and macro.readers for macro in generator["macros"]().values())
+
+
+def messages():
+    """All texts of the package's source, with `…` for what is filled in."""
+    for folder in ("hyperdecoders_jax", "tasks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.JoinedStr):
+                    parts = (getattr(part, "value", None) for part in node.values)
+                    yield "".join(part if isinstance(part, str) else "…" for part in parts)
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield node.value
+
+
+def test_the_errors_that_are_explained_are_those_of_the_source():
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    explained = re.findall(r"^\| `(.*?)` \|", page, re.M)
+    assert len(explained) >= 25
+    source = "\n".join(messages())
+    assert [message for message in explained if message not in source] == []
 
 
 def test_the_readme_is_short():
