@@ -25,7 +25,7 @@ version = release = files.VERSION
 language = "en"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "results/**"]
 nitpicky = False
 highlight_language = "none"
 # Docstrings put code between single backticks.

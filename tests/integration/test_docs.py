@@ -7,6 +7,7 @@ import pathlib
 import re
 import runpy
 import subprocess
+import xml.etree.ElementTree
 
 import pytest
 
@@ -136,6 +137,14 @@ def test_the_page_on_configuration_is_generated_and_explains_every_macro():
     page = generator["PAGE"].read_text(encoding="utf-8")
     assert page == generator["make"](), "run: python docs/make_configuration.py"
     assert all(macro.meaning and macro.readers for macro in generator["macros"]().values())
+
+
+def test_the_figures_are_those_that_their_script_draws():
+    drawn = runpy.run_path(str(ROOT / "docs/figures/make.py"))
+    for name, draw in drawn["FIGURES"].items():
+        svg = drawn["FOLDER"].joinpath(f"{name}.svg").read_text(encoding="utf-8")
+        assert svg == draw(), "run: python docs/figures/make.py"
+        xml.etree.ElementTree.fromstring(svg)
 
 
 def messages():
