@@ -12,6 +12,8 @@ import tempfile
 import hypothesis
 import pytest
 
+from tests import warm_python
+
 # A busy machine is slow, not wrong.
 hypothesis.settings.register_profile("no_deadline", deadline=None)
 hypothesis.settings.load_profile("no_deadline")
@@ -57,6 +59,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+# One for all workers, which inherit where it is.
+_WARM_PYTHON = None
+if warm_python.SERVER not in os.environ:
+    _WARM_FOLDER = tempfile.mkdtemp(prefix="hyperdecoders_jax_")
+    _WARM_PYTHON = warm_python.start_server(_WARM_FOLDER)
 
 # A reason to skip must name one of these; anything else hides a test that nobody runs.
 ALLOWED_SKIPS = ("T5X", "PyTorch", "GPU", "GLUE's data", "browser")
@@ -146,3 +154,6 @@ def unset_run_vocabulary():
 def pytest_unconfigure():
     if _COMPILED is not None:
         shutil.rmtree(_COMPILED, ignore_errors=True)
+    if _WARM_PYTHON is not None:
+        _WARM_PYTHON.communicate()
+        shutil.rmtree(_WARM_FOLDER, ignore_errors=True)

@@ -31,7 +31,7 @@ from hyperdecoders_jax.weights import (
     names,
     trained_model,
 )
-from tests import tiny
+from tests import tiny, warm_python
 from tests.weights import test_conversion
 
 DEMO_VOCABULARY = pathlib.Path(
@@ -162,7 +162,7 @@ def test_a_plain_t5_needs_no_code_of_ours(plain, tmp_path):
     config = json.loads((out / "config.json").read_text())
     assert config["model_type"] == "t5"
     arguments = [str(out), json.dumps(TEXTS), str(tmp_path / "theirs.npz")]
-    subprocess.run([sys.executable, "-c", PLAIN_FLAX, *arguments], check=True, cwd="/")
+    subprocess.run([*warm_python.COMMAND, "-c", PLAIN_FLAX, *arguments], check=True, cwd="/")
     theirs = np.load(tmp_path / "theirs.npz")
     ours = our_logits(source, theirs["input_ids"])
     np.testing.assert_allclose(theirs["logits"], ours, atol=1e-5)
@@ -323,6 +323,8 @@ def test_a_full_disk_leaves_nothing(plain, tmp_path, capsys, has_card):
 
 KILLED = """
 import resource, signal, sys
+import jax
+jax.config.update("jax_enable_compilation_cache", False)  # Its files would be too large, too.
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # The kernel ends the process in the middle.
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 from hyperdecoders_jax.commands import main
@@ -330,14 +332,13 @@ main.main(sys.argv[1:])
 """
 
 
-def test_a_process_that_is_killed_leaves_no_model(plain, tmp_path, monkeypatch):
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")  # Its files would be too large, too.
+def test_a_process_that_is_killed_leaves_no_model(plain, tmp_path):
     source, _ = plain
     out = tmp_path / "out"
     out.mkdir()
     (out / "README.md").write_text("My own words.")
     arguments = ["export", f"--checkpoint={source}", f"--output={out}"]
-    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments])
+    killed = subprocess.run([*warm_python.COMMAND, "-c", KILLED, *arguments])
     assert killed.returncode == -signal.SIGXFSZ
     assert names_in(out) == ["README.md"]
     left = [path for path in tmp_path.iterdir() if path != out]

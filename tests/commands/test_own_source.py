@@ -13,6 +13,7 @@ import hyperdecoders_jax
 from hyperdecoders_jax.commands import main
 from hyperdecoders_jax.modeling import adapter_sources, source_registry
 from hyperdecoders_jax.weights import adapter_folder
+from tests import warm_python
 from tests.commands import test_train
 from tests.modeling import own_source
 
@@ -95,7 +96,7 @@ def test_a_gin_file_imports_its_module(tmp_path):
     flags = ["--gin_file=mixed.gin", "--gin.INITIAL_CHECKPOINT_PATH=None"]
     root = pathlib.Path(hyperdecoders_jax.__file__).parents[1]
     found = subprocess.run(
-        [sys.executable, "-m", "hyperdecoders_jax.commands.main", "params", *flags],
+        [*warm_python.COMMAND, "-m", "hyperdecoders_jax.commands.main", "params", *flags],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": f"{root}"},
         capture_output=True,

@@ -3,10 +3,11 @@
 import signal
 import socket
 import subprocess
-import sys
 import time
 
 import pytest
+
+from tests import warm_python
 
 WORK = """
 import sys, time
@@ -38,7 +39,7 @@ def start(how):
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     return [
         subprocess.Popen(
-            [sys.executable, "-c", WORK, address, str(index), how],
+            [*warm_python.COMMAND, "-c", WORK, address, str(index), how],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for index in range(2)

@@ -7,7 +7,6 @@ import pathlib
 import shutil
 import socket
 import subprocess
-import sys
 
 import gin
 import jax
@@ -23,6 +22,7 @@ from hyperdecoders_jax.hub import tokenizer_files
 from hyperdecoders_jax.trained import describe, start
 from hyperdecoders_jax.training import run_lock, trainable, trainer
 from hyperdecoders_jax.weights import backbone, fingerprints, run_folder, trained_model
+from tests import warm_python
 
 TINY = {
     "EMB_DIM": 16,
@@ -422,7 +422,7 @@ def test_a_run_on_four_devices_is_evaluated_on_one(tmp_path, capsys):
         tmp_path / "model", EVAL_SPLIT=None, TRAIN_STEPS=1, INITIAL_CHECKPOINT_PATH=path
     )
     result = subprocess.run(
-        [sys.executable, "-c", REFUSED_AND_TRAINED, *arguments],
+        [*warm_python.COMMAND, "-c", REFUSED_AND_TRAINED, *arguments],
         cwd=tmp_path, env=with_devices(4), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -452,7 +452,7 @@ def run_two_processes(model_dir, *more_flags, **macros):
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     flags = ["--process_count=2", f"--coordinator_address={address}", *more_flags]
-    command = [sys.executable, "-m", "hyperdecoders_jax.commands.main",
+    command = [*warm_python.COMMAND, "-m", "hyperdecoders_jax.commands.main",
                *train_arguments(model_dir, **macros), *flags]  # fmt: skip
     processes = [
         subprocess.Popen(

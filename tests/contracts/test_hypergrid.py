@@ -4,7 +4,6 @@ import functools
 import os
 import pathlib
 import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ from hyperdecoders_jax.modeling import hypergrid
 from hyperdecoders_jax.modeling.config import HyperGridConfig
 from hyperdecoders_jax.training import partitioning, trainable
 from hyperdecoders_jax.training.trainable import TrainableConfig
-from tests import tiny
+from tests import tiny, warm_python
 
 ROOT = pathlib.Path(__file__).parents[2]
 # float32 rounding: gated products are summed block by block.
@@ -256,7 +255,7 @@ def main():
 def test_a_mesh_changes_neither_loss_nor_gradients():
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    command = [sys.executable, "-m", "tests.contracts.test_hypergrid"]
+    command = [*warm_python.COMMAND, "-m", "tests.contracts.test_hypergrid"]
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
     )

@@ -1,7 +1,6 @@
 import os
 import re
 import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperdecoders_jax.modeling import gated_matmul
+from tests import warm_python
 
 
 @jax.custom_vjp
@@ -245,7 +245,7 @@ for blocked, fans, axes in (
 def test_a_kernel_that_is_cut_over_devices_is_not_gathered():
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
     environment = {**os.environ, "XLA_FLAGS": flags}
-    command = [sys.executable, "-c", SHARDED_STEP]
+    command = [*warm_python.COMMAND, "-c", SHARDED_STEP]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     # Nothing but the gradient of the gates, [3, 8, 8].

@@ -11,6 +11,8 @@ import time
 
 import numpy as np
 
+from tests import warm_python
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -23,7 +25,7 @@ def start(kind, model_dir, *arguments, num_devices):
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {devices}",
         "PYTHONPATH": str(ROOT),
     }
-    command = [sys.executable, "-m", "tests.training.test_many_devices", kind, str(model_dir)]
+    command = [*warm_python.COMMAND, "-m", "tests.training.test_many_devices", kind, str(model_dir)]
     return subprocess.Popen(
         [*command, *map(str, arguments)],
         cwd=ROOT,

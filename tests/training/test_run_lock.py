@@ -10,6 +10,7 @@ import time
 import pytest
 
 from hyperdecoders_jax.training import run_lock
+from tests import warm_python
 
 ELSEWHERE = run_lock.Holder("another_host", "", 7, "2026-01-01 00:00:00+00:00")
 # A process that holds the lock of a file, without the seconds that jax takes.
@@ -52,7 +53,7 @@ def test_a_lock_may_be_held_to_the_end_of_the_process(tmp_path):
         "for _ in range(2): run_lock.hold_to_the_end(sys.argv[1])\n"
         "assert (run_lock.epath.Path(sys.argv[1]) / run_lock.FILE).exists()\n"
     )
-    subprocess.run([sys.executable, "-c", code, tmp_path / "model"], check=True)
+    subprocess.run([*warm_python.COMMAND, "-c", code, tmp_path / "model"], check=True)
     assert list(tmp_path.iterdir()) == []
     with run_lock.held(tmp_path / "model"):
         run_lock.hold_to_the_end(tmp_path / "model")
