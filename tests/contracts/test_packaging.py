@@ -1,10 +1,12 @@
 """What an installation carries: tasks, gin files and data, from a wheel and from the tree."""
 
+import email
 import os
 import pathlib
 import runpy
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 
@@ -54,7 +56,8 @@ def build(kind, clone, out):
         cwd=clone, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    return next(out.glob("*.whl"))
+    (made,) = out.iterdir()
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +78,25 @@ def site_folders(clone, wheel, tmp_path_factory):
 
 def test_a_wheel_carries_every_module_gin_file_and_data_file(wheel):
     assert set(shipped_files()) <= set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_a_source_distribution_carries_what_a_wheel_is_built_from(clone, tmp_path):
+    with tarfile.open(build("sdist", clone, tmp_path)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"setup.py", "pyproject.toml", "README.md", "LICENSE"} <= names
+    targets = {f"{target}/": folder for folder, target in FOLDERS.items()}
+    for name in shipped_files():
+        target = max((x for x in targets if name.startswith(x)), key=len)
+        assert f"{targets[target]}/{name.removeprefix(target)}" in names
+
+
+def test_the_readme_is_the_description_of_the_package(wheel):
+    metadata = email.message_from_string(metadata_of(wheel))
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata["Author"] == "The hyperdecoders_jax authors"
+    assert metadata.get_payload().strip() == (ROOT / "README.md").read_text().strip()
+    versions = {x.rpartition(" ")[2] for x in metadata.get_all("Classifier") if "Python ::" in x}
+    assert versions == {"3.11", "3.12", "3.13"}
 
 
 def test_a_wheel_puts_one_name_into_site_packages(wheel):
@@ -144,12 +166,14 @@ def test_every_gin_folder_is_a_package():
             assert (folder / "__init__.py").is_file(), folder
 
 
+def metadata_of(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    (name,) = [name for name in names if name.endswith(".dist-info/METADATA")]
+    return zipfile.ZipFile(wheel).read(name).decode()
+
+
 def test_no_conflicting_or_unpublishable_requirement_is_named(wheel):
-    metadata = next(
-        zipfile.ZipFile(wheel).read(name).decode()
-        for name in zipfile.ZipFile(wheel).namelist()
-        if name.endswith("METADATA")
-    )
+    metadata = metadata_of(wheel).partition("\n\n")[0]
     lines = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: ")]
     names = {
         line.removeprefix("Requires-Dist: ")
