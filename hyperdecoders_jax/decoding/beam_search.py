@@ -110,6 +110,9 @@ class HuggingFace457Scoring(HuggingFaceScoring):
         return self._join_cut(finished, live, jnp.float32(max_len))
 
 
+_T5X_NO_TEXT = -1e7
+
+
 @dataclasses.dataclass(frozen=True)
 class T5XScoring(Scoring):
     """Beam search as in T5X.
@@ -117,7 +120,8 @@ class T5XScoring(Scoring):
     A text's score is its log-probability / ((5 + length) / 6) ** alpha. An example is done when no
     live hypothesis can become better than the worst of `num_beams` ended texts. Texts cut by
     `max_len` are returned, by their plain log-probability, only where no text ended. One beam is
-    not greedy: a text may end on the second best token.
+    not greedy: a text may end on the second best token. A score of -1e7 or less is no text, for T5X
+    fills empty slots with -1e7: what it forbids by such logits does not end a text.
     Source: t5x/decoding.py, beam_search; Wu et al. 2016 (arXiv:1609.08144), equation 14.
     """
 
@@ -129,7 +133,8 @@ class T5XScoring(Scoring):
         errors.check_field(self, "alpha", 0 <= self.alpha < math.inf, "be at least 0", advice)
 
     def score(self, log_probs, length):
-        return log_probs / ((5.0 + length) / 6.0) ** self.alpha
+        scores = log_probs / ((5.0 + length) / 6.0) ** self.alpha
+        return jnp.where(scores > _T5X_NO_TEXT, scores, -jnp.inf)
 
     def num_ending(self, num_beams):
         return 2 * num_beams

@@ -407,7 +407,11 @@ def search_with_t5x(decoding, table, num_beams, alpha, max_len):
 @pytest.mark.t5x
 @pytest.mark.parametrize(
     ("num_beams", "alpha", "max_len", "eos_bias"),
-    [(4, 0.6, 7, 1.0), (3, 0.0, 9, 3.0), (1, 0.6, 6, 1.0), (2, 1.5, 3, -6.0)],
+    [
+        *[(4, 0.6, 7, 1.0), (3, 0.0, 9, 3.0), (1, 0.6, 6, 1.0), (2, 1.5, 3, -6.0)],
+        # EOS is forbidden, or would be but for the penalty.
+        *[(2, 0.6, 5, -1e10), (3, 0.0, 6, -1.2e7), (2, 1.0, 5, -1.2e7)],
+    ],
 )
 def test_a_search_finds_what_t5x_finds(num_beams, alpha, max_len, eos_bias):
     decoding = pytest.importorskip("t5x.decoding", reason="T5X is not installed")
@@ -419,3 +423,14 @@ def test_a_search_finds_what_t5x_finds(num_beams, alpha, max_len, eos_bias):
     np.testing.assert_array_equal(found.tokens, np.where(is_text[..., None], tokens, 0))
     np.testing.assert_allclose(found.scores[is_text], scores[is_text], atol=ATOL)
     assert np.all(scores[~is_text] < -1e6)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6])
+def test_a_text_that_t5x_forbids_by_its_logits_does_not_end(alpha):
+    # Of t5x/decoding_test.py, test_beam_search_force_decode_(no_)prefix: EOS has -1e10.
+    table = np.tile(np.float32([-1e7, -1e10, -0.1, -0.9]), (1, table_model.NUM_STATES, 1))
+    found = search(table, BeamSearchConfig(2, 2, T5XScoring(alpha)), max_len=5)
+    likely, less = table_model.log_softmax(np.array([-0.1, -0.9]))
+    assert found.tokens[0, 0].tolist() == [2] * 5
+    assert sorted(found.tokens[0, 1].tolist()) == [2, 2, 2, 2, 3]
+    np.testing.assert_allclose(found.scores[0], [5 * likely, 4 * likely + less], atol=1e-5)
