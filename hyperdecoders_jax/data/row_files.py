@@ -100,7 +100,7 @@ def json_object(line: str, where: str) -> Row:
     try:
         row = _DECODER.decode(line.strip())
         problem = "" if isinstance(row, dict) else f"a JSON {type(row).__name__}"
-        if "\\ud" in line.lower():
+        if "\\" in line and "\\ud" in line.lower():
             json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         problem = "an escape such as \\ud83d is half a character, without its other half"
