@@ -25,6 +25,7 @@ gc.set_threshold(100_000, 20, 20)
 # Before any test imports jax: CPU unless the caller says otherwise, and full precision, so that
 # tolerances mean the same on every machine.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.pop("COMPILATION_CACHE_DIR", None)  # See _COMPILED.
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hyperdecoders_jax import errors, files
-from hyperdecoders_jax.commands import flags
+from hyperdecoders_jax.commands import accelerators, compilation_cache, flags
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.gin_statements import Text
@@ -102,6 +102,8 @@ def call(
         for macro in gin_files.unread_macros(text, "runs/run.gin" if is_t5x else None):
             print(f"Not read by this runner: {macro}", file=sys.stderr)
     flags.join_processes(args)
+    compilation_cache.use(getattr(args, "compilation_cache_dir", None))
+    accelerators.warn_if_unused()
     flags.start_tensorflow()
     flags.import_modules(args.module)
     bound = function()

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from hyperdecoders_jax import files, t5x_install
-from hyperdecoders_jax.commands import main
+from hyperdecoders_jax.commands import accelerators, main
 
 SUMMARY = "print versions, devices, free memory and disk, known conflicts"
 TAKES_GIN = False
@@ -183,6 +183,11 @@ def report(folders: Sequence[str] = (".",)) -> int:
     try:
         for line in device_lines():
             print(f"  {line}")
+        if (unused := accelerators.unused()) is not None:
+            if accelerators.is_cpu_chosen():
+                print(f"  {unused}")
+            else:
+                problems.append(unused)
     except Exception as error:  # Any failure of a backend is what the report is for.
         problems.append(
             f"jax must find a device; it found none: {error}. Check JAX_PLATFORMS and drivers."

@@ -98,7 +98,17 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--process_index", type=int, metavar="INDEX", help=text)
     text = "join the other processes as the cluster tells (TPU pods, Slurm)"
     parser.add_argument("--multiprocess", action="store_true", help=text)
+    add_compilation_cache(parser)
     add_data(parser)
+
+
+def add_compilation_cache(parser: argparse.ArgumentParser) -> None:
+    """Where compiled programs are kept."""
+    text = (
+        "where compiled programs are kept for the next start, also gs://…; none: nowhere (default: "
+        "$COMPILATION_CACHE_DIR, or ~/.cache/hyperdecoders_jax/compiled)"
+    )
+    parser.add_argument("--compilation_cache_dir", metavar="FOLDER", help=text)
 
 
 def add_runner(parser: argparse.ArgumentParser) -> None:
@@ -202,11 +212,27 @@ def gin_bindings(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]])
         for name, value in gin_flags
     ]
     bindings += args.gin_bindings  # Where no command line was read.
+    if getattr(args, "profile", None) is not None:
+        bindings.append(f"PROFILE_STEPS = {_steps(args.profile)!r}")
     for flag in ("model_dir", "vocabulary"):
         value = files.at_home(getattr(args, flag, None))
         if value is not None:
             bindings.append(f"{flag.upper()} = {value!r}")
     return bindings
+
+
+def _steps(text: str) -> tuple[int, int]:
+    """A first and a last step; UsageError if it is neither a step nor two.
+
+    >>> _steps("10-15"), _steps("10")
+    ((10, 15), (10, 10))
+    """
+    first, _, last = text.partition("-")
+    if not (first.isascii() and first.isdigit()) or (last and not last.isdigit()):
+        raise errors.UsageError(
+            f"--profile must name steps, counted from 1; got {text!r}. Write --profile=10-15."
+        )
+    return int(first), int(last or first)
 
 
 def own_data(

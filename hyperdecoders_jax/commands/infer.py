@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hyperdecoders_jax import errors, files
-from hyperdecoders_jax.commands import configured, flags, input_lines, main
+from hyperdecoders_jax.commands import (
+    accelerators,
+    compilation_cache,
+    configured,
+    flags,
+    input_lines,
+    main,
+)
 from hyperdecoders_jax.data import row_files
 
 if TYPE_CHECKING:
@@ -59,6 +66,8 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     _check_lines(args, gin_flags)
     flags.check_quoting(args.quoting, [args.input])
     flags.import_modules(args.module)
+    compilation_cache.use(args.compilation_cache_dir)
+    accelerators.warn_if_unused()
     paths = [files.at_home(path) for path in (args.checkpoint, args.backbone)]
     lines = input_lines.open_input(args.input, args.quoting, args.keep)
     return infer_lines(paths[0], lines, args.step, paths[1])
@@ -75,7 +84,7 @@ def _check_lines(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]])
         )
     defaults = vars(main.make_parser().parse_args(["infer"]))
     others = [name for name, value in vars(args).items() if value != defaults[name]]
-    of_lines = ("module", "traceback", "quoting", "keep")
+    of_lines = ("compilation_cache_dir", "module", "traceback", "quoting", "keep")
     others = [name for name in others if name not in (*own, *of_lines)]
     others += [f"gin.{name}".removeprefix("gin.--") for name, _ in gin_flags]
     if others:

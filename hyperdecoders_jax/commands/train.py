@@ -26,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     flags.add_run(parser)
     flags.add_runner(parser)
+    text = "steps that are traced for xprof, into the run's tensorboard/: 10-15 (default: none)"
+    parser.add_argument("--profile", metavar="STEPS", help=text)
 
 
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:

@@ -16,6 +16,7 @@ from hyperdecoders_jax import files
 from hyperdecoders_jax.training.checkpoints import Checkpoints
 from hyperdecoders_jax.training.identity import UNKNOWN, Identity
 from hyperdecoders_jax.training.metric_log import MetricLog
+from hyperdecoders_jax.training.profiling import Profiler
 from hyperdecoders_jax.types import WriteMetrics
 
 
@@ -49,6 +50,10 @@ class RunDirectory:
     def metric_log(self, writers: Sequence[WriteMetrics] = ()) -> MetricLog:
         """Returns what writes the run's metrics, to `metrics_path` and to the writers."""
         return MetricLog(self.metrics_path, writers)
+
+    def profiler(self, steps: tuple[int, int] | None) -> Profiler:
+        """Returns what traces these steps, into the folder where TensorBoard looks for traces."""
+        return Profiler(epath.Path(self.path) / "tensorboard", steps)
 
     def checkpoints(
         self, keep_last: int | None = None, greater_is_better: bool = True

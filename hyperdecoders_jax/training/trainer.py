@@ -119,6 +119,7 @@ class TrainerConfig:
     best: BestCheckpointConfig | None = BestCheckpointConfig()  # Saved when found; kept.
     num_microbatches: int = 1  # Parts of a batch, to save memory; see `train_step`.
     seed: int = 42  # Of dropout.
+    profile_steps: tuple[int, int] | None = None  # First and last step that are traced.
 
     def __post_init__(self):
         can_be_none = ("eval_every_steps", "checkpoint_every_steps", "keep_last")
@@ -129,6 +130,13 @@ class TrainerConfig:
             # Steps are counted in 32 bits.
             errors.check_whole(self, name, 1, schedules.MAX_STEPS, advice)
         errors.check_seed(self, "seed")
+        steps = self.profile_steps
+        # The last step, too, is checked to be there: a trace that never comes is missed late.
+        is_range = isinstance(steps, tuple | list) and len(steps) == 2
+        is_range = is_range and errors.is_whole(steps[1], 1, self.num_train_steps)
+        is_valid = steps is None or (is_range and errors.is_whole(steps[0], 1, steps[1]))
+        must = f"be None or a first and a last step, from 1 to {self.num_train_steps:,}"
+        errors.check_field(self, "profile_steps", is_valid, must, "Write (10, 15).")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,6 +207,7 @@ class Trainer:
         self._metric_log = directory.metric_log(writers)
         self._is_main = jax.process_index() == 0
         self._progress = progress
+        self._profiler = directory.profiler(recipe.config.profile_steps)
         self._signals = StopSignals()
         self._is_stopped = False
         self._changes: str | None = None  # Since the run's beginning, in words.
@@ -277,7 +286,7 @@ class Trainer:
         self._progress = self._progress or Progress(
             self._step, self._config.num_train_steps, is_shown=self._is_main
         )
-        with contextlib.closing(self._progress), self._signals:
+        with contextlib.closing(self._progress), contextlib.closing(self._profiler), self._signals:
             if self._saved_step is not None:
                 here = self._checkpoints.directory
                 self._progress.say(describe_start(here, self._step, self._config.num_train_steps))
@@ -328,11 +337,13 @@ class Trainer:
             start = time.perf_counter()
         else:
             self._progress.start_clock()
+        self._profiler.before(self._step + 1, self._state)
         placed = self._partitioner.put_batch(batch)
         # The step donates the old state, whose buffers nobody may read any more.
         self._state, of_step = self._programs.train_step(self._state, self._frozen, placed)
         self._step += 1
         self._metrics = None
+        self._profiler.after(self._step, self._state)
         self._progress.advance()
         if is_first:
             # Waits, so that the rate of the following steps contains no compilation.

@@ -15,7 +15,7 @@ import pytest
 import safetensors.numpy
 
 from hyperdecoders_jax import model
-from hyperdecoders_jax.commands import configured, main
+from hyperdecoders_jax.commands import compilation_cache, configured, main
 from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.hub import tokenizer_files
@@ -100,6 +100,19 @@ def test_a_run_says_what_it_is(trained):
         "eval_examples": 10,
         "generation": None,
     }
+
+
+def test_a_run_is_traced_and_keeps_programs_where_it_is_told(trained, tmp_path, capsys):
+    before = jax.config.jax_compilation_cache_dir
+    arguments = [*train_arguments(tmp_path / "run"), f"--compilation_cache_dir={tmp_path}/kept"]
+    try:
+        assert main.main([*arguments, "--profile=2-3"]) == 0
+        assert jax.config.jax_compilation_cache_dir == f"{tmp_path}/kept"
+    finally:
+        compilation_cache._set(before)
+    assert list((tmp_path / "run").glob("tensorboard/plugins/profile/*/*.xplane.pb"))
+    assert main.main([*arguments, "--profile=x"]) == 2
+    assert "Write --profile=10-15" in capsys.readouterr().err
 
 
 def test_a_run_ends_with_a_table(tmp_path, capsys):
