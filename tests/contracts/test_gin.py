@@ -173,6 +173,9 @@ def test_an_experiment_says_what_how_and_what_to_expect(name):
     comment = "\n".join(line for line in header.splitlines() if line.startswith("#"))
     what, run, expect = (comment.index(f"# {word}") for word in ("What:", "Run:", "Expect:"))
     assert what < run < expect
+    # What packing brings, where the mixture says how to.
+    packs = "MAX_SEGMENTS" in gin_files.read([f"experiments/{name}.gin"]).macro_values
+    assert ("# Pack:" in comment) == packs
     commands = re.sub(r"\n#\s*|\(.*?\)", " ", comment[run:expect].removeprefix("# Run:"))
     # A second command may follow, which makes something of the run.
     program, *arguments = shlex.split(commands.split(" python -m ")[0])
