@@ -25,8 +25,8 @@ from types import ModuleType
 from typing import NoReturn
 
 from hyperdecoders_jax import errors, files
+from hyperdecoders_jax.commands import completion, processes, streams, unknown_flags
 from hyperdecoders_jax.commands import flags as flags_lib
-from hyperdecoders_jax.commands import processes, streams, unknown_flags
 
 # Each is a module beside this one, with `SUMMARY`, `add_arguments(parser)` and
 # `run(args, gin_flags)`; `TAKES_GIN` says whether it takes `--gin.NAME=VALUE`.
@@ -102,6 +102,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     version = f"hyperdecoders_jax {files.VERSION}"
     parser.add_argument("--version", action="version", version=version)
+    text = 'print a script for tab completion: eval "$(hyperdecoders --completion bash)"'
+    parser.add_argument(
+        "--completion", action=completion.Print, choices=completion.SHELLS, help=text
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         command = module_of(name)
