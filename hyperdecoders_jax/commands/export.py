@@ -35,6 +35,8 @@ model that nothing adapts is a plain T5; others need the classes of hyperdecoder
 TAKES_GIN = False
 # In an unfinished export, as JSON: the names of the files that a user's folder gets.
 _NAMES = ".names.json"
+# Of an example in a model card.
+_MOST_CHARACTERS = 200
 # Gates are folded where a plain T5 comes of it.
 UNCHANGED = convert.Changes(dtype="float32", fold=None)
 
@@ -132,6 +134,7 @@ def export(
             folded_task=task,
             num_parameters=sum(math.prod(array.shape) for array in weights.arrays.values()),
             metrics=metric_lines.evaluated(metrics_path, description.step),
+            example=find_example(checkpoint, description),
         )
     with filled(place) as folder:
         export_folder.write(folder, description, weights, formats, card)
@@ -139,9 +142,26 @@ def export(
     _warn_of_scores(description)
     if card is None:
         print(f"Left {model_card.FILE} as it was.")
+    else:
+        print(f"{model_card.FILE} may show an example of the data: read it before you publish.")
     print(f"Read {checkpoint}, step {description.step}.")
     print(convert.report(weights, {}, {}, verbose))
     return 0
+
+
+def find_example(checkpoint: str, description: Description) -> tuple[str, str, str] | None:
+    """Task, input and prediction of a short example that the run evaluated; None where none is."""
+    from etils import epath
+
+    from hyperdecoders_jax.evaluation import predictions
+
+    for task in description.task_names:
+        for path in sorted(epath.Path(checkpoint).glob(f"eval*/{task}/{description.step}.jsonl")):
+            with contextlib.suppress(ValueError):  # Damaged, or of others: a card can do without.
+                for found in predictions.read(path):
+                    if len(found.input) <= _MOST_CHARACTERS:
+                        return task, found.input, found.prediction
+    return None
 
 
 def _warn_of_scores(description: Description) -> None:

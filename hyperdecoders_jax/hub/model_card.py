@@ -75,6 +75,8 @@ class Export:
     mixture: str | None = None
     # By task and metric, at the exported step.
     metrics: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    # Task, input and prediction of an evaluation at the exported step.
+    example: tuple[str, str, str] | None = None
 
 
 def render(export: Export) -> str:
@@ -160,6 +162,11 @@ def _method(export: Export) -> str:
 
 def _use(export: Export) -> str:
     name = json.dumps(export.name, ensure_ascii=False)
+    task, text, output = (*export.description.task_names, "")[0], "a text", ""
+    if export.example is not None:
+        task, text, prediction = export.example
+        output = f"\n# {[prediction]!r}"
+    text = json.dumps(text, ensure_ascii=False)
     # Transformers 5, which has no Flax, loads safetensors alone.
     if _is_plain(export) and "safetensors" in export.formats:
         return f"""\
@@ -169,11 +176,11 @@ This is a plain T5, which transformers alone loads:
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 tokenizer, model = (x.from_pretrained({name}) for x in (AutoTokenizer, AutoModelForSeq2SeqLM))
-tokens = model.generate(**tokenizer(["a text"], return_tensors="pt"))
-print(tokenizer.batch_decode(tokens, skip_special_tokens=True))
+tokens = model.generate(**tokenizer([{text}], return_tensors="pt"))
+print(tokenizer.batch_decode(tokens, skip_special_tokens=True)){output}
 ```"""
     config = export.description.model
-    task = f", task={export.description.task_names[0]!r}" if config.reads_tasks else ""
+    named = f", task={task!r}" if config.reads_tasks else ""
     classes, verb = "`FlaxHyperdecoderForConditionalGeneration`", "loads"
     if "safetensors" in export.formats:  # Flax's class reads them, too.
         classes, verb = f"{classes} and `HyperdecoderForConditionalGeneration` (PyTorch)", "load"
@@ -184,11 +191,15 @@ print(tokenizer.batch_decode(tokens, skip_special_tokens=True))
             "(on jax 0.10 after `hyperdecoders_jax.hub.flax_t5.repair()`)."
         )
     return f"""\
+```sh
+pip install hyperdecoders_jax
+```
+
 ```python
 import hyperdecoders_jax
 
 model = hyperdecoders_jax.load({name})
-print(model.predict(["a text"]{task}))
+print(model.predict([{text}]{named})){output}
 ```
 
 {classes}"""
@@ -207,7 +218,8 @@ def _data(export: Export) -> str:
 def _results(export: Export) -> str:
     if not export.metrics:
         return ""
-    head = f"As the run measured them at step {export.description.step:,}, which is exported here:"
+    step = f"{export.description.step:,}"
+    head = f"As the run, of one seed, measured them at step {step}, which is exported here:"
     lines = [head, "", "| task | metric | value |", "|---|---|---|"]
     for task, row in export.metrics.items():
         lines += [f"| {task} | {name} | {value:.2f} |" for name, value in row.items()]

@@ -39,10 +39,17 @@ class Progress:
         self._secs = 0.0
         self._started: float | None = None
         self._bar = None
+        self._values: Mapping[str, float] = {}  # The newest ones, for the bar.
+        self._metric = ""
         # In a log file a bar would be one endless line.
         if is_shown and self._stream.isatty():
             self._bar = tqdm.tqdm(
-                initial=first_step, total=num_train_steps, unit="step", file=self._stream
+                initial=first_step,
+                total=num_train_steps,
+                file=self._stream,
+                # Its own rate and ETA would count evaluations, and stand beside ours.
+                bar_format="{n_fmt}/{total_fmt} |{bar}|{desc}",
+                dynamic_ncols=True,
             )
 
     def start_clock(self) -> None:
@@ -73,17 +80,30 @@ class Progress:
 
     def report(self, step: int, values: Mapping[str, float]) -> None:
         """Shows metrics: after the bar, or as a line."""
-        text = describe(step, self._num_train_steps, values)
         if self._bar is None:
-            self.say(text)
+            self.say(describe(step, self._num_train_steps, values))
         else:
-            self._bar.set_postfix_str(text.split("  ", 1)[1])
+            self._values = values
+            self._describe_bar()
 
     def report_evaluation(self, step: int, secs: float, metrics: Metrics) -> None:
         """Shows all metrics of an evaluation in one line."""
         flat = averages.flatten(metrics)
+        if self._bar is not None and flat:
+            self._metric = f"{'average ' * (len(flat) > 1)}{averages.average_metrics(metrics):.2f}"
+            self._describe_bar()
         shown = "  ".join(f"{name} {value:.2f}" for name, value in flat.items())
         self.say(f"step {step}  evaluated in {secs:.1f} s  {shown}".rstrip())
+
+    def _describe_bar(self) -> None:
+        """Shows the newest loss and metric, one rate and one ETA; at 80 columns they fit."""
+        parts = [f"loss {self._values['loss_per_token']:.4f}"] if self._values else []
+        parts += [f"eval {self._metric}"] if self._metric else []
+        if "steps_per_sec" in self._values:
+            rate = self._values["steps_per_sec"]
+            left = (self._num_train_steps - self._bar.n) / rate
+            parts += [f"{rate:.2f} steps/s", f"ETA {datetime.timedelta(seconds=round(left))}"]
+        self._bar.set_description_str(f" {'  '.join(parts)}")
 
     def say(self, text: str) -> None:
         """Shows one line, above the bar if there is one."""

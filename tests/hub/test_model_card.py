@@ -74,7 +74,7 @@ def test_the_body_says_what_is_known():
         "The encoder has adapters that all examples share. The decoder has adapters that a hyper",
         "for each example, from its encoded text.",
         "Trained on `glue`. Tasks, in their order: `cola`, `sst2`. Inputs are cut after 7 tokens",
-        "at step 11, which is exported here:\n\n| task | metric | value |\n|---|---|---|\n",
+        "measured them at step 11, which is exported here:\n\n| task | metric | value |\n",
         "| cola | matthews | 51.23 |\n| sst2 | accuracy | 90.00 |\n",
         "12,345 in all; 12,000 of them are those of the T5 that was adapted, unchanged.",
         "None was chosen yet: choose one",
@@ -83,6 +83,13 @@ def test_the_body_says_what_is_known():
         "@inproceedings{ivison2022hyperdecoders,",
     ):
         assert part in text, part
+
+
+def test_an_example_of_the_run_is_shown_with_its_output():
+    example = ("sst2", "a “word”\n", "it's")
+    use = model_card.render(make("none", "manual_specific", example=example)).split("## Use")[1]
+    assert """model.predict(["a “word”\\n"], task='sst2'))\n# ["it's"]\n""" in use
+    assert "pip install hyperdecoders_jax\n" in use
 
 
 def test_classes_are_named_that_load_the_formats_there_are():
