@@ -81,7 +81,7 @@ def our_commands(calls):
     for program, *words in calls:
         if program == "python" and words[:1] == ["-m"]:
             assert words[1].startswith("t5x.") or importlib.util.find_spec(words[1]), words
-        if program == "hyperdecoders":
+        if program == "hyperdecoders" and not words[0].startswith("--"):  # --version and the like
             others, gin_flags = main.split_gin_flags([word for word in words if word != "…"])
             yield main.make_parser().parse_args(others), dict(gin_flags)
 
