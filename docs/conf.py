@@ -26,7 +26,8 @@ language = "en"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "results/**"]
-nitpicky = False
+# Flags stay as they are written: --train_file, not –train_file.
+smartquotes = False
 highlight_language = "none"
 # Docstrings put code between single backticks.
 default_role = "code"
@@ -68,10 +69,10 @@ def read_page(app, docname, source):
 
 def describe_fields(app, what, name, obj, options, lines):
     """Adds the comments beside a class's fields to its docstring."""
-    if what != "class" or any(line.startswith(":ivar ") for line in lines):
+    if what != "class" or any(line.startswith((":ivar ", ":param ")) for line in lines):
         return
     if comments := field_comments(obj):
-        lines += ["", *(f":ivar {field}: {text}" for field, text in comments.items()), ""]
+        lines += ["", *(f":param {field}: {text}" for field, text in comments.items()), ""]
 
 
 def shorten_defaults(app, what, name, obj, options, signature, returned):

@@ -77,11 +77,11 @@ def make() -> str:
     introduction = PAGE.read_text(encoding="utf-8").partition("\n## ")[0]
     text, found = introduction, macros()
     for section in SECTIONS:
-        text += f"\n## {section}\n\n| macro | default | meaning | read by |\n|---|---|---|---|\n"
+        text += f"\n## {section}\n\n| macro | meaning | default | read by |\n|---|---|---|---|\n"
         for name, macro in found.items():
             if macro.section == section:
                 default = macro.default or "the model's file"
-                cells = [f"`{name}`", default, macro.meaning, ", ".join(macro.readers)]
+                cells = [f"`{name}`", macro.meaning, default, ", ".join(macro.readers)]
                 text += f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
     return text
 

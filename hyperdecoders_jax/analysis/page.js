@@ -312,7 +312,10 @@ function show(data) {
   const features = [...new Set(maps.map((map) => map.features))];
   fill(element("features"), features);
   if (features.includes("condition")) element("features").value = "condition";
-  fill(element("projection"), [...new Set(maps.map((map) => map.projection))]);
+  const projections = [...new Set(maps.map((map) => map.projection))];
+  fill(element("projection"), projections);
+  // It shows groups best; colours are tasks, the first of groups.
+  if (projections.includes("t-SNE")) element("projection").value = "t-SNE";
   fill(element("colour"), Object.keys(groups));
   fill(element("task"), ["all tasks", ...groups.task.names]);
   ["features", "projection"].forEach((id) => (element(id).onchange = draw));

@@ -35,6 +35,13 @@ PROBE_NOTE = (
     "interval: accuracies in %, silhouettes from −1 to 1; below it the same with the groups "
     "shuffled, which is what chance gives."
 )
+# What each kind of vector is; `results.Examples` has them.
+VECTOR_NOTES = {
+    "condition": "what the hypernetwork reads of an example",
+    "parameters": "what it generates from that, the example's adapters",
+    "pooled": "pooled state: the mean of the encoder's output over an example's tokens",
+    "backbone": "frozen T5: the same mean without adapters and gates, for comparison",
+}
 VARIANCE_NOTE = (
     "Where the variance of the generated parameters of each layer lies: between the means of "
     "tasks, between the means of labels within a task, and within labels. Of a task without labels "
@@ -63,6 +70,11 @@ def write(
         title=html.escape(title),
         captions="".join(f"<p>{html.escape(caption)}</p>" for caption in captions),
         links="".join(f'<a href="#{name}">{section[0]}</a>' for name, section in sections.items()),
+        vectors="; ".join(
+            f"<b>{name}</b>, {note}"
+            for name, note in VECTOR_NOTES.items()
+            if any(name == features for features, _ in layout.positions)
+        ),
         num_examples=f"{len(found.examples):,}",
         input_chars=INPUT_CHARS,
         answer_chars=ANSWER_CHARS,

@@ -65,12 +65,13 @@ def captions(found: results.Study) -> list[str]:
 
 
 def title(about: Mapping[str, Any]) -> str:
-    """Short name of what was studied.
+    """The model and the data that were studied.
 
-    >>> title({"mixture": "glue", "split": "validation"})
-    'glue, validation'
+    >>> title({"checkpoint": "runs/glue_hyperdecoder/", "mixture": "glue", "split": "validation"})
+    'glue_hyperdecoder on glue, validation'
     """
-    return f"{about['mixture']}, {about['split']}"
+    model = str(about["checkpoint"]).rstrip("/").rpartition("/")[2]
+    return f"{model} on {about['mixture']}, {about['split']}"
 
 
 def _describe(about: Mapping[str, Any]) -> str:

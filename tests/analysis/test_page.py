@@ -202,6 +202,9 @@ class Page:
         driver.get(path.as_uri())
         self.wait("return document.body.dataset.readyMillis || !failure.hidden", seconds=120)
         assert self.run("return failure.textContent") == ""
+        assert self.run("return [projection.value, colour.value]") == ["t-SNE", "task"]
+        # Every example is on this map, where tests know; no focus is moved.
+        self.run("projection.value = 'PCA'; projection.onchange()")
 
     def run(self, script, *arguments):
         return self.driver.execute_script(script, *arguments)

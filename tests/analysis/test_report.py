@@ -23,7 +23,7 @@ def test_a_study_becomes_files(tmp_path):
     assert names == {report.RESULTS_FILE, report.TEXT_FILE, report.PAGE_FILE, "pictures"}
     assert (tmp_path / report.TEXT_FILE).read_text() == report.text(make_study(7), ABOUT) + "\n"
     page = (tmp_path / report.PAGE_FILE).read_text()
-    assert "<title>demo, test" in page
+    assert "<title>my_run on demo, test" in page
     assert "checkpoint: my_run" in page
 
 
