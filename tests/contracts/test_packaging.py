@@ -189,7 +189,7 @@ def test_no_conflicting_or_unpublishable_requirement_is_named(wheel):
     assert not any("@" in line for line in lines), "a direct reference cannot be published"
     assert any(line.startswith("Requires-Dist: jax>=0.9.2") for line in lines)
     extras = {line.split(": ")[1] for line in metadata.splitlines() if "Provides-Extra" in line}
-    assert {"test", "tpu", "hf", "t5x", "plots"} <= extras
+    assert {"docs", "test", "tpu", "hf", "t5x", "plots"} <= extras
 
 
 def entry_point():
