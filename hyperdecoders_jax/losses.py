@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +93,44 @@ def cross_entropy(
         "num_tokens": num_tokens,
         "num_correct": jnp.sum((jnp.argmax(logits, axis=-1) == targets) * weights),
     }
+    return _reduce(metrics, config), metrics
+
+
+def chunked_cross_entropy(
+    make_logits: Callable[[Float[Array, "batch chunk emb"]], Float[Array, "batch chunk vocab"]],
+    states: Float[Array, "batch dec_len emb"],
+    targets: Int[Array, "batch dec_len"],
+    weights: Float[Array, "batch dec_len"] | Int[Array, "batch dec_len"],
+    config: LossConfig,
+    chunk: int,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """`cross_entropy` of `make_logits(states)`, of which only `chunk` positions exist at a time.
+
+    Cost: the backward pass makes each chunk's logits again.
+    """
+    length = targets.shape[1]
+    num_chunks = -(-length // chunk)
+
+    def cut(x):  # [chunks, batch, chunk, ...]; positions that fill the last chunk weigh nothing.
+        padding = [(0, 0), (0, num_chunks * chunk - length)] + [(0, 0)] * (x.ndim - 2)
+        x = jnp.pad(x, padding).reshape(x.shape[0], num_chunks, chunk, *x.shape[2:])
+        return jnp.moveaxis(x, 1, 0)
+
+    @jax.checkpoint
+    def add(total, part):
+        states, targets, weights = part
+        _, sums = cross_entropy(make_logits(states), targets, weights, config)
+        return jax.tree.map(jnp.add, total, sums), None
+
+    names = ("loss_sum", "z_loss_sum", "num_tokens", "num_correct")
+    zeros = {name: jnp.zeros((), jnp.float32) for name in names}
+    parts = jax.tree.map(cut, (states, targets, weights))
+    metrics, _ = jax.lax.scan(add, zeros, parts)
+    return _reduce(metrics, config), metrics
+
+
+def _reduce(sums: dict[str, Float[Array, ""]], config: LossConfig) -> Float[Array, ""]:
     if config.reduction == "mean":
         # A batch of nothing but padding gives 0, not NaN.
-        return loss_sum / jnp.maximum(num_tokens, 1.0), metrics
-    return loss_sum, metrics
+        return sums["loss_sum"] / jnp.maximum(sums["num_tokens"], 1.0)
+    return sums["loss_sum"]

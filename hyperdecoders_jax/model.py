@@ -111,9 +111,22 @@ class Model:
         self, params: Params, batch: Batch, dropout_rng: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """The loss of a batch and its sums; see `losses.cross_entropy`."""
-        logits = self.logits(params, batch, dropout_rng)
         targets, weights = batch.decoder_target_tokens, batch.decoder_loss_weights
-        return losses.cross_entropy(logits, targets, weights, self.loss_config)
+        chunk = self.config.compute.logits_chunk
+        if chunk is None:
+            logits = self.logits(params, batch, dropout_rng)
+            return losses.cross_entropy(logits, targets, weights, self.loss_config)
+
+        def forward(module):
+            return module.states(batch, deterministic=dropout_rng is None)
+
+        def make_logits(states):
+            return self._apply(lambda module: module.logits(states), params)
+
+        states = self._apply(forward, params, dropout_rng)
+        return losses.chunked_cross_entropy(
+            make_logits, states, targets, weights, self.loss_config, chunk
+        )
 
     def score(self, params: Params, batch: Batch) -> Float[Array, "batch dec_len"]:
         """Log-probability of each target token given those before it; 0 where its weight is 0."""
@@ -148,8 +161,17 @@ class Model:
         return decode.decode(self.decoding, next_token, cache, sample_rng=sample_rng, **sizes)
 
     def _apply(self, method, params, dropout_rng=None):
+        if dropout_rng is not None and self.config.compute.dropout == "hardware":
+            dropout_rng = _hardware_key(dropout_rng)
         rngs = {} if dropout_rng is None else {"dropout": dropout_rng}
         return self.module.apply({"params": params}, rngs=rngs, method=method)
+
+
+def _hardware_key(rng: PRNGKeyArray) -> PRNGKeyArray:
+    """A key of the chip's own random bits, from any key."""
+    is_typed = jax.dtypes.issubdtype(rng.dtype, jax.dtypes.prng_key)
+    data = jax.random.key_data(rng) if is_typed else rng  # T5X's keys are arrays.
+    return jax.random.wrap_key_data(jnp.resize(data, 4), impl="unsafe_rbg")
 
 
 def share_programs(

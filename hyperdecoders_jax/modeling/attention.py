@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
 import flax.struct
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
-from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from hyperdecoders_jax.modeling import adapters, initializers, layers
+from hyperdecoders_jax.modeling import adapters, attention_core, initializers, layers
+from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.types import Adapters
 
 States = Float[Array, "batch length emb"]
@@ -28,26 +29,27 @@ class KeyValueCache:
 class Attention(nn.Module):
     """Attention whose projections low-rank adapters may change."""
 
-    num_heads: int
-    head_dim: int
-    dropout_rate: float
-    dtype: DTypeLike
-    emb_dim: int
+    config: TransformerConfig
     site_prefix: str  # "self_attention" or "cross_attention", of the sites "…_query" to "…_out"
 
     def setup(self):
+        config, dtype = self.config, self.config.compute_dtype
+
         def to_heads(kernel_init):
             # One kernel for all heads, as T5X has it: a single wide product instead of many.
-            joined_dim = self.num_heads * self.head_dim
-            return layers.Dense(joined_dim, ("embed", "joined_kv"), self.dtype, kernel_init)
+            joined_dim = config.num_heads * config.head_dim
+            return layers.Dense(joined_dim, ("embed", "joined_kv"), dtype, kernel_init)
 
-        self.query = to_heads(initializers.query_kernel(self.head_dim))
+        self.query = to_heads(initializers.query_kernel(config.head_dim))
         self.key = to_heads(initializers.ATTENTION_KERNEL)
         self.value = to_heads(initializers.ATTENTION_KERNEL)
         self.out = layers.Dense(
-            self.emb_dim, ("joined_kv", "embed"), self.dtype, initializers.ATTENTION_KERNEL
+            config.emb_dim, ("joined_kv", "embed"), dtype, initializers.ATTENTION_KERNEL
         )
-        self.dropout = nn.Dropout(self.dropout_rate)
+        # T5X drops a key for all queries, which is to drop its value: a small array.
+        self.drops_keys = config.compute.dropout == "broadcast"
+        shared = (-1,) if self.drops_keys else ()
+        self.dropout = nn.Dropout(config.dropout_rate, broadcast_dims=shared)
 
     def _project(
         self, name: str, x: Float[Array, "batch length fan_in"], layer_adapters: Adapters
@@ -56,7 +58,7 @@ class Attention(nn.Module):
         return adapters.add(layer_adapters, f"{self.site_prefix}_{name}", projected, x)
 
     def _split_heads(self, x: Float[Array, "batch length joined"]) -> ByHead:
-        return x.reshape(*x.shape[:-1], self.num_heads, self.head_dim)
+        return x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
 
     def keys_values(self, states: States, layer_adapters: Adapters) -> tuple[ByHead, ByHead]:
         """Keys and values of `states`."""
@@ -117,13 +119,14 @@ class Attention(nn.Module):
         *,
         deterministic: bool,
     ) -> Float[Array, "batch queries joined"]:
-        # No textbook 1/sqrt(head_dim): T5 has it in the queries' initializer. Softmax in float32.
-        logits = jnp.einsum("bqhd,bkhd->bhqk", query, keys, preferred_element_type=jnp.float32)
-        if bias is not None:
-            logits += bias
-        # The least number, not -inf: a row without any real key gets even weights, not NaN.
-        logits = jnp.where(mask[:, None], logits, jnp.finfo(logits.dtype).min)
-        weights = jax.nn.softmax(logits).astype(self.dtype)
-        weights = self.dropout(weights, deterministic=deterministic)
-        read = jnp.einsum("bhqk,bkhd->bqhd", weights, values)
+        drop = functools.partial(self.dropout, deterministic=deterministic)
+        heads = self.config.compute.attention_heads
+        if self.drops_keys:
+            values = drop(values)
+        few = query.shape[1] * keys.shape[1] < attention_core.FEW_WEIGHTS
+        if few or heads in (None, self.config.num_heads):
+            drop_weights = () if self.drops_keys else (drop,)
+            read = attention_core.all_at_once(query, keys, values, mask, bias, *drop_weights)
+        else:
+            read = attention_core.some_at_a_time(heads, query, keys, values, mask, bias)
         return read.reshape(*read.shape[:-2], -1)

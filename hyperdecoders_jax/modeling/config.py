@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.modeling import source_registry
+from hyperdecoders_jax.modeling.compute import ComputeConfig
 
 # The package's own adapter sources; `adapter_sources.register` adds others.
 SOURCES = source_registry.BUILT_IN
@@ -274,6 +275,7 @@ class TransformerConfig:
     decoder_hypergrid: HyperGridConfig | None = None
     num_tasks: int | None = None  # where a source or grid `reads_tasks`; None: the run counts
     num_trained_tasks: int | None = None  # the first ones; unseen tasks get their mean. None: all
+    compute: ComputeConfig = ComputeConfig()  # of a run alone: files do not hold it
 
     def __post_init__(self):
         _check_positive(self, "vocab_size", most=MAX_VOCABULARY)
@@ -303,6 +305,24 @@ class TransformerConfig:
             self._check_hypergrid(side)
         counts = ("num_tasks", "num_trained_tasks")
         _check_positive(self, *(field for field in counts if getattr(self, field) is not None))
+        self._check_compute()
+
+    def _check_compute(self) -> None:
+        heads = self.compute.attention_heads
+        if heads is None:
+            return
+        if self.num_heads % heads:
+            near = max(n for n in range(1, heads + 1) if self.num_heads % n == 0)
+            raise ValueError(
+                f"ComputeConfig.attention_heads must divide num_heads={self.num_heads}; got "
+                f"{heads}. Set ATTENTION_HEADS to {near}, or another divisor, or to None."
+            )
+        if self.compute.dropout != "broadcast" and self.dropout_rate > 0.0:
+            raise ValueError(
+                "ComputeConfig.attention_heads needs the dropout 'broadcast', which drops keys, "
+                f"not single weights; got dropout={self.compute.dropout!r} at a rate of "
+                f"{self.dropout_rate}. Set DROPOUT to 'broadcast' or ATTENTION_HEADS to None."
+            )
 
     def _check_hypergrid(self, side: str) -> None:
         owner = f"TransformerConfig.{side}_hypergrid"
@@ -373,6 +393,7 @@ _SAVED_NAMES = {"sites": "targets"}
 def to_dict(config: TransformerConfig) -> dict[str, Any]:
     """Nested plain values, as JSON holds them; a hypernetwork's class is its field `type`."""
     fields = dataclasses.asdict(config)
+    del fields["compute"]
     for side in ("encoder_adapter", "decoder_adapter"):
         network = getattr(config, side).hypernetwork
         fields[side]["hypernetwork"]["type"] = type(network).__name__

@@ -36,14 +36,13 @@ class DecoderLayer(nn.Module):
 
     def setup(self):
         config, dtype = self.config, self.config.compute_dtype
-        sizes = (config.num_heads, config.head_dim, config.dropout_rate, dtype, config.emb_dim)
         self.pre_self_attention_layer_norm = layers.RMSNorm(dtype)
-        self.self_attention = attention.Attention(*sizes, "self_attention")
+        self.self_attention = attention.Attention(config, "self_attention")
         self.pre_cross_attention_layer_norm = layers.RMSNorm(dtype)
-        self.encoder_decoder_attention = attention.Attention(*sizes, "cross_attention")
+        self.encoder_decoder_attention = attention.Attention(config, "cross_attention")
         self.pre_mlp_layer_norm = layers.RMSNorm(dtype)
         self.mlp = feed_forward.FeedForward(config, config.decoder_adapter.norm_input)
-        self.dropout = nn.Dropout(config.dropout_rate)
+        self.dropout = layers.dropout(config)
 
     def make_context(
         self,
@@ -115,7 +114,7 @@ class Decoder(nn.Module):
         self.relpos_bias = relative_position.of_stack(config, bidirectional=False)
         self.layers = [DecoderLayer(config) for _ in range(config.num_decoder_layers)]
         self.decoder_norm = layers.RMSNorm(dtype)
-        self.dropout = nn.Dropout(config.dropout_rate)
+        self.dropout = layers.dropout(config)
         if not config.logits_via_embedding:
             # In float32: bfloat16 has too few digits for a softmax over a large vocabulary.
             self.logits_dense = layers.Dense(config.vocab_size, ("embed", "vocab"), jnp.float32)
@@ -151,8 +150,8 @@ class Decoder(nn.Module):
         row_segments: Segments | None = None,
         *,
         deterministic: bool,
-    ) -> Float[Array, "batch dec_len vocab"]:
-        """Logits of the token after each position, teacher-forced."""
+    ) -> Float[Array, "batch dec_len emb"]:
+        """The states that logits are made of, teacher-forced."""
         positions = jnp.arange(tokens.shape[1])
         bias = self.relpos_bias(positions, positions)
         # Causal alone: padding comes last in a target, so that no real position sees it.
@@ -164,9 +163,12 @@ class Decoder(nn.Module):
         x = self.dropout(self.token_embedder(tokens), deterministic=deterministic)
         for layer, constants in zip(self.layers, context.layers, strict=True):
             of_tokens = segments.context_of_tokens(constants, row_segments)
-            x = layer(x, of_tokens, read_mask, mask, bias, deterministic=deterministic)
-        x = self.dropout(self.decoder_norm(x), deterministic=deterministic)
-        return self._logits(x)
+
+            def run(layer, x, of_tokens=of_tokens):
+                return layer(x, of_tokens, read_mask, mask, bias, deterministic=deterministic)
+
+            x = layers.run_layer(self.config, layer, run, x)
+        return self.dropout(self.decoder_norm(x), deterministic=deterministic)
 
     def step(
         self,
@@ -185,9 +187,10 @@ class Decoder(nn.Module):
         for layer, constants, own_cache in zip(self.layers, context.layers, cache, strict=True):
             x, own_cache = layer.step(x, constants, read_mask, own_cache, index, bias)
             extended.append(own_cache)
-        return self._logits(self.decoder_norm(x)), tuple(extended)
+        return self.logits(self.decoder_norm(x)), tuple(extended)
 
-    def _logits(self, states: States) -> Float[Array, "batch length vocab"]:
+    def logits(self, states: States) -> Float[Array, "batch length vocab"]:
+        """Logits of the token after each position."""
         if self.config.logits_via_embedding:
             return self.token_embedder.attend(states)
         return self.logits_dense(states)

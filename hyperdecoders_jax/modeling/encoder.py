@@ -43,13 +43,12 @@ class EncoderLayer(nn.Module):
         config, dtype = self.config, self.config.compute_dtype
 
         y = layers.RMSNorm(dtype, name="pre_attention_layer_norm")(x)
-        sizes = (config.num_heads, config.head_dim, config.dropout_rate, dtype, config.emb_dim)
-        self_attention = attention.Attention(*sizes, "self_attention", name="attention")
+        self_attention = attention.Attention(config, "self_attention", name="attention")
         keys, values = self_attention.keys_values(y, layer_adapters)
         y = self_attention(y, keys, values, mask, layer_adapters, bias, deterministic=deterministic)
         # Serial: it changes the sub-layer's output before dropout and the residual connection.
         y = adapters.add(layer_adapters, "after_self_attention", y, y)
-        x += nn.Dropout(config.dropout_rate)(y, deterministic=deterministic)
+        x += layers.dropout(config)(y, deterministic=deterministic)
 
         y = layers.RMSNorm(dtype, name="pre_mlp_layer_norm")(x)
         gates = GridGates() if make_gates is None else make_gates(y)
@@ -82,7 +81,7 @@ class Encoder(nn.Module):
         attention_mask = mask[:, None]
         if row_segments is not None:
             attention_mask = segments.attention_mask(row_segments, row_segments)
-        x = nn.Dropout(config.dropout_rate)(embedded, deterministic=deterministic)
+        x = layers.dropout(config)(embedded, deterministic=deterministic)
         # A loop, as `nn.scan` would stack the backbone's parameters, which have T5X's tree.
         for i in range(config.num_encoder_layers):
             own_adapters = {} if stack_adapters is None else stack_adapters[i]
@@ -91,10 +90,14 @@ class Encoder(nn.Module):
             make_gates = grid and functools.partial(_make_gates, grid, mask, row_segments)
             layer = EncoderLayer(config, name=f"layers_{i}")
             of_layer = (attention_mask, bias, own_adapters, make_gates)
-            x = layer(x, *of_layer, deterministic=deterministic)
+
+            def run(layer, x, of_layer=of_layer):
+                return layer(x, *of_layer, deterministic=deterministic)
+
+            x = layers.run_layer(config, layer, run, x)
         # Pre-norm blocks leave the residual stream without a norm; T5 drops out the output, too.
         x = layers.RMSNorm(dtype, name="encoder_norm")(x)
-        return nn.Dropout(config.dropout_rate)(x, deterministic=deterministic)
+        return layers.dropout(config)(x, deterministic=deterministic)
 
 
 def _make_gates(

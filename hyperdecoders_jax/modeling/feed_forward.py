@@ -77,12 +77,12 @@ class FeedForward(nn.Module):
             wi = GatedDense(config.mlp_dim, ("embed", "mlp"), "cols", dtype, name=name)
             activated.append(_ACTIVATIONS[activation](wi(normed, gates.wi, gates.groups)))
         hidden = functools.reduce(operator.mul, activated)  # [batch, length, mlp]
-        hidden = nn.Dropout(config.dropout_rate)(hidden, deterministic=deterministic)
+        hidden = layers.dropout(config)(hidden, deterministic=deterministic)
         wo = GatedDense(config.emb_dim, ("mlp", "embed"), "rows", dtype, name="wo")
         y = wo(hidden, gates.wo, gates.groups)
         y = adapters.add(layer_adapters, "after_feed_forward", y, y)
         # Before the parallel adapter, which the original does not drop out.
-        y = nn.Dropout(config.dropout_rate)(y, deterministic=deterministic)
+        y = layers.dropout(config)(y, deterministic=deterministic)
         # By default the residual stream as it is, not the normed states: so do the paper's models.
         adapter_input = normed if self.adapter_reads_normed else residual
         return adapters.add(layer_adapters, "feed_forward", y, adapter_input)

@@ -109,7 +109,7 @@ class Transformer(nn.Module):
         deterministic: bool = True,
     ) -> Float[Array, "batch dec_len vocab"]:
         """Logits at every position of given decoder inputs."""
-        return self.decoder(tokens, context, segments, deterministic=deterministic)
+        return self.logits(self.decoder(tokens, context, segments, deterministic=deterministic))
 
     def decode_step(
         self,
@@ -125,15 +125,27 @@ class Transformer(nn.Module):
         """An empty cache for `decode_step`."""
         return self.decoder.make_cache(batch, beams, length)
 
+    def logits(
+        self, states: Float[Array, "batch length emb"]
+    ) -> Float[Array, "batch length vocab"]:
+        """Logits of the token after each position, from the decoder's `states`."""
+        return self.decoder.logits(states)
+
+    def states(
+        self, batch: Batch, *, deterministic: bool = True
+    ) -> Float[Array, "batch dec_len emb"]:
+        """The decoder's states of given targets, teacher-forced."""
+        inputs = (batch.encoder_input_tokens, batch.task_ids, batch.encoder_segments)
+        encoded = self.encode(*inputs, deterministic=deterministic)
+        context = self.make_context(encoded, *inputs)
+        tokens, segments = batch.decoder_input_tokens, batch.decoder_segments
+        return self.decoder(tokens, context, segments, deterministic=deterministic)
+
     def __call__(
         self, batch: Batch, *, deterministic: bool = True
     ) -> Float[Array, "batch dec_len vocab"]:
         """Teacher-forced logits."""
-        inputs = (batch.encoder_input_tokens, batch.task_ids, batch.encoder_segments)
-        encoded = self.encode(*inputs, deterministic=deterministic)
-        context = self.make_context(encoded, *inputs)
-        targets = (batch.decoder_input_tokens, batch.decoder_segments)
-        return self.decode(context, *targets, deterministic=deterministic)
+        return self.logits(self.states(batch, deterministic=deterministic))
 
 
 def _adapters_by_layer(

@@ -82,6 +82,7 @@ def recipe(run: RunConfig) -> dict[str, Any]:
     return {
         "dropout_rate": config.dropout_rate,
         "dtype": config.dtype,
+        "compute": dataclasses.asdict(config.compute),
         "frozen_dtype": run.start.frozen_dtype,
         "loss": _plain(run.model.loss_config),
         "decoding": _plain(run.model.decoding),
