@@ -26,17 +26,16 @@ from hyperdecoders_jax.training import optimizer, train_state, train_step
 from hyperdecoders_jax.training import trainable as trainable_lib
 
 
-def measure(experiment: measurement.Experiment, devices, num_calls: int, batch=None):
-    """Returns (number of trained parameters, number of all parameters, cost of a step).
+def compile_step(experiment: measurement.Experiment, devices, batch=None):
+    """Returns (the compiled step, seconds to compile it, its arguments' shapes, the partitioner).
 
-    The `batch` is random, an example in each row, unless it is given as numpy arrays.
+    The `batch` has one example in each row, unless it is given as numpy arrays.
     """
     partitioner = measurement.make_partitioner(experiment, devices)
     model = experiment.model
     axes = model.param_axes()
     trainable, frozen = trainable_lib.split(model.param_shapes(), experiment.trainable)
-    rate = experiment.schedule.make(experiment.num_train_steps)
-    tx = optimizer.make_optimizer(experiment.optimizer, rate)
+    rate, tx = _make_optimizer(experiment)
 
     def create(params):
         return train_state.create(params, tx, jax.random.key(0))
@@ -44,16 +43,15 @@ def measure(experiment: measurement.Experiment, devices, num_calls: int, batch=N
     state = jax.eval_shape(create, trainable)
     param_shardings = partitioner.param_shardings(trainable, axes)
     shardings = partitioner.state_shardings(state, tx, param_shardings)
-    state = shapes = measurement.with_shardings(state, shardings)
+    state = measurement.with_shardings(state, shardings)
     frozen = jax.eval_shape(lambda x: trainable_lib.cast_frozen(x, experiment.frozen_dtype), frozen)
     frozen = measurement.with_shardings(frozen, partitioner.param_shardings(frozen, axes))
-    values = batch
-    if values is None:
+    if batch is None:
         batch = measurement.batch_shapes(experiment, partitioner)
     else:
         sharding = partitioner.batch_sharding
         batch = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), values
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), batch
         )
     step = train_step.make_train_step(
         model,
@@ -62,20 +60,32 @@ def measure(experiment: measurement.Experiment, devices, num_calls: int, batch=N
         num_microbatches=experiment.num_microbatches,
         state_shardings=shardings,
     )
-    compiled, compile_secs = measurement.compile_for(step, state, frozen, batch)
+    shapes = (state, frozen, batch)
+    return *measurement.compile_for(step, *shapes), shapes, partitioner
+
+
+def measure(experiment: measurement.Experiment, devices, num_calls: int, batch=None):
+    """Returns (number of trained parameters, number of all parameters, cost of a step)."""
+    compiled, compile_secs, shapes, partitioner = compile_step(experiment, devices, batch)
     call_secs = None
     if devices is None:
-        state, frozen, drawn = measurement.random_values((state, frozen, batch))
-        if values is not None:
-            drawn = partitioner.put_batch(values)
+        state, frozen, drawn = measurement.random_values(shapes)
+        if batch is not None:
+            drawn = partitioner.put_batch(batch)
         call_secs = _step_secs(compiled, state, frozen, drawn, num_calls)
     cost = measurement.cost(compiled, compile_secs, call_secs)
     if (count := experiment.num_microbatches) > 1:
         # XLA counts the body of a loop once; only the update is not in it.
-        update = _update_gflops(tx, shapes)
+        update = _update_gflops(_make_optimizer(experiment)[1], shapes[0])
         cost = dataclasses.replace(cost, gflops=count * (cost.gflops - update) + update)
-    num_trained = measurement.num_parameters(trainable)
-    return num_trained, num_trained + measurement.num_parameters(frozen), cost
+    trained, frozen = (measurement.num_parameters(x) for x in (shapes[0].trainable, shapes[1]))
+    return trained, trained + frozen, cost
+
+
+def _make_optimizer(experiment: measurement.Experiment):
+    """Returns (the schedule of the learning rate, the optimizer)."""
+    rate = experiment.schedule.make(experiment.num_train_steps)
+    return rate, optimizer.make_optimizer(experiment.optimizer, rate)
 
 
 def _update_gflops(tx, state) -> float:

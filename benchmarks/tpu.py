@@ -1,0 +1,84 @@
+"""A train step as the TPU compiler sees it, for choices of how to compute it; needs no TPU.
+
+    python -m benchmarks.tpu --gin_file=experiments/glue/glue_manual_generated.gin \
+        --topology=v5e:2x2 --layers=2,1 --gin.DTYPE=bfloat16 --compute= \
+        --compute=dropout=broadcast --compute=dropout=broadcast,attention_heads=2
+
+Each `--compute` is a row: fields of `ComputeConfig`, the others at their defaults; an empty one is
+the original's way. `--layers` cuts the model, so that compiling takes a minute. Cycles are the
+compiler's estimates in millions, per chip and step, by part of the model; see `cycles.py`.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Sequence
+
+from benchmarks import cycles, measurement, train_step
+from hyperdecoders_jax.data import text_table
+from hyperdecoders_jax.modeling.compute import ComputeConfig
+
+
+def read_choices(text: str) -> ComputeConfig:
+    """A `ComputeConfig` from a flag's value.
+
+    >>> read_choices("dropout=broadcast,attention_heads=4").attention_heads
+    4
+    """
+
+    def value(word):
+        try:
+            return ast.literal_eval(word)
+        except ValueError:
+            return word  # A string without quotes.
+
+    pairs = (pair.split("=", 1) for pair in text.split(",") if pair)
+    return ComputeConfig(**{name: value(word) for name, word in pairs})
+
+
+def cut(experiment: measurement.Experiment, layers: str | None, choices: ComputeConfig):
+    """The experiment with so many layers, "ENCODER,DECODER", computed so."""
+    changes = {"compute": choices}
+    if layers is not None:
+        encoder, decoder = map(int, layers.split(","))
+        changes |= {"num_encoder_layers": encoder, "num_decoder_layers": decoder}
+    config = dataclasses.replace(experiment.model.config, **changes)
+    model = dataclasses.replace(experiment.model, config=config)
+    return dataclasses.replace(experiment, model=model)
+
+
+def row(name: str, experiment: measurement.Experiment, devices) -> list[str]:
+    """The cells of one compiled step."""
+    compiled, secs, *_ = train_step.compile_step(experiment, devices)
+    cost = measurement.cost(compiled, secs, None)
+    parts = cycles.count(compiled.as_text())
+    moved = (compiled.cost_analysis() or {}).get("bytes accessed", float("nan"))
+    return [
+        name or "defaults",
+        *(f"{x / 1e6:.2f}" for x in (sum(parts.values()), *parts.values())),
+        f"{cost.gflops:,.0f}",
+        f"{moved / 1e9:.2f}",
+        f"{cost.peak_bytes / 2**20:,.0f}",
+        f"{secs:.0f}",
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the table."""
+    options = {
+        "--compute": {"action": "append", "help": "a row: fields of ComputeConfig, by commas"},
+        "--layers": {"help": "layers of the encoder and of the decoder, such as 2,1"},
+    }
+    description = __doc__.splitlines()[0]
+    experiment, devices, args = measurement.parse_arguments(description, arguments, options)
+    header = ("", "all", *cycles.PARTS, "other", "GFLOP", "GB moved", "peak MiB", "compile s")
+    rows = [
+        row(text, cut(experiment, args.layers, read_choices(text)), devices)
+        for text in args.compute or [""]
+    ]
+    print(text_table.align([header, *rows]))
+
+
+if __name__ == "__main__":
+    main()
