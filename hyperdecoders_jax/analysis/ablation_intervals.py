@@ -70,10 +70,10 @@ def paired_bootstrap(
             f"Resamples must be at least {MIN_RESAMPLES}; got {num_resamples}. Keep the default."
         )
     targets, own, other = list(targets), list(own_predictions), list(other_predictions)
-    values = _numbers(metric_fn(targets, other))
+    values = numbers(metric_fn(targets, other))
     if all(_is_equal(*pair) for pair in zip(own, other, strict=True)):
         return {name: Difference(value, 0.0, 0.0, 0.0) for name, value in values.items()}
-    own_values = _numbers(metric_fn(targets, own))
+    own_values = numbers(metric_fn(targets, own))
     differences = {name: [] for name in values if name in own_values}
     end = time.monotonic() + max_secs  # Clocks may be set back, this one is not.
     resamples = _resamples(len(targets), groups, np.random.default_rng(seed))
@@ -98,12 +98,12 @@ def _resamples(
             yield rng.integers(num_examples, size=num_examples)
         return
     # Groups by number, in order of appearance.
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    of_rows = np.array([numbers[group] for group in groups])
-    while len(numbers) > 1:
+    index = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    of_rows = np.array([index[group] for group in groups])
+    while len(index) > 1:
         # Of an odd number half of one group too many, or too few, at random: on average half.
-        half = (len(numbers) + rng.integers(2)) // 2
-        yield np.flatnonzero(np.isin(of_rows, rng.permutation(len(numbers))[:half]))
+        half = (len(index) + rng.integers(2)) // 2
+        yield np.flatnonzero(np.isin(of_rows, rng.permutation(len(index))[:half]))
 
 
 def _difference(metric_fn, targets, own, other, rows) -> dict[str, float]:
@@ -112,7 +112,7 @@ def _difference(metric_fn, targets, own, other, rows) -> dict[str, float]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Shown once for all examples, not per resample.
-            before, after = (_numbers(metric_fn(targets, x)) for x in (own, other))
+            before, after = (numbers(metric_fn(targets, x)) for x in (own, other))
     except Exception:  # Metrics are users' code: any may fail on what was drawn.
         return {}
     return {name: after[name] - before[name] for name in after.keys() & before.keys()}
@@ -124,13 +124,13 @@ def _interval(differences: list[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     """The metric's numbers; SeqIO wraps some of them, texts are skipped."""
-    numbers = {}
+    found = {}
     for name, value in metrics.items():
         with contextlib.suppress(TypeError, ValueError):
-            numbers[name] = float(getattr(value, "value", value))
-    return numbers
+            found[name] = float(getattr(value, "value", value))
+    return found
 
 
 def _is_equal(own: Any, other: Any) -> bool:

@@ -1,0 +1,1 @@
+"""Comparison of methods: methods × seeds → runs, a table with intervals, curves."""
