@@ -120,9 +120,12 @@ class TrainerConfig:
     num_microbatches: int = 1  # Parts of a batch, to save memory; see `train_step`.
     seed: int = 42  # Of dropout.
     profile_steps: tuple[int, int] | None = None  # First and last step that are traced.
+    early_stopping_patience: int | None = None  # Evaluations without a better one; None: all steps.
 
     def __post_init__(self):
-        can_be_none = ("eval_every_steps", "checkpoint_every_steps", "keep_last")
+        can_be_none = (
+            "eval_every_steps", "checkpoint_every_steps", "keep_last", "early_stopping_patience",
+        )  # fmt: skip
         for name in (*can_be_none, "num_train_steps", "log_every_steps", "num_microbatches"):
             if name in can_be_none and getattr(self, name) is None:
                 continue
@@ -137,6 +140,9 @@ class TrainerConfig:
         is_valid = steps is None or (is_range and errors.is_whole(steps[0], 1, steps[1]))
         must = f"be None or a first and a last step, from 1 to {self.num_train_steps:,}"
         errors.check_field(self, "profile_steps", is_valid, must, "Write (10, 15).")
+        is_valid = self.early_stopping_patience is None or (self.eval_every_steps and self.best)
+        must = "come with eval_every_steps and best"
+        errors.check_field(self, "early_stopping_patience", is_valid, must, "Set EVAL_PERIOD.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,6 +216,7 @@ class Trainer:
         self._profiler = directory.profiler(recipe.config.profile_steps)
         self._signals = StopSignals()
         self._is_stopped = False
+        self._is_exhausted = False  # By its evaluations; see `early_stopping_patience`.
         self._changes: str | None = None  # Since the run's beginning, in words.
         # A step is saved once, though its checkpoint and its evaluation may both want it.
         self._saved_step: int | None = None
@@ -269,6 +276,8 @@ class Trainer:
         self._metrics, self._changes = restored.metrics, restored.changes
         self._saved_step = int(restored.state.step)
         self._best_value = self._checkpoints.best_value()
+        self._step = self._saved_step
+        self._is_exhausted = self._metrics is not None and self._find_exhausted()
         return restored.state
 
     def run(self) -> TrainResult:
@@ -303,12 +312,13 @@ class Trainer:
             params=self._params(),
             metrics=self._metrics or {},
             best_step=self._checkpoints.best_step(),
-            is_finished=is_at_end and is_evaluated,
+            is_finished=(is_at_end or self._is_exhausted) and is_evaluated,
         )
 
     def _train(self) -> None:
         in_flight = collections.deque()
-        while self._step < self._config.num_train_steps and not self._is_stopped:
+        last = self._config.num_train_steps
+        while self._step < last and not (self._is_stopped or self._is_exhausted):
             in_flight.append(self._make_step())
             # JAX returns before a step is done. Without a limit the host would queue batches in
             # device memory, and a signal or a NaN would be noticed many steps late.
@@ -324,6 +334,14 @@ class Trainer:
                 self._save()
             if self._is_eval_due() and not self._is_stopped:
                 self._evaluate()
+
+    def _find_exhausted(self) -> bool:
+        """Whether the last evaluations found no better checkpoint, and the run is to end."""
+        patience, best = self._config.early_stopping_patience, self._checkpoints.best_step()
+        if patience is None or best is None:
+            return False
+        # From steps alone, so that a run that was resumed ends where an unbroken one does.
+        return bool(agree(int(self._step - best >= patience * self._config.eval_every_steps)))
 
     def _params(self) -> Params:
         return trainable_lib.merge(self._state.trainable, self._frozen)
@@ -422,6 +440,10 @@ class Trainer:
         # Hosts whose libraries differ may compute different scores, but all must save, or none.
         if agree(value is not None and best.is_better(value, self._best_value)):
             self._best_value = value
+            self._save()
+        elif self._find_exhausted():
+            self._is_exhausted = True
+            self._progress.say(f"step {self._step}  ended early: no evaluation was better of late")
             self._save()
         if self._saved_step == self._step:
             self._checkpoints.record(self._step, self._metrics, value)

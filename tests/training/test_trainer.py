@@ -300,6 +300,28 @@ def test_the_best_of_a_stopped_run_is_still_the_best(tmp_path):
     assert run(tmp_path, **options).best_step == 2
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_run_ends_early_when_evaluations_find_nothing_better(tmp_path, is_killed):
+    values = {2: 10.0, 4: 30.0, 6: 20.0, 8: 30.0, 10: 99.0}
+
+    def evaluate(params, step):
+        return {"a": {"accuracy": values[step]}}
+
+    options = {"evaluate": evaluate, "eval_every_steps": 2, "num_train_steps": 10}
+    options |= {"early_stopping_patience": 2, "checkpoint_every_steps": 5}
+    if is_killed:
+        run(tmp_path, Failing(7, send(signal.SIGTERM)), **options)
+    for _ in range(2):  # The second finds it finished.
+        result = run(tmp_path, **options)
+        assert result.is_finished
+        assert (int(result.state.step), result.best_step) == (8, 4)
+
+
+def test_a_run_that_is_not_evaluated_in_between_cannot_end_early():
+    with pytest.raises(ValueError, match=r"early_stopping_patience must come with .*got 1"):
+        TrainerConfig(num_train_steps=4, eval_every_steps=None, early_stopping_patience=1)
+
+
 def test_the_average_counts_every_metric_once_but_those_left_out():
     metrics = {"xsum": {"rouge1": 90.0, "rouge2": 30.0}, "cola": {"mcc": 10.0}}
     assert BestCheckpointConfig(left_out=["xsum/rouge1"]).value(metrics) == 20.0
