@@ -7,6 +7,9 @@ several times, and logs no log-likelihoods. Here a split is read once, when need
 bounded memory. Metrics take targets and predictions of a whole task, so these are in memory.
 """
 
+from __future__ import annotations
+
+import copy
 import dataclasses
 import functools
 import os
@@ -155,6 +158,12 @@ class Evaluator:
         self._seed = seed
         self._examples: dict[str, TaskExamples] = {}  # Filled as tasks are first needed.
         self._targets: dict[str, Any] = {}  # Postprocessed at a task's first evaluation only.
+
+    def writing_to(self, output_dir: str | os.PathLike[str] | None) -> Evaluator:
+        """The same evaluator, with the examples that it has read, that writes elsewhere."""
+        other = copy.copy(self)
+        other._output_dir = None if output_dir is None else epath.Path(output_dir)
+        return other
 
     def evaluate(
         self, predict_fn: PredictFn, step: int, score_fn: ScoreFn | None = None

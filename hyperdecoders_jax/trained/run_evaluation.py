@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import jax
 from hyperdecoders_jax.evaluation.evaluator import Evaluator
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.trained import placed
+from hyperdecoders_jax.trained.shared import Shared
 from hyperdecoders_jax.training import trainer
 
 if TYPE_CHECKING:
@@ -19,10 +21,14 @@ if TYPE_CHECKING:
 
 
 def make(
-    run: RunConfig, model: Model, task_names: Sequence[str], partitioner: Partitioner
+    run: RunConfig,
+    model: Model,
+    task_names: Sequence[str],
+    partitioner: Partitioner,
+    shared: Shared | None = None,
 ) -> trainer.Evaluate | None:
     """What evaluates the parameters of a step, rehearsed; None without a split to evaluate on."""
-    evaluate_tasks = _evaluator(run, task_names, partitioner)
+    evaluate_tasks = _evaluator(run, task_names, partitioner, shared or Shared())
     if evaluate_tasks is None:
         return None
     verbs = placed.Verbs(model, partitioner, run.max_target_len, run.evaluation.generation)
@@ -35,7 +41,7 @@ def make(
 
 
 def _evaluator(
-    run: RunConfig, task_names: Sequence[str], partitioner: Partitioner
+    run: RunConfig, task_names: Sequence[str], partitioner: Partitioner, shared: Shared
 ) -> Evaluator | None:
     """The evaluator of the run, rehearsed: what would stop its first evaluation stops it now."""
     best = run.trainer.best
@@ -50,10 +56,12 @@ def _evaluator(
             unchecked = f", and whether the task has a metric {name!r} is not known" if name else ""
             print(f"BEST_METRIC = {about}: nothing is evaluated{unchecked}.", file=sys.stderr)
         return None
-    shard, output_dir = partitioner.data_shard(), f"{run.model_dir}/eval"
-    evaluate_tasks = Evaluator(
-        run.data, run.evaluation, task_names, output_dir=output_dir, shard=shard
-    )
+    shard, data = partitioner.data_shard(), dataclasses.replace(run.data, seed=0)
+    evaluate_tasks = shared.get(
+        f"evaluator of {run.evaluation.split}",
+        (data, run.evaluation, tuple(task_names), shard, run.start.vocabulary),
+        lambda: Evaluator(data, run.evaluation, task_names, shard=shard),
+    ).writing_to(f"{run.model_dir}/eval")
     rehearsed = evaluate_tasks.rehearse()
     if best is not None:
         best.value(rehearsed)

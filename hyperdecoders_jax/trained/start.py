@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 
@@ -11,12 +12,15 @@ from absl import logging
 
 from hyperdecoders_jax import files
 from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.trained.shared import Shared
 from hyperdecoders_jax.training.trainable import num_parameters
 from hyperdecoders_jax.weights import arrays, backbone, exported_folder, formats, names, run_folder
 from hyperdecoders_jax.weights.trained_model import Description, TrainedModel
 
 
-def open_start(model: Model, path: str | None, seed: int) -> TrainedModel:
+def open_start(
+    model: Model, path: str | None, seed: int, shared: Shared | None = None
+) -> TrainedModel:
     """All parameters that a run starts from, in memory, float32; logs where each came from.
 
     `path` is one of `backbone.open`, with T5's own at least; None draws all from `seed`.
@@ -27,15 +31,22 @@ def open_start(model: Model, path: str | None, seed: int) -> TrainedModel:
         flat = names.flatten(dict(model.init(jax.random.key(seed))))
         logging.info("Drew all %d parameters from seed %d.", num_parameters(flat), seed)
         return TrainedModel(description, arrays.in_memory(flat))
-    weights = backbone.open(path, model.config)
-    loaded = {p: x.read().astype(np.float32, copy=False) for p, x in weights.arrays.items()}
+    read = functools.partial(_read, path, model)
+    loaded, skipped = (shared or Shared()).get("start", (path, model.config), read)
     shapes = names.flatten(model.param_shapes())
     new = run_folder.draw(model, seed, [p for p in shapes if p not in loaded])
     logging.info("Loaded %d parameters from %s: %s", num_parameters(loaded), path, sorted(loaded))
-    logging.info("Skipped of it: %s", weights.skipped or "nothing")
+    logging.info("Skipped of it: %s", skipped or "nothing")
     logging.info("Drew %d new ones: %s", num_parameters(new), sorted(new))
     flat = {**loaded, **new}
     return TrainedModel(description, arrays.in_memory({p: flat[p] for p in shapes}))
+
+
+def _read(path: str, model: Model) -> tuple[dict[str, np.ndarray], Sequence[str]]:
+    """The parameters of a path in memory, and what of it was skipped."""
+    weights = backbone.open(path, model.config)
+    arrays_of = {p: x.read().astype(np.float32, copy=False) for p, x in weights.arrays.items()}
+    return arrays_of, weights.skipped
 
 
 def _check_memory(model: Model) -> None:

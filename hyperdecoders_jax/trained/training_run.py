@@ -13,28 +13,33 @@ from typing import TYPE_CHECKING
 import jax
 
 from hyperdecoders_jax import files
-from hyperdecoders_jax.data import mixtures, preflight, train_batches
+from hyperdecoders_jax.data import mixtures, train_batches
 from hyperdecoders_jax.trained import describe, opened, run_evaluation, start, summary
 from hyperdecoders_jax.trained.run_files import RunFiles
+from hyperdecoders_jax.trained.shared import Shared, order_settings
 from hyperdecoders_jax.training import partitioning, run_lock, trainable, trainer
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
 
 
-def train(run: RunConfig, config_text: str = "") -> trainer.TrainResult:
+def train(
+    run: RunConfig, config_text: str = "", shared: Shared | None = None
+) -> trainer.TrainResult:
     """Trains a run, or continues it; `config_text` is stored beside what it made.
+
+    Runs that are given one `shared` read equal data and parameters once.
 
     ValueError if something is amiss, or another process writes the run; OSError if it cannot be
     written. Nothing was written before a check that failed.
     """
     partitioner = _check(run)
     with run_lock.held(run.model_dir):
-        return _train(run, config_text, partitioner)
+        return _train(run, config_text, partitioner, shared or Shared())
 
 
 def _train(
-    run: RunConfig, config_text: str, partitioner: partitioning.Partitioner
+    run: RunConfig, config_text: str, partitioner: partitioning.Partitioner, shared: Shared
 ) -> trainer.TrainResult:
     # More checks, the cheapest first.
     task_names = mixtures.resolve_task_names(run.data.mixture_or_task_name, run.data.task_names)
@@ -43,18 +48,18 @@ def _train(
     start.check_task_order(initial, model, task_names)
     trainable.split(model.param_shapes(), run.trainable)
     opened.use_vocabulary(run)
-    report = preflight.preflight(run.data, vocab_size=model.config.vocab_size)
+    report = shared.check_data(run, model)
     parts = partitioner.num_data * run.trainer.num_microbatches
     index, count = partitioner.data_shard()
     begun_rows = describe.begun_rows(run.model_dir, run.data.examples_per_step)
     data = train_batches.with_examples_per_step(run.data, parts, count, begun_rows)
     run = dataclasses.replace(run, data=data)
     batches = train_batches.TrainIterator(run.data, index, count)
-    evaluate = run_evaluation.make(run, model, batches.task_names, partitioner)
-    settings = {**preflight.order_settings(run.data, report), "dropout_seed": run.trainer.seed}
+    evaluate = run_evaluation.make(run, model, batches.task_names, partitioner, shared)
+    settings = order_settings(run, report)
     describe.check_newest_checkpoint(run.model_dir, model, task_names, settings)
 
-    begun = start.open_start(model, initial, run.start.random_seed)
+    begun = start.open_start(model, initial, run.start.random_seed, shared)
     trained, frozen = trainable.split(begun.params(), run.trainable)
     described = describe.describe(run, model, task_names, trained, frozen)
     identity = describe.identity(described, frozen)
