@@ -36,3 +36,28 @@ def test_it_guesses_the_most_frequent_training_target(task_name):
 
 def test_it_scores_any_split(task_name):
     assert baselines.majority_baseline(task_name, split="train")["accuracy"] == 40.0
+
+
+def test_words_tell_labels_where_there_are_enough_examples(task_name):
+    assert baselines.floors(seqio.TaskRegistry.get(task_name), "train").keys() == {"majority"}
+    rows = {
+        "inputs": [f"it is {x} today" for x in ("hot", "icy")] * 30,
+        "targets": ["up", "no"] * 30,
+    }
+    seqio.TaskRegistry.remove(task_name)
+    features = seqio.Feature(seqio.ByteVocabulary())
+    task = seqio.TaskRegistry.add(
+        task_name,
+        source=seqio.FunctionDataSource(
+            lambda split, shuffle_files, seed=None: tf.data.Dataset.from_tensor_slices(rows),
+            splits=["train", "test"],
+        ),
+        preprocessors=[seqio.preprocessors.tokenize],
+        postprocess_fn=postprocessors.to_text,
+        metric_fns=[metrics.accuracy],
+        output_features={"inputs": features, "targets": features},
+    )
+    assert baselines.floors(task, "test") == {
+        "majority": {"accuracy": 50.0},
+        "TF-IDF": {"accuracy": 100.0},
+    }
