@@ -20,6 +20,7 @@ DATA_FILES = (
     "*.gz",
     "*.html",
     "*.js",
+    "*.json",
     "*.jsonl",
     "*.md",
     "*.model",

@@ -6,6 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hyperdecoders_jax.config.run_config import RunConfig
     from hyperdecoders_jax.trained.text_model import TextModel
 
@@ -33,6 +35,13 @@ def train(run: RunConfig) -> int:
     from hyperdecoders_jax.commands import train as command
 
     return command.train(run)
+
+
+def compare(methods: Mapping[str, RunConfig], output: str, seeds=(1, 2, 3), **options: Any) -> Any:
+    """Trains methods with several seeds, and tabulates them; see `commands.compare.compare`."""
+    from hyperdecoders_jax.commands import compare as command
+
+    return command.compare(methods, output, seeds, **options)
 
 
 def __getattr__(name: str) -> Any:

@@ -179,7 +179,7 @@ def _section(name: str, heading: str, note: str, body: str) -> str:
     return f"<section {attributes}>{head}{body}</section>"
 
 
-def _table(name: str, columns: Iterable[str], rows: Iterable[tuple[str, Iterable[str]]]) -> str:
+def table(name: str, columns: Iterable[str], rows: Iterable[tuple[str, Iterable[str]]]) -> str:
     """A table of HTML cells, in a region of its own that scrolls."""
     head = "".join(f'<th scope="col">{column}</th>' for column in columns)
     body = "".join(
@@ -203,7 +203,7 @@ def _pivot(name: str, corner: str, rows: Sequence[tuple[tuple[str, str], str, An
         what, detail = map(html.escape, line)
         heading = f"{what}<small>{detail}, {num:,} examples</small>"
         lines.append((heading, [x[1] if x else "" for x in found]))
-    return _table(name, [corner, *map(html.escape, columns)], lines) if lines else ""
+    return table(name, [corner, *map(html.escape, columns)], lines) if lines else ""
 
 
 def _ablation_table(ablations: Sequence[Ablation]) -> str:
@@ -212,7 +212,7 @@ def _ablation_table(ablations: Sequence[Ablation]) -> str:
         cell = f"{row.value:.1f}"
         if row.condition != "own":
             apart = ' class="apart"' if row.low > 0 or row.high < 0 else ""  # Never with NaN.
-            cell += f"<small{apart}>{_minus(row.change)}</small>"
+            cell += f"<small{apart}>{with_minus(row.change)}</small>"
         rows.append(((row.task, row.metric), row.condition, row, cell))
     return _pivot("Table of ablations", "task and metric", rows)
 
@@ -221,7 +221,7 @@ def _probe_table(probes: Sequence[Probe]) -> str:
     rows = []
     for row in probes:
         grouping = f"{row.grouping} within {row.task}" if row.task else row.grouping
-        score, low, high, shuffled = map(_minus, row.rounded)
+        score, low, high, shuffled = map(with_minus, row.rounded)
         cell = f"{score} [{low}, {high}]<small>shuffled {shuffled}</small>"
         rows.append(((grouping, row.method), row.features, row, cell))
     return _pivot("Table of probes", "what is told apart", rows)
@@ -240,13 +240,13 @@ def _variance_bars(variances: Sequence[Variance]) -> str:
         for side in dict.fromkeys(variance.side for variance in variances)
     )
     rows = [(f"{x.side} {x.layer}", [f"{100 * y:.1f}" for y in x.shares]) for x in variances]
-    table = _table("Table of variances", ["layer", *(f"{x} (%)" for x in groups.SHARES)], rows)
+    as_table = table("Table of variances", ["layer", *(f"{x} (%)" for x in groups.SHARES)], rows)
     return (
         f'<ul class="key">{key}</ul><div class="side-by-side">{figures}</div>'
-        f"<details><summary>The same as a table</summary>{table}</details>"
+        f"<details><summary>The same as a table</summary>{as_table}</details>"
     )
 
 
-def _minus(text: str) -> str:
+def with_minus(text: str) -> str:
     """Minus signs for hyphens, at which browsers break lines."""
     return text.replace("-", "\N{MINUS SIGN}")

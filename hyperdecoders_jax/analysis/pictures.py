@@ -117,7 +117,7 @@ def _draw_ablations(picture: Any, ablations: Sequence[Ablation]) -> None:
         rows = [row for row in ablations if row.condition == condition]
         heights = [lines.index((row.task, row.metric)) for row in rows]
         differences = [row.difference for row in rows]
-        _points_with_intervals(axis, rows, differences, heights, color=groups.COLOURS[0])
+        points_with_intervals(axis, rows, differences, heights, color=groups.COLOURS[0])
         axis.axvline(0, color=groups.COLOURS[6], linewidth=1)
         axis.set_title(condition, fontsize="medium")
         axis.grid(axis="x", alpha=0.4)
@@ -144,7 +144,7 @@ def _draw_probes(picture: Any, probes: Sequence[Probe]) -> None:
                 "marker": list(groups.SHAPES)[i % len(groups.SHAPES)],
             }
             scores, shuffled = ([x.score for x in rows], [x.shuffled for x in rows])
-            _points_with_intervals(axis, rows, scores, heights, label=name, **look)
+            points_with_intervals(axis, rows, scores, heights, label=name, **look)
             label = "groups shuffled" if i == len(features) - 1 else None
             axis.scatter(shuffled, heights, color="black", marker="|", label=label)
         axis.set_title(method, fontsize="medium")
@@ -157,7 +157,8 @@ def _draw_probes(picture: Any, probes: Sequence[Probe]) -> None:
     picture.legend(*handles, loc="outside lower center", ncols=len(features) + 1, title=title)
 
 
-def _points_with_intervals(axis: Any, rows, values, heights, **look) -> None:
+def points_with_intervals(axis: Any, rows, values, heights, **look) -> None:
+    """Draws values with the intervals of their rows, `low` and `high`, one above the other."""
     # Intervals are percentiles of resamples: the value may be outside, lengths must not be < 0.
     below = [max(0.0, x - row.low) for x, row in zip(values, rows, strict=True)]
     above = [max(0.0, row.high - x) for x, row in zip(values, rows, strict=True)]

@@ -112,12 +112,8 @@ def _compare(
     task, groups = own.examples.task, examples_reader.groups_of(own.examples.examples, targets)
     compared = [(metric_fn, before, after) for metric_fn in task.predict_metric_fns]
     # The bootstrap draws rows of one sequence, so that a prediction and its values stay together.
-    with_aux = []
-    for texts, result in ((before, own), (after, ablated)):
-        columns = {name: column.tolist() for name, column in result.aux.items()}
-        values = [dict(zip(columns, x, strict=True)) for x in zip(*columns.values(), strict=True)]
-        with_aux.append(list(zip(texts, values, strict=True)))
-    compared += [(_takes_pairs(fn), *with_aux) for fn in task.predict_with_aux_metric_fns]
+    with_aux = [with_values(before, own.aux), with_values(after, ablated.aux)]
+    compared += [(takes_pairs(fn), *with_aux) for fn in task.predict_with_aux_metric_fns]
     differences: dict[str, ablation_intervals.Difference] = {}
     for metric_fn, *pair in compared:
         differences |= ablation_intervals.paired_bootstrap(
@@ -137,7 +133,14 @@ def _compare(
     return rows
 
 
-def _takes_pairs(metric_fn: Callable[..., Any]) -> ablation_intervals.Metric:
+def with_values(texts: Sequence[Any], aux: Mapping[str, np.ndarray]) -> list[tuple[Any, dict]]:
+    """Each prediction with its values, so that both are resampled together."""
+    columns = {name: column.tolist() for name, column in aux.items()}
+    values = [dict(zip(columns, x, strict=True)) for x in zip(*columns.values(), strict=True)]
+    return list(zip(texts, values, strict=True))
+
+
+def takes_pairs(metric_fn: Callable[..., Any]) -> ablation_intervals.Metric:
     """A metric of predictions and `aux_values` as one of (prediction, values) pairs."""
 
     def of_pairs(targets, pairs):

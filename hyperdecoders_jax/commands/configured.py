@@ -14,6 +14,7 @@ from hyperdecoders_jax.commands import accelerators, compilation_cache, flags
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.gin_statements import Text
+    from hyperdecoders_jax.config.run_config import RunConfig
 
 # What `train` leaves in its model directory for people, and to train again.
 SAVED_CONFIG = "config.gin"
@@ -91,6 +92,35 @@ def call(
 
     `function` imports and returns it, after the checks of the text, for its imports are heavy.
     """
+    configured, config_text = bind(args, given, function)
+    if args.command == "train" and getattr(args, "runner", None) != "t5x":
+        return lambda: configured(config_text=config_text)
+    return configured
+
+
+def run_config(
+    args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]
+) -> tuple[RunConfig, str]:
+    """The run that the flags of `train` mean, and all its bindings as gin text."""
+    given = sources(args, gin_flags, init=args.init).first("runs/embedded/train.gin")
+
+    def train():
+        from hyperdecoders_jax.commands import train
+
+        return train.train
+
+    _, config_text = bind(args, given, train)
+    import gin
+
+    from hyperdecoders_jax.config import run_config
+
+    return gin.get_configurable(run_config.RunConfig)(), config_text
+
+
+def bind(
+    args: argparse.Namespace, given: Sources, function: Callable[[], Callable[..., Any]]
+) -> tuple[Callable[..., Any], str]:
+    """As `call`, for a function that is not called yet, and all bindings as gin text."""
     import gin
 
     from hyperdecoders_jax.config import gin_binding, gin_files
@@ -116,10 +146,7 @@ def call(
         skipped_modules=() if is_t5x or is_training else flags.T5X_MODULES,
     )
     flags.set_data_folders(args)
-    configured = gin.get_configurable(bound)
-    if is_training and not is_t5x:
-        return lambda: configured(config_text=config_text)
-    return configured
+    return gin.get_configurable(bound), config_text
 
 
 def _with_absolute_paths(text: Text) -> Text:

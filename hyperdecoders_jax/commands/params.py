@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hyperdecoders_jax.model import Model
     from hyperdecoders_jax.training.optimizer import OptimizerConfig
     from hyperdecoders_jax.training.trainable import TrainableConfig
-    from hyperdecoders_jax.types import Params, PyTree
+    from hyperdecoders_jax.types import Params
 
 SUMMARY = "count trained and frozen parameters and a checkpoint's bytes, without making them"
 EPILOG = flags.EPILOG
@@ -75,6 +75,7 @@ def report(
     each task and neither says how many, `register_tasks` imports what registers tasks, and
     `mixture_tasks` gives those to count.
     """
+    from hyperdecoders_jax.training import optimizer as optimizer_lib
     from hyperdecoders_jax.training import trainable as trainable_lib
 
     if model.config.reads_tasks and model.config.num_tasks is None and task_names is None:
@@ -83,7 +84,7 @@ def report(
     shapes = model.for_tasks(task_names).param_shapes()
     trained, frozen = trainable_lib.split(shapes, trainable)
     print(format_counts(trained, frozen))
-    sizes = checkpoint_bytes(trained, optimizer)
+    sizes = optimizer_lib.checkpoint_bytes(trained, optimizer)
     total, of_params, of_state = (f"{size / 1e6:,.1f} MB" for size in (sum(sizes), *sizes))
     print(
         f"A checkpoint holds {total}: {of_params} of parameters, {of_state} of optimiser state "
@@ -129,23 +130,6 @@ def format_counts(trained: Params, frozen: Params) -> str:
         f"{text_table.align(rows)}\n"
         f"{num_trained:,} of {total:,} parameters are trained ({num_trained / total:.2%})."
     )
-
-
-def checkpoint_bytes(trained: Params, optimizer: OptimizerConfig) -> tuple[int, int]:
-    """Bytes of a checkpoint's parameters and of its optimiser state, uncompressed."""
-    import jax
-
-    from hyperdecoders_jax.training import optimizer as optimizer_lib
-
-    tx = optimizer_lib.make_optimizer(optimizer, lambda step: 0.0)
-    return num_bytes(trained), num_bytes(jax.eval_shape(tx.init, dict(trained)))
-
-
-def num_bytes(tree: PyTree) -> int:
-    """Bytes of a tree of arrays or shapes."""
-    import jax
-
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 if __name__ == "__main__":

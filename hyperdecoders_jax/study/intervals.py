@@ -11,7 +11,7 @@ are (with 10 seeds it covers 15 to 95 % instead of 95), one over examples alone 
 
 Of two textbook widths, Satterthwaite's is a little short with few seeds (92 to 95 % covered with
 3), and that which adds the squared widths of both parts a little long (95 to 98 %): the mean of the
-two covers 94 to 97 % with 3 to 10 seeds, whichever part dominates (`benchmarks.coverage`).
+two covers 93 to 97 % with 3 to 10 seeds, whichever part dominates (`benchmarks.coverage`).
 Source: Satterthwaite 1946, "An approximate distribution of estimates of variance components";
 Graybill & Wang 1980, "Confidence intervals on nonnegative linear combinations of variances".
 """

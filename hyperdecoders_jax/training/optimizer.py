@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from hyperdecoders_jax.training.schedules import Schedule
+from hyperdecoders_jax.types import Params, PyTree
 
 
 class OptimizerConfig(Protocol):
@@ -168,3 +169,13 @@ def make_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.Gradien
     if config.clip_norm is not None:
         clip = optax.clip_by_global_norm(config.clip_norm)
     return optax.chain(clip, config.precondition(), optax.scale_by_learning_rate(schedule))
+
+
+def checkpoint_bytes(trained: Params, optimizer: OptimizerConfig) -> tuple[int, int]:
+    """Bytes of a checkpoint's parameters and of its optimiser state, uncompressed."""
+    tx = make_optimizer(optimizer, lambda step: 0.0)
+    return _num_bytes(trained), _num_bytes(jax.eval_shape(tx.init, dict(trained)))
+
+
+def _num_bytes(tree: PyTree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

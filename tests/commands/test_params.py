@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from hyperdecoders_jax import model
-from hyperdecoders_jax.commands import main, params
+from hyperdecoders_jax.commands import main
 from hyperdecoders_jax.config import gin_files
 from hyperdecoders_jax.training import optimizer, train_state
 from hyperdecoders_jax.training import trainable as trainable_lib
@@ -247,7 +247,7 @@ def test_bytes_are_those_of_the_state_that_is_saved(config):
     trained, _ = trainable_lib.split(weights, trainable_lib.TrainableConfig())
     tx = optimizer.make_optimizer(config, lambda step: 0.1)
     state = train_state.create(trained, tx, jax.random.key(0))
-    params_bytes, state_bytes = params.checkpoint_bytes(trained, config)
+    params_bytes, state_bytes = optimizer.checkpoint_bytes(trained, config)
     assert params_bytes == sum(x.nbytes for x in jax.tree.leaves(state.trainable))
     assert state_bytes == sum(x.nbytes for x in jax.tree.leaves(state.opt_state))
 

@@ -1,0 +1,370 @@
+r"""`hyperdecoders compare`: methods × seeds, trained and tabulated with intervals.
+
+    hyperdecoders compare --gin_file=COMMON.gin --method=hyperdecoder --method=single_adapter \
+      --method=narrow=hyperdecoder,DECODER_BOTTLENECK_DIM=8 --seeds=1-5 --output=my_comparison
+
+The same command continues a comparison that was interrupted, however it was. `compare` takes
+`RunConfig`s, from gin or Python; see `study.comparison`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import functools
+import importlib
+import importlib.resources
+import json
+import multiprocessing
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hyperdecoders_jax import errors, files
+from hyperdecoders_jax.commands import configured, flags, main
+
+if TYPE_CHECKING:
+    from hyperdecoders_jax.config.run_config import RunConfig
+    from hyperdecoders_jax.study.comparison import Comparison
+    from hyperdecoders_jax.study.results import Results
+
+SUMMARY = "train methods with several seeds, and tabulate their differences with intervals"
+EPILOG = flags.EPILOG
+TAKES_GIN = True
+NOTHING = "none"
+# Where `--method=NAME` is looked for.
+_METHOD_FOLDERS = ("adapters", "experiments")
+_PUBLISHED = "published.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    flags.add_run(parser)
+    for action in parser._actions:  # The folders are METHOD/seed-N; one process, or --jobs.
+        if action.dest == "model_dir" or action.dest in flags.PROCESS_FLAGS:
+            action.help = argparse.SUPPRESS
+    text = (
+        "NAME is adapters/NAME.gin; or NAME=FILE.gin,MACRO=VALUE,…, bound after the common files; "
+        "repeatable"
+    )
+    parser.add_argument("--method", action="append", metavar="METHOD", required=True, help=text)
+    text = "as 1-5 or 3,7,8 (default: 1-3)"
+    parser.add_argument("--seeds", default="1-3", metavar="SEEDS", help=text)
+    text = "the method that others are compared with (default: the first)"
+    parser.add_argument("--baseline", metavar="NAME", help=text)
+    text = "choose widths for which all methods train as many parameters as the baseline, ± 1 %%"
+    parser.add_argument("--match_parameters", action="store_true", help=text)
+    text = "for each method the value that is best on --select_on with the first seed"
+    flags.add_list(parser, "--grid", text, "MACRO=A,B,C")
+    text = "split that checkpoints and settings are chosen on, or none (default: validation)"
+    parser.add_argument("--select_on", default="validation", metavar="SPLIT", help=text)
+    text = "split that is reported (default: test)"
+    parser.add_argument("--split", default="test", metavar="SPLIT", help=text)
+    text = "correct for the number of differences (Holm)"
+    parser.add_argument("--correct", action="store_true", help=text)
+    text = "a paper's numbers to print beside, such as glue (default: none)"
+    parser.add_argument("--published", metavar="NAME", help=text)
+    text = "processes that share the runs (default: 1)"
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help=text)
+    text = "where runs, tables, pictures and the page are written"
+    parser.add_argument("--output", metavar="FOLDER", required=True, help=text)
+
+
+def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
+    """Runs the command; returns its exit code."""
+    published = read_published(args.published)
+    flags.start_tensorflow()
+    comparison = _Command(args, gin_flags).comparison()
+    helpers = [
+        multiprocessing.get_context("spawn").Process(target=_help, args=(args, gin_flags, number))
+        for number in range(1, args.jobs)
+    ]
+    for helper in helpers:
+        helper.start()
+    try:
+        _finish(comparison, published, helpers)
+    finally:
+        for helper in helpers:
+            helper.terminate()
+    return 0
+
+
+def compare(
+    methods: Mapping[str, RunConfig],
+    output: str,
+    seeds: Sequence[int] = (1, 2, 3),
+    **options: Any,
+) -> Results | None:
+    """Compares methods that Python made; None if a signal stopped it, and the same call continues.
+
+    `options` are fields of `study.comparison.Comparison`: baseline, select_on, split, is_corrected.
+    """
+    from hyperdecoders_jax.study import comparison
+
+    methods = comparison.on_same_data(methods)
+    made = comparison.Comparison(methods, tuple(seeds), files.absolute(output), **options)
+    return _finish(made, None)
+
+
+def _finish(comparison: Comparison, published: Any, helpers: Sequence[Any] = ()) -> Results | None:
+    """Makes what is left of a comparison, and writes its tables; None after a signal."""
+    from hyperdecoders_jax.study import comparison as comparison_lib
+    from hyperdecoders_jax.study import costs, runs
+    from hyperdecoders_jax.trained.shared import Shared
+
+    tell = functools.partial(print, file=sys.stderr, flush=True)
+    left = [pair for pair in comparison.pairs if not runs.is_finished(comparison.folder(*pair))]
+    secs = costs.estimate_secs(comparison.run(*pair) for pair in left)
+    tell(
+        f"{len(comparison.pairs)} runs ({len(comparison.methods)} methods x "
+        f"{len(comparison.seeds)} seeds), {len(left)} to make: about {secs / 60:.0f} min, a first "
+        "guess from sizes."
+    )
+    for line in comparison_lib.matched(comparison.methods):
+        tell(line)
+    shared = Shared()
+    is_done = runs.make_all(comparison, shared, has_others=bool(helpers))
+    for helper in helpers if is_done else ():
+        helper.join()
+    # What a helper that failed has left.
+    if not (is_done and runs.make_all(comparison, shared)):
+        tell("The comparison was stopped. The same command continues it.")
+        return None
+    return _write(comparison, published)
+
+
+def _write(comparison: Comparison, published: Any) -> Results:
+    """Writes all that shows a comparison's results, and prints the tables."""
+    from hyperdecoders_jax.study import report, results
+
+    found = results.collect(comparison, _floors(comparison), _about(comparison, published))
+    where = report.write(comparison.output, found)
+    print(f"\n{report.tables.text(found)}")
+    print(where, file=sys.stderr)
+    return found
+
+
+def _about(comparison: Comparison, published: Any) -> dict[str, Any]:
+    from hyperdecoders_jax.data import mixtures
+    from hyperdecoders_jax.study import comparison as comparison_lib
+
+    mixture = next(iter(comparison.methods.values())).data.mixture_or_task_name
+    return {
+        "mixture": mixtures.get_mixture_or_task(mixture).name,
+        "matched": comparison_lib.matched(comparison.methods),
+        "version": files.VERSION,
+        "published": published,
+    }
+
+
+def _floors(comparison: Comparison) -> Callable[[str, str], Mapping[str, Mapping[str, float]]]:
+    """Scores without any T5, of tasks by name; kept, since large data take a while."""
+    from etils import epath
+
+    from hyperdecoders_jax.data import mixtures
+
+    # By name: the package imports no task module of itself.
+    baselines = importlib.import_module("hyperdecoders_jax.tasks.baselines")
+    mixture = next(iter(comparison.methods.values())).data.mixture_or_task_name
+    tasks = {task.name: task for task in mixtures.leaf_tasks(mixture)}
+    path = epath.Path(comparison.output) / "floors.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+
+    def of_task(name: str, split: str) -> Mapping[str, Mapping[str, float]]:
+        if name not in known:
+            known[name] = baselines.floors(tasks[name], split)
+            files.write_text(path, json.dumps(known, indent=1) + "\n")
+        return known[name]
+
+    return of_task
+
+
+def _help(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]], number: int) -> None:
+    """A process of --jobs: makes runs that no other one makes."""
+    from hyperdecoders_jax.study import runs
+    from hyperdecoders_jax.trained.shared import Shared
+
+    folder = files.absolute(files.at_home(args.output))
+    os.makedirs(folder, exist_ok=True)
+    with open(f"{folder}/job-{number}.log", "a") as log:
+        sys.stderr = sys.stdout = log
+        flags.start_tensorflow()
+        comparison = _Command(args, gin_flags).comparison()
+        first = number * len(comparison.pairs) // args.jobs
+        runs.make_all(comparison, Shared(), first=first, has_others=True)
+
+
+class _Command:
+    """A command line, on its way to a comparison."""
+
+    def __init__(self, args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]):
+        if args.model_dir is not None or args.coordinator_address or args.multiprocess:
+            raise errors.UsageError(
+                "compare names the folders of its runs, in one process or --jobs=N; got "
+                "--model_dir or a flag of several processes. Give --output=FOLDER alone."
+            )
+        self._args, self._gin_flags = args, list(gin_flags)
+        self._output = files.absolute(files.at_home(args.output))
+        self._seeds = parse_seeds(args.seeds)
+        self._select_on = None if args.select_on == NOTHING else args.select_on
+        self._split = args.split
+        if args.train_file:  # What was given is there.
+            self._select_on = self._select_on if args.validation_file else None
+            if not args.test_file:
+                self._select_on, self._split = None, "validation"
+        self._macros = {}
+        self._files = {}
+        for text in args.method:
+            name, file, macros = parse_method(text)
+            self._macros[name], self._files[name] = macros, self._find(file)
+
+    def _find(self, file: str) -> str:
+        from hyperdecoders_jax.config import gin_files
+
+        if file.endswith(".gin"):
+            return files.at_home(file)
+        names = [f"{folder}/{file}.gin" for folder in _METHOD_FOLDERS]
+        paths = flags.search_paths(self._args)
+        for name in names:
+            try:
+                gin_files.find_file(name, paths)
+            except errors.ConfigurationError:
+                continue
+            return name
+        known = gin_files.files_under(gin_files.package_config_folder(), _METHOD_FOLDERS[0])
+        stems = [os.path.splitext(os.path.basename(path))[0] for path in known]
+        raise errors.UsageError(
+            f"--method must name a file of {' or '.join(_METHOD_FOLDERS)}, or a FILE.gin; got "
+            f"{file!r}.{errors.suggestion(file, stems)} Write --method=NAME=FILE.gin."
+        )
+
+    def read(self, name: str, macros: Sequence[tuple[str, str]] = ()) -> tuple[RunConfig, str]:
+        """The run of a method, and its gin text."""
+        args = copy.copy(self._args)
+        args.command, args.init, args.model_dir = "train", None, f"{self._output}/{name}"
+        args.gin_file = [*args.gin_file, self._files[name]]
+        return configured.run_config(args, [*self._gin_flags, *self._macros[name], *macros])
+
+    def comparison(self) -> Comparison:
+        """The comparison, after widths were matched and settings chosen."""
+        from hyperdecoders_jax.study import comparison
+
+        if self._args.match_parameters:
+            self._match()
+        if self._args.grid:
+            self._choose()
+        made = {name: self.read(name) for name in self._macros}
+        return comparison.Comparison(
+            comparison.on_same_data({name: run for name, (run, _) in made.items()}),
+            self._seeds,
+            self._output,
+            self._args.baseline,
+            self._select_on,
+            self._split,
+            {name: text for name, (_, text) in made.items()},
+            self._args.correct,
+        )
+
+    def _match(self) -> None:
+        from hyperdecoders_jax.study import matching
+
+        baseline = self._args.baseline or next(iter(self._macros))
+        if baseline not in self._macros:
+            raise errors.UsageError(
+                f"--baseline must be one of the methods {list(self._macros)}; got {baseline!r}. "
+                "Correct it."
+            )
+        wanted = matching.num_parameters(self.read(baseline)[0])
+        for name in self._macros:
+            run, _ = self.read(name)
+            for key, width in matching.match(name, run, wanted).items():
+                before = matching.widths(run.model.config)[key]
+                if width != before:
+                    parameter = matching.parameter(run.model.config, key)
+                    self._macros[name].append((parameter, str(width)))
+                    print(f"{name}: {parameter} = {width}, not {before}", file=sys.stderr)
+
+    def _choose(self) -> None:
+        """Adds to each method's macros the point of the grid that is best on validation."""
+        from hyperdecoders_jax.study import comparison, grids, runs
+        from hyperdecoders_jax.trained.shared import Shared
+
+        if self._select_on is None:
+            raise errors.UsageError(
+                "--grid needs a split to choose on; got none. Give --select_on=SPLIT, or "
+                "--validation_file and --test_file."
+            )
+        seed, shared = self._seeds[0], Shared()
+        for name in self._macros:
+            values = {}
+            for point in grids.points(self._args.grid):
+                run, text = self.read(name, point)
+                label = grids.label(point)
+                folder = f"{self._output}/grid/{name}/{label}"
+                run = comparison.seeded(run, seed, folder, self._select_on)
+                if not runs.is_finished(folder):
+                    print(f"\n== {name}, {label}, seed {seed} ==", file=sys.stderr, flush=True)
+                    if not runs.make(run, text, None, shared):
+                        raise errors.UsageError("The comparison was stopped; it can be continued.")
+                values[tuple(point)] = runs.read(folder)["chosen_value"]
+            best = grids.best(values, run.trainer.best)
+            self._macros[name] += best
+            print(f"{name}: {grids.describe(values, best, self._select_on)}", file=sys.stderr)
+
+
+def parse_method(text: str) -> tuple[str, str, list[tuple[str, str]]]:
+    """Name, file and macros of a --method.
+
+    >>> parse_method("hyperdecoder")
+    ('hyperdecoder', 'hyperdecoder', [])
+    >>> parse_method("wide=hyperdecoder.gin,A=3,B=(1, 2)")
+    ('wide', 'hyperdecoder.gin', [('A', '3'), ('B', '(1, 2)')])
+    """
+    name, _, rest = text.partition("=")
+    # At commas before the next file or MACRO=, so that values may have some.
+    parts = re.split(r",(?=\s*[A-Za-z_][\w./]*\s*=)", rest) if rest else []
+    file = parts.pop(0) if parts and "=" not in parts[0] else name
+    macros = [(x.partition("=")[0].strip(), x.partition("=")[2].strip()) for x in parts]
+    if not name or any(not value for _, value in macros):
+        raise errors.UsageError(
+            f"--method must be NAME or NAME=FILE.gin,MACRO=VALUE; got {text!r}. Correct it."
+        )
+    return name.strip(), file.strip(), macros
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds of a --seeds.
+
+    >>> parse_seeds("1-3,7")
+    (1, 2, 3, 7)
+    """
+    seeds = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if found is None:
+            raise errors.UsageError(
+                f"--seeds must be numbers or ranges such as 1-5 or 3,7; got {text!r}. Correct it."
+            )
+        first, last = found.groups()
+        seeds += range(int(first), int(last or first) + 1)
+    return tuple(seeds)
+
+
+def read_published(name: str | None) -> dict[str, Any] | None:
+    """A paper's numbers: its source, and {method: {"TASK/METRIC": value}}; None for None."""
+    if name is None:
+        return None
+    file = importlib.resources.files("hyperdecoders_jax.study") / _PUBLISHED
+    known = json.loads(file.read_text("utf-8"))
+    if name not in known:
+        raise errors.UsageError(
+            f"--published must be one of {sorted(known)}; got {name!r}."
+            f"{errors.suggestion(name, known)} Correct it, or leave it out."
+        )
+    return known[name]
+
+
+if __name__ == "__main__":
+    main.leave(main.main(["compare", *sys.argv[1:]]))

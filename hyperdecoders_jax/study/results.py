@@ -1,0 +1,270 @@
+"""The results of a comparison: a row for each metric of each task, and of their average."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from hyperdecoders_jax.evaluation import averages
+from hyperdecoders_jax.study import curves, example_scores, intervals, runs
+from hyperdecoders_jax.study.comparison import Comparison
+from hyperdecoders_jax.study.curves import Curve
+from hyperdecoders_jax.study.intervals import Interval
+from hyperdecoders_jax.trained import opened
+
+AVERAGE = "average"
+MIN_SEEDS = 3
+# A mean loss of the last fifth of the steps that is lower than the fifth's before by more: falling.
+_FALLING = 0.03
+# Points that a validation average loses after its best: too wide, or too long.
+_OVERFITTED = 1.0
+
+# (task, split) → {name: {metric: value}}, such as of always giving the most frequent target.
+Floors = Callable[[str, str], Mapping[str, Mapping[str, float]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One method's values of a metric, and their difference from the baseline's."""
+
+    values: Sequence[float]  # A value for each seed.
+    difference: Interval | None = None  # None: the baseline itself, or a metric without scores.
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.values))
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation over seeds; NaN of one."""
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else math.nan
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One metric of one task, or the average of the tasks' means."""
+
+    task: str
+    metric: str
+    num_examples: int
+    cells: Mapping[str, Cell]  # By method.
+    floors: Mapping[str, float]  # By name, where the task has them.
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """What a method costs; equal for all its seeds, but for the time."""
+
+    steps: float  # Mean over seeds, which may end early.
+    examples: float
+    parameters: Mapping[str, int]  # Trained ones, by top-level key.
+    checkpoint_bytes: int
+    secs: float | None  # Of all steps of a run.
+    flops_per_example: float
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(self.parameters.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """All that tables, pictures and the page show."""
+
+    rows: Sequence[Row]
+    methods: Mapping[str, Method]
+    curves: Mapping[str, Mapping[str, Curve]]  # Method → title → curve.
+    warnings: Sequence[str]
+    about: Mapping[str, Any]
+
+
+def collect(comparison: Comparison, floors: Floors, about: Mapping[str, Any]) -> Results:
+    """The results of a comparison whose runs are all finished."""
+    # Floors read the tasks, and perhaps no run of this process has.
+    opened.use_vocabulary(comparison.run(*comparison.pairs[0]))
+    found = {
+        name: [runs.read(comparison.folder(name, seed)) for seed in comparison.seeds]
+        for name in comparison.methods
+    }
+    drawn = {
+        name: curves.of_runs([comparison.folder(name, seed) for seed in comparison.seeds])
+        for name in comparison.methods
+    }
+    rows = _rows(found, comparison, floors)
+    methods = {name: _method(of_seeds) for name, of_seeds in found.items()}
+    warnings = [*_warn_of_runs(comparison, found, drawn), *_warn_of_floors(rows)]
+    about = {
+        "methods": list(found),
+        "seeds": list(comparison.seeds),
+        "baseline": comparison.first,
+        "split": comparison.split,
+        "chosen on": comparison.select_on or "nothing",
+        "corrected for": _num_intervals(rows) if comparison.is_corrected else None,
+        **about,
+    }
+    return Results(rows, methods, drawn, warnings, about)
+
+
+def _rows(found: Mapping[str, Sequence[Mapping]], comparison: Comparison, floors: Floors):
+    tasks = next(iter(found.values()))[0]["tasks"]
+    rows = []
+    for task, first in tasks.items():
+        of_task = floors(task, comparison.split)
+        for metric in first["metrics"]:
+            cells = {
+                name: Cell([run["tasks"][task]["metrics"][metric] for run in of_seeds])
+                for name, of_seeds in found.items()
+            }
+            values = {name: x[metric] for name, x in of_task.items() if metric in x}
+            if any(None in cell.values for cell in cells.values()):
+                continue  # Not finite for some run.
+            rows.append(Row(task, metric, first["num_examples"], cells, values))
+    by_metric = {
+        (task, metric): {name: _scores(x, task, metric) for name, x in found.items()}
+        for task, first in tasks.items()
+        for metric in first["metrics"]
+    }
+    rows = [_compared(row, [by_metric[row.task, row.metric]], comparison.first) for row in rows]
+    if len(tasks) > 1 and rows:
+        rows.append(_average(rows, by_metric, comparison.first))
+    return _corrected(rows) if comparison.is_corrected else rows
+
+
+def _scores(of_seeds: Sequence[Mapping], task: str, metric: str) -> list | None:
+    found = [run["tasks"][task]["scores"].get(metric) for run in of_seeds]
+    return None if None in found else [np.array(scores) for scores in found]
+
+
+def _compared(row: Row, parts: Sequence[Mapping[str, list | None]], baseline: str) -> Row:
+    """The row with differences; a part is a task's scores by method."""
+    cells = {}
+    for name, cell in row.cells.items():
+        difference = None
+        if name != baseline and not any(p[name] is None or p[baseline] is None for p in parts):
+            difference = intervals.paired([_subtract(p[name], p[baseline]) for p in parts])
+        cells[name] = dataclasses.replace(cell, difference=difference)
+    return dataclasses.replace(row, cells=cells)
+
+
+def _subtract(ours: list, theirs: list) -> Float[np.ndarray, "seeds examples"]:
+    both = example_scores.alike([*ours, *theirs])
+    return both[: len(ours)] - both[len(ours) :]
+
+
+def _average(rows: Sequence[Row], by_metric, baseline: str) -> Row:
+    """The mean over tasks of the mean of a task's metrics, lengths apart."""
+    metrics: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.metric != averages.LENGTH:
+            metrics.setdefault(row.task, []).append(row)
+    names = rows[0].cells
+    seeds = range(len(next(iter(names.values())).values))
+
+    def mean(value: Callable[[Row], float]) -> float:
+        return float(
+            np.mean([np.mean([value(row) for row in of_task]) for of_task in metrics.values()])
+        )
+
+    cells = {
+        name: Cell([mean(lambda row, n=name, s=seed: row.cells[n].values[s]) for seed in seeds])
+        for name in names
+    }
+    shared = set.intersection(*(set(row.floors) for of_task in metrics.values() for row in of_task))
+    floors = {floor: mean(lambda row, f=floor: row.floors[f]) for floor in sorted(shared)}
+    parts = [
+        {
+            name: _task_scores([by_metric[task, row.metric][name] for row in of_task])
+            for name in names
+        }
+        for task, of_task in metrics.items()
+    ]
+    count = sum(of_task[0].num_examples for of_task in metrics.values())
+    return _compared(Row(AVERAGE, "", count, cells, floors), parts, baseline)
+
+
+def _task_scores(of_metrics: Sequence[list | None]) -> list | None:
+    """Scores of the mean of a task's metrics, for each seed."""
+    if None in [None if x is None else 0 for x in of_metrics]:
+        return None
+    return [example_scores.alike(of_seed).mean(axis=0) for of_seed in zip(*of_metrics, strict=True)]
+
+
+def _num_intervals(rows: Sequence[Row]) -> int:
+    return sum(x.difference is not None for row in rows for x in row.cells.values())
+
+
+def _corrected(rows: Sequence[Row]) -> list[Row]:
+    """Rows with Holm's p values; the ends of intervals stay those of single differences."""
+    keys = [(i, n) for i, row in enumerate(rows) for n, x in row.cells.items() if x.difference]
+    p_values = intervals.holm([rows[i].cells[n].difference.p_value for i, n in keys])
+    cells = [dict(row.cells) for row in rows]
+    for (index, name), p_value in zip(keys, p_values, strict=True):
+        difference = cells[index][name].difference._replace(p_value=p_value)
+        cells[index][name] = dataclasses.replace(cells[index][name], difference=difference)
+    return [dataclasses.replace(row, cells=x) for row, x in zip(rows, cells, strict=True)]
+
+
+def _method(of_seeds: Sequence[Mapping[str, Any]]) -> Method:
+    first = of_seeds[0]
+    secs = [x["secs_per_step"] * x["steps"] for x in of_seeds if x["secs_per_step"] is not None]
+    return Method(
+        float(np.mean([x["steps"] for x in of_seeds])),
+        float(np.mean([x["steps"] * x["batch_size"] for x in of_seeds])),
+        first["parameters"],
+        first["checkpoint_bytes"],
+        float(np.mean(secs)) if secs else None,
+        first["flops_per_example"],
+    )
+
+
+def _warn_of_runs(comparison: Comparison, found, drawn) -> list[str]:
+    lines = []
+    if len(comparison.seeds) < MIN_SEEDS:
+        count = len(comparison.seeds)
+        lines.append(
+            f"{count} seed{'s'[: count > 1]}: too few to tell methods apart. Give --seeds=1-5."
+        )
+    for task, (num_cut, num_checked, longest) in next(iter(found.values()))[0]["cut"].items():
+        lines.append(
+            f"{task}: {num_cut} of {num_checked} inputs are cut; the longest has {longest} tokens. "
+            f"Set TASK_FEATURE_LENGTHS['inputs'] = {longest}."
+        )
+    titles = [kind[0] for kind in curves.KINDS]
+    for name, of_method in drawn.items():
+        loss, average = (of_method.get(title) for title in titles)
+        if loss is not None and len(loss.steps) >= 10:
+            fifth = len(loss.steps) // 5
+            before, after = (
+                loss.values[:, a:b].mean() for a, b in ((-2 * fifth, -fifth), (-fifth, None))
+            )
+            if before - after > _FALLING * before:
+                lines.append(
+                    f"{name}: the training loss is still falling at the end ({before:.3f} to "
+                    f"{after:.3f} over the last fifth). Raise TRAIN_STEPS."
+                )
+        if average is not None and len(average.steps) > 1:
+            means = average.values.mean(axis=0)
+            if means.max() - means[-1] > _OVERFITTED:
+                best = f"{means.max():.1f} (step {average.steps[means.argmax()]})"
+                lines.append(
+                    f"{name} overfits: {comparison.select_on} falls from {best} to "
+                    f"{means[-1]:.1f}. Give it a smaller width, dropout, or "
+                    "EARLY_STOPPING_PATIENCE."
+                )
+    return lines
+
+
+def _warn_of_floors(rows: Sequence[Row]) -> list[str]:
+    lines = []
+    for row in rows:
+        for floor, value in row.floors.items():
+            below = [f"{x} ({c.mean:.1f})" for x, c in row.cells.items() if c.mean <= value]
+            if below:
+                what = f"{row.task} {row.metric}".strip()
+                lines.append(f"{what}: {floor} ({value:.1f}) is as good as {', '.join(below)}.")
+    return lines

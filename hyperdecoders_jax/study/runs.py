@@ -1,0 +1,123 @@
+"""The runs of a comparison, trained and scored one after the other, or by several processes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from etils import epath
+
+from hyperdecoders_jax import files
+from hyperdecoders_jax.data import mixtures
+from hyperdecoders_jax.study import costs, scoring
+from hyperdecoders_jax.study.comparison import Comparison
+from hyperdecoders_jax.trained import placed, training_run
+from hyperdecoders_jax.trained.shared import Shared
+from hyperdecoders_jax.training import partitioning, run_lock, trainable, trainer
+
+if TYPE_CHECKING:
+    from hyperdecoders_jax.config.run_config import RunConfig
+
+SCORES_FILE = "scores.json"
+
+
+def make_all(
+    comparison: Comparison, shared: Shared, *, first: int = 0, has_others: bool = False
+) -> bool:
+    """Makes the runs that are not finished; whether all are, False after a signal.
+
+    Beginning with the pair `first`, and with others at work without the runs that they write.
+    """
+    pairs = [*comparison.pairs[first:], *comparison.pairs[:first]]
+    times: list[float] = []
+    for number, (name, seed) in enumerate(pairs):
+        run = comparison.run(name, seed)
+        if is_finished(run.model_dir) or (has_others and _is_taken(run.model_dir)):
+            continue
+        print(f"\n== {name}, seed {seed} ==", file=sys.stderr, flush=True)
+        start = time.perf_counter()
+        text = comparison.config_text(name, seed)
+        if not make(run, text, comparison.split, shared):
+            return False
+        times.append(time.perf_counter() - start)
+        left = sum(not is_finished(comparison.folder(*pair)) for pair in pairs[number + 1 :])
+        if left and not has_others:
+            minutes = left * sum(times) / len(times) / 60
+            print(f"{left} runs are left: about {minutes:.0f} min.", file=sys.stderr, flush=True)
+    return True
+
+
+def is_finished(model_dir: str) -> bool:
+    """Whether a run is trained and scored."""
+    return (epath.Path(model_dir) / SCORES_FILE).exists()
+
+
+def _is_taken(model_dir: str) -> bool:
+    try:
+        run_lock.check_free(model_dir)
+    except ValueError:
+        return True
+    return False
+
+
+def read(model_dir: str) -> dict[str, Any]:
+    """The scores of a finished run."""
+    return files.read_json(epath.Path(model_dir) / SCORES_FILE)
+
+
+def make(run: RunConfig, config_text: str, split: str | None, shared: Shared) -> bool:
+    """Trains and scores a run, or what is left of it; False if a signal stopped it.
+
+    `split` None scores nothing but what the training evaluated.
+    """
+    result = training_run.train(run, config_text, shared)
+    if not result.is_finished:
+        return False
+    task_names = mixtures.resolve_task_names(run.data.mixture_or_task_name, run.data.task_names)
+    model = run.model.for_tasks(task_names)
+    partitioner = partitioning.make_partitioner(run.partitioning)
+    step, value, params = _chosen(run, result)
+    verbs = placed.Verbs(model, partitioner, run.max_target_len, run.evaluation.generation)
+    found = placed.Placed(verbs, params, step, task_names, run.start.random_seed)
+    scores = {
+        "seed": run.start.random_seed,
+        "step": step,
+        "chosen_value": value,
+        "steps": int(result.state.step),
+        "batch_size": run.data.examples_per_step or run.data.batch_size,
+        "cut": _cut(run, model, shared),
+        **costs.of_run(run, model),
+        "tasks": {} if split is None else scoring.score(run, split, found, shared),
+    }
+    text = json.dumps(scores, allow_nan=False)
+    files.write_text(epath.Path(run.model_dir) / SCORES_FILE, f"{text}\n")
+    return True
+
+
+def _chosen(
+    run: RunConfig, result: trainer.TrainResult
+) -> tuple[int, float | None, Mapping[str, Any]]:
+    """The best step, its value and its parameters; the last where nothing was chosen."""
+    last, step = int(result.state.step), result.best_step
+    if step is None:
+        return last, None, result.params
+    checkpoints = trainer.RunDirectory(run.model_dir).checkpoints()
+    value = checkpoints.best_value()
+    if step == last:
+        return last, value, result.params
+    _, frozen = trainable.split(result.params, run.trainable)
+    best = checkpoints.load_trainable(result.state.trainable, step)
+    return step, value, trainable.merge(best, frozen)
+
+
+def _cut(run: RunConfig, model: Any, shared: Shared) -> dict[str, list[int]]:
+    """Of tasks with inputs that are cut: how many of how many, and the longest."""
+    report = shared.check_data(run, model)
+    return {
+        name: [task.num_truncated, task.num_checked, task.longest_inputs]
+        for name, task in report.items()
+        if task.num_truncated
+    }

@@ -1,0 +1,67 @@
+"""The scores of a trained model on every example of a split."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from etils import epath
+
+from hyperdecoders_jax.analysis import examples_reader
+from hyperdecoders_jax.analysis import study as analysis
+from hyperdecoders_jax.evaluation import evaluator, predictions
+from hyperdecoders_jax.study import example_scores
+from hyperdecoders_jax.trained import placed
+from hyperdecoders_jax.trained.shared import Shared
+
+if TYPE_CHECKING:
+    from hyperdecoders_jax.config.run_config import RunConfig
+
+
+def score(
+    run: RunConfig, split: str, found: placed.Placed, shared: Shared
+) -> dict[str, dict[str, Any]]:
+    """Metrics of each task, with the scores of its examples; predictions are written."""
+    config = dataclasses.replace(run.evaluation, split=split)
+    data = dataclasses.replace(run.data, seed=0)
+    shard = found.partitioner.data_shard()
+    made_of = (data, config, found.task_names, shard, run.start.vocabulary)
+    tasks = shared.get(
+        f"evaluator of {split}",
+        made_of,
+        lambda: evaluator.Evaluator(data, config, found.task_names, shard=shard),
+    )
+    folder = epath.Path(run.model_dir) / f"eval_{split}"
+    scored = {}
+    for result in tasks.results(found.predict_fn()):
+        task = result.examples.task
+        if not result.metrics:
+            continue
+        predictions.write(folder / task.name / f"{found.step}.jsonl", result.predictions)
+        scored[task.name] = {
+            "num_examples": len(result.predictions),
+            "metrics": {name: _rounded(value) for name, value in result.metrics.items()},
+            "scores": {name: np.round(x, 4).tolist() for name, x in _scores(result).items()},
+        }
+    return scored
+
+
+def _scores(result: evaluator.TaskResult) -> dict[str, np.ndarray]:
+    """Scores of the examples for each metric that has some."""
+    targets, texts = result.postprocessed
+    groups = examples_reader.groups_of(result.examples.examples, targets)
+    task, found = result.examples.task, {}
+    metrics: list[tuple[Callable[..., Any], Any]] = [(fn, texts) for fn in task.predict_metric_fns]
+    metrics += [
+        (analysis.takes_pairs(fn), analysis.with_values(texts, result.aux))
+        for fn in task.predict_with_aux_metric_fns
+    ]
+    for metric_fn, answers in metrics:
+        found |= example_scores.of_metric(metric_fn, targets, answers, groups)
+    return {name: found[name] for name in result.metrics if name in found}
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 4) if np.isfinite(value) else None

@@ -1,0 +1,116 @@
+"""A whole comparison of tiny models on own files: run, continued, and refused."""
+
+import csv
+import json
+import shutil
+
+import pytest
+import seqio
+
+from hyperdecoders_jax.commands import main
+from hyperdecoders_jax.data import vocabulary
+from hyperdecoders_jax.study import runs
+from tests.commands import test_own_data
+
+METHODS = [
+    "--method=adapter=single_adapter,DECODER_BOTTLENECK_DIM=2",
+    "--method=hyperdecoder=DECODER_BOTTLENECK_DIM=2,HYPERNETWORK_BOTTLENECK_DIM=4",
+]
+COMMON = """
+include 'models/demo.gin'
+include 'optim/adamw_linear.gin'
+include 'decoding/greedy.gin'
+include 'mixtures/own_data.gin'
+LEARNING_RATE = 1e-2
+WARMUP_STEPS = 1
+"""
+MACROS = {
+    name: value for name, value in test_own_data.TINY.items() if not name.endswith("BOTTLENECK_DIM")
+}
+
+
+def write_csv(path, rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("inputs", "targets"), *rows])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, forget_configuration):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "common.gin").write_text(COMMON)
+    rows = [
+        (f"{word} {i}", label) for i in range(60) for word, label in (("hot", "up"), ("ice", "no"))
+    ]
+    write_csv(tmp_path / "train.csv", rows)
+    write_csv(tmp_path / "test.csv", rows[:20])
+    yield tmp_path
+    seqio.MixtureRegistry.remove("own_data")
+    seqio.TaskRegistry.remove("train")
+
+
+def compare(*options, methods=METHODS, output="out"):
+    macros = [f"--gin.{name}={value}" for name, value in MACROS.items()]
+    own = ["--gin_file=common.gin", "--train_file=train.csv", "--test_file=test.csv"]
+    return main.main(["compare", *own, *methods, f"--output={output}", *macros, *options])
+
+
+def test_two_files_are_compared_and_a_broken_comparison_is_continued(folder, capsys):
+    assert compare("--seeds=1-2") == 0
+    printed = capsys.readouterr()
+    assert "4 runs (2 methods x 2 seeds), 4 to make: about" in printed.err
+    assert "Equal for all methods: T5 from random weights, steps 3" in printed.err
+    assert "train  accuracy" in printed.out
+    assert "majority" in printed.out
+    assert "TF-IDF" in printed.out
+    before = (folder / "out" / "table.txt").read_text()
+    assert before.splitlines()[2].split()[:3] == ["task", "metric", "n"]
+    for name in ("table.md", "table.tex", "page.html", "pictures/curves.png"):
+        assert (folder / "out" / name).exists()
+    config = (folder / "out" / "adapter" / "seed-2" / "config.gin").read_text()
+    assert "\nRANDOM_SEED = 2\n" in config
+
+    # One run was killed before its scores stood, another before its last checkpoint did.
+    kept = folder / "out" / "adapter" / "seed-1" / runs.SCORES_FILE
+    time = kept.stat().st_mtime_ns
+    (folder / "out" / "adapter" / "seed-2" / runs.SCORES_FILE).unlink()
+    shutil.rmtree(folder / "out" / "hyperdecoder" / "seed-2")
+    assert compare("--seeds=1-2") == 0
+    assert "4 runs (2 methods x 2 seeds), 2 to make" in capsys.readouterr().err
+    assert kept.stat().st_mtime_ns == time
+    after = (folder / "out" / "table.txt").read_text()
+    # Seconds are of this time.
+    same = [line for line in before.splitlines() if not line.startswith("seconds")]
+    assert [line for line in after.splitlines() if not line.startswith("seconds")] == same
+
+    # Nothing is left to make, in a process that has read no data.
+    (folder / "out" / "floors.json").unlink()
+    vocabulary.set_run_vocabulary(None)
+    assert compare("--seeds=1-2") == 0
+    assert (folder / "out" / "table.txt").read_text() == after
+
+
+def test_a_setting_is_chosen_and_widths_are_matched_before_the_test_is_read(folder, capsys):
+    write_csv(folder / "validation.csv", [("hot 1", "up"), ("ice 2", "no")] * 5)
+    options = ["--validation_file=validation.csv", "--seeds=3", "--match_parameters"]
+    assert compare(*options, "--grid=LEARNING_RATE=1e-3,1e-2", methods=METHODS[:1]) == 0
+    told = capsys.readouterr().err
+    assert "is chosen on validation (LEARNING_RATE=1e-3" in told
+    grid = folder / "out" / "grid" / "adapter"
+    for point in ("LEARNING_RATE=1e-3", "LEARNING_RATE=1e-2"):
+        assert json.loads((grid / point / runs.SCORES_FILE).read_text())["tasks"] == {}
+        assert not (grid / point / "eval_test").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--method=hyperdecodr"], "Did you mean 'hyperdecoder'"),
+        (["--method=a=b.gin,X="], "must be NAME or NAME=FILE.gin,MACRO=VALUE"),
+        ([METHODS[0], "--baseline=b", "--match_parameters"], "--baseline must be one of"),
+        ([METHODS[0], "--model_dir=x"], "compare names the folders of its runs"),
+        ([METHODS[0], "--grid=LEARNING_RATE=1,2"], "--grid needs a split to choose on"),
+    ],
+)
+def test_a_flag_that_cannot_be_meant_is_told(folder, capsys, options, message):
+    assert compare(methods=options) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,98 @@
+"""What can be compared: names, seeds, splits and data that agree; and widths that match."""
+
+import dataclasses
+
+import pytest
+
+from hyperdecoders_jax import errors
+from hyperdecoders_jax.commands import compare
+from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.study import comparison as comparison_lib
+from hyperdecoders_jax.study import grids, matching
+from hyperdecoders_jax.tasks import mixtures  # noqa: F401 (registers the demo)
+from hyperdecoders_jax.training.trainer import BestCheckpointConfig
+from tests import tiny
+from tests.study import made
+
+
+def test_a_run_has_the_seed_and_folder_of_its_pair(tmp_path):
+    comparison = made.make_comparison(tmp_path)
+    run = comparison.run("adapter", 2)
+    assert (run.start.random_seed, run.data.seed, run.trainer.seed) == (2, 2, 2)
+    assert run.model_dir == f"{tmp_path}/adapter/seed-2"
+    assert len({comparison.folder(*pair) for pair in comparison.pairs}) == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": ()}, "seeds that differ; got methods"),
+        ({"seeds": (1, 1)}, r"seeds \[1, 1\]"),
+        ({"baseline": "adaptor"}, "Did you mean 'adapter'"),
+        ({"split": "validation"}, "must not have chosen anything"),
+    ],
+)
+def test_what_is_no_comparison_is_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        made.make_comparison(tmp_path, **options)
+
+
+def test_a_name_that_is_no_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"it names a folder; got '\.\./x'"):
+        comparison_lib.Comparison({"../x": made.make_run()}, (1,), str(tmp_path))
+
+
+def test_methods_on_other_data_are_refused():
+    run = made.make_run()
+    data = dataclasses.replace(run.data, task_feature_lengths={"inputs": 9, "targets": 4})
+    methods = {"a": run, "b": dataclasses.replace(run, data=data)}
+    with pytest.raises(ValueError, match=r"on the same data, cut alike; a has .* and b has"):
+        comparison_lib.on_same_data(methods)
+
+
+def test_what_is_matched_is_told_and_what_differs():
+    wide = Model(tiny.make_config("manual", "manual", vocab_size=384))
+    equal, *different = comparison_lib.matched(
+        {"a": made.make_run(), "b": made.make_run(model=wide)}
+    )
+    assert "steps 40" in equal
+    assert "trained parameters" in different[0]
+
+
+def test_widths_are_chosen_until_parameters_agree():
+    model = Model(tiny.make_config("manual", "generated", emb_dim=64, mlp_dim=96, num_tasks=None))
+    run = made.make_run(model=model)
+    wanted = 3 * matching.num_parameters(run)
+    chosen = matching.match("hyperdecoder", run, wanted)
+    assert chosen.keys() == {"encoder", "decoder", "hypernetwork"}
+    there = matching.num_parameters(matching.with_widths(run, chosen))
+    assert abs(there - wanted) <= 0.01 * wanted
+    assert matching.match("itself", run, matching.num_parameters(run)) == {}
+
+
+def test_parameters_that_no_width_reaches_are_refused():
+    run = made.make_run(model=Model(tiny.make_config("manual", "none", num_tasks=None)))
+    with pytest.raises(ValueError, match=r"within 1%; tiny trains .* and the closest"):
+        matching.match("tiny", run, 3)
+
+
+def test_a_grid_takes_the_best_point_and_the_first_of_equal_ones():
+    values = dict(zip(grids.points(["A=1,2,3"]), [50.0, 70.0, 70.0], strict=True))
+    best = grids.best(values, BestCheckpointConfig())
+    assert best == (("A", "2"),)
+    assert grids.describe(values, best, "validation").startswith("A=2 is chosen on validation (A=1")
+    assert grids.best(values, BestCheckpointConfig(greater_is_better=False)) == (("A", "1"),)
+    with pytest.raises(errors.UsageError, match="must be MACRO=a,b,c; got 'A='"):
+        grids.points(["A="])
+
+
+@pytest.mark.parametrize("text", ["1-", "x", "1,,2"])
+def test_seeds_that_are_none_are_told(text):
+    with pytest.raises(errors.UsageError, match="must be numbers or ranges"):
+        compare.parse_seeds(text)
+
+
+def test_a_published_table_is_named():
+    assert compare.read_published("glue")["methods"]["Hyperdecoder"]["average/"] == 86.5
+    with pytest.raises(errors.UsageError, match=r"one of \['glue'\]; got 'glu'.*Did you mean"):
+        compare.read_published("glu")
