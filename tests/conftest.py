@@ -22,6 +22,13 @@ hypothesis.settings.load_profile("no_deadline")
 # looking at them for garbage.
 gc.set_threshold(100_000, 20, 20)
 
+
+def pytest_collection_finish():
+    """What was imported stays; nobody need look at its millions of objects again."""
+    gc.collect()
+    gc.freeze()
+
+
 # Before any test imports jax: CPU unless the caller says otherwise, and full precision, so that
 # tolerances mean the same on every machine.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import seqio
 import tensorflow as tf
 
-from hyperdecoders_jax.data import offline
+from hyperdecoders_jax.data import offline, untuned
 
 _FINGERPRINT = "source_fingerprint"  # A key of ours in SeqIO's info of a split.
 _COMPLETED = "COMPLETED"  # SeqIO takes a folder for a cache once this file is in it.
@@ -149,7 +149,7 @@ def _write_split(task: seqio.Task, split: str, folder: str) -> int:
     ds = task.source.get_dataset(split=split, shuffle=False)
     ds = task.preprocess_precache(ds, seed=0)  # The steps before the placeholder.
     features = {name: _describe(task, name, spec) for name, spec in ds.element_spec.items()}
-    examples = iter(ds)
+    examples = iter(untuned.untuned(ds))
     # Read ahead to learn whether all files are needed: SeqIO's reader opens each that is listed.
     first = list(itertools.islice(examples, _BLOCK_LEN * _MAX_SHARDS))
     if not first:

@@ -19,7 +19,7 @@ import tensorflow as tf
 from absl import logging
 
 from hyperdecoders_jax import types
-from hyperdecoders_jax.data import mixtures
+from hyperdecoders_jax.data import mixtures, untuned
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 
 # Padded ids under the names of the features, and under "<feature>_len" the lengths before cutting.
@@ -108,7 +108,7 @@ def _texts_checked(task: seqio.Task, split: str, use_cached: bool) -> Iterator[N
 def as_numpy(ds: tf.data.Dataset, task: seqio.Task) -> Iterator[dict[str, Any]]:
     """Elements as numpy; a preprocessor's failed assertion is a ValueError with its own message."""
     try:
-        yield from ds.as_numpy_iterator()
+        yield from untuned.untuned(ds).as_numpy_iterator()
     except tf.errors.InvalidArgumentError as error:
         # TensorFlow wraps the message in pages about the graph.
         asserted = re.search(r"assertion failed: \[(.*?)\]\n", error.message, re.DOTALL)

@@ -545,17 +545,23 @@ def test_a_part_of_the_flags_of_several_processes_is_refused(tmp_path, capsys):
     assert "got 1 of the three" in capsys.readouterr().err
 
 
-def test_adapters_that_depend_on_the_task_ask_for_it(tmp_path, capsys):
-    model_dir = tmp_path / "model"
+@pytest.fixture(scope="module")
+def trained_by_task(tmp_path_factory):
+    """A model directory of decoder adapters made from the task, of two tasks."""
+    model_dir = tmp_path_factory.mktemp("run_by_task") / "model"
     flags = [
         "--gin.decoder/AdapterConfig.source=task",
         "--gin.TASK_NAMES=('demo_find', 'demo_topic')",
     ]
     assert main.main([*train_arguments(model_dir), *flags]) == 0
-    checkpoints = trainer.RunDirectory(str(model_dir)).checkpoints()
+    return model_dir
+
+
+def test_adapters_that_depend_on_the_task_ask_for_it(trained_by_task, tmp_path, capsys):
+    checkpoints = trainer.RunDirectory(str(trained_by_task)).checkpoints()
     assert checkpoints.read_run(3)["identity"]["model"]["num_tasks"] == 2
     lines = tmp_path / "lines.jsonl"
-    infer = ["infer", f"--model_dir={model_dir}", f"--input={lines}"]
+    infer = ["infer", f"--model_dir={trained_by_task}", f"--input={lines}"]
     lines.write_text('{"inputs": "topic: a red fruit", "task": "demo_topic"}\n')
     assert main.main(infer) == 0
     assert '"prediction"' in capsys.readouterr().out
@@ -565,15 +571,12 @@ def test_adapters_that_depend_on_the_task_ask_for_it(tmp_path, capsys):
     lines.write_text("topic: a red fruit\n")
     assert main.main(infer) == 2
     assert "Every record must name its task" in capsys.readouterr().err
-    evaluate = ["eval", f"--model_dir={model_dir}", "--gin.MIXTURE_OR_TASK_NAME=demo_inflect"]
+
+
+def test_an_unseen_task_is_refused_or_evaluated_with_the_mean(trained_by_task, capsys):
+    evaluate = ["eval", f"--model_dir={trained_by_task}"]
+    evaluate.append("--gin.MIXTURE_OR_TASK_NAME=demo_inflect")
     assert main.main(evaluate) == 2
     assert "task_names must hold every task that is read" in capsys.readouterr().err
-
-
-def test_an_unseen_task_is_evaluated_with_the_mean_where_that_is_chosen(tmp_path, capsys):
-    model_dir = tmp_path / "model"
-    train = train_arguments(model_dir)
-    assert main.main([*train, "--gin.decoder/AdapterConfig.source=task"]) == 0
-    evaluate = ["eval", f"--model_dir={model_dir}", "--gin.MIXTURE_OR_TASK_NAME=demo_inflect"]
     assert main.main([*evaluate, "--gin.decoder/AdapterConfig.unseen_tasks=mean"]) == 0
     assert "demo_inflect  accuracy" in capsys.readouterr().out
