@@ -1,5 +1,6 @@
 """Where one process of a run ends, the others say so and end; each test starts processes."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 from tests import warm_python
 
 WORK = """
-import sys, time
+import os, sys, time
 import jax, numpy as np
 from hyperdecoders_jax.commands import main, processes
 processes.PERIOD_SECS = 0.2
@@ -22,7 +23,7 @@ def work():
     for step in range(10_000):
         multihost_utils.process_allgather(np.int32(step))
         if step == 2:
-            print("works", flush=True)
+            print("works", os.getpid(), flush=True)
             if how == "done":
                 return 0
             if how == "fails" and index:
@@ -57,10 +58,12 @@ def end(processes):
 def test_where_one_is_killed_the_other_says_so_and_ends(killed, by):
     processes = start("works")
     try:
+        pids = []
         for process in processes:  # Gloo prints lines of its own.
-            assert any(line == "works\n" for line in process.stdout)
+            line = next(line for line in process.stdout if line.startswith("works"))
+            pids.append(int(line.split()[1]))
         before = time.monotonic()
-        processes[killed].send_signal(getattr(signal, by))
+        os.kill(pids[killed], getattr(signal, by))
         _, told = processes[1 - killed].communicate(timeout=60)
         assert time.monotonic() - before < 40
         assert processes[1 - killed].returncode == 2
