@@ -137,3 +137,10 @@ def test_a_run_needs_a_folder_and_steps(t5, rows, tmp_path):
         with pytest.raises(ValueError, match=r"needs a model_dir and a trainer; got .*None.*Set"):
             hyperdecoders_jax.train(dataclasses.replace(run, **missing))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_python_made_is_compared(t5, rows, tmp_path):
+    run, output = make_run(t5, rows, tmp_path / "unused"), tmp_path / "compared"
+    options = {"split": "validation", "select_on": None}
+    assert hyperdecoders_jax.compare({"a": run}, str(output), seeds=(1,), **options) is not None
+    assert list(json.loads((output / "table.json").read_text())["methods"]) == ["a"]

@@ -1,5 +1,6 @@
 """A test run may skip only what its machine cannot have."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -17,9 +18,11 @@ def run_with_skips(folder, reasons):
         "def test_passing(): pass\n"
     )
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:jaxtyping"]
+    environment = {**os.environ, "PYTHONPATH": str(CONFTEST.parents[1])}  # Of its imports.
     return subprocess.run(
-        [*command, str(folder)], cwd=folder, capture_output=True, text=True, timeout=300
-    )
+        [*command, str(folder)], cwd=folder, env=environment, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
 
 
 def test_a_skip_for_what_a_machine_cannot_have_passes(tmp_path):

@@ -3,11 +3,13 @@
 import json
 import pathlib
 import re
+from unittest import mock
 
 import gin
 import pytest
 
-from hyperdecoders_jax.commands import main
+import hyperdecoders_jax
+from hyperdecoders_jax.commands import compare, main
 from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.model import Model
@@ -23,6 +25,7 @@ TESTED = {
         'register("mixed")',
         "seqio.TaskRegistry.add",
         "hyperdecoders_jax.RunConfig(",
+        "hyperdecoders_jax.compare(",
         'load("words")',
         'load("demo_adapters")',
         "FlaxHyperdecoderForConditionalGeneration",
@@ -49,7 +52,7 @@ def test_every_block_is_tested_here():
     languages = {
         language
         for page in PAGES
-        for language in re.findall(r"^ *```(\S+)$", page.read_text(encoding="utf-8"), re.M)
+        for language in re.findall(r"^ *```(\w+)$", page.read_text(encoding="utf-8"), re.M)
     }
     assert languages - {"sh", "bibtex"} == set(TESTED)
     for language, tested in TESTED.items():
@@ -74,6 +77,15 @@ def test_the_task_of_the_readme_runs(tmp_path, monkeypatch):
         assert example["targets_pretokenized"].numpy() == b"spam"
     finally:
         seqio.TaskRegistry.remove("mail")
+
+
+def test_the_comparison_of_the_pages_is_a_call(monkeypatch):
+    called = mock.create_autospec(compare.compare)
+    monkeypatch.setattr(compare, "compare", called)
+    names = {"hyperdecoders_jax": hyperdecoders_jax, "run": "a", "other": "b"}
+    exec(code_block("hyperdecoders_jax.compare("), names)
+    methods = {"adapter": "a", "hyperdecoder": "b"}
+    called.assert_called_once_with(methods, "my_comparison", (1, 2, 3))
 
 
 def test_the_mixture_of_the_readme_is_made(tmp_path):
