@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import copy
 import functools
-import importlib
 import importlib.resources
 import json
 import multiprocessing
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hyperdecoders_jax import errors, files
@@ -111,15 +110,14 @@ def compare(
 def _finish(comparison: Comparison, published: Any, helpers: Sequence[Any] = ()) -> Results | None:
     """Makes what is left of a comparison, and writes its tables; None after a signal."""
     from hyperdecoders_jax.study import comparison as comparison_lib
-    from hyperdecoders_jax.study import costs, runs
+    from hyperdecoders_jax.study import runs
     from hyperdecoders_jax.trained.shared import Shared
 
     tell = functools.partial(print, file=sys.stderr, flush=True)
-    left = [pair for pair in comparison.pairs if not runs.is_finished(comparison.folder(*pair))]
-    secs = costs.estimate_secs(comparison.run(*pair) for pair in left)
+    num_left, secs = runs.left(comparison)
     tell(
         f"{len(comparison.pairs)} runs ({len(comparison.methods)} methods x "
-        f"{len(comparison.seeds)} seeds), {len(left)} to make: about {secs / 60:.0f} min, a first "
+        f"{len(comparison.seeds)} seeds), {num_left} to make: about {secs / 60:.0f} min, a first "
         "guess from sizes."
     )
     for line in comparison_lib.matched(comparison.methods):
@@ -137,9 +135,9 @@ def _finish(comparison: Comparison, published: Any, helpers: Sequence[Any] = ())
 
 def _write(comparison: Comparison, published: Any) -> Results:
     """Writes all that shows a comparison's results, and prints the tables."""
-    from hyperdecoders_jax.study import report, results
+    from hyperdecoders_jax.study import floors, report, results
 
-    found = results.collect(comparison, _floors(comparison), _about(comparison, published))
+    found = results.collect(comparison, floors.of(comparison), _about(comparison, published))
     where = report.write(comparison.output, found)
     print(f"\n{report.tables.text(found)}")
     print(where, file=sys.stderr)
@@ -147,38 +145,14 @@ def _write(comparison: Comparison, published: Any) -> Results:
 
 
 def _about(comparison: Comparison, published: Any) -> dict[str, Any]:
-    from hyperdecoders_jax.data import mixtures
     from hyperdecoders_jax.study import comparison as comparison_lib
 
-    mixture = next(iter(comparison.methods.values())).data.mixture_or_task_name
     return {
-        "mixture": mixtures.get_mixture_or_task(mixture).name,
+        "mixture": comparison.mixture.name,
         "matched": comparison_lib.matched(comparison.methods),
         "version": files.VERSION,
         "published": published,
     }
-
-
-def _floors(comparison: Comparison) -> Callable[[str, str], Mapping[str, Mapping[str, float]]]:
-    """Scores without any T5, of tasks by name; kept, since large data take a while."""
-    from etils import epath
-
-    from hyperdecoders_jax.data import mixtures
-
-    # By name: the package imports no task module of itself.
-    baselines = importlib.import_module("hyperdecoders_jax.tasks.baselines")
-    mixture = next(iter(comparison.methods.values())).data.mixture_or_task_name
-    tasks = {task.name: task for task in mixtures.leaf_tasks(mixture)}
-    path = epath.Path(comparison.output) / "floors.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
-
-    def of_task(name: str, split: str) -> Mapping[str, Mapping[str, float]]:
-        if name not in known:
-            known[name] = baselines.floors(tasks[name], split)
-            files.write_text(path, json.dumps(known, indent=1) + "\n")
-        return known[name]
-
-    return of_task
 
 
 def _help(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]], number: int) -> None:

@@ -70,6 +70,12 @@ class Comparison:
                 )
 
     @property
+    def mixture(self) -> mixtures.MixtureOrTask:
+        """What all methods read."""
+        run = next(iter(self.methods.values()))
+        return mixtures.get_mixture_or_task(run.data.mixture_or_task_name)
+
+    @property
     def first(self) -> str:
         """The baseline."""
         return self.baseline or next(iter(self.methods))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from hyperdecoders_jax.evaluation import averages
 from hyperdecoders_jax.study import curves, example_scores, intervals, runs
 from hyperdecoders_jax.study.comparison import Comparison
 from hyperdecoders_jax.study.curves import Curve
+from hyperdecoders_jax.study.floors import Floors
 from hyperdecoders_jax.study.intervals import Interval
 from hyperdecoders_jax.trained import opened
 
@@ -23,9 +24,6 @@ MIN_SEEDS = 3
 _FALLING = 0.03
 # Points that a validation average loses after its best: too wide, or too long.
 _OVERFITTED = 1.0
-
-# (task, split) → {name: {metric: value}}, such as of always giving the most frequent target.
-Floors = Callable[[str, str], Mapping[str, Mapping[str, float]]]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,6 +50,12 @@ def make_all(
     return True
 
 
+def left(comparison: Comparison) -> tuple[int, float]:
+    """How many runs are not finished, and a guess from sizes of the seconds that they take."""
+    pairs = [pair for pair in comparison.pairs if not is_finished(comparison.folder(*pair))]
+    return len(pairs), costs.estimate_secs(comparison.run(*pair) for pair in pairs)
+
+
 def is_finished(model_dir: str) -> bool:
     """Whether a run is trained and scored."""
     return (epath.Path(model_dir) / SCORES_FILE).exists()

@@ -1,0 +1,33 @@
+"""What a text classifier scores without any T5: the floors of a comparison."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Mapping
+
+from etils import epath
+
+from hyperdecoders_jax import files
+from hyperdecoders_jax.data import mixtures
+from hyperdecoders_jax.study.comparison import Comparison
+
+# (task, split) → {name: {metric: value}}, such as of always giving the most frequent target.
+Floors = Callable[[str, str], Mapping[str, Mapping[str, float]]]
+
+
+def of(comparison: Comparison) -> Floors:
+    """Scores without any T5, of tasks by name; kept, since large data take a while."""
+    # By name: the package imports no task module of itself.
+    baselines = importlib.import_module("hyperdecoders_jax.tasks.baselines")
+    tasks = {task.name: task for task in mixtures.leaf_tasks(comparison.mixture)}
+    path = epath.Path(comparison.output) / "floors.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+
+    def of_task(name: str, split: str) -> Mapping[str, Mapping[str, float]]:
+        if name not in known:
+            known[name] = baselines.floors(tasks[name], split)
+            files.write_text(path, json.dumps(known, indent=1) + "\n")
+        return known[name]
+
+    return of_task
