@@ -104,7 +104,7 @@ def export(
     # Files are converted on the host; the accelerator may be another process's.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from hyperdecoders_jax.hub import export_folder, model_card
-    from hyperdecoders_jax.training import metric_lines, run_directory
+    from hyperdecoders_jax.training.run_directory import RunDirectory
     from hyperdecoders_jax.weights import conversion, exported_folder
     from hyperdecoders_jax.weights import formats as formats_lib
 
@@ -124,7 +124,6 @@ def export(
     description = export_folder.describe(trained, weights)
     card = None
     if not (place / model_card.FILE).exists():
-        metrics_path = run_directory.RunDirectory(checkpoint).metrics_path
         card = export_folder.render_card(
             place.name,
             description,
@@ -133,7 +132,7 @@ def export(
             formats=formats,
             folded_task=task,
             num_parameters=sum(math.prod(array.shape) for array in weights.arrays.values()),
-            metrics=metric_lines.evaluated(metrics_path, description.step),
+            metrics=RunDirectory(checkpoint).evaluated(description.step),
             example=find_example(checkpoint, description),
         )
     with filled(place) as folder:

@@ -13,6 +13,7 @@ from typing import Any
 from etils import epath
 
 from hyperdecoders_jax import files
+from hyperdecoders_jax.training import metric_lines
 from hyperdecoders_jax.training.checkpoints import Checkpoints
 from hyperdecoders_jax.training.identity import UNKNOWN, Identity
 from hyperdecoders_jax.training.metric_log import MetricLog
@@ -38,6 +39,10 @@ class RunDirectory:
     @property
     def metrics_path(self) -> epath.Path:
         return epath.Path(self.path) / "metrics.jsonl"
+
+    def evaluated(self, step: int) -> dict[str, dict[str, float]]:
+        """The metrics of each task, evaluated at a step; empty without any."""
+        return metric_lines.evaluated(self.metrics_path, step)
 
     def check_writable(self) -> None:
         """Raises ValueError, and leaves no trace, if the directory cannot be written."""
