@@ -117,6 +117,12 @@ def run_config(
     return gin.get_configurable(run_config.RunConfig)(), config_text
 
 
+def prepare_devices(args: argparse.Namespace) -> None:
+    """Chooses where compiled programs are kept, and warns of accelerators that stay idle."""
+    compilation_cache.use(getattr(args, "compilation_cache_dir", None))
+    accelerators.warn_if_unused()
+
+
 def bind(
     args: argparse.Namespace, given: Sources, function: Callable[[], Callable[..., Any]]
 ) -> tuple[Callable[..., Any], str]:
@@ -132,8 +138,7 @@ def bind(
         for macro in gin_files.unread_macros(text, "runs/run.gin" if is_t5x else None):
             print(f"Not read by this runner: {macro}", file=sys.stderr)
     flags.join_processes(args)
-    compilation_cache.use(getattr(args, "compilation_cache_dir", None))
-    accelerators.warn_if_unused()
+    prepare_devices(args)
     flags.start_tensorflow()
     flags.import_modules(args.module)
     bound = function()

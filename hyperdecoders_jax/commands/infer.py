@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from hyperdecoders_jax import errors, files
 from hyperdecoders_jax.commands import (
-    accelerators,
-    compilation_cache,
     configured,
     flags,
     input_lines,
@@ -66,8 +64,7 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     _check_lines(args, gin_flags)
     flags.check_quoting(args.quoting, [args.input])
     flags.import_modules(args.module)
-    compilation_cache.use(args.compilation_cache_dir)
-    accelerators.warn_if_unused()
+    configured.prepare_devices(args)
     paths = [files.at_home(path) for path in (args.checkpoint, args.backbone)]
     lines = input_lines.open_input(args.input, args.quoting, args.keep)
     return infer_lines(paths[0], lines, args.step, paths[1])
