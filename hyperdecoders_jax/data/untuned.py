@@ -8,8 +8,8 @@ import tensorflow as tf
 def untuned(ds: tf.data.Dataset) -> tf.data.Dataset:
     """A dataset whose parallel calls have fixed numbers of threads, as many as tf.data starts with.
 
-    The thread that tunes them may sleep for a minute while an iterator that is given up waits for
-    its end (TensorFlow 2.21).
+    The thread that tunes them may sleep for a minute, and an iterator that is given up waits until
+    it wakes (TensorFlow 2.21).
     """
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -43,10 +43,12 @@ def make_all(
         if not make(run, text, comparison.split, shared):
             return False
         times.append(time.perf_counter() - start)
-        left = sum(not is_finished(comparison.folder(*pair)) for pair in pairs[number + 1 :])
-        if left and not has_others:
-            minutes = left * sum(times) / len(times) / 60
-            print(f"{left} runs are left: about {minutes:.0f} min.", file=sys.stderr, flush=True)
+        num_left = sum(not is_finished(comparison.folder(*pair)) for pair in pairs[number + 1 :])
+        if num_left and not has_others:
+            minutes = num_left * sum(times) / len(times) / 60
+            print(
+                f"{num_left} runs are left: about {minutes:.0f} min.", file=sys.stderr, flush=True
+            )
     return True
 
 
