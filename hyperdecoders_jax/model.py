@@ -77,7 +77,7 @@ class Model:
 
     def param_shapes(self) -> Params:
         """Shapes and types of the parameters, without making them."""
-        return _param_shapes(Model(self.config))
+        return _abstract_variables(Model(self.config))["params"]
 
     def param_axes(self) -> Params:
         """The logical axes of each parameter, as a tuple of names."""
@@ -212,26 +212,27 @@ def _init_program(model: Model) -> Callable[[PRNGKeyArray], Params]:
     return jax.jit(lambda rng: model.init_variables(rng)["params"])
 
 
+# Checks of arrays ask for it first, whatever sizes a file claims. T5's layers are alike, so one of
+# each stack is traced: all 256 that a model may have take 12 s, and 24 take 1 s.
 @functools.partial(_share, num_kept=None)
-def _param_shapes(model: Model) -> Params:
-    # Checks of arrays ask for it first, whatever sizes a file claims. T5's layers are alike, so one
-    # of each stack is traced: all 256 that a model may have take 12 s, and 24 take 1 s.
+def _abstract_variables(model: Model) -> dict[str, Params]:
+    """What `init_variables` returns, as shapes: `params`, and their axes."""
     config = model.config
     depths = {"encoder": config.num_encoder_layers, "decoder": config.num_decoder_layers}
     none = {f"{side}_{what}": x for side in depths for what, x in _NOTHING_ADAPTS.items()}
     shallow = dataclasses.replace(config, num_encoder_layers=1, num_decoder_layers=1, **none)
-    rng = jax.random.key(0)
-    shapes = jax.eval_shape(Model(shallow).init_variables, rng)["params"]
-    for stack, depth in depths.items():
-        layer = shapes[stack].pop("layers_0")
-        shapes[stack] |= {f"layers_{i}": layer for i in range(depth)}
+    plain = _traced_variables(Model(shallow))
     adapt = functools.partial(model.module.init, method="adapt")
     pooled, task_ids = jnp.zeros((1, config.emb_dim)), jnp.zeros(1, jnp.int32)
-    shapes |= jax.eval_shape(adapt, rng, pooled, task_ids).get("params", {})
-    return jax.tree.map(lambda x: x, shapes)  # In jax's order of keys, as a traced tree.
+    adapters = jax.eval_shape(adapt, jax.random.key(0), pooled, task_ids)
+    variables = {kind: plain[kind] | adapters.get(kind, {}) for kind in plain}
+    for tree in variables.values():
+        for stack, depth in depths.items():
+            layers = {f"layers_{i}": tree[stack]["layers_0"] for i in range(depth)}
+            tree[stack] = {key: x for key, x in tree[stack].items() if key != "layers_0"} | layers
+    return jax.tree.map(lambda x: x, variables)  # In jax's order of keys, as a traced tree.
 
 
-# Tracing takes a second for large models.
 @functools.partial(_share, num_kept=None)
-def _abstract_variables(model: Model) -> dict:
+def _traced_variables(model: Model) -> dict[str, Params]:
     return jax.eval_shape(model.init_variables, jax.random.key(0))

@@ -89,7 +89,9 @@ def test_announced_shapes_are_those_of_a_model_that_is_traced_whole(source, netw
     one_layer, _ = compiled(source, network)
     config_of_two = dataclasses.replace(one_layer.config, num_encoder_layers=2)
     found = model.Model(config_of_two)
-    assert found.param_shapes() == model._abstract_variables(found)["params"]
+    traced = jax.eval_shape(found.init_variables, jax.random.key(0))
+    assert model._abstract_variables(found) == traced
+    assert found.param_shapes() == traced["params"]
 
 
 def start_of(source, site, network):

@@ -50,7 +50,9 @@ def test_announced_shapes_are_those_of_a_model_that_is_traced_whole(name):
     grids = dict(encoder_hypergrid=encoder, decoder_hypergrid=decoder)
     sizes = dict(num_encoder_layers=2, num_decoder_layers=11, mlp_dim=12)
     found = model.Model(tiny.make_config("none", "task", **sizes, **grids))
-    traced = model._abstract_variables(found)["params"]
+    variables = jax.eval_shape(found.init_variables, jax.random.key(0))
+    assert model._abstract_variables(found) == variables
+    traced = variables["params"]
     assert found.param_shapes() == traced
     assert jax.tree.leaves_with_path(found.param_shapes()) == jax.tree.leaves_with_path(traced)
 

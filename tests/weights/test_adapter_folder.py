@@ -77,13 +77,20 @@ def test_a_folder_holds_three_files(tmp_path):
 )
 def test_claimed_sizes_are_refused_before_their_layers_are_traced(tmp_path, sizes, monkeypatch):
     """Tracing 512 layers takes 12 s of a processor."""
+    traced, trace = [], model.Model.init_variables
+
+    def record(self, rng):
+        traced.append((self.config.num_encoder_layers, self.config.num_decoder_layers))
+        return trace(self, rng)
+
     model_config = dataclasses.replace(tiny.make_config("manual", "generated"), **sizes)
     write(tmp_path, model=model_config)
-    monkeypatch.setattr(model, "_abstract_variables", None)  # Nothing may call it.
+    monkeypatch.setattr(model.Model, "init_variables", record)
     with pytest.raises(
         ValueError, match=r"must hold exactly the parameters .* missing: decoder_ad"
     ):
         adapter_folder.read_whole(str(tmp_path), None, None)
+    assert set(traced) <= {(1, 1)}
 
 
 def edit(folder, **fields):
