@@ -1,6 +1,7 @@
 """A run as one value, made by Python directly or by gin (`gin_configs/runs/embedded/`)."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.data.pipeline import PipelineConfig
@@ -45,6 +46,7 @@ class RunConfig:
     trainer: TrainerConfig | None = None  # Steps, and what happens between; None: no training.
     evaluation: EvaluationConfig = EvaluationConfig()  # Split and sizes.
     partitioning: PartitioningConfig = PartitioningConfig()  # How devices share the work.
+    metric_writers: Sequence[str] = ("tensorboard",)  # Of `trained.metric_writers.WRITERS`.
 
     def __post_init__(self):
         for field, method, example in (

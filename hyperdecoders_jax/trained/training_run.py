@@ -6,18 +6,27 @@ model directory holds.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
 import jax
+from etils import epath
 
 from hyperdecoders_jax import files
 from hyperdecoders_jax.data import mixtures, train_batches
-from hyperdecoders_jax.trained import describe, opened, run_evaluation, start, summary
-from hyperdecoders_jax.trained.run_files import RunFiles
+from hyperdecoders_jax.trained import (
+    describe,
+    metric_writers,
+    opened,
+    run_evaluation,
+    start,
+    summary,
+)
 from hyperdecoders_jax.trained.shared import Shared, order_settings
 from hyperdecoders_jax.training import partitioning, run_lock, trainable, trainer
+from hyperdecoders_jax.weights import run_folder
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
@@ -66,18 +75,25 @@ def _train(
     if jax.process_index() == 0:
         told = summary.summarize(run, model, trained, partitioner, report)
         print(told, file=sys.stderr, flush=True)
-    run_files = RunFiles(run.model_dir, config_text, described)
+    writers = metric_writers.MetricWriters(run.metric_writers, run.model_dir)
+
+    def on_accepted():  # Not before: a run must leave another run's files as they are.
+        run_folder.write(run.model_dir, described)
+        if config_text:  # For people; a run that Python made has none.
+            files.write_text(epath.Path(run.model_dir) / run_folder.SAVED_GIN, config_text)
+        writers.open(run_folder.to_json(described))
+
     loop = trainer.Trainer(
         trainer.TrainingRecipe(model, run.optimizer, run.schedule, run.trainer),
         partitioner,
         describe.directory(run, identity, config_text, settings),
         evaluate=evaluate,
-        on_accepted=run_files.write_config,
-        writers=[run_files.write],
+        on_accepted=on_accepted,
+        writers=[writers.write],
     )
     frozen = trainable.cast_frozen(frozen, run.start.frozen_dtype)
     del begun  # Before the copies on the devices are made: host memory holds one copy.
-    with batches:
+    with batches, contextlib.closing(writers):
         loop.start(trained, frozen, batches)
         del trained, frozen
         try:
@@ -86,7 +102,6 @@ def _train(
             raise files.NotWrittenError(
                 f"{error} Then start the same command again: it continues from its checkpoint."
             ) from error
-    run_files.close()
     return result
 
 
@@ -98,6 +113,7 @@ def _check(run: RunConfig) -> partitioning.Partitioner:
             f"model_dir={run.model_dir!r} and trainer={run.trainer!r}. Set RunConfig.model_dir, "
             "and RunConfig.trainer = TrainerConfig(num_train_steps=…)."
         )
+    metric_writers.check_names(run.metric_writers)
     files.check_writable(run.model_dir)
     partitioner = partitioning.make_partitioner(run.partitioning)
     if run.data.examples_per_step is None:  # It chooses a batch size that divides.

@@ -1,7 +1,6 @@
 """The metrics of a run as it trains: lines in its directory, and numbers for writers of others.
 
-A writer gets names such as "train/loss" and "eval/TASK/METRIC"; TensorBoard's is in
-`trained.run_files`.
+A writer gets names such as "train/loss" and "eval/TASK/METRIC"; see `trained.metric_writers`.
 """
 
 from __future__ import annotations
