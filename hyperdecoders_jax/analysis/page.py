@@ -10,6 +10,7 @@ import base64
 import html
 import importlib.resources
 import json
+import re
 import string
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,7 +69,8 @@ def write(
     folder = importlib.resources.files("hyperdecoders_jax.analysis")
     text = string.Template((folder / "page.html").read_text("utf-8")).substitute(
         title=html.escape(title),
-        captions="".join(f"<p>{html.escape(caption)}</p>" for caption in captions),
+        heading=_breakable(title),
+        captions="".join(f"<p>{_breakable(caption)}</p>" for caption in captions),
         links="".join(f'<a href="#{name}">{section[0]}</a>' for name, section in sections.items()),
         vectors="; ".join(
             f"<b>{name}</b>, {note}"
@@ -173,6 +175,15 @@ def _pack(data: Mapping[str, Any]) -> str:
     return base64.b64encode(zlib.compress(text, level=9)).decode("ascii")
 
 
+def _breakable(text: str) -> str:
+    """Text as HTML; on a narrow screen its names and paths break after a "_" or "/", not in a word.
+
+    >>> _breakable("demo_topic & runs/seed-1")
+    'demo_<wbr>topic &amp; runs/<wbr>seed-1'
+    """
+    return re.sub("([_/])", r"\1<wbr>", html.escape(text))
+
+
 def _section(name: str, heading: str, note: str, body: str) -> str:
     attributes = f'id="{name}" aria-labelledby="{name}-heading"'
     head = f'<h2 id="{name}-heading">{heading}</h2><p class="note">{note}</p>'
@@ -200,7 +211,7 @@ def _pivot(name: str, corner: str, rows: Sequence[tuple[tuple[str, str], str, An
     for line in dict.fromkeys(line for line, _, _, _ in rows):
         found = [cells.get((line, column)) for column in columns]
         num = max(result.num_examples for result, _ in filter(None, found))
-        what, detail = map(html.escape, line)
+        what, detail = map(_breakable, line)
         heading = f"{what}<small>{detail}, {num:,} examples</small>"
         lines.append((heading, [x[1] if x else "" for x in found]))
     return table(name, [corner, *map(html.escape, columns)], lines) if lines else ""
