@@ -37,6 +37,7 @@ def bindings() -> Iterator[tuple[str, Binding]]:
     """(section, binding) of all that the package's gin files bind, in the order of `SECTIONS`."""
     folder = pathlib.Path(gin_files.package_config_folder())
     names = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.gin"))]
+    names.remove("runs/t5x/finetune.gin")  # Its macros are T5X's, and it includes files of T5X.
     for section, prefixes in SECTIONS.items():
         for prefix in prefixes:
             for name in [name for name in names if name.startswith(prefix)]:

@@ -68,8 +68,11 @@ class TaskIdFeatureConverter(seqio.EncDecFeatureConverter):
         if TASK_IDS not in ds.element_spec:
             raise ValueError(
                 f"Examples must carry {TASK_IDS!r}, the number of their task; got "
-                f"{sorted(ds.element_spec)}. Read them through hyperdecoders_jax.data."
-                "feature_converter.with_task_ids(mixture_or_task_name, task_names)."
+                f"{sorted(ds.element_spec)}. Under T5X, take its files through "
+                "gin_configs/runs/t5x/finetune.gin, which numbers tasks, or bind "
+                "MIXTURE_OR_TASK_NAME = @tasks.register_task_ids() of hyperdecoders_jax.t5x; in "
+                "Python, read hyperdecoders_jax.data.feature_converter.with_task_ids("
+                "mixture_or_task_name, task_names)."
             )
         if self.pack:
             ds = ds.map(lambda x: {**x, TASK_IDS: x[TASK_IDS] + _PACKED_OFFSET})
@@ -86,6 +89,15 @@ class TaskIdFeatureConverter(seqio.EncDecFeatureConverter):
 
     def get_model_feature_lengths(self, task_feature_lengths) -> Mapping[str, int]:
         return {**super().get_model_feature_lengths(task_feature_lengths), TASK_IDS: self._num_ids}
+
+
+class AnyTaskFeatureConverter(TaskIdFeatureConverter):
+    """For models that do not read `task_ids`: examples may lack them, and then have task 0."""
+
+    def __call__(self, ds: tf.data.Dataset, task_feature_lengths) -> tf.data.Dataset:
+        if TASK_IDS not in ds.element_spec:
+            ds = ds.map(lambda x: {**x, TASK_IDS: tf.zeros(1, tf.int32)})
+        return super().__call__(ds, task_feature_lengths)
 
 
 def with_task_ids(

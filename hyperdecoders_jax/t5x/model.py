@@ -22,6 +22,7 @@ from t5x import models, optimizers
 from hyperdecoders_jax import losses, types
 from hyperdecoders_jax.data import feature_converter
 from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.t5x import optimizers as our_optimizers
 from hyperdecoders_jax.types import Batch, Params
 
 # A batch as T5X passes it: the fields of a `Batch` by name.
@@ -37,7 +38,8 @@ class HyperdecoderModel(models.BaseTransformerModel):
     T5X compares the vocabularies with those of the data; `optimizer_def` is None without training.
     `task_names` is the ordered list that numbers tasks, as in `tasks.register_task_ids`, for
     methods that tell tasks apart; see `Model.for_tasks`. With a `random_seed` drawn parameters
-    equal those of our own runner; None: T5X's own random state.
+    equal those of our own runner; None: T5X's own random state. `loss_normalizing_factor` is a
+    setting of T5X's model files that must be None here, a ValueError otherwise.
     """
 
     FEATURE_CONVERTER_CLS = feature_converter.TaskIdFeatureConverter
@@ -50,9 +52,19 @@ class HyperdecoderModel(models.BaseTransformerModel):
         optimizer_def: optimizers.OptimizerDefType | None = None,
         task_names: Sequence[str] | None = None,
         random_seed: int | None = None,
+        loss_normalizing_factor: float | None = None,
     ):
+        if loss_normalizing_factor is not None:
+            raise ValueError(
+                "LOSS_NORMALIZING_FACTOR must be None, since LossConfig.reduction ('sum' or 'mean')"
+                f" says how losses are added; got {loss_normalizing_factor}. Set it to None."
+            )
         self.model = model.for_tasks(task_names)
+        if not self.model.config.reads_tasks:
+            self.FEATURE_CONVERTER_CLS = feature_converter.AnyTaskFeatureConverter
         self._random_seed = random_seed
+        if optimizer_def is not None:
+            our_optimizers.add_factor_rules(optimizer_def)
         super().__init__(
             self.model.module, input_vocabulary, output_vocabulary, optimizer_def=optimizer_def
         )

