@@ -44,7 +44,8 @@ def _forget(monkeypatch):
 @pytest.fixture
 def t5(tmp_path):
     """A tiny T5 of Hugging Face with its tokenizer's files."""
-    config = tiny.make_config("none", "none", vocab_size=4100)
+    sizes = dict(num_encoder_layers=1, num_decoder_layers=1)
+    config = tiny.make_config("none", "none", vocab_size=4100, **sizes)
     params = tiny.make_params(Model(config), scale=0.1)
     flat = arrays.in_memory({path: np.asarray(x) for path, x in names.flatten(params).items()})
     folder = tmp_path / "t5"

@@ -182,10 +182,10 @@ def test_every_parameter_of_every_site_gets_a_gradient(source, network):
 @pytest.mark.parametrize("source", ["task", "manual_specific"])
 def test_an_unseen_task_gets_the_mean_or_is_an_error(source):
     adapter = config.AdapterConfig(source, 3, unseen_tasks="mean")
-    mean_model = model.Model(tiny.make_config("none", decoder_adapter=adapter))
-    strict = model.Model(
-        tiny.make_config("none", decoder_adapter=dataclasses.replace(adapter, unseen_tasks="error"))
-    )
+    layers = dict(num_encoder_layers=1, num_decoder_layers=2)
+    mean_model = model.Model(tiny.make_config("none", decoder_adapter=adapter, **layers))
+    refusing = dataclasses.replace(adapter, unseen_tasks="error")
+    strict = model.Model(tiny.make_config("none", decoder_adapter=refusing, **layers))
     params, batch = tiny.make_params(strict), tiny.make_batch()
     unseen = batch.replace(task_ids=jnp.full(3, types.UNSEEN_TASK_ID))
     # Equal tasks: then the mean is each of them.

@@ -113,7 +113,8 @@ def test_the_mixture_of_the_readme_is_made(tmp_path):
 def trained(tmp_path_factory):
     """A folder with `mail_run`, which the block with RunConfig trained."""
     folder = tmp_path_factory.mktemp("readme")
-    config = tiny.make_config("none", "none", vocab_size=384)
+    sizes = dict(num_encoder_layers=1, num_decoder_layers=1)
+    config = tiny.make_config("none", "none", vocab_size=384, **sizes)
     flat = arrays.in_memory(names.flatten(tiny.make_params(Model(config))))
     (folder / "t5").mkdir()
     description = trained_model.Description(config)

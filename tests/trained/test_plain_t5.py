@@ -30,6 +30,8 @@ from tests import tiny
 from tests.data import test_tokenizer_json
 from tests.trained import test_text_model
 
+SIZES = dict(vocab_size=259, num_encoder_layers=1, num_decoder_layers=2)
+
 
 def write_json(folder, name, **fields):
     (folder / name).write_text(json.dumps(fields))
@@ -39,7 +41,7 @@ def write_json(folder, name, **fields):
 def written(tmp_path_factory):
     """A plain T5 of bytes."""
     folder = tmp_path_factory.mktemp("t5")
-    config = tiny.make_config("none", "none", vocab_size=259)
+    config = tiny.make_config("none", "none", **SIZES)
     description = trained_model.Description(
         config, GreedyConfig(), None, trained_model.Vocabulary(tokenizer.BYTES_MODEL, 0), (),
         {"inputs": 13, "targets": 6}, 0,
@@ -64,7 +66,7 @@ def test_a_plain_t5_reads_and_writes_as_its_files_say(t5):
     loaded = hyperdecoders_jax.load(t5)
     assert loaded.task_feature_lengths == {"inputs": 13, "targets": 6}
     model = Model(
-        tiny.make_config("none", "none", vocab_size=259, num_tasks=None),
+        tiny.make_config("none", "none", **SIZES, num_tasks=None),
         decoding=BeamSearchConfig(num_beams=2, scoring=HuggingFaceScoring(length_penalty=0.5)),
     )
     assert loaded.model.decoding == model.decoding

@@ -312,7 +312,8 @@ def test_a_call_that_cannot_be_meant_is_refused(run, arguments, message):
 
 def write_folder(folder, encoder, decoder, unseen_tasks="error"):
     """An adapter folder of all parameters of a model with the vocabulary of bytes."""
-    config = tiny.make_config(encoder, decoder, vocab_size=259)
+    layers = dict(num_encoder_layers=1, num_decoder_layers=2)
+    config = tiny.make_config(encoder, decoder, vocab_size=259, **layers)
     adapters = {
         side: dataclasses.replace(getattr(config, side), unseen_tasks=unseen_tasks)
         for side in ("encoder_adapter", "decoder_adapter")
