@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--select_on", default="validation", metavar="SPLIT", help=text)
     text = "split that is reported (default: test)"
     parser.add_argument("--split", default="test", metavar="SPLIT", help=text)
-    text = "correct for the number of differences (Holm)"
+    text = "simultaneous intervals: corrected for the number of differences (Bonferroni)"
     parser.add_argument("--correct", action="store_true", help=text)
     text = "a paper's numbers to print beside, such as glue (default: none)"
     parser.add_argument("--published", metavar="NAME", help=text)

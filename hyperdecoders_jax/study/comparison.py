@@ -36,7 +36,7 @@ class Comparison:
     select_on: str | None = "validation"
     split: str = "test"  # Read at the end only.
     config_texts: Mapping[str, str] = dataclasses.field(default_factory=dict)  # Of gin, for people.
-    is_corrected: bool = False  # Whether intervals' p values are corrected for their number (Holm).
+    is_corrected: bool = False  # Whether intervals are simultaneous (Bonferroni).
 
     def __post_init__(self):
         names = list(self.methods)

@@ -85,5 +85,6 @@ def _draw_differences(picture: Any, found: Results) -> None:
     axis.set_yticks(range(len(labels)), labels)
     axis.invert_yaxis()
     axis.grid(axis="x", alpha=0.4)
-    axis.set_xlabel(f"difference from {plain(found.about['baseline'])}, with 95 % interval")
+    kind = "simultaneous 95 %" if found.about["corrected for"] else "95 %"
+    axis.set_xlabel(f"difference from {plain(found.about['baseline'])}, with {kind} interval")
     picture.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=len(names))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,9 @@ def collect(comparison: Comparison, floors: Floors, about: Mapping[str, Any]) ->
         for name in comparison.methods
     }
     rows = _rows(found, comparison, floors)
+    num_corrected = _num_intervals(rows) if comparison.is_corrected else None
+    if num_corrected:  # How many there are is known only now.
+        rows = _rows(found, comparison, floors, num_corrected)
     methods = {name: _method(of_seeds) for name, of_seeds in found.items()}
     warnings = [*_warn_of_runs(comparison, found, drawn), *_warn_of_floors(rows)]
     about = {
@@ -102,13 +105,18 @@ def collect(comparison: Comparison, floors: Floors, about: Mapping[str, Any]) ->
         "baseline": comparison.first,
         "split": comparison.split,
         "chosen on": comparison.select_on or "nothing",
-        "corrected for": _num_intervals(rows) if comparison.is_corrected else None,
+        "corrected for": num_corrected,
         **about,
     }
     return Results(rows, methods, drawn, warnings, about)
 
 
-def _rows(found: Mapping[str, Sequence[Mapping]], comparison: Comparison, floors: Floors):
+def _rows(
+    found: Mapping[str, Sequence[Mapping]],
+    comparison: Comparison,
+    floors: Floors,
+    num_intervals: int = 1,
+) -> list[Row]:
     tasks = next(iter(found.values()))[0]["tasks"]
     rows = []
     for task, first in tasks.items():
@@ -127,10 +135,10 @@ def _rows(found: Mapping[str, Sequence[Mapping]], comparison: Comparison, floors
         for task, first in tasks.items()
         for metric in first["metrics"]
     }
-    rows = [_compared(row, [by_metric[row.task, row.metric]], comparison.first) for row in rows]
+    scored = [(row, [by_metric[row.task, row.metric]]) for row in rows]
     if len(tasks) > 1 and rows:
-        rows.append(_average(rows, by_metric, comparison.first))
-    return _corrected(rows) if comparison.is_corrected else rows
+        scored.append(_average(rows, by_metric))
+    return [_compared(*row, comparison.first, num_intervals) for row in scored]
 
 
 def _scores(of_seeds: Sequence[Mapping], task: str, metric: str) -> list | None:
@@ -138,13 +146,16 @@ def _scores(of_seeds: Sequence[Mapping], task: str, metric: str) -> list | None:
     return None if None in found else [np.array(scores) for scores in found]
 
 
-def _compared(row: Row, parts: Sequence[Mapping[str, list | None]], baseline: str) -> Row:
+def _compared(
+    row: Row, parts: Sequence[Mapping[str, list | None]], baseline: str, num_intervals: int
+) -> Row:
     """The row with differences; a part is a task's scores by method."""
     cells = {}
     for name, cell in row.cells.items():
         difference = None
         if name != baseline and not any(p[name] is None or p[baseline] is None for p in parts):
-            difference = intervals.paired([_subtract(p[name], p[baseline]) for p in parts])
+            subtracted = [_subtract(p[name], p[baseline]) for p in parts]
+            difference = intervals.paired(subtracted, num_intervals)
         cells[name] = dataclasses.replace(cell, difference=difference)
     return dataclasses.replace(row, cells=cells)
 
@@ -154,8 +165,8 @@ def _subtract(ours: list, theirs: list) -> Float[np.ndarray, "seeds examples"]:
     return both[: len(ours)] - both[len(ours) :]
 
 
-def _average(rows: Sequence[Row], by_metric, baseline: str) -> Row:
-    """The mean over tasks of the mean of a task's metrics, lengths apart."""
+def _average(rows: Sequence[Row], by_metric) -> tuple[Row, list[dict[str, list | None]]]:
+    """The mean over tasks of the mean of their metrics, lengths apart; and each task's scores."""
     metrics: dict[str, list[Row]] = {}
     for row in rows:
         if row.metric != averages.LENGTH:
@@ -182,7 +193,7 @@ def _average(rows: Sequence[Row], by_metric, baseline: str) -> Row:
         for task, of_task in metrics.items()
     ]
     count = sum(of_task[0].num_examples for of_task in metrics.values())
-    return _compared(Row(AVERAGE, "", count, cells, floors), parts, baseline)
+    return Row(AVERAGE, "", count, cells, floors), parts
 
 
 def _task_scores(of_metrics: Sequence[list | None]) -> list | None:
@@ -194,17 +205,6 @@ def _task_scores(of_metrics: Sequence[list | None]) -> list | None:
 
 def _num_intervals(rows: Sequence[Row]) -> int:
     return sum(x.difference is not None for row in rows for x in row.cells.values())
-
-
-def _corrected(rows: Sequence[Row]) -> list[Row]:
-    """Rows with Holm's p values; the ends of intervals stay those of single differences."""
-    keys = [(i, n) for i, row in enumerate(rows) for n, x in row.cells.items() if x.difference]
-    p_values = intervals.holm([rows[i].cells[n].difference.p_value for i, n in keys])
-    cells = [dict(row.cells) for row in rows]
-    for (index, name), p_value in zip(keys, p_values, strict=True):
-        difference = cells[index][name].difference._replace(p_value=p_value)
-        cells[index][name] = dataclasses.replace(cells[index][name], difference=difference)
-    return [dataclasses.replace(row, cells=x) for row, x in zip(rows, cells, strict=True)]
 
 
 def _method(of_seeds: Sequence[Mapping[str, Any]]) -> Method:

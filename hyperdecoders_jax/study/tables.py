@@ -35,12 +35,14 @@ def caption(found: Results) -> str:
     """What the numbers are, in a sentence or two."""
     about = found.about
     count = about["corrected for"]
-    corrected = f", corrected for {count} comparisons (Holm)" if count else ""
+    level = "one 95 % interval"
+    if count:
+        level = f"one of {count} simultaneous 95 % intervals (Bonferroni)"
     return (
         f"{about['split']} split: mean ± standard deviation over {len(about['seeds'])} seeds; "
         f"chosen on: {about['chosen on']}. Differences are from {about['baseline']}, paired by "
-        "seed and example, with one 95 % interval over seeds and examples; not shown: the interval "
-        f"holds 0{corrected}."
+        f"seed and example, with {level} over seeds and examples; not shown: the interval "
+        "holds 0."
     )
 
 
@@ -53,14 +55,13 @@ def scores(found: Results) -> Table:
     for name in others:
         head += [name, "difference"]
     table = [head]
-    is_corrected = found.about["corrected for"] is not None
     for row in found.rows:
         line = [row.task, row.metric, f"{row.num_examples:,}"]
         line += [f"{row.floors[x]:.1f}" if x in row.floors else "-" for x in floors]
         line.append(_mean(row.cells[baseline]))
         for name in others:
             cell = row.cells[name]
-            line += [_mean(cell), describe(cell.difference, is_corrected)]
+            line += [_mean(cell), describe(cell.difference)]
         table.append(line)
     return table
 
@@ -69,12 +70,7 @@ def _mean(cell: Cell) -> str:
     return f"{cell.mean:.1f}" + ("" if math.isnan(cell.sd) else f" ± {cell.sd:.1f}")
 
 
-def is_shown(difference: Interval, is_corrected: bool) -> bool:
-    """Whether a difference is told apart from none."""
-    return difference.p_value < 0.05 if is_corrected else difference.is_shown
-
-
-def describe(difference: Interval | None, is_corrected: bool = False) -> str:
+def describe(difference: Interval | None) -> str:
     """A difference in words.
 
     >>> describe(Interval(1.2, -0.4, 2.8, 0.13)), describe(Interval(-3.0, -4.0, -2.0, 0.001))
@@ -85,7 +81,7 @@ def describe(difference: Interval | None, is_corrected: bool = False) -> str:
     if math.isnan(difference.low):
         return f"{difference.difference:+.1f} {NOT_SHOWN}"
     ends = f"[{difference.low:+.1f}, {difference.high:+.1f}]"
-    shown = "" if is_shown(difference, is_corrected) else f" {NOT_SHOWN}"
+    shown = "" if difference.is_shown else f" {NOT_SHOWN}"
     return f"{difference.difference:+.1f} {ends}{shown}"
 
 

@@ -74,7 +74,37 @@ def test_examples_of_several_tasks_are_independent():
     assert four.high - four.low == pytest.approx(one.high - one.low, rel=0.05)
 
 
-def test_holm_keeps_what_is_unknown():
-    corrected = intervals.holm([0.02, np.nan, 0.5])
-    assert corrected[0] == 0.04
-    assert np.isnan(corrected[1])
+def test_simultaneous_intervals_are_bonferronis():
+    # Without effects of examples the interval is the t interval over seeds, by hand: the mean of
+    # 5 seeds is 2, its standard error 0.5, and t of 4 degrees is 2.776 at 5 % and 4.604 at 1 %.
+    seeds = 2 + 0.5 * np.sqrt(5) * np.array([-1.0, -1.0, 0.0, 1.0, 1.0])
+    values = np.repeat(seeds[:, None], 7, axis=1)
+    one, of_five = intervals.paired([values]), intervals.paired([values], num_intervals=5)
+    assert one[:3] == pytest.approx((2, 2 - 1.388, 2 + 1.388), abs=1e-3)
+    assert of_five[:3] == pytest.approx((2, 2 - 2.302, 2 + 2.302), abs=1e-3)
+    assert of_five.p_value == pytest.approx(5 * one.p_value)
+    assert one.is_shown
+    assert not of_five.is_shown
+    assert intervals.paired([values], num_intervals=10**6).p_value == 1
+
+
+@pytest.mark.parametrize("shift", [-0.01, 0.01])
+def test_a_corrected_p_value_agrees_with_the_ends(shift):
+    values = np.random.default_rng(4).normal(size=(4, 30))
+    low = intervals.paired([values], num_intervals=6).low
+    found = intervals.paired([values - low + shift], num_intervals=6)
+    assert found.is_shown == (found.p_value < 0.05) == (shift > 0)
+
+
+@pytest.mark.parametrize("num_seeds", [3, 5])
+def test_all_simultaneous_intervals_of_a_table_hold_0_in_95_of_100(num_seeds):
+    rng, num_intervals = np.random.default_rng(num_seeds), 8
+    values = rng.normal(size=(2000, num_intervals, num_seeds, 24))
+    values = values + rng.normal(size=(2000, num_intervals, 1, 24))
+    found = intervals.components(values)
+    level = 1 - (1 - intervals.LEVEL) / num_intervals
+    holds = np.abs(found.mean) <= intervals.half_width(found, level)
+    # 2,000 tables: the standard error is 0.5.
+    assert 94 <= 100 * np.mean(holds.all(axis=1)) <= 100
+    single = np.abs(found.mean) <= intervals.half_width(found)
+    assert 100 * np.mean(single.all(axis=1)) < 85

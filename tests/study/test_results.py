@@ -1,5 +1,6 @@
 """Results of made runs: rows, differences, warnings, and the files that show them."""
 
+import dataclasses
 import json
 import re
 
@@ -65,13 +66,23 @@ def test_few_seeds_and_a_falling_loss_are_told(tmp_path):
     assert "not shown" in tables.scores(found)[1][-1]
 
 
-def test_p_values_are_corrected_where_it_is_asked(tmp_path):
-    comparison = made.make_comparison(tmp_path, is_corrected=True)
-    found = results.collect(made.write_runs(comparison, gains=(0.0, 6.0)), made.floors, ABOUT)
-    assert found.about["corrected for"] == 4
-    differences = [row.cells["hyperdecoder"].difference for row in found.rows]
-    assert all(x.p_value >= 0.05 for x in differences if not x.is_shown)
-    assert "corrected for 4 comparisons (Holm)" in tables.caption(found)
+def test_intervals_are_widened_where_it_is_asked(tmp_path):
+    comparison = made.make_comparison(tmp_path)
+    made.write_runs(comparison, gains=(0.0, 12.0))
+    corrected = dataclasses.replace(comparison, is_corrected=True)
+    single, found = (results.collect(x, made.floors, ABOUT) for x in (comparison, corrected))
+    assert (single.about["corrected for"], found.about["corrected for"]) == (None, 4)
+    for before, after in zip(single.rows, found.rows, strict=True):
+        one, of_four = (x.cells["hyperdecoder"].difference for x in (before, after))
+        assert of_four.difference == one.difference
+        # Of 3 seeds: t of 2 degrees is 4.30 at 5 %, 8.86 at 1.25 %; of many examples less differs.
+        assert 1.27 < (of_four.high - of_four.low) / (one.high - one.low) < 8.86 / 4.30
+        assert of_four.p_value == pytest.approx(min(1.0, 4 * one.p_value))
+        assert of_four.is_shown == (of_four.p_value < 0.05)
+    assert "one of 4 simultaneous 95 % intervals (Bonferroni)" in tables.caption(found)
+    # A difference that is shown alone, and not as one of four; the printed ends say so, too.
+    assert tables.scores(single)[3][-1] == "+11.6 [+3.7, +19.4]"
+    assert tables.scores(found)[3][-1] == "+11.6 [-4.7, +27.8] not shown"
 
 
 def test_all_tables_show_the_same_cells(found, tmp_path):
