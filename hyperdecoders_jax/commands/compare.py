@@ -109,11 +109,16 @@ def compare(
 
 def _finish(comparison: Comparison, published: Any, helpers: Sequence[Any] = ()) -> Results | None:
     """Makes what is left of a comparison, and writes its tables; None after a signal."""
+    from hyperdecoders_jax.study import archive, runs
     from hyperdecoders_jax.study import comparison as comparison_lib
-    from hyperdecoders_jax.study import runs
     from hyperdecoders_jax.trained.shared import Shared
 
     tell = functools.partial(print, file=sys.stderr, flush=True)
+    folder = comparison.output
+    names = (comparison.folder(*pair).removeprefix(f"{folder}/") for pair in comparison.pairs)
+    if count := archive.restore(folder, names):
+        tell(f"{count} finished runs are restored from {archive.FILE}: scores and curves alone.")
+    runs.check_finished(comparison)
     num_left, secs = runs.left(comparison)
     tell(
         f"{len(comparison.pairs)} runs ({len(comparison.methods)} methods x "
@@ -135,8 +140,9 @@ def _finish(comparison: Comparison, published: Any, helpers: Sequence[Any] = ())
 
 def _write(comparison: Comparison, published: Any) -> Results:
     """Writes all that shows a comparison's results, and prints the tables."""
-    from hyperdecoders_jax.study import floors, report, results
+    from hyperdecoders_jax.study import archive, floors, report, results
 
+    archive.write(comparison.output)
     found = results.collect(comparison, floors.of(comparison), _about(comparison, published))
     where = report.write(comparison.output, found)
     print(f"\n{report.tables.text(found)}")
@@ -262,7 +268,7 @@ class _Command:
 
     def _choose(self) -> None:
         """Adds to each method's macros the point of the grid that is best on validation."""
-        from hyperdecoders_jax.study import comparison, grids, runs
+        from hyperdecoders_jax.study import archive, comparison, grids, runs
         from hyperdecoders_jax.trained.shared import Shared
 
         if self._select_on is None:
@@ -276,8 +282,10 @@ class _Command:
             for point in grids.points(self._args.grid):
                 run, text = self.read(name, point)
                 label = grids.label(point)
+                archive.restore(self._output, [f"grid/{name}/{label}"])
                 folder = f"{self._output}/grid/{name}/{label}"
                 run = comparison.seeded(run, seed, folder, self._select_on)
+                runs.check_settings(run, None)
                 if not runs.is_finished(folder):
                     print(f"\n== {name}, {label}, seed {seed} ==", file=sys.stderr, flush=True)
                     if not runs.make(run, text, None, shared):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.data import mixtures
@@ -132,23 +132,42 @@ def _describe_data(run: RunConfig) -> tuple:
 def matched(methods: Mapping[str, RunConfig]) -> list[str]:
     """Lines on what is equal for all methods, and what is not."""
     equal, different = [], []
-    for what, value in _BUDGETS.items():
-        values = {name: value(run) for name, run in methods.items()}
+    of_methods = {name: budgets(run) for name, run in methods.items()}
+    for what in _BUDGETS:
+        values = {name: of_method[what] for name, of_method in of_methods.items()}
         if len(set(values.values())) == 1:
             equal.append(f"{what} {next(iter(values.values()))}")
         else:
-            of_methods = ", ".join(f"{name} {x}" for name, x in values.items())
-            different.append(f"Different: {what}: {of_methods}.")
+            told = ", ".join(f"{name} {x}" for name, x in values.items())
+            different.append(f"Different: {what}: {told}.")
     return [f"Equal for all methods: {', '.join(equal)}.", *different]
 
 
-# What makes a comparison fair.
+def budgets(run: RunConfig) -> dict[str, str]:
+    """What makes a comparison fair, in words."""
+    return {what: value(run) for what, value in _BUDGETS.items()}
+
+
+def _changed(config: Any) -> str:
+    """A configuration's fields that are not at their defaults, so that later ones change nothing.
+
+    >>> from hyperdecoders_jax.training.optimizer import AdamWConfig
+    >>> _changed(AdamWConfig(b1=0.8))
+    'AdamWConfig(b1=0.8)'
+    """
+    if not dataclasses.is_dataclass(config):  # Of a user's module.
+        return f"{config}"
+    fields = ((x, getattr(config, x.name)) for x in dataclasses.fields(config))
+    changed = (f"{x.name}={value!r}" for x, value in fields if value != x.default)
+    return f"{type(config).__name__}({', '.join(changed)})"
+
+
 _BUDGETS = {
     "T5": lambda run: run.start.initial_checkpoint_path or "from random weights",
     "steps": lambda run: f"{run.trainer.num_train_steps:,}",
     "examples a step": lambda run: f"{run.data.examples_per_step or run.data.batch_size}",
-    "optimizer": lambda run: f"{run.optimizer}",
-    "schedule": lambda run: f"{run.schedule}",
+    "optimizer": lambda run: _changed(run.optimizer),
+    "schedule": lambda run: _changed(run.schedule),
     "dropout": lambda run: f"{run.model.config.dropout_rate}",
     "trained parameters": lambda run: f"{matching.num_parameters(run):,}",
 }

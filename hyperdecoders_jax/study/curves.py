@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from etils import epath
 from jaxtyping import Float, Int
+
+from hyperdecoders_jax.training.run_directory import RunDirectory
 
 # What the table's curves are: name, kind of line, field.
 KINDS = (
@@ -26,8 +27,21 @@ class Curve(NamedTuple):
 
 def read(model_dir: str) -> list[dict[str, Any]]:
     """The lines of metrics that a run has written."""
-    path = epath.Path(model_dir) / "metrics.jsonl"
+    path = RunDirectory(model_dir).metrics_path
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def thinned(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What of a run's lines curves are drawn from.
+
+    >>> thinned([{"step": 20, "kind": "train", "loss_per_token": 1.23456, "grad_norm": 2.0}])
+    [{'step': 20, 'kind': 'train', 'loss_per_token': 1.2346}]
+    """
+    return [
+        {"step": step, "kind": kind, field: value}
+        for _, kind, field in KINDS
+        for step, value in _series(lines, kind, field).items()
+    ]
 
 
 def of_runs(folders: Sequence[str]) -> dict[str, Curve]:
@@ -45,7 +59,7 @@ def of_runs(folders: Sequence[str]) -> dict[str, Curve]:
 
 def _series(lines: Sequence[Mapping[str, Any]], kind: str, field: str) -> dict[int, float]:
     return {
-        line["step"]: line[field]
+        line["step"]: round(line[field], 4)  # As tables have it, and archives.
         for line in lines
         if line["kind"] == kind and line.get(field) is not None
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -12,11 +13,12 @@ from etils import epath
 
 from hyperdecoders_jax import files
 from hyperdecoders_jax.data import mixtures
+from hyperdecoders_jax.study import comparison as comparison_lib
 from hyperdecoders_jax.study import costs, scoring
 from hyperdecoders_jax.study.comparison import Comparison
 from hyperdecoders_jax.trained import placed, training_run
 from hyperdecoders_jax.trained.shared import Shared
-from hyperdecoders_jax.training import partitioning, run_lock, trainable, trainer
+from hyperdecoders_jax.training import identity, partitioning, run_lock, trainable, trainer
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
@@ -76,6 +78,44 @@ def read(model_dir: str) -> dict[str, Any]:
     return files.read_json(epath.Path(model_dir) / SCORES_FILE)
 
 
+def settings(run: RunConfig, split: str | None) -> dict[str, str]:
+    """What the scores of a run depend on, but for its seed and the contents of its data."""
+    mixture = mixtures.get_mixture_or_task(run.data.mixture_or_task_name)
+    return comparison_lib.budgets(run) | {
+        "T5": os.path.basename(run.start.initial_checkpoint_path or ""),  # Wherever it lies.
+        "tasks": ", ".join(task.name for task in mixtures.leaf_tasks(mixture)),
+        "model": json.dumps(identity.describe_model(run.model.config), sort_keys=True),
+        "lengths": f"{dict(run.data.task_feature_lengths)}",
+        "split": f"{split}",
+        "split that chose": f"{run.evaluation.split}",
+    }
+
+
+def check_finished(comparison: Comparison) -> None:
+    """Raises ValueError if a finished run was made with other settings than the comparison's."""
+    for pair in comparison.pairs:
+        check_settings(comparison.run(*pair), comparison.split)
+
+
+def check_settings(run: RunConfig, split: str | None) -> None:
+    """Raises ValueError if a run is finished, and was made with other settings."""
+    there = read(run.model_dir).get("settings") if is_finished(run.model_dir) else None
+    here = settings(run, split)
+    if there is None or there == here:
+        return
+    told = (f"{x} {there[x]} there and {here[x]} here" for x in here if there.get(x) != here[x])
+    raise ValueError(
+        f"A finished run must have the settings of its comparison; {run.model_dir} has "
+        f"{'; '.join(told)}. Give another --output, or remove that folder and its archive."
+    )
+
+
+def write(model_dir: str, scores: Mapping[str, Any]) -> None:
+    """Writes the scores of a run, which is finished by that."""
+    text = json.dumps(scores, allow_nan=False)
+    files.write_text(epath.Path(model_dir) / SCORES_FILE, f"{text}\n")
+
+
 def make(run: RunConfig, config_text: str, split: str | None, shared: Shared) -> bool:
     """Trains and scores a run, or what is left of it; False if a signal stopped it.
 
@@ -92,6 +132,7 @@ def make(run: RunConfig, config_text: str, split: str | None, shared: Shared) ->
     found = placed.Placed(verbs, params, step, task_names, run.start.random_seed)
     scores = {
         "seed": run.start.random_seed,
+        "settings": settings(run, split),
         "step": step,
         "chosen_value": value,
         "steps": int(result.state.step),
@@ -100,8 +141,7 @@ def make(run: RunConfig, config_text: str, split: str | None, shared: Shared) ->
         **costs.of_run(run, model),
         "tasks": {} if split is None else scoring.score(run, split, found, shared),
     }
-    text = json.dumps(scores, allow_nan=False)
-    files.write_text(epath.Path(run.model_dir) / SCORES_FILE, f"{text}\n")
+    write(run.model_dir, scores)
     return True
 
 

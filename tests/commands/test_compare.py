@@ -74,6 +74,7 @@ def test_two_files_are_compared_and_a_broken_comparison_is_continued(folder, cap
     time = kept.stat().st_mtime_ns
     (folder / "out" / "adapter" / "seed-2" / runs.SCORES_FILE).unlink()
     shutil.rmtree(folder / "out" / "hyperdecoder" / "seed-2")
+    (folder / "out" / "runs.json.gz").unlink()
     assert compare("--seeds=1-2") == 0
     assert "4 runs (2 methods x 2 seeds), 2 to make" in capsys.readouterr().err
     assert kept.stat().st_mtime_ns == time
@@ -87,6 +88,18 @@ def test_two_files_are_compared_and_a_broken_comparison_is_continued(folder, cap
     vocabulary.set_run_vocabulary(None)
     assert compare("--seeds=1-2") == 0
     assert (folder / "out" / "table.txt").read_text() == after
+
+    # Nor on another machine, which has the small files alone.
+    (folder / "there").mkdir()
+    for name in ("runs.json.gz", "floors.json"):
+        shutil.copy(folder / "out" / name, folder / "there")
+    assert compare("--seeds=1-2", output="there") == 0
+    for name in ("table.txt", "table.json", "pictures/curves.png", "runs.json.gz"):
+        here, there = ((folder / x / name).read_bytes() for x in ("out", "there"))
+        assert here == there
+    assert "4 finished runs are restored from runs.json.gz" in capsys.readouterr().err
+    assert compare("--seeds=1-2", "--gin.TRAIN_STEPS=4", output="there") == 2
+    assert "adapter/seed-1 has steps 3 there and 4 here" in capsys.readouterr().err
 
 
 def test_a_setting_is_chosen_and_widths_are_matched_before_the_test_is_read(folder, capsys):

@@ -1,0 +1,72 @@
+"""The scores and curves of finished runs in one small file, from which any machine makes tables.
+
+    OUTPUT/runs.json.gz     {"METHOD/seed-3": {"scores": …, "curves": [lines of metrics.jsonl]}, …}
+
+About 1 KB a run, whose folder has megabytes. `runs-NAME.json.gz`, of another folder, is read, too.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+from etils import epath
+
+from hyperdecoders_jax import files
+from hyperdecoders_jax.study import curves, runs
+from hyperdecoders_jax.training.run_directory import RunDirectory
+
+FILE = "runs.json.gz"
+_FILES = "runs*.json.gz"
+# Folders of runs, and of the points of grids.
+_RUNS = ("*/seed-*", "grid/*/*")
+
+
+def write(folder: str) -> None:
+    """Puts all finished runs of a folder into its archive, beside those that it has already."""
+    kept = _read(folder)
+    for pattern in _RUNS:
+        for scores in epath.Path(folder).glob(f"{pattern}/{runs.SCORES_FILE}"):
+            run = str(scores.parent)
+            kept[run.removeprefix(f"{folder}/")] = {
+                "scores": runs.read(run),
+                "curves": curves.thinned(curves.read(run)),
+            }
+    text = json.dumps(dict(sorted(kept.items())), separators=(",", ":"), allow_nan=False)
+    # Without the time, so that equal runs give equal bytes.
+    files.write_bytes(epath.Path(folder) / FILE, gzip.compress(text.encode(), mtime=0))
+
+
+def restore(folder: str, names: Iterable[str]) -> int:
+    """Makes folders, without checkpoints, of those of the runs `names` that only archives have.
+
+    Returns how many there are.
+    """
+    kept, count = _read(folder), 0
+    for name in names:
+        path = f"{folder}/{name}"
+        if name not in kept or runs.is_finished(path):
+            continue
+        epath.Path(path).mkdir(parents=True, exist_ok=True)
+        lines = "".join(json.dumps(line) + "\n" for line in kept[name]["curves"])
+        files.write_text(RunDirectory(path).metrics_path, lines)
+        runs.write(path, kept[name]["scores"])
+        count += 1
+    return count
+
+
+def _read(folder: str) -> dict[str, Any]:
+    """The runs of all archives of a folder; of its own where several have one."""
+    found = {}
+    for path in sorted(epath.Path(folder).glob(_FILES), key=lambda x: (x.name == FILE, x.name)):
+        try:
+            found |= json.loads(gzip.decompress(path.read_bytes()))
+        except (OSError, EOFError, zlib.error, ValueError, TypeError) as error:
+            raise ValueError(
+                f"{path} must hold runs, as compare writes them; reading gave: {error}. Copy it "
+                "again, or remove it."
+            ) from error
+    return found
