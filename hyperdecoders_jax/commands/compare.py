@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "choose widths for which all methods train as many parameters as the baseline, ± 1 %%"
     parser.add_argument("--match_parameters", action="store_true", help=text)
     text = "for each method the value that is best on --select_on with the first seed"
-    flags.add_list(parser, "--grid", text, "MACRO=A,B,C")
+    flags.add_list(parser, "--grid", text, "[METHOD:]MACRO=A,B,C")
     text = "split that checkpoints and settings are chosen on, or none (default: validation)"
     parser.add_argument("--select_on", default="validation", metavar="SPLIT", help=text)
     text = "split that is reported (default: test)"
@@ -277,9 +277,9 @@ class _Command:
                 "--validation_file and --test_file."
             )
         seed, shared = self._seeds[0], Shared()
-        for name in self._macros:
+        for name, points in grids.of_methods(self._args.grid, list(self._macros)).items():
             values = {}
-            for point in grids.points(self._args.grid):
+            for point in points:
                 run, text = self.read(name, point)
                 label = grids.label(point)
                 archive.restore(self._output, [f"grid/{name}/{label}"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 
 from hyperdecoders_jax import errors
@@ -11,23 +12,40 @@ from hyperdecoders_jax.training.trainer import BestCheckpointConfig
 Point = tuple[tuple[str, str], ...]  # (macro, value) of each --grid.
 
 
-def points(grids: Sequence[str]) -> list[Point]:
-    """All points of grids MACRO=a,b,c.
+def of_methods(grids: Sequence[str], names: Sequence[str]) -> dict[str, list[Point]]:
+    """The points of each method; a grid METHOD:MACRO=a,b,c is of one method alone.
 
-    >>> points(["A=1,2", "B=x"])
-    [(('A', '1'), ('B', 'x')), (('A', '2'), ('B', 'x'))]
+    >>> of_methods(["A=1,2", "A=x"], ["m"])
+    {'m': [(('A', '1'), ('A', 'x')), (('A', '2'), ('A', 'x'))]}
+    >>> of_methods(["m:A=1,2", "n:B=3,4"], ["m", "n"])["n"]
+    [(('B', '3'),), (('B', '4'),)]
+
+    UsageError unless all methods have as many points: equal budgets.
     """
-    axes = []
+    axes: dict[str, list[Point]] = {name: [] for name in names}
     for grid in grids:
-        macro, _, values = grid.partition("=")
-        found = [value.strip() for value in values.split(",")]
-        if not macro.strip() or not all(found):
+        found = re.fullmatch(r"\s*(?:([^=:]+):)?\s*([^=:]+?)\s*=(.*)", grid)
+        values = [value.strip() for value in found[3].split(",")] if found else []
+        if not found or not all(values) or len(set(values)) < len(values):
             raise errors.UsageError(
-                f"--grid must be MACRO=a,b,c; got {grid!r}. Write, for example, "
-                "--grid=LEARNING_RATE=1e-3,1e-2."
+                f"--grid must be MACRO=a,b,c, or METHOD:MACRO=a,b,c, of values that differ; got "
+                f"{grid!r}. Write, for example, --grid=LEARNING_RATE=1e-3,1e-2."
             )
-        axes.append([(macro.strip(), value) for value in found])
-    return list(itertools.product(*axes))
+        if found[1] is not None and found[1] not in axes:
+            raise errors.UsageError(
+                f"A --grid of one method must name one of {list(names)}; got {grid!r}."
+                f"{errors.suggestion(found[1], names)} Correct it."
+            )
+        for name in [found[1]] if found[1] else names:
+            axes[name].append([(found[2], value) for value in values])
+    points = {name: list(itertools.product(*of_method)) for name, of_method in axes.items()}
+    counts = {name: len(of_method) for name, of_method in points.items()}
+    if len(set(counts.values())) > 1:
+        raise errors.UsageError(
+            f"Methods must choose among equally many settings; --grid gives {counts}. Give each "
+            "method as many values."
+        )
+    return points
 
 
 def label(point: Point) -> str:

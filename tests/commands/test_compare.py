@@ -2,14 +2,16 @@
 
 import csv
 import json
+import re
 import shutil
 
 import pytest
 import seqio
 
+from hyperdecoders_jax.commands import compare as compare_lib
 from hyperdecoders_jax.commands import main
 from hyperdecoders_jax.data import vocabulary
-from hyperdecoders_jax.study import runs
+from hyperdecoders_jax.study import matching, runs
 from tests.commands import test_own_data
 
 METHODS = [
@@ -102,16 +104,47 @@ def test_two_files_are_compared_and_a_broken_comparison_is_continued(folder, cap
     assert "adapter/seed-1 has steps 3 there and 4 here" in capsys.readouterr().err
 
 
-def test_a_setting_is_chosen_and_widths_are_matched_before_the_test_is_read(folder, capsys):
+def test_settings_are_chosen_before_the_test_is_read(folder, capsys):
     write_csv(folder / "validation.csv", [("hot 1", "up"), ("ice 2", "no")] * 5)
-    options = ["--validation_file=validation.csv", "--seeds=3", "--match_parameters"]
-    assert compare(*options, "--grid=LEARNING_RATE=1e-3,1e-2", methods=METHODS[:1]) == 0
+    options = ["--validation_file=validation.csv", "--seeds=3"]
+    options += ["--grid=adapter:LEARNING_RATE=1e-3,1e-2", "--grid=hyperdecoder:WARMUP_STEPS=1,2"]
+    assert compare(*options) == 0
     told = capsys.readouterr().err
-    assert "is chosen on validation (LEARNING_RATE=1e-3" in told
-    grid = folder / "out" / "grid" / "adapter"
-    for point in ("LEARNING_RATE=1e-3", "LEARNING_RATE=1e-2"):
-        assert json.loads((grid / point / runs.SCORES_FILE).read_text())["tasks"] == {}
-        assert not (grid / point / "eval_test").exists()
+    assert re.search(
+        r"adapter: LEARNING_RATE=\S+ is chosen on validation \(LEARNING_RATE=1e-3", told
+    )
+    assert re.search(r"hyperdecoder: WARMUP_STEPS=\d is chosen on validation", told)
+    for point in ("adapter/LEARNING_RATE=1e-3", "hyperdecoder/WARMUP_STEPS=2"):
+        made = folder / "out" / "grid" / point
+        assert json.loads((made / runs.SCORES_FILE).read_text())["tasks"] == {}
+        assert not (made / "eval_test").exists()
+
+
+def command(folder, *options):
+    """The comparison of a command line, before anything is trained."""
+    macros = [f"--gin.{name}={value}" for name, value in MACROS.items()]
+    own = ["--gin_file=common.gin", "--train_file=train.csv", "--test_file=test.csv"]
+    given = ["compare", *own, f"--output={folder}/out", "--match_parameters", *macros, *options]
+    others, gin_flags = main.split_gin_flags(given)
+    args = main.make_parser().parse_args(others)
+    return compare_lib._Command(args, gin_flags).comparison()
+
+
+def test_widths_are_matched_and_told(folder, capsys):
+    widths = "ENCODER_BOTTLENECK_DIM=40,DECODER_BOTTLENECK_DIM=60"
+    made = command(folder, METHODS[1], f"--method=a=single_adapter,{widths}", "--baseline=a")
+    told = capsys.readouterr().err
+    counts = {name: matching.num_parameters(run) for name, run in made.methods.items()}
+    assert counts["a"] == 100 * (2 * 16 + 1) + 2 * 16
+    assert counts["hyperdecoder"] == pytest.approx(counts["a"], rel=0.01)
+    chosen = matching.widths(made.methods["hyperdecoder"].model.config)
+    assert f"hyperdecoder: encoder/AdapterConfig.bottleneck_dim = {chosen['encoder']}, not " in told
+    assert "a: " not in told
+
+
+def test_widths_that_cannot_be_matched_are_refused(folder):
+    with pytest.raises(ValueError, match=r"within 1%; plain trains [\d,]+ with widths {}"):
+        command(folder, METHODS[0], "--method=plain=none")
 
 
 @pytest.mark.parametrize(

@@ -77,13 +77,36 @@ def test_parameters_that_no_width_reaches_are_refused():
 
 
 def test_a_grid_takes_the_best_point_and_the_first_of_equal_ones():
-    values = dict(zip(grids.points(["A=1,2,3"]), [50.0, 70.0, 70.0], strict=True))
+    points = grids.of_methods(["A=1,2,3"], ["m"])["m"]
+    values = dict(zip(points, [50.0, 70.0, 70.0], strict=True))
     best = grids.best(values, BestCheckpointConfig())
     assert best == (("A", "2"),)
     assert grids.describe(values, best, "validation").startswith("A=2 is chosen on validation (A=1")
     assert grids.best(values, BestCheckpointConfig(greater_is_better=False)) == (("A", "1"),)
-    with pytest.raises(errors.UsageError, match="must be MACRO=a,b,c; got 'A='"):
-        grids.points(["A="])
+
+
+def test_methods_have_one_grid_or_each_its_own():
+    assert grids.of_methods(["A=1,2"], ["m", "n"])["m"] == [(("A", "1"),), (("A", "2"),)]
+    own = grids.of_methods(["m:s/C.width=1,2", "n:B=3,4", "D=5"], ["m", "n"])
+    assert own["m"][1] == (("s/C.width", "2"), ("D", "5"))
+    assert own["n"][1] == (("B", "4"), ("D", "5"))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["A="], "must be MACRO=a,b,c, or METHOD:MACRO=a,b,c, of values that differ; got 'A='"),
+        (["A=1,1"], "of values that differ; got 'A=1,1'"),
+        (
+            ["adaptr:A=1,2"],
+            r"one of \['adapter', 'n'\]; got 'adaptr:A=1,2'.*Did you mean 'adapter'",
+        ),
+        (["n:A=1,2"], r"equally many settings; --grid gives {'adapter': 1, 'n': 2}"),
+    ],
+)
+def test_grids_of_unequal_budgets_or_of_nothing_are_refused(given, message):
+    with pytest.raises(errors.UsageError, match=message):
+        grids.of_methods(given, ["adapter", "n"])
 
 
 @pytest.mark.parametrize("text", ["1-", "x", "1,,2"])
