@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import re
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -166,6 +167,7 @@ def _help(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]], number
     from hyperdecoders_jax.study import runs
     from hyperdecoders_jax.trained.shared import Shared
 
+    threading.Thread(target=_end_with_command, daemon=True).start()
     folder = files.absolute(files.at_home(args.output))
     os.makedirs(folder, exist_ok=True)
     with open(f"{folder}/job-{number}.log", "a") as log:
@@ -174,6 +176,12 @@ def _help(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]], number
         comparison = _Command(args, gin_flags).comparison()
         first = number * len(comparison.pairs) // args.jobs
         runs.make_all(comparison, Shared(), first=first, has_others=True)
+
+
+def _end_with_command() -> None:
+    """Ends this process with the command, however that ends: else it would hold locks of runs."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 class _Command:

@@ -42,7 +42,13 @@ def make_all(
         print(f"\n== {name}, seed {seed} ==", file=sys.stderr, flush=True)
         start = time.perf_counter()
         text = comparison.config_text(name, seed)
-        if not make(run, text, comparison.split, shared):
+        try:
+            is_made = make(run, text, comparison.split, shared)
+        except ValueError:
+            if has_others and _is_taken(run.model_dir):
+                continue  # Another process began it meanwhile.
+            raise
+        if not is_made:
             return False
         times.append(time.perf_counter() - start)
         num_left = sum(not is_finished(comparison.folder(*pair)) for pair in pairs[number + 1 :])

@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import seqio
@@ -145,6 +147,34 @@ def test_widths_are_matched_and_told(folder, capsys):
 def test_widths_that_cannot_be_matched_are_refused(folder):
     with pytest.raises(ValueError, match=r"within 1%; plain trains [\d,]+ with widths {}"):
         command(folder, METHODS[0], "--method=plain=none")
+
+
+SCRIPT = """
+import multiprocessing, threading, time
+from hyperdecoders_jax.commands import compare
+
+def work(queue):
+    threading.Thread(target=compare._end_with_command, daemon=True).start()
+    queue.put("begun")
+    time.sleep(600)
+
+if __name__ == "__main__":
+    spawn = multiprocessing.get_context("spawn")
+    queue = spawn.SimpleQueue()
+    spawn.Process(target=work, args=(queue,)).start()
+    print(queue.get(), flush=True)
+    time.sleep(600)
+"""
+
+
+def test_processes_of_jobs_end_with_a_command_that_is_killed(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, str(tmp_path / "script.py")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "begun\n"
+    process.kill()
+    # Its end comes when no process has the other end open.
+    assert process.communicate(timeout=60)[0] == ""
 
 
 @pytest.mark.parametrize(
