@@ -1,11 +1,15 @@
 """What can be compared: names, seeds, splits and data that agree; and widths that match."""
 
 import dataclasses
+import pathlib
+import re
 
+import numpy as np
 import pytest
 
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.commands import compare
+from hyperdecoders_jax.config import gin_files
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.study import comparison as comparison_lib
 from hyperdecoders_jax.study import grids, matching
@@ -119,3 +123,28 @@ def test_a_published_table_is_named():
     assert compare.read_published("glue")["methods"]["Hyperdecoder"]["average/"] == 86.5
     with pytest.raises(errors.UsageError, match=r"one of \['glue'\]; got 'glu'.*Did you mean"):
         compare.read_published("glu")
+
+
+def test_published_numbers_are_those_of_the_experiments_headers():
+    published = compare.read_published("glue")["methods"]
+    names = {
+        "Hyperdecoder": "manual_generated", "single adapter": "manual_manual",
+        "full fine-tuning": "none_none", "HyperFormer": "hyperformer",
+    }  # fmt: skip
+    folder = gin_files.package_config_folder()
+    for method, name in names.items():
+        header = (pathlib.Path(folder) / f"experiments/glue/glue_{name}.gin").read_text()
+        shown = {}
+        for key, value in published[method].items():
+            task = key.split("/")[0].removeprefix("glue_").replace("stsb", "sts-b")
+            shown.setdefault(task.replace("sst2", "sst-2"), []).append(value)
+        (average,) = shown.pop("average")
+        assert f"average {average} (table 1)" in header
+        for task, values in shown.items():
+            assert re.search(f"{task} {'/'.join(map(str, values))}\\b", header, re.I), (
+                method,
+                task,
+            )
+        # The paper's average is that of the tasks' means, as ours.
+        assert np.mean([np.mean(x) for x in shown.values()]) == pytest.approx(average, abs=0.06)
+    assert "unverified" in "".join(published)

@@ -92,7 +92,12 @@ def test_all_tables_show_the_same_cells(found, tmp_path):
     assert cell in markdown
     assert cell.replace("±", r"$\pm$") in latex
     assert r"demo\_topic" in latex
+    assert len(found.warnings) >= 4
+    for line in found.warnings:
+        assert f"Mind: {line}\n" in text
+        assert f"- {line}\n" in markdown
     stored = json.loads((tmp_path / "table.json").read_text())
+    assert stored["warnings"] == found.warnings
     first = stored["rows"][0]["cells"]["hyperdecoder"]
     assert len(first["values"]) == 3
     assert first["difference"]["low"] < first["difference"]["high"]
