@@ -285,10 +285,14 @@ class _Command:
                 "--validation_file and --test_file."
             )
         seed, shared = self._seeds[0], Shared()
-        for name, points in grids.of_methods(self._args.grid, list(self._macros)).items():
+        # All of them before the first is trained, since the last one may be in error, too.
+        made = {
+            name: {point: self.read(name, point) for point in points}
+            for name, points in grids.of_methods(self._args.grid, list(self._macros)).items()
+        }
+        for name, of_method in made.items():
             values = {}
-            for point in points:
-                run, text = self.read(name, point)
+            for point, (run, text) in of_method.items():
                 label = grids.label(point)
                 archive.restore(self._output, [f"grid/{name}/{label}"])
                 folder = f"{self._output}/grid/{name}/{label}"

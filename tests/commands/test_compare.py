@@ -10,6 +10,7 @@ import sys
 import pytest
 import seqio
 
+from hyperdecoders_jax import errors
 from hyperdecoders_jax.commands import compare as compare_lib
 from hyperdecoders_jax.commands import main
 from hyperdecoders_jax.data import vocabulary
@@ -147,6 +148,16 @@ def test_widths_are_matched_and_told(folder, capsys):
 def test_widths_that_cannot_be_matched_are_refused(folder):
     with pytest.raises(ValueError, match=r"within 1%; plain trains [\d,]+ with widths {}"):
         command(folder, METHODS[0], "--method=plain=none")
+
+
+def test_a_grid_of_a_width_that_matching_sets_is_refused_before_training(folder):
+    widths = "ENCODER_BOTTLENECK_DIM=40,DECODER_BOTTLENECK_DIM=60"
+    options = [f"--method=a=single_adapter,{widths}", "--baseline=a", METHODS[1]]
+    options += ["--validation_file=test.csv", "--grid=a:WARMUP_STEPS=1,2"]
+    message = "sets ENCODER_BOTTLENECK_DIM, which only parts of the files read that are not used"
+    with pytest.raises(errors.ConfigurationError, match=message):
+        command(folder, *options, "--grid=hyperdecoder:ENCODER_BOTTLENECK_DIM=2,3")
+    assert not (folder / "out").exists()
 
 
 SCRIPT = """
