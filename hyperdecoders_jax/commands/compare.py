@@ -157,6 +157,7 @@ def _about(comparison: Comparison, published: Any) -> dict[str, Any]:
     return {
         "mixture": comparison.mixture.name,
         "matched": comparison_lib.matched(comparison.methods),
+        "choices": comparison.choices,
         "version": files.VERSION,
         "published": published,
     }
@@ -203,6 +204,7 @@ class _Command:
             if not args.test_file:
                 self._select_on, self._split = None, "validation"
         self._macros = {}
+        self._choices = []
         self._files = {}
         for text in args.method:
             name, file, macros = parse_method(text)
@@ -253,7 +255,12 @@ class _Command:
             self._split,
             {name: text for name, (_, text) in made.items()},
             self._args.correct,
+            self._choices,
         )
+
+    def _tell(self, choice: str) -> None:
+        self._choices.append(choice)
+        print(choice, file=sys.stderr, flush=True)
 
     def _match(self) -> None:
         from hyperdecoders_jax.study import matching
@@ -272,7 +279,7 @@ class _Command:
                 if width != before:
                     parameter = matching.parameter(run.model.config, key)
                     self._macros[name].append((parameter, str(width)))
-                    print(f"{name}: {parameter} = {width}, not {before}", file=sys.stderr)
+                    self._tell(f"{name}: {parameter} = {width}, not {before}, to match parameters.")
 
     def _choose(self) -> None:
         """Adds to each method's macros the point of the grid that is best on validation."""
@@ -305,7 +312,7 @@ class _Command:
                 values[tuple(point)] = runs.read(folder)["chosen_value"]
             best = grids.best(values, run.trainer.best)
             self._macros[name] += best
-            print(f"{name}: {grids.describe(values, best, self._select_on)}", file=sys.stderr)
+            self._tell(f"{name}: {grids.describe(values, best, self._select_on)}.")
 
 
 def parse_method(text: str) -> tuple[str, str, list[tuple[str, str]]]:

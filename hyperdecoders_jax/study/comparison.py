@@ -37,6 +37,7 @@ class Comparison:
     split: str = "test"  # Read at the end only.
     config_texts: Mapping[str, str] = dataclasses.field(default_factory=dict)  # Of gin, for people.
     is_corrected: bool = False  # Whether intervals are simultaneous (Bonferroni).
+    choices: Sequence[str] = ()  # Widths and settings that were chosen, in words, for the tables.
 
     def __post_init__(self):
         names = list(self.methods)

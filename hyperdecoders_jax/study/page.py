@@ -40,10 +40,11 @@ figure svg {{ max-width: 100%; height: auto; }}
 def write(path: epath.PathLike, found: Results, pictures: Sequence[epath.Path]) -> None:
     """Writes the page: tables, warnings and the SVG pictures, which are part of it."""
     title = f"{found.about['mixture']}: {', '.join(found.methods)}"
-    warnings = "".join(f"<li>{html.escape(line)}</li>" for line in found.warnings)
+    lines = [*found.about["choices"], *found.warnings]
+    notes = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
     sections = [
         f"<p>{html.escape(tables.caption(found))}</p>",
-        f"<ul>{warnings}</ul>" if warnings else "",
+        f"<ul>{notes}</ul>" if notes else "",
         _section("Scores", _table("Scores", tables.scores(found))),
         *(_section(_heading(x), _figure(x)) for x in pictures if x.suffix == ".svg"),
         _section("Costs", _table("Costs", tables.costs(found))),

@@ -126,6 +126,7 @@ def _is_of(row: Row, task: str, metric: str) -> bool:
 def text(found: Results) -> str:
     """All tables as text."""
     parts = [caption(found), text_table.align(scores(found)), text_table.align(costs(found))]
+    parts += ["\n".join(lines)] if (lines := found.about["choices"]) else []
     if (paper := published(found)) is not None:
         parts += [found.about["published"]["source"], text_table.align(paper)]
     if found.warnings:
@@ -138,7 +139,7 @@ def markdown(found: Results) -> str:
     tables = [scores(found), costs(found)]
     if (paper := published(found)) is not None:
         tables.append(paper)
-    lines = "\n".join(f"- {line}" for line in found.warnings)
+    lines = "\n".join(f"- {line}" for line in [*found.about["choices"], *found.warnings])
     return "\n\n".join(filter(None, [caption(found), *map(_markdown, tables), lines]))
 
 

@@ -117,6 +117,10 @@ def test_settings_are_chosen_before_the_test_is_read(folder, capsys):
         r"adapter: LEARNING_RATE=\S+ is chosen on validation \(LEARNING_RATE=1e-3", told
     )
     assert re.search(r"hyperdecoder: WARMUP_STEPS=\d is chosen on validation", told)
+    table, page = ((folder / "out" / x).read_text() for x in ("table.txt", "page.html"))
+    for line in re.findall(r".* is chosen on validation .*", told):
+        assert f"\n{line}\n" in table
+        assert f"<li>{line}</li>" in page
     for point in ("adapter/LEARNING_RATE=1e-3", "hyperdecoder/WARMUP_STEPS=2"):
         made = folder / "out" / "grid" / point
         assert json.loads((made / runs.SCORES_FILE).read_text())["tasks"] == {}
@@ -143,6 +147,7 @@ def test_widths_are_matched_and_told(folder, capsys):
     chosen = matching.widths(made.methods["hyperdecoder"].model.config)
     assert f"hyperdecoder: encoder/AdapterConfig.bottleneck_dim = {chosen['encoder']}, not " in told
     assert "a: " not in told
+    assert list(made.choices) == told.splitlines()
 
 
 def test_widths_that_cannot_be_matched_are_refused(folder):

@@ -10,7 +10,7 @@ from hyperdecoders_jax.study import archive, results, runs, tables
 from hyperdecoders_jax.tasks import mixtures  # noqa: F401 (registers the demo)
 from tests.study import made
 
-ABOUT = {"mixture": "demo", "matched": [], "version": "1", "published": None}
+ABOUT = {"mixture": "demo", "matched": [], "choices": [], "version": "1", "published": None}
 NAMES = [f"{name}/seed-{seed}" for name in ("adapter", "hyperdecoder") for seed in (1, 2, 3)]
 
 

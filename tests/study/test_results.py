@@ -12,7 +12,7 @@ from hyperdecoders_jax.study import page, pictures, results, tables
 from hyperdecoders_jax.tasks import mixtures  # noqa: F401 (registers the demo)
 from tests.study import made
 
-ABOUT = {"mixture": "demo", "matched": [], "version": "1", "published": None}
+ABOUT = {"mixture": "demo", "matched": [], "choices": [], "version": "1", "published": None}
 
 
 @pytest.fixture(scope="module")
