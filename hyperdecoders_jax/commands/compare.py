@@ -28,7 +28,7 @@ from hyperdecoders_jax.commands import configured, flags, main
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
     from hyperdecoders_jax.study.comparison import Comparison
-    from hyperdecoders_jax.study.results import Results
+    from hyperdecoders_jax.study.report import Results
 
 SUMMARY = "train methods with several seeds, and tabulate their differences with intervals"
 EPILOG = flags.EPILOG
@@ -141,26 +141,12 @@ def _finish(comparison: Comparison, published: Any, helpers: Sequence[Any] = ())
 
 def _write(comparison: Comparison, published: Any) -> Results:
     """Writes all that shows a comparison's results, and prints the tables."""
-    from hyperdecoders_jax.study import archive, floors, report, results
+    from hyperdecoders_jax.study import report
 
-    archive.write(comparison.output)
-    found = results.collect(comparison, floors.of(comparison), _about(comparison, published))
-    where = report.write(comparison.output, found)
+    found, where = report.make(comparison, published)
     print(f"\n{report.tables.text(found)}")
     print(where, file=sys.stderr)
     return found
-
-
-def _about(comparison: Comparison, published: Any) -> dict[str, Any]:
-    from hyperdecoders_jax.study import comparison as comparison_lib
-
-    return {
-        "mixture": comparison.mixture.name,
-        "matched": comparison_lib.matched(comparison.methods),
-        "choices": comparison.choices,
-        "version": files.VERSION,
-        "published": published,
-    }
 
 
 def _help(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]], number: int) -> None:

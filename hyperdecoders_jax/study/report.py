@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
+from typing import Any
 
 from etils import epath
 
-from hyperdecoders_jax.study import page, pictures, tables
+from hyperdecoders_jax import files
+from hyperdecoders_jax.study import archive, floors, page, pictures, results, tables
+from hyperdecoders_jax.study import comparison as comparison_lib
+from hyperdecoders_jax.study.comparison import Comparison
 from hyperdecoders_jax.study.results import Results
+
+
+def make(comparison: Comparison, published: Mapping[str, Any] | None) -> tuple[Results, str]:
+    """The results of a comparison whose runs are finished, and where they are written, in a line.
+
+    `published` are a paper's numbers, to stand beside.
+    """
+    archive.write(comparison.output)
+    about = {
+        "mixture": comparison.mixture.name,
+        "matched": comparison_lib.matched(comparison.methods),
+        "choices": comparison.choices,
+        "version": files.VERSION,
+        "published": published,
+    }
+    found = results.collect(comparison, floors.of(comparison), about)
+    return found, write(comparison.output, found)
 
 
 def write(folder: epath.PathLike, found: Results) -> str:
