@@ -290,7 +290,7 @@ class _Command:
                 archive.restore(self._output, [f"grid/{name}/{label}"])
                 folder = f"{self._output}/grid/{name}/{label}"
                 run = comparison.seeded(run, seed, folder, self._select_on)
-                runs.check_settings(run, None)
+                runs.check_settings([run], None)
                 if not runs.is_finished(folder):
                     print(f"\n== {name}, {label}, seed {seed} ==", file=sys.stderr, flush=True)
                     if not runs.make(run, text, None, shared):

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
@@ -99,21 +99,24 @@ def settings(run: RunConfig, split: str | None) -> dict[str, str]:
 
 def check_finished(comparison: Comparison) -> None:
     """Raises ValueError if a finished run was made with other settings than the comparison's."""
-    for pair in comparison.pairs:
-        check_settings(comparison.run(*pair), comparison.split)
+    for name in comparison.methods:
+        check_settings([comparison.run(name, x) for x in comparison.seeds], comparison.split)
 
 
-def check_settings(run: RunConfig, split: str | None) -> None:
-    """Raises ValueError if a run is finished, and was made with other settings."""
-    there = read(run.model_dir).get("settings") if is_finished(run.model_dir) else None
-    here = settings(run, split)
-    if there is None or there == here:
-        return
-    told = (f"{x} {there[x]} there and {here[x]} here" for x in here if there.get(x) != here[x])
-    raise ValueError(
-        f"A finished run must have the settings of its comparison; {run.model_dir} has "
-        f"{'; '.join(told)}. Give another --output, or remove that folder and its archive."
-    )
+def check_settings(seeds: Sequence[RunConfig], split: str | None) -> None:
+    """Raises ValueError if a run of a method is finished, and was made with other settings."""
+    finished = [run.model_dir for run in seeds if is_finished(run.model_dir)]
+    # Runs of earlier versions do not say it.
+    stored = {path: there for path in finished if (there := read(path).get("settings"))}
+    here = settings(seeds[0], split) if stored else {}
+    for path, there in stored.items():
+        differences = [x for x in here if there.get(x) != here[x]]
+        if differences:
+            told = "; ".join(f"{x} {there.get(x)} there and {here[x]} here" for x in differences)
+            raise ValueError(
+                f"A finished run must have the settings of its comparison; {path} has {told}. Give "
+                "another --output, or remove that folder and its archive."
+            )
 
 
 def write(model_dir: str, scores: Mapping[str, Any]) -> None:
