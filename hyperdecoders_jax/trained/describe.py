@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from etils import epath
+
 from hyperdecoders_jax import files
 from hyperdecoders_jax.data import mixtures, vocabulary
 from hyperdecoders_jax.model import BACKBONE_KEYS, Model
@@ -53,6 +55,13 @@ def describe(
     seed, paths = run.start.random_seed, tuple(names.flatten(trained))
     initial = None if initial is None else files.absolute_source(initial)
     return RunFile(description, paths, initial, seed, dtype, describe_data(run), runner)
+
+
+def write(run: RunConfig, described: RunFile, config_text: str) -> None:
+    """Writes `config.json` into the run, and gin's `config_text` for people, unless it is empty."""
+    run_folder.write(run.model_dir, described)
+    if config_text:
+        files.write_text(epath.Path(run.model_dir) / run_folder.SAVED_GIN, config_text)
 
 
 def describe_data(run: RunConfig) -> dict[str, Any]:

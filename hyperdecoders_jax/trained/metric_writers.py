@@ -16,6 +16,7 @@ from absl import logging
 from etils import epath
 
 from hyperdecoders_jax import errors, files
+from hyperdecoders_jax.weights import run_folder
 
 RUNS_FILE = "metric_runs.json"
 
@@ -116,12 +117,13 @@ class MetricWriters:
         self._names, self._model_dir = names, model_dir
         self._writers: dict[str, Writer] = {}
 
-    def open(self, settings: Mapping[str, Any]) -> None:
-        """Begins or continues the run in each place; `settings` describe it.
+    def open(self) -> None:
+        """Begins or continues the run in each place, with what its `config.json` says.
 
         ValueError if a service refuses, as without a login: before hours of training, not after.
         """
-        path = epath.Path(self._model_dir) / RUNS_FILE
+        folder = epath.Path(self._model_dir)
+        path, settings = folder / RUNS_FILE, files.read_json(folder / run_folder.CONFIG_FILE)
         known = files.read_json(path) if path.exists() else {}
         ids = dict(known)
         for name in self._names:

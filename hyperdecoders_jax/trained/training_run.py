@@ -12,7 +12,6 @@ import sys
 from typing import TYPE_CHECKING
 
 import jax
-from etils import epath
 
 from hyperdecoders_jax import files
 from hyperdecoders_jax.data import mixtures, train_batches
@@ -26,7 +25,6 @@ from hyperdecoders_jax.trained import (
 )
 from hyperdecoders_jax.trained.shared import Shared, order_settings
 from hyperdecoders_jax.training import partitioning, run_lock, trainable, trainer
-from hyperdecoders_jax.weights import run_folder
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
@@ -78,10 +76,8 @@ def _train(
     writers = metric_writers.MetricWriters(run.metric_writers, run.model_dir)
 
     def on_accepted():  # Not before: a run must leave another run's files as they are.
-        run_folder.write(run.model_dir, described)
-        if config_text:  # For people; a run that Python made has none.
-            files.write_text(epath.Path(run.model_dir) / run_folder.SAVED_GIN, config_text)
-        writers.open(run_folder.to_json(described))
+        describe.write(run, described, config_text)
+        writers.open()
 
     loop = trainer.Trainer(
         trainer.TrainingRecipe(model, run.optimizer, run.schedule, run.trainer),

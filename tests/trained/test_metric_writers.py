@@ -45,6 +45,14 @@ class Service(types.ModuleType):
 
 
 @pytest.fixture
+def model_dir(tmp_path):
+    folder = tmp_path / "method" / "seed-1"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(SETTINGS))
+    return folder
+
+
+@pytest.fixture
 def service(request, monkeypatch):
     made = Service(request.param)
     monkeypatch.setitem(sys.modules, request.param, made)
@@ -52,13 +60,12 @@ def service(request, monkeypatch):
 
 
 @pytest.mark.parametrize("service", ["wandb", "mlflow"], indirect=True)
-def test_a_service_gets_the_scalars_and_continues_its_run(tmp_path, service):
-    model_dir, name = tmp_path / "method" / "seed-1", service.__name__
-    model_dir.mkdir(parents=True)
+def test_a_service_gets_the_scalars_and_continues_its_run(model_dir, service):
+    name = service.__name__
     metric_writers.check_names([name])
     for step in (1, 2):
         writers = metric_writers.MetricWriters([name], str(model_dir))
-        writers.open(SETTINGS)
+        writers.open()
         writers.write(step, {"train/loss": 0.5})
         writers.close()
     starts = [told[1] for told in service.told if told[0] == "init"]
@@ -75,10 +82,10 @@ def test_a_service_gets_the_scalars_and_continues_its_run(tmp_path, service):
 
 
 @pytest.mark.parametrize("service", ["wandb", "mlflow"], indirect=True)
-def test_a_service_that_fails_is_told_and_the_others_go_on(tmp_path, service, caplog):
+def test_a_service_that_fails_is_told_and_the_others_go_on(model_dir, service, caplog):
     service.failing = (2, 3)
-    writers = metric_writers.MetricWriters(["tensorboard", service.__name__], str(tmp_path))
-    writers.open(SETTINGS)
+    writers = metric_writers.MetricWriters(["tensorboard", service.__name__], str(model_dir))
+    writers.open()
     for step in (1, 2, 3):
         writers.write(step, {"train/loss": 0.5})
     writers.close()
@@ -87,17 +94,17 @@ def test_a_service_that_fails_is_told_and_the_others_go_on(tmp_path, service, ca
         f"Metrics no longer go to {service.__name__}, which failed at step 2; metrics.jsonl has "
         "them."
     ]
-    assert list((tmp_path / "tensorboard").iterdir())
+    assert list((model_dir / "tensorboard").iterdir())
 
 
 @pytest.mark.parametrize("service", ["wandb"], indirect=True)
-def test_a_service_that_refuses_the_run_is_told_at_once(tmp_path, service, monkeypatch):
+def test_a_service_that_refuses_the_run_is_told_at_once(model_dir, service, monkeypatch):
     def refuse(**options):
         raise RuntimeError("api_key not configured")
 
     monkeypatch.setattr(service, "init", refuse)
     with pytest.raises(ValueError, match=r"'wandb', which must accept the run; it said: api_key"):
-        metric_writers.MetricWriters(["wandb"], str(tmp_path)).open(SETTINGS)
+        metric_writers.MetricWriters(["wandb"], str(model_dir)).open()
 
 
 def test_writers_that_are_unknown_or_not_installed_are_refused(monkeypatch):
