@@ -17,7 +17,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hyperdecoders_jax import errors, files
 from hyperdecoders_jax.commands import convert, flags, main
@@ -134,6 +134,7 @@ def export(
             num_parameters=sum(math.prod(array.shape) for array in weights.arrays.values()),
             metrics=RunDirectory(checkpoint).evaluated(description.step),
             example=find_example(checkpoint, description),
+            **find_scores(checkpoint, description.step),
         )
     with filled(place) as folder:
         export_folder.write(folder, description, weights, formats, card)
@@ -146,6 +147,20 @@ def export(
     print(f"Read {checkpoint}, step {description.step}.")
     print(convert.report(weights, {}, {}, verbose))
     return 0
+
+
+def find_scores(checkpoint: str, step: int) -> dict[str, Any]:
+    """What a comparison measured of its run at this step, as fields of a card; empty if nothing."""
+    from etils import epath
+
+    from hyperdecoders_jax.weights import run_folder
+
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # Damaged, or of others.
+        found = files.read_json(epath.Path(checkpoint) / run_folder.SCORES_FILE)
+        if found["step"] == step:
+            scores = {task: row["scores"] for task, row in found["tasks"].items()}
+            return {"scored_split": found["settings"]["split"], "scores": scores}
+    return {}
 
 
 def find_example(checkpoint: str, description: Description) -> tuple[str, str, str] | None:

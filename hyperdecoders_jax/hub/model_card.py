@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Mapping
+import statistics
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from hyperdecoders_jax.modeling.config import HyperFormerConfig, TransformerConfig
@@ -75,6 +76,9 @@ class Export:
     mixture: str | None = None
     # By task and metric, at the exported step.
     metrics: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    # Of a comparison: its split; by task and metric, scores of examples, whose mean is the metric.
+    scored_split: str | None = None
+    scores: Mapping[str, Mapping[str, Sequence[float]]] = dataclasses.field(default_factory=dict)
     # Task, input and prediction of an evaluation at the exported step.
     example: tuple[str, str, str] | None = None
 
@@ -216,11 +220,42 @@ def _data(export: Export) -> str:
 
 
 def _results(export: Export) -> str:
-    if not export.metrics:
-        return ""
-    step = f"{export.description.step:,}"
-    head = f"As the run, of one seed, measured them at step {step}, which is exported here:"
-    lines = [head, "", "| task | metric | value |", "|---|---|---|"]
-    for task, row in export.metrics.items():
-        lines += [f"| {task} | {name} | {value:.2f} |" for name, value in row.items()]
+    step, tables = f"{export.description.step:,}", []
+    if export.metrics:
+        values = {
+            task: {name: f"{value:.2f}" for name, value in row.items()}
+            for task, row in export.metrics.items()
+        }
+        head = f"As the run, of one seed, measured them at step {step}, which is exported here:"
+        tables.append(_table(head, "value", values))
+    if export.scores:
+        values = {
+            task: {name: _interval(scores) for name, scores in row.items()}
+            for task, row in export.scores.items()
+        }
+        head = f"On the split `{export.scored_split}`, the same run and step:"
+        tables.append(_table(head, "value [95 % interval over examples]", values))
+    return "\n\n".join(tables)
+
+
+def _table(head: str, column: str, values: Mapping[str, Mapping[str, str]]) -> str:
+    lines = [head, "", f"| task | metric | {column} |", "|---|---|---|"]
+    for task, row in values.items():
+        lines += [f"| {task} | {name} | {value} |" for name, value in row.items()]
     return "\n".join(lines)
+
+
+def _interval(scores: Sequence[float]) -> str:
+    """The mean, with its t interval; without one for a single score.
+
+    >>> _interval([100.0] * 30 + [0.0] * 10)
+    '75.00 [60.98, 89.02]'
+    """
+    mean, count = statistics.fmean(scores), len(scores)
+    if count < 2:
+        return f"{mean:.2f}"
+    # Student's quantile from the normal one. Source: Abramowitz & Stegun 26.7.5, two terms.
+    z, degrees = statistics.NormalDist().inv_cdf(0.975), count - 1
+    t = z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+    half = t * statistics.stdev(scores) / count**0.5
+    return f"{mean:.2f} [{mean - half:.2f}, {mean + half:.2f}]"

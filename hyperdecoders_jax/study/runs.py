@@ -19,11 +19,12 @@ from hyperdecoders_jax.study.comparison import Comparison
 from hyperdecoders_jax.trained import placed, training_run
 from hyperdecoders_jax.trained.shared import Shared
 from hyperdecoders_jax.training import identity, partitioning, run_lock, trainable, trainer
+from hyperdecoders_jax.weights import run_folder
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
 
-SCORES_FILE = "scores.json"
+SCORES_FILE = run_folder.SCORES_FILE
 
 
 def make_all(

@@ -5,6 +5,7 @@
                /config.gin     how it was made, for people and to train again; never read here
                /checkpoints/   of the package's own runner: what it trains, see `run_checkpoints`
                /checkpoint_*/  of T5X: all parameters
+               /scores.json    of a comparison's run: metrics and scores of examples, when finished
 
 Frozen parameters of our runner come from where the run had them; those of no file from its seed.
 """
@@ -43,6 +44,7 @@ FORMAT = "hyperdecoders_jax run"
 VERSION = 1
 # What makes a folder of an earlier version a run.
 SAVED_GIN = "config.gin"
+SCORES_FILE = "scores.json"
 OWN_RUNNER, T5X_RUNNER = "embedded", "t5x"
 # Of `RunFile`, in the JSON under "start", beside `trained`.
 _START_FIELDS = ("initial_checkpoint_path", "random_seed", "frozen_dtype")

@@ -12,7 +12,7 @@ import seqio
 
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.commands import compare as compare_lib
-from hyperdecoders_jax.commands import main
+from hyperdecoders_jax.commands import export, main
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.study import matching, runs
 from tests.commands import test_own_data
@@ -87,6 +87,11 @@ def test_two_files_are_compared_and_a_broken_comparison_is_continued(folder, cap
     # Seconds are of this time.
     same = [line for line in before.splitlines() if not line.startswith("seconds")]
     assert [line for line in after.splitlines() if not line.startswith("seconds")] == same
+
+    # An export's card has the scores with their interval.
+    assert export.export(str(kept.parent), str(folder / "exported")) == 0
+    card = (folder / "exported" / "README.md").read_text()
+    assert re.search(r"On the split `test`, .*\n\n.*interval.*\n.*\n\| train \| accuracy \| ", card)
 
     # Nothing is left to make, in a process that has read no data.
     (folder / "out" / "floors.json").unlink()

@@ -128,3 +128,11 @@ def test_what_is_not_known_is_left_out():
 )  # fmt: skip
 def test_each_way_to_adapt_is_named_and_cited(export, part):
     assert part in model_card.render(export)
+
+
+def test_scores_of_a_comparison_have_intervals():
+    scores = {"cola": {"accuracy": [100.0] * 30 + [0.0] * 10}, "rte": {"f1": [50.0]}}
+    text = model_card.render(make(scored_split="test", scores=scores))
+    assert "On the split `test`, the same run and step:" in text
+    assert "| cola | accuracy | 75.00 [60.98, 89.02] |" in text  # scipy.stats: 60.975, 89.025
+    assert "| rte | f1 | 50.00 |" in text
