@@ -33,8 +33,9 @@ docs: $(INSTALLED)
 
 install: $(INSTALLED)
 
-# Made anew whenever what is to be installed has changed. Nothing is compiled ahead: most modules of the
-# packages are never imported, and Python compiles those that are, once.
+# Made anew whenever what is to be installed has changed; `test` brings `train`, which the demo needs,
+# and `plots`. Nothing is compiled ahead: most modules of the packages are never imported, and Python
+# compiles those that are, once.
 $(INSTALLED): setup.py pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \

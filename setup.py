@@ -29,36 +29,44 @@ DATA_FILES = (
     "NOTICE*",
 )
 
-# Lower bounds are what the tests run on; with jax 0.9.2, the oldest, pip takes flax 0.12.6.
-# TensorFlow comes with seqio; naming it here would allow two builds of it side by side.
-REQUIREMENTS = [
+# Enough to load, predict, convert, export and count: no TensorFlow. Lower bounds are what the tests
+# run on; with jax 0.9.2, the oldest, pip takes flax 0.12.6.
+CORE = [
     "absl-py>=2.5",
-    "clu>=0.0.12",
     "etils[epath]>=1.15",
     "flax>=0.12.6",
     "gin-config>=0.5.0",
-    "importlib_resources>=7.1",
     "jax>=0.9.2",
     "jaxtyping>=0.3.11",
     "ml_dtypes>=0.6",
     # Flax brings it; interop reads Flax's files with it.
     "msgpack>=1.2",
-    "nltk>=3.10",
     "numpy>=2.4",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",
+    # What reads a SentencePiece model; TensorFlow and Orbax choose its release.
+    "protobuf",
+    "safetensors>=0.8",
+    "sentencepiece>=0.2.3",
+    "tensorstore>=0.1.86",
+]
+
+# To train, to evaluate, and to read SeqIO tasks; `train_extra` has the same names.
+# TensorFlow comes with seqio; naming it here would allow two builds of it side by side.
+TRAIN = [
+    "clu>=0.0.12",
+    # What tensorflow-datasets imports, and names nowhere.
+    "importlib_resources>=7.1",
+    "nltk>=3.10",
     "pyarrow>=26.0",
     "rouge-score>=0.1.2",
     "sacrebleu>=2.6",
-    "safetensors>=0.8",
     "scikit-learn>=1.9",
     "scipy>=1.17",
-    "sentencepiece>=0.2.3",
     "seqio>=0.0.20",
     # What clu's metric writers import, and name nowhere.
     "tensorboard>=2.21",
     "tensorflow-datasets>=4.9.10",
-    "tensorstore>=0.1.86",
     "threadpoolctl>=3.6",
     "tqdm>=4.70",
 ]
@@ -74,11 +82,11 @@ PLOTS = ["matplotlib>=3.10", "plotly>=7.1"]
 
 EXTRAS = {
     "cuda": ["jax[cuda]>=0.9.2"],
-    "docs": ["furo>=2025.12.19", "myst-parser>=5.2", "sphinx>=9.0"],
+    "docs": ["furo>=2025.12.19", "myst-parser>=5.2", "sphinx>=9.0", *TRAIN],
     "hf": HUGGING_FACE,
     "plots": PLOTS,
     # What T5X needs from the registry. T5X, airio and jestimator are on none: see docs/t5x.md.
-    "t5x": ["cached_property>=2.0.1", "fiddle>=0.3.1", "grain>=0.2.18"],
+    "t5x": ["cached_property>=2.0.1", "fiddle>=0.3.1", "grain>=0.2.18", *TRAIN],
     "test": [
         "beartype>=0.23",
         "hypothesis>=6.170",
@@ -90,9 +98,11 @@ EXTRAS = {
         "setuptools>=77",
         *HUGGING_FACE,
         *PLOTS,
+        *TRAIN,
     ],
     "torch": TORCH,
     "tpu": ["jax[tpu]>=0.9.2"],
+    "train": TRAIN,
 }
 
 
@@ -111,6 +121,6 @@ setuptools.setup(
     packages=find_packages(),
     package_dir=PACKAGE_DIRS,
     package_data={"": list(DATA_FILES)},
-    install_requires=REQUIREMENTS,
+    install_requires=CORE,
     extras_require=EXTRAS,
 )

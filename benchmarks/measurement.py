@@ -23,7 +23,6 @@ import numpy as np
 
 from hyperdecoders_jax.commands import flags, main
 from hyperdecoders_jax.config import gin_binding, gin_files
-from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling import config as modeling_config
@@ -51,7 +50,7 @@ class Experiment:
     num_microbatches: int
     batch_size: int
     task_feature_lengths: Mapping[str, int]
-    data: PipelineConfig
+    data: Callable[[], PipelineConfig]  # Called only where data are read, by SeqIO.
     model_parallel: int
 
     def without_adapters(self) -> Experiment:
@@ -94,17 +93,27 @@ def parse_arguments(
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     others, gin_flags = main.split_gin_flags(arguments)
     args = parser.parse_args(others)
-    flags.start_tensorflow()
-    flags.set_data_folders(args)
-    if args.vocabulary is not None:
-        vocabulary.set_run_vocabulary(vocabulary.load_vocabulary(args.vocabulary))
     bindings = [gin_files.to_binding(name, value) for name, value in gin_flags]
     # These two have no default. A benchmark writes nothing and starts from random weights.
     bindings += ["MODEL_DIR = None", "INITIAL_CHECKPOINT_PATH = None"]
     files = [SETTINGS_FILE, *args.gin_file, EXPERIMENT_FILE]
     text = gin_files.read(files, bindings, args.gin_search_paths)
-    gin_binding.parse(text, readers=flags.TRAIN_FILES)
+    if getattr(args, "pack", False):  # train_step's, which may read the experiment's data.
+        _prepare_data(args)
+        gin_binding.parse(text, readers=flags.TRAIN_FILES)
+    else:  # Batches are made, so modules of tasks are not imported, nor TensorFlow.
+        options = {"are_macros_checked": False, "is_all_bound": False}
+        gin_binding.parse(text, Experiment, readers=flags.TRAIN_FILES, **options)
     return gin.get_configurable(Experiment)(), devices(args.topology), args
+
+
+def _prepare_data(args: argparse.Namespace) -> None:
+    from hyperdecoders_jax.data import vocabulary
+
+    flags.start_tensorflow()
+    flags.set_data_folders(args)
+    if args.vocabulary is not None:
+        vocabulary.set_run_vocabulary(vocabulary.load_vocabulary(args.vocabulary))
 
 
 def devices(topology: str | None) -> list[jax.Device] | None:

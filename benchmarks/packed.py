@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hyperdecoders_jax.data import mixer, mixtures, packing
+from hyperdecoders_jax import types
+from hyperdecoders_jax.data import packing
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.types import Batch
 
@@ -19,6 +20,8 @@ def make_reader(data: PipelineConfig, lengths: str | None) -> tuple[Draw, tuple[
     """What draws the next example, and the names of the tasks."""
     if lengths is not None:
         return _made(data, lengths), None
+    from hyperdecoders_jax.data import mixer  # SeqIO's import takes seconds.
+
     reader = mixer.PackedMixer(dataclasses.replace(data, pack=True, examples_per_step=None), 0, 1)
     rng = np.random.default_rng(data.seed)
     return lambda: reader.draw(rng, collections.Counter()), reader.task_names
@@ -33,7 +36,7 @@ def _made(data: PipelineConfig, lengths: str) -> Draw:
     def draw():
         task = int(rng.choice(len(means), p=shares))
         ids = []
-        for mean, name in zip(means[task], mixtures.FEATURES, strict=True):
+        for mean, name in zip(means[task], types.FEATURES, strict=True):
             longest = data.task_feature_lengths[name]
             length = mean * np.exp(sigma * rng.standard_normal() - sigma**2 / 2)
             ids.append(rng.integers(2, 30, int(np.clip(round(length), 1, longest))))

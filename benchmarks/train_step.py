@@ -114,12 +114,13 @@ def _step_secs(compiled, state, frozen, batch, num_calls: int) -> float:
 
 def compare_packed(experiment: measurement.Experiment, devices, args) -> str:
     """A table of the same examples in rows of their own and packed."""
-    draw, task_names = packed.make_reader(experiment.data, args.pack_lengths)
+    data = experiment.data()
+    draw, task_names = packed.make_reader(data, args.pack_lengths)
     model = experiment.model.for_tasks(task_names)
     experiment = dataclasses.replace(experiment, model=model)
     num_data = measurement.make_partitioner(experiment, devices).num_data
     wanted = (experiment.batch_size, num_data * experiment.num_microbatches)
-    batch, num_examples, fill = packed.make_batch(experiment.data, *wanted, draw)
+    batch, num_examples, fill = packed.make_batch(data, *wanted, draw)
     found = {
         "a row each": (experiment.batch_size, None),
         f"packed, fill {fill:.2f}": (num_examples, batch),

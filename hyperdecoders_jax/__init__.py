@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from hyperdecoders_jax import train_extra
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -32,6 +34,7 @@ def load(
 
 def train(run: RunConfig) -> int:
     """Trains a run that Python made; see `RunConfig`, and `commands.train.train`."""
+    train_extra.check()
     from hyperdecoders_jax.commands import train as command
 
     return command.train(run)
@@ -39,6 +42,7 @@ def train(run: RunConfig) -> int:
 
 def compare(methods: Mapping[str, RunConfig], output: str, seeds=(1, 2, 3), **options: Any) -> Any:
     """Trains methods with several seeds, and tabulates them; see `commands.compare.compare`."""
+    train_extra.check()
     from hyperdecoders_jax.commands import compare as command
 
     return command.compare(methods, output, seeds, **options)
@@ -48,6 +52,7 @@ def __getattr__(name: str) -> Any:
     """`RunConfig` and the other parts of a run, imported when they are asked for."""
     if name not in ("RunConfig", "StartConfig"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    train_extra.check()
     from hyperdecoders_jax.config import run_config
 
     return getattr(run_config, name)

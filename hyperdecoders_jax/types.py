@@ -42,6 +42,9 @@ UNSEEN_TASK_ID = -1
 # Most tokens of an input or a target. Attention takes the square: more is a mistyped number.
 MAX_LEN = 65_536
 
+# Texts of a task, each with a length.
+FEATURES = ("inputs", "targets")
+
 PyTree = Any
 # Nested dictionaries of arrays, keyed as in T5X: params["encoder"]["layers_0"]["mlp"]["wo"].
 Params = Mapping[str, Any]

@@ -18,11 +18,14 @@ from hyperdecoders_jax.commands import accelerators, main
 SUMMARY = "print versions, devices, free memory and disk, known conflicts"
 TAKES_GIN = False
 
-# What is listed, in order; the second half is optional.
+# What is listed, in order: what all need, what the extra `train` brings, what others bring.
 REQUIRED_PACKAGES = (
-    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow-datasets",
-    "tensorflow", "tensorflow-text", "tensorboard", "gin-config", "clu", "sentencepiece",
+    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "gin-config", "sentencepiece",
 )  # fmt: skip
+TRAIN_PACKAGES = (
+    *("tensorflow", "tensorflow-text"),
+    *("seqio", "tensorflow-datasets", "tensorboard", "clu"),
+)
 OPTIONAL_PACKAGES = ("transformers", "safetensors", "torch", "matplotlib", "libtpu")
 
 # The newest releases that the classes of exported models were tried with.
@@ -126,14 +129,25 @@ def _release(version: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", re.match(r"[\d.]*", version)[0])))
 
 
-def missing_packages(versions: Mapping[str, str]) -> list[str]:
-    """Required distributions that are not there; another build of TensorFlow counts."""
+def missing_packages(versions: Mapping[str, str]) -> dict[str, str]:
+    """Distributions that must be there and are not -> what brings them.
+
+    Those of the extra `train` must all be there or none; another build of TensorFlow counts.
+
+    >>> missing_packages(dict.fromkeys([*REQUIRED_PACKAGES, *TRAIN_PACKAGES[:-1]], "1.0"))
+    {'clu': "'hyperdecoders_jax[train]'"}
+    """
     stand_ins = {names[0]: names for names in SHARED_FOLDERS.values()}
-    return [
-        name
-        for name in map(normalised, REQUIRED_PACKAGES)
-        if not any(other in versions for other in stand_ins.get(name, (name,)))
-    ]
+
+    def absent(names):
+        candidates = {name: stand_ins.get(name, (name,)) for name in names}
+        return [name for name, others in candidates.items() if versions.keys().isdisjoint(others)]
+
+    missing = {name: name for name in absent(REQUIRED_PACKAGES)}
+    of_train = absent(TRAIN_PACKAGES)
+    if len(of_train) < len(TRAIN_PACKAGES):
+        missing |= dict.fromkeys(of_train, "'hyperdecoders_jax[train]'")
+    return missing
 
 
 def device_lines() -> list[str]:
@@ -167,6 +181,7 @@ def report(folders: Sequence[str] = (".",)) -> int:
     versions = installed_versions()
     print("Versions")
     lacking = dict.fromkeys(REQUIRED_PACKAGES, "not installed")
+    lacking |= dict.fromkeys(TRAIN_PACKAGES, "not installed (extra train)")
     lacking |= dict.fromkeys(OPTIONAL_PACKAGES, "not installed (optional)")
     found = [(name, versions.get(normalised(name), status)) for name, status in lacking.items()]
     python = ("python", f"{platform.python_version()} ({sys.executable})")
@@ -175,9 +190,9 @@ def report(folders: Sequence[str] = (".",)) -> int:
     for name, status in (python, own, *found, *t5x_install.status_lines()):
         print(f"  {name:22} {status}")
 
-    absent = missing_packages(versions)
     problems = find_conflicts(versions) + t5x_install.problems()
-    problems += [f"{name} must be installed. Run: pip install {name}" for name in absent]
+    absent = missing_packages(versions).items()
+    problems += [f"{name} must be installed. Run: pip install {source}" for name, source in absent]
 
     print("Devices")
     try:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hyperdecoders_jax import errors, files
+from hyperdecoders_jax import errors, files, train_extra
 from hyperdecoders_jax.commands import processes
 
 # Task modules that are imported unless --module names others.
@@ -324,8 +324,9 @@ def start_tensorflow() -> None:
     """Imports TensorFlow quietly, and keeps it off the accelerators: it only reads data.
 
     Its C++ log writes to the file descriptor before any setting of ours is read, so the descriptor
-    is redirected; an import that fails still shows everything.
+    is redirected; an import that fails still shows everything. ImportError without `[train]`.
     """
+    train_extra.check()
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as log:

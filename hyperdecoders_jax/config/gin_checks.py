@@ -18,7 +18,7 @@ from typing import Any
 
 from gin import config_parser
 
-from hyperdecoders_jax import errors
+from hyperdecoders_jax import errors, train_extra
 from hyperdecoders_jax.config import gin_private
 from hyperdecoders_jax.config.gin_private import MACRO
 from hyperdecoders_jax.config.gin_statements import Binding, Location, Text
@@ -39,6 +39,8 @@ def import_module(name: str, where: str) -> Any:
         is_there = not isinstance(error, ModuleNotFoundError)
         if not is_there and f"{name}.".startswith(f"{error.name}."):
             raise
+        if not is_there:
+            train_extra.check_for(error)
         if isinstance(error, SyntaxError):
             file, line = error.filename, error.lineno
         else:

@@ -13,7 +13,7 @@ from absl import logging
 from jaxtyping import Bool
 
 from hyperdecoders_jax import types
-from hyperdecoders_jax.data import feature_converter, lost_text, mixtures, reading
+from hyperdecoders_jax.data import feature_converter, lost_text, reading
 from hyperdecoders_jax.data.packed_records import PackedExamples
 
 
@@ -55,7 +55,7 @@ class TaskExamples:
             rows = [self.examples[index] for index in filled]
             ids = {
                 name: np.stack([self._padded(name, row[name]) for row in rows])
-                for name in mixtures.FEATURES
+                for name in types.FEATURES
             }
             task_ids = np.full(num_rows, self.task_id, np.int32)
             batch = feature_converter.task_batch(ids["inputs"], ids["targets"], task_ids)
@@ -101,7 +101,7 @@ def read_examples(
     )
     if num_examples is not None:
         ds = ds.take(num_examples)
-    faults = {name: _Faults(task, name, task_feature_lengths[name]) for name in mixtures.FEATURES}
+    faults = {name: _Faults(task, name, task_feature_lengths[name]) for name in types.FEATURES}
 
     def looked_at() -> Iterator[Mapping[str, Any]]:
         for example in reading.as_numpy(ds, task):

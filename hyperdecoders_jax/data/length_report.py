@@ -9,6 +9,7 @@ import math
 import numpy as np
 import seqio
 
+from hyperdecoders_jax import types
 from hyperdecoders_jax.data import mixtures, packing, reading, task_listing, text_table
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 
@@ -56,7 +57,7 @@ def _read(task: seqio.Task, split: str) -> Lengths:
     chunks = list(reading.read_rows(task, config, shard, 0, num_examples=NUM_READ))
     return {
         feature: np.concatenate([chunk[f"{feature}_len"] for chunk in chunks])
-        for feature in mixtures.FEATURES
+        for feature in types.FEATURES
     }
 
 
@@ -66,7 +67,7 @@ def _draw(read: dict[str, Lengths], rates: dict[str, float]) -> Lengths:
     names = list(read)
     choices = rng.choice(len(names), _NUM_DRAWN, p=[rates[name] for name in names])
     indices = rng.random(_NUM_DRAWN)
-    drawn = {feature: np.zeros(_NUM_DRAWN, int) for feature in mixtures.FEATURES}
+    drawn = {feature: np.zeros(_NUM_DRAWN, int) for feature in types.FEATURES}
     for number, name in enumerate(names):
         is_own = choices == number
         for feature, lengths in read[name].items():
@@ -76,7 +77,7 @@ def _draw(read: dict[str, Lengths], rates: dict[str, float]) -> Lengths:
 
 def _summarize(lengths: Lengths) -> list[str]:
     def pair(number):
-        return ", ".join(f"{number(lengths[feature]):.0f}" for feature in mixtures.FEATURES)
+        return ", ".join(f"{number(lengths[feature]):.0f}" for feature in types.FEATURES)
 
     percentiles = [pair(lambda x, p=p: np.percentile(x, p)) for p in _PERCENTILES]
     return [pair(np.mean), *percentiles, pair(np.max)]
@@ -100,11 +101,11 @@ def _round_up(number: float, multiple: int) -> int:
 def _advice(read: dict[str, Lengths], drawn: Lengths) -> list[str]:
     longest = {
         feature: max(int(of_task[feature].max()) for of_task in read.values())
-        for feature in mixtures.FEATURES
+        for feature in types.FEATURES
     }
     lengths = {feature: _round_up(number, _MULTIPLE) for feature, number in longest.items()}
     lengths["inputs"] = min(lengths["inputs"], MOST_INPUTS)
-    kept = {f: np.minimum(drawn[f], lengths[f]) for f in mixtures.FEATURES}
+    kept = {f: np.minimum(drawn[f], lengths[f]) for f in types.FEATURES}
     num_real = np.mean(sum(kept.values()))
     is_cut = np.mean(drawn["inputs"] > lengths["inputs"])
     cut = f"; inputs of {is_cut:.1%} are cut" if is_cut else ""

@@ -56,7 +56,7 @@ class Mixer:
         # Each process draws its own tasks; together they follow the rates.
         draws = task_stream.generator(self._config.seed, "mixing", self._shard.index, self._step)
         choices = np.searchsorted(self._cumulative, draws.random(self._batch_size), side="right")
-        sizes = {name: (self._batch_size, lengths[name]) for name in mixtures.FEATURES}
+        sizes = {name: (self._batch_size, lengths[name]) for name in types.FEATURES}
         ids = {name: np.zeros(size, np.int32) for name, size in sizes.items()}
         task_ids = np.zeros(self._batch_size, np.int32)
         truncated = {}
@@ -65,7 +65,7 @@ class Mixer:
             indices = np.flatnonzero(choices == choice)
             task_ids[indices] = self._numbers[choice]
             rows = stream.take(len(indices))
-            for name in mixtures.FEATURES:
+            for name in types.FEATURES:
                 ids[name][indices] = rows[name]
             count = int(np.sum(rows["inputs_len"] > lengths["inputs"]))
             if count:

@@ -16,7 +16,6 @@ from hyperdecoders_jax import errors, types
 from hyperdecoders_jax.data import cache, offline, text_table
 
 MixtureOrTask = str | seqio.Task | seqio.Mixture
-FEATURES = ("inputs", "targets")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,34 +125,14 @@ def check_data_are_there(task: seqio.Task, split: str, use_cached: bool = False)
     (cache if use_cached else offline).check(task, split)
 
 
-def check_lengths(task_feature_lengths: Mapping[str, int]) -> None:
-    """Raises ValueError unless inputs and targets, and nothing else, have a length."""
-    for name in task_feature_lengths:
-        if name not in FEATURES:
-            raise ValueError(
-                f"Only inputs and targets have a length in task_feature_lengths; got {name!r}, too."
-                f"{errors.suggestion(str(name), FEATURES)} Leave it out of TASK_FEATURE_LENGTHS."
-            )
-    for feature in FEATURES:
-        length = task_feature_lengths.get(feature)
-        is_whole = isinstance(length, int) and not isinstance(length, bool)
-        if not is_whole or not 1 <= length <= types.MAX_LEN:
-            raise ValueError(
-                "The task_feature_lengths must give inputs and targets a number of tokens, at "
-                f"least 1; got {dict(task_feature_lengths)}. Set TASK_FEATURE_LENGTHS = "
-                f"{{'inputs': 512, 'targets': 64}} or what the tasks need, {types.MAX_LEN:,} at "
-                "most."
-            )
-
-
 def check_features_agree(tasks: Sequence[seqio.Task]) -> None:
     """Raises unless every task has inputs and targets, all in one vocabulary."""
     first = tasks[0]
     for task in tasks:
-        for feature in FEATURES:
+        for feature in types.FEATURES:
             if feature not in task.output_features:
                 raise ValueError(
-                    f"A task must have the features {list(FEATURES)}; {task.name!r} has "
+                    f"A task must have the features {list(types.FEATURES)}; {task.name!r} has "
                     f"{sorted(task.output_features)}. Give it {feature!r} in output_features and "
                     "in a preprocessor."
                 )

@@ -1,12 +1,17 @@
 """Configuration of a run's data, which `train_batches`, `eval_batches` and `preflight` follow."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import numbers
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from hyperdecoders_jax import errors
-from hyperdecoders_jax.data import mixtures
+from hyperdecoders_jax import errors, types
+
+if TYPE_CHECKING:
+    from hyperdecoders_jax.data.mixtures import MixtureOrTask
 
 # Field -> least and most: memory is taken for the sizes, and JAX drops seeds above 32 bits.
 _LIMITS = {
@@ -22,7 +27,7 @@ _LIMITS = {
 class PipelineConfig:
     """The data of a run and their order."""
 
-    mixture_or_task_name: mixtures.MixtureOrTask  # A registered name (or a SeqIO object).
+    mixture_or_task_name: MixtureOrTask  # A registered name (or a SeqIO object).
     # Tokens of `inputs` and of `targets`, EOS included; no other keys.
     task_feature_lengths: Mapping[str, int]
     split: str = "train"  # Read from every task that has it.
@@ -46,7 +51,7 @@ class PipelineConfig:
     examples_per_step: int | None = None
 
     def __post_init__(self):
-        mixtures.check_lengths(self.task_feature_lengths)
+        _check_lengths(self.task_feature_lengths)
         for name, (least, most) in _LIMITS.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, numbers.Integral):
@@ -58,7 +63,7 @@ class PipelineConfig:
             is_valid = least <= value <= most
             errors.check_field(self, name, is_valid, must, f"Set {name} to such a number.")
         if self.pack and self.row_lengths is not None:
-            mixtures.check_lengths(self.row_lengths)
+            _check_lengths(self.row_lengths)
             longest = self.task_feature_lengths
             must = f"have room for one example, {dict(longest)}"
             is_valid = all(self.row_lengths[name] >= longest[name] for name in longest)
@@ -78,4 +83,25 @@ class PipelineConfig:
     def packed_lengths(self) -> dict[str, int]:
         """Tokens of a packed row."""
         lengths = self.row_lengths or self.task_feature_lengths
-        return {name: lengths[name] for name in mixtures.FEATURES}
+        return {name: lengths[name] for name in types.FEATURES}
+
+
+def _check_lengths(task_feature_lengths: Mapping[str, int]) -> None:
+    """Raises ValueError unless inputs and targets, and nothing else, have a length."""
+    for name in task_feature_lengths:
+        if name not in types.FEATURES:
+            raise ValueError(
+                f"Only inputs and targets have a length in task_feature_lengths; got {name!r}, too."
+                f"{errors.suggestion(str(name), types.FEATURES)} Leave it out of "
+                "TASK_FEATURE_LENGTHS."
+            )
+    for feature in types.FEATURES:
+        length = task_feature_lengths.get(feature)
+        is_whole = isinstance(length, int) and not isinstance(length, bool)
+        if not is_whole or not 1 <= length <= types.MAX_LEN:
+            raise ValueError(
+                "The task_feature_lengths must give inputs and targets a number of tokens, at "
+                f"least 1; got {dict(task_feature_lengths)}. Set TASK_FEATURE_LENGTHS = "
+                f"{{'inputs': 512, 'targets': 64}} or what the tasks need, {types.MAX_LEN:,} at "
+                "most."
+            )

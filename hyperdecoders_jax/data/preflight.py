@@ -73,7 +73,7 @@ def order_settings(config: PipelineConfig, report: Mapping[str, TaskReport]) -> 
         **packed,
         "seed": config.seed,
         "batch_size": config.batch_size,
-        "task_feature_lengths": {n: config.task_feature_lengths[n] for n in mixtures.FEATURES},
+        "task_feature_lengths": {n: config.task_feature_lengths[n] for n in types.FEATURES},
         "split": config.split,
         "use_cached": config.use_cached,
         "shuffle": config.shuffle,
@@ -99,7 +99,7 @@ def describe_source(source: seqio.DataSource) -> dict[str, Any] | None:
 
 
 def _check_vocabulary(task: seqio.Task, vocab_size: int, is_small_allowed: bool) -> None:
-    for name in mixtures.FEATURES:
+    for name in types.FEATURES:
         vocabulary = task.output_features[name].vocabulary
         if vocabulary.vocab_size > vocab_size:
             raise ValueError(
@@ -144,7 +144,7 @@ def _check_examples(
         keeps_texts=True,
     )
     num_checked = num_truncated = 0
-    longest = dict.fromkeys(mixtures.FEATURES, 0)
+    longest = dict.fromkeys(types.FEATURES, 0)
     first_long = None
     lost: dict[str, lost_text.LostText] = {}
     for chunk in chunks:
@@ -153,7 +153,7 @@ def _check_examples(
             raise packing.empty_inputs_error(f"example {number} of task {task.name!r}")
         num_checked += len(chunk["inputs"])
         num_truncated += int(np.sum(chunk["inputs_len"] > lengths["inputs"]))
-        for name in mixtures.FEATURES:
+        for name in types.FEATURES:
             longest[name] = max(longest[name], int(chunk[f"{name}_len"].max()))
             if (texts := chunk.get(f"{name}_pretokenized")) is not None:
                 if name not in lost:

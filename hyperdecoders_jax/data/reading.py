@@ -19,7 +19,7 @@ import tensorflow as tf
 from absl import logging
 
 from hyperdecoders_jax import types
-from hyperdecoders_jax.data import mixtures, untuned
+from hyperdecoders_jax.data import untuned
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 
 # Padded ids under the names of the features, and under "<feature>_len" the lengths before cutting.
@@ -94,7 +94,7 @@ def _texts_checked(task: seqio.Task, split: str, use_cached: bool) -> Iterator[N
             raise
         # What is cached is what will be tokenized.
         specs = task.preprocess_precache(task.source.get_dataset(split, False), seed=0).element_spec
-        for name in mixtures.FEATURES:
+        for name in types.FEATURES:
             spec = specs.get(name)
             if isinstance(spec, tf.TensorSpec) and spec.shape.rank == 0 and spec.dtype != tf.string:
                 raise ValueError(
@@ -131,7 +131,7 @@ def read_rows(
     are read; None: all. `keeps_texts` adds "<feature>_pretokenized", where the task has it. Raises
     ValueError if a target is too long, or there is no example.
     """
-    lengths = {name: config.task_feature_lengths[name] for name in mixtures.FEATURES}
+    lengths = {name: config.task_feature_lengths[name] for name in types.FEATURES}
     text = f"{config.seed}/{task.name}/{epoch_block}"
     # TensorFlow's seeds are signed: 31 bits of the hash.
     seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest()) >> 1
@@ -184,7 +184,7 @@ def long_target_error(
     """The error about the first target in `rows` that is too long; `longest` is suggested."""
     row = int(np.argmax(rows["targets_len"] > lengths["targets"]))
     shown = {}
-    for name in mixtures.FEATURES:
+    for name in types.FEATURES:
         vocabulary = task.output_features[name].vocabulary
         ids = rows[name][row, : rows[f"{name}_len"][row]]
         text = str(vocabulary.decode([int(i) for i in ids]))

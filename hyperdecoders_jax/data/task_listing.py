@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import seqio
 
+from hyperdecoders_jax import types
 from hyperdecoders_jax.data import eval_batches, mixtures, offline, text_table, vocabulary
 
 # Examples that are read of each task for its lengths.
@@ -42,7 +43,7 @@ def task_row(name: str) -> TaskRow:
         examples = _first_examples(task, splits[0], NUM_MEASURED).examples
     except Exception:  # Whatever a source does without its data: the rest is still worth telling.
         return TaskRow(name, {}, tuple(metrics), None)
-    lengths = (max((len(x[name]) for x in examples), default=0) for name in mixtures.FEATURES)
+    lengths = (max((len(x[name]) for x in examples), default=0) for name in types.FEATURES)
     return TaskRow(name, sizes, tuple(metrics), tuple(lengths))
 
 
@@ -89,7 +90,7 @@ def examples(name: str, vocabulary_path: str | None = None, split: str | None = 
     shown = [(of_task, example) for of_task in read for example in of_task.examples]
     for number, (of_task, example) in enumerate(shown, 1):
         lines += ["", f"{number}. {of_task.task.name}"]
-        for feature in mixtures.FEATURES:
+        for feature in types.FEATURES:
             ids = [int(token) for token in example[feature]]
             reader = of_task.task.output_features[feature].vocabulary
             lines += [

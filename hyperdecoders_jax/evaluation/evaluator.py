@@ -247,7 +247,7 @@ class Evaluator:
             examples = eval_batches.read_examples(
                 task,
                 mixtures.task_number(task.name, self._task_names, self._accepts_unseen_tasks),
-                {name: self._data.task_feature_lengths[name] for name in mixtures.FEATURES},
+                {name: self._data.task_feature_lengths[name] for name in types.FEATURES},
                 self._config.split,
                 self._config.num_examples,
                 self._seed,

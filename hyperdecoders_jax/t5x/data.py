@@ -21,6 +21,7 @@ from clu.data import dataset_iterator
 from etils import epath
 from t5x import utils
 
+from hyperdecoders_jax import types
 from hyperdecoders_jax.data import mixtures, preflight, train_batches, vocabulary
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.model import Model
@@ -115,7 +116,7 @@ class BatchIterator(dataset_iterator.DatasetIterator):
         self._batches = train_batches.TrainIterator(config, shard_id, num_shards)
         rows = config.batch_size // num_shards
         lengths = config.packed_lengths if config.pack else config.task_feature_lengths
-        inputs, targets = ((rows, lengths[name]) for name in mixtures.FEATURES)
+        inputs, targets = ((rows, lengths[name]) for name in types.FEATURES)
         if config.pack:
             tasks, segments = (rows, config.max_segments), (inputs, inputs, targets, targets)
         else:

@@ -189,7 +189,9 @@ def test_no_conflicting_or_unpublishable_requirement_is_named(wheel):
     assert not any("@" in line for line in lines), "a direct reference cannot be published"
     assert any(line.startswith("Requires-Dist: jax>=0.9.2") for line in lines)
     extras = {line.split(": ")[1] for line in metadata.splitlines() if "Provides-Extra" in line}
-    assert {"docs", "test", "tpu", "hf", "t5x", "plots"} <= extras
+    assert {"cuda", "docs", "test", "tpu", "hf", "t5x", "plots", "train"} <= extras
+    brought = {line.partition("extra == ")[2] for line in lines if ": seqio" in line}
+    assert brought == {f'"{name}"' for name in ("docs", "t5x", "test", "train")}
 
 
 def entry_point():
