@@ -91,6 +91,7 @@ EXTRAS = {
         "beartype>=0.23",
         "hypothesis>=6.170",
         "import-linter>=2.16",
+        "mypy>=2.4",
         "pytest>=9.2",
         "pytest-xdist>=3.8",
         "ruff==0.17.6",

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 from hyperdecoders_jax import train_extra
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from hyperdecoders_jax.config.run_config import RunConfig
+    # Of `__getattr__`, for type checkers; `as` tells them that these names are public.
+    from hyperdecoders_jax.config.run_config import RunConfig as RunConfig
+    from hyperdecoders_jax.config.run_config import StartConfig as StartConfig
+    from hyperdecoders_jax.study.results import Results
     from hyperdecoders_jax.trained.text_model import TextModel
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -40,7 +43,9 @@ def train(run: RunConfig) -> int:
     return command.train(run)
 
 
-def compare(methods: Mapping[str, RunConfig], output: str, seeds=(1, 2, 3), **options: Any) -> Any:
+def compare(
+    methods: Mapping[str, RunConfig], output: str, seeds: Sequence[int] = (1, 2, 3), **options: Any
+) -> Results | None:
     """Trains methods with several seeds, and tabulates them; see `commands.compare.compare`."""
     train_extra.check()
     from hyperdecoders_jax.commands import compare as command
@@ -48,11 +53,13 @@ def compare(methods: Mapping[str, RunConfig], output: str, seeds=(1, 2, 3), **op
     return command.compare(methods, output, seeds, **options)
 
 
-def __getattr__(name: str) -> Any:
-    """`RunConfig` and the other parts of a run, imported when they are asked for."""
-    if name not in ("RunConfig", "StartConfig"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    train_extra.check()
-    from hyperdecoders_jax.config import run_config
+if not TYPE_CHECKING:  # To type checkers every name would exist.
 
-    return getattr(run_config, name)
+    def __getattr__(name: str) -> Any:
+        """`RunConfig` and the other parts of a run, imported when they are asked for."""
+        if name not in ("RunConfig", "StartConfig"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        train_extra.check()
+        from hyperdecoders_jax.config import run_config
+
+        return getattr(run_config, name)

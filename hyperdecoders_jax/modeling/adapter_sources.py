@@ -9,7 +9,7 @@ Source: Ivison & Peters 2022 (arXiv:2203.08304), section 2; allenai/hyperdecoder
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import flax.struct
 import jax
@@ -166,6 +166,8 @@ class Generated(AdapterSource):
         return self.write(pooled)
 
 
+_Source = TypeVar("_Source", bound=AdapterSource)
+
 # By name; `register` adds to them.
 SOURCES: dict[str, type[AdapterSource] | None] = {
     "none": None,
@@ -182,7 +184,7 @@ NETWORKS: dict[type, type[nn.Module]] = {
 }
 
 
-def register(name: str) -> Callable[[type[AdapterSource]], type[AdapterSource]]:
+def register(name: str) -> Callable[[type[_Source]], type[_Source]]:
     """Decorator that makes a class of yours the source `AdapterConfig.source = name`.
 
     Importing its module is all that commands need: by `--module=my_adapters`, in a gin file, or in

@@ -22,7 +22,9 @@ from hyperdecoders_jax.types import Params, PyTree
 class OptimizerConfig(Protocol):
     """What every optimiser class of this module offers."""
 
-    clip_norm: float | None
+    @property
+    def clip_norm(self) -> float | None:
+        """The largest global norm of gradients; None: any."""
 
     def precondition(self) -> optax.GradientTransformation:
         """Returns the transformation between the clip and the learning rate."""

@@ -31,7 +31,9 @@ MAX_STEPS = 2**31 - 1  # Devices count steps in 32 bits.
 class ScheduleConfig(Protocol):
     """What every schedule class of this module offers."""
 
-    learning_rate: float
+    @property
+    def learning_rate(self) -> float:
+        """The largest rate."""
 
     def make(self, num_train_steps: int) -> Schedule:
         """Returns the schedule of a run of `num_train_steps` updates."""

@@ -14,7 +14,7 @@ from etils import epath
 from hyperdecoders_jax import errors, files, types
 from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.decoding import beam_search, sampling
-from hyperdecoders_jax.decoding.decode import DecodingConfig
+from hyperdecoders_jax.decoding.decode import DecodingConfig, GreedyConfig
 from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.types import Params
@@ -86,7 +86,7 @@ class Description:
     """What parameters belong to."""
 
     model: TransformerConfig
-    decoding: DecodingConfig | None = None
+    decoding: DecodingConfig = GreedyConfig()
     backbone: Backbone | None = None  # A frozen T5 that is stored elsewhere.
     vocabulary: Vocabulary | None = None  # Of inputs and targets.
     task_names: tuple[str, ...] = ()  # In the order that numbers tasks.
