@@ -12,13 +12,17 @@ WORKERS ?= 2
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test check docs install format clean
+.PHONY: demo test test-all check docs install format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m hyperdecoders_jax.demo $(if $(METHODS),--methods $(METHODS))
 
 test: check
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10 $(PYTEST_ARGS)
+
+# The same on every Python from 3.11 to 3.13 that is found, pyenv's too, and a table.
+test-all:
+	$(PYTHON) tests/all_pythons.py
 
 # All that needs no test run; docstrings are ruff's D rules.
 check: $(INSTALLED)
