@@ -119,8 +119,9 @@ def test_probes_and_pictures_are_of_some_and_all_else_of_all_examples(folder, mo
     places = [list(rows["id"]).index(name) for name in found.examples.ids]
     np.testing.assert_array_equal(rows["pooled"][places], found.examples.features["pooled"])
     assert list(rows["input"][places]) == found.examples.inputs
-    assert found.ablations == whole.ablations
-    assert found.variances == whole.variances
+    # As text: bounds may be NaN, which from Python 3.13 on makes a dataclass differ from itself.
+    assert repr(found.ablations) == repr(whole.ablations)
+    assert repr(found.variances) == repr(whole.variances)
 
 
 def test_a_model_that_adapts_all_alike_loses_nothing(folder):
