@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from hyperdecoders_jax import train_extra
+from hyperdecoders_jax.installed import train_extra
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -208,7 +208,7 @@ def run_with_runner(
 
 def _check_t5x(args: argparse.Namespace) -> None:
     """Raises ImportError without T5X, and UsageError if a flag is only for our own runner."""
-    from hyperdecoders_jax import t5x_install
+    from hyperdecoders_jax.installed import t5x_install
 
     t5x_install.check()
     if getattr(args, "input", None) is not None:

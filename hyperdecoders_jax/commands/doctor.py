@@ -12,8 +12,9 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 
-from hyperdecoders_jax import files, t5x_install
+from hyperdecoders_jax import files
 from hyperdecoders_jax.commands import accelerators, main
+from hyperdecoders_jax.installed import t5x_install
 
 SUMMARY = "print versions, devices, free memory and disk, known conflicts"
 TAKES_GIN = False

@@ -17,7 +17,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hyperdecoders_jax import errors, files
 from hyperdecoders_jax.commands import convert, flags, main
@@ -35,8 +35,6 @@ model that nothing adapts is a plain T5; others need the classes of hyperdecoder
 TAKES_GIN = False
 # In an unfinished export, as JSON: the names of the files that a user's folder gets.
 _NAMES = ".names.json"
-# Of an example in a model card.
-_MOST_CHARACTERS = 200
 # Gates are folded where a plain T5 comes of it.
 UNCHANGED = convert.Changes(dtype="float32", fold=None)
 
@@ -104,7 +102,7 @@ def export(
     # Files are converted on the host; the accelerator may be another process's.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from hyperdecoders_jax.hub import export_folder, model_card
-    from hyperdecoders_jax.training.run_directory import RunDirectory
+    from hyperdecoders_jax.trained import evaluated
     from hyperdecoders_jax.weights import conversion, exported_folder
     from hyperdecoders_jax.weights import formats as formats_lib
 
@@ -132,9 +130,7 @@ def export(
             formats=formats,
             folded_task=task,
             num_parameters=sum(math.prod(array.shape) for array in weights.arrays.values()),
-            metrics=RunDirectory(checkpoint).evaluated(description.step),
-            example=find_example(checkpoint, description),
-            **find_scores(checkpoint, description.step),
+            **evaluated.find(checkpoint, description),
         )
     with filled(place) as folder:
         export_folder.write(folder, description, weights, formats, card)
@@ -147,35 +143,6 @@ def export(
     print(f"Read {checkpoint}, step {description.step}.")
     print(convert.report(weights, {}, {}, verbose))
     return 0
-
-
-def find_scores(checkpoint: str, step: int) -> dict[str, Any]:
-    """What a comparison measured of its run at this step, as fields of a card; empty if nothing."""
-    from etils import epath
-
-    from hyperdecoders_jax.weights import run_folder
-
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # Damaged, or of others.
-        found = files.read_json(epath.Path(checkpoint) / run_folder.SCORES_FILE)
-        if found["step"] == step:
-            scores = {task: row["scores"] for task, row in found["tasks"].items()}
-            return {"scored_split": found["settings"]["split"], "scores": scores}
-    return {}
-
-
-def find_example(checkpoint: str, description: Description) -> tuple[str, str, str] | None:
-    """Task, input and prediction of a short example that the run evaluated; None where none is."""
-    from etils import epath
-
-    from hyperdecoders_jax.evaluation import predictions
-
-    for task in description.task_names:
-        for path in sorted(epath.Path(checkpoint).glob(f"eval*/{task}/{description.step}.jsonl")):
-            with contextlib.suppress(ValueError):  # Damaged, or of others: a card can do without.
-                for found in predictions.read(path):
-                    if len(found.input) <= _MOST_CHARACTERS:
-                        return task, found.input, found.prediction
-    return None
 
 
 def _warn_of_scores(description: Description) -> None:

@@ -11,8 +11,9 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hyperdecoders_jax import errors, files, train_extra
+from hyperdecoders_jax import errors, files
 from hyperdecoders_jax.commands import processes
+from hyperdecoders_jax.installed import train_extra
 
 # Task modules that are imported unless --module names others.
 TASKS_PACKAGE = "hyperdecoders_jax.tasks"

@@ -18,10 +18,11 @@ from typing import Any
 
 from gin import config_parser
 
-from hyperdecoders_jax import errors, train_extra
+from hyperdecoders_jax import errors
 from hyperdecoders_jax.config import gin_private
 from hyperdecoders_jax.config.gin_private import MACRO
 from hyperdecoders_jax.config.gin_statements import Binding, Location, Text
+from hyperdecoders_jax.installed import train_extra
 
 # (scope, selector) -> parameters that are bound there and read.
 Used = Mapping[tuple[str, str], set[str]]

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperdecoders_jax import errors, files, t5x_install
+from hyperdecoders_jax import errors, files
 from hyperdecoders_jax.commands import configured, doctor, flags, main
 from hyperdecoders_jax.config import gin_files
 from hyperdecoders_jax.data import pipeline
+from hyperdecoders_jax.installed import t5x_install
 from hyperdecoders_jax.weights import trained_model
 
 

@@ -12,8 +12,8 @@ import sys
 import pytest
 
 import hyperdecoders_jax
-from hyperdecoders_jax import train_extra
 from hyperdecoders_jax.commands import main
+from hyperdecoders_jax.installed import train_extra
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDERS = ROOT / "tests" / "formats"

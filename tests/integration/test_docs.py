@@ -11,9 +11,10 @@ import xml.etree.ElementTree
 
 import pytest
 
-from hyperdecoders_jax import files, t5x_install
+from hyperdecoders_jax import files
 from hyperdecoders_jax.commands import configured, flags, main
 from hyperdecoders_jax.config import gin_files
+from hyperdecoders_jax.installed import t5x_install
 
 ROOT = pathlib.Path(__file__).parents[2]
 PODS = ROOT / "docs/pods.md"

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from hyperdecoders_jax import t5x_install
+from hyperdecoders_jax.installed import t5x_install
 
 WITHOUT_T5X = """
 import importlib.util
@@ -111,11 +111,11 @@ def test_two_copies_are_a_problem_that_names_both(site, tmp_path, monkeypatch):
 
 
 def test_what_t5x_imports_from_the_registry_is_the_extra():
-    setup = pathlib.Path(__file__).parents[1].joinpath("setup.py").read_text()
+    setup = pathlib.Path(__file__).parents[2].joinpath("setup.py").read_text()
     extra = re.search(r'"t5x": \[(.*?)\]', setup)[1]
     assert tuple(re.findall(r'"(\w+)>=', extra)) == t5x_install.FROM_REGISTRY
 
 
 def test_the_documentation_shows_these_commands():
-    page = pathlib.Path(__file__).parents[1].joinpath("docs/t5x.md").read_text()
+    page = pathlib.Path(__file__).parents[2].joinpath("docs/t5x.md").read_text()
     assert "\n".join(t5x_install.commands()) in page
