@@ -15,6 +15,7 @@ import jax
 
 from benchmarks import measurement
 from hyperdecoders_jax.data import text_table
+from hyperdecoders_jax.plan import programs
 
 
 def measure(experiment: measurement.Experiment, devices, num_calls: int):
@@ -25,7 +26,7 @@ def measure(experiment: measurement.Experiment, devices, num_calls: int):
     model = dataclasses.replace(experiment.model, decoding=decoding)
     shapes = model.param_shapes()
     shardings = partitioner.param_shardings(shapes, model.param_axes())
-    params = measurement.with_shardings(shapes, shardings)
+    params = programs.with_shardings(shapes, shardings)
     batch = measurement.batch_shapes(experiment, partitioner)
     key = jax.random.key(0)
 

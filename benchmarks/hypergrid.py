@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterable, Sequence
 import jax
 import jax.numpy as jnp
 
-from benchmarks import measurement
 from hyperdecoders_jax.data import text_table
 from hyperdecoders_jax.modeling import gated_matmul
+from hyperdecoders_jax.plan import chips
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--num_rounds", type=int, default=9, help="rounds to time")
     args = parser.parse_args()
     if args.topology is not None:
-        device = measurement.devices(args.topology)[0]
+        device = chips.devices(args.topology)[0]
         header = ("T5 base", "step", "product", "time", "FLOPs", "bytes", "temporary MiB")
         print(f"estimates for {device.device_kind}, bfloat16, over the plain product")
         print(text_table.align([header, *estimated_rows(T5_BASE, device)]))

@@ -18,7 +18,6 @@ from typing import Any
 
 import gin
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hyperdecoders_jax.commands import flags, main
@@ -26,6 +25,7 @@ from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling import config as modeling_config
+from hyperdecoders_jax.plan import chips, programs
 from hyperdecoders_jax.training import partitioning
 from hyperdecoders_jax.training.optimizer import OptimizerConfig
 from hyperdecoders_jax.training.schedules import ScheduleConfig
@@ -104,7 +104,8 @@ def parse_arguments(
     else:  # Batches are made, so modules of tasks are not imported, nor TensorFlow.
         options = {"are_macros_checked": False, "is_all_bound": False}
         gin_binding.parse(text, Experiment, readers=flags.TRAIN_FILES, **options)
-    return gin.get_configurable(Experiment)(), devices(args.topology), args
+    devices = None if args.topology is None else chips.devices(args.topology)
+    return gin.get_configurable(Experiment)(), devices, args
 
 
 def _prepare_data(args: argparse.Namespace) -> None:
@@ -116,17 +117,6 @@ def _prepare_data(args: argparse.Namespace) -> None:
         vocabulary.set_run_vocabulary(vocabulary.load_vocabulary(args.vocabulary))
 
 
-def devices(topology: str | None) -> list[jax.Device] | None:
-    """Devices of a named TPU slice that is not attached; None without a name."""
-    if topology is None:
-        return None
-    from jax.experimental import topologies
-
-    # Off a TPU VM libtpu would wait for the VM's metadata server.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
-
-
 def make_partitioner(experiment: Experiment, devices: list[jax.Device] | None):
     """The partitioner of an experiment on `devices`; None means those attached."""
     config = partitioning.PartitioningConfig(model_parallel=experiment.model_parallel)
@@ -135,20 +125,8 @@ def make_partitioner(experiment: Experiment, devices: list[jax.Device] | None):
 
 def batch_shapes(experiment: Experiment, partitioner) -> Batch:
     """Shapes and shardings of a batch."""
-    lengths, batch = experiment.task_feature_lengths, experiment.batch_size
-
-    def shape(*sizes):
-        return jax.ShapeDtypeStruct(sizes, jnp.int32, sharding=partitioner.batch_sharding)
-
-    targets = shape(batch, lengths["targets"])
-    return Batch(shape(batch, lengths["inputs"]), targets, targets, targets, shape(batch))
-
-
-def with_shardings(shapes: Any, shardings: Any) -> Any:
-    """The same shapes, each with its sharding."""
-    return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
-    )
+    lengths = experiment.task_feature_lengths
+    return programs.batch_shapes(experiment.batch_size, lengths, partitioner)
 
 
 def random_values(shapes: Any, seed: int = 0) -> Any:

@@ -6,7 +6,8 @@
 
 Each `--compute` is a row: fields of `ComputeConfig`, the others at their defaults; an empty one is
 the original's way. `--layers` cuts the model, so that compiling takes a minute. Cycles are the
-compiler's estimates in millions, per chip and step, by part of the model; see `cycles.py`.
+compiler's estimates in millions, per chip and step, by part of the model; see
+`hyperdecoders_jax.plan.program_text`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import ast
 import dataclasses
 from collections.abc import Sequence
 
-from benchmarks import cycles, measurement, train_step
+from benchmarks import measurement, train_step
 from hyperdecoders_jax.data import text_table
 from hyperdecoders_jax.modeling.compute import ComputeConfig
+from hyperdecoders_jax.plan import program_text
 
 
 def read_choices(text: str) -> ComputeConfig:
@@ -52,7 +54,7 @@ def row(name: str, experiment: measurement.Experiment, devices) -> list[str]:
     """The cells of one compiled step."""
     compiled, secs, *_ = train_step.compile_step(experiment, devices)
     cost = measurement.cost(compiled, secs, None)
-    parts = cycles.count(compiled.as_text())
+    parts = program_text.count_cycles(compiled.as_text())
     moved = (compiled.cost_analysis() or {}).get("bytes accessed", float("nan"))
     return [
         name or "defaults",
@@ -72,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     description = __doc__.splitlines()[0]
     experiment, devices, args = measurement.parse_arguments(description, arguments, options)
-    header = ("", "all", *cycles.PARTS, "other", "GFLOP", "GB moved", "peak MiB", "compile s")
+    header = ("", "all", *program_text.PARTS, "other", "GFLOP", "GB moved", "peak MiB", "compile s")
     rows = [
         row(text, cut(experiment, args.layers, read_choices(text)), devices)
         for text in args.compute or [""]

@@ -22,7 +22,8 @@ import optax
 
 from benchmarks import measurement, packed
 from hyperdecoders_jax.data import text_table
-from hyperdecoders_jax.training import optimizer, train_state, train_step
+from hyperdecoders_jax.plan import programs
+from hyperdecoders_jax.training import optimizer, trainer
 from hyperdecoders_jax.training import trainable as trainable_lib
 
 
@@ -32,20 +33,6 @@ def compile_step(experiment: measurement.Experiment, devices, batch=None):
     The `batch` has one example in each row, unless it is given as numpy arrays.
     """
     partitioner = measurement.make_partitioner(experiment, devices)
-    model = experiment.model
-    axes = model.param_axes()
-    trainable, frozen = trainable_lib.split(model.param_shapes(), experiment.trainable)
-    rate, tx = _make_optimizer(experiment)
-
-    def create(params):
-        return train_state.create(params, tx, jax.random.key(0))
-
-    state = jax.eval_shape(create, trainable)
-    param_shardings = partitioner.param_shardings(trainable, axes)
-    shardings = partitioner.state_shardings(state, tx, param_shardings)
-    state = measurement.with_shardings(state, shardings)
-    frozen = jax.eval_shape(lambda x: trainable_lib.cast_frozen(x, experiment.frozen_dtype), frozen)
-    frozen = measurement.with_shardings(frozen, partitioner.param_shardings(frozen, axes))
     if batch is None:
         batch = measurement.batch_shapes(experiment, partitioner)
     else:
@@ -53,15 +40,16 @@ def compile_step(experiment: measurement.Experiment, devices, batch=None):
         batch = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), batch
         )
-    step = train_step.make_train_step(
-        model,
-        tx,
-        rate,
-        num_microbatches=experiment.num_microbatches,
-        state_shardings=shardings,
+    config = trainer.TrainerConfig(
+        experiment.num_train_steps, num_microbatches=experiment.num_microbatches
     )
-    shapes = (state, frozen, batch)
-    return *measurement.compile_for(step, *shapes), shapes, partitioner
+    recipe = trainer.TrainingRecipe(
+        experiment.model, experiment.optimizer, experiment.schedule, config
+    )
+    lowered = programs.train_step(
+        recipe, experiment.trainable, experiment.frozen_dtype, partitioner, batch
+    )
+    return *lowered.compile(), lowered.shapes, partitioner
 
 
 def measure(experiment: measurement.Experiment, devices, num_calls: int, batch=None):
@@ -76,16 +64,15 @@ def measure(experiment: measurement.Experiment, devices, num_calls: int, batch=N
     cost = measurement.cost(compiled, compile_secs, call_secs)
     if (count := experiment.num_microbatches) > 1:
         # XLA counts the body of a loop once; only the update is not in it.
-        update = _update_gflops(_make_optimizer(experiment)[1], shapes[0])
+        update = _update_gflops(_make_optimizer(experiment), shapes[0])
         cost = dataclasses.replace(cost, gflops=count * (cost.gflops - update) + update)
     trained, frozen = (measurement.num_parameters(x) for x in (shapes[0].trainable, shapes[1]))
     return trained, trained + frozen, cost
 
 
 def _make_optimizer(experiment: measurement.Experiment):
-    """Returns (the schedule of the learning rate, the optimizer)."""
     rate = experiment.schedule.make(experiment.num_train_steps)
-    return rate, optimizer.make_optimizer(experiment.optimizer, rate)
+    return optimizer.make_optimizer(experiment.optimizer, rate)
 
 
 def _update_gflops(tx, state) -> float:

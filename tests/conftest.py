@@ -75,7 +75,7 @@ if warm_python.SERVER not in os.environ:
     _WARM_PYTHON = warm_python.start_server(_WARM_FOLDER)
 
 # A reason to skip must name one of these; anything else hides a test that nobody runs.
-ALLOWED_SKIPS = ("T5X", "PyTorch", "GPU", "GLUE's data", "browser")
+ALLOWED_SKIPS = ("T5X", "PyTorch", "GPU", "GLUE's data", "browser", "TPU compiler")
 
 
 def allowed(reason: str) -> bool:

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperdecoders_jax.data import mixtures
-from hyperdecoders_jax.model import Model, share_programs
+from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.plan import flops
 from hyperdecoders_jax.study import curves
 from hyperdecoders_jax.training import optimizer, trainable
-from hyperdecoders_jax.types import Batch
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
@@ -36,32 +36,13 @@ def of_run(run: RunConfig, model: Model) -> dict[str, Any]:
         "parameters": counts,
         "checkpoint_bytes": sum(optimizer.checkpoint_bytes(trained, run.optimizer)),
         "secs_per_step": None if rate is None else float(rate),
-        "flops_per_example": _flops(model, run.trainable, *_lengths(run)),
+        "flops_per_example": flops.of_example(model, run.trainable, *_lengths(run)),
     }
 
 
 def _lengths(run: RunConfig) -> tuple[int, int]:
     lengths = run.data.task_feature_lengths
     return lengths["inputs"], lengths["targets"]
-
-
-@share_programs
-def _flops(model: Model, config: trainable.TrainableConfig, enc_len: int, dec_len: int) -> float:
-    """FLOPs of the loss and its gradient for one example, as XLA counts them."""
-    batch = jax.eval_shape(functools.partial(_batch, 1, enc_len, dec_len))
-    trained, frozen = trainable.split(model.param_shapes(), config)
-
-    def step(trained, frozen, batch):
-        loss = lambda trained: model.loss(trainable.merge(trained, frozen), batch)[0]  # noqa: E731
-        return jax.value_and_grad(loss)(trained)
-
-    analysis = jax.jit(step).lower(trained, frozen, batch).cost_analysis() or {}
-    return float(analysis.get("flops", 0.0))
-
-
-def _batch(size: int, enc_len: int, dec_len: int) -> Batch:
-    inputs, targets = (jnp.zeros((size, length), jnp.int32) for length in (enc_len, dec_len))
-    return Batch(inputs, targets, targets, targets.astype(jnp.float32), jnp.zeros(size, jnp.int32))
 
 
 def estimate_secs(runs: Iterable[RunConfig]) -> float:
@@ -79,11 +60,11 @@ def _step_flops(run: RunConfig) -> float:
     trained, frozen = trainable.split(shapes, run.trainable)
     tokens = dict(zip(("encoder", "decoder"), _lengths(run), strict=True))
     total = 0.0
-    for part, flops in ((trained, 6), (frozen, 4)):
+    for part, weight_flops in ((trained, 6), (frozen, 4)):
         for key, tree in part.items():
             # The embedding is a look-up; its product with the outputs is the decoder's.
             side = "encoder" if key.startswith("encoder") else "decoder"
-            total += flops * trainable.num_parameters(tree) * tokens[side]
+            total += weight_flops * trainable.num_parameters(tree) * tokens[side]
     return total * (run.data.examples_per_step or run.data.batch_size)
 
 

@@ -32,6 +32,7 @@ def test_a_skip_for_what_a_machine_cannot_have_passes(tmp_path):
         "could not import 'torch': No module",
         "needs a GPU",
         "GLUE's data are not here",
+        "needs the TPU compiler",
     ]
     assert run_with_skips(tmp_path, reasons).returncode == 0
 

@@ -1,0 +1,1 @@
+"""An experiment on a TPU slice that is described, not attached: memory, seconds, cost."""

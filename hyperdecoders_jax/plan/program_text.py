@@ -1,0 +1,135 @@
+"""What the text of a program compiled for a TPU says: estimated cycles by part, and collectives.
+
+XLA's TPU compiler writes an estimate beside each instruction. It is the same for one version of the
+compiler and one program, so that it tells programs apart without a chip; it is not a time.
+Collectives have none.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+# The first pattern that an instruction's name matches says what it belongs to.
+PARTS = {
+    "attention core": r"_read/|bhqk",
+    "dropout": r"[Dd]ropout|bernoulli|threefry|random_bits|rng_bit",
+    "feed-forward": r"mlp/w",
+    "adapters": r"vmap|adapter|hypernetwork",
+    "projections": r"_project",
+    "logits": r"logits",
+}
+COLLECTIVES = (
+    "all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute",
+)  # fmt: skip
+_COLLECTIVE = re.compile(rf" = (.*?) ({'|'.join(COLLECTIVES)})(?:-start)?\(")
+_BYTES = {"pred": 1, "s4": 0.5, "u4": 0.5, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "f16": 2}
+_BYTES |= {"bf16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
+
+
+class Collective(NamedTuple):
+    """All collectives of a kind: how often a step runs one, and the bytes that a chip sends."""
+
+    count: float
+    num_bytes: float
+
+
+def count_cycles(text: str) -> dict[str, int]:
+    """Cycles by part, from the text of a compiled program; loops count as often as they run."""
+    found = dict.fromkeys([*PARTS, "other"], 0)
+    for line, times in _instructions(_computations(text), "ENTRY", 1):
+        if cycles := re.search(r'"estimated_cycles":"(\d+)"', line):
+            named = re.search(r'op_name="([^"]*)"', line)
+            name = named[1] if named else ""
+            parts = (part for part, pattern in PARTS.items() if re.search(pattern, name))
+            found[next(parts, "other")] += int(cycles[1]) * times
+    return found
+
+
+def count_collectives(text: str) -> dict[str, Collective]:
+    """Communication by kind; loops count as often as they run.
+
+    Bytes are those that a ring needs: a chip of `n` sends `(n - 1) / n` of what it gathers, and
+    twice as much where it reduces for all.
+    """
+    computations, by_channel = _computations(text), {}
+    for line, times in _instructions(computations, "ENTRY", 1):
+        # The steps of one that runs beside others' work are fused with that, each in its own
+        # computation and all of one channel.
+        for inner in (line, *_called(computations, line)):
+            if found := _COLLECTIVE.search(inner):
+                channel = re.search(r"channel_id=(\d+)", inner)
+                key = (found[2], channel[1] if channel else inner)
+                by_channel[key] = (times, times * _sent_bytes(inner, found[1], found[2]))
+    return {
+        kind: Collective(*map(sum, zip(*rows, strict=True)))
+        for kind in COLLECTIVES
+        if (rows := [row for (name, _), row in by_channel.items() if name == kind])
+    }
+
+
+def _called(computations: Mapping[str, Sequence[str]], line: str) -> Iterator[str]:
+    for name in re.findall(r"calls=%?([\w.\-]+)", line):
+        for inner in computations.get(name, ()):
+            yield inner
+            yield from _called(computations, inner)
+
+
+def _sent_bytes(line: str, result: str, kind: str) -> float:
+    shapes = re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", result)
+    sizes = [
+        _BYTES.get(dtype, 4) * math.prod(map(int, filter(None, shape.split(","))))
+        for dtype, shape in shapes
+    ]
+    # What starts and is waited for later has its operand and counters in the result, too.
+    size = max(sizes, default=0) if "-start(" in line else sum(sizes)
+    group = _group_size(line)
+    share = (group - 1) / group
+    factors = {"all-reduce": 2 * share, "reduce-scatter": group - 1, "collective-permute": 1}
+    return size * factors.get(kind, share)
+
+
+def _group_size(line: str) -> int:
+    """Chips that take part in a collective, as one of three notations writes it."""
+    if found := re.search(r"replica_groups=\[\d+,(\d+)\]", line):
+        return int(found[1])
+    if found := re.search(r"replica_groups=\{\{([\d,]+)\}", line):
+        return found[1].count(",") + 1
+    if found := re.search(r"replica_groups=mesh\[(.*?)\] ?\{(.*?)\}", line):
+        sizes = dict(re.findall(r"'([^']+)'=(\d+)", found[1]))
+        return math.prod(int(sizes.get(axis, 1)) for axis in re.findall(r"'([^']+)'", found[2]))
+    return 2
+
+
+def _computations(text: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in text.splitlines():
+        header = re.match(r"(ENTRY )?%?([\w.\-]+) .*\{$", line)
+        if header:
+            lines = found["ENTRY" if header[1] else header[2]] = []
+        elif line.startswith("  "):
+            lines.append(line)
+    return found
+
+
+def _instructions(
+    computations: Mapping[str, Sequence[str]], name: str, times: int
+) -> Iterator[tuple[str, int]]:
+    """Each instruction that runs, with how often it does."""
+    for line in computations.get(name, ()):
+        if loop := re.search(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)", line):
+            runs = times * _trip_count(line, computations[loop[1]])
+            yield from _instructions(computations, loop[2], runs)
+        else:
+            yield line, times
+
+
+def _trip_count(line: str, condition: Sequence[str]) -> int:
+    if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', line):
+        return int(known[1])
+    # Loops of JAX count from 0 to the one number that their condition holds.
+    limits = [found[1] for x in condition if (found := re.search(r" constant\((\d+)\)", x))]
+    return int(limits[0]) if len(limits) == 1 else 1

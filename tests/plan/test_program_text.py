@@ -1,0 +1,67 @@
+import pytest
+
+from hyperdecoders_jax.plan import program_text
+from hyperdecoders_jax.plan.program_text import Collective
+
+PROGRAM = """\
+HloModule jit_step
+
+%body (x: f32[]) -> f32[] {
+  %dot = f32[] fusion(%x), metadata={op_name="_read/bhqk"}, backend_config={"estimated_cycles":"5"}
+  %sum = bf16[3,5]{1,0} all-reduce(%dot), channel_id=1, replica_groups=[2,4]<=[8], to_apply=%add
+}
+
+%condition (x: f32[]) -> pred[] {
+  %limit = s32[]{:T(128)} constant(3)
+  ROOT %lt = pred[] compare(%i, %limit), direction=LT
+}
+
+%started (x: f32[2]) -> f32[4] {
+  ROOT %all = f32[4]{0:T(8,128)S(1)} all-gather(%x), channel_id=2, replica_groups={{0,1},{2,3}}
+}
+
+%waited (x: f32[2]) -> f32[4] {
+  ROOT %all.1 = f32[4]{0} all-gather(%x), channel_id=2, replica_groups={{0,1},{2,3}}
+}
+
+ENTRY %main (x: f32[]) -> f32[] {
+  %wi = f32[] fusion(%x), metadata={op_name="a/mlp/wi_0"}, backend_config={"estimated_cycles":"7"}
+  %start = (f32[2], f32[4], u32[]) fusion(%wi), kind=kCustom, calls=%started
+  %done = f32[4] fusion(%start), kind=kCustom, calls=%waited
+  %while = (f32[]) while(%wi), condition=%condition, body=%body
+  %sent = (f32[6]{0}, f32[6]{0}, u32[]) collective-permute-start(%x), channel_id=4, pairs={{0,1}}
+  %sent.1 = f32[6]{0} collective-permute-done(%sent)
+  %turned = f32[8]{0} all-to-all(%x), channel_id=5, replica_groups=mesh['a'=2,'b'=4] {'b'}
+  %copy = f32[] copy(%x), backend_config={"estimated_cycles":"2"}
+}
+"""
+
+
+def test_cycles_of_a_loop_count_as_often_as_it_runs():
+    found = {part: x for part, x in program_text.count_cycles(PROGRAM).items() if x}
+    assert found == {"attention core": 15, "feed-forward": 7, "other": 2}
+
+
+def test_a_loop_whose_count_is_written_beside_it():
+    known = PROGRAM.replace("body=%body", 'body=%body, b={"known_trip_count":{"n":"4"}}')
+    assert program_text.count_cycles(known)["attention core"] == 20
+
+
+def test_collectives_by_kind():
+    assert program_text.count_collectives(PROGRAM) == {
+        # Of what started and is waited for, each fusion of the same channel is the same one.
+        "all-gather": Collective(1, 16 / 2),
+        # In a loop of 3, among 4 chips: each sends its 30 bytes but a quarter, twice.
+        "all-reduce": Collective(3, 3 * 2 * 30 * 3 / 4),
+        "all-to-all": Collective(1, 32 * 3 / 4),
+        "collective-permute": Collective(1, 24),
+    }
+
+
+@pytest.mark.parametrize(
+    ("result", "num_bytes"), [("(f32[6], bf16[5])", 17), ("pred[8]", 4), ("f32[]", 2)]
+)
+def test_bytes_of_several_results_and_types(result, num_bytes):
+    line = f"  %x = {result} all-gather(%a, %b), channel_id=1, replica_groups=[1,2]<=[2]"
+    text = f"ENTRY %main (x: f32[]) -> f32[] {{\n{line}\n}}"
+    assert program_text.count_collectives(text)["all-gather"].num_bytes == num_bytes
