@@ -94,6 +94,23 @@ def is_own(error: Exception) -> bool:
     return frame.filename.startswith(folder) and (frame.line or "").startswith("raise ")
 
 
+def memory_words(error: Exception) -> str | None:
+    """What an error says of memory that ran out, in one line; None for other errors.
+
+    >>> memory_words(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."))
+    'Out of memory allocating 9 bytes'
+    >>> memory_words(RuntimeError("INTERNAL: a pipe broke"))
+    """
+    # JAX and PyTorch have no class of their own for it.
+    words = re.match(
+        r"RESOURCE_EXHAUSTED: (?:E\d+: \w+: )?|.*can't allocate memory: ", str(error), re.DOTALL
+    )
+    if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and words):
+        return None
+    text = str(error)[words.end() if words else 0 :].partition("\n")[0].rstrip(".")
+    return text or "there was no more"
+
+
 def lack_of_memory(error: Exception) -> str | None:
     """What to say where memory ran out, of the machine or an accelerator; None for other errors.
 
@@ -101,16 +118,14 @@ def lack_of_memory(error: Exception) -> str | None:
     A command must have memory for its arrays; Out of memory allocating 9 bytes. Use ...
     >>> lack_of_memory(RuntimeError("INTERNAL: a pipe broke"))
     """
-    # JAX and PyTorch have no class of their own for it.
-    words = re.match(r"RESOURCE_EXHAUSTED: |.*can't allocate memory: ", str(error), re.DOTALL)
-    if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and words):
+    if (words := memory_words(error)) is None:
         return None
-    text = str(error)[words.end() if words else 0 :].partition("\n")[0].rstrip(".")
     return (
-        f"A command must have memory for its arrays; {text or 'there was no more'}. Use smaller "
-        "batches (BATCH_SIZE, EVAL_BATCH_SIZE; more NUM_MICROBATCHES), shorter "
-        "TASK_FEATURE_LENGTHS, fewer layers or a smaller model, DTYPE 'bfloat16', or a machine "
-        "with more memory. Of a folder that somebody gave you, check the sizes in config.json."
+        f"A command must have memory for its arrays; {words}. Use smaller batches (BATCH_SIZE, "
+        "EVAL_BATCH_SIZE; more NUM_MICROBATCHES), REMAT 'layer', shorter TASK_FEATURE_LENGTHS, "
+        "fewer layers or a smaller model, DTYPE 'bfloat16', more MODEL_PARALLEL, or a machine with "
+        "more memory. `hyperdecoders plan` says what fits a TPU. Of a folder that somebody gave "
+        "you, check the sizes in config.json."
     )
 
 

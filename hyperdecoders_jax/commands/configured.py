@@ -120,7 +120,8 @@ def run_config(
 def prepare_devices(args: argparse.Namespace) -> None:
     """Chooses where compiled programs are kept, and warns of accelerators that stay idle."""
     compilation_cache.use(getattr(args, "compilation_cache_dir", None))
-    accelerators.warn_if_unused()
+    if args.command != "plan":  # Which describes its devices.
+        accelerators.warn_if_unused()
 
 
 def bind(

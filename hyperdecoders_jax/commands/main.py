@@ -32,10 +32,10 @@ from hyperdecoders_jax.commands import flags as flags_lib
 # `run(args, gin_flags)`; `TAKES_GIN` says whether it takes `--gin.NAME=VALUE`.
 COMMANDS = (
     "train", "eval", "infer", "analyze", "params", "config", "experiments", "tasks", "convert",
-    "export", "compare", "upgrade", "demo", "gin-path", "doctor",
+    "export", "compare", "plan", "upgrade", "demo", "gin-path", "doctor",
 )  # fmt: skip
 # What these print is their work: they end when nobody reads it any more. Others go on.
-PRINTING = ("config", "experiments", "gin-path", "infer", "params", "tasks")
+PRINTING = ("config", "experiments", "gin-path", "infer", "params", "plan", "tasks")
 # Errors that a user can mend, whoever raises them.
 _MENDABLE = (ValueError, KeyError, OSError, MemoryError)
 # Flags with these metavars name paths.

@@ -1,0 +1,63 @@
+"""The command line of `plan`: what reaches the compiler, and what is told."""
+
+import dataclasses
+import importlib.util
+import json
+import re
+
+import pytest
+
+from hyperdecoders_jax.commands import main
+from hyperdecoders_jax.commands import plan as command
+from tests.plan import test_estimate
+
+EXPERIMENT = "--gin_file=experiments/demo_hyperdecoder.gin"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model_parallel=1,two"], r"--model_parallel must be whole numbers .* got '1,two'\. Wr"),
+        (
+            ["--model=t5_1_1_xxxl"],
+            r"--model must name a file of gin_configs/models; got .* mean 't5",
+        ),
+        (["--topology=v6x:2x2"], r"A slice must be named by its chip and shape, .* got 'v6x:2x2'"),
+        (["--price=cheap"], r"--price must be what a chip costs an hour, for each of v5e; got 'ch"),
+    ],
+)
+def test_flags_that_cannot_be_meant_are_told(flags, message, capsys, forget_configuration):
+    assert main.main(["plan", EXPERIMENT, "--topology=v5e:2x2", *flags]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_what_fits_nowhere_is_told_as_train_tells_it(capsys):
+    large = dataclasses.replace(test_estimate.MEMORY, weights=2**31)
+    found = [dataclasses.replace(test_estimate.MADE, memory=large)]
+
+    def fail():
+        raise MemoryError(command._why_nothing_fits(found))
+
+    assert main._guarded(fail, is_traceback_shown=False) == 2
+    assert re.search(
+        r"A command must have memory for its arrays; none of 1 choices fits: the nearest needs "
+        r"2\.00 GiB of a chip of v0:2x2, which has 0\.00\. Use smaller .*`hyperdecoders plan`",
+        capsys.readouterr().err,
+    )
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the TPU compiler")
+def test_decoding_is_planned_without_data_or_weights(capsys, forget_configuration):
+    sizes = {"EMB_DIM": 8, "MLP_DIM": 16, "NUM_HEADS": 2, "HEAD_DIM": 4}
+    sizes |= {"NUM_ENCODER_LAYERS": 1, "NUM_DECODER_LAYERS": 1, "EVAL_BATCH_SIZE": 8}
+    flags = [f"--gin.{name}={value}" for name, value in sizes.items()]
+    flags += ["--gin_file=runs/tpu.gin", "--gin.INITIAL_CHECKPOINT_PATH=/not/there", "--for=infer"]
+    assert main.main(["plan", EXPERIMENT, *flags, "--topology=v5e:2x2", "--price=2", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    [choice] = told["choices"]
+    assert told["picked"] == 0
+    assert choice["fits"]
+    assert choice["mfu"] is None
+    assert choice["compiled"]["cycles"] > 0
+    assert choice["hours"] == pytest.approx(1e6 / 8 * choice["secs"] / 3600)  # Of a million.
+    assert choice["cost"] == pytest.approx(4 * 2 * choice["hours"])

@@ -1,0 +1,25 @@
+import pytest
+
+from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.modeling.compute import ComputeConfig
+from hyperdecoders_jax.plan import flops, planner
+from hyperdecoders_jax.training.trainable import TrainableConfig
+from tests import tiny
+
+LENGTHS = (7, 5)
+
+
+def count(encoder, decoder, **fields):
+    model = planner.cut(Model(tiny.make_config(**fields)), encoder, decoder)
+    return flops.of_example(model, TrainableConfig(), *LENGTHS)
+
+
+def test_each_layer_needs_as_many():
+    one, encoder, decoder = count(1, 1), count(2, 1), count(1, 2)
+    deep = one + 2 * (encoder - one) + 3 * (decoder - one)
+    assert count(3, 4) == pytest.approx(deep, rel=1e-3)
+
+
+def test_what_is_computed_again_is_not_needed():
+    again = ComputeConfig(remat="layer", dropout="broadcast", logits_chunk=2)
+    assert count(2, 1, compute=again) == count(2, 1)
