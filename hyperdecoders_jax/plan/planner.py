@@ -117,12 +117,6 @@ class Planner:
             if (words := errors.memory_words(error)) is None:
                 raise
             return self._without_figures(choice, devices, words)
-        if self._options.is_for_training and choice.num_microbatches > 1:
-            # They are a loop, whose body XLA's counts have once; the update, too, is not much.
-            scale = choice.num_microbatches
-            figures = dataclasses.replace(
-                figures, flops=scale * figures.flops, moved_bytes=scale * figures.moved_bytes
-            )
         memory = self._memory(lowered, figures, choice, partitioner)
         return dataclasses.replace(
             self._without_figures(choice, devices, None), figures=figures, memory=memory

@@ -48,6 +48,15 @@ def count_cycles(text: str) -> dict[str, int]:
     return found
 
 
+def repetition(text: str) -> float:
+    """Cycles that run by cycles that are written: how much more loops do than their bodies say."""
+    run = written = 0
+    for line, times in _instructions(_computations(text), "ENTRY", 1):
+        if cycles := re.search(r'"estimated_cycles":"(\d+)"', line):
+            run, written = run + int(cycles[1]) * times, written + int(cycles[1])
+    return run / written if written else 1.0
+
+
 def count_collectives(text: str) -> dict[str, Collective]:
     """Communication by kind; loops count as often as they run.
 

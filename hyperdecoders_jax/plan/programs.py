@@ -35,7 +35,8 @@ class Figures:
 
     Attributes:
         cycles: of all instructions; collectives have none.
-        flops, moved_bytes: XLA's counts of the compiled program, which count a loop's body once.
+        flops, moved_bytes: XLA's counts of the compiled program. They have a loop's body once, so
+            they are multiplied by what loops multiply cycles by.
         argument_bytes, temporary_bytes, program_bytes: of the chip's memory.
         sent_bytes, num_collectives: by kind of collective.
         compile_secs: to trace and compile.
@@ -75,13 +76,13 @@ class Lowered:
         compiled, secs = self.compile()
         text, memory = compiled.as_text(), compiled.memory_analysis()
         analysis = compiled.cost_analysis() or {}
-        collectives = program_text.count_collectives(text)
+        collectives, repeated = program_text.count_collectives(text), program_text.repetition(text)
         # A donated argument shares its memory with a result.
         results = memory.output_size_in_bytes - memory.alias_size_in_bytes
         return Figures(
             cycles=sum(program_text.count_cycles(text).values()),
-            flops=analysis.get("flops", 0.0),
-            moved_bytes=analysis.get("bytes accessed", 0.0),
+            flops=analysis.get("flops", 0.0) * repeated,
+            moved_bytes=analysis.get("bytes accessed", 0.0) * repeated,
             argument_bytes=memory.argument_size_in_bytes,
             temporary_bytes=memory.temp_size_in_bytes + results,
             program_bytes=memory.generated_code_size_in_bytes,

@@ -47,6 +47,11 @@ def test_a_loop_whose_count_is_written_beside_it():
     assert program_text.count_cycles(known)["attention core"] == 20
 
 
+def test_loops_repeat_what_is_written():
+    assert program_text.repetition(PROGRAM) == 24 / 14
+    assert program_text.repetition("") == 1.0
+
+
 def test_collectives_by_kind():
     assert program_text.count_collectives(PROGRAM) == {
         # Of what started and is waited for, each fusion of the same channel is the same one.
