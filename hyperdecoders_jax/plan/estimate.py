@@ -15,23 +15,27 @@ NUM_PRICED = 1_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One way to run: a slice, and the macros that share and save memory."""
+    """A slice, and the macros that share and save memory; None where there is no training."""
 
     topology: str
     model_parallel: int
-    num_microbatches: int
-    remat: str
+    num_microbatches: int | None = None
+    remat: str | None = None
 
     @property
     def flags(self) -> str:
-        """What `train` is to be given.
+        """What `train`, or a command that decodes, is to be given.
 
         >>> Choice("v5e:2x2", 2, 1, "layer").flags
         '--gin.MODEL_PARALLEL=2 --gin.NUM_MICROBATCHES=1 --gin.REMAT=layer'
+        >>> Choice("v5e:2x2", 2).flags
+        '--gin.MODEL_PARALLEL=2'
         """
-        return (
-            f"--gin.MODEL_PARALLEL={self.model_parallel} "
-            f"--gin.NUM_MICROBATCHES={self.num_microbatches} --gin.REMAT={self.remat}"
+        macros = vars(self).items()
+        return " ".join(
+            f"--gin.{name.upper()}={value}"
+            for name, value in macros
+            if name != "topology" and value is not None
         )
 
 

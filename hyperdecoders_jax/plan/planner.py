@@ -39,16 +39,11 @@ class Options:
 
     def choices(self, run: RunConfig) -> list[Choice]:
         """All combinations, in the order in which they are given."""
-        compute = run.model.config.compute
-        return [
-            Choice(*values)
-            for values in itertools.product(
-                self.topologies,
-                self.model_parallel or [run.partitioning.model_parallel],
-                self.num_microbatches or [run.trainer.num_microbatches],
-                self.remat or [compute.remat],
-            )
-        ]
+        tried = [self.topologies, self.model_parallel or [run.partitioning.model_parallel]]
+        if self.is_for_training:  # Decoding has no gradient.
+            tried.append(self.num_microbatches or [run.trainer.num_microbatches])
+            tried.append(self.remat or [run.model.config.compute.remat])
+        return [Choice(*values) for values in itertools.product(*tried)]
 
 
 class Planner:
@@ -81,6 +76,11 @@ class Planner:
         data = self._run.data
         if not self._options.is_for_training:
             return self._run.eval_batch_size, dict(data.task_feature_lengths)
+        if data.examples_per_step is None and self._options.num_rows is not None:
+            raise ValueError(
+                "--rows must go with EXAMPLES_PER_STEP, which packs as many rows as it needs; got "
+                f"--rows={self._options.num_rows} without it. Set BATCH_SIZE, which counts rows."
+            )
         if data.examples_per_step is not None and self._options.num_rows is None:
             raise ValueError(
                 "A plan reads no data, so it must be told how many packed rows hold the examples "
@@ -108,8 +108,10 @@ class Planner:
         config = self._run.partitioning
         config = dataclasses.replace(config, model_parallel=choice.model_parallel)
         partitioner = partitioning.make_partitioner(config, devices)
-        partitioner.check_batch_size(self._num_rows, choice.num_microbatches)
-        model = _with_remat(self._run.model, choice.remat)
+        partitioner.check_batch_size(self._num_rows, choice.num_microbatches or 1)
+        model = self._run.model
+        if choice.remat is not None:
+            model = _with_remat(model, choice.remat)
         lowered = self._lower(model, choice, partitioner)
         try:
             figures = self._figures(model, lowered, choice, partitioner)

@@ -70,6 +70,4 @@ def gib(num_bytes: float) -> str:
 
 
 def _choice(x: Estimate) -> tuple[str, ...]:
-    choice = x.choice
-    numbers = (choice.model_parallel, choice.num_microbatches)
-    return (choice.topology, *map(str, numbers), choice.remat)
+    return tuple("-" if value is None else str(value) for value in vars(x.choice).values())

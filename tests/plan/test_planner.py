@@ -41,6 +41,10 @@ def test_all_combinations_are_tried_and_the_runs_own_values_else():
     found = options.choices(make_run())
     assert len(found) == 8
     assert {x.num_microbatches for x in found} == {1}
+    decoding = dataclasses.replace(options, is_for_training=False).choices(make_run())
+    assert [(x.topology, x.model_parallel, x.remat) for x in decoding] == [
+        ("v5e:2x2", 1, None), ("v5e:2x2", 2, None), ("v6e:2x2", 1, None), ("v6e:2x2", 2, None),
+    ]  # fmt: skip
     assert found[1] == dataclasses.replace(found[0], remat="layer")
 
 
@@ -50,6 +54,8 @@ def test_packed_rows_must_be_counted_where_examples_are_asked_for():
         ValueError, match=r"packed rows hold .* EXAMPLES_PER_STEP=16 alone\. Give --rows"
     ):
         Planner(run, Options(("v5e:2x2",)), PRICES)
+    with pytest.raises(ValueError, match=r"--rows must go with EXAMPLES_PER_STEP, .* --rows=3 "):
+        Planner(make_run(), Options(("v5e:2x2",), num_rows=3), PRICES)
     made = Planner(run, Options(("v5e:2x2",), num_rows=8), PRICES)
     assert made._num_rows == 8
 
