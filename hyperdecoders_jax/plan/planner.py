@@ -34,7 +34,7 @@ class Options:
     num_microbatches: Sequence[int] = ()
     remat: Sequence[str] = ()
     num_rows: int | None = None  # Of a packed batch that EXAMPLES_PER_STEP asks for.
-    is_fast: bool = False  # From one and two layers.
+    is_fast: bool = False  # From two and three layers.
     is_for_training: bool = True
 
     def choices(self, run: RunConfig) -> list[Choice]:
@@ -97,10 +97,11 @@ class Planner:
             return Work(NUM_PRICED / num_rows, num_rows, None)
         layers = [getattr(run.model.config, name) for name in programs.STACKS]
         lengths = (self._lengths["inputs"], self._lengths["targets"])
-        one, encoder, decoder = (
-            flops.of_example(cut(run.model, *depth), run.trainable, *lengths) for depth in _DEPTHS
-        )
-        total = one + (layers[0] - 1) * (encoder - one) + (layers[1] - 1) * (decoder - one)
+        models = [run.model]
+        if min(layers) >= programs.SHALLOW:  # To trace shallow ones is faster.
+            models = [cut(run.model, *depth) for depth in programs.DEPTHS]
+        found = [flops.of_example(model, run.trainable, *lengths) for model in models]
+        total = found[0] if len(found) == 1 else programs.extend(*found, *layers)
         num_examples = run.data.examples_per_step or num_rows
         return Work(run.trainer.num_train_steps, num_examples, num_rows * total)
 
@@ -134,12 +135,11 @@ class Planner:
         self, model: Model, lowered: programs.Lowered, choice: Choice, partitioner: Partitioner
     ) -> programs.Figures:
         layers = [getattr(model.config, name) for name in programs.STACKS]
-        if not self._options.is_fast or layers == [1, 1]:
+        if not self._options.is_fast or min(layers) < programs.SHALLOW:
             return lowered.figures()
-        found = [
-            self._lower(cut(model, *depth), choice, partitioner).figures() for depth in _DEPTHS
-        ]
-        return programs.by_difference(*found, *layers)
+        shallow = [cut(model, *depth) for depth in programs.DEPTHS]
+        found = [self._lower(x, choice, partitioner).figures() for x in shallow]
+        return programs.by_difference(found, *layers)
 
     def _lower(self, model: Model, choice: Choice, partitioner: Partitioner) -> programs.Lowered:
         run, data = self._run, self._run.data
@@ -199,10 +199,6 @@ class Planner:
         length = self._lengths["targets"]
         length = min(length, config.compute.logits_chunk or length)
         return 4 * rows / choice.num_microbatches * length * config.vocab_size / shards
-
-
-# Of the encoder and of the decoder: what `programs.by_difference` needs.
-_DEPTHS = ((1, 1), (2, 1), (1, 2))
 
 
 def cut(model: Model, num_encoder_layers: int, num_decoder_layers: int) -> Model:

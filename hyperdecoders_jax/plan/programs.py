@@ -1,7 +1,7 @@
 """The programs of a run compiled ahead of time, from shapes: no weights, no data, no chip.
 
 The compiler's figures of one program are `Figures`, per chip and call. Layers of a stack are alike,
-so those of a deep model follow from programs of one and of two layers; see `by_difference`.
+so those of a deep model follow from programs of two and of three layers; see `by_difference`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -27,6 +27,10 @@ from hyperdecoders_jax.training.trainer import TrainingRecipe
 from hyperdecoders_jax.types import Batch, PyTree
 
 STACKS = ("num_encoder_layers", "num_decoder_layers")
+# Layers of the shallow programs: one each would keep activations in the chip's fast memory, which
+# a deep model cannot, and their difference would lack them.
+SHALLOW = 2
+DEPTHS = ((SHALLOW, SHALLOW), (SHALLOW + 1, SHALLOW), (SHALLOW, SHALLOW + 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,31 +183,37 @@ def chip_bytes(shapes: PyTree) -> int:
     return sum(map(num_bytes, jax.tree.leaves(shapes)))
 
 
-def by_difference(
-    one: Figures, encoder: Figures, decoder: Figures, num_encoder: int, num_decoder: int
-) -> Figures:
-    """Figures of a deep model: of one layer in each stack, and of one more in one of them.
+def extend(
+    shallow: float, encoder: float, decoder: float, num_encoder: int, num_decoder: int
+) -> float:
+    """A number of a deep model, from those of the `DEPTHS`.
+
+    >>> extend(10, 13, 14, num_encoder=6, num_decoder=3)
+    26
+    """
+    more_encoder, more_decoder = num_encoder - SHALLOW, num_decoder - SHALLOW
+    return shallow + more_encoder * (encoder - shallow) + more_decoder * (decoder - shallow)
+
+
+def by_difference(found: Sequence[Figures], num_encoder: int, num_decoder: int) -> Figures:
+    """Figures of a deep model, from those of the `DEPTHS`.
 
     >>> def figures(cycles):
     ...     return Figures(cycles, 0, 0, 0, 0, 0, {"all-reduce": cycles}, {}, compile_secs=2.0)
-    >>> deep = by_difference(figures(10), figures(13), figures(14), 5, 2)
+    >>> deep = by_difference([figures(10), figures(13), figures(14)], 6, 3)
     >>> deep.cycles, deep.sent_bytes, deep.compile_secs
     (26, {'all-reduce': 26}, 6.0)
     """
-
-    def extend(a, b, c):
-        return a + (num_encoder - 1) * (b - a) + (num_decoder - 1) * (c - a)
-
     values: dict[str, Any] = {}
     for field in dataclasses.fields(Figures):
-        parts = [getattr(figures, field.name) for figures in (one, encoder, decoder)]
+        parts = [getattr(figures, field.name) for figures in found]
         if field.name == "compile_secs":
             values[field.name] = sum(parts)
         elif isinstance(parts[0], Mapping):
-            kinds = dict.fromkeys(kind for part in parts for kind in part)
             values[field.name] = {
-                kind: extend(*(part.get(kind, 0) for part in parts)) for kind in kinds
+                kind: extend(*(part.get(kind, 0) for part in parts), num_encoder, num_decoder)
+                for kind in dict.fromkeys(kind for part in parts for kind in part)
             }
         else:
-            values[field.name] = extend(*parts)
+            values[field.name] = extend(*parts, num_encoder, num_decoder)
     return Figures(**values)

@@ -2,7 +2,7 @@ import pytest
 
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.compute import ComputeConfig
-from hyperdecoders_jax.plan import flops, planner
+from hyperdecoders_jax.plan import flops, planner, programs
 from hyperdecoders_jax.training.trainable import TrainableConfig
 from tests import tiny
 
@@ -15,9 +15,8 @@ def count(encoder, decoder, **fields):
 
 
 def test_each_layer_needs_as_many():
-    one, encoder, decoder = count(1, 1), count(2, 1), count(1, 2)
-    deep = one + 2 * (encoder - one) + 3 * (decoder - one)
-    assert count(3, 4) == pytest.approx(deep, rel=1e-3)
+    shallow = [count(*depth) for depth in programs.DEPTHS]
+    assert count(4, 3) == pytest.approx(programs.extend(*shallow, 4, 3), rel=1e-3)
 
 
 def test_what_is_computed_again_is_not_needed():
