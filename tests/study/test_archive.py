@@ -54,7 +54,9 @@ def test_an_archive_has_a_thirtieth_of_the_scores_and_replaces_no_run(tmp_path):
     assert not (tmp_path / "hyperdecoder").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"[1")])
+@pytest.mark.parametrize(
+    "content", [b"", b"no gzip", gzip.compress(b"[1")], ids=["empty", "no gzip", "no JSON"]
+)
 def test_a_damaged_archive_is_told(tmp_path, content):
     (tmp_path / archive.FILE).write_bytes(content)
     with pytest.raises(ValueError, match=r"must hold runs, as compare writes them.*remove it"):
