@@ -110,16 +110,21 @@ def compare(
 
 def _finish(comparison: Comparison, published: Any, helpers: Sequence[Any] = ()) -> Results | None:
     """Makes what is left of a comparison, and writes its tables; None after a signal."""
-    from hyperdecoders_jax.study import archive, runs
+    from hyperdecoders_jax.study import archive, runs, settings
     from hyperdecoders_jax.study import comparison as comparison_lib
     from hyperdecoders_jax.trained.shared import Shared
 
     tell = functools.partial(print, file=sys.stderr, flush=True)
     folder = comparison.output
-    names = (comparison.folder(*pair).removeprefix(f"{folder}/") for pair in comparison.pairs)
-    if count := archive.restore(folder, names):
+    pairs = {comparison.folder(*x).removeprefix(f"{folder}/"): x for x in comparison.pairs}
+
+    def check(name, scores):
+        here = settings.of_run(comparison.run(*pairs[name]), comparison.split)
+        settings.check_same(scores.get("settings") or {}, here, f"{folder}/{name} of an archive")
+
+    if count := archive.restore(folder, pairs, check):
         tell(f"{count} finished runs are restored from {archive.FILE}: scores and curves alone.")
-    runs.check_finished(comparison)
+    settings.check_finished(comparison)
     num_left, secs = runs.left(comparison)
     tell(
         f"{len(comparison.pairs)} runs ({len(comparison.methods)} methods x "
@@ -269,7 +274,7 @@ class _Command:
 
     def _choose(self) -> None:
         """Adds to each method's macros the point of the grid that is best on validation."""
-        from hyperdecoders_jax.study import archive, comparison, grids, runs
+        from hyperdecoders_jax.study import archive, comparison, grids, runs, settings
         from hyperdecoders_jax.trained.shared import Shared
 
         if self._select_on is None:
@@ -290,7 +295,7 @@ class _Command:
                 archive.restore(self._output, [f"grid/{name}/{label}"])
                 folder = f"{self._output}/grid/{name}/{label}"
                 run = comparison.seeded(run, seed, folder, self._select_on)
-                runs.check_settings([run], None)
+                settings.check([run], None)
                 if not runs.is_finished(folder):
                     print(f"\n== {name}, {label}, seed {seed} ==", file=sys.stderr, flush=True)
                     if not runs.make(run, text, None, shared):

@@ -18,6 +18,7 @@ from hyperdecoders_jax.weights.trained_model import Description
 
 FILE = "README.md"
 
+_FEWEST_SCORES = 10  # Of an interval.
 _SOURCES = {
     "manual": "adapters that all examples share",
     "manual_specific": "adapters of each task",
@@ -246,16 +247,17 @@ def _table(head: str, column: str, values: Mapping[str, Mapping[str, str]]) -> s
 
 
 def _interval(scores: Sequence[float]) -> str:
-    """The mean, with its t interval; without one for a single score.
+    """The mean, with its t interval; without one for few or equal scores, where it would be wrong.
 
     >>> _interval([100.0] * 30 + [0.0] * 10)
     '75.00 [60.98, 89.02]'
     """
     mean, count = statistics.fmean(scores), len(scores)
-    if count < 2:
+    deviation = statistics.stdev(scores) if count >= _FEWEST_SCORES else 0.0
+    if not deviation:
         return f"{mean:.2f}"
     # Student's quantile from the normal one. Source: Abramowitz & Stegun 26.7.5, two terms.
     z, degrees = statistics.NormalDist().inv_cdf(0.975), count - 1
     t = z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
-    half = t * statistics.stdev(scores) / count**0.5
+    half = t * deviation / count**0.5
     return f"{mean:.2f} [{mean - half:.2f}, {mean + half:.2f}]"

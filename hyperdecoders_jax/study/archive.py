@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from etils import epath
@@ -18,6 +18,7 @@ from etils import epath
 from hyperdecoders_jax import files
 from hyperdecoders_jax.study import curves, runs
 from hyperdecoders_jax.training.run_directory import RunDirectory
+from hyperdecoders_jax.weights import run_checkpoints
 
 FILE = "runs.json.gz"
 _FILES = "runs*.json.gz"
@@ -40,22 +41,33 @@ def write(folder: str) -> None:
     files.write_bytes(epath.Path(folder) / FILE, gzip.compress(text.encode(), mtime=0))
 
 
-def restore(folder: str, names: Iterable[str]) -> int:
+def restore(
+    folder: str,
+    names: Iterable[str],
+    check: Callable[[str, Mapping[str, Any]], None] = lambda name, scores: None,
+) -> int:
     """Makes folders, without checkpoints, of those of the runs `names` that only archives have.
 
-    Returns how many there are.
+    A run that is begun here stays as it is. `check` is given each name with its scores, before
+    anything is written. Returns how many there are.
     """
     kept, count = _read(folder), 0
-    for name in names:
+    missing = [x for x in names if x in kept and not _is_begun(f"{folder}/{x}")]
+    for name in missing:
+        check(name, kept[name]["scores"])
+    for name in missing:
         path = f"{folder}/{name}"
-        if name not in kept or runs.is_finished(path):
-            continue
         epath.Path(path).mkdir(parents=True, exist_ok=True)
         lines = "".join(json.dumps(line) + "\n" for line in kept[name]["curves"])
         files.write_text(RunDirectory(path).metrics_path, lines)
         runs.write(path, kept[name]["scores"])
         count += 1
     return count
+
+
+def _is_begun(model_dir: str) -> bool:
+    has_checkpoint = run_checkpoints.of_run(model_dir).newest_step() is not None
+    return runs.is_finished(model_dir) or has_checkpoint or runs.is_taken(model_dir)
 
 
 def _read(folder: str) -> dict[str, Any]:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
 from hyperdecoders_jax import files
 from hyperdecoders_jax.data import mixtures
-from hyperdecoders_jax.study import comparison as comparison_lib
-from hyperdecoders_jax.study import costs, scoring
+from hyperdecoders_jax.study import costs, scoring, settings
 from hyperdecoders_jax.study.comparison import Comparison
 from hyperdecoders_jax.trained import placed, training_run
 from hyperdecoders_jax.trained.shared import Shared
-from hyperdecoders_jax.training import identity, partitioning, run_lock, trainable, trainer
+from hyperdecoders_jax.training import partitioning, run_lock, trainable, trainer
 from hyperdecoders_jax.weights import run_folder
 
 if TYPE_CHECKING:
@@ -38,7 +36,7 @@ def make_all(
     times: list[float] = []
     for number, (name, seed) in enumerate(pairs):
         run = comparison.run(name, seed)
-        if is_finished(run.model_dir) or (has_others and _is_taken(run.model_dir)):
+        if is_finished(run.model_dir) or (has_others and is_taken(run.model_dir)):
             continue
         print(f"\n== {name}, seed {seed} ==", file=sys.stderr, flush=True)
         start = time.perf_counter()
@@ -46,7 +44,7 @@ def make_all(
         try:
             is_made = make(run, text, comparison.split, shared)
         except ValueError:
-            if has_others and _is_taken(run.model_dir):
+            if has_others and is_taken(run.model_dir):
                 continue  # Another process began it meanwhile.
             raise
         if not is_made:
@@ -72,7 +70,8 @@ def is_finished(model_dir: str) -> bool:
     return (epath.Path(model_dir) / SCORES_FILE).exists()
 
 
-def _is_taken(model_dir: str) -> bool:
+def is_taken(model_dir: str) -> bool:
+    """Whether another process is training a run."""
     try:
         run_lock.check_free(model_dir)
     except ValueError:
@@ -83,41 +82,6 @@ def _is_taken(model_dir: str) -> bool:
 def read(model_dir: str) -> dict[str, Any]:
     """The scores of a finished run."""
     return files.read_json(epath.Path(model_dir) / SCORES_FILE)
-
-
-def settings(run: RunConfig, split: str | None) -> dict[str, str]:
-    """What the scores of a run depend on, but for its seed and the contents of its data."""
-    mixture = mixtures.get_mixture_or_task(run.data.mixture_or_task_name)
-    return comparison_lib.budgets(run) | {
-        "T5": os.path.basename(run.start.initial_checkpoint_path or ""),  # Wherever it lies.
-        "tasks": ", ".join(task.name for task in mixtures.leaf_tasks(mixture)),
-        "model": json.dumps(identity.describe_model(run.model.config), sort_keys=True),
-        "lengths": f"{dict(run.data.task_feature_lengths)}",
-        "split": f"{split}",
-        "split that chose": f"{run.evaluation.split}",
-    }
-
-
-def check_finished(comparison: Comparison) -> None:
-    """Raises ValueError if a finished run was made with other settings than the comparison's."""
-    for name in comparison.methods:
-        check_settings([comparison.run(name, x) for x in comparison.seeds], comparison.split)
-
-
-def check_settings(seeds: Sequence[RunConfig], split: str | None) -> None:
-    """Raises ValueError if a run of a method is finished, and was made with other settings."""
-    finished = [run.model_dir for run in seeds if is_finished(run.model_dir)]
-    # Runs of earlier versions do not say it.
-    stored = {path: there for path in finished if (there := read(path).get("settings"))}
-    here = settings(seeds[0], split) if stored else {}
-    for path, there in stored.items():
-        differences = [x for x in here if there.get(x) != here[x]]
-        if differences:
-            told = "; ".join(f"{x} {there.get(x)} there and {here[x]} here" for x in differences)
-            raise ValueError(
-                f"A finished run must have the settings of its comparison; {path} has {told}. Give "
-                "another --output, or remove that folder and its archive."
-            )
 
 
 def write(model_dir: str, scores: Mapping[str, Any]) -> None:
@@ -142,7 +106,7 @@ def make(run: RunConfig, config_text: str, split: str | None, shared: Shared) ->
     found = placed.Placed(verbs, params, step, task_names, run.start.random_seed)
     scores = {
         "seed": run.start.random_seed,
-        "settings": settings(run, split),
+        "settings": settings.of_run(run, split),
         "step": step,
         "chosen_value": value,
         "steps": int(result.state.step),

@@ -1,8 +1,9 @@
-"""Where a run's scalars go, beside its `metrics.jsonl`: TensorBoard, Weights & Biases or MLflow.
+"""Metric writers: a run's scalars for TensorBoard, Weights & Biases or MLflow.
 
-`METRIC_WRITERS = ('tensorboard', 'wandb')` names them. A service that fails while a run trains is a
-warning, and the run goes on without it: `metrics.jsonl` has all that it missed. A continued run
-goes on in the service's own run, whose id `metric_runs.json` in the model directory keeps.
+`METRIC_WRITERS = ('tensorboard', 'wandb')` names them, beside `metrics.jsonl`. A service that fails
+while a run trains is a warning, and the run goes on without it: `metrics.jsonl` has all that it
+missed. A continued run goes on in the service's own run, whose id `metric_runs.json` in the model
+directory keeps.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class _WandB:
     def __init__(self, model_dir: str, settings: Mapping[str, Any], run_id: str | None):
         import wandb
 
-        options = {"id": run_id, "resume": "must"} if run_id else {}
+        # "create_new": a run of the same process that is still open is another's.
+        options = {"id": run_id, "resume": "allow", "reinit": "create_new"}
         self._run = wandb.init(name=_name(model_dir), config=dict(settings), **options)
         self.run_id = self._run.id
 
@@ -77,7 +79,11 @@ class _MLflow:
         self._mlflow = mlflow
         started = mlflow.start_run(run_id=run_id, run_name=_name(model_dir))
         self.run_id = started.info.run_id
-        mlflow.log_dict(dict(settings), "config.json")
+        try:
+            mlflow.log_dict(dict(settings), "config.json")
+        except Exception:
+            mlflow.end_run("FAILED")  # Or the next run of the process could not start.
+            raise
 
     def write(self, step, values):
         self._mlflow.log_metrics(dict(values), step=step, run_id=self.run_id)
@@ -132,7 +138,8 @@ class MetricWriters:
             except Exception as error:
                 raise ValueError(
                     f"METRIC_WRITERS names {name!r}, which must accept the run; it said: "
-                    f"{str(error).rstrip('.')}. Do what it asks for, or remove the name."
+                    f"{str(error).rstrip('.')}. Do what it asks for, or remove the name. If "
+                    f"its run was deleted there, remove {path}."
                 ) from error
             self._writers[name] = writer
             if writer.run_id:
@@ -153,15 +160,19 @@ class MetricWriters:
                     name,
                     step,
                 )
-                del self._writers[name]
+                self._close(name)
 
     def close(self) -> None:
         """Ends the logs."""
-        for name, writer in self._writers.items():
-            try:
-                writer.close()
-            except Exception:
-                logging.exception("%s did not end the log of this run.", name)
+        for name in list(self._writers):
+            self._close(name)
+
+    def _close(self, name: str) -> None:
+        # Also of one that failed: services have one open run in a process.
+        try:
+            self._writers.pop(name).close()
+        except Exception:
+            logging.exception("%s did not end the log of this run.", name)
 
 
 def _name(model_dir: str) -> str:

@@ -97,7 +97,7 @@ def check_settings(
     """Raises ValueError, naming `where`, unless the settings that both sides know are equal."""
     differences = [
         f"{name} is {there!r} there and {ours!r} here"
-        for name, (there, ours) in _changes(saved, here).items()
+        for name, (there, ours) in changes(saved, here).items()
     ]
     if differences:
         raise ValueError(
@@ -113,11 +113,11 @@ def describe_changes(begun: Mapping[str, Any] | None, here: Mapping[str, Any] | 
     >>> describe_changes({"dropout_rate": 0.1, "steps": 3}, {"dropout_rate": 0.0, "steps": 3})
     'changed since the run began: dropout_rate 0.1 -> 0.0'
     """
-    changes = [f"{name} {old} -> {new}" for name, (old, new) in _changes(begun, here).items()]
-    return f"changed since the run began: {', '.join(changes)}" if changes else None
+    found = [f"{name} {old} -> {new}" for name, (old, new) in changes(begun, here).items()]
+    return f"changed since the run began: {', '.join(found)}" if found else None
 
 
-def _changes(
+def changes(
     saved: Mapping[str, Any] | None, here: Mapping[str, Any] | None
 ) -> dict[str, tuple[Any, Any]]:
     """What both sides know and say otherwise, by its path."""

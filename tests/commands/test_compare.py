@@ -109,7 +109,7 @@ def test_two_files_are_compared_and_a_broken_comparison_is_continued(folder, cap
         assert here == there
     assert "4 finished runs are restored from runs.json.gz" in capsys.readouterr().err
     assert compare("--seeds=1-2", "--gin.TRAIN_STEPS=4", output="there") == 2
-    assert "adapter/seed-1 has steps 3 there and 4 here" in capsys.readouterr().err
+    assert "; steps 3 there and 4 here" in capsys.readouterr().err
 
 
 def test_settings_are_chosen_before_the_test_is_read(folder, capsys):

@@ -131,8 +131,12 @@ def test_each_way_to_adapt_is_named_and_cited(export, part):
 
 
 def test_scores_of_a_comparison_have_intervals():
-    scores = {"cola": {"accuracy": [100.0] * 30 + [0.0] * 10}, "rte": {"f1": [50.0]}}
+    scores = {
+        "cola": {"accuracy": [100.0] * 30 + [0.0] * 10},
+        "rte": {"f1": [50.0], "few": [0.0, 100.0], "all": [100.0] * 20},
+    }
     text = model_card.render(make(scored_split="test", scores=scores))
     assert "On the split `test`, the same run and step:" in text
     assert "| cola | accuracy | 75.00 [60.98, 89.02] |" in text  # scipy.stats: 60.975, 89.025
-    assert "| rte | f1 | 50.00 |" in text
+    for name, value in (("f1", "50.00"), ("few", "50.00"), ("all", "100.00")):
+        assert f"| rte | {name} | {value} |" in text

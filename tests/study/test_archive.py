@@ -1,13 +1,18 @@
 """Archives of runs: the same tables from them alone, of several folders, and refusals."""
 
+import dataclasses
 import gzip
 import json
 import shutil
 
 import pytest
 
-from hyperdecoders_jax.study import archive, results, runs, tables
+from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig
+from hyperdecoders_jax.study import archive, results, runs, settings, tables
 from hyperdecoders_jax.tasks import mixtures  # noqa: F401 (registers the demo)
+from hyperdecoders_jax.training import run_lock
+from hyperdecoders_jax.training.schedules import LinearConfig
+from hyperdecoders_jax.training.trainable import TrainableConfig
 from tests.study import made
 
 ABOUT = {"mixture": "demo", "matched": [], "choices": [], "version": "1", "published": None}
@@ -66,9 +71,44 @@ def test_a_damaged_archive_is_told(tmp_path, content):
 def test_a_finished_run_with_other_settings_is_refused(tmp_path):
     comparison = made.make_comparison(tmp_path, seeds=(1,))
     run = comparison.run("adapter", 1)
-    there = runs.settings(run, "test")
+    there = settings.of_run(run, "test")
     made.write_scores(run.model_dir, {}, settings=there)
-    runs.check_finished(comparison)
+    settings.check_finished(comparison)
     runs.write(run.model_dir, {"settings": there | {"lengths": "8", "steps": "9"}})
-    with pytest.raises(ValueError, match=r"seed-1 has steps 9 there and 40 here; lengths 8 there"):
-        runs.check_finished(comparison)
+    with pytest.raises(ValueError, match=r"seed-1 has lengths 8 there.*; steps 9 there and 40"):
+        settings.check_finished(comparison)
+
+
+def test_settings_are_all_that_changes_scores(tmp_path):
+    run = made.make_comparison(tmp_path, seeds=(1,)).run("adapter", 1)
+    there = settings.of_run(run, "test")
+    model, evaluation = run.model, run.evaluation
+    for other in (
+        dataclasses.replace(run, model=dataclasses.replace(model, decoding=BeamSearchConfig(4))),
+        dataclasses.replace(run, schedule=LinearConfig(0.5, 1)),
+        dataclasses.replace(run, evaluation=dataclasses.replace(evaluation, split="test")),
+        dataclasses.replace(run, trainable=TrainableConfig(backbone=True)),
+        dataclasses.replace(run, start=dataclasses.replace(run.start, frozen_dtype="bfloat16")),
+    ):
+        with pytest.raises(ValueError, match="must have the settings of its comparison"):
+            settings.check_same(there, settings.of_run(other, "test"), "here")
+    same = dataclasses.replace(run, evaluation=dataclasses.replace(evaluation, batch_size=7))
+    settings.check_same(there, settings.of_run(same, "test"), "here")
+
+
+def test_nothing_is_restored_before_all_of_it_is_checked(tmp_path):
+    (tmp_path / NAMES[0]).mkdir(parents=True)
+    runs.write(str(tmp_path / NAMES[0]), {"seed": 1})
+    (tmp_path / NAMES[0] / "metrics.jsonl").write_text("")
+    archive.write(str(tmp_path))
+    shutil.rmtree(tmp_path / NAMES[0])
+
+    def refuse(name, scores):
+        raise ValueError(f"{name} {scores}")
+
+    with pytest.raises(ValueError, match="'seed': 1"):
+        archive.restore(str(tmp_path), NAMES, refuse)
+    assert not (tmp_path / NAMES[0]).exists()
+    with run_lock.held(str(tmp_path / NAMES[0])):  # Another process trains it.
+        assert archive.restore(str(tmp_path), NAMES) == 0
+    assert archive.restore(str(tmp_path), NAMES) == 1

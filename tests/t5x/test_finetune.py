@@ -31,13 +31,15 @@ def read(split, shuffle_files, seed=None):
     return tf.data.Dataset.from_tensor_slices({"inputs": words, "targets": [x[:2] for x in words]})
 
 feature = seqio.Feature(vocabulary=seqio.ByteVocabulary())
-seqio.TaskRegistry.add(
-    "initials",
-    source=seqio.FunctionDataSource(read, splits=["train", "validation"]),
-    preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
-    output_features={"inputs": feature, "targets": feature},
-    metric_fns=[lambda targets, predictions: {"accuracy": 0.0}],
-)
+for name in ("initials", "others"):
+    seqio.TaskRegistry.add(
+        name,
+        source=seqio.FunctionDataSource(read, splits=["train", "validation"]),
+        preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
+        output_features={"inputs": feature, "targets": feature},
+        metric_fns=[lambda targets, predictions: {"accuracy": 0.0}],
+    )
+seqio.MixtureRegistry.add("both", [("initials", 1), ("others", 1)])
 """
 OWN_SETTINGS = """\
 from __gin__ import dynamic_registration
@@ -110,8 +112,8 @@ def test_t5x_fine_tunes_a_frozen_t5_of_its_own(tmp_path, base, settings):
 
 
 def test_tasks_are_numbered_for_methods_that_tell_them_apart(tmp_path, base):
-    settings = "PER_TASK = None\n" * 0 + "ENCODER_BOTTLENECK_DIM = 3\n"
+    settings = "ENCODER_BOTTLENECK_DIM = 3\nMIXTURE_OR_TASK_NAME = 'both'\n"
     arrays, _ = train(tmp_path, base, "adapters/per_task_adapter.gin", settings)
-    of_tasks = [x for name, x in arrays.items() if name.startswith("decoder_adapters")]
-    assert of_tasks
-    assert {x.shape[1] for x in of_tasks} == {1}
+    biases = arrays["decoder_adapters/feed_forward/up_bias"].read()  # Zero before training.
+    assert biases.shape[1] == 2
+    assert np.abs(biases).sum(axis=(0, 2)).all()

@@ -71,6 +71,7 @@ def test_a_service_gets_the_scalars_and_continues_its_run(model_dir, service):
     starts = [told[1] for told in service.told if told[0] == "init"]
     id_of = {"wandb": "id", "mlflow": "run_id"}[name]
     assert [start.get(id_of) for start in starts] == [None, service.id]
+    assert all(start.get("resume") in ("allow", None) for start in starts)
     assert {start.get("name", start.get("run_name")) for start in starts} == {"method/seed-1"}
     assert [told for told in service.told if told[0] in (1, 2)] == [
         (1, {"train/loss": 0.5}),
@@ -95,6 +96,7 @@ def test_a_service_that_fails_is_told_and_the_others_go_on(model_dir, service, c
         "them."
     ]
     assert list((model_dir / "tensorboard").iterdir())
+    assert service.told.count("end") == 1
 
 
 @pytest.mark.parametrize("service", ["wandb"], indirect=True)

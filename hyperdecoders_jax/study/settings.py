@@ -1,0 +1,78 @@
+"""What the scores of a comparison's run depend on; a run that is continued must have the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from etils import epath
+
+from hyperdecoders_jax import files
+from hyperdecoders_jax.data import mixtures
+from hyperdecoders_jax.study import comparison as comparison_lib
+from hyperdecoders_jax.study.comparison import Comparison
+from hyperdecoders_jax.trained import describe
+from hyperdecoders_jax.training import identity
+from hyperdecoders_jax.weights import run_checkpoints, run_folder
+
+if TYPE_CHECKING:
+    from hyperdecoders_jax.config.run_config import RunConfig
+
+
+def of_run(run: RunConfig, split: str | None) -> dict[str, Any]:
+    """What the scores of a run depend on, except its seed and the contents of its data."""
+    data, mixture = run.data, mixtures.get_mixture_or_task(run.data.mixture_or_task_name)
+    initial = epath.Path(run.start.initial_checkpoint_path or "")
+    return comparison_lib.budgets(run) | {
+        # Wherever it lies; many files have the same name.
+        "T5": "/".join(initial.parts[-2:] if initial.suffix else initial.parts[-1:]),
+        "tasks": ", ".join(task.name for task in mixtures.leaf_tasks(mixture)),
+        "model": json.dumps(identity.describe_model(run.model.config), sort_keys=True),
+        "trained": f"{run.trainable}",
+        "lengths": f"{dict(data.task_feature_lengths)}",
+        "packing": f"{data.max_segments} in {data.packed_lengths}" if data.pack else "none",
+        "split": f"{split}",
+        "split that chose": f"{run.evaluation.split}",
+        "recipe": _recipe(run),
+    }
+
+
+def _recipe(run: RunConfig) -> dict[str, Any]:
+    """What of the recipe changes results."""
+    recipe = describe.recipe(run)
+    del recipe["trainer"]["profile_steps"], recipe["evaluation"]["batch_size"]
+    return recipe
+
+
+def check_finished(comparison: Comparison) -> None:
+    """Raises ValueError if a run was made with other settings than the comparison's."""
+    for name in comparison.methods:
+        check([comparison.run(name, x) for x in comparison.seeds], comparison.split)
+
+
+def check(seeds: Sequence[RunConfig], split: str | None) -> None:
+    """Raises ValueError if a run of a method is finished, or begun, with other settings."""
+    there = {}
+    for run in seeds:
+        checkpoints = run_checkpoints.of_run(run.model_dir)
+        scores = epath.Path(run.model_dir) / run_folder.SCORES_FILE
+        if scores.exists():
+            there[run.model_dir] = files.read_json(scores).get("settings")
+        elif (step := checkpoints.newest_step()) is not None:
+            there[run.model_dir] = {"recipe": checkpoints.read_run(step).get("recipe")}
+    # Runs of earlier versions do not say it.
+    there = {path: stored for path, stored in there.items() if stored}
+    here = of_run(seeds[0], split) if there else {}
+    for path, stored in there.items():
+        check_same(stored, here, path)
+
+
+def check_same(there: Mapping[str, Any], here: Mapping[str, Any], path: str) -> None:
+    """Raises ValueError if settings differ of which both sides say something."""
+    if differences := identity.changes(there, here):
+        told = "; ".join(f"{x} {old} there and {new} here" for x, (old, new) in differences.items())
+        raise ValueError(
+            f"A run must have the settings of its comparison; {path} has {told}. Give another "
+            "--output, or remove that folder and its archive."
+        )
