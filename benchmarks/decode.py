@@ -15,7 +15,7 @@ import jax
 
 from benchmarks import measurement
 from hyperdecoders_jax.data import text_table
-from hyperdecoders_jax.plan import programs
+from hyperdecoders_jax.planning import programs
 
 
 def measure(experiment: measurement.Experiment, devices, num_calls: int):

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 from hyperdecoders_jax.data import text_table
 from hyperdecoders_jax.modeling import gated_matmul
-from hyperdecoders_jax.plan import chips
+from hyperdecoders_jax.planning import chips
 
 
 @dataclasses.dataclass(frozen=True)

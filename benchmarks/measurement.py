@@ -25,7 +25,7 @@ from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling import config as modeling_config
-from hyperdecoders_jax.plan import chips, programs
+from hyperdecoders_jax.planning import chips, programs
 from hyperdecoders_jax.training import partitioning
 from hyperdecoders_jax.training.optimizer import OptimizerConfig
 from hyperdecoders_jax.training.schedules import ScheduleConfig

@@ -7,7 +7,7 @@
 Each `--compute` is a row: fields of `ComputeConfig`, the others at their defaults; an empty one is
 the original's way. `--layers` cuts the model, so that compiling takes a minute. Cycles are the
 compiler's estimates in millions, per chip and step, by part of the model; see
-`hyperdecoders_jax.plan.program_text`.
+`hyperdecoders_jax.planning.program_text`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from benchmarks import measurement, train_step
 from hyperdecoders_jax.data import text_table
 from hyperdecoders_jax.modeling.compute import ComputeConfig
-from hyperdecoders_jax.plan import program_text
+from hyperdecoders_jax.planning import program_text
 
 
 def read_choices(text: str) -> ComputeConfig:

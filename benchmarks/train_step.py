@@ -22,7 +22,7 @@ import optax
 
 from benchmarks import measurement, packed
 from hyperdecoders_jax.data import text_table
-from hyperdecoders_jax.plan import programs
+from hyperdecoders_jax.planning import programs
 from hyperdecoders_jax.training import optimizer, trainer
 from hyperdecoders_jax.training import trainable as trainable_lib
 

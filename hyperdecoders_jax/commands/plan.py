@@ -21,7 +21,7 @@ from hyperdecoders_jax.commands import configured, flags, main
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
-    from hyperdecoders_jax.plan.estimate import Estimate
+    from hyperdecoders_jax.planning.estimate import Estimate
 
 SUMMARY = "say what an experiment needs on TPU slices: memory, time, cost; needs no TPU"
 EPILOG = flags.EPILOG
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
 
 def plan(run: RunConfig, *, price: str | None, is_json: bool, **options: Any) -> int:
     """Prints what a run comes to; `options` are fields of `planner.Options`."""
-    from hyperdecoders_jax.plan import chips, estimate, planner, table
+    from hyperdecoders_jax.planning import chips, estimate, planner, table
 
     options = planner.Options(**options)
     kinds = {name.partition(":")[0]: chips.of(name) for name in options.topologies}

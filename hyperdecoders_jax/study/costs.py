@@ -13,7 +13,7 @@ import numpy as np
 
 from hyperdecoders_jax.data import mixtures
 from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.plan import flops
+from hyperdecoders_jax.planning import flops
 from hyperdecoders_jax.study import curves
 from hyperdecoders_jax.training import optimizer, trainable
 

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import re
@@ -508,6 +509,15 @@ def test_work_outlasts_its_reader_and_what_prints_ends_with_it(command, monkeypa
     code, is_done = run_without_reader(command, monkeypatch)
     assert code == 0
     assert is_done == (command not in main.PRINTING)
+
+
+def test_no_package_hides_a_command_that_python_m_runs():
+    files_of = {name: pathlib.Path(main.module_of(name).__file__) for name in main.COMMANDS}
+    run = {name: x for name, x in files_of.items() if "__main__" in x.read_text()}
+    assert {"train", "plan"} <= run.keys()
+    for name, path in run.items():
+        found = importlib.util.find_spec(f"hyperdecoders_jax.{name}")
+        assert pathlib.Path(found.origin).resolve() == path.resolve()
 
 
 def test_another_pipe_that_breaks_is_an_error(capsys):

@@ -9,7 +9,7 @@ import pytest
 
 from hyperdecoders_jax.commands import main
 from hyperdecoders_jax.commands import plan as command
-from tests.plan import test_estimate
+from tests.planning import test_estimate
 
 EXPERIMENT = "--gin_file=experiments/demo_hyperdecoder.gin"
 

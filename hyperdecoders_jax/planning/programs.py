@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.compilation_cache import compilation_cache
 
-from hyperdecoders_jax.plan import chips, program_text
+from hyperdecoders_jax.planning import chips, program_text
 from hyperdecoders_jax.trained import placed
 from hyperdecoders_jax.training import optimizer as optimizer_lib
 from hyperdecoders_jax.training import programs, train_state

@@ -14,8 +14,8 @@ from hyperdecoders_jax import errors
 from hyperdecoders_jax.data import mixtures
 from hyperdecoders_jax.decoding import decode
 from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.plan import chips, flops, programs
-from hyperdecoders_jax.plan.estimate import NUM_PRICED, Choice, Estimate, Memory, Work
+from hyperdecoders_jax.planning import chips, flops, programs
+from hyperdecoders_jax.planning.estimate import NUM_PRICED, Choice, Estimate, Memory, Work
 from hyperdecoders_jax.trained import placed
 from hyperdecoders_jax.training import partitioning, trainer
 from hyperdecoders_jax.training import trainable as trainable_lib

@@ -7,8 +7,8 @@ import jax
 import pytest
 
 from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.plan import chips, planner, programs
-from hyperdecoders_jax.plan.planner import Options, Planner
+from hyperdecoders_jax.planning import chips, planner, programs
+from hyperdecoders_jax.planning.planner import Options, Planner
 from hyperdecoders_jax.trained import placed
 from hyperdecoders_jax.training import partitioning
 from hyperdecoders_jax.training.trainer import TrainerConfig

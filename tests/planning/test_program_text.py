@@ -1,7 +1,7 @@
 import pytest
 
-from hyperdecoders_jax.plan import program_text
-from hyperdecoders_jax.plan.program_text import Collective
+from hyperdecoders_jax.planning import program_text
+from hyperdecoders_jax.planning.program_text import Collective
 
 PROGRAM = """\
 HloModule jit_step

@@ -2,7 +2,7 @@ import pytest
 
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.compute import ComputeConfig
-from hyperdecoders_jax.plan import flops, planner, programs
+from hyperdecoders_jax.planning import flops, planner, programs
 from hyperdecoders_jax.training.trainable import TrainableConfig
 from tests import tiny
 

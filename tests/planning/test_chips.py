@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from hyperdecoders_jax.plan import chips
+from hyperdecoders_jax.planning import chips
 
 
 def test_an_unknown_chip_is_told_with_those_that_are_known():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hyperdecoders_jax.data import text_table
-from hyperdecoders_jax.plan import program_text
-from hyperdecoders_jax.plan.estimate import NUM_PRICED, Estimate
+from hyperdecoders_jax.planning import program_text
+from hyperdecoders_jax.planning.estimate import NUM_PRICED, Estimate
 
 _CHOICE = ("slice", "MODEL_PARALLEL", "NUM_MICROBATCHES", "REMAT")
 

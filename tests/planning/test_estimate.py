@@ -3,10 +3,10 @@ import json
 
 import pytest
 
-from hyperdecoders_jax.plan import estimate, table
-from hyperdecoders_jax.plan.chips import Chip
-from hyperdecoders_jax.plan.estimate import Choice, Estimate, Memory, Work
-from hyperdecoders_jax.plan.programs import Figures
+from hyperdecoders_jax.planning import estimate, table
+from hyperdecoders_jax.planning.chips import Chip
+from hyperdecoders_jax.planning.estimate import Choice, Estimate, Memory, Work
+from hyperdecoders_jax.planning.programs import Figures
 
 # Of round numbers: 1,000 bytes; in a second 100 FLOPs, 50 bytes from memory, 10 sent, 20 cycles.
 CHIP = Chip(1000, 100.0, 50.0, 10.0, 20.0, "v0:2x2")

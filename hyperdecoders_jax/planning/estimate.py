@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hyperdecoders_jax.plan.chips import Chip
-from hyperdecoders_jax.plan.programs import Figures
+from hyperdecoders_jax.planning.chips import Chip
+from hyperdecoders_jax.planning.programs import Figures
 
 # Examples that decoding is priced for: it is no experiment that ends.
 NUM_PRICED = 1_000_000
