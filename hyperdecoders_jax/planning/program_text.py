@@ -24,6 +24,8 @@ PARTS = {
 COLLECTIVES = (
     "all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute",
 )  # fmt: skip
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_WHOLE_NUMBER = re.compile(r" = [su]\d+\[\]\S* constant\((\d+)\)")
 _COLLECTIVE = re.compile(rf" = (.*?) ({'|'.join(COLLECTIVES)})(?:-start)?\(")
 _BYTES = {"pred": 1, "s4": 0.5, "u4": 0.5, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "f16": 2}
 _BYTES |= {"bf16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
@@ -40,7 +42,7 @@ def count_cycles(text: str) -> dict[str, int]:
     """Cycles by part, from the text of a compiled program; loops count as often as they run."""
     found = dict.fromkeys([*PARTS, "other"], 0)
     for line, times in _instructions(_computations(text), "ENTRY", 1):
-        if cycles := re.search(r'"estimated_cycles":"(\d+)"', line):
+        if cycles := _CYCLES.search(line):
             named = re.search(r'op_name="([^"]*)"', line)
             name = named[1] if named else ""
             parts = (part for part, pattern in PARTS.items() if re.search(pattern, name))
@@ -52,7 +54,7 @@ def repetition(text: str) -> float:
     """Cycles that run by cycles that are written: how much more loops do than their bodies say."""
     run = written = 0
     for line, times in _instructions(_computations(text), "ENTRY", 1):
-        if cycles := re.search(r'"estimated_cycles":"(\d+)"', line):
+        if cycles := _CYCLES.search(line):
             run, written = run + int(cycles[1]) * times, written + int(cycles[1])
     return run / written if written else 1.0
 
@@ -127,18 +129,46 @@ def _computations(text: str) -> dict[str, list[str]]:
 def _instructions(
     computations: Mapping[str, Sequence[str]], name: str, times: int
 ) -> Iterator[tuple[str, int]]:
-    """Each instruction that runs, with how often it does."""
+    """Each instruction that runs, with how often it does; of branches, the costliest one's.
+
+    ValueError for a loop whose trip count the text does not say.
+    """
     for line in computations.get(name, ()):
         if loop := re.search(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)", line):
-            runs = times * _trip_count(line, computations[loop[1]])
+            runs = times * _trip_count(computations, line, loop[1])
             yield from _instructions(computations, loop[2], runs)
-        else:
-            yield line, times
+            continue
+        yield line, times
+        # Branches are counted once, whether or not their cycles are written beside the choice.
+        if " conditional(" in line and not _CYCLES.search(line):
+            branches = [list(_instructions(computations, x, times)) for x in _branches(line)]
+            yield from max(branches, key=_cycles, default=())
 
 
-def _trip_count(line: str, condition: Sequence[str]) -> int:
+def _cycles(instructions: Sequence[tuple[str, int]]) -> int:
+    found = ((_CYCLES.search(line), times) for line, times in instructions)
+    return sum(int(cycles[1]) * times for cycles, times in found if cycles)
+
+
+def _branches(line: str) -> list[str]:
+    """Computations of which a `conditional` runs one."""
+    if listed := re.search(r"branch_computations=\{(.*?)\}", line):
+        return re.findall(r"[\w.\-]+", listed[1])
+    return re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", line)
+
+
+def _trip_count(computations: Mapping[str, Sequence[str]], line: str, condition: str) -> int:
     if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', line):
         return int(known[1])
-    # Loops of JAX count from 0 to the one number that their condition holds.
-    limits = [found[1] for x in condition if (found := re.search(r" constant\((\d+)\)", x))]
-    return int(limits[0]) if len(limits) == 1 else 1
+    # Loops of JAX count from 0 to the one whole number that their condition holds, which may be
+    # inside a fusion. Those that may end early, as decoding does, count in full.
+    lines = computations.get(condition, ())
+    lines = [*lines, *(inner for x in lines for inner in _called(computations, x))]
+    limits = {found[1] for x in lines if (found := _WHOLE_NUMBER.search(x))}
+    if len(limits) != 1 or not any(" compare(" in x for x in lines):
+        name = line.partition(" = ")[0].strip()
+        raise ValueError(
+            f"A loop must say how often it runs; got {name}, whose condition {condition} compares "
+            f"with {len(limits)} whole numbers. Use jax.lax.scan, or a limit known in advance."
+        )
+    return int(limits.pop())

@@ -47,6 +47,71 @@ def test_a_loop_whose_count_is_written_beside_it():
     assert program_text.count_cycles(known)["attention core"] == 20
 
 
+FUSED = """\
+%fused (y: s32[]) -> pred[] {
+  %limit = s32[]{:T(128)} constant(6)
+  %scale = f32[]{:T(128)} constant(2)
+  ROOT %lt = pred[] compare(%y, %limit), direction=LT
+}
+
+%condition (x: f32[]) -> pred[] {
+  %true = pred[]{:T(512)} constant(true)
+  ROOT %less = pred[]{:T(512)} fusion(%i), kind=kLoop, calls=%fused
+}
+"""
+
+
+def with_condition(text):
+    start, end = PROGRAM.index("%condition"), PROGRAM.index("%started")
+    return f"{PROGRAM[:start]}{text}\n{PROGRAM[end:]}"
+
+
+def test_a_loop_whose_condition_is_fused():
+    assert program_text.count_cycles(with_condition(FUSED))["attention core"] == 30
+
+
+@pytest.mark.parametrize(
+    ("condition", "count"),
+    [
+        (FUSED.replace("constant(6)", "parameter(1)"), 0),
+        (FUSED.replace("constant(true)", "and()\n  %other = s32[] constant(8)"), 2),
+    ],
+)
+def test_a_loop_whose_count_is_unknown_is_told(condition, count):
+    message = rf"must say how often it runs; got %while, .* condition compares with {count} whole"
+    with pytest.raises(ValueError, match=message):
+        program_text.count_cycles(with_condition(condition))
+
+
+CHOICE = """\
+%cheap (x: f32[4]) -> f32[4] {
+  %sin = f32[4] fusion(%x), backend_config={"estimated_cycles":"3"}
+}
+
+%dear (x: f32[4]) -> f32[4] {
+  %dot = f32[4] fusion(%x), metadata={op_name="logits"}, backend_config={"estimated_cycles":"8"}
+  %all = f32[4]{0} all-reduce(%dot), channel_id=1, replica_groups=[1,2]<=[2], to_apply=%add
+}
+
+ENTRY %main (x: f32[4]) -> f32[4] {
+  %if = (f32[4]{0}) conditional(%i, %x, %x), branch_computations={%cheap, %dear}
+}
+"""
+TWO = "true_computation=%dear, false_computation=%cheap"
+
+
+@pytest.mark.parametrize("branches", ["branch_computations={%cheap, %dear}", TWO])
+def test_of_branches_the_costliest_counts(branches):
+    text = CHOICE.replace("branch_computations={%cheap, %dear}", branches)
+    assert {x for x in program_text.count_cycles(text).items() if x[1]} == {("logits", 8)}
+    assert program_text.count_collectives(text) == {"all-reduce": Collective(1, 16)}
+
+
+def test_branches_whose_cycles_are_written_beside_the_choice_count_once():
+    text = CHOICE.replace("%dear}", '%dear}, backend_config={"estimated_cycles":"9"}')
+    assert sum(program_text.count_cycles(text).values()) == 9
+
+
 def test_loops_repeat_what_is_written():
     assert program_text.repetition(PROGRAM) == 24 / 14
     assert program_text.repetition("") == 1.0
