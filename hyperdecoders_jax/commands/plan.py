@@ -62,6 +62,7 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     """Runs the command; returns its exit code."""
     # Before JAX starts: the chips are described, and an attached one may be another process's.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    _check(args)
     options = {
         "topologies": parse_list("--topology", args.topology),
         "model_parallel": parse_list("--model_parallel", args.model_parallel, int),
@@ -88,6 +89,27 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
 
     made = gin.get_configurable(run_config.RunConfig)()
     return plan(made, price=args.price, is_json=args.json, **options)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Checks flags that only a plan has; raises UsageError."""
+    if not parse_list("--topology", args.topology):
+        raise errors.UsageError(
+            f"--topology must name slices; got {args.topology!r}. Write --topology=v5e:2x2."
+        )
+    if args.rows is not None and args.rows < 1:
+        raise errors.UsageError(
+            f"--rows must be a positive number; got {args.rows}. Give as many as `train` prints."
+        )
+    values = {
+        "--rows": args.rows, "--micro_batches": args.micro_batches, "--remat": args.remat
+    }  # fmt: skip
+    given = [f"{flag}={value}" for flag, value in values.items() if value]
+    if args.purpose == INFER and given:
+        raise errors.UsageError(
+            f"--for=infer must come without flags of the train step; got {' '.join(given)}. Leave "
+            "them out, or plan the train step: --for=train. EVAL_BATCH_SIZE sets what is decoded."
+        )
 
 
 def plan(run: RunConfig, *, price: str | None, is_json: bool, **options: Any) -> int:

@@ -23,6 +23,14 @@ EXPERIMENT = "--gin_file=experiments/demo_hyperdecoder.gin"
             r"--model must name a file of gin_configs/models; got .* mean 't5",
         ),
         (["--topology=v6x:2x2"], r"A slice must be named by its chip and shape, .* got 'v6x:2x2'"),
+        (["--topology="], r"--topology must name slices; got ''\. Write --topology=v5e:2x2"),
+        (["--topology=,"], r"--topology must name slices; got ','\. Write"),
+        (["--rows=0"], r"--rows must be a positive number; got 0\. Give as many as `train`"),
+        (
+            ["--for=infer", "--rows=4", "--micro_batches=1,2", "--remat=layer"],
+            r"--for=infer must come without flags of the train step; got --rows=4 "
+            r"--micro_batches=1,2 --remat=layer\. Leave",
+        ),
         (["--price=cheap"], r"--price must be what a chip costs an hour, for each of v5e; got 'ch"),
     ],
 )
