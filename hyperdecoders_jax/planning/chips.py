@@ -76,7 +76,7 @@ def devices(topology: str) -> list[jax.Device]:
     if importlib.util.find_spec("libtpu") is None:
         raise ImportError(
             "Compiling for a TPU needs its compiler, libtpu; it is not installed here. Run: "
-            "pip install 'hyperdecoders_jax[tpu]', or pip install libtpu; it needs no TPU."
+            "pip install 'hyperdecoders_jax[train,tpu]'; it needs no TPU."
         )
     from jax.experimental import topologies
 

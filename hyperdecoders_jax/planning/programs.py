@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.metadata
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -80,11 +81,12 @@ class Lowered:
         compiled, secs = self.compile()
         text, memory = compiled.as_text(), compiled.memory_analysis()
         analysis = compiled.cost_analysis() or {}
+        cycles = check_cycles(sum(program_text.count_cycles(text).values()))
         collectives, repeated = program_text.count_collectives(text), program_text.repetition(text)
         # A donated argument shares its memory with a result.
         results = memory.output_size_in_bytes - memory.alias_size_in_bytes
         return Figures(
-            cycles=sum(program_text.count_cycles(text).values()),
+            cycles=cycles,
             flops=analysis.get("flops", 0.0) * repeated,
             moved_bytes=analysis.get("bytes accessed", 0.0) * repeated,
             argument_bytes=memory.argument_size_in_bytes,
@@ -94,6 +96,17 @@ class Lowered:
             num_collectives={kind: x.count for kind, x in collectives.items()},
             compile_secs=secs,
         )
+
+
+def check_cycles(cycles: int) -> int:
+    """The cycles of a program; ValueError if its compiler wrote none."""
+    if cycles == 0:
+        raise ValueError(
+            "The TPU's compiler must write estimated cycles into its programs; libtpu "
+            f"{importlib.metadata.version('libtpu')} wrote none. Install the one that JAX asks "
+            "for: pip install 'hyperdecoders_jax[train,tpu]'"
+        )
+    return cycles
 
 
 @contextlib.contextmanager

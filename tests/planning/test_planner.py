@@ -1,6 +1,7 @@
 """A tiny run compiled for TPUs; its estimates need no more than shapes."""
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 
 import jax
@@ -92,6 +93,14 @@ def test_a_train_step_is_compiled_for_a_slice():
     assert counted == found.figures.argument_bytes
     total = sum(4 * x.size for x in jax.tree.leaves(make_run().model.param_shapes()))
     assert total / 2 < memory.weights < total
+
+
+def test_a_compiler_that_writes_no_cycles_is_told(monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", {"libtpu": "7"}.__getitem__)
+    message = r"must write estimated cycles .* libtpu 7 wrote none\. .*jax\[train,tpu\]'"
+    with pytest.raises(ValueError, match=message):
+        programs.check_cycles(0)
+    assert programs.check_cycles(3) == 3
 
 
 @needs_compiler
