@@ -106,13 +106,23 @@ class Estimate:
         return self.figures.cycles / self.chip.clock + self.sent_secs
 
     @property
-    def flops_secs(self) -> float:
-        """The roofline of arithmetic: no call is faster."""
+    def flops_secs(self) -> float | None:
+        """The roofline of arithmetic: no call is faster.
+
+        None for decoding: much of it is outside its loop, so the program's counts are wrong.
+        """
+        if self.work.flops is None:
+            return None
         return max(self.figures.flops, self._flops_per_chip) / self.chip.flops
 
     @property
-    def moved_secs(self) -> float:
-        """The time to move all operands and results, of which some stay in the fast memory."""
+    def moved_secs(self) -> float | None:
+        """The time to move all operands and results, of which some stay in the fast memory.
+
+        None for decoding, as `flops_secs`.
+        """
+        if self.work.flops is None:
+            return None
         return self.figures.moved_bytes / self.chip.hbm_bandwidth
 
     @property

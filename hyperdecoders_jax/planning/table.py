@@ -1,4 +1,4 @@
-"""Estimates as text: what each choice comes to, what takes its memory, what it sends."""
+"""Text tables: summary, memory, communication."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ def summary(estimates: Sequence[Estimate], is_for_training: bool = True) -> str:
         if x.figures is None:
             rows.append((*_choice(x), "no", "-", available, *["-"] * 10))
             continue
+        roofline = ("-" if y is None else f"{y:.4f}" for y in (x.flops_secs, x.moved_secs))
         rows.append((
             *_choice(x), "yes" if x.fits else "no", gib(x.memory.peak), available,
-            f"{x.figures.cycles / 1e6:,.2f}", f"{x.secs:.4f}", f"{x.flops_secs:.4f}",
-            f"{x.moved_secs:.4f}", f"{x.sent_secs:.4f}", "-" if x.mfu is None else f"{x.mfu:.1%}",
+            f"{x.figures.cycles / 1e6:,.2f}", f"{x.secs:.4f}", *roofline,
+            f"{x.sent_secs:.4f}", "-" if x.mfu is None else f"{x.mfu:.1%}",
             f"{x.examples_per_sec:,.0f}", f"{x.hours:,.2f}", f"{x.cost:,.2f}",
             f"{x.figures.compile_secs:.0f}",
         ))  # fmt: skip

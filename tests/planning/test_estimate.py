@@ -89,6 +89,14 @@ def test_tables_have_a_row_for_each_choice():
     ]  # fmt: skip
 
 
+def test_decoding_has_no_roofline():
+    decoding = dataclasses.replace(MADE, work=Work(900, 32, None))
+    assert decoding.flops_secs is decoding.moved_secs is None
+    _, row, decoded = table.summary([MADE, decoding]).splitlines()
+    assert row.split()[9:12] == ["1.2000", "1.5000", "1.0000"]
+    assert decoded.split()[9:12] == ["-", "-", "1.0000"]
+
+
 def test_json_holds_all_numbers():
     told = json.loads(json.dumps(MADE.to_dict()))
     assert told["memory"]["peak"] == 750
