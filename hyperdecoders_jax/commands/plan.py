@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--micro_batches", default="", metavar="NUMBERS", help=text)
     text = "REMAT to try: none,layer,dots (default: the run's)"
     parser.add_argument("--remat", default="", metavar="NAMES", help=text)
-    text = "what a chip costs an hour: 1.20, or v5e=1.20,v5p=4.20 (default: chip-hours are told)"
+    text = "what a chip costs an hour: 1.20, or v5e=1.20,v5p=4.20 (default: prints chip-hours)"
     parser.add_argument("--price", metavar="PRICE", help=text)
     text = "packed rows of a step, where EXAMPLES_PER_STEP is set (no default)"
     parser.add_argument("--rows", type=int, metavar="COUNT", help=text)
@@ -113,7 +113,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def plan(run: RunConfig, *, price: str | None, is_json: bool, **options: Any) -> int:
-    """Prints what a run comes to; `options` are fields of `planner.Options`."""
+    """Prints a run's estimates; `options` are fields of `planner.Options`."""
     from hyperdecoders_jax.planning import chips, estimate, planner, table
 
     options = planner.Options(**options)
@@ -133,7 +133,7 @@ def plan(run: RunConfig, *, price: str | None, is_json: bool, **options: Any) ->
         print(f"\nGiB of a chip:\n{table.memory(found)}")
         print(f"\nMB that a chip sends (collectives):\n{table.communication(found)}")
     if best is None:
-        raise MemoryError(_why_nothing_fits(found))
+        raise ValueError(_why_nothing_fits(found))
     if not is_json:
         print(f"\n{_tell(best, options.is_for_training)}")
     return 0
@@ -141,9 +141,10 @@ def plan(run: RunConfig, *, price: str | None, is_json: bool, **options: Any) ->
 
 def _tell(best: Estimate, is_for_training: bool) -> str:
     amount = f"{best.cost:,.2f}" + (" chip-hours" if best.price is None else "")
+    what = "The fewest chip-hours" if best.price is None else "The cheapest that fits"
     of = "" if is_for_training else " for a million examples"
     return (
-        f"The cheapest that fits: {best.choice.topology}, {best.num_chips} chips, "
+        f"{what}: {best.choice.topology}, {best.num_chips} chips, "
         f"{best.hours:,.2f} hours, {amount}{of}:\n  {best.choice.flags}"
     )
 
@@ -151,12 +152,20 @@ def _tell(best: Estimate, is_for_training: bool) -> str:
 def _why_nothing_fits(found: Sequence[Estimate]) -> str:
     counted = [x for x in found if x.memory is not None]
     if not counted:
-        return f"none of {len(found)} choices fits: {found[-1].problem}"
-    least = min(counted, key=lambda x: x.memory.peak - x.chip.hbm_bytes)
-    peak, there = (x / 2**30 for x in (least.memory.peak, least.chip.hbm_bytes))
+        came = found[-1].problem.rstrip(".")
+    else:
+        least = min(counted, key=lambda x: x.memory.peak - x.chip.hbm_bytes)
+        peak, there = (x / 2**30 for x in (least.memory.peak, least.chip.hbm_bytes))
+        came = (
+            f"the nearest needs {peak:.2f} GiB of a chip of {least.choice.topology}, which has "
+            f"{there:.2f}"
+        )
+    training = "more --micro_batches, --remat=layer, smaller BATCH_SIZE or EXAMPLES_PER_STEP"
+    is_decoding = found[0].choice.remat is None
+    rest = "a smaller EVAL_BATCH_SIZE" if is_decoding else training
     return (
-        f"none of {len(found)} choices fits: the nearest needs {peak:.2f} GiB of a chip of "
-        f"{least.choice.topology}, which has {there:.2f}"
+        f"A slice must have memory for the program; none of {len(found)} choices fits: {came}. Try "
+        f"a larger slice (--topology), more --model_parallel, {rest}, or a smaller --model."
     )
 
 

@@ -172,7 +172,7 @@ class Estimate:
 
 
 def pick(estimates: Sequence[Estimate]) -> Estimate | None:
-    """The cheapest that fits; the first of equals, None where nothing fits."""
+    """The cheapest that fits, without prices that of the fewest chip-hours; None if none fits."""
     return min((x for x in estimates if x.fits), key=lambda x: x.cost, default=None)
 
 

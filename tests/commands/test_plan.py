@@ -9,6 +9,7 @@ import pytest
 
 from hyperdecoders_jax.commands import main
 from hyperdecoders_jax.commands import plan as command
+from hyperdecoders_jax.planning.estimate import Choice
 from tests.planning import test_estimate
 
 EXPERIMENT = "--gin_file=experiments/demo_hyperdecoder.gin"
@@ -39,19 +40,25 @@ def test_flags_that_cannot_be_meant_are_told(flags, message, capsys, forget_conf
     assert re.search(message, capsys.readouterr().err)
 
 
-def test_what_fits_nowhere_is_told_as_train_tells_it(capsys):
+def test_what_fits_nowhere_is_told_with_what_to_try():
     large = dataclasses.replace(test_estimate.MEMORY, weights=2**31)
-    found = [dataclasses.replace(test_estimate.MADE, memory=large)]
-
-    def fail():
-        raise MemoryError(command._why_nothing_fits(found))
-
-    assert main._guarded(fail, is_traceback_shown=False) == 2
+    unfit = dataclasses.replace(test_estimate.MADE, memory=large)
     assert re.search(
-        r"A command must have memory for its arrays; none of 1 choices fits: the nearest needs "
-        r"2\.00 GiB of a chip of v0:2x2, which has 0\.00\. Use smaller .*`hyperdecoders plan`",
-        capsys.readouterr().err,
+        r"none of 1 choices fits: the nearest needs 2\.00 GiB of a chip of v0:2x2, which has "
+        r"0\.00\. Try a larger slice \(--topology\), more --model_parallel, more --micro_batches, "
+        r"--remat=layer, ",
+        command._why_nothing_fits([unfit]),
     )
+    decoding = dataclasses.replace(unfit, choice=Choice("v0:2x2", 2), problem="9G.", memory=None)
+    told = command._why_nothing_fits([decoding])
+    assert re.search(r"fits: 9G\. Try .* a smaller EVAL_BATCH_SIZE", told)
+    assert "micro_batches" not in told
+
+
+def test_without_a_price_the_fewest_chip_hours_are_told():
+    assert command._tell(test_estimate.MADE, True).startswith("The cheapest that fits: v0:2x2, 4")
+    told = command._tell(dataclasses.replace(test_estimate.MADE, price=None), True)
+    assert told.startswith("The fewest chip-hours: v0:2x2, 4 chips")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the TPU compiler")
