@@ -22,10 +22,8 @@ class Chip:
         flops: products and sums of bfloat16 a second, at most.
         hbm_bandwidth: bytes a second between memory and chip.
         link_bandwidth: bytes a second that one link to another chip carries one way.
-        clock: cycles a second: `flops` by those that the matrix units do in a cycle, 131,072 and
-            262,144, of which the compiler lets a product of 8,192² use 88 and 90 %. For v6e, whose
-            product has 369,231, twice the latter are assumed: with 1.75 GHz what only moves data
-            has the same 0.8 of the bandwidth as on v5e.
+        clock: cycles a second, `flops` / (FLOPs of the matrix units in a cycle). Those are 131,072
+            for v5e, 262,144 for v5p and, as an assumption, 524,288 for v6e.
         example: a slice, as `--topology` names it.
 
     Source: docs.cloud.google.com/tpu/docs/v5e, v5p and v6e; `hbm_bytes` of libtpu 0.0.52.

@@ -1,4 +1,4 @@
-"""What a choice of slice and partitioning comes to: memory, seconds, hours and money."""
+"""Cost estimate of one slice and partitioning: memory, seconds, hours and money."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What is to be computed, whatever computes it.
+    """Workload: calls, examples and FLOPs.
 
     Attributes:
         num_calls: steps of the experiment; of decoding, batches of `NUM_PRICED` examples.
@@ -74,7 +74,7 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What a choice comes to; `problem` says why there are no figures."""
+    """Cost estimate of one slice and partitioning; `problem` says why there are no figures."""
 
     choice: Choice
     chip: Chip
@@ -102,7 +102,7 @@ class Estimate:
 
     @property
     def secs(self) -> float:
-        """Seconds of a call: the compiler's cycles, and communication as if nothing hid it."""
+        """Seconds of a call: the compiler's cycles, plus communication, assuming no overlap."""
         return self.figures.cycles / self.chip.clock + self.sent_secs
 
     @property

@@ -1,4 +1,4 @@
-"""FLOPs that a model's mathematics need, whatever computes them."""
+"""Model FLOPs, independent of hardware."""
 
 from __future__ import annotations
 
