@@ -49,6 +49,7 @@ CORE = [
     "safetensors>=0.8",
     "sentencepiece>=0.2.3",
     "tensorstore>=0.1.86",
+    "tqdm>=4.70",
 ]
 
 # To train, to evaluate, and to read SeqIO tasks; `train_extra` has the same names.
@@ -68,7 +69,6 @@ TRAIN = [
     "tensorboard>=2.21",
     "tensorflow-datasets>=4.9.10",
     "threadpoolctl>=3.6",
-    "tqdm>=4.70",
 ]
 
 # The last major release with Flax models and with the tokenizers of the published T5 folders.

@@ -18,7 +18,6 @@ PACKAGES = {
     "tensorboard": "tensorboard",
     "tensorflow-datasets": "tensorflow_datasets",
     "threadpoolctl": "threadpoolctl",
-    "tqdm": "tqdm",
 }
 
 

@@ -24,7 +24,7 @@ def test_a_study_becomes_files(tmp_path):
     assert (tmp_path / report.TEXT_FILE).read_text() == report.text(make_study(7), ABOUT) + "\n"
     page = (tmp_path / report.PAGE_FILE).read_text()
     assert "<title>my_run on demo, test" in page
-    assert "checkpoint: my_run" in page
+    assert "checkpoint: my_<wbr>run" in page
 
 
 def test_captions_name_the_step_where_there_is_one():

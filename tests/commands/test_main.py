@@ -130,7 +130,7 @@ def test_a_gin_flag_without_a_value_is_told(capsys):
 @pytest.mark.parametrize("command", ["tasks", "doctor", "gin-path", "experiments"])
 def test_a_gin_flag_of_a_command_without_configuration_is_told(capsys, command):
     assert main.main([command, "--gin.TRAIN_STEPS=3"]) == 2
-    commands = "train, eval, infer, analyze, params, config, compare, demo"
+    commands = "train, eval, infer, analyze, params, config, compare, plan, demo"
     message = f"Gin flags belong to {commands}; {command} got --gin.TRAIN_STEPS."
     assert message in capsys.readouterr().err
 

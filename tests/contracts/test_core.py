@@ -46,6 +46,10 @@ for command in (
     assert main.main(command.split()) == 0, command
 print(hyperdecoders_jax.load("made_adapters").predict(["pet:a red bird"]))
 
+from benchmarks import decode, hypergrid, measurement, tpu, train_step
+flags = ["--gin_file=experiments/glue/glue_hyperformer.gin", "--gin_file=models/t5_1_1_base.gin"]
+measurement.parse_arguments("", flags)
+
 loaded = {name for name, module in sys.modules.items() if module is not None}
 imported = set()
 for name in [name for name in loaded if name.startswith("hyperdecoders_jax.")]:
@@ -55,9 +59,6 @@ for name in [name for name in loaded if name.startswith("hyperdecoders_jax.")]:
         elif isinstance(node, ast.ImportFrom):
             imported |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
 
-from benchmarks import decode, hypergrid, measurement, tpu, train_step
-flags = ["--gin_file=experiments/glue/glue_hyperformer.gin", "--gin_file=models/t5_1_1_base.gin"]
-measurement.parse_arguments("", flags)
 print(json.dumps(sorted(imported & loaded)))
 """
 
