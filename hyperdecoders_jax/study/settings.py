@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 def of_run(run: RunConfig, split: str | None) -> dict[str, Any]:
     """What the scores of a run depend on, except its seed and the contents of its data."""
     data, mixture = run.data, mixtures.get_mixture_or_task(run.data.mixture_or_task_name)
-    initial = epath.Path(run.start.initial_checkpoint_path or "")
+    # Its names alone are read: it may be a package's file, or lie in a bucket.
+    initial = pathlib.PurePosixPath(run.start.initial_checkpoint_path or "")
     return comparison_lib.budgets(run) | {
         # Wherever it lies; many files have the same name.
         "T5": "/".join(initial.parts[-2:] if initial.suffix else initial.parts[-1:]),

@@ -1,9 +1,13 @@
 """What the demo compares: methods are experiments on one frozen T5 and the same batches."""
 
+import json
+
 import pytest
 
 from hyperdecoders_jax.commands import demo, main
 from hyperdecoders_jax.config import gin_files
+from hyperdecoders_jax.data import mixtures
+from hyperdecoders_jax.tasks import mixtures as _  # noqa: F401 (registers the demo)
 
 
 @pytest.mark.parametrize("method", demo.METHODS)
@@ -37,3 +41,15 @@ def test_the_demo_is_a_comparison_that_the_parser_takes():
     assert (args.command, args.select_on, args.split) == ("compare", "none", "test")
     assert gin_flags[-1] == ("TRAIN_STEPS", "3")
     assert len(args.method) == 2
+
+
+def test_the_demo_runs_to_its_table(tmp_path, capsys, monkeypatch, forget_configuration):
+    monkeypatch.setattr(demo, "SEEDS", "1")
+    few = ("TRAIN_STEPS=1", "BATCH_SIZE=6", "EVAL_EXAMPLES=4")
+    # Known already: classifiers without a T5 have tests of their own.
+    names = [task.name for task in mixtures.leaf_tasks("demo")]
+    (tmp_path / "floors.json").write_text(json.dumps({name: {} for name in names}))
+    line = ["demo", "--output", str(tmp_path), "--methods", "single_adapter"]
+    assert main.main([*line, *(f"--gin.{macro}" for macro in few)]) == 0
+    assert "demo_relation" in (tmp_path / "table.txt").read_text()
+    assert f"--model_dir={tmp_path}/single_adapter/seed-1" in capsys.readouterr().out

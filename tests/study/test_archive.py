@@ -112,3 +112,18 @@ def test_nothing_is_restored_before_all_of_it_is_checked(tmp_path):
     with run_lock.held(str(tmp_path / NAMES[0])):  # Another process trains it.
         assert archive.restore(str(tmp_path), NAMES) == 0
     assert archive.restore(str(tmp_path), NAMES) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("package://tasks/demo_data/demo_t5.safetensors", "demo_data/demo_t5.safetensors"),
+        ("gs://bucket/models/t5_base", "t5_base"),
+        (None, ""),
+    ],
+)
+def test_a_t5_is_named_wherever_it_lies(tmp_path, path, named):
+    run = made.make_comparison(tmp_path, seeds=(1,)).run("adapter", 1)
+    start = dataclasses.replace(run.start, initial_checkpoint_path=path)
+    run = dataclasses.replace(run, start=start)
+    assert settings.of_run(run, "test")["T5"] == named
