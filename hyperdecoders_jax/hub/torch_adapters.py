@@ -22,8 +22,6 @@ from hyperdecoders_jax.hub import torch_hypernetworks
 from hyperdecoders_jax.hub.torch_hypernetworks import Adapters, Arrays
 from hyperdecoders_jax.modeling import adapters, initializers, sites, task_rows
 from hyperdecoders_jax.modeling.config import (
-    CROSS_ATTENTION,
-    SELF_ATTENTION,
     AdapterConfig,
     HyperGridConfig,
     TransformerConfig,
@@ -106,20 +104,21 @@ class LearnedArrays(torch_hypernetworks.Learned):
         super().__init__()
         lead = (num_layers,) if num_tasks is None else (num_layers, num_tasks)
         for name, spec in site.specs.items():
-            self.learn(name, *lead, *spec.shape, std=_learned_std(site.kind, spec, num_tasks))
+            self.learn(name, *lead, *spec.shape, std=_learned_std(spec, num_tasks))
 
     def forward(self) -> Arrays:
         return dict(self.named_parameters())
 
 
-def _learned_std(kind: str, spec: ArraySpec, num_tasks: int | None) -> float:
-    """Standard deviation of `ArraySpec.learned`'s initialiser."""
-    if len(spec.shape) == 1 or spec.head_gain == 0:
-        return 0.0
-    if kind == "serial":
-        return torch_hypernetworks.HYPERFORMER_STD
-    if kind != "parallel":
-        return torch_hypernetworks.linear_std(spec.fan_in)
+def _learned_std(spec: ArraySpec, num_tasks: int | None) -> float:
+    """Standard deviation of the initialiser in `modeling.initializers.LEARNED`."""
+    others = {
+        "zeros": 0.0,
+        "hyperformer": torch_hypernetworks.HYPERFORMER_STD,
+        "linear": torch_hypernetworks.linear_std(spec.fan_in),
+    }
+    if spec.start in others:
+        return others[spec.start]
     fan_in, fan_out = spec.shape
     # PyTorch's fans of a bank [tasks, fan_in, fan_out], which the original initialised so: it takes
     # the first axis for outputs and the last for a receptive field.
@@ -140,7 +139,6 @@ class Source(torch_hypernetworks.Learned):
         self.side = side
 
     def _sites(self) -> dict[str, Site]:
-        # Made anew: sites hold functions of initialisers, which a pickled model cannot.
         return sites.of_side(self.config, self.side)
 
     def forward(
@@ -148,15 +146,14 @@ class Source(torch_hypernetworks.Learned):
     ) -> Adapters:
         """The adapters of all layers."""
         made = dict(self.make(pooled, task_ids))
-        lora = self.adapter_config.lora
-        for name in made.keys() & {*SELF_ATTENTION, *CROSS_ATTENTION}:
-            # Scaled once here, instead of every product in every layer and step.
-            up_kernel = lora.alpha / lora.rank * made[name]["up_kernel"]
-            made[name] = {**made[name], "up_kernel": up_kernel}
+        for name, site in self._sites().items():
+            if site.up_scale != 1.0:
+                up_kernel = site.up_scale * made[name]["up_kernel"]
+                made[name] = {**made[name], "up_kernel": up_kernel}
         return made
 
     def make(self, pooled: Tensor | None, task_ids: Tensor | None) -> Adapters:
-        """The arrays of all layers, before LoRA's scale."""
+        """The arrays of all layers, before `Site.up_scale`."""
         raise NotImplementedError
 
     def add_learned(self, num_tasks: int | None = None) -> None:

@@ -122,11 +122,7 @@ class HyperFormer(Learned):
         self, config: HyperFormerConfig, sites: Mapping[str, Site], num_layers: int, cond_dim: int
     ):
         super().__init__()
-        # By site: its kind, and the shapes of its arrays. Sites themselves cannot be pickled.
-        self.sites = {
-            name: (site.kind, {array: spec.shape for array, spec in site.specs.items()})
-            for name, site in sites.items()
-        }
+        self.sites = dict(sites)
         joined_dim = cond_dim + 2 * config.embedding_dim
         self.learn("layer_embedding", num_layers, config.embedding_dim, std=1.0)
         self.learn("place_embedding", len(sites), config.embedding_dim, std=1.0)
@@ -149,10 +145,10 @@ class HyperFormer(Learned):
         x = functional.layer_norm(x, x.shape[-1:], self.norm_scale, self.norm_bias, eps=1e-6)
         return {
             name: {
-                array: self.get_submodule(f"{kind}_{array}")(hidden).unflatten(-1, shape)
-                for array, shape in shapes.items()
+                array: self.get_submodule(f"{site.kind}_{array}")(hidden).unflatten(-1, spec.shape)
+                for array, spec in site.specs.items()
             }
-            for hidden, (name, (kind, shapes)) in zip(x, self.sites.items(), strict=True)
+            for hidden, (name, site) in zip(x, self.sites.items(), strict=True)
         }
 
 

@@ -17,8 +17,8 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from hyperdecoders_jax.modeling import config as config_lib
 from hyperdecoders_jax.modeling import (
+    adapters,
     hyperformer,
     hypernetwork,
     initializers,
@@ -27,6 +27,7 @@ from hyperdecoders_jax.modeling import (
     source_registry,
     task_rows,
 )
+from hyperdecoders_jax.modeling import config as config_lib
 from hyperdecoders_jax.modeling.config import AdapterConfig, TransformerConfig
 from hyperdecoders_jax.modeling.sites import ArraySpec, Site
 from hyperdecoders_jax.types import Adapters
@@ -73,7 +74,9 @@ class AdapterSource(nn.Module):
         """Learned adapters `[layers, ...]` or `[layers, tasks, ...]`; for compact methods."""
         dtype = self.config.compute_dtype
         return {
-            name: site.pack(**_Learned(site.specs, self.num_layers, num_tasks, dtype, name=name)())
+            name: adapters.pack(
+                site, _Learned(site.specs, self.num_layers, num_tasks, dtype, name=name)()
+            )
             for name, site in self.sites.items()
         }
 
@@ -83,7 +86,7 @@ class AdapterSource(nn.Module):
         sizes = (self.num_layers, dtype)
         network = NETWORKS[type(config)](config, self.sites, *sizes, name="hypernetwork")
         written = network(condition)
-        return {name: site.pack(**written[name]) for name, site in self.sites.items()}
+        return {name: adapters.pack(site, written[name]) for name, site in self.sites.items()}
 
 
 class _Learned(nn.Module):
@@ -102,7 +105,8 @@ class _Learned(nn.Module):
         learned = {}
         for name, spec in self.specs.items():
             of_array = ((*lead, *spec.shape), (*axes, *spec.axes), self.dtype)
-            learned[name] = layers.param(name, spec.learned(self.num_tasks), *of_array)
+            init = initializers.LEARNED[spec.start](spec.shape, self.num_tasks)
+            learned[name] = layers.param(name, init, *of_array)
         return learned
 
 

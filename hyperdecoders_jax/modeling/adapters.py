@@ -16,12 +16,14 @@ section 4.1; Mahabadi et al. 2021 (arXiv:2106.04489), section 2.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from hyperdecoders_jax.modeling import layers, segments
+from hyperdecoders_jax.modeling.sites import Site
 from hyperdecoders_jax.types import (
     AdapterParams,
     Adapters,
@@ -32,6 +34,22 @@ from hyperdecoders_jax.types import (
 
 # PyTorch's default, as in HyperFormer's norm; T5's own is 1e-6.
 NORM_EPSILON = 1e-5
+
+AnyAdapter = AdapterParams | SerialAdapterParams | LoraParams
+# What layers apply, by the kind of a site.
+_PARAMS = {
+    "parallel": AdapterParams,
+    "serial": SerialAdapterParams,
+    "lora_in": LoraParams,
+    "lora_out": LoraParams,
+}
+
+
+def pack(site: Site, arrays: Mapping[str, Array]) -> AnyAdapter:
+    """The adapter of a site from its arrays by name, with LoRA's scale in `up_kernel`."""
+    if site.up_scale != 1.0:
+        arrays = {**arrays, "up_kernel": site.up_scale * arrays["up_kernel"]}
+    return _PARAMS[site.kind](**arrays)
 
 
 @functools.singledispatch
@@ -108,7 +126,7 @@ def _apply_packed(packed: PackedAdapters, x: Float[Array, "length fan_in"]) -> A
 
 
 def apply_adapters(
-    adapter: AdapterParams | SerialAdapterParams | LoraParams | PackedAdapters,
+    adapter: AnyAdapter | PackedAdapters,
     x: Float[Array, "batch length fan_in"],
 ) -> Float[Array, "batch length fan_out"]:
     """`apply_adapter` for a batch that shares it or has one each; `length` may be hypotheses."""

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import jax.numpy as jnp
+import numpy as np
 
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.modeling import source_registry
@@ -373,9 +373,9 @@ class TransformerConfig:
         return all(reader.unseen_tasks == "mean" for reader in self._task_readers)
 
     @property
-    def compute_dtype(self) -> jnp.dtype:
+    def compute_dtype(self) -> np.dtype:
         """The type of activations."""
-        return jnp.dtype(self.dtype)
+        return np.dtype(self.dtype)  # numpy knows bfloat16 once JAX is imported.
 
 
 def without_adaptation(config: TransformerConfig) -> TransformerConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +22,8 @@ ZEROS = nn.initializers.zeros
 # Gates: a local factor is of the order of the states it reads, a global one is a LEARNED_EMBEDDING.
 GRID_KERNEL = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", batch_axis=0)
 
-# The paper's adapters and heads start near zero, so that step 0 is almost the plain backbone.
+# The paper's adapters start near zero, so that step 0 is almost the plain backbone.
 ADAPTER_GAIN = 1e-4
-HYPERNETWORK_GAIN = 1e-3
 LEARNED_EMBEDDING = nn.initializers.normal(stddev=1.0)
 HYPERFORMER_KERNEL = nn.initializers.normal(stddev=1e-2)
 
@@ -61,3 +61,13 @@ def linear(fan_in: int) -> Initializer:
 def head_kernel(hidden_dim: int, written_fan_in: int, gain: float) -> Initializer:
     """Hyper fan-in: a head writes with variance `gain`² / `written_fan_in`, 1 for biases."""
     return uniform(gain * math.sqrt(3.0 / (hidden_dim * written_fan_in)))
+
+
+# By `ArraySpec.start`: initializers of arrays that are parameters, given their shape in one layer
+# and, where each task has its own, the number of tasks.
+LEARNED: dict[str, Callable[[tuple[int, ...], int | None], Initializer]] = {
+    "zeros": lambda shape, num_tasks: ZEROS,
+    "near_zero": lambda shape, num_tasks: adapter_kernel(*shape, num_tasks),
+    "hyperformer": lambda shape, num_tasks: HYPERFORMER_KERNEL,
+    "linear": lambda shape, num_tasks: linear(shape[0]),
+}

@@ -1,4 +1,4 @@
-"""Sites: where in a layer adapters go, and which arrays they have.
+"""Sites: where in a layer adapters go, and which arrays they have; data for JAX and PyTorch alike.
 
 A new site is one entry of `SITES` and the line of a layer that applies it (see `adapters`). Every
 array starts so that step 0 is the plain backbone, or almost.
@@ -11,15 +11,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
-
-from jax.nn.initializers import Initializer
-from jaxtyping import Array
 
 from hyperdecoders_jax.modeling import config as config_lib
-from hyperdecoders_jax.modeling import initializers
 from hyperdecoders_jax.modeling.config import AdapterConfig, TransformerConfig
-from hyperdecoders_jax.types import AdapterParams, LoraParams, SerialAdapterParams
+
+# The paper's heads start near zero, so that step 0 is almost the plain backbone.
+HYPERNETWORK_GAIN = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +25,7 @@ class ArraySpec:
 
     shape: tuple[int, ...]  # `[fan_in, fan_out]` of a kernel, `[features]` of a bias
     axes: tuple[str, ...]  # logical axis of each dimension
-    learned: Callable[[int | None], Initializer]  # start as a parameter, given `num_tasks`
+    start: str  # of `initializers.LEARNED`: its start as a parameter
     head_gain: float  # start where a hypernetwork writes it; see `initializers.head_kernel`
 
     @property
@@ -43,65 +40,49 @@ class Site:
 
     kind: str  # sites of one kind have arrays of the same shapes
     specs: Mapping[str, ArraySpec]  # the arrays of one layer, by name
-    pack: Callable[..., Any]  # makes what the layer applies from arrays of these names
+    up_scale: float = 1.0  # what `up_kernel` is multiplied by, once for all layers and steps
 
 
-def _zeros(features: int, axis: str, head_gain: float) -> ArraySpec:
-    return ArraySpec((features,), (axis,), lambda num_tasks: initializers.ZEROS, head_gain)
+def _zeros(features: int, axis: str) -> ArraySpec:
+    return ArraySpec((features,), (axis,), "zeros", HYPERNETWORK_GAIN)
 
 
 def _bottleneck_specs(
-    config: TransformerConfig,
-    adapter: AdapterConfig,
-    learned_kernel: Callable[[int, int, int | None], Initializer],
+    config: TransformerConfig, adapter: AdapterConfig, start: str
 ) -> dict[str, ArraySpec]:
     emb_dim, adapter_dim = config.emb_dim, adapter.bottleneck_dim
-    gain = initializers.HYPERNETWORK_GAIN
-
-    def kernel(axes, *shape):
-        return ArraySpec(shape, axes, lambda num_tasks: learned_kernel(*shape, num_tasks), gain)
-
+    down, up, gain = ("embed", "bottleneck"), ("bottleneck", "embed"), HYPERNETWORK_GAIN
     return {
-        "down_kernel": kernel(("embed", "bottleneck"), emb_dim, adapter_dim),
-        "down_bias": _zeros(adapter_dim, "bottleneck", gain),
-        "up_kernel": kernel(("bottleneck", "embed"), adapter_dim, emb_dim),
-        "up_bias": _zeros(emb_dim, "embed", gain),
+        "down_kernel": ArraySpec((emb_dim, adapter_dim), down, start, gain),
+        "down_bias": _zeros(adapter_dim, "bottleneck"),
+        "up_kernel": ArraySpec((adapter_dim, emb_dim), up, start, gain),
+        "up_bias": _zeros(emb_dim, "embed"),
     }
 
 
 def _parallel(config: TransformerConfig, adapter: AdapterConfig) -> Site:
-    specs = _bottleneck_specs(config, adapter, initializers.adapter_kernel)
-    return Site("parallel", specs, AdapterParams)
+    return Site("parallel", _bottleneck_specs(config, adapter, "near_zero"))
 
 
 def _serial(config: TransformerConfig, adapter: AdapterConfig) -> Site:
     # Scale and bias of the norm start at zero, so step 0 is the backbone. Its input must not: near
     # zero, the norm's epsilon would leave it no gradient. HyperFormer starts the same way.
-    specs = _bottleneck_specs(config, adapter, lambda *shape: initializers.HYPERFORMER_KERNEL)
-    norm = {
-        name: _zeros(config.emb_dim, "embed", initializers.HYPERNETWORK_GAIN)
-        for name in ("norm_scale", "norm_bias")
-    }
-    return Site("serial", {**specs, **norm}, SerialAdapterParams)
+    specs = _bottleneck_specs(config, adapter, "hyperformer")
+    norm = {name: _zeros(config.emb_dim, "embed") for name in ("norm_scale", "norm_bias")}
+    return Site("serial", {**specs, **norm})
 
 
 def _lora(config: TransformerConfig, adapter: AdapterConfig, projection: str) -> Site:
     emb, joined = (config.emb_dim, "embed"), (config.num_heads * config.head_dim, "joined_kv")
     is_out = projection == "out"
     (fan_in, in_axis), (fan_out, out_axis) = (joined, emb) if is_out else (emb, joined)
-    rank, scale = adapter.lora.rank, adapter.lora.alpha / adapter.lora.rank
-    down_init, up_init = initializers.linear(fan_in), initializers.ZEROS
+    rank = adapter.lora.rank
     specs = {
-        "down_kernel": ArraySpec((fan_in, rank), (in_axis, "bottleneck"), lambda _: down_init, 1.0),
+        "down_kernel": ArraySpec((fan_in, rank), (in_axis, "bottleneck"), "linear", 1.0),
         # The change starts at exactly zero, as in the paper.
-        "up_kernel": ArraySpec((rank, fan_out), ("bottleneck", out_axis), lambda _: up_init, 0.0),
+        "up_kernel": ArraySpec((rank, fan_out), ("bottleneck", out_axis), "zeros", 0.0),
     }
-
-    # Scaled here, so that the layers need not know of alpha.
-    def pack(down_kernel: Array, up_kernel: Array) -> LoraParams:
-        return LoraParams(down_kernel, scale * up_kernel)
-
-    return Site("lora_out" if is_out else "lora_in", specs, pack)
+    return Site("lora_out" if is_out else "lora_in", specs, adapter.lora.alpha / rank)
 
 
 SITES: dict[str, Callable[[TransformerConfig, AdapterConfig], Site]] = {
