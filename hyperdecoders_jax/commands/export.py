@@ -56,6 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="of the weights: flax (the default), safetensors for PyTorch, or both with a comma",
     )
+    text = (
+        "add the model's PyTorch code, so that AutoModelForSeq2SeqLM.from_pretrained(FOLDER, "
+        "trust_remote_code=True) needs no other package; for safetensors"
+    )
+    parser.add_argument("--with_code", action="store_true", help=text)
     flags.add_trained(parser)
     text = (
         "make gates a part of the kernels that they scale (default: if they are the same for all "
@@ -75,7 +80,7 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
         name: files.at_home(getattr(args, name)) for name in ("checkpoint", "output", "backbone")
     }
     changes = convert.Changes(dtype=args.dtype, fold=args.fold, task=args.task)
-    options = {name: getattr(args, name) for name in ("formats", "step", "verbose")}
+    options = {name: getattr(args, name) for name in ("formats", "step", "verbose", "with_code")}
     return export(**paths, **options, changes=changes)
 
 
@@ -87,6 +92,7 @@ def export(
     step: str | None = None,
     backbone: str | None = None,
     changes: convert.Changes = UNCHANGED,
+    with_code: bool = False,
     verbose: bool = False,
 ) -> int:
     """Writes a trained model for Hugging Face and says what it is now; returns the exit code.
@@ -95,13 +101,13 @@ def export(
     where its run had it), or an exported folder; `step` of a run is "best" (the default), "last" or
     a number. `output` is not there yet, is empty, or holds only a README.md, which stays, and
     hidden files, such as those of git. `formats` are "flax", "safetensors" or both. Of `changes`,
-    `vocab_size` is not for exports; `fold=None` folds gates if a plain T5 comes of it. Raises
-    ValueError or FileNotFoundError if the model is not all there, damaged, or has no such form;
-    nothing was written.
+    `vocab_size` is not for exports; `fold=None` folds gates if a plain T5 comes of it. `with_code`
+    adds PyTorch code to a model that something adapts. Raises ValueError or FileNotFoundError if
+    the model is not all there, damaged, or has no such form; nothing was written.
     """
     # Files are converted on the host; the accelerator may be another process's.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    from hyperdecoders_jax.hub import export_folder, model_card
+    from hyperdecoders_jax.hub import export_folder, model_card, remote_code
     from hyperdecoders_jax.trained import evaluated
     from hyperdecoders_jax.weights import conversion, exported_folder
     from hyperdecoders_jax.weights import formats as formats_lib
@@ -119,6 +125,8 @@ def export(
     if fold or (fold is None and export_folder.are_gates_alone(weights.config)):
         weights = conversion.fold_gates(weights, task)
     weights = conversion.cast(weights, changes.dtype)
+    if with_code:
+        remote_code.check(weights.config, formats)
     description = export_folder.describe(trained, weights)
     card = None
     if not (place / model_card.FILE).exists():
@@ -128,12 +136,13 @@ def export(
             checkpoint,
             trained,
             formats=formats,
+            with_code=with_code,
             folded_task=task,
             num_parameters=sum(math.prod(array.shape) for array in weights.arrays.values()),
             **evaluated.find(checkpoint, description),
         )
     with filled(place) as folder:
-        export_folder.write(folder, description, weights, formats, card)
+        export_folder.write(folder, description, weights, formats, card, with_code)
     print(f"Wrote {export_folder.kind(description.model, formats)}: {output}")
     _warn_of_scores(description)
     if card is None:

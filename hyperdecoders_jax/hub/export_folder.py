@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from hyperdecoders_jax.hub import model_card, tokenizer_files
+from hyperdecoders_jax.hub import model_card, remote_code, tokenizer_files
 from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.weights import exported_folder, generation_fields, run_folder, text_files
 from hyperdecoders_jax.weights.trained_model import Description, TrainedModel
@@ -32,13 +32,19 @@ def write(
     weights: TrainedModel,
     formats: Sequence[str],
     card: str | None,
+    with_code: bool = False,
 ) -> None:
     """Writes a model that transformers loads into an existing folder.
 
     `description` is that of `describe`; `formats` are "flax", "safetensors" or both; `card` is the
-    text of the model card, None where the user has one.
+    text of the model card, None where the user has one; `with_code` adds that of `remote_code`.
     """
-    exported_folder.write_weights(folder, description, weights.arrays, formats)
+    fields = {}
+    if with_code:
+        (folder / remote_code.FILE).write_text(remote_code.render())
+        fields["auto_map"] = remote_code.AUTO_MAP
+    arrays = weights.arrays
+    exported_folder.write_weights(folder, description, arrays, formats, other_fields=fields)
     lengths = description.task_feature_lengths
     tokenizer_files.write(folder, description.vocabulary, lengths["inputs"])
     fields = generation_fields.to_fields(description.decoding, lengths["targets"])

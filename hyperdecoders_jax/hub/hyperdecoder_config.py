@@ -18,8 +18,10 @@ from hyperdecoders_jax.modeling.config import TransformerConfig
 from hyperdecoders_jax.weights import exported_folder, fingerprints
 
 # How the model was trained and written: nothing that its arrays depend on.
-_RECORD = dict.fromkeys(("task_feature_lengths", "decoding", "vocabulary", "step", "made_by"))
-_RECORD["format_version"] = exported_folder.VERSION
+_RECORD = {
+    **dict.fromkeys(("task_feature_lengths", "decoding", "vocabulary", "step", "made_by")),
+    "format_version": exported_folder.VERSION,
+}
 
 
 class HyperdecoderConfig(transformers.T5Config):

@@ -71,6 +71,7 @@ class Export:
     formats: Collection[str]  # Of its weights.
     trained: TransformerConfig  # Before gates were folded.
     num_parameters: int
+    with_code: bool = False  # Whether the folder has the model's PyTorch code.
     folded_task: str | None = None  # Whose gates were folded, if they depended on the task.
     num_frozen: int | None = None  # The backbone's unchanged parameters.
     backbone: str | None = None  # Path or hub id of the T5 that training began with.
@@ -195,6 +196,19 @@ print(tokenizer.batch_decode(tokens, skip_special_tokens=True)){output}
             "This is a plain T5, which `FlaxT5ForConditionalGeneration` of transformers loads, too "
             "(on jax 0.10 after `hyperdecoders_jax.hub.flax_t5.repair()`)."
         )
+    if export.with_code:
+        classes += f"""
+
+With PyTorch and transformers alone, by the code in this folder, which you should read first:
+
+```python
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({name}, trust_remote_code=True)
+model = AutoModelForSeq2SeqLM.from_pretrained({name}, trust_remote_code=True)
+tokens = model.generate(**tokenizer([{text}], return_tensors="pt"){_task_ids(export, task)})
+print(tokenizer.batch_decode(tokens, skip_special_tokens=True))
+```"""
     return f"""\
 ```sh
 pip install hyperdecoders_jax
@@ -208,6 +222,12 @@ print(model.predict([{text}]{named})){output}
 ```
 
 {classes}"""
+
+
+def _task_ids(export: Export, task: str) -> str:
+    """The argument of `generate` that a model with parameters for each task needs."""
+    reads_tasks = export.description.model.reads_tasks
+    return f", task_ids=[model.config.task_id({task!r})]" if reads_tasks else ""
 
 
 def _data(export: Export) -> str:

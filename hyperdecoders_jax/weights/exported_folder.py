@@ -132,16 +132,18 @@ def write_weights(
     arrays: Arrays,
     formats: Collection[str] = ("flax",),
     max_shard_bytes: int = safetensors_files.MAX_SHARD_BYTES,
+    other_fields: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes `config.json` and weights in some of `FORMATS` into a folder that exists.
 
-    An array larger than `max_shard_bytes` is a file of its own. ValueError if the arrays are not
-    the model's, or Hugging Face has no such T5 or format. Cost: an array, or file of safetensors.
+    An array larger than `max_shard_bytes` is a file of its own; `other_fields` join those of
+    `config.json`. ValueError if the arrays are not the model's, or Hugging Face has no such T5 or
+    format. Cost: an array, or file of safetensors.
     """
     folder = epath.Path(folder)
     check_formats(formats)
     config = description.model
-    fields = config_to_json(description)
+    fields = config_to_json(description) | dict(other_fields or {})
     check_params.check_params(arrays, config, "The arrays of an export", advice=UNDO)
     arrays, fingerprint = fingerprints.recorded(arrays)
     if "flax" in formats:

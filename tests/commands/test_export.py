@@ -20,6 +20,7 @@ from hyperdecoders_jax import files
 from hyperdecoders_jax.commands import export, main
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, T5XScoring
 from hyperdecoders_jax.decoding.sampling import GreedyConfig
+from hyperdecoders_jax.hub import remote_code
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.config import HyperGridConfig
 from hyperdecoders_jax.trained import text_model
@@ -245,6 +246,37 @@ def test_the_card_runs_as_written(tmp_path, capsys, monkeypatch):
     assert isinstance(text, str)
 
 
+def test_code_for_pytorch_comes_along(tmp_path, monkeypatch):
+    source = write_trained(tmp_path / "trained", "manual", "manual_specific")
+    out = tmp_path / "my_model"
+    assert run_export(source, out, "--format=safetensors", "--with_code") == 0
+    assert names_in(out) == sorted(
+        {*FILES, "model.safetensors", remote_code.FILE} - {"flax_model.msgpack"}
+    )
+    assert json.loads((out / "config.json").read_text())["auto_map"] == remote_code.AUTO_MAP
+    assert text_model.load(out).model == text_model.load(source).model
+    _, _, card = (out / "README.md").read_text().partition("With PyTorch and transformers alone")
+    code = card.split("```python\n")[1].split("```")[0]
+    assert "trust_remote_code=True" in code
+    assert "task_ids=[model.config.task_id('cola')]" in code
+    compile(code, "card", "exec")
+
+
+@pytest.mark.torch
+def test_the_card_s_code_for_pytorch_runs_as_written(tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    source = write_trained(tmp_path / "trained", "manual", "manual_specific")
+    assert run_export(source, tmp_path / "my_model", "--format=safetensors", "--with_code") == 0
+    _, _, card = (tmp_path / "my_model/README.md").read_text().partition("transformers alone")
+    code = card.split("```python\n")[1].split("```")[0]
+    env = {"HF_HOME": str(tmp_path), "USE_FLAX": "0"}
+    line = [sys.executable, "-c", code]
+    result = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert result.returncode == 0, result.stderr
+    (text,) = ast.literal_eval(result.stdout)
+    assert isinstance(text, str)
+
+
 def test_what_a_user_has_in_a_clone_stays(plain, tmp_path, capsys):
     source, _ = plain
     out = tmp_path / "out"
@@ -383,6 +415,7 @@ def test_one_that_is_killed_among_a_user_s_files_is_taken_back(plain, tmp_path, 
         (["--dtype=float16"], "must be one of ('float32', 'bfloat16'); got 'float16'"),
         (["--task=rte"], "--task must go with --fold, and names the task whose gates are folded"),
         (["--fold"], "The decoder's gates read 'pooled', states of each example, so that no"),
+        (["--with_code"], "needs --format=safetensors; got --format=flax. Add safetensors."),
         (["--step=3"], "Only a training run has a step to choose"),
     ],
 )
