@@ -58,8 +58,8 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
 
     - Padding is never read, with or without an `attention_mask`; either side may be padded.
     - A model with parameters for each task needs `task_ids`.
-    - Attention weights and hidden states of each layer are not returned; caches are dynamic, and
-      there is no gradient checkpointing. A decoder may be deeper than its encoder.
+    - Attention weights and hidden states of each layer are not returned, and there is no gradient
+      checkpointing. A decoder may be deeper than its encoder.
     """
 
     config_class = HyperdecoderConfig
@@ -67,7 +67,7 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
     # transformers reads these; accelerate keeps each such module on one device.
     _no_split_modules = ("Block",)
     supports_gradient_checkpointing = False
-    _can_compile_fullgraph = False
+    _can_compile_fullgraph = True  # Of each step of a static cache; inputs are encoded before.
 
     def __init__(self, config: HyperdecoderConfig):
         super().__init__(config)
@@ -160,8 +160,10 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
     @functools.wraps(GenerationMixin.prepare_inputs_for_generation)
     def prepare_inputs_for_generation(self, *args, **kwargs) -> dict[str, Any]:
         inputs = super().prepare_inputs_for_generation(*args, **kwargs)
-        # transformers 4 passes it; positions are counted from the cache's length here.
+        # transformers 4 passes positions, and 5.24 a mask of future ones: `Stack` makes its own.
         inputs.pop("cache_position", None)
+        if "decoder_attention_mask" not in kwargs:
+            inputs.pop("decoder_attention_mask", None)
         return inputs
 
     @can_return_tuple

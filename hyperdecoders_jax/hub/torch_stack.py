@@ -52,10 +52,11 @@ class Attention(modeling_t5.T5Attention):
         bias: Float[Tensor, "#rows #heads #queries keys"],
         adapters: Adapters,
         cache: EncoderDecoderCache | None,
+        positions: Int[Tensor, "queries"],
     ) -> Float[Tensor, "rows queries emb"]:
         """Attends from `x` to `states` and to the cached keys and values of earlier positions."""
         query = self._heads("query", self.q, x, adapters)
-        keys, values = self._keys_values(states, adapters, cache)
+        keys, values = self._keys_values(states, adapters, cache, positions)
         # The function has no training flag of its own.
         dropout_rate = self.config.dropout_rate if self.training else 0.0
         # T5 does not divide by sqrt(head_dim): its initialiser does.
@@ -65,7 +66,11 @@ class Attention(modeling_t5.T5Attention):
         return self._project("out", self.o, read.transpose(1, 2).flatten(2), adapters)
 
     def _keys_values(
-        self, states: Tensor, adapters: Adapters, cache: EncoderDecoderCache | None
+        self,
+        states: Tensor,
+        adapters: Adapters,
+        cache: EncoderDecoderCache | None,
+        positions: Int[Tensor, "queries"],
     ) -> tuple[Tensor, Tensor]:
         is_cross = self.kind == "cross_attention"
         # Keys and values of the inputs are the same in all steps.
@@ -79,7 +84,9 @@ class Attention(modeling_t5.T5Attention):
         if is_cross:
             cache.is_updated[self.layer_idx] = True
             return cache.cross_attention_cache.update(keys, values, self.layer_idx)
-        return cache.self_attention_cache.update(keys, values, self.layer_idx)
+        # transformers 4's static caches are told where to write; later ones count themselves.
+        written = {"cache_position": positions}
+        return cache.self_attention_cache.update(keys, values, self.layer_idx, written)
 
     def position_bias(
         self, queries: Int[Tensor, "queries"], keys: Int[Tensor, "keys"]
@@ -119,17 +126,18 @@ class Block(nn.Module):
         encoded: Float[Tensor, "rows enc_len emb"] | None,
         cross_bias: Float[Tensor, "rows 1 1 enc_len"] | None,
         cache: EncoderDecoderCache | None,
+        positions: Int[Tensor, "length"],
     ) -> Float[Tensor, "rows length emb"]:
         attention, *cross_attention, feed_forward = self.layer
 
         normed = attention["layer_norm"](x)
-        y = attention["SelfAttention"](normed, normed, bias, adapters, cache)
+        y = attention["SelfAttention"](normed, normed, bias, adapters, cache, positions)
         y = torch_adapters.add_serial(y, adapters.get("after_self_attention"))
         x = _finite(x + self.dropout(y))
 
         for sublayer in cross_attention:
             normed = sublayer["layer_norm"](x)
-            y = sublayer["EncDecAttention"](normed, encoded, cross_bias, adapters, cache)
+            y = sublayer["EncDecAttention"](normed, encoded, cross_bias, adapters, cache, positions)
             x = _finite(x + self.dropout(y))
 
         # The adapter is parallel to the feed-forward block, and reads its raw or normed input.
@@ -188,9 +196,16 @@ class Stack(nn.Module):
         cache: EncoderDecoderCache | None = None,
     ) -> Float[Tensor, "rows length emb"]:
         """States after the cached positions; `encoded` and `cache` are for the decoder only."""
-        start = 0 if cache is None else cache.get_seq_length()
-        keys = torch.arange(start + embedded.shape[1], device=embedded.device)
-        queries = keys[start:]
+        length, device = embedded.shape[1], embedded.device
+        start, num_keys = 0, length
+        if cache is not None:
+            start = cache.get_seq_length()
+            # A static cache has its full length from the start; what is empty is masked as future.
+            layers = cache.self_attention_cache.layers
+            is_static = bool(layers) and layers[0].is_compileable
+            num_keys = layers[0].max_cache_len if is_static else start + length
+        keys = torch.arange(num_keys, device=device)
+        queries = start + torch.arange(length, device=device)
         bias = self.block[0].layer[0]["SelfAttention"].position_bias(queries, keys)
         # T5 has no position biases between inputs and targets.
         cross_bias = _masked(bias.new_zeros(1, 1, 1, 1), mask[:, None, None])
@@ -199,7 +214,7 @@ class Stack(nn.Module):
         x = self.dropout(embedded)
         for i, block in enumerate(self.block):
             of_layer = torch_adapters.of_layer(adapters, i)
-            x = block(x, bias, of_layer, make_gates, encoded, cross_bias, cache)
+            x = block(x, bias, of_layer, make_gates, encoded, cross_bias, cache, queries)
         return self.dropout(self.final_layer_norm(x))
 
 

@@ -95,3 +95,25 @@ def test_a_cache_has_the_name_of_either_release(make, name):
         ).logits
     found = torch.cat([first.logits, rest], dim=1).numpy()
     np.testing.assert_allclose(found, shared.logits_of(theirs, batch), atol=shared.ATOL)
+
+
+@pytest.mark.parametrize("name", shared.MODELS)
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}], ids=["greedy", "beams"])
+def test_a_static_cache_gives_the_texts_of_a_dynamic_one(make, name, options):
+    theirs, batch = make(shared.MODELS[name], shared.OF_TEXTS), shared.make_batch()
+    wanted = shared.generate(theirs, batch, **options)
+    found = shared.generate(theirs, batch, cache_implementation="static", **options)
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("name", shared.MODELS)
+def test_a_step_of_decoding_compiles_as_one_graph(make, name):
+    theirs, batch = make(shared.MODELS[name]), shared.make_batch()
+    tokens = shared.tensor(batch.decoder_input_tokens)
+    encoded = theirs.encode(**shared.inputs_of(batch))
+    # What is captured counts here; machine code of it would need a compiler of C++.
+    compiled = torch.compile(theirs.forward, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        found = compiled(encoder_outputs=encoded, decoder_input_ids=tokens).logits
+    wanted = shared.logits_of(theirs, batch)
+    np.testing.assert_allclose(found.numpy(), wanted, atol=shared.ATOL)
