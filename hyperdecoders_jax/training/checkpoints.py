@@ -13,6 +13,10 @@ A folder without a readable manifest was interrupted while it was saved, and one
 from its manifest is damaged. Both are skipped with a message, and the checkpoint before is used.
 Older checkpoints are removed only after a new manifest is written, and an intact one is never
 replaced. A step is saved before it is evaluated, since an evaluation may take long.
+
+Orbax's next interface, v1, is not used: 0.12.8 has it as `experimental`, and it keeps `run/` as
+arrays, which readers without Orbax cannot open. It reads these folders, and their arrays are the
+same files, so that a later change of interface loses nothing.
 """
 
 from __future__ import annotations
