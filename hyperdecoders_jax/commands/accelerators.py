@@ -48,7 +48,7 @@ def unused(root: str = "/") -> str | None:
     if is_cpu_chosen():
         how = "JAX_PLATFORMS=cpu says so: unset it"
     elif kind == "TPU":
-        how = "Run: pip install 'hyperdecoders_jax[tpu]'; and end other processes that hold the TPU"
+        how = "Run: pip install -U 'jax[tpu]'; and end other processes that hold the TPU"
     else:
         how = "Run: pip install -U 'jax[cuda12]'; and see that nvidia-smi lists the GPU"
     return (

@@ -1,8 +1,9 @@
 """The command line: a command's name in `COMMANDS`, its flags and its work in its own file.
 
-`hyperdecoders train …` and `python -m hyperdecoders_jax.train …` are the same. Flags are T5X's, and
-two that save quotes: `--model_dir` and `--vocabulary`. Commands import everything heavy when they
-run, so `--help` costs neither jax nor TensorFlow.
+`hyperdecoders train …` and `python -m hyperdecoders_jax.train …` are the same; `config` and `tasks`
+have the first form alone, since packages have these names. Flags are T5X's, and two that save
+quotes: `--model_dir` and `--vocabulary`. Commands import everything heavy when they run, so
+`--help` costs neither jax nor TensorFlow.
 
 Exit codes: 0 done, also after SIGTERM; 1 doctor found a conflict, or an unexpected error; 2 the
 command line, the configuration, the data or the training cannot go on, and the message says why.

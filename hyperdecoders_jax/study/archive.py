@@ -51,7 +51,7 @@ def restore(
     A run that is begun here stays as it is. `check` is given each name with its scores, before
     anything is written. Returns how many there are.
     """
-    kept, count = _read(folder), 0
+    kept = _read(folder)
     missing = [x for x in names if x in kept and not _is_begun(f"{folder}/{x}")]
     for name in missing:
         check(name, kept[name]["scores"])
@@ -61,8 +61,7 @@ def restore(
         lines = "".join(json.dumps(line) + "\n" for line in kept[name]["curves"])
         files.write_text(RunDirectory(path).metrics_path, lines)
         runs.write(path, kept[name]["scores"])
-        count += 1
-    return count
+    return len(missing)
 
 
 def _is_begun(model_dir: str) -> bool:
