@@ -62,6 +62,9 @@ class Dense(Learned):
         self.learn("bias", *lead, fan_out, std=bias_std)
 
     def forward(self, x: Float[Tensor, "*lead fan_in"]) -> Float[Tensor, "*lead fan_out"]:
+        # transformers 5.0 loads hypernetworks in float32, whatever the rest: it keeps T5's `wo` so,
+        # and takes their name for it.
+        x = x.to(self.kernel.dtype)
         return x @ self.kernel + self.bias.unsqueeze(-2)  # Every example has the same bias.
 
 

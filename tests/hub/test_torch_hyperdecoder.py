@@ -390,10 +390,14 @@ def test_the_loss_is_ours_and_dropout_is_for_training(make):
     assert loss() != loss()
 
 
-def test_bfloat16_is_close(tmp_path):
-    folder, batch = write(tmp_path, MODELS["tasks, v1.0"]), make_batch()
+@pytest.mark.parametrize("name", ["tasks, v1.0", "one for each layer"])
+def test_bfloat16_is_close(tmp_path, name):
+    per_layer = make_config("none", "generated", network=NETWORKS["one for each layer"])
+    folder, batch = write(tmp_path, MODELS.get(name, per_layer)), make_batch()
     theirs = load(folder, dtype=torch.bfloat16)
-    assert {parameter.dtype for parameter in theirs.parameters()} == {torch.bfloat16}
+    # transformers 5.0 keeps T5's `wo` in float32, and with it all whose name has these letters.
+    others = (x for name, x in theirs.named_parameters() if "wo" not in name)
+    assert {parameter.dtype for parameter in others} == {torch.bfloat16}
     with torch.no_grad():
         logits = theirs(
             **inputs_of(batch), decoder_input_ids=tensor(batch.decoder_input_tokens)
