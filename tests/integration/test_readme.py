@@ -30,6 +30,7 @@ TESTED = {
         'load("demo_adapters")',
         "FlaxHyperdecoderForConditionalGeneration",
         "import HyperdecoderForConditionalGeneration",
+        "trust_remote_code=True",
     },
     "gin": {"mixing.mixture:"},
 }
@@ -159,7 +160,7 @@ def exported(trained):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(trained)  # The run names its T5 from there.
         flags = ["--checkpoint=mail_run", "--output=demo_export", "--format=flax,safetensors"]
-        assert main.main(["export", *flags]) == 0
+        assert main.main(["export", *flags, "--with_code"]) == 0
     return trained
 
 
@@ -168,11 +169,15 @@ def exported(trained):
     [
         "FlaxHyperdecoderForConditionalGeneration",
         pytest.param("import HyperdecoderForConditionalGeneration", marks=pytest.mark.torch),
+        pytest.param("trust_remote_code=True", marks=pytest.mark.torch),
     ],
 )
 def test_an_export_is_loaded_and_predicts(holding, exported, monkeypatch, capsys):
     if "Flax" not in holding:
         pytest.importorskip("torch")
+        # Where transformers puts the code that comes with a model.
+        cache = "transformers.dynamic_module_utils.HF_MODULES_CACHE"
+        monkeypatch.setattr(cache, str(exported / "modules"))
     monkeypatch.chdir(exported)
     exec(code_block(holding), {})
     assert capsys.readouterr().out.splitlines()[-1].startswith("['")
