@@ -41,7 +41,7 @@ def write(
     """
     fields = {}
     if with_code:
-        (folder / remote_code.FILE).write_text(remote_code.render())
+        (folder / remote_code.FILE).write_text(remote_code.render(), encoding="utf-8")
         fields["auto_map"] = remote_code.AUTO_MAP
     arrays = weights.arrays
     exported_folder.write_weights(folder, description, arrays, formats, other_fields=fields)

@@ -80,17 +80,22 @@ def render() -> str:
     """The file's text."""
     needed = _needed()
     counts = collections.Counter(itertools.chain(*needed.values()))
+
+    def in_file(module: str, name: str) -> str:
+        return name if counts[name] == 1 else f"{module.rpartition('.')[2]}_{name}"
+
     imports = {("types", "SimpleNamespace"), ("typing", "Annotated")}
     sections = []
     for module, names in needed.items():
         imports |= {_library(module, read) for read in module.reads(names)} - {None}
         path = module.name.replace(".", "/")
-        new_names = {x: f"{module.name.rpartition('.')[2]}_{x}" for x in names if counts[x] > 1}
+        origins = {name: (module.name, name) for name in names} | module.imported
+        new_names = {name: in_file(*origin) for name, origin in origins.items()}
         section = [f"# From {_PACKAGE.name}/{path}.py", *module.texts(names, new_names)]
         if read_by_name := _read_by_name(module, needed):
             aliases = sorted({read.name for read in read_by_name})
             fields = sorted({read.attribute for read in read_by_name})
-            values = ", ".join(f"{field}={new_names.get(field, field)}" for field in fields)
+            values = ", ".join(f"{field}={new_names[field]}" for field in fields)
             made = f"{' = '.join(aliases)} = SimpleNamespace({values})"
             section.append(textwrap.fill(made, 100, subsequent_indent="    "))
         sections.append("\n\n\n".join(section))
@@ -137,11 +142,12 @@ class _Module:
     def texts(self, names: Collection[str], new_names: Mapping[str, str]) -> list[str]:
         """Definitions as they lie in the file, with the comments above them, some renamed."""
         lines, found = self.text.splitlines(), {}
-        for node in map(self.definitions.get, names):
+        nodes = set(map(self.definitions.get, names))
+        for node in nodes:
             for line, column, name in sorted(_positions(node, new_names), reverse=True):
                 text = lines[line - 1]
                 lines[line - 1] = text[:column] + new_names[name] + text[column + len(name) :]
-        for node in map(self.definitions.get, names):
+        for node in nodes:
             first = min(x.lineno for x in (node, *getattr(node, "decorator_list", ()))) - 1
             while first and lines[first - 1].startswith("#"):
                 first -= 1
@@ -151,7 +157,7 @@ class _Module:
 
 @functools.cache
 def _module(name: str) -> _Module:
-    text = (_PACKAGE / f"{name.replace('.', '/')}.py").read_text()
+    text = (_PACKAGE / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8")
     made = _Module(name, text, {}, {}, {}, {})
     for node in ast.parse(text).body:
         if isinstance(node, ast.Import | ast.ImportFrom):

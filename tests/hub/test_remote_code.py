@@ -41,7 +41,14 @@ def test_the_file_needs_pytorch_and_transformers_alone():
         for alias in ([ast.alias(node.module)] if isinstance(node, ast.ImportFrom) else node.names)
     }
     assert found - sys.stdlib_module_names == {"numpy", "torch", "transformers"}
-    bound = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    bound = []
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            bound.append(node.name)
+        for target in getattr(node, "targets", [getattr(node, "target", None)]):
+            bound += [x.id for x in ast.walk(target) if isinstance(x, ast.Name)] if target else []
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            bound += [alias.asname or alias.name for alias in node.names]
     assert len(bound) == len(set(bound))
     assert {x.partition(".")[2] for x in remote_code.AUTO_MAP.values()} <= set(bound)
 
