@@ -8,6 +8,7 @@ registers the class with `AutoConfig`. Source: transformers, T5Config.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -83,6 +84,13 @@ class HyperdecoderConfig(transformers.T5Config):
     def transformer_config(self) -> TransformerConfig:
         """This package's configuration of the model."""
         return exported_folder.config_from_json(self.to_dict())
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs) -> None:
+        """Saves as all configurations do; names the code of an export only where it is saved."""
+        # transformers saves the code with classes that it loaded from there, which have this.
+        if self._auto_class is None:
+            vars(self).pop("auto_map", None)
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     def get_text_config(
         self, decoder: bool | None = None, encoder: bool | None = None

@@ -17,6 +17,7 @@ import pathlib
 import sys
 import textwrap
 from collections.abc import Collection, Iterator, Mapping
+from typing import NoReturn
 
 from hyperdecoders_jax import errors, files
 from hyperdecoders_jax.modeling import source_registry
@@ -60,7 +61,7 @@ def check(config: TransformerConfig, formats: Collection[str]) -> None:
     if exported_folder.is_plain(config):
         raise errors.UsageError(
             "--with_code must be of a model that something adapts; this one is a plain T5, whose "
-            "code transformers has. Leave it out."
+            "code transformers has. Leave it out, or keep gates that all examples share: --no-fold."
         )
     if "safetensors" not in formats:
         raise errors.UsageError(
@@ -143,10 +144,12 @@ class _Module:
         """Definitions as they lie in the file, with the comments above them, some renamed."""
         lines, found = self.text.splitlines(), {}
         nodes = set(map(self.definitions.get, names))
+        renamed = {old: new for old, new in new_names.items() if new != old}
         for node in nodes:
-            for line, column, name in sorted(_positions(node, new_names), reverse=True):
-                text = lines[line - 1]
-                lines[line - 1] = text[:column] + new_names[name] + text[column + len(name) :]
+            for line, column, name in sorted(_positions(node, renamed), reverse=True):
+                text = lines[line - 1].encode()  # Columns count bytes.
+                end = text[column + len(name.encode()) :]
+                lines[line - 1] = (text[:column] + renamed[name].encode() + end).decode()
         for node in nodes:
             first = min(x.lineno for x in (node, *getattr(node, "decorator_list", ()))) - 1
             while first and lines[first - 1].startswith("#"):
@@ -170,7 +173,18 @@ def _module(name: str) -> _Module:
             for bound in (x for target in targets for x in ast.walk(target)):
                 if isinstance(bound, ast.Name) and isinstance(bound.ctx, ast.Store):
                     made.definitions[bound.id] = node
+                elif isinstance(bound, ast.Subscript | ast.Attribute):
+                    _refuse(name, node)
+        elif not isinstance(node, ast.Expr | ast.If):  # Docstrings, registrations, TYPE_CHECKING.
+            _refuse(name, node)
     return made
+
+
+def _refuse(module: str, node: ast.stmt) -> NoReturn:
+    raise ValueError(
+        f"What a module does when it is imported must be one statement a name; {module} has "
+        f"{ast.unparse(node):.60} in line {node.lineno}. Write the value where the name is bound."
+    )
 
 
 def _add_import(made: _Module, origin: str | None, alias: ast.alias) -> None:
@@ -262,3 +276,8 @@ def _positions(definition: ast.stmt, names: Collection[str]) -> Iterator[tuple[i
     for node in ast.walk(definition):
         if isinstance(node, ast.Name) and node.id in names:
             yield node.lineno, node.col_offset, node.id
+        elif isinstance(node, ast.arg) and node.arg in names:
+            raise ValueError(
+                f"Parameters must not have the name of what is renamed in one file; {node.arg} has "
+                f"it in line {node.lineno}. Rename the parameter."
+            )

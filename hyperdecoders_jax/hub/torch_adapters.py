@@ -112,18 +112,17 @@ class LearnedArrays(torch_hypernetworks.Learned):
 
 def _learned_std(spec: ArraySpec, num_tasks: int | None) -> float:
     """Standard deviation of the initialiser in `modeling.initializers.LEARNED`."""
-    others = {
-        "zeros": 0.0,
-        "hyperformer": torch_hypernetworks.HYPERFORMER_STD,
-        "linear": torch_hypernetworks.linear_std(spec.fan_in),
-    }
-    if spec.start in others:
-        return others[spec.start]
-    fan_in, fan_out = spec.shape
+    fan_in, fan_out = spec.fan_in, spec.shape[-1]
     # PyTorch's fans of a bank [tasks, fan_in, fan_out], which the original initialised so: it takes
     # the first axis for outputs and the last for a receptive field.
     fans = fan_in + fan_out if num_tasks is None else fan_out * (fan_in + num_tasks)
-    return initializers.ADAPTER_GAIN * math.sqrt(2 / fans)
+    stds = {
+        "zeros": 0.0,
+        "near_zero": initializers.ADAPTER_GAIN * math.sqrt(2 / fans),
+        "hyperformer": torch_hypernetworks.HYPERFORMER_STD,
+        "linear": torch_hypernetworks.linear_std(fan_in),
+    }
+    return stds[spec.start]
 
 
 class Source(torch_hypernetworks.Learned):
@@ -210,7 +209,7 @@ class Task(Source):
         # The network runs once per task of the batch, not per example.
         unique, rows = torch.unique(task_ids, return_inverse=True)
         condition = take_tasks(self.task_embedding, unique, self.config, self.adapter_config)
-        return _map(lambda written: written[:, rows], self.hypernetwork(condition))
+        return _map(lambda x: x[:, rows].to(condition.dtype), self.hypernetwork(condition))
 
 
 class Generated(Source):
@@ -231,7 +230,7 @@ class Generated(Source):
         if self.pooled_mlp is not None:
             hidden = functional.relu(self.pooled_mlp["dense_0"](pooled))
             pooled = self.pooled_mlp["dense_1"](hidden)
-        return self.hypernetwork(pooled)
+        return _map(lambda written: written.to(pooled.dtype), self.hypernetwork(pooled))
 
 
 _SOURCES: dict[str, type[Source] | None] = {

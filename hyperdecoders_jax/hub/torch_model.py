@@ -67,7 +67,8 @@ class HyperdecoderForConditionalGeneration(T5PreTrainedModel, GenerationMixin):
     # transformers reads these; accelerate keeps each such module on one device.
     _no_split_modules = ("Block",)
     supports_gradient_checkpointing = False
-    _can_compile_fullgraph = True  # Of each step of a static cache; inputs are encoded before.
+    # A step of decoding is one graph; inputs are encoded before.
+    _can_compile_fullgraph = True
 
     def __init__(self, config: HyperdecoderConfig):
         super().__init__(config)

@@ -53,6 +53,20 @@ def test_the_file_needs_pytorch_and_transformers_alone():
     assert {x.partition(".")[2] for x in remote_code.AUTO_MAP.values()} <= set(bound)
 
 
+def test_what_a_file_without_this_package_cannot_have_is_refused(monkeypatch):
+    libraries = remote_code._LIBRARIES
+    monkeypatch.setattr(remote_code, "_LIBRARIES", libraries - {"torch"})
+    with pytest.raises(ValueError, match=r"must import numpy, transformers .*of torch"):
+        remote_code.render()
+    with pytest.raises(
+        ValueError, match=r"must be one statement a name; m has X\['a'\] = 1 in line"
+    ):
+        remote_code._refuse("m", ast.parse("X['a'] = 1").body[0])
+    function = ast.parse("def f(make): return make").body[0]
+    with pytest.raises(ValueError, match="must not have the name of what is renamed"):
+        list(remote_code._positions(function, {"make"}))
+
+
 def test_an_export_that_cannot_use_the_code_is_told():
     adapted, plain = tiny.make_config("manual", "generated"), tiny.make_config("none", "none")
     with pytest.raises(errors.UsageError, match=r"needs --format=safetensors; got --format=flax"):
@@ -78,7 +92,7 @@ def test_models_are_the_same_without_this_package(tmp_path):
         folders[name] = folder
         fields = {"auto_map": remote_code.AUTO_MAP}
         shared.write(folder, config, shared.OF_TEXTS, other_fields=fields)
-        (folder / remote_code.FILE).write_text(remote_code.render())
+        (folder / remote_code.FILE).write_text(remote_code.render(), encoding="utf-8")
         given = shared.inputs_of(batch)
         given["decoder_input_ids"] = shared.tensor(batch.decoder_input_tokens)
         text = json.dumps({key: value.tolist() for key, value in given.items()})
@@ -96,3 +110,6 @@ def test_models_are_the_same_without_this_package(tmp_path):
         again = shared.logits_of(shared.load(folder / "saved"), batch)
         np.testing.assert_array_equal(found["logits"], again)
         assert (folder / "saved" / remote_code.FILE).exists()
+        # Classes of this package save no code, and none is named.
+        ours.save_pretrained(folder / "ours")
+        assert "auto_map" not in json.loads((folder / "ours/config.json").read_text())

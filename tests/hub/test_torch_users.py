@@ -111,9 +111,16 @@ def test_a_step_of_decoding_compiles_as_one_graph(make, name):
     theirs, batch = make(shared.MODELS[name]), shared.make_batch()
     tokens = shared.tensor(batch.decoder_input_tokens)
     encoded = theirs.encode(**shared.inputs_of(batch))
+    lengths = tokens.shape[1], encoded.last_hidden_state.shape[1]
+    cache = transformers.EncoderDecoderCache(
+        *(transformers.StaticCache(config=theirs.config, max_cache_len=x) for x in lengths)
+    )
+    given = {"encoder_outputs": encoded, "past_key_values": cache}
     # What is captured counts here; machine code of it would need a compiler of C++.
     compiled = torch.compile(theirs.forward, fullgraph=True, backend="eager")
     with torch.no_grad():
-        found = compiled(encoder_outputs=encoded, decoder_input_ids=tokens).logits
-    wanted = shared.logits_of(theirs, batch)
-    np.testing.assert_allclose(found.numpy(), wanted, atol=shared.ATOL)
+        steps = [theirs(decoder_input_ids=tokens[:, :2], **given).logits]
+        for i in range(2, tokens.shape[1]):
+            steps.append(compiled(decoder_input_ids=tokens[:, i : i + 1], **given).logits)
+    found = torch.cat(steps, dim=1).numpy()
+    np.testing.assert_allclose(found, shared.logits_of(theirs, batch), atol=shared.ATOL)
