@@ -39,12 +39,13 @@ def write(
     `description` is that of `describe`; `formats` are "flax", "safetensors" or both; `card` is the
     text of the model card, None where the user has one; `with_code` adds that of `remote_code`.
     """
-    fields = {}
+    of_code = {}
     if with_code:
         (folder / remote_code.FILE).write_text(remote_code.render(), encoding="utf-8")
-        fields["auto_map"] = remote_code.AUTO_MAP
-    arrays = weights.arrays
-    exported_folder.write_weights(folder, description, arrays, formats, other_fields=fields)
+        of_code["auto_map"] = remote_code.AUTO_MAP
+    exported_folder.write_weights(
+        folder, description, weights.arrays, formats, other_fields=of_code
+    )
     lengths = description.task_feature_lengths
     tokenizer_files.write(folder, description.vocabulary, lengths["inputs"])
     fields = generation_fields.to_fields(description.decoding, lengths["targets"])

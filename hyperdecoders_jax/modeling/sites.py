@@ -1,8 +1,8 @@
 """Sites: where in a layer adapters go, and which arrays they have; data for JAX and PyTorch alike.
 
-A new site is one entry of `SITES` and the line of a layer that applies it (see `adapters`); a new
-kind of site is also one entry there, and the same in PyTorch. Every array starts so that step 0 is
-the plain backbone, or almost.
+A new site is one entry of `SITES` and the line of a layer that applies it (see `adapters`). A new
+`Site.kind` also needs a class in `adapters.pack`, and both need the same in `hub.torch_adapters`.
+Every array starts so that step 0 is the plain backbone, or almost.
 Source: Ivison & Peters 2022 (arXiv:2203.08304) for `feed_forward`; Hu et al. 2021
 (arXiv:2106.09685) for attention projections; Mahabadi et al. 2021 (arXiv:2106.04489) for `after_*`.
 """
