@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model_parallel", default="", metavar="NUMBERS", help=text)
     text = "NUM_MICROBATCHES to try (default: the run's)"
     parser.add_argument("--micro_batches", default="", metavar="NUMBERS", help=text)
-    text = "REMAT to try: none,layer,dots (default: the run's)"
+    text = "REMAT to try: none,attention,dots,layer (default: the run's)"
     parser.add_argument("--remat", default="", metavar="NAMES", help=text)
     text = "what a chip costs an hour: 1.20, or v5e=1.20,v5p=4.20 (default: prints chip-hours)"
     parser.add_argument("--price", metavar="PRICE", help=text)

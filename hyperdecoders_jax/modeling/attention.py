@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
@@ -125,8 +126,14 @@ class Attention(nn.Module):
             values = drop(values)
         few = query.shape[1] * keys.shape[1] < attention_core.FEW_WEIGHTS
         if few or heads in (None, self.config.num_heads):
-            drop_weights = () if self.drops_keys else (drop,)
-            read = attention_core.all_at_once(query, keys, values, mask, bias, *drop_weights)
+            core = attention_core.all_at_once
+            if not (self.drops_keys or deterministic):
+                # The key is drawn here, as a part that is computed again may draw none.
+                drop = functools.partial(drop, rng=self.dropout.make_rng("dropout"))
+                core = functools.partial(core, drop_weights=drop)
+            if self.config.compute.remat == "attention":
+                core = jax.checkpoint(core)
+            read = core(query, keys, values, mask, bias)
         else:
             read = attention_core.some_at_a_time(heads, query, keys, values, mask, bias)
         return read.reshape(*read.shape[:-2], -1)

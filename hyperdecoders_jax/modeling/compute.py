@@ -11,7 +11,7 @@ import dataclasses
 from hyperdecoders_jax import errors
 
 DROPOUTS = ("positions", "broadcast", "hardware")
-REMATS = ("none", "layer", "dots")
+REMATS = ("none", "attention", "dots", "layer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,16 +26,20 @@ class ComputeConfig:
         attention_heads: heads whose attention is computed at a time, a divisor of the model's and a
             multiple of MODEL_PARALLEL; None: all at once. Attention's weights then stay in the
             chip's fast memory and are computed again for the backward pass.
-        remat: what the backward pass computes again instead of keeping it: `none`; `layer`: all of
-            a layer, of which only the input is kept; `dots`: all but products with parameters.
+        remat: what the backward pass computes again instead of keeping it: `none`; `attention`: the
+            weights of attention; `dots`: all but products with parameters; `layer`: all of a layer,
+            of which only the input is kept.
         logits_chunk: target positions whose logits exist at a time in our own runner's loss; None:
             all of `[batch, dec_len, vocab]`, in float32.
+        scan_layers: whether a loop runs the layers of a stack, so that compiling takes as long as
+            for one. For `remat` of `layer` or `dots`: without, it costs memory and time.
     """
 
     dropout: str = "positions"
     attention_heads: int | None = None
     remat: str = "none"
     logits_chunk: int | None = None
+    scan_layers: bool = False
 
     def __post_init__(self):
         is_known = self.dropout in DROPOUTS
@@ -43,6 +47,9 @@ class ComputeConfig:
         errors.check_field(self, "dropout", is_known, f"be one of {DROPOUTS}", advice)
         advice = "Set REMAT; 'layer' keeps the least."
         errors.check_field(self, "remat", self.remat in REMATS, f"be one of {REMATS}", advice)
+        is_flag = isinstance(self.scan_layers, bool)
+        advice = "Set SCAN_LAYERS."
+        errors.check_field(self, "scan_layers", is_flag, "be True or False", advice)
         for field in ("attention_heads", "logits_chunk"):
             if getattr(self, field) is not None:
                 advice = f"Set {field.upper()} to one, or to None for all at once."

@@ -14,6 +14,7 @@ from hyperdecoders_jax.modeling import (
     adapters,
     attention,
     feed_forward,
+    layer_stack,
     layers,
     relative_position,
     segments,
@@ -161,13 +162,12 @@ class Decoder(nn.Module):
             mask &= segments.attention_mask(row_segments, row_segments)
             read_mask = segments.attention_mask(row_segments, context.encoder_segments)
         x = self.dropout(self.token_embedder(tokens), deterministic=deterministic)
-        for layer, constants in zip(self.layers, context.layers, strict=True):
-            of_tokens = segments.context_of_tokens(constants, row_segments)
 
-            def run(layer, x, of_tokens=of_tokens):
-                return layer(x, of_tokens, read_mask, mask, bias, deterministic=deterministic)
+        def run(layer, x, own):
+            of_tokens = segments.context_of_tokens(own, row_segments)
+            return layer(x, of_tokens, read_mask, mask, bias, deterministic=deterministic)
 
-            x = layers.run_layer(self.config, layer, run, x)
+        x = layer_stack.run(self.config, self.layers, run, x, context.layers)
         return self.dropout(self.decoder_norm(x), deterministic=deterministic)
 
     def step(

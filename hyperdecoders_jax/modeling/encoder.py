@@ -13,6 +13,7 @@ from hyperdecoders_jax.modeling import (
     adapters,
     attention,
     feed_forward,
+    layer_stack,
     layers,
     relative_position,
     segments,
@@ -82,19 +83,19 @@ class Encoder(nn.Module):
         if row_segments is not None:
             attention_mask = segments.attention_mask(row_segments, row_segments)
         x = layers.dropout(config)(embedded, deterministic=deterministic)
-        # A loop, as `nn.scan` would stack the backbone's parameters, which have T5X's tree.
-        for i in range(config.num_encoder_layers):
-            own_adapters = {} if stack_adapters is None else stack_adapters[i]
-            own_adapters = segments.adapters_of_tokens(own_adapters, row_segments)
-            grid = None if stack_grid is None else stack_grid[i]
+        num_layers = config.num_encoder_layers
+        own_layers = [EncoderLayer(config, name=f"layers_{i}") for i in range(num_layers)]
+        none = (None,) * num_layers
+        of_layers = list(zip(stack_adapters or none, stack_grid or none, strict=True))
+
+        def run(layer, x, own):
+            own_adapters, grid = own
+            own_adapters = segments.adapters_of_tokens(own_adapters or {}, row_segments)
             make_gates = grid and functools.partial(_make_gates, grid, mask, row_segments)
-            layer = EncoderLayer(config, name=f"layers_{i}")
             of_layer = (attention_mask, bias, own_adapters, make_gates)
+            return layer(x, *of_layer, deterministic=deterministic)
 
-            def run(layer, x, of_layer=of_layer):
-                return layer(x, *of_layer, deterministic=deterministic)
-
-            x = layers.run_layer(config, layer, run, x)
+        x = layer_stack.run(config, own_layers, run, x, of_layers)
         # Pre-norm blocks leave the residual stream without a norm; T5 drops out the output, too.
         x = layers.RMSNorm(dtype, name="encoder_norm")(x)
         return layers.dropout(config)(x, deterministic=deterministic)

@@ -6,8 +6,6 @@ apply. Parameters are float32; `dtype` is the computation's. Source: t5x/example
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -105,19 +103,6 @@ def dropout(config: TransformerConfig) -> nn.Dropout:
     # T5X's mask is one for all positions.
     shared = (-2,) if config.compute.dropout == "broadcast" else ()
     return nn.Dropout(config.dropout_rate, broadcast_dims=shared)
-
-
-def run_layer(
-    config: TransformerConfig, layer: nn.Module, run: Callable[[nn.Module, Array], Array], x: Array
-) -> Array:
-    """`run(layer, x)`, of which the backward pass keeps what the configuration says."""
-    if config.compute.remat == "none":
-        return run(layer, x)
-    policy = None
-    if config.compute.remat == "dots":
-        # Attention's products have an axis of examples, and are computed again.
-        policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-    return nn.remat(run, policy=policy)(layer, x)
 
 
 def unstack(tree: PyTree) -> tuple[PyTree, ...]:

@@ -66,10 +66,11 @@ def test_heads_at_a_time_change_no_loss_and_no_gradient(monkeypatch):
         np.testing.assert_allclose(a, b, **ROUNDING)
 
 
-@pytest.mark.parametrize("remat", ["layer", "dots"])
-def test_what_is_computed_again_is_the_same(remat):
-    expected = differentiate(make_model())
-    found = differentiate(make_model(remat=remat))
+@pytest.mark.parametrize("dropout", ["positions", "broadcast"])
+@pytest.mark.parametrize("remat", ["attention", "dots", "layer"])
+def test_what_is_computed_again_is_the_same(remat, dropout):
+    expected = differentiate(make_model(dropout=dropout))
+    found = differentiate(make_model(dropout=dropout, remat=remat))
     for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
