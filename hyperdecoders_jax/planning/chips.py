@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fnmatch
+import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -68,14 +70,11 @@ def of(topology: str) -> Chip:
 def devices(topology: str) -> list[jax.Device]:
     """The chips of a slice that is not attached.
 
-    ImportError without the TPU's compiler, ValueError where there is no such slice.
+    ImportError without the TPU's compiler, or with one of another JAX; ValueError where there is
+    no such slice.
     """
     of(topology)
-    if importlib.util.find_spec("libtpu") is None:
-        raise ImportError(
-            "Compiling for a TPU needs its compiler, libtpu; it is not installed here. Run: "
-            "pip install 'hyperdecoders_jax[train,tpu]'; it needs no TPU."
-        )
+    _check_compiler()
     from jax.experimental import topologies
 
     with off_a_tpu():
@@ -87,6 +86,24 @@ def devices(topology: str) -> list[jax.Device]:
             reason = str(error).partition(": ")[2].partition("\n")[0].rstrip(".")
             raise ValueError(f"{_must(topology)} ({reason}). Correct it.") from error
     return described.devices
+
+
+def _check_compiler() -> None:
+    if importlib.util.find_spec("libtpu") is None:
+        raise ImportError(
+            "Compiling for a TPU needs its compiler, libtpu; it is not installed here. Run: "
+            "pip install 'hyperdecoders_jax[train,tpu]'; it needs no TPU."
+        )
+    found = importlib.metadata.version("libtpu")
+    asked = [x for x in importlib.metadata.requires("jax") or () if x.startswith("libtpu==")]
+    for requirement in asked:
+        version = requirement.partition("==")[2].partition(";")[0].strip()
+        # Another one's programs may have instructions that JAX cannot read.
+        if not fnmatch.fnmatch(found, version):
+            raise ImportError(
+                f"The TPU's compiler must be the one that JAX asks for, libtpu {version}; got "
+                f"{found}. Run: pip install 'libtpu=={version}'"
+            )
 
 
 def _must(topology: str) -> str:

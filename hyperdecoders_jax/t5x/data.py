@@ -25,11 +25,11 @@ from hyperdecoders_jax import types
 from hyperdecoders_jax.data import mixtures, preflight, train_batches, vocabulary
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.t5x import saved_config
 from hyperdecoders_jax.trained import describe
 from hyperdecoders_jax.training import identity as identity_lib
 from hyperdecoders_jax.training.identity import Identity
 from hyperdecoders_jax.types import Batch
+from hyperdecoders_jax.weights import t5x_checkpoint
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
@@ -50,21 +50,17 @@ def get_dataset(
     Of T5X's `cfg` only `batch_size` and `pack` are read, the rest is `pipeline_config`'s; batches
     have the features of the model's converter, `feature_converter_cls`. What of `run` (rates, steps
     and the like) changes when it is continued is told; None: nothing is. Raises ValueError for data
-    that do not fit the model or are not there, if processes share one of the `num_shards` parts of
-    a batch, or if `batch_size` is not what `examples_per_step` asks for.
+    that do not fit the model or are not there, or if `batch_size` is not what `examples_per_step`
+    asks for. T5X restores the position of one process for each of the `num_shards` parts of a
+    batch; where more share a part, they continue here, from the newest checkpoint of `run`.
     """
-    if num_shards < jax.process_count():
-        raise ValueError(
-            "Under T5X each process must read rows of its own, since T5X restores the position of "
-            f"the data in the first of those that share rows; got {jax.process_count()} processes "
-            f"for {num_shards} parts of a batch. Lower MODEL_PARALLEL to the devices of a process, "
-            "or bind train.get_dataset_fn to T5X's @utils.get_dataset."
-        )
     pipeline_config = dataclasses.replace(pipeline_config, batch_size=cfg.batch_size, pack=cfg.pack)
     report = preflight.preflight(pipeline_config, vocab_size=model.config.vocab_size)
     _check_rows(pipeline_config, num_shards)
     provider = mixtures.get_mixture_or_task(pipeline_config.mixture_or_task_name)
     task_names = mixtures.resolve_task_names(provider, pipeline_config.task_names)
+    if run is not None and run.trainer.best is not None:
+        run.trainer.best.check_tasks([task.name for task in seqio.get_subtasks(provider)])
     known = vocabulary.fingerprints(provider.output_features["inputs"].vocabulary)
     identity = Identity(
         task_names=task_names,
@@ -73,8 +69,23 @@ def get_dataset(
         former_vocabulary_fingerprints=known[1:],
     )
     settings = preflight.order_settings(pipeline_config, report)
-    recipe = None if run is None else describe.recipe(saved_config.as_done(run))
-    return BatchIterator(pipeline_config, shard_id, num_shards, identity, settings, recipe)
+    recipe = None if run is None else describe.recipe(run)
+    batches = BatchIterator(pipeline_config, shard_id, num_shards, identity, settings, recipe)
+    is_shared = run is not None and num_shards < jax.process_count()
+    if is_shared and (saved := list(t5x_checkpoint.steps(run.model_dir).values())):
+        batches.restore(_position_file(saved[-1], shard_id, num_shards))
+    return batches
+
+
+def _position_file(checkpoint: epath.Path, shard_id: int, num_shards: int) -> epath.Path:
+    name = f"train_ds-{shard_id:03}-of-{num_shards:03}"
+    found = list(checkpoint.glob(f"dataset/process_*/{name}"))
+    if not found:
+        raise ValueError(
+            f"A run must be continued with as many parts of a batch as it was begun with; {name} "
+            f"is not in {checkpoint}/dataset. Continue it with its MODEL_PARALLEL on its slice."
+        )
+    return found[0]
 
 
 def _check_rows(config: PipelineConfig, num_shards: int) -> None:

@@ -48,7 +48,10 @@ def run(call: Callable[[], Any]) -> int:
 
 
 def checkpoint(model_dir: str, path: str | None = None) -> str:
-    """Returns the checkpoint at `path`, or a run's newest; FileNotFoundError if there is none."""
+    """Returns the checkpoint at `path`, or a run's best, or its newest if none was evaluated.
+
+    FileNotFoundError if there is none.
+    """
     if path is not None:
         if not t5x_checkpoint.is_checkpoint(path):
             raise FileNotFoundError(
@@ -56,13 +59,13 @@ def checkpoint(model_dir: str, path: str | None = None) -> str:
                 f"{model_dir} holds {list(map(str, t5x_checkpoint.steps(model_dir).values()))}."
             )
         return path.rstrip("/")
-    found = list(t5x_checkpoint.steps(model_dir).values())
+    found = t5x_checkpoint.steps(model_dir)
     if not found:
         raise FileNotFoundError(
             f"MODEL_DIR must hold a checkpoint of T5X; {model_dir} holds none. Name the run's "
             "--model_dir, or a checkpoint with --gin.CHECKPOINT_PATH=…/checkpoint_1000."
         )
-    return os.fspath(found[-1])
+    return os.fspath(found[t5x_checkpoint.best_or_newest(model_dir)])
 
 
 def output_dir(

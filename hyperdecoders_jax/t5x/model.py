@@ -22,6 +22,7 @@ from t5x import models, optimizers
 from hyperdecoders_jax import losses, types
 from hyperdecoders_jax.data import feature_converter
 from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.t5x import evaluation
 from hyperdecoders_jax.t5x import optimizers as our_optimizers
 from hyperdecoders_jax.types import Batch, Params
 
@@ -117,6 +118,8 @@ class HyperdecoderModel(models.BaseTransformerModel):
     ) -> tuple[Int[Array, "batch *n dec_len"], dict[str, Float[Array, "batch *n"]]]:
         """Decodes at most as many tokens as the batch's targets have positions.
 
+        Beams are those of `evaluation.Evaluator` for the batch's task.
+
         Decoding is configured in `Model.decoding`; `decoder_params` or `num_decodes` is a
         ValueError. `rng` is for sampling. `return_all_decodes` gives all decodes, the best one last
         as in T5X; otherwise only the best. Returns tokens, and for metrics `scores`
@@ -131,9 +134,9 @@ class HyperdecoderModel(models.BaseTransformerModel):
                 f"HyperdecoderModel decodes as its Model.decoding says; got {changed}. Set it by "
                 "a file of gin_configs/decoding, such as beam4.gin, and its macros."
             )
-        # A shape, so static: another length would be another compiled program.
-        max_len = batch["decoder_input_tokens"].shape[1]
-        decoded = self.model.predict(params, _batch(batch), rng, max_len=max_len)
+        # Shapes, so static: another length would be another compiled program.
+        model, max_len = evaluation.decoding_of(self.model, batch)
+        decoded = model.predict(params, _batch(batch), rng, max_len=max_len)
         # Ours are ordered from the best, T5X's to the best.
         decoded = jax.tree.map(lambda x: x[:, ::-1] if return_all_decodes else x[:, 0], decoded)
         num_tokens = jnp.sum(decoded.tokens != types.PAD_ID, axis=-1)

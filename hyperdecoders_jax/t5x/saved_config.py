@@ -1,12 +1,11 @@
 """What a run under T5X says of itself, in its folder, for whoever reads its checkpoints.
 
 These hold parameters alone; `config.json` says what they belong to. `config.gin` is to train again,
-and says what was done: by which list tasks were numbered, and that nothing was cast.
+and says by which list tasks were numbered.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -33,23 +32,15 @@ def write(
     run: RunConfig,
 ) -> None:
     """T5X's `summarize_config_fn`: config.gin, and config.json of `run` as we would train it."""
-    # Macros that the user may have left at None, so that the file alone tells what was done.
-    done = {"TASK_NAMES": tuple(task_names), "FROZEN_DTYPE": "float32"}
+    # The user may have left it at None, and the file alone is to tell what was done.
     with gin.unlock_config():
-        for name, value in done.items():
-            gin.bind_parameter(f"{name}/gin.macro.value", value)
+        gin.bind_parameter("TASK_NAMES/gin.macro.value", tuple(task_names))
     gin_utils.summarize_gin_config(model_dir, summary_writer, step)
     if jax.process_index() == 0:
-        run = as_done(run)
         model = run.model.for_tasks(task_names)
         trained, _ = trainable.split(model.param_shapes(), run.trainable)
         described = describe.describe(run, model, task_names, trained, runner=run_folder.T5X_RUNNER)
         run_folder.write(model_dir, described)
-
-
-def as_done(run: RunConfig) -> RunConfig:
-    """A run as T5X trains it, which casts nothing."""
-    return dataclasses.replace(run, start=dataclasses.replace(run.start, frozen_dtype="float32"))
 
 
 def write_beside_predictions(

@@ -1,4 +1,4 @@
-"""T5X's trainer with a checkpoint when the machine is taken back.
+"""T5X's trainer with a checkpoint when the machine is taken back, and with rounded frozen weights.
 
 T5X writes a checkpoint when its trainer raises `PreemptionError`, but nothing in T5X raises it.
 Here a signal that asks for a stop does, after the step in progress, in all processes after the same
@@ -9,19 +9,37 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
+import flax.core
 from absl import logging
 from jaxtyping import Array
 from t5x import trainer as base
+from t5x.train_state import TrainState
 
 from hyperdecoders_jax.training import stop_signals
+from hyperdecoders_jax.training import trainable as trainable_lib
+from hyperdecoders_jax.training.trainable import TrainableConfig
 
 
 class Trainer(base.Trainer):
-    """T5X's; its arguments are the same."""
+    """T5X's; with `trainable`, the parameters that are not trained are of `frozen_dtype`."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        *args: Any,
+        train_state: TrainState,
+        trainable: TrainableConfig | None = None,
+        frozen_dtype: str = "float32",
+        **kwargs: Any,
+    ):
+        # Here, whether they were drawn, read or restored: T5X itself knows float32 alone.
+        if trainable is not None:
+            trained, frozen = trainable_lib.split(train_state.params, trainable)
+            frozen = trainable_lib.cast_frozen(frozen, frozen_dtype)
+            merged = flax.core.freeze(trainable_lib.merge(trained, frozen))
+            train_state = train_state.replace_params(merged)
+        super().__init__(*args, train_state=train_state, **kwargs)
         self._newest_state = None
         self._entered = contextlib.ExitStack()
         self._signals = self._entered.enter_context(stop_signals.StopSignals())

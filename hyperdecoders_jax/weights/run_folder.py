@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from etils import epath
 
 from hyperdecoders_jax import errors, files
@@ -199,7 +200,7 @@ def read(model_dir: str, which: str | int, read_start: Callable[..., TrainedMode
         folder = t5x_checkpoint.steps(model_dir)[step]
         stored = t5x_checkpoint.open(folder)
         check_params.check_params(stored, run.description.model, str(folder))
-        return _of_t5x(run, stored, step)
+        return _of_t5x(run, stored, step, read_start)
     checkpoints = run_checkpoints.of_run(model_dir)
     checkpoints.check_usable(step)
     where, saved = checkpoints.folder(step), checkpoints.read_run(step)
@@ -249,8 +250,8 @@ def find_step(model_dir: str, which: str | int) -> int:
     known, step = theirs or ours, None
     if str(which).isdecimal():
         step = int(which) if int(which) in known else None
-    elif theirs:  # T5X keeps the newest, and no best one.
-        step = theirs[-1]
+    elif theirs:
+        step = t5x_checkpoint.best_or_newest(model_dir) if which == "best" else theirs[-1]
     else:
         step = checkpoints.best_step() if which == "best" else None
         step = checkpoints.newest_step() if step is None else step
@@ -272,17 +273,47 @@ def _of_backbone(paths: Collection[str]) -> set[str]:
     return {path for path in paths if path.split("/")[0] in BACKBONE_KEYS}
 
 
-def _of_t5x(run: RunFile, stored: Arrays, step: int) -> TrainedModel:
+def _of_t5x(
+    run: RunFile, stored: Arrays, step: int, read_start: Callable[..., TrainedModel]
+) -> TrainedModel:
     """A checkpoint of T5X, which holds the frozen part, too."""
     named, backbone = _of_backbone(stored.keys() - set(run.trained)), None
     if named and run.initial_checkpoint_path is not None:
         source = files.absolute_source(run.initial_checkpoint_path)
-        print_of = fingerprints.fingerprint(_read_tree({p: stored[p] for p in named}))
-        backbone = Backbone(source, print_of, "float32")
+        exact = {p: stored[p] for p in named}
+        if run.frozen_dtype != "float32":
+            exact = _before_rounding(run, exact, read_start)
+        if exact is not None:
+            print_of = fingerprints.fingerprint(_read_tree(exact))
+            backbone = Backbone(source, print_of, run.frozen_dtype)
     description = dataclasses.replace(run.description, backbone=backbone, step=step)
     own = tuple(path for path in stored if backbone is None or path not in named)
     arrays = {path: array.cast(np.dtype(np.float32)) for path, array in stored.items()}
     return trained_model.of_text(description, arrays, own)
+
+
+def _before_rounding(
+    run: RunFile, stored: Arrays, read_start: Callable[..., TrainedModel]
+) -> Arrays | None:
+    """The start's arrays, of which a run rounded and `stored` some; None if they are not there."""
+    dtype = trained_model.DTYPES[run.frozen_dtype]
+    try:
+        found = read_start(run.initial_checkpoint_path, config=run.description.model).arrays
+        exact = {path: found[path] for path in stored}
+        is_same = all(
+            np.array_equal(x.cast(dtype).read(), stored[path].cast(dtype).read())
+            for path, x in exact.items()
+        )
+    except (OSError, KeyError):
+        is_same = False
+    if is_same:
+        return exact
+    logging.warning(
+        "The weights that the run started from, %s, are not there as they were. The model is read "
+        "from the checkpoint alone; adapters exported from it hold all of its parameters.",
+        run.initial_checkpoint_path,
+    )
+    return None
 
 
 def _read_frozen(

@@ -39,6 +39,8 @@ _T5X_INDEX = "checkpoint"
 _ORBAX_INDEX = "state/_METADATA"
 # Beside them, of this package: the fingerprint of the parameters. T5X does not read it.
 FINGERPRINT_FILE = "fingerprint.json"
+# Beside the folders of all steps: which of them an evaluation found to be the best.
+BEST_FILE = "best_checkpoint.json"
 # Start of a TensorFlow checkpoint's file `checkpoint`.
 _TENSORFLOW = b"model_checkpoint_path"
 # 16 MiB of float32: chunks are compressed in parallel, and each host of T5X reads only its own.
@@ -60,6 +62,19 @@ def steps(path: str | epath.Path) -> dict[int, epath.Path]:
     # A folder without an index is unfinished.
     complete = {int(m[1]): child for child, m in found.items() if m and _has_index(child)}
     return dict(sorted(complete.items()))
+
+
+def best_or_newest(path: str | epath.Path) -> int | None:
+    """Step of the checkpoint in T5X's MODEL_DIR that `write_best` named, else of the newest."""
+    known, file = list(steps(path)), epath.Path(path) / BEST_FILE
+    best = files.read_json(file).get("step") if file.exists() else None
+    return best if best in known else (known or [None])[-1]
+
+
+def write_best(path: str | epath.Path, step: int, metric: str) -> None:
+    """Writes that the checkpoint of a step is the best by a metric."""
+    content = json.dumps({"step": step, "metric": metric})
+    files.write_text(epath.Path(path) / BEST_FILE, content + "\n")
 
 
 def open(path: str | epath.Path) -> dict[str, StoredArray]:

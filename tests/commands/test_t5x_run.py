@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,7 +14,15 @@ from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.trained import opened
 from hyperdecoders_jax.training import metric_lines
-from hyperdecoders_jax.weights import adapter_folder, backbone, run_folder, trained_model
+from hyperdecoders_jax.weights import (
+    adapter_folder,
+    arrays,
+    backbone,
+    formats,
+    run_folder,
+    t5x_checkpoint,
+    trained_model,
+)
 from tests.commands import test_train, tiny_runs
 
 # In place of what our own runner's configuration binds.
@@ -145,6 +154,48 @@ def test_the_newest_checkpoint_is_taken_unless_another_is_named(copied, tmp_path
     capsys.readouterr()
     assert convert(f"run:{copied}", f"t5x:{tmp_path}/4", "--step=4") == 2
     assert "and " + str(copied) + " holds those of steps [2, 10]" in capsys.readouterr().err
+
+
+def test_the_best_checkpoint_is_taken_where_the_run_names_it(copied):
+    shutil.copytree(copied / "checkpoint_2", copied / "checkpoint_10")
+    t5x_checkpoint.write_best(copied, 2, "average_metrics")
+    assert run_folder.find_step(str(copied), "best") == 2
+    assert run_folder.find_step(str(copied), "last") == 10
+    shutil.rmtree(copied / "checkpoint_2")
+    assert run_folder.find_step(str(copied), "best") == 10
+
+
+@pytest.fixture
+def rounded(ours, copied):
+    """A copy of a run whose frozen parameters were rounded to bfloat16."""
+    run = run_folder.read_file(copied)
+    stored = {p: x.read() for p, x in t5x_checkpoint.open(copied / "checkpoint_2").items()}
+    shutil.rmtree(copied / "checkpoint_2")
+    dtype = trained_model.DTYPES["bfloat16"]
+    rounded = {p: x.astype(dtype).astype(np.float32) for p, x in stored.items()}
+    kept = {p: stored[p] if p in run.trained else x for p, x in rounded.items()}
+    t5x_checkpoint.write(copied, arrays.in_memory(kept), step=2)
+    run_folder.write(copied, dataclasses.replace(run, frozen_dtype="bfloat16"))
+    return copied
+
+
+def test_adapters_of_rounded_weights_name_the_t5_that_was_rounded(ours, rounded, caplog):
+    wanted = run_folder.read(str(ours), "last", formats.read).description.backbone
+    found = run_folder.read(str(rounded), "last", formats.read)
+    assert found.description.backbone == dataclasses.replace(wanted, dtype="bfloat16")
+    assert set(found.own) == set(run_folder.read_file(rounded).trained)
+    # With other weights in its place the checkpoint is whole all the same.
+    run = run_folder.read_file(rounded)
+    other = rounded / "other.safetensors"
+    params = jax.tree.map(lambda x: x + 1, test_train.tiny_start().params())
+    backbone.save(other, params, {})
+    for source in (str(other), str(rounded / "nowhere")):
+        run_folder.write(rounded, dataclasses.replace(run, initial_checkpoint_path=source))
+        caplog.clear()
+        alone = run_folder.read(str(rounded), "last", formats.read)
+        assert alone.description.backbone is None
+        assert len(alone.own) == len(alone.arrays)
+        assert "are not there as they were" in caplog.text
 
 
 def test_parameters_that_are_not_the_models_are_refused(copied, tmp_path, capsys):

@@ -1,3 +1,4 @@
+import importlib.metadata
 import importlib.util
 import os
 
@@ -18,6 +19,16 @@ def test_an_unknown_chip_is_told_with_those_that_are_known():
 def test_without_the_compiler_it_is_told_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     message = r"needs its compiler, libtpu; it is not installed here\. Run: pip install 'hyper"
+    with pytest.raises(ImportError, match=message):
+        chips.devices("v5e:2x2")
+
+
+def test_a_compiler_of_another_jax_is_told(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(importlib.metadata, "version", {"libtpu": "0.0.52"}.get)
+    asked = {"jax": ["numpy>=2", 'libtpu==0.0.42.*; extra == "tpu"']}
+    monkeypatch.setattr(importlib.metadata, "requires", asked.get)
+    message = r"that JAX asks for, libtpu 0\.0\.42\.\*; got 0\.0\.52\. Run: pip install 'libtpu=="
     with pytest.raises(ImportError, match=message):
         chips.devices("v5e:2x2")
 

@@ -12,11 +12,13 @@ import pytest
 
 pytest.importorskip("t5x", reason="T5X is not installed")
 
+from t5x import checkpoints as base
+
 from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.modeling.config import AdapterConfig
-from hyperdecoders_jax.t5x import checkpoints, optimizers
-from hyperdecoders_jax.training import optimizer, run_directory, run_lock, schedules
+from hyperdecoders_jax.t5x import checkpoint_manager, checkpoints, optimizers
+from hyperdecoders_jax.training import optimizer, run_directory, run_lock, schedules, trainer
 from hyperdecoders_jax.training.identity import Identity
 from hyperdecoders_jax.training.trainable import TrainableConfig
 from hyperdecoders_jax.weights import (
@@ -48,6 +50,31 @@ def one_run():
 
 def write(folder, flat, layout="t5x"):
     return str(t5x_checkpoint.write(folder, arrays.in_memory(flat), step=70, layout=layout))
+
+
+def test_the_best_checkpoint_is_kept_besides_the_newest(tmp_path, run, monkeypatch):
+    lines = [{"step": step, "accuracy": value} for step, value in ((1, 9.0), (1, 5.0), (2, 3.0))]
+    (tmp_path / "inference_eval").mkdir()
+    for task, wanted in (("one", lines), ("two", lines[:2])):  # Of step 2 one task is missing.
+        text = "".join(json.dumps(line) + "\n" for line in wanted)
+        (tmp_path / f"inference_eval/{task}-metrics.jsonl").write_text(text)
+    best = trainer.BestCheckpointConfig("one/accuracy", greater_is_better=False)
+    interface = base.OrbaxCheckpointManagerInterface
+    monkeypatch.setattr(interface, "_CheckpointManagerImpl", interface._CheckpointManagerImpl)
+    checkpoint_manager.keep_best(best)
+    manager = interface(str(tmp_path), run.shapes, run.partitioner, keep=1)
+    assert checkpoint_manager.read_metrics(tmp_path / "inference_eval") == {
+        1: {"one": {"accuracy": 5.0}, "two": {"accuracy": 5.0}}
+    }
+    state = run.from_scratch()
+    for step in range(1, 4):
+        manager.save(state.replace_step(jnp.asarray(step)))
+        manager.wait_until_finished()
+    assert list(t5x_checkpoint.steps(tmp_path)) == [1, 3]
+    assert t5x_checkpoint.best_or_newest(tmp_path) == 1
+    manager.close()
+    (tmp_path / t5x_checkpoint.BEST_FILE).write_text('{"step": 2}')
+    assert t5x_checkpoint.best_or_newest(tmp_path) == 3
 
 
 def test_evaluation_needs_the_new_parameters_too(tmp_path, run):

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import logging
 
-import jax
 import numpy as np
 import pytest
 import seqio
@@ -21,7 +20,7 @@ from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.losses import LossConfig
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.t5x import data
-from hyperdecoders_jax.training.trainer import TrainerConfig
+from hyperdecoders_jax.training.trainer import BestCheckpointConfig, TrainerConfig
 from tests import tiny
 from tests.commands import tiny_runs
 from tests.data.conftest import make_task, register
@@ -122,19 +121,19 @@ def test_changes_that_a_run_may_make_are_told_and_its_beginning_is_kept(config, 
     path = tmp_path / "checkpoint_0"
     batches_of().save(path)
     with caplog.at_level(logging.WARNING, logger="absl"):
-        batches_of(frozen_dtype="bfloat16").restore(path)  # T5X casts nothing.
-        assert not caplog.records
         other = batches_of(
             num_train_steps=12,
             num_microbatches=2,
             dropout_rate=0.0,
+            frozen_dtype="bfloat16",
             loss_config=LossConfig(label_smoothing=0.1),
         )
         other.restore(path)
     (record,) = caplog.records
     assert record.getMessage() == (
         f"Continuing {path}; changed since the run began: dropout_rate 0.1 -> 0.0, "
-        "loss.label_smoothing 0.0 -> 0.1, trainer.num_microbatches 1 -> 2, "
+        "frozen_dtype float32 -> bfloat16, loss.label_smoothing 0.0 -> 0.1, "
+        "trainer.num_microbatches 1 -> 2, "
         "trainer.num_train_steps 9 -> 12"
     )
     other.save(path)
@@ -197,12 +196,13 @@ def test_rows_for_a_number_of_examples_are_told(config):
         )
 
 
-def test_processes_that_would_share_rows_are_refused(config, monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 4)
-    with pytest.raises(ValueError, match=r"got 4 processes for 2 parts .* Lower MODEL_PARALLEL"):
+def test_a_best_metric_of_another_task_is_told_before_training(config):
+    best = BestCheckpointConfig("tiny/accuracy")
+    run = tiny_runs.make_config(data=config, trainer=TrainerConfig(9, best=best))
+    with pytest.raises(ValueError, match=r"of tasks that are trained; got 'tiny/accuracy'"):
         data.get_dataset(
-            dataset_config(config), 0, 2, TaskIdFeatureConverter,
-            pipeline_config=config, model=make_model(),
+            dataset_config(config), 0, 1, TaskIdFeatureConverter,
+            pipeline_config=config, model=make_model(), run=run,
         )  # fmt: skip
 
 

@@ -50,11 +50,12 @@ def test_pretraining_decodes_nothing():
 
 def test_what_t5x_does_not_read_is_told():
     files = ["runs/t5x/train.gin", "experiments/glue/glue_manual_generated.gin"]
-    text = gin_files.read(files)
-    (unread,) = gin_files.unread_macros(text, "runs/run.gin")
-    assert unread.startswith("GENERATION (set in experiments/glue/recipe.gin:")
+    assert not gin_files.unread_macros(gin_files.read(files), "runs/run.gin")
+    patience = ["EARLY_STOPPING_PATIENCE = 3"]
+    (unread,) = gin_files.unread_macros(gin_files.read(files, patience), "runs/run.gin")
+    assert unread.startswith("EARLY_STOPPING_PATIENCE (set in ")
     files[0] = "runs/embedded/train.gin"
-    assert not gin_files.unread_macros(gin_files.read(files))
+    assert not gin_files.unread_macros(gin_files.read(files, patience))
 
 
 def test_periods_that_t5x_would_refuse_are_told_by_their_names():

@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
@@ -18,8 +19,9 @@ pytest.importorskip("t5x", reason="T5X is not installed")
 
 from hyperdecoders_jax.commands import main
 from hyperdecoders_jax.config import gin_files
+from hyperdecoders_jax.t5x import launch
 from hyperdecoders_jax.training import run_lock
-from hyperdecoders_jax.weights import t5x_checkpoint
+from hyperdecoders_jax.weights import run_folder, t5x_checkpoint
 
 pytestmark = pytest.mark.t5x
 
@@ -96,9 +98,43 @@ def packed(tmp_path_factory):
 def check_own_losses(model_dir, macros, log):
     """Fails unless our runner has the losses of T5X's log."""
     start(*hyperdecoders("train", model_dir, **macros))
-    own = [line["loss"] for line in jsonl(model_dir / "metrics.jsonl")]
+    own = [line["loss"] for line in jsonl(model_dir / "metrics.jsonl") if "loss" in line]
     t5x = losses_of(log)
-    np.testing.assert_allclose([t5x[step] for step in range(1, 21)], own, rtol=1e-6)
+    steps = range(1, macros["TRAIN_STEPS"] + 1)
+    np.testing.assert_allclose([t5x[step] for step in steps], own, rtol=1e-6)
+
+
+def start_two(model_dir, **macros):
+    """Two processes of a device each, which share one copy of the model; the first one's log."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [*hyperdecoders("train", model_dir, **macros), "--runner=t5x", "--process_count=2"]
+    command += [f"--coordinator_address=localhost:{port}"]
+    logs = [model_dir.parent / f"log_{index}" for index in range(2)]
+    processes = [
+        subprocess.Popen([*command, f"--process_index={i}"], stderr=log.open("w"))
+        for i, log in enumerate(logs)
+    ]
+    try:
+        for process, log in zip(processes, logs, strict=True):
+            assert process.wait(timeout=600) == 0, log.read_text()[-4000:]
+    finally:
+        for process in processes:
+            process.kill()
+    return logs[0].read_text()
+
+
+def test_a_model_shared_by_devices_of_two_processes_is_trained_and_continued(packed, tmp_path):
+    macros = {**PACKED, "MODEL_PARALLEL": 2}
+    log = start_two(tmp_path / "shared", **macros)
+    found, expected = losses_of(log), losses_of(packed[1])
+    for step in range(1, 21):
+        np.testing.assert_allclose(found[step], expected[step], rtol=1e-4)  # Five digits.
+    continued = tmp_path / "continued"
+    shutil.copytree(tmp_path / "shared/checkpoint_10", continued / "checkpoint_10")
+    told = losses_of(start_two(continued, **macros))
+    assert told == {step: found[step] for step in range(11, 21)}
 
 
 def test_both_runners_take_the_same_steps(tmp_path):
@@ -120,6 +156,52 @@ def test_a_packed_run_that_is_continued_equals_an_unbroken_one(packed, tmp_path)
     theirs = parameters(f"{continued}/checkpoint_20")
     for name, array in parameters(f"{model_dir}/checkpoint_20").items():
         np.testing.assert_array_equal(theirs[name], array, err_msg=name)
+
+
+ROUNDED = {
+    **SHORT,
+    "TRAIN_STEPS": 30,
+    "EVAL_SPLIT": "validation",
+    "EVAL_PERIOD": 10,
+    "KEEP_CHECKPOINTS": 2,
+    "FROZEN_DTYPE": "bfloat16",
+    "GENERATION": {"demo_find": (2, 3)},
+    "BEST_METRIC": "demo_topic/accuracy",
+}
+
+
+@pytest.fixture(scope="module")
+def rounded(tmp_path_factory):
+    """A run with frozen bfloat16, an own way to decode a task, and a best checkpoint; its log."""
+    model_dir = tmp_path_factory.mktemp("t5x") / "rounded"
+    return model_dir, start(*hyperdecoders("train", model_dir, **ROUNDED), "--runner=t5x")
+
+
+def test_both_runners_round_what_is_frozen_and_decode_tasks_alike(rounded, tmp_path):
+    model_dir, log = rounded
+    check_own_losses(tmp_path, ROUNDED, log)
+    for task in ("demo_find", "demo_topic"):
+        theirs = [x["prediction"] for x in jsonl(model_dir / f"inference_eval/{task}-000030.jsonl")]
+        ours = [x["prediction"] for x in jsonl(tmp_path / f"eval/{task}/30.jsonl")]
+        assert theirs == ours
+
+
+def test_the_best_checkpoint_is_kept_and_opened(rounded):
+    model_dir, _ = rounded
+    lines = jsonl(model_dir / "inference_eval/demo_topic-metrics.jsonl")
+    best = max(lines, key=lambda line: line["accuracy"])["step"]  # The first of equal ones.
+    assert set(t5x_checkpoint.steps(model_dir)) == {best, 20, 30}
+    assert run_folder.find_step(str(model_dir), "best") == best
+    assert run_folder.find_step(str(model_dir), "last") == 30
+    assert launch.checkpoint(str(model_dir)).endswith(f"/checkpoint_{best}")
+
+
+def test_a_rounded_run_that_is_continued_equals_an_unbroken_one(rounded, tmp_path):
+    model_dir, log = rounded
+    shutil.copytree(model_dir / "checkpoint_20", tmp_path / "checkpoint_20")
+    told = start(*hyperdecoders("train", tmp_path, **ROUNDED), "--runner=t5x")
+    expected = losses_of(log)
+    assert losses_of(told) == {step: expected[step] for step in range(21, 31)}
 
 
 def test_a_run_that_is_told_to_stop_saves_where_it_stands(tmp_path):

