@@ -1,9 +1,10 @@
 """Runs the layers of a stack, one behind the other, as a configuration computes them.
 
 By default the program has a part for each layer. With `scan_layers` it has one layer and a loop, so
-that the time to compile it does not grow with the depth. The tree of parameters is the same: the
-layers' arrays are stacked within the step, which costs a copy of them. What the backward pass keeps
-of a layer is stacked, too; that is much, unless `remat` lets it compute the layer again.
+that the time to compile it hardly grows with the depth. The tree of parameters is the same: the
+layers' arrays, and the constants that each decoder layer has of the inputs, are stacked within the
+step, which costs a copy of them. What the backward pass keeps of a layer is stacked, too; that is
+much, unless `remat` lets it compute the layer again.
 """
 
 from __future__ import annotations
@@ -40,22 +41,22 @@ def run(
             x = call(layer, x, own)
         return x
     layer, _ = layers[0].unbind()
-    rngs = [{}] * len(layers)
+    rngs = {}
     if layers[0].has_rng("dropout"):
-        keys = jax.random.split(layers[0].make_rng("dropout"), len(layers))
-        rngs = [{"dropout": key} for key in keys]
-    trees = [(layer.variables, *own) for layer, *own in zip(layers, of_layers, rngs, strict=True)]
+        rngs["dropout"] = jax.random.split(layers[0].make_rng("dropout"), len(layers))
+    trees = [(layer.variables, own) for layer, own in zip(layers, of_layers, strict=True)]
     structure = jax.tree.structure(trees[0])
 
-    def step(x, leaves):
-        variables, own, rngs = structure.unflatten(leaves)
+    def step(x, of_layer):
+        leaves, rngs = of_layer
+        variables, own = structure.unflatten(leaves)
         return nn.apply(lambda layer: call(layer, x, own), layer)(variables, rngs=rngs)
 
     # Two loops share no expression that would have to be kept apart by a barrier.
     step = _keep_less(config, functools.partial(jax.checkpoint, prevent_cse=False), step)
     # Without their types, whose shapes are those of one layer.
     stacked = [jnp.stack(leaves) for leaves in zip(*map(jax.tree.leaves, trees), strict=True)]
-    return lax.scan(lambda x, leaves: (step(x, leaves), None), x, stacked)[0]
+    return lax.scan(lambda x, of_layer: (step(x, of_layer), None), x, (stacked, rngs))[0]
 
 
 def _keep_less(config: TransformerConfig, remat: Callable, function: Callable) -> Callable:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fnmatch
 import importlib.metadata
 import importlib.util
 import os
@@ -94,12 +93,15 @@ def _check_compiler() -> None:
             "Compiling for a TPU needs its compiler, libtpu; it is not installed here. Run: "
             "pip install 'hyperdecoders_jax[train,tpu]'; it needs no TPU."
         )
-    found = importlib.metadata.version("libtpu")
+    try:
+        found = importlib.metadata.version("libtpu")
+    except importlib.metadata.PackageNotFoundError:  # A nightly one has another name.
+        return
     asked = [x for x in importlib.metadata.requires("jax") or () if x.startswith("libtpu==")]
     for requirement in asked:
         version = requirement.partition("==")[2].partition(";")[0].strip()
         # Another one's programs may have instructions that JAX cannot read.
-        if not fnmatch.fnmatch(found, version):
+        if not f"{found}.".startswith(version.rstrip("*")):
             raise ImportError(
                 f"The TPU's compiler must be the one that JAX asks for, libtpu {version}; got "
                 f"{found}. Run: pip install 'libtpu=={version}'"

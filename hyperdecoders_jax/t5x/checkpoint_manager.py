@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+from absl import logging
 from etils import epath
 from t5x import checkpoints
 
@@ -42,19 +44,14 @@ class KeepsBest(_Manager):
 
     def _find_best(self) -> int | None:
         """The best step of those whose checkpoint is there; written, and equal in all processes."""
-        by_step = read_metrics(self.directory / "inference_eval")
-        best_step = best_value = None
-        for step in sorted(by_step.keys() & set(self.all_steps())):
-            value = self._best.value(by_step[step])
-            if value is not None and self._best.is_better(value, best_value):
-                best_step, best_value = step, value
-        # A process may read the metrics before another has written them.
-        best_step = own_checkpoints.agree(-1 if best_step is None else best_step)
-        if best_step == -1:
-            return None
+        best_step = -1
         if jax.process_index() == 0:
-            t5x_checkpoint.write_best(self.directory, best_step, self._best.metric)
-        return best_step
+            found = find_best(self.directory, self.all_steps(), self._best)
+            if found is not None:
+                t5x_checkpoint.write_best(self.directory, found, self._best.metric)
+                best_step = found
+        best_step = own_checkpoints.agree(best_step)
+        return None if best_step == -1 else best_step
 
 
 def keep_best(best: BestCheckpointConfig) -> None:
@@ -64,8 +61,25 @@ def keep_best(best: BestCheckpointConfig) -> None:
     checkpoints.OrbaxCheckpointManagerInterface._CheckpointManagerImpl = staticmethod(made)
 
 
+def find_best(
+    model_dir: epath.Path, steps: Sequence[int], best: BestCheckpointConfig
+) -> int | None:
+    """The best of the steps that were evaluated; None, and an error in the log, without a value."""
+    by_step = read_metrics(model_dir / "inference_eval")
+    best_step = best_value = None
+    try:
+        for step in sorted(by_step.keys() & set(steps)):
+            value = best.value(by_step[step])
+            if value is not None and best.is_better(value, best_value):
+                best_step, best_value = step, value
+    except KeyError as error:  # Saving must not fail; an evaluation raises it.
+        logging.error("No checkpoint is kept as the best: %s", error)
+        return None
+    return best_step
+
+
 def read_metrics(folder: epath.Path) -> dict[int, Metrics]:
-    """Step -> task -> metric -> value, of the steps at which all tasks were evaluated."""
+    """Step -> task -> metric -> number, of the steps at which all tasks were evaluated."""
     suffix, by_task = "-metrics.jsonl", {}
     for file in sorted(folder.glob(f"*{suffix}")):
         lines = map(json.loads, file.read_text().splitlines())
@@ -74,4 +88,9 @@ def read_metrics(folder: epath.Path) -> dict[int, Metrics]:
     if not by_task:
         return {}
     steps = set.intersection(*map(set, by_task.values()))
-    return {step: {task: rows[step] for task, rows in by_task.items()} for step in steps}
+    return {step: {task: _numbers(rows[step]) for task, rows in by_task.items()} for step in steps}
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    # SeqIO writes texts and lists, too.
+    return {name: x for name, x in metrics.items() if isinstance(x, int | float)}

@@ -51,8 +51,8 @@ def get_dataset(
     have the features of the model's converter, `feature_converter_cls`. What of `run` (rates, steps
     and the like) changes when it is continued is told; None: nothing is. Raises ValueError for data
     that do not fit the model or are not there, or if `batch_size` is not what `examples_per_step`
-    asks for. T5X restores the position of one process for each of the `num_shards` parts of a
-    batch; where more share a part, they continue here, from the newest checkpoint of `run`.
+    asks for, or without `run` where processes share one of the `num_shards` parts of a batch: T5X
+    restores the position of the first of them, and the others read it here.
     """
     pipeline_config = dataclasses.replace(pipeline_config, batch_size=cfg.batch_size, pack=cfg.pack)
     report = preflight.preflight(pipeline_config, vocab_size=model.config.vocab_size)
@@ -71,9 +71,15 @@ def get_dataset(
     settings = preflight.order_settings(pipeline_config, report)
     recipe = None if run is None else describe.recipe(run)
     batches = BatchIterator(pipeline_config, shard_id, num_shards, identity, settings, recipe)
-    is_shared = run is not None and num_shards < jax.process_count()
-    if is_shared and (saved := list(t5x_checkpoint.steps(run.model_dir).values())):
-        batches.restore(_position_file(saved[-1], shard_id, num_shards))
+    if num_shards < jax.process_count():
+        if run is None:
+            raise ValueError(
+                "Where processes share rows, all must be told which run they continue; got none. "
+                "Bind data.get_dataset.run = @run_config.RunConfig(), as runs/t5x/train.gin does."
+            )
+        saved = list(t5x_checkpoint.steps(run.model_dir).values())
+        if saved:
+            batches.restore(_position_file(saved[-1], shard_id, num_shards))
     return batches
 
 
@@ -171,6 +177,7 @@ class BatchIterator(dataset_iterator.DatasetIterator):
         identity_lib.check_same(identity_lib.identity_of(run), self._identity, where)
         identity_lib.check_settings(run["settings"], self._settings, where)
         self._begun = run.get("recipe") or self._recipe
+        self._check_frozen(where)
         changes = identity_lib.describe_changes(self._begun, self._recipe)
         if changes is not None and jax.process_index() == 0:
             logging.warning("Continuing %s; %s", where, changes)
@@ -179,6 +186,15 @@ class BatchIterator(dataset_iterator.DatasetIterator):
 
     # The name that T5X still uses.
     load = restore
+
+    def _check_frozen(self, where: str) -> None:
+        before, now = ((x or {}).get("frozen_dtype") for x in (self._begun, self._recipe))
+        if (before, now) == ("bfloat16", "float32"):
+            raise ValueError(
+                "T5X's checkpoints hold frozen parameters as they were rounded; "
+                f"{where} was begun with FROZEN_DTYPE={before!r}, and this run has {now!r}. "
+                "Continue it with 'bfloat16', or begin another run."
+            )
 
 
 def eval_dataset(

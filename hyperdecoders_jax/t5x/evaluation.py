@@ -1,8 +1,8 @@
 """T5X's evaluation with lengths and beams of each task, the macro GENERATION.
 
 T5X has one prediction step for all tasks, and tells it no task. But a step is compiled for the
-shapes of its features, so shapes tell it what a task's texts are: targets of as many positions as a
-text may have tokens, and a feature `hypotheses` `[batch, beams]`.
+shapes of its features, so that a shape can tell: of a feature `generation`, `[batch, most tokens of
+a text, beams]`, whose values nobody reads.
 """
 
 from __future__ import annotations
@@ -11,48 +11,76 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import seqio
 import tensorflow as tf
 from jaxtyping import Array
+from seqio import metrics as seqio_metrics
 
 from hyperdecoders_jax.decoding import decode
 from hyperdecoders_jax.decoding.decode import Generation
 from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.trained import placed
+from hyperdecoders_jax.training.trainer import BestCheckpointConfig
 
-_HYPOTHESES = "hypotheses"
+_FEATURE = "generation"
 
 
 class Evaluator(seqio.Evaluator):
-    """SeqIO's, for `inference_evaluator_cls`; `generation` is {task: (most tokens, beams)}."""
+    """SeqIO's, for T5X's `inference_evaluator_cls`.
 
-    def __init__(self, *args: Any, generation: Generation | None = None, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        datasets = getattr(self, "_cached_model_datasets", {})  # None without tasks.
-        for name, (max_len, num_beams) in (generation or {}).items():
-            if name in datasets:
-                datasets[name] = _as_told(datasets[name], max_len, num_beams)
+    Args:
+      model: what is evaluated.
+      generation: {task: (most tokens of a text, beams)} where `Model.decoding` and the length of
+        targets shall not decide; ValueError for an invalid one.
+      best: what chooses the best checkpoint; KeyError after an evaluation without its metric.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        sequence_length: Mapping[str, int],
+        model: Model,
+        generation: Generation | None = None,
+        best: BestCheckpointConfig | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(*args, sequence_length=sequence_length, **kwargs)
+        placed.check_decoding(model, sequence_length["targets"], generation)
+        self._best = best
+        for task in self.eval_tasks:
+            if task.name in (generation or {}):
+                marked = _mark(self.cached_model_datasets[task.name], generation[task.name])
+                self._cached_model_datasets[task.name] = marked
+
+    def evaluate(self, *, compute_metrics: bool, **kwargs: Any):
+        """SeqIO's; with `best`, it waits for the metrics, and checks that the metric is there."""
+        found, outputs = super().evaluate(compute_metrics=compute_metrics, **kwargs)
+        if self._best is not None and compute_metrics:
+            rows = {task: _numbers(row) for task, row in found.result().items()}
+            if any(rows.values()):
+                self._best.value(rows)
+        return found, outputs
 
 
-def _as_told(dataset: tf.data.Dataset, max_len: int, num_beams: int) -> tf.data.Dataset:
-    def tell(index, features):
-        def resize(name, feature):
-            if not name.startswith("decoder_"):
-                return feature
-            # Targets that are longer are cut: a prediction does not read them.
-            few = feature[:max_len]
-            few = tf.pad(few, [[0, max_len - tf.shape(few)[0]]])
-            return tf.ensure_shape(few, [max_len])
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    scalars = {
+        name: np.asarray(x.value if isinstance(x, seqio_metrics.Scalar) else x)
+        for name, x in metrics.items()
+        if not isinstance(x, seqio_metrics.MetricValue) or isinstance(x, seqio_metrics.Scalar)
+    }
+    return {name: float(x) for name, x in scalars.items() if x.ndim == 0 and x.dtype.kind in "iuf"}
 
-        features = {name: resize(name, feature) for name, feature in features.items()}
-        return index, features | {_HYPOTHESES: tf.zeros([num_beams], tf.int32)}
 
-    return dataset.map(tell)
+def _mark(dataset: tf.data.Dataset, given: tuple[int, int]) -> tf.data.Dataset:
+    mark = {_FEATURE: tf.zeros(given, tf.int8)}
+    return dataset.map(lambda index, features: (index, {**features, **mark}))
 
 
 def decoding_of(model: Model, features: Mapping[str, Array]) -> tuple[Model, int]:
     """The model as a batch's task is decoded, and the most tokens of its texts."""
-    max_len = features["decoder_input_tokens"].shape[1]
-    if _HYPOTHESES not in features:
-        return model, max_len
-    config = decode.with_num_beams(model.decoding, features[_HYPOTHESES].shape[1])
+    if _FEATURE not in features:
+        return model, features["decoder_input_tokens"].shape[1]
+    max_len, num_beams = features[_FEATURE].shape[1:]
+    config = decode.with_num_beams(model.decoding, num_beams)
     return dataclasses.replace(model, decoding=config), max_len

@@ -118,7 +118,7 @@ class HyperdecoderModel(models.BaseTransformerModel):
     ) -> tuple[Int[Array, "batch *n dec_len"], dict[str, Float[Array, "batch *n"]]]:
         """Decodes at most as many tokens as the batch's targets have positions.
 
-        Beams are those of `evaluation.Evaluator` for the batch's task.
+        `evaluation.Evaluator` may give a task a length and beams of its own.
 
         Decoding is configured in `Model.decoding`; `decoder_params` or `num_decodes` is a
         ValueError. `rng` is for sampling. `return_all_decodes` gives all decodes, the best one last

@@ -28,13 +28,13 @@ class Trainer(base.Trainer):
     def __init__(
         self,
         *args: Any,
-        train_state: TrainState,
+        train_state: TrainState | None,
         trainable: TrainableConfig | None = None,
         frozen_dtype: str = "float32",
         **kwargs: Any,
     ):
         # Here, whether they were drawn, read or restored: T5X itself knows float32 alone.
-        if trainable is not None:
+        if train_state is not None and trainable is not None:
             trained, frozen = trainable_lib.split(train_state.params, trainable)
             frozen = trainable_lib.cast_frozen(frozen, frozen_dtype)
             merged = flax.core.freeze(trainable_lib.merge(trained, frozen))

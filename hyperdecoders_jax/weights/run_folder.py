@@ -295,7 +295,10 @@ def _of_t5x(
 def _before_rounding(
     run: RunFile, stored: Arrays, read_start: Callable[..., TrainedModel]
 ) -> Arrays | None:
-    """The start's arrays, of which a run rounded and `stored` some; None if they are not there."""
+    """The start's arrays before they were rounded to `stored`; None, and a warning, without them.
+
+    Reads both in full, to compare them.
+    """
     dtype = trained_model.DTYPES[run.frozen_dtype]
     try:
         found = read_start(run.initial_checkpoint_path, config=run.description.model).arrays
@@ -304,7 +307,7 @@ def _before_rounding(
             np.array_equal(x.cast(dtype).read(), stored[path].cast(dtype).read())
             for path, x in exact.items()
         )
-    except (OSError, KeyError):
+    except (OSError, KeyError, ValueError):
         is_same = False
     if is_same:
         return exact

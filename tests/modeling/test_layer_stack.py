@@ -18,7 +18,7 @@ def make_model(case, layers=(2, 2), **choices):
 
 
 # Together: adapters of an example and of all, serial and low-rank ones, gates, two passes.
-@pytest.mark.parametrize("case", ["generated", "manual_specific", "none"])
+@pytest.mark.parametrize("case", ["generated", "manual_specific", "none", "task, HyperFormer"])
 @pytest.mark.parametrize("remat", ["none", "layer"])
 def test_a_loop_over_layers_changes_no_loss_and_no_gradient(case, remat):
     model, scanned = make_model(case), make_model(case, scan_layers=True, remat=remat)

@@ -53,7 +53,10 @@ def write(folder, flat, layout="t5x"):
 
 
 def test_the_best_checkpoint_is_kept_besides_the_newest(tmp_path, run, monkeypatch):
-    lines = [{"step": step, "accuracy": value} for step, value in ((1, 9.0), (1, 5.0), (2, 3.0))]
+    lines = [
+        {"step": step, "accuracy": value, "text": "seven"}
+        for step, value in ((1, 9.0), (1, 5.0), (2, 3.0))
+    ]
     (tmp_path / "inference_eval").mkdir()
     for task, wanted in (("one", lines), ("two", lines[:2])):  # Of step 2 one task is missing.
         text = "".join(json.dumps(line) + "\n" for line in wanted)
@@ -66,6 +69,9 @@ def test_the_best_checkpoint_is_kept_besides_the_newest(tmp_path, run, monkeypat
     assert checkpoint_manager.read_metrics(tmp_path / "inference_eval") == {
         1: {"one": {"accuracy": 5.0}, "two": {"accuracy": 5.0}}
     }
+    assert (
+        checkpoint_manager.find_best(tmp_path, [1], trainer.BestCheckpointConfig("one/f1")) is None
+    )
     state = run.from_scratch()
     for step in range(1, 4):
         manager.save(state.replace_step(jnp.asarray(step)))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 
+import jax
 import numpy as np
 import pytest
 import seqio
@@ -194,6 +195,23 @@ def test_rows_for_a_number_of_examples_are_told(config):
             model=make_model(),
             **options,
         )
+
+
+def test_processes_that_share_rows_must_know_the_run(config, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    with pytest.raises(ValueError, match=r"must be told which run they continue; got none\. Bind"):
+        data.get_dataset(
+            dataset_config(config), 0, 2, TaskIdFeatureConverter,
+            pipeline_config=config, model=make_model(),
+        )  # fmt: skip
+
+
+def test_rounded_weights_are_not_continued_as_exact_ones(config, tmp_path):
+    path = tmp_path / "checkpoint_0"
+    data.BatchIterator(config, recipe={"frozen_dtype": "bfloat16"}).save(path)
+    data.BatchIterator(config, recipe={"frozen_dtype": "bfloat16"}).restore(path)
+    with pytest.raises(ValueError, match=r"as they were rounded; .* Continue it with 'bfloat16'"):
+        data.BatchIterator(config, recipe={"frozen_dtype": "float32"}).restore(path)
 
 
 def test_a_best_metric_of_another_task_is_told_before_training(config):
