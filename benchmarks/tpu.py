@@ -7,13 +7,15 @@
 Each `--compute` is a row: fields of `ComputeConfig`, the others at their defaults; an empty one is
 the original's way. `--layers` cuts the model, so that compiling takes a minute. Cycles are the
 compiler's estimates in millions, per chip and step, by part of the model; see
-`hyperdecoders_jax.planning.program_text`.
+`hyperdecoders_jax.planning.program_text`. `--collectives` prints what chips send each other, too.
 """
 
 from __future__ import annotations
 
 import ast
+import collections
 import dataclasses
+import re
 from collections.abc import Sequence
 
 from benchmarks import measurement, train_step
@@ -50,9 +52,8 @@ def cut(experiment: measurement.Experiment, layers: str | None, choices: Compute
     return dataclasses.replace(experiment, model=model)
 
 
-def row(name: str, experiment: measurement.Experiment, devices) -> list[str]:
+def row(name: str, compiled, secs: float) -> list[str]:
     """The cells of one compiled step."""
-    compiled, secs, *_ = train_step.compile_step(experiment, devices)
     cost = measurement.cost(compiled, secs, None)
     parts = program_text.count_cycles(compiled.as_text())
     moved = (compiled.cost_analysis() or {}).get("bytes accessed", float("nan"))
@@ -66,19 +67,41 @@ def row(name: str, experiment: measurement.Experiment, devices) -> list[str]:
     ]
 
 
+def collectives(text: str) -> list[tuple[str, ...]]:
+    """Rows of what a program's chips send, by kind and operation, most bytes first.
+
+    Operations of the backward pass begin with "transpose"; all layers of a stack are one.
+    """
+    found = collections.defaultdict(list)
+    for (kind, name), collective in program_text.list_collectives(text):
+        place = re.sub(r"_\d+", "_*", name).replace("jit(train_step)/", "")
+        found[kind, place.replace("Transformer.states/", "")].append(collective)
+    sums = {key: tuple(map(sum, zip(*rows, strict=True))) for key, rows in found.items()}
+    ordered = sorted(sums.items(), key=lambda item: -item[1][1])
+    return [
+        (f"{count:,.0f}", f"{num_bytes / 1e6:,.2f}", *key) for key, (count, num_bytes) in ordered
+    ]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
     options = {
         "--compute": {"action": "append", "help": "a row: fields of ComputeConfig, by commas"},
         "--layers": {"help": "layers of the encoder and of the decoder, such as 2,1"},
+        "--collectives": {"action": "store_true", "help": "also list what chips send each other"},
     }
     description = __doc__.splitlines()[0]
     experiment, devices, args = measurement.parse_arguments(description, arguments, options)
     header = ("", "all", *program_text.PARTS, "other", "GFLOP", "GB moved", "peak MiB", "compile s")
-    rows = [
-        row(text, cut(experiment, args.layers, read_choices(text)), devices)
-        for text in args.compute or [""]
-    ]
+    rows = []
+    for text in args.compute or [""]:
+        changed = cut(experiment, args.layers, read_choices(text))
+        compiled, secs, *_ = train_step.compile_step(changed, devices)
+        rows.append(row(text, compiled, secs))
+        if args.collectives:
+            print(text or "defaults")
+            header_of_sent = ("count", "MB sent", "collective", "operation")
+            print(text_table.align([header_of_sent, *collectives(compiled.as_text())]), "\n")
     print(text_table.align([header, *rows]))
 
 

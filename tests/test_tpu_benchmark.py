@@ -1,8 +1,5 @@
-import jax
-
-from benchmarks import decode_step, tpu
-from hyperdecoders_jax.model import Model
-from tests import tiny
+from benchmarks import tpu
+from tests.planning import test_program_text
 
 
 def test_choices_are_read_from_a_flag():
@@ -11,9 +8,8 @@ def test_choices_are_read_from_a_flag():
     assert (found.dropout, found.attention_heads) == ("broadcast", 4)
 
 
-def test_a_step_of_decoding_gives_logits_for_each_hypothesis():
-    model, batch = Model(tiny.make_config()), tiny.make_batch()
-    step, shapes = decode_step.our_step(model, batch, num_beams=3, max_len=6)
-    logits, cache = jax.eval_shape(step, *shapes)
-    assert logits.shape == (3, 3, tiny.VOCAB_SIZE)
-    assert cache == shapes[1]
+def test_collectives_are_listed_by_the_operation_that_needs_them():
+    named = "{'b'}, metadata={op_name=\"jit(train_step)/jvp(T)/decoder/layers_1/mlp\"}"
+    rows = tpu.collectives(test_program_text.PROGRAM.replace("{'b'}", named))
+    assert ("1", "0.00", "all-to-all", "jvp(T)/decoder/layers_*/mlp") in rows
+    assert ("3", "0.00", "all-reduce", "") in rows  # In a loop.

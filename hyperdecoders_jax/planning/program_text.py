@@ -60,7 +60,17 @@ def repetition(text: str) -> float:
 
 
 def count_collectives(text: str) -> dict[str, Collective]:
-    """Communication by kind; loops count as often as they run.
+    """Communication by kind; see `list_collectives`."""
+    found = list_collectives(text)
+    return {
+        kind: Collective(*map(sum, zip(*rows, strict=True)))
+        for kind in COLLECTIVES
+        if (rows := [collective for (name, _), collective in found if name == kind])
+    }
+
+
+def list_collectives(text: str) -> list[tuple[tuple[str, str], Collective]]:
+    """(kind, the operation that needs it) of each collective; loops count as often as they run.
 
     Bytes are those that a ring needs: a chip of `n` sends `(n - 1) / n` of what it gathers, and
     twice as much where it reduces for all.
@@ -73,12 +83,11 @@ def count_collectives(text: str) -> dict[str, Collective]:
             if found := _COLLECTIVE.search(inner):
                 channel = re.search(r"channel_id=(\d+)", inner)
                 key = (found[2], channel[1] if channel else inner)
-                by_channel[key] = (times, times * _sent_bytes(inner, found[1], found[2]))
-    return {
-        kind: Collective(*map(sum, zip(*rows, strict=True)))
-        for kind in COLLECTIVES
-        if (rows := [row for (name, _), row in by_channel.items() if name == kind])
-    }
+                named = re.search(r'op_name="([^"]*)"', inner)
+                place = (found[2], named[1] if named else "")
+                num_bytes = times * _sent_bytes(inner, found[1], found[2])
+                by_channel[key] = (place, Collective(times, num_bytes))
+    return list(by_channel.values())
 
 
 def _called(computations: Mapping[str, Sequence[str]], line: str) -> Iterator[str]:
