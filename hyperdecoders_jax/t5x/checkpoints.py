@@ -20,7 +20,6 @@ from hyperdecoders_jax.t5x import checkpoint_manager, data
 from hyperdecoders_jax.training import identity as identity_lib
 from hyperdecoders_jax.training import run_directory, run_lock
 from hyperdecoders_jax.training.identity import Identity
-from hyperdecoders_jax.training.trainer import BestCheckpointConfig
 from hyperdecoders_jax.types import PyTree
 from hyperdecoders_jax.weights import (
     adapter_folder,
@@ -35,7 +34,7 @@ from hyperdecoders_jax.weights.trained_model import DTYPES, Description, Trained
 
 
 def own_checkpoint(
-    model_dir: str, best: BestCheckpointConfig | None = None
+    model_dir: str, best: checkpoint_manager.BestCheckpointConfig | None = None
 ) -> utils.RestoreCheckpointConfig:
     """Returns `CheckpointConfig.restore` for training: the newest checkpoint of the run itself.
 
