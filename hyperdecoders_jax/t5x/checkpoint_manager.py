@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from absl import logging
 from etils import epath
-from t5x import checkpoints
+from t5x import checkpoints, utils
 
 from hyperdecoders_jax.training import checkpoints as own_checkpoints
 from hyperdecoders_jax.training.trainer import BestCheckpointConfig
@@ -54,11 +54,17 @@ class KeepsBest(_Manager):
         return None if best_step == -1 else best_step
 
 
-def keep_best(best: BestCheckpointConfig) -> None:
-    """Makes T5X keep the best checkpoint in all runs of this process."""
+def keep_best(
+    save: utils.SaveCheckpointConfig, best: BestCheckpointConfig
+) -> utils.SaveCheckpointConfig:
+    """Returns `save`, and makes T5X keep the best checkpoint besides, in all runs of the process.
+
+    For `utils.CheckpointConfig.save`.
+    """
     # A run that is continued takes T5X's own manager, whatever `checkpoint_manager_cls` says.
     made = functools.partial(KeepsBest, best=best)
     checkpoints.OrbaxCheckpointManagerInterface._CheckpointManagerImpl = staticmethod(made)
+    return save
 
 
 def find_best(

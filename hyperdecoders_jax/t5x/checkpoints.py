@@ -16,7 +16,7 @@ from absl import logging
 from t5x import state_utils, utils
 
 from hyperdecoders_jax.model import Model
-from hyperdecoders_jax.t5x import checkpoint_manager, data
+from hyperdecoders_jax.t5x import data
 from hyperdecoders_jax.training import identity as identity_lib
 from hyperdecoders_jax.training import run_directory, run_lock
 from hyperdecoders_jax.training.identity import Identity
@@ -33,12 +33,9 @@ from hyperdecoders_jax.weights.arrays import Arrays
 from hyperdecoders_jax.weights.trained_model import DTYPES, Description, TrainedModel
 
 
-def own_checkpoint(
-    model_dir: str, best: checkpoint_manager.BestCheckpointConfig | None = None
-) -> utils.RestoreCheckpointConfig:
+def own_checkpoint(model_dir: str) -> utils.RestoreCheckpointConfig:
     """Returns `CheckpointConfig.restore` for training: the newest checkpoint of the run itself.
 
-    With `best` the run keeps that checkpoint besides the newest.
     T5X asks for it before it reads or writes: it takes the directory's lock, until the process
     ends. ValueError if another process has it, or in a model directory of our own runner, whose
     files T5X would replace.
@@ -49,8 +46,6 @@ def own_checkpoint(
             f"the package's own, of steps {steps}. Leave out --runner=t5x, or name another one."
         )
     run_lock.hold_to_the_end(model_dir)
-    if best is not None:
-        checkpoint_manager.keep_best(best)
     # Without a path T5X restores only what it finds in MODEL_DIR.
     return utils.RestoreCheckpointConfig(path=(), state_transformation_fns=(_take_own,))
 

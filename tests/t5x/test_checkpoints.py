@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("t5x", reason="T5X is not installed")
 
 from t5x import checkpoints as base
+from t5x import utils
 
 from hyperdecoders_jax.data import tokenizer
 from hyperdecoders_jax.model import Model
@@ -64,7 +65,8 @@ def test_the_best_checkpoint_is_kept_besides_the_newest(tmp_path, run, monkeypat
     best = trainer.BestCheckpointConfig("one/accuracy", greater_is_better=False)
     interface = base.OrbaxCheckpointManagerInterface
     monkeypatch.setattr(interface, "_CheckpointManagerImpl", interface._CheckpointManagerImpl)
-    checkpoint_manager.keep_best(best)
+    save = utils.SaveCheckpointConfig(period=7)
+    assert checkpoint_manager.keep_best(save, best) is save
     manager = interface(str(tmp_path), run.shapes, run.partitioner, keep=1)
     assert checkpoint_manager.read_metrics(tmp_path / "inference_eval") == {
         1: {"one": {"accuracy": 5.0}, "two": {"accuracy": 5.0}}
