@@ -135,7 +135,9 @@ class Planner:
         self, model: Model, lowered: programs.Lowered, choice: Choice, partitioner: Partitioner
     ) -> programs.Figures:
         layers = [getattr(model.config, name) for name in programs.STACKS]
-        if not self._options.is_fast or min(layers) < programs.SHALLOW:
+        # A loop compiles as fast in full, and its memory does not follow from few layers.
+        is_whole = not self._options.is_fast or model.config.compute.scan_layers
+        if is_whole or min(layers) < programs.SHALLOW:
             return lowered.figures()
         shallow = [cut(model, *depth) for depth in programs.DEPTHS]
         found = [self._lower(x, choice, partitioner).figures() for x in shallow]

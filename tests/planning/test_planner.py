@@ -95,6 +95,18 @@ def test_a_train_step_is_compiled_for_a_slice():
     assert total / 2 < memory.weights < total
 
 
+def test_a_loop_over_layers_is_compiled_in_full():
+    class Whole:
+        def figures(self):
+            return "of the whole program"
+
+    made = Planner(make_run(), Options(("v5e:2x2",), is_fast=True), PRICES)
+    deep = planner.cut(make_run().model, 5, 5)
+    compute = dataclasses.replace(deep.config.compute, scan_layers=True)
+    scanned = Model(dataclasses.replace(deep.config, compute=compute))
+    assert made._figures(scanned, Whole(), None, None) == "of the whole program"
+
+
 def test_a_compiler_that_writes_no_cycles_is_told(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", {"libtpu": "7"}.__getitem__)
     message = r"must write estimated cycles .* libtpu 7 wrote none\. .*jax\[train,tpu\]'"
