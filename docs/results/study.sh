@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Methods at equal parameters on a mixture of small tasks, settings chosen on validation, five new seeds.
+#   docs/results/study.sh MIXTURE OUTPUT STEPS COMPARISON…      the same command continues it
+# MIXTURE is demo (the six demo tasks), inflection_kinds or conflicting_tasks; a COMPARISON is a
+# function below, each a folder of OUTPUT; each further call of compare adds methods to its folder.
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+mixture="$1" output="$(realpath -m "$2")" steps="$3"
+cd "$here"  # Where --module finds its files.
+
+compare() {  # FOLDER FLAGS…
+  local tasks=()
+  [[ $mixture == demo ]] || tasks=(--module="$mixture" --gin.MIXTURE_OR_TASK_NAME="$mixture")
+  hyperdecoders compare --gin_file="$here/common.gin" --module=constant_condition "${tasks[@]}" \
+    --seeds=101-105 --baseline=single_adapter --correct --output="$output/$1" \
+    --gin.TRAIN_STEPS="$steps" --gin.EVAL_PERIOD=$((steps / 4)) --gin.CHECKPOINT_PERIOD="$steps" \
+    "${@:2}"
+}
+
+adapter="single_adapter=ENCODER_BOTTLENECK_DIM=147,DECODER_BOTTLENECK_DIM=147"
+hyper="ENCODER_BOTTLENECK_DIM=64,DECODER_BOTTLENECK_DIM=16,HYPERNETWORK_BOTTLENECK_DIM=32"
+
+both() {  # Both stacks adapted, with as many parameters as the single adapter has.
+  compare both --match_parameters --method="$adapter" \
+    --method="hyperdecoder=$hyper" \
+    --method="unbalanced=hyperdecoder,ENCODER_BOTTLENECK_DIM=147,DECODER_BOTTLENECK_DIM=12,HYPERNETWORK_BOTTLENECK_DIM=23" \
+    --method="constant=hyperdecoder,ENCODER_BOTTLENECK_DIM=64,DECODER_BOTTLENECK_DIM=16,HYPERNETWORK_BOTTLENECK_DIM=32,decoder/AdapterConfig.source=constant"
+}
+
+decoder() {  # The decoder alone adapted, encoder plain and frozen.
+  compare decoder --match_parameters \
+    --method="single_adapter=$here/decoder_adapter.gin,DECODER_BOTTLENECK_DIM=230" \
+    --method="hyperdecoder=$here/decoder_generated.gin,DECODER_BOTTLENECK_DIM=16,HYPERNETWORK_BOTTLENECK_DIM=32" \
+    --method="constant=$here/decoder_generated.gin,DECODER_BOTTLENECK_DIM=16,HYPERNETWORK_BOTTLENECK_DIM=32,decoder/AdapterConfig.source=constant"
+}
+
+others() {  # Other methods, at widths of their own.
+  compare others --method="$adapter" \
+    --method="narrow=single_adapter,ENCODER_BOTTLENECK_DIM=16,DECODER_BOTTLENECK_DIM=16" \
+    --method="wide=single_adapter,ENCODER_BOTTLENECK_DIM=400,DECODER_BOTTLENECK_DIM=400" \
+    --method="per_task=per_task_adapter,ENCODER_BOTTLENECK_DIM=24,DECODER_BOTTLENECK_DIM=24" \
+    --method="per_layer=hyperdecoder_per_layer,ENCODER_BOTTLENECK_DIM=64,DECODER_BOTTLENECK_DIM=16" \
+    --method="hyperformer=hyperformer,ADAPTER_BOTTLENECK_DIM=16" \
+    --method="lora=hyperdecoder_lora,ENCODER_BOTTLENECK_DIM=64" \
+    --method="hypergrid=$here/../../gin_configs/experiments/demo_hypergrid.gin" \
+    --method="full=none,LEARNING_RATE=1e-3"
+}
+
+for comparison in "${@:4}"; do
+  "$comparison"
+done
