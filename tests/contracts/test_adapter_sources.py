@@ -19,25 +19,19 @@ from tests import tiny
 from tests.modeling import own_source  # noqa: F401 (it registers a source)
 
 SOURCES = tuple(adapter_sources.SOURCES)
-ADAPTED = [
-    (side, source, site)
-    for side, side_sites in config.SITES_OF_SIDE.items()
-    for source in SOURCES
-    if source != "none"
-    for site in side_sites
-]
 NETWORKS = [
     config.HypernetworkConfig(bottleneck_dim=11, layer_embedding_dim=10),
     config.PerLayerHypernetworkConfig(bottleneck_dim=11),
     config.HyperFormerConfig(embedding_dim=4, hidden_dim=7, joint_dim=6),
 ]
-# Sources whose adapters a hypernetwork writes; the others are tried with the first alone.
-WRITTEN = ("task", "generated")
+# The networks that write a source's adapters; the others are tried with the first alone.
+WRITTEN = {"task": NETWORKS[::2], "generated": NETWORKS}
 LEARNED = ("manual", "manual_specific")
+SHIPPED = ("none", *LEARNED, *WRITTEN)
 
 
 def networks_of(source):
-    return NETWORKS if source in WRITTEN else NETWORKS[:1]
+    return WRITTEN.get(source, NETWORKS[:1])
 
 
 # What a fresh adapter adds to states of ones, at most: LoRA nothing; learned ones 1e-4 squared;
@@ -46,25 +40,35 @@ LEARNED_START, WRITTEN_START, HYPERFORMER_START = 1e-5, 1e-2, 0.5
 
 
 OF_NETWORKS = [(source, network) for source in SOURCES for network in networks_of(source)]
+ADAPTING = [case for case in OF_NETWORKS if case[0] != "none"]
+# Where arrays have other shapes, or other initial values.
+PLAIN = tiny.make_config()
+_SITE_OF_KIND = {
+    sites.SITES[x](PLAIN, PLAIN.encoder_adapter).kind: x for x in reversed(sites.SITES)
+}
+ONE_OF_EACH_KIND = dict.fromkeys(config.SITES_OF_SIDE, tuple(_SITE_OF_KIND.values()))
+BATCH = tiny.make_batch(batch=tiny.NUM_TASKS).replace(task_ids=jnp.arange(tiny.NUM_TASKS))
+
+
+def make_config(encoder, decoder, network=None, adapted=config.SITES_OF_SIDE, **sizes):
+    """A config with these sources, at every site that a side may adapt unless told otherwise."""
+    layers = dict(num_encoder_layers=1, num_decoder_layers=1)
+    side_sites = {f"{side}_sites": found for side, found in adapted.items()}
+    return tiny.make_config(encoder, decoder, network=network, **side_sites, **(layers | sizes))
 
 
 @functools.cache
-def make_model(side, source, *side_sites, network=None):
-    return model.Model(
-        tiny.make_config(
-            **{"encoder": "none", "decoder": "none", side: source},
-            **{f"{side}_sites": side_sites},
-            network=network,
-            num_encoder_layers=2,
-            num_decoder_layers=1,
-        )
-    )
+def abstract(source, network):
+    """A model that is not computed, with this source on both sides at one site of each kind."""
+    # What four or eight devices divide.
+    sizes = dict(vocab_size=32, num_heads=4, mlp_dim=12, num_encoder_layers=2)
+    return model.Model(make_config(source, source, network, ONE_OF_EACH_KIND, **sizes))
 
 
 @pytest.mark.parametrize("side", config.SITES_OF_SIDE)
 @pytest.mark.parametrize("source", SOURCES)
 def test_new_parameters_stand_under_keys_of_their_own(side, source):
-    found = make_model(side, source, *config.SITES_OF_SIDE[side])
+    found = model.Model(make_config(**{"encoder": "none", "decoder": "none", side: source}))
     keys = set(found.param_shapes()) - set(model.BACKBONE_KEYS)
     expected = set() if source == "none" else {f"{side}_adapters"}
     if adapter_sources.SOURCES[source] and adapter_sources.SOURCES[source].reads_pooled:
@@ -74,7 +78,7 @@ def test_new_parameters_stand_under_keys_of_their_own(side, source):
 
 @pytest.mark.parametrize(("source", "network"), OF_NETWORKS)
 def test_every_parameter_has_an_axis_name_for_each_dimension(source, network):
-    found, _ = compiled(source, network)
+    found = abstract(source, network)
     shapes, axes = found.param_shapes(), found.param_axes()
     jax.tree.map(lambda shape, names: None, shapes, axes, is_leaf=lambda x: isinstance(x, tuple))
     flat_axes = jax.tree.leaves(axes, is_leaf=lambda x: isinstance(x, tuple))
@@ -86,9 +90,7 @@ def test_every_parameter_has_an_axis_name_for_each_dimension(source, network):
 @pytest.mark.parametrize(("source", "network"), OF_NETWORKS)
 def test_announced_shapes_are_those_of_a_model_that_is_traced_whole(source, network):
     """They come of one layer of each stack, and of what adapts both."""
-    one_layer, _ = compiled(source, network)
-    config_of_two = dataclasses.replace(one_layer.config, num_encoder_layers=2)
-    found = model.Model(config_of_two)
+    found = abstract(source, network)
     traced = jax.eval_shape(found.init_variables, jax.random.key(0))
     assert model._abstract_variables(found) == traced
     assert found.param_shapes() == traced["params"]
@@ -104,109 +106,159 @@ def start_of(source, site, network):
     return HYPERFORMER_START if is_hyperformer and "after" in site else WRITTEN_START
 
 
-@pytest.mark.parametrize(
-    ("case", "network"),
-    [
-        pytest.param(case, network, id=f"{'-'.join(case)}-{type(network).__name__}")
-        for case in ADAPTED
-        for network in networks_of(case[1])
-    ],
-)
-def test_adapters_fit_their_site_and_change_almost_nothing_at_first(case, network):
-    side, source, site = case
-    tiny_config = make_model(*case, network=network).config
-    condition = adapter_sources.Condition(jnp.ones((3, tiny_config.emb_dim)), jnp.arange(3))
-    module = adapter_sources.SOURCES[source](tiny_config, side)
-    adapters, _ = module.init_with_output(jax.random.key(0), condition)
-    assert set(adapters) == {site}
-    num_layers = getattr(tiny_config, f"num_{side}_layers")
-    specs = sites.of_side(tiny_config, side)[site].specs
-    for field in dataclasses.fields(adapters[site]):
-        array = getattr(adapters[site], field.name)
-        shape = specs[field.name].shape
-        assert array.shape[-len(shape) :] == shape
-        assert array.shape[: -len(shape)] in ((num_layers,), (num_layers, 3))
+def condition_of(num_examples, task_ids=None):
+    """What sources read, each example its own."""
+    states = np.random.default_rng(0).normal(size=(num_examples, PLAIN.emb_dim))
+    task_ids = jnp.arange(num_examples) if task_ids is None else task_ids
+    return adapter_sources.Condition(jnp.asarray(states, jnp.float32), task_ids)
 
-    first_layer = jax.tree.map(lambda x: x[0], adapters)
-    states = jnp.ones((3, 2, specs["down_kernel"].shape[0]))
-    change = adapters_lib.apply_adapters(first_layer[site], states)
-    np.testing.assert_allclose(change, 0.0, atol=start_of(source, site, network))
+
+@pytest.mark.parametrize("side", config.SITES_OF_SIDE)
+@pytest.mark.parametrize(("source", "network"), ADAPTING)
+def test_adapters_fit_every_site(source, network, side):
+    tiny_config = make_config(source, source, network, num_encoder_layers=2)
+    module = adapter_sources.SOURCES[source](tiny_config, side)
+    adapters, _ = jax.eval_shape(module.init_with_output, jax.random.key(0), condition_of(3))
+    assert set(adapters) == set(config.SITES_OF_SIDE[side])
+    num_layers = getattr(tiny_config, f"num_{side}_layers")
+    for site, found in sites.of_side(tiny_config, side).items():
+        arrays = {
+            x.name: getattr(adapters[site], x.name) for x in dataclasses.fields(adapters[site])
+        }
+        assert set(arrays) == set(found.specs), site
+        for name, spec in found.specs.items():
+            lead = arrays[name].shape[: -len(spec.shape)]
+            assert arrays[name].shape == (*lead, *spec.shape), (site, name)
+            assert lead in ((num_layers,), (num_layers, 3)), (site, name)
 
 
 @functools.cache
-def compiled(source, network):
-    """A model with this source on both sides and every site; its logits and gradients."""
-    fresh = model.Model(
-        tiny.make_config(
-            source,
-            source,
-            network=network,
-            num_encoder_layers=1,
-            num_decoder_layers=1,
-            **{f"{side}_sites": found for side, found in config.SITES_OF_SIDE.items()},
-        )
-    )
-
-    def loss(params, batch):
-        logits = fresh.logits(params, batch)
-        return jnp.sum(logits * jnp.cos(jnp.arange(logits.size)).reshape(logits.shape)), logits
-
-    return fresh, jax.jit(jax.grad(loss, has_aux=True))
+def own_module(source, network):
+    """A source by itself, for the encoder and one site of each kind."""
+    return adapter_sources.SOURCES[source](abstract(source, network).config, "encoder")
 
 
-BATCH = tiny.make_batch(batch=tiny.NUM_TASKS).replace(task_ids=jnp.arange(tiny.NUM_TASKS))
+@pytest.mark.parametrize(("source", "network"), ADAPTING)
+def test_fresh_adapters_change_almost_nothing(source, network):
+    module = own_module(source, network)
+    ones = condition_of(3).replace(pooled=jnp.ones((3, PLAIN.emb_dim)))
+
+    @jax.jit
+    def changes(rng):
+        adapters, _ = module.init_with_output(rng, ones)
+        first_layer = jax.tree.map(lambda x: x[0], adapters)
+        states = lambda adapter: jnp.ones((3, 2, adapter.down_kernel.shape[-2]))  # noqa: E731
+        return {
+            site: adapters_lib.apply_adapters(adapter, states(adapter))
+            for site, adapter in first_layer.items()
+        }
+
+    for site, change in changes(jax.random.key(0)).items():
+        atol = start_of(source, site, network)
+        np.testing.assert_allclose(change, 0.0, atol=atol, err_msg=site)
 
 
-# One of each kind: what every fresh adapter adds is tested above, by itself.
-@pytest.mark.parametrize(("source", "network"), [(x, NETWORKS[0]) for x in ("manual", "generated")])
-def test_a_fresh_model_is_almost_plain_t5(source, network):
-    fresh, grad_and_logits = compiled(source, network)
-    params = fresh.init(jax.random.key(0))
-    backbone = {key: params[key] for key in model.BACKBONE_KEYS}
-    _, plain_grad_and_logits = compiled("none", NETWORKS[0])
-    _, logits = grad_and_logits(params, BATCH)
-    _, expected = plain_grad_and_logits(backbone, BATCH)
-    atol = max(start_of(source, site, network) for site in config.SITES)
-    np.testing.assert_allclose(logits, expected, atol=2 * atol)
-
-
-@pytest.mark.parametrize(("source", "network"), OF_NETWORKS)
-def test_every_parameter_of_every_site_gets_a_gradient(source, network):
-    tiny_model, grad_and_logits = compiled(source, network)
-    gradients, _ = grad_and_logits(tiny.make_params(tiny_model), BATCH)
+def assert_no_gradient_is_zero(gradients):
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         assert np.all(np.isfinite(gradient)), path
         assert np.any(gradient != 0), path
 
 
+def weigh(x):
+    """A sum in which no two numbers count alike."""
+    return jnp.sum(x * jnp.cos(jnp.arange(x.size)).reshape(x.shape))
+
+
+@pytest.mark.parametrize(("source", "network"), ADAPTING)
+def test_every_parameter_of_a_source_gets_a_gradient_from_its_adapters(source, network):
+    module, condition = own_module(source, network), condition_of(tiny.NUM_TASKS)
+    key = f"{module.side}_adapters"
+    params = tiny.make_params(abstract(source, network))[key]
+
+    @jax.jit
+    def gradients(params, pooled):
+        def loss(params, pooled):
+            adapters = module.apply({"params": params}, condition.replace(pooled=pooled))
+            return sum(map(weigh, jax.tree.leaves(adapters)))
+
+        return jax.grad(loss, argnums=(0, 1))(params, pooled)
+
+    of_params, of_pooled = gradients(params, condition.pooled)
+    assert_no_gradient_is_zero(of_params)
+    assert np.all(np.any(of_pooled != 0, axis=1)) == module.reads_pooled
+
+
+# Each source in a whole model; on either side adapters that examples share, that each has, and that
+# pooled states make. The second adapts every site. What networks make for them is tested above.
+WHOLE = [
+    ("none", "none"),
+    ("manual", "generated"),
+    ("generated", "manual"),
+    ("task", "manual_specific"),
+    *((source, source) for source in SOURCES if source not in SHIPPED),
+]
+
+
+@functools.cache
+def compiled(encoder, decoder):
+    """A model with these sources; its logits and gradients."""
+    adapted = config.SITES_OF_SIDE if (encoder, decoder) == WHOLE[1] else ONE_OF_EACH_KIND
+    fresh = model.Model(make_config(encoder, decoder, adapted=adapted))
+
+    def loss(params, batch):
+        logits = fresh.logits(params, batch)
+        return weigh(logits), logits
+
+    return fresh, jax.jit(jax.grad(loss, has_aux=True))
+
+
+# One of each kind: what every fresh adapter adds is tested above, by itself.
+def test_a_fresh_model_is_almost_plain_t5():
+    fresh, grad_and_logits = compiled("generated", "manual")
+    params = fresh.init(jax.random.key(0))
+    backbone = {key: params[key] for key in model.BACKBONE_KEYS}
+    _, plain_grad_and_logits = compiled("none", "none")
+    _, logits = grad_and_logits(params, BATCH)
+    _, expected = plain_grad_and_logits(backbone, BATCH)
+    np.testing.assert_allclose(logits, expected, atol=2 * WRITTEN_START)
+
+
+@pytest.mark.parametrize(("encoder", "decoder"), WHOLE)
+def test_every_parameter_of_every_site_gets_a_gradient(encoder, decoder):
+    tiny_model, grad_and_logits = compiled(encoder, decoder)
+    gradients, _ = grad_and_logits(tiny.make_params(tiny_model), BATCH)
+    assert_no_gradient_is_zero(gradients)
+
+
 @pytest.mark.parametrize("source", ["task", "manual_specific"])
 def test_an_unseen_task_gets_the_mean_or_is_an_error(source):
-    adapter = config.AdapterConfig(source, 3, unseen_tasks="mean")
-    layers = dict(num_encoder_layers=1, num_decoder_layers=2)
-    mean_model = model.Model(tiny.make_config("none", decoder_adapter=adapter, **layers))
-    refusing = dataclasses.replace(adapter, unseen_tasks="error")
-    strict = model.Model(tiny.make_config("none", decoder_adapter=refusing, **layers))
-    params, batch = tiny.make_params(strict), tiny.make_batch()
-    unseen = batch.replace(task_ids=jnp.full(3, types.UNSEEN_TASK_ID))
-    # Equal tasks: then the mean is each of them.
-    key = "task_embedding" if source == "task" else "feed_forward"
-    axis = 0 if source == "task" else 1
-    equal = jax.tree.map(
-        lambda x: jnp.repeat(jnp.take(x, jnp.array([1]), axis), tiny.NUM_TASKS, axis),
-        params["decoder_adapters"][key],
+    refusing, of_mean = (
+        tiny.make_config("none", decoder_adapter=config.AdapterConfig(source, 3, unseen_tasks=x))
+        for x in ("error", "mean")
     )
-    params = {**params, "decoder_adapters": {**params["decoder_adapters"], key: equal}}
-    strict_logits, mean_logits = jax.jit(strict.logits), jax.jit(mean_model.logits)
-    expected = strict_logits(params, batch)
-    np.testing.assert_allclose(mean_logits(params, unseen), expected, atol=1e-5)
-    assert np.all(np.isnan(strict_logits(params, unseen)))
-    beyond = batch.replace(task_ids=jnp.full(3, tiny.NUM_TASKS))
-    assert np.all(np.isnan(mean_logits(params, beyond)))
+    params = tiny.make_params(model.Model(refusing))["decoder_adapters"]
+    # Equal tasks: then the mean is each of them.
+    key, axis = ("task_embedding", 0) if source == "task" else ("feed_forward", 1)
+    first = jnp.zeros(tiny.NUM_TASKS, int)
+    params = {**params, key: jax.tree.map(lambda x: jnp.take(x, first, axis), params[key])}
+    condition = condition_of(3, jnp.array([1, types.UNSEEN_TASK_ID, tiny.NUM_TASKS]))
+
+    def adapters_by(tiny_config):
+        module = adapter_sources.SOURCES[source](tiny_config, "decoder")
+        return jax.tree.leaves(jax.jit(module.apply)({"params": params}, condition))
+
+    for strict, mean in zip(adapters_by(refusing), adapters_by(of_mean), strict=True):
+        assert np.all(np.isfinite(strict[:, 0]))
+        assert np.all(np.isnan(strict[:, 1:]))
+        np.testing.assert_allclose(mean[:, 0], strict[:, 0], atol=1e-5)
+        np.testing.assert_allclose(mean[:, 1], strict[:, 0], atol=1e-5)
+        assert np.all(np.isnan(mean[:, 2]))
 
 
 def test_rows_of_tasks_to_come_are_not_in_the_mean():
     adapter = config.AdapterConfig("manual_specific", 3, unseen_tasks="mean")
-    mean_model = model.Model(tiny.make_config("none", decoder_adapter=adapter))
+    layers = dict(num_encoder_layers=1, num_decoder_layers=1)
+    mean_model = model.Model(tiny.make_config("none", decoder_adapter=adapter, **layers))
     params, batch = tiny.make_params(mean_model), tiny.make_batch()
     unseen = batch.replace(task_ids=jnp.full(3, types.UNSEEN_TASK_ID))
     changed = {
@@ -218,6 +270,8 @@ def test_rows_of_tasks_to_come_are_not_in_the_mean():
     named_logits, mean_logits = jax.jit(named.logits), jax.jit(mean_model.logits)
     np.testing.assert_array_equal(named_logits(params, unseen), named_logits(changed, unseen))
     assert np.any(mean_logits(params, unseen) != mean_logits(changed, unseen))
+    beyond = batch.replace(task_ids=jnp.full(3, tiny.NUM_TASKS))
+    assert np.all(np.isnan(mean_logits(params, beyond)))
 
 
 def test_more_tasks_than_there_are_rows_are_refused():
@@ -228,9 +282,7 @@ def test_more_tasks_than_there_are_rows_are_refused():
 @pytest.mark.parametrize("model_parallel", [2, 4])
 @pytest.mark.parametrize(("source", "network"), OF_NETWORKS)
 def test_every_parameter_finds_its_place_on_many_devices(source, network, model_parallel):
-    adapted, _ = compiled(source, network)
-    sizes = dataclasses.replace(adapted.config, vocab_size=32, num_heads=4, head_dim=6, mlp_dim=12)
-    adapted = model.Model(sizes)
+    adapted = abstract(source, network)
     mesh = jax.sharding.AbstractMesh((4, model_parallel), ("data", "model"))
     partitioner = partitioning.Partitioner(mesh, partitioning.PartitioningConfig(model_parallel))
     shapes = adapted.param_shapes()
