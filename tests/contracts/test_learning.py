@@ -13,7 +13,7 @@ from hyperdecoders_jax.tasks import mixtures
 from hyperdecoders_jax.trained import start
 from hyperdecoders_jax.training import optimizer, schedules, train_state, train_step, trainable
 
-NUM_STEPS, BATCH_SIZE = 16, 16
+NUM_STEPS, BATCH_SIZE = 16, 8
 SIZES = dict(
     vocab_size=4224, emb_dim=128, num_heads=4, head_dim=32, mlp_dim=256, num_encoder_layers=3,
     num_decoder_layers=3, dropout_rate=0.0, num_tasks=6,
@@ -21,21 +21,16 @@ SIZES = dict(
 LORA = ("self_attention_query", "cross_attention_out")
 SERIAL = ("after_self_attention", "after_feed_forward")
 SMALL = config.HypernetworkConfig(bottleneck_dim=24)
+PER_LAYER, HYPERFORMER = config.PerLayerHypernetworkConfig(24), config.HyperFormerConfig()
 # What each side is adapted by: every source, site kind and network is among them.
 METHODS = {
-    "manual_generated": ({"source": "manual"}, {"source": "generated"}),
-    "generated_manual": ({"source": "generated"}, {"source": "manual"}),
-    "task_manual_specific": ({"source": "task"}, {"source": "manual_specific"}),
-    "manual_specific_task": ({"source": "manual_specific"}, {"source": "task"}),
     "none_generated_lora": ({"source": "none"}, {"source": "generated", "sites": LORA}),
-    "manual_generated_per_layer": (
+    "generated_manual": ({"source": "generated", "hypernetwork": PER_LAYER}, {"source": "manual"}),
+    "task_manual_specific": ({"source": "task"}, {"source": "manual_specific"}),
+    "manual_hyperformer": (
         {"source": "manual", "sites": ("feed_forward", *SERIAL)},
-        {"source": "generated", "hypernetwork": config.PerLayerHypernetworkConfig(24)},
+        {"source": "task", "sites": SERIAL, "hypernetwork": HYPERFORMER},
     ),
-    "hyperformer": (
-        {"source": "task", "sites": SERIAL, "hypernetwork": config.HyperFormerConfig()},
-    )
-    * 2,
 }
 
 
