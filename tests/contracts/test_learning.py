@@ -25,10 +25,13 @@ PER_LAYER, HYPERFORMER = config.PerLayerHypernetworkConfig(24), config.HyperForm
 # What each side is adapted by: every source, site kind and network is among them.
 METHODS = {
     "none_generated_lora": ({"source": "none"}, {"source": "generated", "sites": LORA}),
-    "generated_manual": ({"source": "generated", "hypernetwork": PER_LAYER}, {"source": "manual"}),
-    "task_manual_specific": ({"source": "task"}, {"source": "manual_specific"}),
-    "manual_hyperformer": (
+    "manual_generated": (
         {"source": "manual", "sites": ("feed_forward", *SERIAL)},
+        {"source": "generated"},
+    ),
+    "task_manual_specific": ({"source": "task"}, {"source": "manual_specific"}),
+    "generated_hyperformer": (
+        {"source": "generated", "hypernetwork": PER_LAYER},
         {"source": "task", "sites": SERIAL, "hypernetwork": HYPERFORMER},
     ),
 }
