@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
+from typing import NamedTuple
 
 import hypothesis
 import jax
@@ -27,17 +27,6 @@ MAX_SEGMENTS = 3
 # Float32, whose sums are in another order.
 LOSS_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4  # Of a gradient's norm.
-# Sites of two models, which together have all of them: (both stacks, the decoder alone).
-SITES = {
-    "generated": (
-        ("feed_forward", "self_attention_query", "self_attention_out", *config_lib.AFTER),
-        ("cross_attention_key", "cross_attention_out"),
-    ),
-    "manual_specific": (
-        ("self_attention_key", "self_attention_value"),
-        ("cross_attention_query", "cross_attention_value"),
-    ),
-}
 NETWORKS = {
     "shared": None,
     "per_layer": config_lib.PerLayerHypernetworkConfig(bottleneck_dim=11, pooled_mlp=True),
@@ -99,69 +88,85 @@ def grid(variant, condition="first_state", rows=4, cols=2, kernels="wo"):
     return HyperGridConfig(rows, cols, variant, condition, 2, gate="identity", kernels=kernels)
 
 
-# Adapter source, hypernetwork, and each stack's gates, which together are every variant with every
-# condition: all that is made for an example.
+class Case(NamedTuple):
+    """What is made for the examples of one model: each stack's adapters and gates."""
+
+    encoder: str
+    decoder: str
+    encoder_grid: HyperGridConfig
+    decoder_grid: HyperGridConfig
+    network: str = "shared"
+    encoder_sites: tuple[str, ...] = ("feed_forward",)
+    decoder_sites: tuple[str, ...] = ("feed_forward",)
+
+
+# Together every source, hypernetwork and site, and in each stack every variant and condition of
+# gates. Packing gives each stack conditions, and takes adapters and gates of each segment from it,
+# whoever makes them and wherever they go.
 CASES = {
-    "none": ("none", "shared", grid("L2", kernels="both"), grid("GL", "pooled")),
-    "gates of all examples": ("none", "shared", grid("GG"), grid("GG", kernels="both")),
-    "manual": (
-        "manual",
-        "shared",
-        grid("L", "task_embedding", rows=1, kernels="wi"),
-        grid("L", "prefix_mean", cols=1, kernels="both"),
-    ),
-    "manual_specific": (
+    "of all examples": Case("manual", "none", grid("GG"), grid("GG", kernels="both")),
+    "of tasks": Case(
         "manual_specific",
-        "shared",
-        grid("LG", "task_embedding"),
-        grid("L2", "pooled", kernels="wi"),
+        "task",
+        grid("L2", "task_embedding"),
+        grid("GL", "prefix_mean", kernels="both"),
+        encoder_sites=("self_attention_query", "self_attention_out"),
+        decoder_sites=("self_attention_value", "cross_attention_query", "cross_attention_value"),
     ),
-    "task": ("task", "shared", grid("L2", "prefix_mean"), grid("LG", "pooled", kernels="both")),
-    "generated": (
+    "generated": Case(
         "generated",
-        "shared",
+        "generated",
         grid("LG", kernels="both"),
         grid("L", "pooled", rows=1, kernels="wi"),
+        encoder_sites=("feed_forward", "self_attention_value", "after_self_attention"),
+        decoder_sites=(
+            *("feed_forward", "self_attention_key", "cross_attention_key", "cross_attention_out"),
+            "after_feed_forward",
+        ),
     ),
-    "generated per layer": (
+    "generated per layer": Case(
+        "none",
         "generated",
-        "per_layer",
-        grid("GL"),
-        grid("L2", "task_embedding", kernels="both"),
-    ),
-    "task, HyperFormer": (
-        "task",
-        "hyperformer",
-        grid("GL", "prefix_mean", kernels="wi"),
         grid("L", cols=1),
+        grid("L2", "task_embedding", kernels="both"),
+        network="per_layer",
     ),
-    "generated, HyperFormer": (
+    "HyperFormer": Case(
+        "task",
         "generated",
-        "hyperformer",
-        grid("LG", "prefix_mean"),
-        grid("GL", "task_embedding", kernels="both"),
+        grid("GL", "prefix_mean", kernels="wi"),
+        grid("LG"),
+        network="hyperformer",
     ),
 }
 
 
-def make_model(source, network, encoder_grid, decoder_grid, **kw):
+def make_model(case, **kw):
     """One layer each, as packing does not see layers."""
-    sites = {}
-    if source in SITES and network == "shared":
-        of_both, of_decoder = SITES[source]
-        sites = {"encoder_sites": of_both, "decoder_sites": (*of_both, *of_decoder)}
-    sizes = {"num_encoder_layers": 1, "num_decoder_layers": 1, "mlp_dim": 12}
-    grids = {"encoder_hypergrid": encoder_grid, "decoder_hypergrid": decoder_grid}
-    kw = {**sites, **sizes, **grids, **kw}
-    return Model(tiny.make_config(source, source, network=NETWORKS[network], **kw))
+    encoder, decoder, *_ = case = CASES[case]
+    kw = {
+        "encoder_sites": case.encoder_sites,
+        "decoder_sites": case.decoder_sites,
+        "encoder_hypergrid": case.encoder_grid,
+        "decoder_hypergrid": case.decoder_grid,
+        "num_encoder_layers": 1,
+        "num_decoder_layers": 1,
+        "mlp_dim": 12,
+        **kw,
+    }
+    return Model(tiny.make_config(encoder, decoder, network=NETWORKS[case.network], **kw))
 
 
-def test_all_sites_and_gates_are_packed():
-    sites = {site for of_both, of_decoder in SITES.values() for site in (*of_both, *of_decoder)}
+def test_all_sources_sites_and_gates_are_packed():
+    cases = CASES.values()
+    assert {source for case in cases for source in case[:2]} == set(config_lib.SOURCES)
+    assert {case.network for case in cases} == set(NETWORKS)
+    sites = {site for case in cases for site in (*case.encoder_sites, *case.decoder_sites)}
     assert sites == set(sites_lib.SITES)
-    found = {(x.variant, x.condition_read) for _, _, *grids in CASES.values() for x in grids}
-    local = itertools.product(config_lib.VARIANTS.keys() - {"GG"}, config_lib.CONDITIONS)
-    assert found == {("GG", None), *local}
+    for side, conditions in config_lib.CONDITIONS_OF_SIDE.items():
+        grids = [getattr(case, f"{side}_grid") for case in cases]
+        assert {grid.variant for grid in grids} == set(config_lib.VARIANTS)
+        assert {grid.condition_read for grid in grids} == {None, *conditions}
 
 
 def check_law(model, params, rows, seed):
@@ -175,13 +180,14 @@ def check_law(model, params, rows, seed):
     for (path, ours), theirs in zip(
         jax.tree_util.tree_leaves_with_path(grads), jax.tree.leaves(wanted_grads), strict=True
     ):
-        error, norm = jnp.linalg.norm(ours - theirs), jnp.linalg.norm(theirs)
+        ours, theirs = np.asarray(ours), np.asarray(theirs)
+        error, norm = np.linalg.norm(ours - theirs), np.linalg.norm(theirs)
         assert error <= GRADIENT_TOLERANCE * norm + 1e-7, jax.tree_util.keystr(path)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_packed_batch_has_the_losses_and_gradients_of_its_examples(case):
-    model = make_model(*CASES[case])
+    model = make_model(case)
     params = tiny.make_params(model, scale=0.2)
 
     @hypothesis.settings(max_examples=8)
@@ -196,7 +202,7 @@ def test_a_packed_batch_has_the_losses_and_gradients_of_its_examples(case):
 
 
 def test_a_segment_changes_no_other_ones_losses():
-    model = make_model(*CASES["generated"])
+    model = make_model("generated")
     params = tiny.make_params(model, scale=0.2)
     rows = make_examples(3, [3, 2, 1])
     before = losses_and_gradients(model, params, pack(rows))[0]
@@ -213,7 +219,7 @@ def test_a_segment_changes_no_other_ones_losses():
 
 
 def test_bfloat16_packs_within_its_rounding():
-    model = make_model(*CASES["generated per layer"], dtype="bfloat16")
+    model = make_model("generated per layer", dtype="bfloat16")
     params = tiny.make_params(model, scale=0.2)
     rows = make_examples(5, [3, 2, 1])
     packed, plain = pack(rows), unpack(rows, 3 * MAX_SEGMENTS)
@@ -225,7 +231,7 @@ def test_bfloat16_packs_within_its_rounding():
 
 def test_the_loss_of_a_batch_counts_tokens_as_unpacked():
     config = losses.LossConfig(label_smoothing=0.1, z_loss=1e-4)
-    model = make_model(*CASES["gates of all examples"])
+    model = make_model("of all examples")
     models = [
         dataclasses.replace(model, loss_config=dataclasses.replace(config, reduction=reduction))
         for reduction in ("sum", "mean")
@@ -242,7 +248,7 @@ def test_the_loss_of_a_batch_counts_tokens_as_unpacked():
 
 
 def test_dropout_is_independent_for_each_position():
-    model = make_model(*CASES["gates of all examples"])
+    model = make_model("of all examples")
     # Without attention each token is computed alone: equal tokens differ by their dropout.
     params = names.unflatten(
         {
@@ -258,7 +264,7 @@ def test_dropout_is_independent_for_each_position():
 
 
 def test_packed_rows_are_not_decoded():
-    model = make_model(*CASES["none"])
+    model = make_model("of all examples")
     with pytest.raises(
         ValueError, match=r"one example in each row.* got a packed batch.*pack=False"
     ):
