@@ -30,20 +30,27 @@ def make_params():
     return tiny.make_params(make_model())
 
 
-def differentiate(model):
+@functools.cache
+def differentiate(**choices):
+    """The loss with dropout and its gradient; plain ones are what several tests expect."""
+    model = make_model(**choices)
+
     def loss(params, rng):
         return model.loss(params, tiny.make_batch(), rng)[0]
 
     return jax.jit(jax.value_and_grad(loss))(make_params(), jax.random.key(3))
 
 
+@functools.cache
+def logits_without_dropout():
+    return jax.jit(make_model().logits)(make_params(), tiny.make_batch())
+
+
 @pytest.mark.parametrize("dropout", ["broadcast", "hardware"])
 def test_dropout_draws_anew_for_each_key_and_not_without_one(dropout):
     model, batch = make_model(dropout=dropout), tiny.make_batch()
     logits = jax.jit(model.logits)
-    np.testing.assert_array_equal(
-        logits(make_params(), batch), jax.jit(make_model().logits)(make_params(), batch)
-    )
+    np.testing.assert_array_equal(logits(make_params(), batch), logits_without_dropout())
     drawn = [logits(make_params(), batch, jax.random.key(seed)) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert not np.allclose(drawn[0], drawn[2])
@@ -60,17 +67,19 @@ def test_broadcast_dropout_is_one_mask_for_all_positions(dropout):
 
 def test_heads_at_a_time_change_no_loss_and_no_gradient(monkeypatch):
     monkeypatch.setattr(attention_core, "FEW_WEIGHTS", 0)
-    expected = differentiate(make_model(dropout="broadcast"))
-    found = differentiate(make_model(dropout="broadcast", attention_heads=1))
+    expected = differentiate(dropout="broadcast")
+    found = differentiate(dropout="broadcast", attention_heads=1)
     for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
         np.testing.assert_allclose(a, b, **ROUNDING)
 
 
-@pytest.mark.parametrize("dropout", ["positions", "broadcast"])
-@pytest.mark.parametrize("remat", ["attention", "dots", "layer"])
+@pytest.mark.parametrize(
+    ("remat", "dropout"),
+    [("attention", "positions"), ("dots", "broadcast"), ("layer", "positions")],
+)
 def test_what_is_computed_again_is_the_same(remat, dropout):
-    expected = differentiate(make_model(dropout=dropout))
-    found = differentiate(make_model(dropout=dropout, remat=remat))
+    expected = differentiate(dropout=dropout)
+    found = differentiate(dropout=dropout, remat=remat)
     for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
@@ -78,15 +87,17 @@ def test_what_is_computed_again_is_the_same(remat, dropout):
 @pytest.mark.parametrize("reduction", losses.REDUCTIONS)
 def test_a_loss_in_chunks_is_the_loss(reduction):
     loss = losses.LossConfig(0.1, reduction=reduction, z_loss=1e-3)
+    # The chunks begin behind the layers.
+    sizes = dict(num_encoder_layers=1, num_decoder_layers=1)
 
-    def sums(model):
-        model = dataclasses.replace(model, loss_config=loss)
+    def sums(**choices):
+        config = tiny.make_config("none", "none", compute=ComputeConfig(**choices), **sizes)
+        model = Model(config, loss_config=loss)
         gradient = jax.value_and_grad(model.loss, has_aux=True)
-        return jax.jit(gradient)(make_params(), tiny.make_batch())
+        return jax.jit(gradient)(tiny.make_params(model), tiny.make_batch())
 
     # Five positions: the last chunk is filled up.
-    found, expected = sums(make_model(logits_chunk=2)), sums(make_model())
-    for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+    for a, b in zip(*map(jax.tree.leaves, (sums(logits_chunk=2), sums())), strict=True):
         np.testing.assert_allclose(a, b, **ROUNDING)
 
 
