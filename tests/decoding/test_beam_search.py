@@ -145,7 +145,6 @@ def hugging_face(length_penalty, early_stopping):
 @pytest.mark.parametrize(
     ("vocab", "num_beams", "max_len", "min_len", "eos_bias", "scoring"),
     [
-        (9, 4, 6, 0, 0.0, hugging_face(1.0, False)),
         (9, 4, 6, 2, 2.0, hugging_face(1.0, False)),
         (11, 5, 10, 0, 1.0, hugging_face(1.0, True)),
         (6, 2, 7, 3, 1.0, hugging_face(0.0, False)),
@@ -157,8 +156,6 @@ def hugging_face(length_penalty, early_stopping):
         # Texts end at the greatest length in the same step in which others are cut there.
         (9, 4, 3, 0, 0.5, HuggingFace457Scoring(1.0, True)),
         (11, 5, 4, 0, 1.0, HuggingFace457Scoring(0.3, True)),
-        (9, 4, 6, 0, 0.0, T5XScoring()),
-        (9, 4, 6, 2, 2.0, T5XScoring()),
         (11, 5, 10, 0, 1.0, T5XScoring(alpha=0.0)),
         (6, 2, 7, 3, 1.0, T5XScoring(alpha=1.3)),
         (7, 3, 9, 0, 3.0, T5XScoring(alpha=0.6)),
@@ -225,13 +222,14 @@ def test_a_beam_of_one_is_greedy(min_len):
     batch, max_len = 17, 7
     table = table_model.random_table(batch, vocab=6, seed=3, eos_bias=1.0)
     found = search(table, BeamSearchConfig(1, 1, HuggingFaceScoring(), min_len), max_len)
-    greedy = sampling.greedy(
-        table_model.next_token(table),
-        table_model.init_cache(batch, 1),
-        sampling.GreedyConfig(min_len),
-        batch_size=batch,
-        max_len=max_len,
-    )
+
+    @jax.jit
+    def search_greedily(table):
+        step, cache = table_model.next_token(table), table_model.init_cache(batch, 1)
+        config = sampling.GreedyConfig(min_len)
+        return sampling.greedy(step, cache, config, batch_size=batch, max_len=max_len)
+
+    greedy = search_greedily(table)
     np.testing.assert_array_equal(found.tokens, greedy.tokens)
     np.testing.assert_allclose(found.log_likelihoods, greedy.log_likelihoods, atol=ATOL)
 
@@ -239,20 +237,21 @@ def test_a_beam_of_one_is_greedy(min_len):
 @pytest.mark.parametrize("scoring", SCORINGS)
 def test_an_example_depends_on_itself_alone(scoring):
     table = table_model.random_table(6, vocab=8, seed=5, eos_bias=1.0)
-    config = BeamSearchConfig(3, 3, scoring, min_len=2)
+    config = BeamSearchConfig(3, 3, scoring, min_len=2)  # As in the next tests: one program.
     together = search(table, config, max_len=9)
     # They end at different times, so that those done have to wait.
     assert len({np.count_nonzero(tokens) for tokens in together.tokens[:, 0]}) > 1
     for row in range(6):
-        alone = search(table[row : row + 1], config, max_len=9)
+        # Among copies of itself, which end as it does.
+        alone = search(np.repeat(table[row : row + 1], 6, axis=0), config, max_len=9)
         for name, values in together._asdict().items():
             np.testing.assert_array_equal(values[row], getattr(alone, name)[0], err_msg=name)
 
 
 @pytest.mark.parametrize("scoring", SCORINGS)
 def test_texts_are_distinct_sorted_and_padded(scoring):
-    table = table_model.random_table(9, vocab=9, seed=6, eos_bias=1.0)
-    all_texts = search(table, BeamSearchConfig(4, 4, scoring), max_len=7)
+    table = table_model.random_table(6, vocab=8, seed=6, eos_bias=1.0)
+    all_texts = search(table, BeamSearchConfig(3, 3, scoring, min_len=2), max_len=9)
     assert np.all(all_texts.scores[:, :-1] >= all_texts.scores[:, 1:])
     for texts, scores in zip(all_texts.tokens, all_texts.scores, strict=True):
         texts = [tuple(text) for text in texts[scores > -np.inf]]
@@ -262,9 +261,9 @@ def test_texts_are_distinct_sorted_and_padded(scoring):
 
 
 def test_as_many_texts_as_asked_come_out():
-    table = table_model.random_table(9, vocab=9, seed=6, eos_bias=1.0)
-    all_texts = search(table, BeamSearchConfig(4, 4), max_len=7)
-    some_texts = search(table, BeamSearchConfig(4, 2), max_len=7)
+    table = table_model.random_table(6, vocab=8, seed=6, eos_bias=1.0)
+    all_texts = search(table, BeamSearchConfig(3, 3, min_len=2), max_len=9)
+    some_texts = search(table, BeamSearchConfig(3, 2, min_len=2), max_len=9)
     for values, some_values in zip(all_texts, some_texts, strict=True):
         np.testing.assert_array_equal(values[:, :2], some_values)
 
@@ -289,7 +288,8 @@ def test_the_search_stops_when_every_example_is_done(scoring, num_steps):
         return jnp.broadcast_to(jnp.where(index == 0, start, end), (3, 2, 5)), cache
 
     config = BeamSearchConfig(2, 1, scoring)
-    found = beam_search.beam_search(next_token, (), config, batch_size=3, max_len=40)
+    run = functools.partial(beam_search.beam_search, next_token, batch_size=3, max_len=40)
+    found = jax.jit(lambda: run((), config))()
     jax.effects_barrier()
     assert len(steps) == num_steps
     np.testing.assert_array_equal(found.tokens[:, 0, :3], [[2, 1, 0]] * 3)

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -118,14 +119,16 @@ def test_a_key_decides_what_is_drawn():
 def test_tokens_are_drawn_as_often_as_they_are_likely(config, kept):
     num_samples = 20_000
     logits = jnp.log(jnp.array([0.1, 0.2, 0.4, 0.05, 0.25]))
-    found = sampling.sample(
-        lambda tokens, cache, index: (jnp.broadcast_to(logits, (*tokens.shape, 5)), cache),
-        (),
-        SamplingConfig(config.temperature, config.top_k, config.top_p, num_samples),
-        batch_size=1,
-        max_len=1,
-        sample_rng=jax.random.key(0),
-    )
+    config = dataclasses.replace(config, num_samples=num_samples)
+
+    def next_token(tokens, cache, index):
+        return jnp.broadcast_to(logits, (*tokens.shape, 5)), cache
+
+    @jax.jit
+    def draw(rng):
+        return sampling.sample(next_token, (), config, batch_size=1, max_len=1, sample_rng=rng)
+
+    found = draw(jax.random.key(0))
     shares = np.bincount(found.tokens.ravel(), minlength=5) / num_samples
     # Five standard deviations of the share of 20,000 draws are at most 0.018.
     np.testing.assert_allclose(shares, np.array(kept) / np.sum(kept), atol=0.018)
@@ -162,15 +165,15 @@ def test_tokens_as_likely_as_the_last_one_kept_are_kept_too():
     logits = jnp.array([[2.0, 1.0, 1.0, 0.0, 1.0, -3.0]])
     expected = [[True, True, True, False, True, False]]
     np.testing.assert_array_equal(np.isfinite(sampling.keep_top_k(logits, 2)), expected)
-    np.testing.assert_array_equal(np.isfinite(sampling.keep_top_p(logits, 0.6)), expected)
+    np.testing.assert_array_equal(np.isfinite(jitted_top_p(logits, 0.6)), expected)
 
 
 @pytest.mark.parametrize("p", [0.5, 0.999999])
 def test_top_p_can_keep_one_token_and_all(p):
     sure = jnp.array([0.0, 200.0, -jnp.inf])
-    np.testing.assert_array_equal(np.isfinite(sampling.keep_top_p(sure, p)), [False, True, False])
+    np.testing.assert_array_equal(np.isfinite(jitted_top_p(sure, p)), [False, True, False])
     even = jnp.zeros((1, 8))
-    assert np.isfinite(sampling.keep_top_p(even, p)).all()
+    assert np.isfinite(jitted_top_p(even, p)).all()
 
 
 def test_greedy_stops_when_every_text_has_ended():
@@ -182,7 +185,8 @@ def test_greedy_stops_when_every_text_has_ended():
         is_end = index == jnp.arange(3)[:, None]
         return jnp.stack([0 * is_end, is_end, 0.5 + 0 * is_end], axis=-1), cache
 
-    found = sampling.greedy(next_token, (), GreedyConfig(), batch_size=3, max_len=30)
+    run = functools.partial(sampling.greedy, next_token, batch_size=3, max_len=30)
+    found = jax.jit(lambda: run((), GreedyConfig()))()
     jax.effects_barrier()
     assert sorted(steps) == [0, 1, 2]
     np.testing.assert_array_equal(
