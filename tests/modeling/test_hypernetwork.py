@@ -23,13 +23,15 @@ def make(seed=0, network_class=hypernetwork.Hypernetwork, config_class=Hypernetw
         jnp.float32,
     )
     condition = jax.random.normal(jax.random.key(seed), (BATCH, EMB))
-    return network, network.init(jax.random.key(1), condition)["params"], condition
+    # One program, where op by op would be many.
+    return network, jax.jit(network.init)(jax.random.key(1), condition)["params"], condition
 
 
 def test_every_layer_and_example_is_the_plain_formula():
     network, params, condition = make()
-    params = jax.tree.map(lambda x: x + 0.1, params)
-    adapters = network.apply({"params": params}, condition)
+    params = jax.tree.map(lambda x: np.asarray(x) + 0.1, params)
+    condition = np.asarray(condition)
+    adapters = jax.jit(network.apply)({"params": params}, condition)
     for layer in range(LAYERS):
         for row in range(BATCH):
             u = np.concatenate([condition[row], params["layer_embedding"][layer]])
@@ -45,8 +47,9 @@ def test_a_network_per_layer_is_the_plain_formula():
     network, params, condition = make(
         network_class=hypernetwork.PerLayerHypernetwork, config_class=PerLayerHypernetworkConfig
     )
-    params = jax.tree.map(lambda x: x + 0.1, params)
-    adapters = network.apply({"params": params}, condition)
+    params = jax.tree.map(lambda x: np.asarray(x) + 0.1, params)
+    condition = np.asarray(condition)
+    adapters = jax.jit(network.apply)({"params": params}, condition)
     for layer in range(LAYERS):
         own = jax.tree.map(lambda x, layer=layer: x[layer], params)
         r = np.maximum(condition @ own["hidden"]["kernel"] + own["hidden"]["bias"], 0)
@@ -79,8 +82,8 @@ def test_initial_values_are_the_originals():
 
 def test_a_condition_writes_its_own_adapters_alone():
     network, params, condition = make()
-    together = network.apply({"params": params}, condition)
-    alone = network.apply({"params": params}, condition[1:2])
+    together = jax.jit(network.apply)({"params": params}, condition)
+    alone = jax.jit(network.apply)({"params": params}, condition[1:2])
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x[:, 1], y[:, 0], atol=1e-6), together, alone
     )
