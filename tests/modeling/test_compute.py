@@ -15,13 +15,13 @@ from hyperdecoders_jax.modeling import config as modeling_config
 from hyperdecoders_jax.modeling.compute import ComputeConfig
 from tests import tiny
 
-# Float32 rounding: sums in another order, through two layers and the loss's sum over tokens.
+# Float32 rounding: sums in another order, through the layers and the loss's sum over tokens.
 ROUNDING = dict(rtol=1e-4, atol=1e-5)
 
 
 def make_model(**choices):
     compute = ComputeConfig(**choices)
-    sizes = dict(num_encoder_layers=2, num_decoder_layers=1)
+    sizes = dict(num_encoder_layers=1, num_decoder_layers=1)
     return Model(tiny.make_config(dropout_rate=0.5, compute=compute, **sizes))
 
 
