@@ -34,6 +34,7 @@ def run(
     on_accepted=lambda: None,
     **options,
 ):
+    # Runs of as many steps share their compiled programs.
     options = {"num_train_steps": 7, "log_every_steps": 1, "eval_every_steps": 3} | options
     loop = make_loop(
         model_dir, TrainerConfig(**options), identity, settings, evaluate, writers, on_accepted
@@ -150,36 +151,48 @@ def test_evaluation_sees_the_parameters_of_its_step_and_frozen_ones_stay(tmp_pat
 def test_the_start_of_a_run_is_not_changed(tmp_path):
     model = tiny.make_model()
     before = tiny.make_params(model)
-    run(tmp_path, num_train_steps=1)
+    run(tmp_path)
     jax.tree.map(np.testing.assert_array_equal, before, tiny.make_params(model))
 
 
-def test_a_killed_run_continues_bit_for_bit(tmp_path):
-    # A log line is the mean of five steps; the run is killed between two.
-    options = {"log_every_steps": 5, "checkpoint_every_steps": 3}
-    unbroken = run(tmp_path / "unbroken", **options)
-    with pytest.raises(ConnectionError):
-        run(tmp_path / "killed", Failing(6, crash), **options)
-    resumed = run(tmp_path / "killed", **options)
-    assert_same_state(resumed.state, unbroken.state)
-    assert lines(tmp_path / "killed") == lines(tmp_path / "unbroken")
+# A log line is the mean of five steps, and runs are broken off between two.
+BETWEEN_LINES = {"log_every_steps": 5, "evaluate": constant_metrics}
 
 
-def test_a_run_stopped_by_sigterm_continues_bit_for_bit(tmp_path):
-    unbroken = run(tmp_path / "unbroken", evaluate=constant_metrics)
-    # Step 3 is one that is evaluated: the evaluation is made up for at the next start.
-    stopped = run(tmp_path / "stopped", Failing(3, send(signal.SIGTERM)), evaluate=constant_metrics)
-    assert not stopped.is_finished
-    assert trainer.RunDirectory(tmp_path / "stopped").checkpoints().steps() == [3]
-    resumed = run(tmp_path / "stopped", evaluate=constant_metrics)
-    assert resumed.is_finished
-    assert_same_state(resumed.state, unbroken.state)
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """The folder of a run that nothing broke off, and its result."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    return folder, run(folder, **BETWEEN_LINES)
+
+
+def assert_same_run(folder, result, unbroken):
+    """The same state, bit for bit, and each line once."""
+    unbroken_folder, unbroken_result = unbroken
+    assert_same_state(result.state, unbroken_result.state)
     for kind in ("train", "eval"):
-        assert lines(tmp_path / "stopped", kind) == lines(tmp_path / "unbroken", kind)
+        assert lines(folder, kind) == lines(unbroken_folder, kind)
+
+
+def test_a_killed_run_continues_bit_for_bit(tmp_path, unbroken):
+    options = BETWEEN_LINES | {"checkpoint_every_steps": 3}
+    with pytest.raises(ConnectionError):
+        run(tmp_path, Failing(6, crash), **options)
+    assert_same_run(tmp_path, run(tmp_path, **options), unbroken)
+
+
+def test_a_run_stopped_by_sigterm_continues_bit_for_bit(tmp_path, unbroken):
+    # Step 3 is one that is evaluated: the evaluation is made up for at the next start.
+    stopped = run(tmp_path, Failing(3, send(signal.SIGTERM)), **BETWEEN_LINES)
+    assert not stopped.is_finished
+    assert trainer.RunDirectory(tmp_path).checkpoints().steps() == [3]
+    resumed = run(tmp_path, **BETWEEN_LINES)
+    assert resumed.is_finished
+    assert_same_run(tmp_path, resumed, unbroken)
 
 
 @pytest.mark.parametrize("act", ["fail", "signal"])
-def test_an_evaluation_that_is_broken_off_costs_no_step(tmp_path, act):
+def test_an_evaluation_that_is_broken_off_costs_no_step(tmp_path, unbroken, act):
     evaluated = []
 
     def break_off(params, step):
@@ -189,17 +202,15 @@ def test_an_evaluation_that_is_broken_off_costs_no_step(tmp_path, act):
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("the signal ends the evaluation")
 
-    unbroken = run(tmp_path / "unbroken", evaluate=constant_metrics, checkpoint_every_steps=3)
+    options = BETWEEN_LINES | {"checkpoint_every_steps": 3}
     with pytest.raises(ConnectionError) if act == "fail" else contextlib.nullcontext():
-        stopped = run(tmp_path / "broken", evaluate=break_off, checkpoint_every_steps=3)
+        stopped = run(tmp_path, **(options | {"evaluate": break_off}))
         assert not stopped.is_finished
     assert evaluated == [3]
-    assert trainer.RunDirectory(tmp_path / "broken").checkpoints().steps() == [3]
-    resumed = run(tmp_path / "broken", evaluate=constant_metrics, checkpoint_every_steps=3)
+    assert trainer.RunDirectory(tmp_path).checkpoints().steps() == [3]
+    resumed = run(tmp_path, **options)
     assert resumed.best_step == 7
-    assert_same_state(resumed.state, unbroken.state)
-    for kind in ("train", "eval"):
-        assert lines(tmp_path / "broken", kind) == lines(tmp_path / "unbroken", kind)
+    assert_same_run(tmp_path, resumed, unbroken)
 
 
 def test_a_signal_in_an_evaluation_without_a_checkpoint_saves_its_step(tmp_path):
@@ -212,24 +223,23 @@ def test_a_signal_in_an_evaluation_without_a_checkpoint_saves_its_step(tmp_path)
 
 
 def test_lines_of_an_evaluation_that_was_not_noted_are_written_once(tmp_path):
-    options = {"evaluate": constant_metrics, "num_train_steps": 3, "checkpoint_every_steps": 3}
+    options = {"evaluate": constant_metrics, "eval_every_steps": None}
     run(tmp_path, **options)
     # As if the run was killed between writing the lines and noting the evaluation.
-    (tmp_path / "checkpoints" / "3" / "evaluation.json").unlink()
-    assert run(tmp_path, **options).best_step == 3
+    (tmp_path / "checkpoints" / "7" / "evaluation.json").unlink()
+    assert run(tmp_path, **options).best_step == 7
     assert len(lines(tmp_path, "eval")) == 1
 
 
-def test_a_damaged_newest_checkpoint_costs_steps_but_changes_nothing(tmp_path, caplog):
-    unbroken = run(tmp_path / "unbroken", checkpoint_every_steps=2)
+def test_a_damaged_newest_checkpoint_costs_steps_but_changes_nothing(tmp_path, unbroken, caplog):
+    options = BETWEEN_LINES | {"checkpoint_every_steps": 2}
     with pytest.raises(ConnectionError):
-        run(tmp_path / "killed", Failing(6, crash), checkpoint_every_steps=2)
-    file = next((tmp_path / "killed/checkpoints/4/trainable").rglob("manifest.ocdbt"))
+        run(tmp_path, Failing(6, crash), **(options | {"evaluate": None}))
+    file = next((tmp_path / "checkpoints/4/trainable").rglob("manifest.ocdbt"))
     file.write_bytes(file.read_bytes()[:10])
-    resumed = run(tmp_path / "killed", checkpoint_every_steps=2)
+    resumed = run(tmp_path, **options)
     assert "Skipping checkpoint" in caplog.text
-    assert_same_state(resumed.state, unbroken.state)
-    assert lines(tmp_path / "killed") == lines(tmp_path / "unbroken")
+    assert_same_run(tmp_path, resumed, unbroken)
 
 
 def test_a_finished_run_is_not_run_again(tmp_path):
@@ -239,7 +249,8 @@ def test_a_finished_run_is_not_run_again(tmp_path):
     assert result.is_finished
 
 
-def test_a_run_compiles_its_step_once_and_one_that_is_trained_alike_compiles_none(tmp_path, caplog):
+def test_runs_that_are_trained_alike_compile_one_step_and_can_be_made_longer(tmp_path, caplog):
+    # No other test makes as many steps: here the program is new.
     options = dict(evaluate=constant_metrics, num_train_steps=5, log_every_steps=2)
     compiled = []
     for seed in (0, 1):
@@ -251,18 +262,15 @@ def test_a_run_compiles_its_step_once_and_one_that_is_trained_alike_compiles_non
     assert compiled == [1, 0]
     assert lines(tmp_path / "0") != lines(tmp_path / "1")
 
-
-def test_a_run_can_be_made_longer(tmp_path):
-    run(tmp_path, num_train_steps=2)
-    result = run(tmp_path, num_train_steps=4)
-    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4]
-    assert result.is_finished
+    longer = run(tmp_path / "0", seed=0)
+    assert [line["step"] for line in lines(tmp_path / "0")] == [2, 4, 5, 6, 7]
+    assert longer.is_finished
 
 
 def test_nan_stops_the_run_before_its_next_log_line(tmp_path):
     batches = Failing(2, poison)
     with pytest.raises(ValueError, match=r"NaN or infinity at step 2\. There is no checkpoint yet"):
-        run(tmp_path, batches, num_train_steps=100, log_every_steps=100)
+        run(tmp_path, batches, log_every_steps=100)
     assert batches.count <= 2 + trainer.MAX_STEPS_IN_FLIGHT
 
 
@@ -302,19 +310,19 @@ def test_the_best_of_a_stopped_run_is_still_the_best(tmp_path):
 
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_a_run_ends_early_when_evaluations_find_nothing_better(tmp_path, is_killed):
-    values = {2: 10.0, 4: 30.0, 6: 20.0, 8: 30.0, 10: 99.0}
+    values = {2: 30.0, 4: 20.0, 6: 30.0, 7: 99.0}
 
     def evaluate(params, step):
         return {"a": {"accuracy": values[step]}}
 
-    options = {"evaluate": evaluate, "eval_every_steps": 2, "num_train_steps": 10}
-    options |= {"early_stopping_patience": 2, "checkpoint_every_steps": 5}
+    options = {"evaluate": evaluate, "eval_every_steps": 2}
+    options |= {"early_stopping_patience": 2, "checkpoint_every_steps": 3}
     if is_killed:
-        run(tmp_path, Failing(7, send(signal.SIGTERM)), **options)
+        run(tmp_path, Failing(5, send(signal.SIGTERM)), **options)
     for _ in range(2):  # The second finds it finished.
         result = run(tmp_path, **options)
         assert result.is_finished
-        assert (int(result.state.step), result.best_step) == (8, 4)
+        assert (int(result.state.step), result.best_step) == (6, 2)
 
 
 def test_a_run_that_is_not_evaluated_in_between_cannot_end_early():
@@ -377,7 +385,7 @@ def test_start_parameters_that_are_handed_over_are_not_kept(tmp_path):
         alive.extend(start() is not None for start in starts)
         return {}
 
-    loop = make_loop(tmp_path, TrainerConfig(num_train_steps=1), evaluate=evaluate)
+    loop = make_loop(tmp_path, TrainerConfig(num_train_steps=7), evaluate=evaluate)
     loop.start(*parts, tiny.Batches())
     parts.clear()
     loop.run()
@@ -390,7 +398,7 @@ def test_nothing_is_written_before_a_directory_is_accepted(tmp_path):
     def look():
         seen.append(sorted(path.name for path in tmp_path.iterdir()))
 
-    run(tmp_path, num_train_steps=1, on_accepted=look)
+    run(tmp_path, on_accepted=look)
     assert seen == [[]]
     with pytest.raises(ValueError, match="a checkpoint of another model"):
         run(tmp_path, identity=Identity(task_names=("c",)), on_accepted=look)
@@ -402,7 +410,7 @@ def test_nothing_is_written_before_a_directory_is_accepted(tmp_path):
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
-    run(tmp_path, num_train_steps=1)
+    run(tmp_path)
     other = Identity(task_names=("b", "a"), vocabulary_fingerprint="cafe")
     with pytest.raises(ValueError, match=r"a checkpoint of another model, .*task_names is"):
         run(tmp_path, identity=other)
