@@ -1,6 +1,9 @@
 """Whole runs of a tiny model on one demo task: train, continue, evaluate, predict; and what is
 refused before anything is written."""
 
+import contextlib
+import functools
+import io
 import json
 import os
 import pathlib
@@ -19,10 +22,17 @@ from hyperdecoders_jax.commands import compilation_cache, configured, main
 from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.hub import tokenizer_files
-from hyperdecoders_jax.trained import describe, start
+from hyperdecoders_jax.trained import describe
 from hyperdecoders_jax.training import run_lock, trainable, trainer
-from hyperdecoders_jax.weights import backbone, fingerprints, run_folder, trained_model
-from tests import warm_python
+from hyperdecoders_jax.weights import (
+    arrays,
+    backbone,
+    fingerprints,
+    names,
+    run_folder,
+    trained_model,
+)
+from tests import tiny, warm_python
 
 TINY = {
     "EMB_DIM": 16,
@@ -55,12 +65,43 @@ def train_arguments(model_dir, **macros):
 pytestmark = pytest.mark.usefixtures("forget_configuration")
 
 
+def run_and_listen(arguments):
+    """Runs a command for a fixture; returns its output and its messages."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        assert main.main(arguments) == 0, err.getvalue()
+    return out.getvalue(), err.getvalue()
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A model directory after three steps, made once."""
+def trained_and_told(tmp_path_factory):
+    """A model directory after three steps, made once, and what was printed."""
     model_dir = tmp_path_factory.mktemp("run") / "model"
-    assert main.main(train_arguments(model_dir)) == 0
-    return model_dir
+    return model_dir, *run_and_listen(train_arguments(model_dir))
+
+
+@pytest.fixture
+def trained(trained_and_told):
+    return trained_and_told[0]
+
+
+@pytest.fixture(scope="module")
+def from_files(tmp_path_factory):
+    """A folder with a run from a T5 and a vocabulary in it, not evaluated, and what was told."""
+    home = tmp_path_factory.mktemp("from_files")
+    fingerprint = vocabulary.fingerprint(
+        vocabulary.load_vocabulary(vocabulary.DEMO_VOCABULARY_PATH)
+    )
+    backbone.save(
+        home / "t5.safetensors", tiny_start().params(), {trained_model.VOCABULARY_KEY: fingerprint}
+    )
+    shutil.copy(vocabulary.DEMO_VOCABULARY_PATH, home / "spiece.model")
+    macros = {"INITIAL_CHECKPOINT_PATH": "t5.safetensors", "CHECKPOINT_PERIOD": 2}
+    macros |= {"EVAL_SPLIT": None, "BEST_METRIC": "demo_topic/accuracy"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        _, told = run_and_listen([*train_arguments("model", **macros), "--vocabulary=spiece.model"])
+    return home, told
 
 
 def losses(model_dir):
@@ -115,46 +156,30 @@ def test_a_run_is_traced_and_keeps_programs_where_it_is_told(trained, tmp_path, 
     assert "Write --profile=10-15" in capsys.readouterr().err
 
 
-def test_a_run_ends_with_a_table(tmp_path, capsys):
-    assert main.main(train_arguments(tmp_path / "model")) == 0
-    captured = capsys.readouterr()
-    assert "demo_topic  accuracy" in captured.out
-    assert "parameters are trained" in captured.err
+def test_a_run_ends_with_a_table(trained_and_told):
+    _, printed, told = trained_and_told
+    assert "demo_topic  accuracy" in printed
+    assert "parameters are trained" in told
 
 
-def test_a_run_that_is_continued_equals_one_that_is_not(trained, tmp_path):
-    assert main.main(train_arguments(tmp_path / "whole", TRAIN_STEPS=5, EVAL_PERIOD=None)) == 0
-    assert main.main(train_arguments(tmp_path / "parts", TRAIN_STEPS=5, EVAL_PERIOD=None,
-                                    CHECKPOINT_PERIOD=2, EVAL_SPLIT=None)) == 0  # fmt: skip
-    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
-
-
-def test_a_packed_run_that_is_continued_equals_one_that_is_not(tmp_path, capsys):
+def test_a_packed_run_that_is_continued_equals_one_that_is_not(tmp_path):
     # One row would hold nearer five examples; two micro-batches need two.
     macros = {"PACK": True, "EXAMPLES_PER_STEP": 5, "ROW_LENGTHS": "{'inputs': 64, 'targets': 16}"}
     macros |= {"TRAIN_STEPS": 4, "CHECKPOINT_PERIOD": 2, "EVAL_SPLIT": None, "MAX_SEGMENTS": 6}
-    macros["NUM_MICROBATCHES"] = 2
-    assert main.main(train_arguments(tmp_path / "whole", **macros)) == 0
-    for name in ("killed", "together"):
-        shutil.copytree(tmp_path / "whole", tmp_path / name)
-        # As a kill behind the second step's checkpoint leaves it.
-        shutil.rmtree(tmp_path / name / "checkpoints" / "4")
-    assert main.main(train_arguments(tmp_path / "killed", **macros)) == 0
+    assert main.main(train_arguments(tmp_path / "whole", **macros, NUM_MICROBATCHES=2)) == 0
+    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+    # As a kill behind the second step's checkpoint leaves it.
+    shutil.rmtree(tmp_path / "killed" / "checkpoints" / "4")
     # Other devices or micro-batches: the run's rows, not those that would be chosen today.
-    macros["NUM_MICROBATCHES"] = 3
-    assert main.main(train_arguments(tmp_path / "together", **macros)) == 2
-    assert "have 2 rows, and 3 parts are asked for" in capsys.readouterr().err
-    macros["NUM_MICROBATCHES"] = 1
-    assert main.main(train_arguments(tmp_path / "together", **macros)) == 0
-    whole, killed, together = (
+    assert main.main(train_arguments(tmp_path / "killed", **macros, NUM_MICROBATCHES=1)) == 0
+    whole, killed = (
         [
             {key: line[key] for key in ("step", "loss", "grad_norm", "fill", "examples_per_step")}
             for line in map(json.loads, (tmp_path / name / "metrics.jsonl").open())
         ]
-        for name in ("whole", "killed", "together")
+        for name in ("whole", "killed")
     )
-    assert killed == whole
-    assert together == [pytest.approx(line, rel=1e-5) for line in whole]
+    assert killed == [pytest.approx(line, rel=1e-5) for line in whole]
     assert [line["step"] for line in whole] == [1, 2, 3, 4]
     assert whole[-1]["examples_per_step"] > 5
 
@@ -211,29 +236,27 @@ def test_infer_writes_a_split(trained, tmp_path):
     assert len((tmp_path / "demo_topic-test-3.jsonl").read_text().splitlines()) == 4
 
 
-def test_backbone_weights_of_a_file_are_the_frozen_ones(tmp_path, capsys):
-    model_dir, path = tmp_path / "model", tmp_path / "t5.safetensors"
-    params = tiny_start().params()
-    fingerprint = vocabulary.fingerprint(
-        vocabulary.load_vocabulary(vocabulary.DEMO_VOCABULARY_PATH)
-    )
-    backbone.save(path, params, {trained_model.VOCABULARY_KEY: fingerprint})
-    assert main.main(train_arguments(model_dir, INITIAL_CHECKPOINT_PATH=path)) == 0
-    assert f"the others are from {path}" in capsys.readouterr().err
-    identity = trainer.RunDirectory(str(model_dir)).checkpoints().read_run(3)["identity"]
-    _, frozen = trainable.split(params, trainable.TrainableConfig())
+def test_backbone_weights_of_a_file_are_the_frozen_ones(from_files):
+    home, told = from_files
+    assert f"the others are from {home}/t5.safetensors" in told
+    identity = trainer.RunDirectory(str(home / "model")).checkpoints().read_run(3)["identity"]
+    _, frozen = trainable.split(tiny_start().params(), trainable.TrainableConfig())
     assert identity["frozen_fingerprint"] == fingerprints.fingerprint(frozen)
 
 
+@functools.cache
 def tiny_start():
-    """What the tiny model starts from without weights, with another seed than its run."""
+    """Other parameters of the tiny model than a run draws."""
     _, flags = main.split_gin_flags(train_arguments("/nowhere"))
     bindings = [gin_files.to_binding(*flag) for flag in flags]
     bindings.append("MODEL_DIR = '/nowhere'")
     files = ["runs/embedded/train.gin", "experiments/demo_hyperdecoder.gin"]
     gin_binding.parse(gin_files.read(files, bindings))
     model = gin.query_parameter("MODEL/gin.macro.value").scoped_configurable_fn()
-    return start.open_start(model, None, seed=1)
+    gin.clear_config()
+    flat = names.flatten(tiny.make_params(model, seed=1, scale=0.1))
+    description = trained_model.Description(model.config, model.decoding)
+    return trained_model.TrainedModel(description, arrays.in_memory(flat))
 
 
 # What is refused, in under 15 seconds, with nothing written.
@@ -262,7 +285,6 @@ def tiny_start():
             "the tasks ['demo_topic']",
         ),
         ({"BEST_METRIC": "demo_topik/f1", "EVAL_SPLIT": None}, "the tasks ['demo_topic']"),
-        ({"BEST_METRIC": "average_metric", "EVAL_SPLIT": None}, "got 'average_metric'"),
         ({"TASK_FEATURE_LENGTHS": "{'inputs': 8, 'targets': 4, 'target': 4}"}, "mean 'targets'?"),
         ({"BEST_METRIC": "demo_topic/f1"}, "Choose one of ['demo_topic/accuracy']"),
         ({"TRAINSTEPS": 3}, "Did you mean 'TRAIN_STEPS'?"),
@@ -313,26 +335,22 @@ def test_a_model_directory_of_another_model_is_refused_and_left_alone(trained, c
     assert after == before
 
 
-def test_a_run_is_found_from_every_folder(tmp_path, monkeypatch, capsys):
-    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
-    for folder in (home, elsewhere):
-        folder.mkdir()
-    monkeypatch.chdir(home)
-    backbone.save("t5.safetensors", tiny_start().params(), {})
-    shutil.copy(vocabulary.DEMO_VOCABULARY_PATH, "spiece.model")
-    macros = {"EVAL_SPLIT": None, "INITIAL_CHECKPOINT_PATH": "t5.safetensors"}
-    train = [*train_arguments("model", **macros), "--vocabulary=spiece.model"]
-    assert main.main(train) == 0
-    monkeypatch.chdir(elsewhere)
+def test_a_run_is_found_from_every_folder_and_continued(from_files, tmp_path, monkeypatch, capsys):
+    home, _ = from_files
+    monkeypatch.chdir(tmp_path)
     assert run_folder.read_file(home / "model").initial_checkpoint_path == f"{home}/t5.safetensors"
-    (elsewhere / "lines.txt").write_text("topic: a pear\n")
+    (tmp_path / "lines.txt").write_text("topic: a pear\n")
     assert main.main(["infer", f"--model_dir={home}/model", "--input=lines.txt"]) == 0
     assert main.main(["eval", f"--model_dir={home}/model", "--gin.EVAL_SPLIT=test"]) == 0
     assert "demo_topic  accuracy" in capsys.readouterr().out
-    again = ["train", f"--gin_file={home}/model/config.gin", "--gin.TRAIN_STEPS=5"]
-    assert main.main(again) == 0
-    assert f"continuing from step 3 of {home}/model/checkpoints" in capsys.readouterr().err
-    assert [path.name for path in elsewhere.iterdir()] == ["lines.txt"]
+    unbroken = losses(home / "model")
+    assert sorted(unbroken) == [1, 2, 3]
+    # As a kill behind the second step's checkpoint leaves it.
+    shutil.rmtree(home / "model" / "checkpoints" / "3")
+    assert main.main(["train", f"--gin_file={home}/model/config.gin"]) == 0
+    assert f"continuing from step 2 of {home}/model/checkpoints" in capsys.readouterr().err
+    assert losses(home / "model") == unbroken
+    assert [path.name for path in tmp_path.iterdir()] == ["lines.txt"]
 
 
 def test_a_run_that_another_process_writes_is_refused_and_left_alone(trained, capsys):
@@ -360,10 +378,8 @@ def test_a_run_that_is_done_says_so_and_stays(trained, steps, message, capsys):
     assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
 
 
-def test_a_best_metric_that_nothing_computes_is_told(tmp_path, capsys):
-    macros = {"EVAL_SPLIT": None, "BEST_METRIC": "demo_topic/accuracy"}
-    assert main.main(train_arguments(tmp_path / "model", **macros)) == 0
-    told = capsys.readouterr().err
+def test_a_best_metric_that_nothing_computes_is_told(from_files):
+    _, told = from_files
     assert "BEST_METRIC = 'demo_topic/accuracy' chooses no checkpoint, for EVAL_SPLIT is" in told
     assert (
         "nothing is evaluated, and whether the task has a metric 'accuracy' is not known." in told
@@ -483,14 +499,12 @@ def run_two_processes(model_dir, *more_flags, **macros):
     return outputs
 
 
-def test_two_processes_that_share_one_copy_predict_as_one_process(tmp_path):
-    macros = {"CHECKPOINT_PERIOD": None}
-    (_, about), _ = run_two_processes(tmp_path / "two", MODEL_PARALLEL=2, **macros)
+def test_two_processes_that_share_one_copy_predict_as_one_process(trained, tmp_path):
+    (_, about), _ = run_two_processes(tmp_path / "two", MODEL_PARALLEL=2, CHECKPOINT_PERIOD=None)
     assert "Devices: 1 data x 2 model" in about
-    assert main.main(train_arguments(tmp_path / "one", **macros)) == 0
     two, one = (
-        [json.loads(line) for line in path.read_text().splitlines()]
-        for path in (tmp_path / name / "eval" / "demo_topic" / "3.jsonl" for name in ("two", "one"))
+        [json.loads(line) for line in (folder / "eval/demo_topic/3.jsonl").open()]
+        for folder in (tmp_path / "two", trained)
     )
     assert [row["input"] for row in two] == [row["input"] for row in one]
     np.testing.assert_allclose(
@@ -553,7 +567,7 @@ def trained_by_task(tmp_path_factory):
         "--gin.decoder/AdapterConfig.source=task",
         "--gin.TASK_NAMES=('demo_find', 'demo_topic')",
     ]
-    assert main.main([*train_arguments(model_dir), *flags]) == 0
+    assert main.main([*train_arguments(model_dir, EVAL_SPLIT=None), *flags]) == 0
     return model_dir
 
 
@@ -574,7 +588,7 @@ def test_adapters_that_depend_on_the_task_ask_for_it(trained_by_task, tmp_path, 
 
 
 def test_an_unseen_task_is_refused_or_evaluated_with_the_mean(trained_by_task, capsys):
-    evaluate = ["eval", f"--model_dir={trained_by_task}"]
+    evaluate = ["eval", f"--model_dir={trained_by_task}", "--gin.EVAL_SPLIT=validation"]
     evaluate.append("--gin.MIXTURE_OR_TASK_NAME=demo_inflect")
     assert main.main(evaluate) == 2
     assert "task_names must hold every task that is read" in capsys.readouterr().err

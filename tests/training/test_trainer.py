@@ -358,6 +358,11 @@ def test_a_best_metric_of_another_task_is_refused(best, field):
         best.check_tasks(["cola"])
 
 
+def test_a_best_metric_that_is_neither_an_average_nor_of_a_task_is_refused():
+    with pytest.raises(ValueError, match=r"Config.metric must name .* got 'average_metric', "):
+        BestCheckpointConfig(metric="average_metric").check_tasks(["cola"])
+
+
 def test_the_first_of_equal_values_stays_the_best():
     highest, lowest = BestCheckpointConfig(), BestCheckpointConfig(greater_is_better=False)
     assert highest.is_better(2.0, 1.0)
