@@ -169,9 +169,9 @@ def test_a_plain_t5_needs_no_code_of_ours(plain, tmp_path):
     np.testing.assert_allclose(theirs["logits"], ours, atol=1e-5)
 
 
-PLAIN_TORCH = """
-import json, os, sys
-os.environ.update(USE_TF="0", USE_JAX="0")
+IN_PYTORCH = """
+import json, os, pathlib, sys
+os.environ.update(USE_TF="0", USE_FLAX="0")  # They take time to import.
 import numpy as np, torch, transformers
 model, info = transformers.T5ForConditionalGeneration.from_pretrained(
     sys.argv[1], output_loading_info=True
@@ -182,19 +182,31 @@ inputs = tokenizer(json.loads(sys.argv[2]), padding=True, return_tensors="pt")
 with torch.no_grad():
     logits = model(**inputs, decoder_input_ids=torch.tensor([[0, 5, 9]] * 2)).logits
 np.savez(sys.argv[3], logits=logits, **inputs)
+exec(pathlib.Path(sys.argv[4]).read_text(), {})
 assert not [name for name in sys.modules if name.startswith("hyperdecoders_jax")]
 """
 
 
 @pytest.mark.torch
-def test_a_plain_t5_needs_no_code_of_ours_in_pytorch(plain, tmp_path):
+def test_a_plain_t5_and_a_card_s_code_need_no_code_of_ours_in_pytorch(plain, tmp_path):
     pytest.importorskip("torch", reason="PyTorch is not installed")
     source, out = plain
-    arguments = [str(out), json.dumps(TEXTS), str(tmp_path / "theirs.npz")]
-    subprocess.run([sys.executable, "-c", PLAIN_TORCH, *arguments], check=True, cwd="/")
+    # One process for both: its imports cost more than either.
+    adapted = write_trained(tmp_path / "trained", "manual", "manual_specific")
+    assert run_export(adapted, tmp_path / "my_model", "--format=safetensors", "--with_code") == 0
+    _, _, card = (tmp_path / "my_model/README.md").read_text().partition("transformers alone")
+    (tmp_path / "card.py").write_text(card.split("```python\n")[1].split("```")[0])
+    arguments = [str(out), json.dumps(TEXTS), "theirs.npz", "card.py"]
+    result = subprocess.run(
+        [sys.executable, "-c", IN_PYTORCH, *arguments],
+        capture_output=True, text=True, cwd=tmp_path, env={"HF_HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
     theirs = np.load(tmp_path / "theirs.npz")
     ours = our_logits(source, theirs["input_ids"])
     np.testing.assert_allclose(theirs["logits"], ours, atol=1e-5)
+    (text,) = ast.literal_eval(result.stdout)
+    assert isinstance(text, str)
 
 
 def test_gates_are_folded_where_a_plain_t5_comes_of_it(plain, tmp_path, capsys):
@@ -260,21 +272,6 @@ def test_code_for_pytorch_comes_along(tmp_path, monkeypatch):
     assert "trust_remote_code=True" in code
     assert "task_ids=[model.config.task_id('cola')]" in code
     compile(code, "card", "exec")
-
-
-@pytest.mark.torch
-def test_the_card_s_code_for_pytorch_runs_as_written(tmp_path):
-    pytest.importorskip("torch", reason="PyTorch is not installed")
-    source = write_trained(tmp_path / "trained", "manual", "manual_specific")
-    assert run_export(source, tmp_path / "my_model", "--format=safetensors", "--with_code") == 0
-    _, _, card = (tmp_path / "my_model/README.md").read_text().partition("transformers alone")
-    code = card.split("```python\n")[1].split("```")[0]
-    env = {"HF_HOME": str(tmp_path), "USE_FLAX": "0"}
-    line = [sys.executable, "-c", code]
-    result = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env=env)
-    assert result.returncode == 0, result.stderr
-    (text,) = ast.literal_eval(result.stdout)
-    assert isinstance(text, str)
 
 
 def test_what_a_user_has_in_a_clone_stays(plain, tmp_path, capsys):
