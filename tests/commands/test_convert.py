@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import pickle
+import re
 import shutil
 
 import gin
@@ -16,8 +17,9 @@ from safetensors import numpy as safetensors_numpy
 
 from hyperdecoders_jax.commands import configured, convert, main
 from hyperdecoders_jax.data import vocabulary
-from hyperdecoders_jax.model import BACKBONE_KEYS
+from hyperdecoders_jax.model import BACKBONE_KEYS, Model
 from hyperdecoders_jax.modeling.config import HyperGridConfig
+from hyperdecoders_jax.trained import start as start_lib
 from hyperdecoders_jax.weights import conversion, formats, hugging_face, original_folder
 from tests.commands import test_train, tiny_runs
 from tests.weights import test_adapter_folder, test_conversion
@@ -274,6 +276,13 @@ def test_damaged_weights_are_not_converted(damaged, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["damaged"]
 
 
+def test_damaged_weights_are_no_start(damaged, start):
+    folder, message = damaged
+    with pytest.raises((ValueError, OSError), match=re.escape(message)):
+        start_lib.open_start(Model(start.config), str(folder), seed=0)
+
+
+@pytest.mark.parametrize("damaged", [truncate, break_vocabulary], indirect=True)
 def test_no_run_starts_from_damaged_weights(damaged, tmp_path, capsys):
     folder, message = damaged
     arguments = test_train.train_arguments(tmp_path / "run", INITIAL_CHECKPOINT_PATH=folder)
