@@ -167,8 +167,7 @@ def test_numbers_that_are_not_finite_are_told_before_ablations(folder):
     task = _make_task("nan", targets=list(LETTERS), splits=("validation",), metric_fns=[count])
     data = PipelineConfig(task, {"inputs": 8, "targets": 4}, batch_size=4)
     tasks = evaluator.Evaluator(data, EvaluationConfig(), ["nan"])
-    layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
-    model = model_lib.Model(tiny.make_config("none", "task", vocab_size=NUM_IDS, **layers))
+    model = run("manual", folder)[0].model
     params = tiny.make_params(model)
     params["encoder"] = jax.tree.map(lambda x: x * np.nan, params["encoder"])
     placed = place(model, params)

@@ -8,11 +8,16 @@ import pytest
 
 FOLDER = pathlib.Path(__file__).parents[2] / "docs/notebooks"
 RUNNER = runpy.run_path(str(FOLDER / "run.py"))
+SIZES = ("NUM_ENCODER_LAYERS=1", "NUM_DECODER_LAYERS=1", "EMB_DIM=16", "MLP_DIM=24")
+SMALLER = [f"--gin.{macro}" for macro in (*SIZES, "INITIAL_CHECKPOINT_PATH=None", "BATCH_SIZE=16")]
 FEWER = {
     "TRAIN_STEPS=400": "TRAIN_STEPS=2",
     "STEPS, SEEDS = 100, (1, 2)": "STEPS, SEEDS = 2, (1,)",
-    # As in the other one, so that it takes the step that the first one compiled.
-    "--gin.EVAL_SPLIT=None": "--gin.EVAL_SPLIT=None --gin.BATCH_SIZE=16",
+    # test_demo.py runs an experiment with the T5 and the tasks that ship.
+    "--gin.EVAL_SPLIT=None": " ".join(
+        ["--gin.EVAL_SPLIT=None", "--gin.MIXTURE_OR_TASK_NAME=demo_topic", *SMALLER]
+    ),
+    '"--gin.BATCH_SIZE=16"]': f"*{SMALLER}]",
 }
 
 
@@ -32,6 +37,12 @@ def test_a_notebook_runs(name, folder, monkeypatch):
     monkeypatch.chdir(folder)
     printed = RUNNER["run"](RUNNER["code_cells"](notebook(name)), FEWER)
     assert printed[-1]
+
+
+def test_every_smaller_setting_takes_the_place_of_one_that_is_there():
+    sources = "".join("".join(cell["source"]) for name in RUNNER["NAMES"]
+                      for cell in RUNNER["code_cells"](notebook(name)))  # fmt: skip
+    assert all(setting in sources for setting in FEWER)
 
 
 @pytest.mark.parametrize("name", RUNNER["NAMES"])
