@@ -281,10 +281,10 @@ def tiny_start():
             {
                 "TrainerConfig.best": "@BestCheckpointConfig()",
                 "BestCheckpointConfig.metric": "demo_topik/f1",
+                "EVAL_SPLIT": None,
             },
             "the tasks ['demo_topic']",
         ),
-        ({"BEST_METRIC": "demo_topik/f1", "EVAL_SPLIT": None}, "the tasks ['demo_topic']"),
         ({"TASK_FEATURE_LENGTHS": "{'inputs': 8, 'targets': 4, 'target': 4}"}, "mean 'targets'?"),
         ({"BEST_METRIC": "demo_topic/f1"}, "Choose one of ['demo_topic/accuracy']"),
         ({"TRAINSTEPS": 3}, "Did you mean 'TRAIN_STEPS'?"),
