@@ -169,8 +169,7 @@ def test_greedy_texts_are_our_own_model_s_likeliest_tokens(exported, name):
         np.testing.assert_array_equal(found[:, 1:], np.where(has_ended, 0, likeliest))
 
 
-# Those that have something of each example, which beams share.
-@pytest.mark.parametrize("name", ["hyperdecoder", "HyperGrid"])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_texts_of_four_beams_are_our_own_model_s(exported, name):
     _, params, model = exported[name]
     ours = Model(CONFIGS[name], decoding=BEAMS)
@@ -202,12 +201,9 @@ def test_samples_are_drawn_with_the_key(exported):
 
 def test_more_padding_changes_nothing(loaded):
     expected = loaded(**GIVEN)
-    read = jax.jit(
-        lambda tokens, mask: loaded(**GIVEN | {"input_ids": tokens}, attention_mask=mask)
-    )
     for before, behind in ((0, 4), (3, 1)):
         padded = np.pad(TOKENS, ((0, 0), (before, behind)))
-        found = read(padded, padded > 0)
+        found = loaded(**GIVEN | {"input_ids": padded})
         np.testing.assert_allclose(found.logits, expected.logits, atol=ATOL)
         states = found.encoder_last_hidden_state[:, before : before + TOKENS.shape[1]]
         real = TOKENS > 0
