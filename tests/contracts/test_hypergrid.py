@@ -92,15 +92,6 @@ def make_model(name):
     return gated, jax.jit(logits_and_states)
 
 
-@functools.cache
-def make_bare_model():
-    """Gates of both stacks without adapters."""
-    encoder, decoder = GRIDS["both"]
-    sizes = dict(mlp_dim=12, num_encoder_layers=1, num_decoder_layers=1)
-    grids = dict(encoder_hypergrid=encoder, decoder_hypergrid=decoder)
-    return model.Model(tiny.make_config("none", "none", **sizes, **grids))
-
-
 def without_grids(params):
     return {key: tree for key, tree in params.items() if not key.endswith("_hypergrid")}
 
@@ -174,7 +165,11 @@ def test_gates_of_one_are_plain_t5(name, atol):
 
 
 def test_every_factor_gets_a_gradient_from_a_frozen_t5():
-    gated, batch = make_bare_model(), tiny.make_batch()
+    encoder, decoder = GRIDS["both"]
+    sizes = dict(mlp_dim=12, num_encoder_layers=1, num_decoder_layers=1)
+    grids = dict(encoder_hypergrid=encoder, decoder_hypergrid=decoder)
+    gated = model.Model(tiny.make_config("none", "none", **sizes, **grids))
+    batch = tiny.make_batch()
     trained, frozen = trainable.split(tiny.make_params(gated), TrainableConfig())
     assert sorted(trained) == ["decoder_hypergrid", "encoder_hypergrid"]
 
@@ -239,7 +234,7 @@ def test_each_stacks_gates_have_a_switch():
 
 def main():
     """On four devices: the loss and the gradients of a gated model do not depend on the mesh."""
-    gated = make_bare_model()
+    gated, _ = make_model("both")
     params, batch = tiny.make_params(gated), tiny.make_batch(batch=4)
 
     def loss(params, batch):

@@ -85,7 +85,7 @@ def test_a_low_rank_change_is_a_change_of_the_kernel():
             attention[site.rsplit("_", 1)[-1]]["kernel"] += 1.5 * change
     batch = tiny.make_batch()
     found = logits(params | {"decoder_adapters": adapters}, batch)
-    np.testing.assert_allclose(found, plain_logits(merged, batch), atol=ALL_SITES_ATOL)
+    np.testing.assert_allclose(found, plain_logits(merged, batch), atol=ATOL)
 
 
 def test_a_generated_encoder_draws_dropout_anew_in_its_second_pass():
