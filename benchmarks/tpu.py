@@ -5,9 +5,10 @@
         --compute=dropout=broadcast --compute=dropout=broadcast,attention_heads=2
 
 Each `--compute` is a row: fields of `ComputeConfig`, the others at their defaults; an empty one is
-the original's way. `--layers` cuts the model, so that compiling takes a minute. Cycles are the
-compiler's estimates in millions, per chip and step, by part of the model; see
-`hyperdecoders_jax.planning.program_text`. `--collectives` prints what chips send each other, too.
+the original's way. Without any there is one row, the experiment's own choices. `--layers` cuts the
+model, so that compiling takes a minute. Cycles are the compiler's estimates in millions, per chip
+and step, by part of the model (`hyperdecoders_jax.planning.program_text`). `--collectives` prints
+what chips send each other, too.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ def read_choices(text: str) -> ComputeConfig:
     return ComputeConfig(**{name: value(word) for name, word in pairs})
 
 
-def cut(experiment: measurement.Experiment, layers: str | None, choices: ComputeConfig):
-    """The experiment with so many layers, "ENCODER,DECODER", computed so."""
-    changes = {"compute": choices}
+def cut(experiment: measurement.Experiment, layers: str | None, choices: str | None):
+    """The experiment with so many layers, "ENCODER,DECODER", computed so; None: as its own."""
+    changes = {} if choices is None else {"compute": read_choices(choices)}
     if layers is not None:
         encoder, decoder = map(int, layers.split(","))
         changes |= {"num_encoder_layers": encoder, "num_decoder_layers": decoder}
@@ -58,7 +59,7 @@ def row(name: str, compiled, secs: float) -> list[str]:
     parts = program_text.count_cycles(compiled.as_text())
     moved = (compiled.cost_analysis() or {}).get("bytes accessed", float("nan"))
     return [
-        name or "defaults",
+        name,
         *(f"{x / 1e6:.2f}" for x in (sum(parts.values()), *parts.values())),
         f"{cost.gflops:,.0f}",
         f"{moved / 1e9:.2f}",
@@ -94,12 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     experiment, devices, args = measurement.parse_arguments(description, arguments, options)
     header = ("", "all", *program_text.PARTS, "other", "GFLOP", "GB moved", "peak MiB", "compile s")
     rows = []
-    for text in args.compute or [""]:
-        changed = cut(experiment, args.layers, read_choices(text))
-        compiled, secs, *_ = train_step.compile_step(changed, devices)
-        rows.append(row(text, compiled, secs))
+    for text in args.compute or [None]:
+        compiled, secs, *_ = train_step.compile_step(cut(experiment, args.layers, text), devices)
+        name = "the experiment's" if text is None else text or "defaults"
+        rows.append(row(name, compiled, secs))
         if args.collectives:
-            print(text or "defaults")
+            print(name)
             header_of_sent = ("count", "MB sent", "collective", "operation")
             print(text_table.align([header_of_sent, *collectives(compiled.as_text())]), "\n")
     print(text_table.align([header, *rows]))

@@ -38,7 +38,7 @@ def use(folder: str | None = None) -> None:
     try:
         folder = files.absolute(folder)
         _check_usable(folder)
-        if "://" not in folder:
+        if folder == default_folder():  # Others may be of other programs, too.
             _trim(folder)
     except Exception as error:  # Remote file systems raise errors of their own.
         reason = str(getattr(error, "strerror", None) or error).strip().partition("\n")[0]

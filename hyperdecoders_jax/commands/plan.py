@@ -136,6 +136,10 @@ def plan(run: RunConfig, *, price: str | None, is_json: bool, **options: Any) ->
         raise ValueError(_why_nothing_fits(found))
     if not is_json:
         print(f"\n{_tell(best, options.is_for_training)}")
+        if options.is_fast:
+            print(
+                "--fast may tell too little memory: compile this choice without it before you rent."
+            )
     return 0
 
 

@@ -135,8 +135,10 @@ class Planner:
         self, model: Model, lowered: programs.Lowered, choice: Choice, partitioner: Partitioner
     ) -> programs.Figures:
         layers = [getattr(model.config, name) for name in programs.STACKS]
-        # A loop compiles as fast in full, and its memory does not follow from few layers.
-        is_whole = not self._options.is_fast or model.config.compute.scan_layers
+        # A loop compiles as fast in full, and its memory does not follow from few layers. Decoding
+        # has none.
+        is_loop = model.config.compute.scan_layers and self._options.is_for_training
+        is_whole = not self._options.is_fast or is_loop
         if is_whole or min(layers) < programs.SHALLOW:
             return lowered.figures()
         shallow = [cut(model, *depth) for depth in programs.DEPTHS]

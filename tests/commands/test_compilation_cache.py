@@ -1,4 +1,5 @@
 import os
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -53,13 +54,20 @@ def test_a_folder_that_cannot_be_is_told_and_stops_nothing(tmp_path, capsys):
         assert used() is None
 
 
-def test_what_was_used_longest_ago_is_removed(tmp_path, monkeypatch):
+def test_what_was_used_longest_ago_is_removed_from_our_own_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(compilation_cache, "MAX_BYTES", 25)
-    for age, name in enumerate(("new-cache", "old-cache", "oldest-cache", "other")):
-        (tmp_path / name).write_bytes(b"x" * 10)
-        os.utime(tmp_path / name, (10_000 - age, 10_000 - age))
-    compilation_cache.use(str(tmp_path))
-    assert sorted(os.listdir(tmp_path)) == ["new-cache", "old-cache", "other"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    ours = pathlib.Path(compilation_cache.default_folder())
+    named = tmp_path / "named"
+    for folder in (ours, named):
+        folder.mkdir(parents=True)
+        for age, name in enumerate(("new-cache", "old-cache", "oldest-cache", "other")):
+            (folder / name).write_bytes(b"x" * 10)
+            os.utime(folder / name, (10_000 - age, 10_000 - age))
+    compilation_cache.use(str(named))
+    assert len(os.listdir(named)) == 4
+    compilation_cache.use(str(ours))
+    assert sorted(os.listdir(ours)) == ["new-cache", "old-cache", "other"]
 
 
 def test_a_damaged_entry_is_compiled_anew(tmp_path):
