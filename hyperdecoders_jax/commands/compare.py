@@ -199,6 +199,11 @@ class _Command:
         self._files = {}
         for text in args.method:
             name, file, macros = parse_method(text)
+            if name in self._macros:
+                raise errors.UsageError(
+                    f"Methods must have different names; got {name!r} twice. Write "
+                    f"--method=OTHER={file},MACRO=VALUE."
+                )
             self._macros[name], self._files[name] = macros, self._find(file)
 
     def _find(self, file: str) -> str:

@@ -34,7 +34,7 @@ LEVEL = 0.95
 
 
 class Interval(NamedTuple):
-    """A mean difference and its interval; the ends are NaN where there is but one seed."""
+    """A mean difference and its interval; with one seed, or one example, its ends are NaN."""
 
     difference: float
     low: float
@@ -114,7 +114,7 @@ def paired(
     parts = [components(np.asarray(values, float)) for values in differences]
     count, seeds = len(parts), parts[0].num_seeds
     mean = np.asarray(sum(part.mean for part in parts) / count)
-    if seeds < 2:
+    if seeds < 2 or min(part.num_examples for part in parts) < 2:
         return Interval(float(mean), np.nan, np.nan, np.nan)
     by_seed = sum(np.asarray(values, float).mean(-1) for values in differences) / count
     found = Components(

@@ -48,6 +48,12 @@ def _evaluator(
     if best is not None:
         best.check_tasks(task_names)
     if run.evaluation.split is None:
+        if run.trainer.early_stopping_patience is not None:
+            raise ValueError(
+                "EARLY_STOPPING_PATIENCE must come with evaluations, which tell when to stop; got "
+                f"{run.trainer.early_stopping_patience} and EVAL_SPLIT = None. Give an EVAL_SPLIT "
+                "(own data: --validation_file; compare: --select_on), or leave it out."
+            )
         is_chosen = best is not None and best.metric != trainer.BestCheckpointConfig.metric
         if is_chosen and jax.process_index() == 0:
             about = f"{best.metric!r} chooses no checkpoint, for EVAL_SPLIT is None"

@@ -378,6 +378,12 @@ def test_a_run_that_is_done_says_so_and_stays(trained, steps, message, capsys):
     assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
 
 
+def test_stopping_early_needs_evaluations(tmp_path, capsys):
+    changed = {"EARLY_STOPPING_PATIENCE": 2, "EVAL_SPLIT": None, "EVAL_PERIOD": 1}
+    assert main.main(train_arguments(tmp_path, **changed)) == 2
+    assert "got 2 and EVAL_SPLIT = None. Give an EVAL_SPLIT" in capsys.readouterr().err
+
+
 def test_a_best_metric_that_nothing_computes_is_told(from_files):
     _, told = from_files
     assert "BEST_METRIC = 'demo_topic/accuracy' chooses no checkpoint, for EVAL_SPLIT is" in told

@@ -108,3 +108,11 @@ def test_all_simultaneous_intervals_of_a_table_hold_0_in_95_of_100(num_seeds):
     assert 94 <= 100 * np.mean(holds.all(axis=1)) <= 100
     single = np.abs(found.mean) <= intervals.half_width(found)
     assert 100 * np.mean(single.all(axis=1)) < 85
+
+
+def test_one_example_shows_nothing():
+    one, many = np.full((3, 1), 100.0), np.random.default_rng(0).normal(size=(3, 20))
+    for values in ([one], [many, one]):
+        found = intervals.paired(values)
+        assert np.isnan(found[1:]).all()
+        assert not found.is_shown
