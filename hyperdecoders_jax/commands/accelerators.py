@@ -9,9 +9,10 @@ import sys
 # Google's number among makers of PCI devices, and its TPUs among its devices (v3 to 7x).
 _GOOGLE = "0x1ae0"
 _TPUS = ("0x0027", "0x0056", "0x005e", "0x0062", "0x0063", "0x006f", "0x0076")
-_TPU_DEVICES = "dev/accel*"
+_TPU_DEVICES = "dev/accel[0-9]*"  # `dev/accel/` is of NPUs.
 _TPU_VARIABLES = ("TPU_ACCELERATOR_TYPE", "TPU_WORKER_ID", "TPU_NAME")  # Of a TPU VM or a pod.
-_GPU_DEVICES = ("dev/nvidia[0-9]*", "proc/driver/nvidia/gpus/*", "dev/dxg")
+# Containers without a GPU see its driver under proc/, and each WSL2 has a dev/dxg.
+_GPU_DEVICES = "dev/nvidia[0-9]*"
 
 
 def find(root: str = "/") -> dict[str, str]:
@@ -22,8 +23,7 @@ def find(root: str = "/") -> dict[str, str]:
         ids = tuple(_read(os.path.join(folder, name)) for name in ("vendor", "device"))
         if ids[0] == _GOOGLE and ids[1] in _TPUS:
             found["TPU"] = f"PCI device {os.path.basename(folder)}"
-    signs = [("TPU", _TPU_DEVICES), *(("GPU", pattern) for pattern in _GPU_DEVICES)]
-    for kind, pattern in signs:
+    for kind, pattern in (("TPU", _TPU_DEVICES), ("GPU", _GPU_DEVICES)):
         for path in sorted(glob.glob(os.path.join(root, pattern)))[:1]:
             found.setdefault(kind, path)
     for name in _TPU_VARIABLES:
@@ -33,8 +33,9 @@ def find(root: str = "/") -> dict[str, str]:
 
 
 def is_cpu_chosen() -> bool:
-    """Whether the user told JAX to compute on the CPU."""
-    return os.environ.get("JAX_PLATFORMS") == "cpu"
+    """Whether the user told JAX to compute on the CPU, or hid the GPUs of a machine without TPU."""
+    is_hidden = _is_gpu_hidden() and "TPU" not in find()
+    return is_hidden or os.environ.get("JAX_PLATFORMS") == "cpu"
 
 
 def unused(root: str = "/") -> str | None:
@@ -45,8 +46,10 @@ def unused(root: str = "/") -> str | None:
     if not found or jax.default_backend() != "cpu":
         return None
     kind, sign = next(iter(found.items()))
-    if is_cpu_chosen():
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
         how = "JAX_PLATFORMS=cpu says so: unset it"
+    elif kind == "GPU" and _is_gpu_hidden():
+        how = "CUDA_VISIBLE_DEVICES hides it: unset it"
     elif kind == "TPU":
         how = "Run: pip install -U 'jax[tpu]'; and end other processes that hold the TPU"
     else:
@@ -62,6 +65,10 @@ def warn_if_unused() -> None:
     if (told := unused()) is not None:
         line = "!" * 88
         print(f"{line}\nWARNING: {told}\n{line}", file=sys.stderr, flush=True)
+
+
+def _is_gpu_hidden() -> bool:
+    return os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
 
 
 def _read(path: str) -> str:
