@@ -113,7 +113,7 @@ class Model:
         """The loss of a batch and its sums; see `losses.cross_entropy`."""
         targets, weights = batch.decoder_target_tokens, batch.decoder_loss_weights
         chunk = self.config.compute.logits_chunk
-        if chunk is None:
+        if chunk is None or chunk >= targets.shape[1]:
             logits = self.logits(params, batch, dropout_rng)
             return losses.cross_entropy(logits, targets, weights, self.loss_config)
 

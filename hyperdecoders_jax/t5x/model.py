@@ -15,6 +15,7 @@ import flax.core
 import jax
 import jax.numpy as jnp
 import seqio
+from absl import logging
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from t5x import metrics as t5x_metrics
 from t5x import models, optimizers
@@ -59,6 +60,12 @@ class HyperdecoderModel(models.BaseTransformerModel):
             raise ValueError(
                 "LOSS_NORMALIZING_FACTOR must be None, since LossConfig.reduction ('sum' or 'mean')"
                 f" says how losses are added; got {loss_normalizing_factor}. Set it to None."
+            )
+        if model.config.compute.logits_chunk is not None:
+            logging.warning(
+                "LOGITS_CHUNK is read by our own runner alone, since T5X's metrics need all logits;"
+                " got %s, and all exist at a time. For less memory raise NUM_MICROBATCHES.",
+                model.config.compute.logits_chunk,
             )
         self.model = model.for_tasks(task_names)
         if not self.model.config.reads_tasks:

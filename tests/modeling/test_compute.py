@@ -101,6 +101,12 @@ def test_a_loss_in_chunks_is_the_loss(reduction):
         np.testing.assert_allclose(a, b, **ROUNDING)
 
 
+def test_a_chunk_of_all_positions_is_no_chunk():
+    model = Model(tiny.make_config("none", "none", compute=ComputeConfig(logits_chunk=5)))
+    traced = jax.make_jaxpr(model.loss)(model.param_shapes(), tiny.make_batch(dec_len=5))
+    assert " scan[" not in str(traced)
+
+
 def test_choices_are_checked():
     with pytest.raises(ValueError, match=r"dropout must be one of .* got 'none'\. Set DROPOUT"):
         ComputeConfig(dropout="none")

@@ -20,6 +20,7 @@ from hyperdecoders_jax import losses, model
 from hyperdecoders_jax.config import gin_files
 from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig, T5XScoring
 from hyperdecoders_jax.decoding.sampling import GreedyConfig, SamplingConfig
+from hyperdecoders_jax.modeling.compute import ComputeConfig
 from hyperdecoders_jax.t5x.model import HyperdecoderModel
 from tests import tiny
 
@@ -292,3 +293,9 @@ def test_decoding_costs_no_more_than_t5xs():
 
 def flops(predict):
     return jax.jit(predict).lower(features(dec_len=9)).compile().cost_analysis()["flops"]
+
+
+def test_logits_in_chunks_are_told_to_be_our_own_runners(caplog):
+    hyperdecoder(plain(compute=ComputeConfig(logits_chunk=2)))
+    assert "LOGITS_CHUNK is read by our own runner alone" in caplog.text
+    assert "got 2" in caplog.text
