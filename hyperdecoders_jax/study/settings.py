@@ -43,7 +43,7 @@ def of_run(run: RunConfig, split: str | None) -> dict[str, Any]:
 def _recipe(run: RunConfig) -> dict[str, Any]:
     """What of the recipe changes results."""
     recipe = describe.recipe(run)
-    del recipe["trainer"]["profile_steps"], recipe["evaluation"]["batch_size"]
+    del recipe["evaluation"]["batch_size"]
     return recipe
 
 

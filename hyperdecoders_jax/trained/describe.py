@@ -86,7 +86,7 @@ def describe_data(run: RunConfig) -> dict[str, Any]:
 def recipe(run: RunConfig) -> dict[str, Any]:
     """How a run learns and chooses, as JSON: what may change when it is continued, and is told."""
     config, trainer = run.model.config, _plain(run.trainer)
-    for name in ("log_every_steps", "checkpoint_every_steps", "keep_last", "seed"):
+    for name in ("log_every_steps", "checkpoint_every_steps", "keep_last", "profile_steps", "seed"):
         del trainer[name]  # They change no weights, but for the seed, which is compared.
     return {
         "dropout_rate": config.dropout_rate,

@@ -22,6 +22,15 @@ class Profiler:
         self._first, self._last = steps if jax.process_index() == 0 and steps else (None, None)
         self._is_tracing = False
 
+    def begin(self, step: int) -> None:
+        """Is told the step that the run begins or continues at."""
+        if self._first is not None and self._first <= step:
+            logging.warning(
+                "No trace of the steps is made: they must begin after step %d, at which the run "
+                "continues; got %d to %d. Name later ones with --profile.",
+                *(step, self._first, self._last),
+            )
+
     def before(self, step: int, state: object) -> None:
         """Is told before a step starts, with the state that it starts from."""
         if step != self._first:

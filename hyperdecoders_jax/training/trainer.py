@@ -296,6 +296,7 @@ class Trainer:
             self._step, self._config.num_train_steps, is_shown=self._is_main
         )
         with contextlib.closing(self._progress), contextlib.closing(self._profiler), self._signals:
+            self._profiler.begin(self._step)
             if self._saved_step is not None:
                 here = self._checkpoints.directory
                 self._progress.say(describe_start(here, self._step, self._config.num_train_steps))

@@ -23,3 +23,10 @@ def test_what_cannot_be_traced_is_told_and_stops_nothing(tmp_path, caplog):
 def test_steps_that_a_run_does_not_have_are_refused(steps):
     with pytest.raises(ValueError, match="profile_steps must be None or a first and a last step"):
         TrainerConfig(num_train_steps=7, profile_steps=steps)
+
+
+def test_steps_before_the_one_that_a_run_continues_at_are_told(tmp_path, caplog):
+    run(tmp_path, num_train_steps=3)
+    run(tmp_path, profile_steps=(2, 5))
+    assert "must begin after step 3, at which the run continues; got 2 to 5" in caplog.text
+    assert not traces(tmp_path)
