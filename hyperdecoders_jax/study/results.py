@@ -98,7 +98,15 @@ def collect(comparison: Comparison, floors: Floors, about: Mapping[str, Any]) ->
     if num_corrected:  # How many there are is known only now.
         rows = _rows(found, comparison, floors, num_corrected)
     methods = {name: _method(of_seeds) for name, of_seeds in found.items()}
-    warnings = [*_warn_of_runs(comparison, found, drawn), *_warn_of_floors(rows)]
+    warnings = [
+        *(
+            f"{task}/{metric} is left out, and so is the average: {name} has no finite value of it "
+            "in some run. See its predictions in eval_*."
+            for (task, metric), name in _not_finite(found).items()
+        ),
+        *_warn_of_runs(comparison, found, drawn),
+        *_warn_of_floors(rows),
+    ]
     about = {
         "methods": list(found),
         "seeds": list(comparison.seeds),
@@ -118,17 +126,18 @@ def _rows(
     num_intervals: int = 1,
 ) -> list[Row]:
     tasks = next(iter(found.values()))[0]["tasks"]
+    left_out = _not_finite(found)
     rows = []
     for task, first in tasks.items():
         of_task = floors(task, comparison.split)
         for metric in first["metrics"]:
+            if (task, metric) in left_out:
+                continue
             cells = {
                 name: Cell([run["tasks"][task]["metrics"][metric] for run in of_seeds])
                 for name, of_seeds in found.items()
             }
             values = {name: x[metric] for name, x in of_task.items() if metric in x}
-            if any(None in cell.values for cell in cells.values()):
-                continue  # Not finite for some run.
             rows.append(Row(task, metric, first["num_examples"], cells, values))
     by_metric = {
         (task, metric): {name: _scores(x, task, metric) for name, x in found.items()}
@@ -136,9 +145,22 @@ def _rows(
         for metric in first["metrics"]
     }
     scored = [(row, [by_metric[row.task, row.metric]]) for row in rows]
-    if len(tasks) > 1 and rows:
+    # Without one of its parts it would be another average.
+    if len(tasks) > 1 and any(row.metric != averages.LENGTH for row in rows) and not left_out:
         scored.append(_average(rows, by_metric))
     return [_compared(*row, comparison.first, num_intervals) for row in scored]
+
+
+def _not_finite(found: Mapping[str, Sequence[Mapping]]) -> dict[tuple[str, str], str]:
+    """Tasks' metrics that some run has no finite value of, to a method with such a run."""
+    tasks = next(iter(found.values()))[0]["tasks"]
+    return {
+        (task, metric): name
+        for task, first in tasks.items()
+        for metric in first["metrics"]
+        for name, of_seeds in found.items()
+        if any(run["tasks"][task]["metrics"].get(metric) is None for run in of_seeds)
+    }
 
 
 def _scores(of_seeds: Sequence[Mapping], task: str, metric: str) -> list | None:
@@ -236,10 +258,9 @@ def _warn_of_runs(comparison: Comparison, found, drawn) -> list[str]:
     for name, of_method in drawn.items():
         loss, average = (of_method.get(title) for title in titles)
         if loss is not None and len(loss.steps) >= 10:
-            fifth = len(loss.steps) // 5
-            before, after = (
-                loss.values[:, a:b].mean() for a, b in ((-2 * fifth, -fifth), (-fifth, None))
-            )
+            # A run that logs its first and its last step has other distances there.
+            fifths = np.ceil(5 * loss.steps / loss.steps[-1])
+            before, after = (loss.values[:, fifths == fifth].mean() for fifth in (4, 5))
             if before - after > _FALLING * before:
                 lines.append(
                     f"{name}: the training loss is still falling at the end ({before:.3f} to "

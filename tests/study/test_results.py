@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hyperdecoders_jax
-from hyperdecoders_jax.study import page, pictures, results, tables
+from hyperdecoders_jax.study import page, pictures, results, runs, tables
 from hyperdecoders_jax.tasks import mixtures  # noqa: F401 (registers the demo)
 from tests.study import made
 
@@ -135,3 +135,16 @@ def test_the_page_holds_tables_and_pictures_and_loads_nothing(found, tmp_path):
     assert "demo_topic" in text
     assert not re.search(r"(src|href)=\"http", text)
     assert "<script" not in text
+
+
+def test_a_value_that_is_not_finite_takes_the_average_with_it_and_is_told(tmp_path):
+    comparison = made.write_runs(made.make_comparison(tmp_path))
+    path = tmp_path / "hyperdecoder/seed-2" / runs.SCORES_FILE
+    scores = json.loads(path.read_text())
+    scores["tasks"]["demo_topic"]["metrics"]["accuracy"] = None
+    path.write_text(json.dumps(scores))
+    found = results.collect(comparison, made.floors, ABOUT)
+    assert [row.metric for row in found.rows] == ["em", "f1"]
+    assert (
+        "demo_topic/accuracy is left out, and so is the average: hyperdecoder" in found.warnings[0]
+    )
