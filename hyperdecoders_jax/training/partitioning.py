@@ -65,6 +65,18 @@ class PartitioningConfig:
                     f"{DATA!r}, {MODEL!r} or None; got {axis!r}. Correct the rule."
                 )
 
+    def check_attention_heads(self, attention_heads: int | None) -> None:
+        """Raises ValueError unless heads computed at a time divide over the devices of a copy.
+
+        If they do not, every layer gathers the queries, keys and values of all heads.
+        """
+        if attention_heads is not None and attention_heads % self.model_parallel:
+            raise ValueError(
+                "ATTENTION_HEADS must be a multiple of MODEL_PARALLEL, so that devices share the "
+                f"heads computed at a time; got {attention_heads} heads and {self.model_parallel} "
+                f"devices. Set ATTENTION_HEADS to {self.model_parallel}, or to None for all heads."
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class Partitioner:

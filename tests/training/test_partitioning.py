@@ -5,8 +5,13 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from hyperdecoders_jax.config import run_config
+from hyperdecoders_jax.data.pipeline import PipelineConfig
+from hyperdecoders_jax.model import Model
+from hyperdecoders_jax.modeling.compute import ComputeConfig
 from hyperdecoders_jax.training import partitioning
 from hyperdecoders_jax.training.partitioning import PartitioningConfig
+from tests import tiny as model_tiny
 from tests.training import tiny
 
 
@@ -133,3 +138,18 @@ def test_a_placed_batch_is_the_batch():
     placed = partitioner.put_batch(batch)
     jax.tree.map(np.testing.assert_array_equal, placed, batch)
     jax.tree.map(np.testing.assert_array_equal, partitioner.take_rows(placed), batch)
+
+
+def test_heads_computed_at_a_time_are_shared_by_the_devices_of_a_copy():
+    config = partitioning.PartitioningConfig(model_parallel=2)
+    for heads in (None, 2, 4):
+        config.check_attention_heads(heads)
+    compute = ComputeConfig(dropout="broadcast", attention_heads=1)
+    message = "ATTENTION_HEADS must be a multiple of MODEL_PARALLEL.* got 1 heads and 2 .*Set"
+    with pytest.raises(ValueError, match=message):
+        run_config.RunConfig(
+            Model(model_tiny.make_config(compute=compute)),
+            PipelineConfig("any", {"inputs": 7, "targets": 5}, batch_size=3),
+            run_config.StartConfig(None, "bytes"),
+            partitioning=config,
+        )
