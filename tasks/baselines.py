@@ -25,11 +25,11 @@ Example = dict[str, Any]
 def floors(task: seqio.Task, split: str) -> dict[str, dict[str, float]]:
     """The metrics of each floor that a task has; none where metrics need more than predictions."""
     train, examples = _examples(task, "train"), _examples(task, split)
-    counts = collections.Counter(_text(x, "targets") for x in train)
+    counts = collections.Counter(_text(task, x, "targets") for x in train)
     majority = min(counts, key=lambda target: (-counts[target], target))
     found = {MAJORITY: _metrics(task, examples, [majority] * len(examples))}
     if 1 < len(counts) <= min(_MAX_LABELS, len(train) / _MIN_EXAMPLES_OF_A_LABEL):
-        found[LINEAR] = _metrics(task, examples, _linear_predictions(train, examples))
+        found[LINEAR] = _metrics(task, examples, _linear_predictions(task, train, examples))
     return {name: metrics for name, metrics in found.items() if metrics}
 
 
@@ -42,7 +42,9 @@ def majority_baseline(task_name: str, split: str = "validation") -> dict[str, fl
     return floors(seqio.get_mixture_or_task(task_name), split)[MAJORITY]
 
 
-def _linear_predictions(train: Sequence[Example], examples: Sequence[Example]) -> list[str]:
+def _linear_predictions(
+    task: seqio.Task, train: Sequence[Example], examples: Sequence[Example]
+) -> list[str]:
     """What logistic regression on words and pairs of words makes of the inputs."""
     from sklearn import feature_extraction, linear_model, pipeline
 
@@ -55,15 +57,15 @@ def _linear_predictions(train: Sequence[Example], examples: Sequence[Example]) -
         C=10.0, max_iter=1000, solver="sag", random_state=0
     )
     model = pipeline.make_pipeline(words, regression)
-    model.fit([_text(x, "inputs") for x in train], [_text(x, "targets") for x in train])
-    return model.predict([_text(x, "inputs") for x in examples]).tolist()
+    model.fit([_text(task, x, "inputs") for x in train], [_text(task, x, "targets") for x in train])
+    return model.predict([_text(task, x, "inputs") for x in examples]).tolist()
 
 
 def _metrics(
     task: seqio.Task, examples: Sequence[Example], predictions: Sequence[str]
 ) -> dict[str, float]:
     postprocess = task.postprocess_fn
-    targets = [postprocess(_text(x, "targets"), example=x, is_target=True) for x in examples]
+    targets = [postprocess(_text(task, x, "targets"), example=x, is_target=True) for x in examples]
     pairs = zip(examples, predictions, strict=True)
     answers = [postprocess(text, example=x, is_target=False) for x, text in pairs]
     return {
@@ -79,5 +81,9 @@ def _examples(task: seqio.Task, split: str) -> list[Example]:
     return list(dataset.as_numpy_iterator())
 
 
-def _text(example: Example, name: str) -> str:
-    return example[f"{name}_pretokenized"].decode()
+def _text(task: seqio.Task, example: Example, name: str) -> str:
+    text = example.get(f"{name}_pretokenized")
+    if text is not None:
+        return text.decode()
+    # A task's own tokenizer may keep the ids alone.
+    return task.output_features[name].vocabulary.decode([int(i) for i in example[name]])

@@ -199,6 +199,7 @@ def test_processes_of_jobs_end_with_a_command_that_is_killed(tmp_path):
     [
         (["--method=hyperdecodr"], "Did you mean 'hyperdecoder'"),
         (["--method=a=b.gin,X="], "must be NAME or NAME=FILE.gin,MACRO=VALUE"),
+        ([METHODS[0], "--split=tset"], "must have the split that is read; got 'tset'"),
         (["--method=a=none", "--method=a=lora"], "must have different names; got 'a' twice"),
         ([METHODS[0], "--baseline=b", "--match_parameters"], "--baseline must be one of"),
         ([METHODS[0], "--model_dir=x"], "compare names the folders of its runs"),
