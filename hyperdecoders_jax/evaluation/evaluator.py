@@ -234,11 +234,20 @@ class Evaluator:
             yield from _describe(examples, *(self._gather([x], count) for x in arrays), start)
             start += self._batch_size
 
-    def results(self, predict_fn: PredictFn) -> Iterator[TaskResult]:
-        """What `evaluate` computes of predictions, task by task, without scores or files."""
+    def results(
+        self, predict_fn: PredictFn, score_fn: ScoreFn | None = None
+    ) -> Iterator[TaskResult]:
+        """What `evaluate` computes, task by task, without files.
+
+        Without `score_fn` the metrics that take scores are left out.
+        """
         for examples in map(self._examples_of, self._tasks):
             generated = self._generate(examples, predict_fn)
-            metrics = self._compute_metrics(examples, generated.outputs)
+            outputs = generated.outputs
+            needed = {metric.model_output_type for metric in examples.task.metric_objs}
+            if score_fn is not None and ModelOutputType.SCORE in needed:
+                outputs[ModelOutputType.SCORE] = self._score(examples, score_fn)
+            metrics = self._compute_metrics(examples, outputs)
             described = _describe(examples, generated.tokens, generated.log_likelihoods)
             yield TaskResult(examples, list(described), generated.aux, metrics)
 

@@ -35,7 +35,7 @@ def score(
     )
     folder = epath.Path(run.model_dir) / f"eval_{split}"
     scored = {}
-    for result in tasks.results(found.predict_fn()):
+    for result in tasks.results(found.predict_fn(), found.score):
         task = result.examples.task
         if not result.metrics:
             continue

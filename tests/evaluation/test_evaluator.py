@@ -332,3 +332,5 @@ def test_results_are_what_an_evaluation_is_made_of():
     assert [p.prediction for p in result.predictions] == ["yes"] * 3
     assert result.postprocessed == (["YES", "NO", "YES"], ["YES"] * 3)
     assert accuracy(*result.postprocessed) == result.metrics
+    (scored,) = evaluator_of(task).results(answer_yes, lambda batch: -batch.decoder_loss_weights)
+    assert scored.metrics == {**result.metrics, "mean_score": pytest.approx(-11 / 3)}
