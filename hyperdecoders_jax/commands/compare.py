@@ -110,7 +110,6 @@ def compare(
 
 def _finish(comparison: Comparison, published: Any, helpers: Sequence[Any] = ()) -> Results | None:
     """Makes what is left of a comparison, and writes its tables; None after a signal."""
-    from hyperdecoders_jax.data import mixtures
     from hyperdecoders_jax.study import archive, runs, settings
     from hyperdecoders_jax.study import comparison as comparison_lib
     from hyperdecoders_jax.trained.shared import Shared
@@ -127,10 +126,8 @@ def _finish(comparison: Comparison, published: Any, helpers: Sequence[Any] = ())
         tell(f"{count} finished runs are restored from {archive.FILE}: scores and curves alone.")
     settings.check_finished(comparison)
     num_left, secs = runs.left(comparison)
-    if (
-        num_left and comparison.split is not None
-    ):  # Before hours of training; archives need no data.
-        mixtures.leaf_tasks(comparison.mixture, comparison.split)
+    if num_left:  # Archives need no data.
+        settings.check_split(comparison)
     tell(
         f"{len(comparison.pairs)} runs ({len(comparison.methods)} methods x "
         f"{len(comparison.seeds)} seeds), {num_left} to make: about {secs / 60:.0f} min, a first "

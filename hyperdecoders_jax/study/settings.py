@@ -47,6 +47,12 @@ def _recipe(run: RunConfig) -> dict[str, Any]:
     return recipe
 
 
+def check_split(comparison: Comparison) -> None:
+    """Raises ValueError if no task has the split that is reported, before anything is trained."""
+    if comparison.split is not None:
+        mixtures.leaf_tasks(comparison.mixture, comparison.split)
+
+
 def check_finished(comparison: Comparison) -> None:
     """Raises ValueError if a run was made with other settings than the comparison's."""
     for name in comparison.methods:
