@@ -22,17 +22,15 @@ from hyperdecoders_jax.commands import compilation_cache, configured, main
 from hyperdecoders_jax.config import gin_binding, gin_files
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.hub import tokenizer_files
-from hyperdecoders_jax.trained import describe
+from hyperdecoders_jax.trained import describe, start
 from hyperdecoders_jax.training import run_lock, trainable, trainer
 from hyperdecoders_jax.weights import (
-    arrays,
     backbone,
     fingerprints,
-    names,
     run_folder,
     trained_model,
 )
-from tests import tiny, warm_python
+from tests import warm_python
 
 TINY = {
     "EMB_DIM": 16,
@@ -246,7 +244,7 @@ def test_backbone_weights_of_a_file_are_the_frozen_ones(from_files):
 
 @functools.cache
 def tiny_start():
-    """Other parameters of the tiny model than a run draws."""
+    """What the tiny model starts from without weights, with another seed than its run."""
     _, flags = main.split_gin_flags(train_arguments("/nowhere"))
     bindings = [gin_files.to_binding(*flag) for flag in flags]
     bindings.append("MODEL_DIR = '/nowhere'")
@@ -254,9 +252,7 @@ def tiny_start():
     gin_binding.parse(gin_files.read(files, bindings))
     model = gin.query_parameter("MODEL/gin.macro.value").scoped_configurable_fn()
     gin.clear_config()
-    flat = names.flatten(tiny.make_params(model, seed=1, scale=0.1))
-    description = trained_model.Description(model.config, model.decoding)
-    return trained_model.TrainedModel(description, arrays.in_memory(flat))
+    return start.open_start(model, None, seed=1)
 
 
 # What is refused, in under 15 seconds, with nothing written.
