@@ -78,26 +78,10 @@ def check(seeds: Sequence[RunConfig], split: str | None) -> None:
 
 def check_same(there: Mapping[str, Any], here: Mapping[str, Any], path: str) -> None:
     """Raises ValueError if settings differ of which both sides say something."""
-    differences = identity.changes(there, here) | _absent(there, here)
+    differences = identity.changes(there, here)
     if differences:
         told = "; ".join(f"{x} {old} there and {new} here" for x, (old, new) in differences.items())
         raise ValueError(
             f"A run must have the settings of its comparison; {path} has {told}. Give another "
-            "--output, or remove that folder and its archive."
+            "--output, or the settings that it had."
         )
-
-
-def _absent(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Parts that are None on one side and have fields on the other, of which none is in both.
-
-    >>> _absent({"recipe": {"generation": None}}, {"recipe": {"generation": {"length": 8}}})
-    {'recipe.generation': (None, {'length': 8})}
-    """
-    found = {}
-    for name in sorted(there.keys() & here):
-        old, new = there[name], here[name]
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found |= {f"{name}.{part}": pair for part, pair in _absent(old, new).items()}
-        elif (old is None) != (new is None):
-            found[name] = (old, new)
-    return found

@@ -120,10 +120,20 @@ def describe_changes(begun: Mapping[str, Any] | None, here: Mapping[str, Any] | 
 def changes(
     saved: Mapping[str, Any] | None, here: Mapping[str, Any] | None
 ) -> dict[str, tuple[Any, Any]]:
-    """What both sides know and say otherwise, by its path."""
-    saved, here = flatten(_to_json(saved or {})), flatten(_to_json(here or {}))
-    names = sorted(saved.keys() & here)
-    return {name: (saved[name], here[name]) for name in names if saved[name] != here[name]}
+    """What both sides know and say otherwise, by its path.
+
+    >>> changes({"optimizer": None, "steps": 3}, {"optimizer": {"b1": 0.8}, "steps": 3, "new": 1})
+    {'optimizer': (None, {'b1': 0.8})}
+    """
+    saved, here = _to_json(saved or {}), _to_json(here or {})
+    found = {}
+    for name in sorted(saved.keys() & here):
+        old, new = saved[name], here[name]
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found |= {f"{name}.{part}": pair for part, pair in changes(old, new).items()}
+        elif old != new:
+            found[name] = (old, new)
+    return found
 
 
 def flatten(tree: Any, path: str = "") -> dict[str, Any]:
