@@ -59,9 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "for each method the value that is best on --select_on with the first seed"
     flags.add_list(parser, "--grid", text, "[METHOD:]MACRO=A,B,C")
     text = "split that checkpoints and settings are chosen on, or none (default: validation)"
-    parser.add_argument("--select_on", default="validation", metavar="SPLIT", help=text)
+    parser.add_argument("--select_on", metavar="SPLIT", help=text)
     text = "split that is reported (default: test)"
-    parser.add_argument("--split", default="test", metavar="SPLIT", help=text)
+    parser.add_argument("--split", metavar="SPLIT", help=text)
     text = "simultaneous intervals: corrected for the number of differences (Bonferroni)"
     parser.add_argument("--correct", action="store_true", help=text)
     text = "a paper's numbers to print beside, such as glue (default: none)"
@@ -127,7 +127,7 @@ def _finish(comparison: Comparison, published: Any, helpers: Sequence[Any] = ())
     settings.check_finished(comparison)
     num_left, secs = runs.left(comparison)
     if num_left:  # Archives need no data.
-        settings.check_split(comparison)
+        settings.check_splits(comparison)
     tell(
         f"{len(comparison.pairs)} runs ({len(comparison.methods)} methods x "
         f"{len(comparison.seeds)} seeds), {num_left} to make: about {secs / 60:.0f} min, a first "
@@ -190,12 +190,14 @@ class _Command:
         self._args, self._gin_flags = args, list(gin_flags)
         self._output = files.absolute(files.at_home(args.output))
         self._seeds = parse_seeds(args.seeds)
-        self._select_on = None if args.select_on == NOTHING else args.select_on
-        self._split = args.split
-        if args.train_file:  # What was given is there.
-            self._select_on = self._select_on if args.validation_file else None
-            if not args.test_file:
-                self._select_on, self._split = None, "validation"
+        select_on, split = "validation", "test"
+        if args.train_file and not args.test_file:  # Own data have the splits that were given.
+            select_on, split = NOTHING, "validation"
+        elif args.train_file and not args.validation_file:
+            select_on = NOTHING
+        select_on = args.select_on or select_on
+        self._select_on = None if select_on == NOTHING else select_on
+        self._split = args.split or split
         self._macros = {}
         self._choices = []
         self._files = {}
@@ -279,6 +281,20 @@ class _Command:
                     self._macros[name].append((parameter, str(width)))
                     self._tell(f"{name}: {parameter} = {width}, not {before}, to match parameters.")
 
+    def _check_matched(self, made: Mapping[str, Mapping[Any, tuple[RunConfig, str]]]) -> None:
+        """Raises UsageError if a point of a method's grid trains more or fewer parameters."""
+        from hyperdecoders_jax.study import grids, matching
+
+        for name, of_method in made.items():
+            wanted = matching.num_parameters(self.read(name)[0])
+            for point, (run, _) in of_method.items():
+                if (got := matching.num_parameters(run)) != wanted:
+                    raise errors.UsageError(
+                        f"With --match_parameters a grid must leave a method's {wanted:,} trained "
+                        f"parameters as they are; got {got:,} with {name}:{grids.label(point)}. "
+                        "Leave widths out of --grid, or --match_parameters."
+                    )
+
     def _choose(self) -> None:
         """Adds to each method's macros the point of the grid that is best on validation."""
         from hyperdecoders_jax.study import archive, comparison, grids, runs, settings
@@ -295,6 +311,8 @@ class _Command:
             name: {point: self.read(name, point) for point in points}
             for name, points in grids.of_methods(self._args.grid, list(self._macros)).items()
         }
+        if self._args.match_parameters:
+            self._check_matched(made)
         for name, of_method in made.items():
             values = {}
             for point, (run, text) in of_method.items():

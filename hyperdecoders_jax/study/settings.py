@@ -47,10 +47,11 @@ def _recipe(run: RunConfig) -> dict[str, Any]:
     return recipe
 
 
-def check_split(comparison: Comparison) -> None:
-    """Raises ValueError if no task has the split that is reported, before anything is trained."""
-    if comparison.split is not None:
-        mixtures.leaf_tasks(comparison.mixture, comparison.split)
+def check_splits(comparison: Comparison) -> None:
+    """Raises ValueError if no task has a split that is read, before anything is trained."""
+    for split in (comparison.split, comparison.select_on):
+        if split is not None:
+            mixtures.leaf_tasks(comparison.mixture, split)
 
 
 def check_finished(comparison: Comparison) -> None:

@@ -163,6 +163,28 @@ def test_a_grid_of_a_width_that_matching_sets_is_refused_before_training(folder)
     message = "sets ENCODER_BOTTLENECK_DIM, which only parts of the files read that are not used"
     with pytest.raises(errors.ConfigurationError, match=message):
         command(folder, *options, "--grid=hyperdecoder:ENCODER_BOTTLENECK_DIM=2,3")
+    message = r"trained parameters as they are; got [\d,]+ with a:WARMUP_STEPS=1,DECODER"
+    others = "--grid=hyperdecoder:WARMUP_STEPS=1,2,3,4"
+    with pytest.raises(errors.UsageError, match=message):
+        command(folder, *options, others, "--grid=a:DECODER_BOTTLENECK_DIM=60,3")
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "message"),
+    [
+        (["test"], ["--select_on=validation"], "got 'validation', and they have ['test', 'train']"),
+        (["validation"], ["--split=test"], "got 'test', and they have ['train', 'validation']"),
+    ],
+)
+def test_a_split_that_own_data_lack_is_refused_before_training(
+    folder, capsys, files, options, message
+):
+    given = [f"--{name}_file=test.csv" for name in files]
+    macros = [f"--gin.{name}={value}" for name, value in MACROS.items()]
+    own = ["--gin_file=common.gin", "--train_file=train.csv", *given, "--output=out"]
+    assert main.main(["compare", *own, METHODS[0], *macros, *options]) == 2
+    assert message in capsys.readouterr().err
     assert not (folder / "out").exists()
 
 
