@@ -163,6 +163,11 @@ def _changed(config: Any) -> str:
     return f"{type(config).__name__}({', '.join(changed)})"
 
 
+def _decoding(run: RunConfig) -> str:
+    generation = run.evaluation.generation  # Of tasks that have a way of their own.
+    return f"{_changed(run.model.decoding)}{f' and {dict(generation)}' if generation else ''}"
+
+
 _BUDGETS = {
     "T5": lambda run: run.start.initial_checkpoint_path or "from random weights",
     "steps": lambda run: f"{run.trainer.num_train_steps:,}",
@@ -170,6 +175,7 @@ _BUDGETS = {
     "optimizer": lambda run: _changed(run.optimizer),
     "schedule": lambda run: _changed(run.schedule),
     "dropout": lambda run: f"{run.model.config.dropout_rate}",
+    "decoding": _decoding,
     "trained parameters": lambda run: f"{matching.num_parameters(run):,}",
 }
 

@@ -24,7 +24,8 @@ def score(
     run: RunConfig, split: str, found: placed.Placed, shared: Shared
 ) -> dict[str, dict[str, Any]]:
     """Metrics of each task, with the scores of its examples; predictions are written."""
-    config = dataclasses.replace(run.evaluation, split=split)
+    # Whole, however few examples are evaluated on the way.
+    config = dataclasses.replace(run.evaluation, split=split, num_examples=None)
     data = dataclasses.replace(run.data, seed=0)
     shard = found.partitioner.data_shard()
     made_of = (data, config, found.task_names, shard, run.start.vocabulary)

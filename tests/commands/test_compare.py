@@ -108,7 +108,7 @@ def test_two_files_are_compared_and_a_broken_comparison_is_continued(folder, cap
 
 def test_settings_are_chosen_before_the_test_is_read(folder, capsys):
     write_csv(folder / "validation.csv", [("hot 1", "up"), ("ice 2", "no")] * 5)
-    options = ["--validation_file=validation.csv", "--seeds=3"]
+    options = ["--validation_file=validation.csv", "--seeds=3", "--gin.EVAL_EXAMPLES=3"]
     options += ["--grid=adapter:LEARNING_RATE=1e-3,1e-2", "--grid=other:WARMUP_STEPS=1,2"]
     # Of one model, which is compiled once; two are compared above.
     methods = [METHODS[0], METHODS[0].replace("adapter=", "other=", 1)]
@@ -126,6 +126,9 @@ def test_settings_are_chosen_before_the_test_is_read(folder, capsys):
         made = folder / "out" / "grid" / point
         assert json.loads((made / runs.SCORES_FILE).read_text())["tasks"] == {}
         assert not (made / "eval_test").exists()
+    # Evaluations on the way are of a few examples, the reported one of all.
+    scores = json.loads((folder / "out" / "adapter" / "seed-3" / runs.SCORES_FILE).read_text())
+    assert scores["tasks"]["train"]["num_examples"] == 20
 
 
 def command(folder, *options):

@@ -56,11 +56,13 @@ def test_methods_on_other_data_are_refused():
 
 def test_what_is_matched_is_told_and_what_differs():
     wide = Model(tiny.make_config("manual", "manual", vocab_size=384))
-    equal, *different = comparison_lib.matched(
-        {"a": made.make_run(), "b": made.make_run(model=wide)}
-    )
+    other = made.make_run(model=wide)
+    evaluation = dataclasses.replace(other.evaluation, generation={"rhyme": (8, 4)})
+    other = dataclasses.replace(other, evaluation=evaluation)
+    equal, *different = comparison_lib.matched({"a": made.make_run(), "b": other})
     assert "steps 40" in equal
-    assert "trained parameters" in different[0]
+    assert "decoding: a GreedyConfig(), b GreedyConfig() and {'rhyme': (8, 4)}" in different[0]
+    assert "trained parameters" in different[1]
 
 
 def test_widths_are_chosen_until_parameters_agree():
