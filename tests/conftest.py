@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 
 import hypothesis
 import pytest
@@ -38,26 +39,31 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 # Most of the suite's time would go into compiling tiny programs, which run for microseconds. These
-# two make compiling four times faster; they change XLA's code, not our programs. What the code is
-# like with XLA's optimizations is measured by benchmarks/, `make demo` and
-# `python -m tests.parity.check`, which set neither.
+# make compiling four times faster; they change XLA's code, not our programs. What the code is like
+# with XLA's optimizations is measured by benchmarks/, `make demo` and
+# `python -m tests.parity.check`, which set none of them.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-NO_FUSION_EMITTERS = "xla_cpu_use_fusion_emitters"
+FAST_COMPILING = {
+    "xla_cpu_use_fusion_emitters": "false",
+    "xla_cpu_parallel_codegen_split_count": "1",  # Each worker has its core.
+}
 
 
-def _has_xla_flag(name: str) -> bool:
-    """Whether jaxlib knows a flag: one that it does not know ends the process."""
+def _known_xla_flags(names: Sequence[str]) -> list[str]:
+    """The flags that jaxlib knows: one that it does not know ends the process."""
     spec = importlib.util.find_spec("jaxlib")
+    known = []
     for path in pathlib.Path(spec.submodule_search_locations[0]).glob("libjax_common*"):
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
             # A flag's name ends with a zero; later releases keep the names of flags that are gone.
-            return text.find(name.encode() + b"\0") >= 0
-    return False
+            known += [name for name in names if text.find(name.encode() + b"\0") >= 0]
+    return known
 
 
-if NO_FUSION_EMITTERS not in os.environ.get("XLA_FLAGS", "") and _has_xla_flag(NO_FUSION_EMITTERS):
-    flags = f"--{NO_FUSION_EMITTERS}=false"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+_given = os.environ.get("XLA_FLAGS", "")
+for _name in _known_xla_flags([name for name in FAST_COMPILING if name not in _given]):
+    _given = f"{_given} --{_name}={FAST_COMPILING[_name]}".strip()
+os.environ["XLA_FLAGS"] = _given
 
 # The same programs are compiled by many tests; one folder, new for each session, keeps them for all
 # workers (which inherit the variable) and subprocesses.
