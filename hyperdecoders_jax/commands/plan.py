@@ -132,6 +132,8 @@ def plan(run: RunConfig, *, price: str | None, is_json: bool, **options: Any) ->
         print(table.summary(found, options.is_for_training))
         print(f"\nGiB of a chip:\n{table.memory(found)}")
         print(f"\nMB that a chip sends (collectives):\n{table.communication(found)}")
+        if options.is_for_training and (line := planner.uncounted(run)):
+            print(f"\n{line}")
     if best is None:
         raise ValueError(_why_nothing_fits(found))
     if not is_json:

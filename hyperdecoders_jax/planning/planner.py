@@ -152,7 +152,7 @@ class Planner:
             batch = programs.batch_shapes(self._num_rows, self._lengths, partitioner)
             generation = run.evaluation.generation or {}
             verbs = placed.Verbs(model, partitioner, run.max_target_len, generation)
-            return programs.predict(verbs, _longest(verbs), self._placed(model), batch)
+            return programs.predict(verbs, _longest(run), self._placed(model), batch)
         segments = data.max_segments if data.pack else 0
         batch = programs.batch_shapes(self._num_rows, self._lengths, partitioner, segments)
         config = trainer.TrainerConfig(
@@ -199,7 +199,7 @@ class Planner:
         shards = choice.model_parallel if config.vocab_size % choice.model_parallel == 0 else 1
         rows = self._num_rows / partitioner.num_data
         if not self._options.is_for_training:
-            beams = decode.num_hypotheses(self._run.model.decoding)
+            beams = decode.num_hypotheses(_decoding_of(self._run, _longest(self._run))[0])
             return 4 * rows * beams * config.vocab_size / shards
         length = self._lengths["targets"]
         length = min(length, config.compute.logits_chunk or length)
@@ -217,11 +217,28 @@ def _with_remat(model: Model, remat: str) -> Model:
     return dataclasses.replace(model, config=dataclasses.replace(model.config, compute=compute))
 
 
-def _longest(verbs: placed.Verbs) -> str | None:
+def uncounted(run: RunConfig) -> str | None:
+    """What the run's own evaluations decode beside the train step; None if it has none."""
+    if run.evaluation.split is None:
+        return None
+    decoding, max_len = _decoding_of(run, _longest(run))
+    return (
+        "Not counted: the run's evaluations (EVAL_SPLIT), which decode batches of "
+        f"{run.eval_batch_size} examples x {decode.num_hypotheses(decoding)} beams, up to "
+        f"{max_len} tokens, beside the train state; --for=infer plans one."
+    )
+
+
+def _longest(run: RunConfig) -> str | None:
     """The task whose texts cost most to decode; None if it is decoded as others are."""
 
     def tokens(name):
-        decoding, max_len = verbs.decoding_of(name)
+        decoding, max_len = _decoding_of(run, name)
         return decode.num_hypotheses(decoding) * max_len
 
-    return max([*verbs.generation, None], key=tokens)
+    return max([*(run.evaluation.generation or {}), None], key=tokens)
+
+
+def _decoding_of(run: RunConfig, name: str | None) -> tuple[decode.DecodingConfig, int]:
+    generation = run.evaluation.generation or {}
+    return decode.for_task(run.model.decoding, run.max_target_len, generation, name)

@@ -3,14 +3,15 @@
 import dataclasses
 import importlib.metadata
 import importlib.util
+import re
 
 import jax
 import pytest
 
+from hyperdecoders_jax.evaluation.config import EvaluationConfig
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.planning import chips, planner, programs
 from hyperdecoders_jax.planning.planner import Options, Planner
-from hyperdecoders_jax.trained import placed
 from hyperdecoders_jax.training import partitioning
 from hyperdecoders_jax.training.trainer import TrainerConfig
 from tests import tiny
@@ -123,11 +124,15 @@ def test_where_nothing_can_be_partitioned_it_is_told():
 
 
 def test_decoding_takes_the_task_whose_texts_cost_most():
-    partitioner = partitioning.make_partitioner(devices=jax.devices()[:1])
     generation = {"demo_find": (4, 2), "demo_topic": (3, 1)}
-    verbs = placed.Verbs(make_run().model, partitioner, 4, generation)
-    assert planner._longest(verbs) == "demo_find"
-    assert planner._longest(placed.Verbs(make_run().model, partitioner, 4)) is None
+    run = make_run(evaluation=EvaluationConfig(batch_size=3, generation=generation))
+    assert planner._longest(run) == "demo_find"
+    assert planner._longest(make_run()) is None
+    assert re.search(
+        r"Not counted: .* of 3 examples x 2 beams, up to 4 tokens, .* --for=infer",
+        planner.uncounted(run),
+    )
+    assert planner.uncounted(make_run(split=None)) is None
 
 
 def test_a_slice_without_the_compiler_is_no_choice(monkeypatch):
