@@ -107,34 +107,28 @@ class Estimate:
 
     @property
     def flops_secs(self) -> float | None:
-        """The roofline of arithmetic: no call is faster.
+        """The roofline of arithmetic: the mathematics' FLOPs at the chip's peak; None for decoding.
 
-        None for decoding: much of it is outside its loop, so the program's counts are wrong.
+        What is computed again is not among them: XLA's count of a program has a loop's body once.
         """
         if self.work.flops is None:
             return None
-        return max(self.figures.flops, self._flops_per_chip) / self.chip.flops
+        return self.work.flops / self.num_chips / self.chip.flops
 
     @property
     def moved_secs(self) -> float | None:
         """The time to move all operands and results, of which some stay in the fast memory.
 
-        None for decoding, as `flops_secs`.
+        None for decoding: much of it is outside its loop, so `Figures.moved_bytes` is wrong.
         """
         if self.work.flops is None:
             return None
         return self.figures.moved_bytes / self.chip.hbm_bandwidth
 
     @property
-    def _flops_per_chip(self) -> float:
-        return (self.work.flops or 0.0) / self.num_chips
-
-    @property
     def mfu(self) -> float | None:
         """The share of the chips' FLOPs that the mathematics need."""
-        if self.work.flops is None:
-            return None
-        return self._flops_per_chip / self.chip.flops / self.secs
+        return None if self.flops_secs is None else self.flops_secs / self.secs
 
     @property
     def examples_per_sec(self) -> float:

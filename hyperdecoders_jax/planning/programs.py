@@ -40,15 +40,14 @@ class Figures:
 
     Attributes:
         cycles: of all instructions; collectives have none.
-        flops, moved_bytes: XLA's counts of the compiled program. They have a loop's body once, so
-            they are multiplied by what loops multiply cycles by.
+        moved_bytes: XLA's count for the compiled program. It has a loop's body once, so it is
+            multiplied by what loops multiply cycles by: exact without loops, rough with them.
         argument_bytes, temporary_bytes, program_bytes: of the chip's memory.
         sent_bytes, num_collectives: by kind of collective.
         compile_secs: to trace and compile.
     """
 
     cycles: float
-    flops: float
     moved_bytes: float
     argument_bytes: float
     temporary_bytes: float
@@ -87,7 +86,6 @@ class Lowered:
         results = memory.output_size_in_bytes - memory.alias_size_in_bytes
         return Figures(
             cycles=cycles,
-            flops=analysis.get("flops", 0.0) * repeated,
             moved_bytes=analysis.get("bytes accessed", 0.0) * repeated,
             argument_bytes=memory.argument_size_in_bytes,
             temporary_bytes=memory.temp_size_in_bytes + results,
@@ -212,7 +210,7 @@ def by_difference(found: Sequence[Figures], num_encoder: int, num_decoder: int) 
     """Figures of a deep model, from those of the `DEPTHS`.
 
     >>> def figures(cycles):
-    ...     return Figures(cycles, 0, 0, 0, 0, 0, {"all-reduce": cycles}, {}, compile_secs=2.0)
+    ...     return Figures(cycles, 0, 0, 0, 0, {"all-reduce": cycles}, {}, compile_secs=2.0)
     >>> deep = by_difference([figures(10), figures(13), figures(14)], 6, 3)
     >>> deep.cycles, deep.sent_bytes, deep.compile_secs
     (26, {'all-reduce': 26}, 6.0)
