@@ -76,6 +76,8 @@ def list_collectives(text: str) -> list[tuple[tuple[str, str], Collective]]:
     twice as much where it reduces for all.
     """
     computations, by_channel = _computations(text), {}
+    of_all = re.match(r"HloModule .*\bnum_partitions=(\d+)", text)
+    num_chips = int(of_all[1]) if of_all else 1
     for line, times in _instructions(computations, "ENTRY", 1):
         # The steps of one that runs beside others' work are fused with that, each in its own
         # computation and all of one channel.
@@ -85,7 +87,7 @@ def list_collectives(text: str) -> list[tuple[tuple[str, str], Collective]]:
                 key = (found[2], channel[1] if channel else inner)
                 named = re.search(r'op_name="([^"]*)"', inner)
                 place = (found[2], named[1] if named else "")
-                num_bytes = times * _sent_bytes(inner, found[1], found[2])
+                num_bytes = times * _sent_bytes(inner, found[1], found[2], num_chips)
                 by_channel[key] = (place, Collective(times, num_bytes))
     return list(by_channel.values())
 
@@ -97,21 +99,22 @@ def _called(computations: Mapping[str, Sequence[str]], line: str) -> Iterator[st
             yield from _called(computations, inner)
 
 
-def _sent_bytes(line: str, result: str, kind: str) -> float:
+def _sent_bytes(line: str, result: str, kind: str, num_chips: int) -> float:
     shapes = re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", result)
-    sizes = [
-        _BYTES.get(dtype, 4) * math.prod(map(int, filter(None, shape.split(","))))
-        for dtype, shape in shapes
-    ]
-    # What starts and is waited for later has its operand and counters in the result, too.
-    size = max(sizes, default=0) if "-start(" in line else sum(sizes)
-    group = _group_size(line)
+    group, size = _group_size(line, num_chips), 0.0
+    is_start = "-start(" in line
+    for dtype, shape in shapes:
+        if not (is_start and (dtype, shape) == ("u32", "")):  # A counter of what is waited for.
+            size += _BYTES.get(dtype, 4) * math.prod(map(int, filter(None, shape.split(","))))
+    if is_start and kind != "all-reduce":  # The others have their operands in the result, too.
+        operands = {"all-gather": 1 / group, "reduce-scatter": group}
+        size /= 1 + operands.get(kind, 1)
     share = (group - 1) / group
     factors = {"all-reduce": 2 * share, "reduce-scatter": group - 1, "collective-permute": 1}
     return size * factors.get(kind, share)
 
 
-def _group_size(line: str) -> int:
+def _group_size(line: str, num_chips: int) -> int:
     """Chips that take part in a collective, as one of three notations writes it."""
     if found := re.search(r"replica_groups=\[\d+,(\d+)\]", line):
         return int(found[1])
@@ -120,7 +123,7 @@ def _group_size(line: str) -> int:
     if found := re.search(r"replica_groups=mesh\[(.*?)\] ?\{(.*?)\}", line):
         sizes = dict(re.findall(r"'([^']+)'=(\d+)", found[1]))
         return math.prod(int(sizes.get(axis, 1)) for axis in re.findall(r"'([^']+)'", found[2]))
-    return 2
+    return num_chips  # Of no groups, written {}, or of pairs.
 
 
 def _computations(text: str) -> dict[str, list[str]]:
@@ -148,10 +151,11 @@ def _instructions(
             yield from _instructions(computations, loop[2], runs)
             continue
         yield line, times
-        # Branches are counted once, whether or not their cycles are written beside the choice.
-        if " conditional(" in line and not _CYCLES.search(line):
+        if " conditional(" in line:
             branches = [list(_instructions(computations, x, times)) for x in _branches(line)]
-            yield from max(branches, key=_cycles, default=())
+            is_counted = _CYCLES.search(line)  # The branch's cycles, which then count once.
+            for inner, runs in max(branches, key=_cycles, default=()):
+                yield _CYCLES.sub("", inner) if is_counted else inner, runs
 
 
 def _cycles(instructions: Sequence[tuple[str, int]]) -> int:

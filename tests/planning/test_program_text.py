@@ -110,6 +110,7 @@ def test_of_branches_the_costliest_counts(branches):
 def test_branches_whose_cycles_are_written_beside_the_choice_count_once():
     text = CHOICE.replace("%dear}", '%dear}, backend_config={"estimated_cycles":"9"}')
     assert sum(program_text.count_cycles(text).values()) == 9
+    assert program_text.count_collectives(text) == {"all-reduce": Collective(1, 16)}
 
 
 def test_loops_repeat_what_is_written():
@@ -128,10 +129,32 @@ def test_collectives_by_kind():
     }
 
 
+def one_collective(line):
+    text = f"HloModule step, num_partitions=4\nENTRY %main (x: f32[]) -> f32[] {{\n  {line}\n}}"
+    [collective] = program_text.count_collectives(text).values()
+    return collective.num_bytes
+
+
 @pytest.mark.parametrize(
     ("result", "num_bytes"), [("(f32[6], bf16[5])", 17), ("pred[8]", 4), ("f32[]", 2)]
 )
 def test_bytes_of_several_results_and_types(result, num_bytes):
-    line = f"  %x = {result} all-gather(%a, %b), channel_id=1, replica_groups=[1,2]<=[2]"
-    text = f"ENTRY %main (x: f32[]) -> f32[] {{\n{line}\n}}"
-    assert program_text.count_collectives(text)["all-gather"].num_bytes == num_bytes
+    line = f"%x = {result} all-gather(%a, %b), channel_id=1, replica_groups=[1,2]<=[2]"
+    assert one_collective(line) == num_bytes
+
+
+@pytest.mark.parametrize(
+    ("result", "operation", "num_bytes"),
+    [
+        ("(f32[6], bf16[4])", "all-reduce-start", 2 * 32 / 2),
+        ("((f32[3], bf16[2]), (f32[6], bf16[4]))", "all-gather-start", 32 / 2),
+        ("((f32[6]), f32[3], u32[])", "reduce-scatter-start", 12),
+        ("(f32[6], f32[6], u32[], u32[])", "all-to-all-start", 24 / 2),
+    ],
+)
+def test_what_starts_and_is_waited_for_counts_its_results(result, operation, num_bytes):
+    assert one_collective(f"%x = {result} {operation}(%a), replica_groups=[2,2]<=[4]") == num_bytes
+
+
+def test_no_groups_are_all_chips():
+    assert one_collective("%x = f32[8] all-reduce(%a), replica_groups={}, to_apply=%add") == 48
