@@ -36,7 +36,8 @@ class HyperdecoderModel(models.BaseTransformerModel):
 
     T5X adds up the gradients of micro-batches. That is right for `LossConfig.reduction = 'sum'`;
     under 'mean' the gradient is too large by the number of micro-batches, which affects clipping by
-    a norm but neither Adafactor nor Adam.
+    a norm but neither Adafactor nor Adam. T5X gives each micro-batch of a step the same key of
+    dropout.
     T5X compares the vocabularies with those of the data; `optimizer_def` is None without training.
     `task_names` is the ordered list that numbers tasks, as in `tasks.register_task_ids`, for
     methods that tell tasks apart; see `Model.for_tasks`. With a `random_seed` drawn parameters

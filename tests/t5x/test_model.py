@@ -226,6 +226,19 @@ def test_t5x_adds_up_the_gradients_of_microbatches():
         np.testing.assert_allclose(*values, rtol=1e-6, err_msg=name)
 
 
+def test_t5x_gives_each_microbatch_the_same_key():
+    class Noise:  # Its gradient is what is drawn.
+        def loss_fn(self, params, batch, key):
+            return params * jax.random.normal(key), {}
+
+    state = train_state.InferenceState(step=jnp.int32(0), params=jnp.float32(0))
+    halves, _, _ = trainer.accumulate_grads_microbatched(
+        Noise(), state, {"x": jnp.zeros(4)}, jax.random.key(0), 2
+    )
+    drawn = jax.random.normal(jax.random.split(jax.random.key(0))[1])
+    np.testing.assert_allclose(halves, 2 * drawn, rtol=1e-6)
+
+
 def test_a_plain_models_beams_are_t5xs():
     wrapped, _ = hyperdecoder(plain(), decoding=BEAM_4)
     theirs, batch = t5x_model(plain()), features(dec_len=9)
