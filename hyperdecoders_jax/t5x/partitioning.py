@@ -37,7 +37,9 @@ def num_partitions(model_parallel: int) -> int | None:
 
 
 def model_parallel_submesh(
-    num_partitions: int, devices: Sequence[jax.Device] | None = None
+    num_partitions: int,
+    devices: Sequence[jax.Device] | None = None,
+    attention_heads: int | None = None,
 ) -> base.TpuMesh | None:
     """Returns the tile of devices that share one copy of the model, for `PjitPartitioner`.
 
@@ -45,13 +47,16 @@ def model_parallel_submesh(
     compact: a shorter way for the communication of every layer. It is (x, y, z, cores); on CPUs
     (processes, devices of a process, 1, 1); on GPUs None, see `num_partitions`. `devices` are of
     one slice, by default all of the run. Raises ValueError if tiles of `num_partitions` devices,
-    the macro MODEL_PARALLEL, do not fill the slice.
+    the macro MODEL_PARALLEL, do not fill the slice, or do not share the `attention_heads` that are
+    computed at a time.
     >>> from types import SimpleNamespace as Chip  # A v5e:2x2, as libtpu describes it.
     >>> at = dict(platform="tpu", process_index=0, core_on_chip=0)
     >>> chips = [Chip(coords=(x, y, 0), **at) for y in range(2) for x in range(2)]
     >>> model_parallel_submesh(1, chips), model_parallel_submesh(2, chips)
     ((1, 1, 1, 1), (2, 1, 1, 1))
     """
+    if attention_heads is not None:
+        own.PartitioningConfig(num_partitions).check_attention_heads(attention_heads)
     devices = jax.devices() if devices is None else devices
     if devices[0].platform == "gpu":
         return None  # T5X expects three coordinates of a device that has any, and GPUs have one.

@@ -39,6 +39,15 @@ def test_every_script_parses_every_kind_of_experiment(name, command):
     assert "MODEL_DIR = '/nowhere'" in parse_experiment(name, command)
 
 
+@pytest.mark.parametrize("command", ["train", "eval", "infer"])
+def test_heads_at_a_time_must_divide_over_the_devices_of_a_copy(command):
+    parse_experiment(embedded.KINDS[0], command)
+    with gin.unlock_config():
+        gin.parse_config(["ATTENTION_HEADS = 1", "MODEL_PARALLEL = 2"])
+    with pytest.raises(ValueError, match="ATTENTION_HEADS must be a multiple of MODEL_PARALLEL"):
+        gin.get_configurable("axes.model_parallel_submesh")()
+
+
 def test_pretraining_decodes_nothing():
     files = ["runs/t5x/pretrain.gin", "experiments/demo_pretrain.gin"]
     sources = configured.Sources(files)
