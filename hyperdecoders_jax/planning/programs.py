@@ -44,7 +44,7 @@ class Figures:
             multiplied by what loops multiply cycles by: exact without loops, rough with them.
         argument_bytes, temporary_bytes, program_bytes: of the chip's memory.
         sent_bytes, num_collectives: by kind of collective.
-        compile_secs: to trace and compile.
+        compile_secs: to trace and compile; None where the whole model was not compiled.
     """
 
     cycles: float
@@ -54,7 +54,7 @@ class Figures:
     program_bytes: float
     sent_bytes: Mapping[str, float]
     num_collectives: Mapping[str, float]
-    compile_secs: float
+    compile_secs: float | None
 
     @property
     def peak_bytes(self) -> float:
@@ -209,20 +209,21 @@ def extend(
 def by_difference(found: Sequence[Figures], num_encoder: int, num_decoder: int) -> Figures:
     """Figures of a deep model, from those of the `DEPTHS`.
 
-    >>> def figures(cycles):
-    ...     return Figures(cycles, 0, 0, 0, 0, {"all-reduce": cycles}, {}, compile_secs=2.0)
-    >>> deep = by_difference([figures(10), figures(13), figures(14)], 6, 3)
-    >>> deep.cycles, deep.sent_bytes, deep.compile_secs
-    (26, {'all-reduce': 26}, 6.0)
+    Of collectives there are never fewer than none: XLA may join more of them in a deeper program.
+    >>> def figures(cycles, count):
+    ...     return Figures(cycles, 0, 0, 0, 0, {"all-reduce": cycles}, {"all-reduce": count}, 2.0)
+    >>> deep = by_difference([figures(10, 3), figures(13, 2), figures(14, 3)], 6, 3)
+    >>> deep.cycles, deep.sent_bytes, deep.num_collectives, deep.compile_secs
+    (26, {'all-reduce': 26}, {'all-reduce': 0}, None)
     """
     values: dict[str, Any] = {}
     for field in dataclasses.fields(Figures):
         parts = [getattr(figures, field.name) for figures in found]
         if field.name == "compile_secs":
-            values[field.name] = sum(parts)
+            values[field.name] = None
         elif isinstance(parts[0], Mapping):
             values[field.name] = {
-                kind: extend(*(part.get(kind, 0) for part in parts), num_encoder, num_decoder)
+                kind: max(0, extend(*(x.get(kind, 0) for x in parts), num_encoder, num_decoder))
                 for kind in dict.fromkeys(kind for part in parts for kind in part)
             }
         else:

@@ -31,7 +31,7 @@ def summary(estimates: Sequence[Estimate], is_for_training: bool = True) -> str:
             f"{x.figures.cycles / 1e6:,.2f}", f"{x.secs:.4f}", *roofline,
             f"{x.sent_secs:.4f}", "-" if x.mfu is None else f"{x.mfu:.1%}",
             f"{x.examples_per_sec:,.0f}", f"{x.hours:,.2f}", f"{x.cost:,.2f}",
-            f"{x.figures.compile_secs:.0f}",
+            "-" if x.figures.compile_secs is None else f"{x.figures.compile_secs:.0f}",
         ))  # fmt: skip
     lines = [text_table.align([header, *rows])]
     lines += [f"{' '.join(_choice(x))}: {x.problem}" for x in estimates if x.problem]

@@ -87,6 +87,12 @@ def test_tables_have_a_row_for_each_choice():
     ]  # fmt: skip
 
 
+def test_the_whole_models_compile_time_is_unknown_from_few_layers():
+    extended = dataclasses.replace(FIGURES, compile_secs=None)
+    row = table.summary([dataclasses.replace(MADE, figures=extended)]).splitlines()[1]
+    assert row.split()[-2:] == ["6.00", "-"]
+
+
 def test_decoding_has_no_roofline():
     decoding = dataclasses.replace(MADE, work=Work(900, 32, None))
     assert decoding.flops_secs is decoding.moved_secs is None
