@@ -1,7 +1,7 @@
 """How a model is computed: speed and memory on an accelerator, none of its parameters.
 
 No file of a trained model holds these choices: they are a run's, and may change when it is
-continued. Measured for TPUs in docs/tpu.md.
+continued. (`DTYPE`, which files hold, is a field of the model.) Measured for TPUs in docs/tpu.md.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ class ComputeConfig:
 
     Attributes:
         dropout: `positions`: each feature of each token is dropped on its own, with JAX's default
-            random bits, as in the original. `broadcast`: T5X's, with one mask for all tokens of an
-            example; attention drops a key for all queries. `hardware`: as `positions`, with bits of
-            the chip's generator; the noise depends on the chip and on the mesh.
+            random bits, as in the original. `broadcast`: T5X's, with one mask for all tokens of a
+            row, packed examples' too; attention drops a key for all queries. `hardware`: as
+            `positions`, with bits of the chip's generator; the noise depends on the chip and on the
+            mesh.
         attention_heads: heads whose attention is computed at a time, a divisor of the model's and a
             multiple of MODEL_PARALLEL; None: all at once. Attention's weights then stay in the
             chip's fast memory and are computed again for the backward pass.
