@@ -89,9 +89,7 @@ def measure(step: Callable, shapes: tuple, device: jax.Device) -> list[str]:
     # The cache is extended in place, as in a loop.
     compiled, secs = measurement.compile_for(jax.jit(step, donate_argnums=1), *shapes)
     cycles = sum(program_text.count_cycles(compiled.as_text()).values())
-    moved = compiled.cost_analysis()["bytes accessed"]
-    peak = measurement.cost(compiled, secs, None).peak_bytes
-    return [f"{cycles / 1e6:.3f}", f"{moved / 1e9:.2f}", f"{peak / 2**20:,.0f}", f"{secs:.0f}"]
+    return [f"{cycles / 1e6:.3f}", *measurement.memory_cells(compiled, secs)]
 
 
 def main() -> None:
@@ -105,9 +103,8 @@ def main() -> None:
     if devices is None:
         raise SystemExit("A chip must be named: --topology=v5e:2x2")
     lengths = experiment.task_feature_lengths
-    tokens = jax.ShapeDtypeStruct((experiment.batch_size, lengths["inputs"]), jnp.int32)
-    task_ids = jax.ShapeDtypeStruct((experiment.batch_size,), jnp.int32)
-    batch = measurement.Batch(tokens, tokens, tokens, tokens, task_ids)
+    partitioner = measurement.make_partitioner(experiment, devices[:1])
+    batch = measurement.batch_shapes(experiment, partitioner)
     plain = experiment.without_adapters().model
     steps = {"this experiment": (our_step, experiment.model), "plain T5, here": (our_step, plain)}
     if is_installed:

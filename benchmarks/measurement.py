@@ -178,6 +178,13 @@ def cost(compiled: Any, compile_secs: float, call_secs: float | None) -> Cost:
     return Cost(compile_secs, analysis.get("flops", float("nan")) / 1e9, peak, call_secs)
 
 
+def memory_cells(compiled: Any, secs: float) -> list[str]:
+    """Table cells of a compiled function: GB moved, peak MiB, seconds to compile."""
+    moved = (compiled.cost_analysis() or {}).get("bytes accessed", float("nan"))
+    peak = cost(compiled, secs, None).peak_bytes
+    return [f"{moved / 1e9:.2f}", f"{peak / 2**20:,.0f}", f"{secs:.0f}"]
+
+
 def num_parameters(shapes: Any) -> int:
     """Number of parameters in a tree of shapes."""
     return sum(x.size for x in jax.tree.leaves(shapes))

@@ -55,16 +55,12 @@ def cut(experiment: measurement.Experiment, layers: str | None, choices: str | N
 
 def row(name: str, compiled, secs: float) -> list[str]:
     """The cells of one compiled step."""
-    cost = measurement.cost(compiled, secs, None)
     parts = program_text.count_cycles(compiled.as_text())
-    moved = (compiled.cost_analysis() or {}).get("bytes accessed", float("nan"))
     return [
         name,
         *(f"{x / 1e6:.2f}" for x in (sum(parts.values()), *parts.values())),
-        f"{cost.gflops:,.0f}",
-        f"{moved / 1e9:.2f}",
-        f"{cost.peak_bytes / 2**20:,.0f}",
-        f"{secs:.0f}",
+        f"{measurement.cost(compiled, secs, None).gflops:,.0f}",
+        *measurement.memory_cells(compiled, secs),
     ]
 
 
