@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from hyperdecoders_jax import model as model_lib
 from hyperdecoders_jax.modeling import layer_stack
 from hyperdecoders_jax.modeling.compute import ComputeConfig
 from tests import tiny
@@ -41,6 +42,11 @@ def test_a_loop_over_layers_changes_no_loss_and_no_gradient(case, layers, remat)
         assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b) + 1e-7
 
 
+def hardware_key(seed):
+    """The key of `DROPOUT = 'hardware'`."""
+    return model_lib._hardware_key(jax.random.key(seed))
+
+
 class Noise(nn.Module):
     """A stack that adds noise of layer 1 to its input, and ten times that of layer 2."""
 
@@ -55,15 +61,18 @@ class Noise(nn.Module):
         return layer_stack.run(config, layers, add, x, [jnp.array(1.0), jnp.array(10.0)])
 
 
-def test_each_layer_of_a_loop_draws_noise_of_its_own():
+@pytest.mark.parametrize("make_key", [jax.random.key, hardware_key])
+def test_each_layer_of_a_loop_draws_noise_of_its_own(make_key):
     def draw(seed):
-        return Noise().apply({}, jnp.zeros((2, 3, 50)), rngs={"dropout": jax.random.key(seed)})
+        return Noise().apply({}, jnp.zeros((20, 3, 50)), rngs={"dropout": make_key(seed)})
 
     drawn = draw(0)
     np.testing.assert_array_equal(drawn, draw(0))
     assert not np.array_equal(drawn, draw(1))
     # Kept features are doubled: all four combinations of two layers' masks.
-    assert set(np.unique(drawn)) == {0.0, 2.0, 20.0, 22.0}
+    values, counts = np.unique(drawn, return_counts=True)
+    assert values.tolist() == [0.0, 2.0, 20.0, 22.0]
+    np.testing.assert_allclose(counts / drawn.size, 1 / 4, atol=0.05)
 
 
 def test_the_program_of_a_loop_does_not_grow_with_the_depth():
