@@ -31,8 +31,11 @@ sys.modules.update(dict.fromkeys(json.loads(sys.argv[1])))
 import hyperdecoders_jax
 from hyperdecoders_jax.commands import main
 
+assert "jax" not in sys.modules
 for folder in ("run", "adapters", "export"):
     print(hyperdecoders_jax.load(folder).predict(["pet:a red bird", "pet:an old dog"]))
+assert "gin" not in sys.modules
+print("Here commands begin.", file=sys.stderr)
 for command in (
     "infer --checkpoint=adapters --input=lines.jsonl",
     "convert --from=run:run --to=adapters:made_adapters",
@@ -76,6 +79,7 @@ def lines(tmp_path_factory):
         capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
+    assert result.stderr.startswith("Here commands begin.")  # To load tells nothing.
     return result.stdout.splitlines()
 
 

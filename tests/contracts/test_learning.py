@@ -24,14 +24,13 @@ SMALL = config.HypernetworkConfig(bottleneck_dim=24)
 PER_LAYER, HYPERFORMER = config.PerLayerHypernetworkConfig(24), config.HyperFormerConfig()
 # What each side is adapted by: every source, site kind and network is among them.
 METHODS = {
-    "none_generated_lora": ({"source": "none"}, {"source": "generated", "sites": LORA}),
-    "manual_generated": (
-        {"source": "manual", "sites": ("feed_forward", *SERIAL)},
-        {"source": "generated"},
-    ),
-    "task_manual_specific": ({"source": "task"}, {"source": "manual_specific"}),
-    "generated_hyperformer": (
+    "none_generated": ({"source": "none"}, {"source": "generated", "sites": LORA}),
+    "generated_manual_specific": (
         {"source": "generated", "hypernetwork": PER_LAYER},
+        {"source": "manual_specific"},
+    ),
+    "manual_hyperformer": (
+        {"source": "manual", "sites": ("feed_forward", *SERIAL)},
         {"source": "task", "sites": SERIAL, "hypernetwork": HYPERFORMER},
     ),
 }
