@@ -37,6 +37,7 @@ NOTHING = "none"
 # Where `--method=NAME` is looked for.
 _METHOD_FOLDERS = ("adapters", "experiments")
 _PUBLISHED = "published.json"
+_STOPPED = "The comparison was stopped. The same command continues it."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,10 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
-    """Runs the command; returns its exit code."""
+    """Runs the command; returns its exit code: 0, also after a signal, as `train`."""
     published = read_published(args.published)
     flags.start_tensorflow()
     comparison = _Command(args, gin_flags).comparison()
+    if comparison is None:
+        print(_STOPPED, file=sys.stderr)
+        return 0
     helpers = [
         multiprocessing.get_context("spawn").Process(target=_help, args=(args, gin_flags, number))
         for number in range(1, args.jobs)
@@ -141,7 +145,7 @@ def _finish(comparison: Comparison, published: Any, helpers: Sequence[Any] = ())
         helper.join()
     # What a helper that failed has left.
     if not (is_done and runs.make_all(comparison, shared)):
-        tell("The comparison was stopped. The same command continues it.")
+        tell(_STOPPED)
         return None
     return _write(comparison, published)
 
@@ -237,14 +241,14 @@ class _Command:
         args.gin_file = [*args.gin_file, self._files[name]]
         return configured.run_config(args, [*self._gin_flags, *self._macros[name], *macros])
 
-    def comparison(self) -> Comparison:
-        """The comparison, after widths were matched and settings chosen."""
+    def comparison(self) -> Comparison | None:
+        """The comparison, after widths were matched and settings chosen; None after a signal."""
         from hyperdecoders_jax.study import comparison
 
         if self._args.match_parameters:
             self._match()
-        if self._args.grid:
-            self._choose()
+        if self._args.grid and not self._choose():
+            return None
         made = {name: self.read(name) for name in self._macros}
         return comparison.Comparison(
             comparison.on_same_data({name: run for name, (run, _) in made.items()}),
@@ -295,8 +299,8 @@ class _Command:
                         "Leave widths out of --grid, or --match_parameters."
                     )
 
-    def _choose(self) -> None:
-        """Adds to each method's macros the point of the grid that is best on validation."""
+    def _choose(self) -> bool:
+        """Adds to each method's macros the best point of its grid; False if a signal came."""
         from hyperdecoders_jax.study import archive, comparison, grids, runs, settings
         from hyperdecoders_jax.trained.shared import Shared
 
@@ -324,11 +328,12 @@ class _Command:
                 if not runs.is_finished(folder):
                     print(f"\n== {name}, {label}, seed {seed} ==", file=sys.stderr, flush=True)
                     if not runs.make(run, text, None, shared):
-                        raise errors.UsageError("The comparison was stopped; it can be continued.")
+                        return False
                 values[tuple(point)] = runs.read(folder)["chosen_value"]
             best = grids.best(values, run.trainer.best)
             self._macros[name] += best
             self._tell(f"{name}: {grids.describe(values, best, self._select_on)}.")
+        return True
 
 
 def parse_method(text: str) -> tuple[str, str, list[tuple[str, str]]]:

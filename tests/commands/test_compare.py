@@ -1,9 +1,12 @@
 """A whole comparison of tiny models on own files: run, continued, and refused."""
 
 import csv
+import io
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -106,12 +109,26 @@ def test_two_files_are_compared_and_a_broken_comparison_is_continued(folder, cap
     assert "; steps 3 there and 4 here" in capsys.readouterr().err
 
 
-def test_settings_are_chosen_before_the_test_is_read(folder, capsys):
+class Stopping(io.StringIO):
+    """Standard error that sends SIGTERM as soon as a run takes signals."""
+
+    def write(self, text):
+        if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().write(text)
+
+
+def test_settings_are_chosen_before_the_test_is_read(folder, capsys, monkeypatch):
     write_csv(folder / "validation.csv", [("hot 1", "up"), ("ice 2", "no")] * 5)
     options = ["--validation_file=validation.csv", "--seeds=3", "--gin.EVAL_EXAMPLES=3"]
     options += ["--grid=adapter:LEARNING_RATE=1e-3,1e-2", "--grid=other:WARMUP_STEPS=1,2"]
     # Of one model, which is compiled once; two are compared above.
     methods = [METHODS[0], METHODS[0].replace("adapter=", "other=", 1)]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", Stopping())
+        assert compare(*options, methods=methods) == 0
+        assert "The comparison was stopped. The same command cont" in sys.stderr.getvalue()
+    assert not (folder / "out" / "adapter").exists()
     assert compare(*options, methods=methods) == 0
     told = capsys.readouterr().err
     assert re.search(
