@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from hyperdecoders_jax.evaluation import averages
-from hyperdecoders_jax.study import curves, example_scores, intervals, runs
+from hyperdecoders_jax.study import curves, example_scores, intervals, runs, settings
 from hyperdecoders_jax.study.comparison import Comparison
 from hyperdecoders_jax.study.curves import Curve
 from hyperdecoders_jax.study.floors import Floors
@@ -89,6 +90,9 @@ def collect(comparison: Comparison, floors: Floors, about: Mapping[str, Any]) ->
         name: [runs.read(comparison.folder(name, seed)) for seed in comparison.seeds]
         for name in comparison.methods
     }
+    folders = [comparison.folder(*pair) for pair in comparison.pairs]
+    scores = itertools.chain.from_iterable(found.values())
+    settings.check_contents(dict(zip(folders, scores, strict=True)))
     drawn = {
         name: curves.of_runs([comparison.folder(name, seed) for seed in comparison.seeds])
         for name in comparison.methods

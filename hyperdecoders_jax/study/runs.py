@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
@@ -33,6 +33,7 @@ def make_all(
     Beginning with the pair `first`, and with others at work without the runs that they write.
     """
     pairs = [*comparison.pairs[first:], *comparison.pairs[:first]]
+    folders = [comparison.folder(*pair) for pair in pairs]
     times: list[float] = []
     for number, (name, seed) in enumerate(pairs):
         run = comparison.run(name, seed)
@@ -42,7 +43,7 @@ def make_all(
         start = time.perf_counter()
         text = comparison.config_text(name, seed)
         try:
-            is_made = make(run, text, comparison.split, shared)
+            is_made = make(run, text, comparison.split, shared, folders)
         except ValueError:
             if has_others and is_taken(run.model_dir):
                 continue  # Another process began it meanwhile.
@@ -90,10 +91,17 @@ def write(model_dir: str, scores: Mapping[str, Any]) -> None:
     files.write_text(epath.Path(model_dir) / SCORES_FILE, f"{text}\n")
 
 
-def make(run: RunConfig, config_text: str, split: str | None, shared: Shared) -> bool:
+def make(
+    run: RunConfig,
+    config_text: str,
+    split: str | None,
+    shared: Shared,
+    others: Sequence[str] = (),
+) -> bool:
     """Trains and scores a run, or what is left of it; False if a signal stopped it.
 
-    `split` None scores nothing but what the training evaluated.
+    `split` None scores nothing but what the training evaluated. ValueError, before scores are
+    written, if a finished one of the `others` read other data or another T5.
     """
     result = training_run.train(run, config_text, shared)
     if not result.is_finished:
@@ -104,17 +112,21 @@ def make(run: RunConfig, config_text: str, split: str | None, shared: Shared) ->
     step, value, params = _chosen(run, result)
     verbs = placed.Verbs(model, partitioner, run.max_target_len, run.evaluation.generation)
     found = placed.Placed(verbs, params, step, task_names, run.start.random_seed)
+    report = shared.check_data(run, model)
     scores = {
         "seed": run.start.random_seed,
         "settings": settings.of_run(run, split),
+        "contents": settings.contents(run, report),
         "step": step,
         "chosen_value": value,
         "steps": int(result.state.step),
         "batch_size": run.data.examples_per_step or run.data.batch_size,
-        "cut": _cut(run, model, shared),
+        "cut": _cut(report),
         **costs.of_run(run, model),
         "tasks": {} if split is None else scoring.score(run, split, found, shared),
     }
+    finished = {path: read(path) for path in others if is_finished(path)}
+    settings.check_contents(finished | {run.model_dir: scores})
     write(run.model_dir, scores)
     return True
 
@@ -135,9 +147,8 @@ def _chosen(
     return step, value, trainable.merge(best, frozen)
 
 
-def _cut(run: RunConfig, model: Any, shared: Shared) -> dict[str, list[int]]:
+def _cut(report: Mapping[str, Any]) -> dict[str, list[int]]:
     """Of tasks with inputs that are cut: how many of how many, and the longest."""
-    report = shared.check_data(run, model)
     return {
         name: [task.num_truncated, task.num_checked, task.longest_inputs]
         for name, task in report.items()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from etils import epath
 
+from hyperdecoders_jax import types
 from hyperdecoders_jax.analysis import examples_reader
 from hyperdecoders_jax.analysis import study as analysis
 from hyperdecoders_jax.evaluation import evaluator, predictions
@@ -18,6 +21,7 @@ from hyperdecoders_jax.trained.shared import Shared
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
+    from hyperdecoders_jax.data.eval_batches import TaskExamples
 
 
 def score(
@@ -43,10 +47,17 @@ def score(
         predictions.write(folder / task.name / f"{found.step}.jsonl", result.predictions)
         scored[task.name] = {
             "num_examples": len(result.predictions),
+            "examples": _digest(result.examples),
             "metrics": {name: _rounded(value) for name, value in result.metrics.items()},
             "scores": {name: np.round(x, 4).tolist() for name, x in _scores(result).items()},
         }
     return scored
+
+
+def _digest(examples: TaskExamples) -> str:
+    """Differs once a text of the examples does."""
+    rows = [[examples.text(x, name) for name in types.FEATURES] for x in examples.examples]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def _scores(result: evaluator.TaskResult) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from hyperdecoders_jax.weights import run_checkpoints, run_folder
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
+    from hyperdecoders_jax.data.preflight import TaskReport
 
 
 def of_run(run: RunConfig, split: str | None) -> dict[str, Any]:
@@ -75,6 +77,38 @@ def check(seeds: Sequence[RunConfig], split: str | None) -> None:
     here = of_run(seeds[0], split) if there else {}
     for path, stored in there.items():
         check_same(stored, here, path)
+
+
+def contents(run: RunConfig, report: Mapping[str, TaskReport]) -> dict[str, Any]:
+    """What a trained run read, where names do not tell: fingerprints of its T5 and of own files."""
+    backbone = run_folder.read_file(run.model_dir).description.backbone
+    return {
+        "T5": backbone and backbone.fingerprint,
+        "trained on": {name: task.source for name, task in report.items() if task.source},
+    }
+
+
+def check_contents(of_runs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises ValueError if the scores of a comparison's runs, by folder, are of other data or T5.
+
+    Names and paths are compared elsewhere; of runs of earlier versions nothing is known.
+    """
+    known: dict[str, tuple[Any, str]] = {}
+    for path, scores in of_runs.items():
+        found = dict(scores.get("contents") or {})
+        # Methods may begin with different T5s; the seeds of one may not.
+        found[f"T5 of {os.path.dirname(path)}"] = found.pop("T5", None)
+        found["scored on"] = {name: task.get("examples") for name, task in scores["tasks"].items()}
+        for what, value in identity.flatten(json.loads(json.dumps(found))).items():
+            if value is None:
+                continue
+            theirs, other = known.setdefault(what, (value, path))
+            if value != theirs:
+                raise ValueError(
+                    "Runs of a comparison must have read the same T5 and the same data; "
+                    f"{what} is {theirs} in {other} and {value} in {path}, under the same name. "
+                    "Undo what changed since, or give another --output."
+                )
 
 
 def check_same(there: Mapping[str, Any], here: Mapping[str, Any], path: str) -> None:

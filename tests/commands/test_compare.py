@@ -83,6 +83,14 @@ def test_two_files_are_compared_and_a_broken_comparison_is_continued(folder, cap
     (folder / "out" / "adapter" / "seed-2" / runs.SCORES_FILE).unlink()
     shutil.rmtree(folder / "out" / "hyperdecoder" / "seed-2")
     (folder / "out" / "runs.json.gz").unlink()
+    tested = (folder / "test.csv").read_text()
+    (folder / "test.csv").write_text(tested.replace("ice 3", "ice 4"))
+    assert compare("--seeds=1-2") == 2
+    assert re.search(
+        r"the same data; scored on\.train is \w+ in \S+seed-1 and \w+ in \S+adapter/seed-2",
+        capsys.readouterr().err,
+    )
+    (folder / "test.csv").write_text(tested)
     assert compare("--seeds=1-2") == 0
     assert "4 runs (2 methods x 2 seeds), 2 to make" in capsys.readouterr().err
     assert kept.stat().st_mtime_ns == time

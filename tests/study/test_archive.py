@@ -96,6 +96,22 @@ def test_settings_are_all_that_changes_scores(tmp_path):
     settings.check_same(there, settings.of_run(same, "test"), "here")
 
 
+def test_runs_of_other_data_or_another_t5_under_the_same_names_are_refused():
+    def scores(examples="a", **contents):
+        return {"contents": contents, "tasks": {"demo_find": {"examples": examples}}}
+
+    first = {"out/x/seed-1": scores(T5="1", **{"trained on": {"own": {"train_examples": "5"}}})}
+    earlier = {"out/x/seed-2": {"tasks": {"demo_find": {}}}, "out/y/seed-1": scores(T5="2")}
+    settings.check_contents(first | earlier)
+    for other, told in (
+        (scores("b"), r"scored on\.demo_find is a in out/x/seed-1 and b in out/x/seed-3"),
+        (scores(T5="2"), "T5 of out/x is 1 in"),
+        (scores(**{"trained on": {"own": {"train_examples": "6"}}}), r"trained on\.own\.train_exa"),
+    ):
+        with pytest.raises(ValueError, match=f"the same T5 and the same data; {told}"):
+            settings.check_contents(first | earlier | {"out/x/seed-3": other})
+
+
 def test_nothing_is_restored_before_all_of_it_is_checked(tmp_path):
     (tmp_path / NAMES[0]).mkdir(parents=True)
     runs.write(str(tmp_path / NAMES[0]), {"seed": 1})
