@@ -19,6 +19,18 @@ def test_an_accuracy_has_a_score_for_each_example():
     np.testing.assert_array_equal(scores, 100.0 * np.equal(targets, predictions))
 
 
+def test_few_single_examples_tell_that_a_metric_is_no_mean():
+    sizes = []
+
+    def largest(targets, predictions):
+        sizes.append(len(targets))
+        return {"largest": max(predictions), "first": predictions[0] - targets[0]}
+
+    scores = example_scores.of_metric(largest, *answers())
+    assert {len(x) for x in scores.values()} == {example_scores.NUM_GROUPS}
+    assert sizes.count(1) == 32
+
+
 @pytest.mark.parametrize("metric", [metrics.matthews_corrcoef, metrics.f1_score_with_invalid])
 def test_a_metric_that_is_no_mean_varies_as_its_resamples_do(metric):
     targets, predictions = answers()
