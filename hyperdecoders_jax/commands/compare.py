@@ -130,24 +130,37 @@ def _finish(comparison: Comparison, published: Any, helpers: Sequence[Any] = ())
         tell(f"{count} finished runs are restored from {archive.FILE}: scores and curves alone.")
     settings.check_finished(comparison)
     num_left, secs = runs.left(comparison)
+    where = " in one process" if helpers else ""
     if num_left:  # Archives need no data.
         settings.check_splits(comparison)
     tell(
         f"{len(comparison.pairs)} runs ({len(comparison.methods)} methods x "
-        f"{len(comparison.seeds)} seeds), {num_left} to make: about {secs / 60:.0f} min, a first "
-        "guess from sizes."
+        f"{len(comparison.seeds)} seeds), {num_left} to make: about {secs / 60:.0f} min{where}, "
+        "a first guess from sizes."
     )
     for line in comparison_lib.matched(comparison.methods):
         tell(line)
     shared = Shared()
     is_done = runs.make_all(comparison, shared, has_others=bool(helpers))
-    for helper in helpers if is_done else ():
-        helper.join()
+    if is_done:
+        _join(helpers, folder)
     # What a helper that failed has left.
     if not (is_done and runs.make_all(comparison, shared)):
         tell(_STOPPED)
         return None
     return _write(comparison, published)
+
+
+def _join(helpers: Sequence[Any], folder: str) -> None:
+    """Waits for the processes of --jobs, and tells which failed."""
+    for number, helper in enumerate(helpers, 1):
+        helper.join()
+        if helper.exitcode:
+            print(
+                f"Mind: process {number} of --jobs failed with exit code {helper.exitcode}; see "
+                f"{_log_path(folder, number)}. Its runs are made here.",
+                file=sys.stderr,
+            )
 
 
 def _write(comparison: Comparison, published: Any) -> Results:
@@ -166,14 +179,21 @@ def _help(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]], number
     from hyperdecoders_jax.trained.shared import Shared
 
     threading.Thread(target=_end_with_command, daemon=True).start()
-    folder = files.absolute(files.at_home(args.output))
-    os.makedirs(folder, exist_ok=True)
-    with open(f"{folder}/job-{number}.log", "a") as log:
-        sys.stderr = sys.stdout = log
-        flags.start_tensorflow()
-        comparison = _Command(args, gin_flags).comparison()
-        first = number * len(comparison.pairs) // args.jobs
-        runs.make_all(comparison, Shared(), first=first, has_others=True)
+    _print_to(_log_path(files.absolute(files.at_home(args.output)), number))
+    flags.start_tensorflow()
+    comparison = _Command(args, gin_flags).comparison()
+    first = number * len(comparison.pairs) // args.jobs
+    runs.make_all(comparison, Shared(), first=first, has_others=True)
+
+
+def _log_path(folder: str, number: int) -> str:
+    return f"{folder}/job-{number}.log"
+
+
+def _print_to(path: str) -> None:
+    """Appends what this process prints to a file, which stays open for the last traceback."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    sys.stderr = sys.stdout = open(path, "a")  # noqa: SIM115
 
 
 def _end_with_command() -> None:

@@ -45,7 +45,7 @@ def make_all(
         try:
             is_made = make(run, text, comparison.split, shared, folders)
         except ValueError:
-            if has_others and is_taken(run.model_dir):
+            if has_others and (is_taken(run.model_dir) or is_finished(run.model_dir)):
                 continue  # Another process began it meanwhile.
             raise
         if not is_made:
@@ -72,7 +72,7 @@ def is_finished(model_dir: str) -> bool:
 
 
 def is_taken(model_dir: str) -> bool:
-    """Whether another process is training a run."""
+    """Whether another process is training or scoring a run."""
     try:
         run_lock.check_free(model_dir)
     except ValueError:
@@ -106,6 +106,20 @@ def make(
     result = training_run.train(run, config_text, shared)
     if not result.is_finished:
         return False
+    with run_lock.held(run.model_dir):
+        if not is_finished(run.model_dir):  # By another process, since it was trained.
+            _score(run, split, shared, result, others)
+    return True
+
+
+def _score(
+    run: RunConfig,
+    split: str | None,
+    shared: Shared,
+    result: trainer.TrainResult,
+    others: Sequence[str],
+) -> None:
+    """Writes the scores of a trained run."""
     task_names = mixtures.resolve_task_names(run.data.mixture_or_task_name, run.data.task_names)
     model = run.model.for_tasks(task_names)
     partitioner = partitioning.make_partitioner(run.partitioning)
@@ -128,7 +142,6 @@ def make(
     finished = {path: read(path) for path in others if is_finished(path)}
     settings.check_contents(finished | {run.model_dir: scores})
     write(run.model_dir, scores)
-    return True
 
 
 def _chosen(

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from hyperdecoders_jax.commands import compare as compare_lib
 from hyperdecoders_jax.commands import export, main
 from hyperdecoders_jax.data import vocabulary
 from hyperdecoders_jax.study import matching, runs
+from hyperdecoders_jax.trained import shared
 from tests.commands import test_own_data
 
 METHODS = [
@@ -56,10 +58,20 @@ def folder(tmp_path, monkeypatch, forget_configuration):
     seqio.TaskRegistry.remove("train")
 
 
-def compare(*options, methods=METHODS, output="out"):
+def line(*options, methods=METHODS, output="out"):
     macros = [f"--gin.{name}={value}" for name, value in MACROS.items()]
     own = ["--gin_file=common.gin", "--train_file=train.csv", "--test_file=test.csv"]
-    return main.main(["compare", *own, *methods, f"--output={output}", *macros, *options])
+    return ["compare", *own, *methods, f"--output={output}", *macros, *options]
+
+
+def compare(*options, **others):
+    return main.main(line(*options, **others))
+
+
+def made_of(given):
+    """The comparison of a command line, before anything is trained."""
+    others, gin_flags = main.split_gin_flags(given)
+    return compare_lib._Command(main.make_parser().parse_args(others), gin_flags).comparison()
 
 
 def test_two_files_are_compared_and_a_broken_comparison_is_continued(folder, capsys):
@@ -116,6 +128,20 @@ def test_two_files_are_compared_and_a_broken_comparison_is_continued(folder, cap
     assert compare("--seeds=1-2", "--gin.TRAIN_STEPS=4", output="there") == 2
     assert "; steps 3 there and 4 here" in capsys.readouterr().err
 
+    # Another process leaves a run alone until it is scored.
+    kept.unlink()
+    taken = []
+
+    def others():
+        taken.append(runs.is_taken(str(kept.parent)))
+        yield from ()
+
+    made = made_of(line("--seeds=1-2"))
+    run, text = made.run("adapter", 1), made.config_text("adapter", 1)
+    assert runs.make(run, text, "test", shared.Shared(), others())
+    assert taken == [True]
+    assert kept.exists()
+
 
 class Stopping(io.StringIO):
     """Standard error that sends SIGTERM as soon as a run takes signals."""
@@ -157,13 +183,8 @@ def test_settings_are_chosen_before_the_test_is_read(folder, capsys, monkeypatch
 
 
 def command(folder, *options):
-    """The comparison of a command line, before anything is trained."""
-    macros = [f"--gin.{name}={value}" for name, value in MACROS.items()]
-    own = ["--gin_file=common.gin", "--train_file=train.csv", "--test_file=test.csv"]
-    given = ["compare", *own, f"--output={folder}/out", "--match_parameters", *macros, *options]
-    others, gin_flags = main.split_gin_flags(given)
-    args = main.make_parser().parse_args(others)
-    return compare_lib._Command(args, gin_flags).comparison()
+    """A comparison with matched widths, before anything is trained."""
+    return made_of(line("--match_parameters", *options, methods=[], output=f"{folder}/out"))
 
 
 def test_widths_are_matched_and_told(folder, capsys):
@@ -214,6 +235,23 @@ def test_a_split_that_own_data_lack_is_refused_before_training(
     assert main.main(["compare", *own, METHODS[0], *macros, *options]) == 2
     assert message in capsys.readouterr().err
     assert not (folder / "out").exists()
+
+
+def test_a_process_of_jobs_that_fails_is_told_with_its_log(tmp_path, capsys):
+    log = compare_lib._log_path(str(tmp_path), 1)
+    failing = (
+        f"from hyperdecoders_jax.commands import compare; compare._print_to({log!r}); 1 / 0",
+        "pass",
+    )
+    spawn = multiprocessing.get_context("spawn")
+    helpers = [spawn.Process(target=exec, args=(line,)) for line in failing]
+    for helper in helpers:
+        helper.start()
+    compare_lib._join(helpers, str(tmp_path))
+    told = capsys.readouterr().err
+    assert f"process 1 of --jobs failed with exit code 1; see {log}." in told
+    assert "process 2" not in told
+    assert "ZeroDivisionError" in (tmp_path / "job-1.log").read_text()
 
 
 SCRIPT = """
