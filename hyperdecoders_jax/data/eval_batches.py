@@ -64,11 +64,7 @@ class TaskExamples:
 
     def text(self, example: Mapping[str, Any], name: str) -> str:
         """The text of `inputs` or `targets` of one of the examples."""
-        # SeqIO's tokenize keeps it beside the ids; tasks with a tokenizer of their own may not.
-        text = example.get(f"{name}_pretokenized")
-        if isinstance(text, bytes):
-            return text.decode()
-        return self.task.output_features[name].vocabulary.decode([int(i) for i in example[name]])
+        return text_of(self.task, example, name)
 
     def _padded(self, name: str, ids: np.ndarray) -> np.ndarray:
         row = np.zeros(self.task_feature_lengths[name], np.int32)
@@ -77,6 +73,15 @@ class TaskExamples:
         if len(ids) > len(row) and ids[-1] == types.EOS_ID:  # As `reading` cuts training rows.
             row[-1] = types.EOS_ID
         return row
+
+
+def text_of(task: seqio.Task, example: Mapping[str, Any], name: str) -> str:
+    """The text of `inputs` or `targets` of one of a task's examples."""
+    # SeqIO's tokenize keeps it beside the ids; tasks with a tokenizer of their own may not.
+    text = example.get(f"{name}_pretokenized")
+    if isinstance(text, bytes):
+        return text.decode()
+    return task.output_features[name].vocabulary.decode([int(i) for i in example[name]])
 
 
 def read_examples(
