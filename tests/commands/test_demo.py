@@ -48,7 +48,12 @@ def test_the_demo_runs_to_its_table(tmp_path, capsys, monkeypatch, forget_config
     # Two of its six tasks, which all take a while to read.
     names = ["demo_relation", "demo_topic"]
     seqio.MixtureRegistry.add("two_of_demo", names, default_rate=1)
-    few = ("TRAIN_STEPS=1", "BATCH_SIZE=6", "EVAL_EXAMPLES=4", "MIXTURE_OR_TASK_NAME=two_of_demo")
+    few = (
+        "TRAIN_STEPS=1",
+        "BATCH_SIZE=6",
+        "EVAL_BATCH_SIZE=60",
+        "MIXTURE_OR_TASK_NAME=two_of_demo",
+    )
     # Known already: classifiers without a T5 have tests of their own.
     (tmp_path / "floors.json").write_text(json.dumps({name: {} for name in names}))
     line = ["demo", "--output", str(tmp_path), "--methods", "single_adapter"]
