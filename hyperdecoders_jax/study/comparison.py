@@ -111,8 +111,8 @@ def on_same_data(methods: Mapping[str, RunConfig]) -> dict[str, RunConfig]:
         if data != described[first]:
             raise ValueError(
                 f"Methods must be compared on the same data, cut alike; {first} has "
-                f"{described[first]} and {name} has {data}. Set mixture and lengths in the common "
-                "--gin_file, or by --gin.NAME=VALUE."
+                f"{described[first]} and {name} has {data}. Set mixture, lengths and "
+                "EVAL_EXAMPLES in the common --gin_file, or by --gin.NAME=VALUE."
             )
     mixture = methods[first].data.mixture_or_task_name
     return {
@@ -127,7 +127,8 @@ def _describe_data(run: RunConfig) -> tuple:
     mixture = mixtures.get_mixture_or_task(run.data.mixture_or_task_name)
     tasks = mixtures.leaf_tasks(mixture)
     described = [(x.name, getattr(x.source, "describe", lambda: None)()) for x in tasks]
-    return mixture.name, dict(run.data.task_feature_lengths), described
+    read = {"split": run.data.split, "EVAL_EXAMPLES": run.evaluation.num_examples}
+    return mixture.name, dict(run.data.task_feature_lengths), read, described
 
 
 def matched(methods: Mapping[str, RunConfig]) -> list[str]:

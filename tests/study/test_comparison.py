@@ -49,9 +49,12 @@ def test_a_name_that_is_no_folder_is_refused(tmp_path):
 def test_methods_on_other_data_are_refused():
     run = made.make_run()
     data = dataclasses.replace(run.data, task_feature_lengths={"inputs": 9, "targets": 4})
-    methods = {"a": run, "b": dataclasses.replace(run, data=data)}
-    with pytest.raises(ValueError, match=r"on the same data, cut alike; a has .* and b has"):
-        comparison_lib.on_same_data(methods)
+    # Checkpoints would be chosen on other examples.
+    evaluation = dataclasses.replace(run.evaluation, num_examples=3)
+    for other in ({"data": data}, {"evaluation": evaluation}):
+        methods = {"a": run, "b": dataclasses.replace(run, **other)}
+        with pytest.raises(ValueError, match=r"on the same data, cut alike; a has .* and b has"):
+            comparison_lib.on_same_data(methods)
 
 
 def test_what_is_matched_is_told_and_what_differs():
