@@ -38,7 +38,7 @@ def test_the_demo_is_a_comparison_that_the_parser_takes():
     line = demo.comparison("out", demo.DEFAULT_METHODS, ["--gin.TRAIN_STEPS=3"])
     others, gin_flags = main.split_gin_flags(line)
     args = main.make_parser().parse_args(others)
-    assert (args.command, args.select_on, args.split) == ("compare", "none", "test")
+    assert (args.command, args.select_on, args.split) == ("compare", "none", None)
     assert gin_flags[-1] == ("TRAIN_STEPS", "3")
     assert len(args.method) == 2
 
