@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--price", metavar="PRICE", help=text)
     text = "packed rows of a step, where EXAMPLES_PER_STEP is set (no default)"
     parser.add_argument("--rows", type=int, metavar="COUNT", help=text)
-    text = "compile two and three layers, from which the numbers of the whole model follow"
+    text = "compile two and four layers, from which the numbers of the whole model follow"
     parser.add_argument("--fast", action="store_true", help=text)
     text = "what is to run: the train step (the default), or the decoding of an evaluation's batch"
     parser.add_argument("--for", dest="purpose", choices=(TRAIN, INFER), default=TRAIN, help=text)

@@ -1,7 +1,7 @@
 """The programs of a run compiled ahead of time, from shapes: no weights, no data, no chip.
 
 The compiler's figures of one program are `Figures`, per chip and call. Layers of a stack are alike,
-so those of a deep model follow from programs of two and of three layers; see `by_difference`.
+so those of a deep model follow from programs of two and of four layers; see `by_difference`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from hyperdecoders_jax.training.trainer import TrainingRecipe
 from hyperdecoders_jax.types import Batch, PyTree
 
 STACKS = ("num_encoder_layers", "num_decoder_layers")
-# Layers of the shallow programs: one each would keep activations in the chip's fast memory, which
-# a deep model cannot, and their difference would lack them.
-SHALLOW = 2
-DEPTHS = ((SHALLOW, SHALLOW), (SHALLOW + 1, SHALLOW), (SHALLOW, SHALLOW + 1))
+# Layers of the shallow programs, and how many more one stack has in the second and the third: fewer
+# would keep activations in the chip's fast memory, which a deep model cannot, and the differences
+# would lack them.
+SHALLOW, MORE = 2, 2
+DEPTHS = ((SHALLOW, SHALLOW), (SHALLOW + MORE, SHALLOW), (SHALLOW, SHALLOW + MORE))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,10 +200,10 @@ def extend(
 ) -> float:
     """A number of a deep model, from those of the `DEPTHS`.
 
-    >>> extend(10, 13, 14, num_encoder=6, num_decoder=3)
-    26
+    >>> extend(10, 16, 18, num_encoder=6, num_decoder=3)
+    26.0
     """
-    more_encoder, more_decoder = num_encoder - SHALLOW, num_decoder - SHALLOW
+    more_encoder, more_decoder = (num_encoder - SHALLOW) / MORE, (num_decoder - SHALLOW) / MORE
     return shallow + more_encoder * (encoder - shallow) + more_decoder * (decoder - shallow)
 
 
@@ -212,9 +213,9 @@ def by_difference(found: Sequence[Figures], num_encoder: int, num_decoder: int) 
     Of collectives there are never fewer than none: XLA may join more of them in a deeper program.
     >>> def figures(cycles, count):
     ...     return Figures(cycles, 0, 0, 0, 0, {"all-reduce": cycles}, {"all-reduce": count}, 2.0)
-    >>> deep = by_difference([figures(10, 3), figures(13, 2), figures(14, 3)], 6, 3)
+    >>> deep = by_difference([figures(10, 3), figures(16, 1), figures(18, 3)], 6, 3)
     >>> deep.cycles, deep.sent_bytes, deep.num_collectives, deep.compile_secs
-    (26, {'all-reduce': 26}, {'all-reduce': 0}, None)
+    (26.0, {'all-reduce': 26.0}, {'all-reduce': 0}, None)
     """
     values: dict[str, Any] = {}
     for field in dataclasses.fields(Figures):
