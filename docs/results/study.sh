@@ -37,13 +37,21 @@ decoder() {  # The decoder alone adapted, encoder plain and frozen.
     --method="constant=$here/decoder_generated.gin,DECODER_BOTTLENECK_DIM=16,HYPERNETWORK_BOTTLENECK_DIM=32,decoder/AdapterConfig.source=constant"
 }
 
-others() {  # Other methods, at widths of their own.
-  compare others --method="$adapter" \
+widths() {  # Single adapters in both stacks at three widths, and one for each task.
+  compare widths --method="$adapter" \
     --method="narrow=single_adapter,ENCODER_BOTTLENECK_DIM=16,DECODER_BOTTLENECK_DIM=16" \
     --method="wide=single_adapter,ENCODER_BOTTLENECK_DIM=400,DECODER_BOTTLENECK_DIM=400" \
-    --method="per_task=per_task_adapter,ENCODER_BOTTLENECK_DIM=24,DECODER_BOTTLENECK_DIM=24" \
+    --method="per_task=per_task_adapter,ENCODER_BOTTLENECK_DIM=24,DECODER_BOTTLENECK_DIM=24"
+}
+
+hypernetworks() {  # Other hypernetworks, at widths of their own.
+  compare hypernetworks --method="$adapter" \
     --method="per_layer=hyperdecoder_per_layer,ENCODER_BOTTLENECK_DIM=64,DECODER_BOTTLENECK_DIM=16" \
-    --method="hyperformer=hyperformer,ADAPTER_BOTTLENECK_DIM=16" \
+    --method="hyperformer=hyperformer,ADAPTER_BOTTLENECK_DIM=16"
+}
+
+others() {  # Methods without bottleneck adapters in the decoder.
+  compare others --method="$adapter" \
     --method="lora=hyperdecoder_lora,ENCODER_BOTTLENECK_DIM=64" \
     --method="hypergrid=$here/../../gin_configs/experiments/demo_hypergrid.gin" \
     --method="full=none,LEARNING_RATE=1e-3"
