@@ -138,7 +138,7 @@ def plan(run: RunConfig, *, price: str | None, is_json: bool, **options: Any) ->
         raise ValueError(_why_nothing_fits(found))
     if not is_json:
         print(f"\n{_tell(best, options.is_for_training)}")
-        if options.is_fast:
+        if best.figures.compile_secs is None:  # Few layers were compiled.
             print(
                 "--fast may tell too little memory: compile this choice without it before you rent."
             )

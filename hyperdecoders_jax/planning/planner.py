@@ -98,7 +98,7 @@ class Planner:
         layers = [getattr(run.model.config, name) for name in programs.STACKS]
         lengths = (self._lengths["inputs"], self._lengths["targets"])
         models = [run.model]
-        if min(layers) > max(programs.DEPTHS[1]):  # To trace shallow ones is faster.
+        if min(layers) > programs.DEEPEST:  # To trace shallow ones is faster.
             models = [cut(run.model, *depth) for depth in programs.DEPTHS]
         found = [flops.of_example(model, run.trainable, *lengths) for model in models]
         total = found[0] if len(found) == 1 else programs.extend(*found, *layers)
@@ -140,7 +140,7 @@ class Planner:
         # has none.
         is_loop = model.config.compute.scan_layers and self._options.is_for_training
         is_whole = not self._options.is_fast or is_loop
-        if is_whole or min(layers) <= max(programs.DEPTHS[1]):
+        if is_whole or min(layers) <= programs.DEEPEST:
             return lowered.figures()
         shallow = [cut(model, *depth) for depth in programs.DEPTHS]
         found = [self._lower(x, choice, partitioner).figures() for x in shallow]

@@ -32,7 +32,8 @@ STACKS = ("num_encoder_layers", "num_decoder_layers")
 # would keep activations in the chip's fast memory, which a deep model cannot, and the differences
 # would lack them.
 SHALLOW, MORE = 2, 2
-DEPTHS = ((SHALLOW, SHALLOW), (SHALLOW + MORE, SHALLOW), (SHALLOW, SHALLOW + MORE))
+DEEPEST = SHALLOW + MORE
+DEPTHS = ((SHALLOW, SHALLOW), (DEEPEST, SHALLOW), (SHALLOW, DEEPEST))
 
 
 @dataclasses.dataclass(frozen=True)
