@@ -11,9 +11,6 @@ INSTALLED := $(VENV)/.installed
 WORKERS ?= 2
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
-# Some images forbid Python to keep what it compiles: each process would compile all packages again.
-export PYTHONDONTWRITEBYTECODE :=
-export PYTHONPYCACHEPREFIX ?= $(abspath $(VENV))/pycache
 
 .PHONY: demo test test-all check docs install format clean
 
