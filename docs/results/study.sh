@@ -50,9 +50,10 @@ hypernetworks() {  # Other hypernetworks, at widths of their own.
     --method="hyperformer=hyperformer,ADAPTER_BOTTLENECK_DIM=16"
 }
 
-others() {  # Methods without bottleneck adapters in the decoder.
+others() {  # Methods without bottleneck adapters in the decoder; the first as many parameters as the adapter.
   compare others --method="$adapter" \
-    --method="lora=hyperdecoder_lora,ENCODER_BOTTLENECK_DIM=64" \
+    --method="lora=lora,LORA_RANK=49,LORA_ALPHA=49" \
+    --method="generated_lora=hyperdecoder_lora,ENCODER_BOTTLENECK_DIM=64" \
     --method="hypergrid=$here/../../gin_configs/experiments/demo_hypergrid.gin" \
     --method="full=none,LEARNING_RATE=1e-3"
 }

@@ -21,8 +21,9 @@ PROJECTIONS = ("query", "key", "value", "out")
 SELF_ATTENTION = tuple(f"self_attention_{name}" for name in PROJECTIONS)
 CROSS_ATTENTION = tuple(f"cross_attention_{name}" for name in PROJECTIONS)
 AFTER = ("after_self_attention", "after_feed_forward")
+LORA_SITES = (*SELF_ATTENTION, *CROSS_ATTENTION)
 # Where adapters go; their arrays are in `sites.SITES`.
-SITES = ("feed_forward", *SELF_ATTENTION, *CROSS_ATTENTION, *AFTER)
+SITES = ("feed_forward", *LORA_SITES, *AFTER)
 SITES_OF_SIDE = {"encoder": ("feed_forward", *SELF_ATTENTION, *AFTER), "decoder": SITES}
 UNSEEN_TASKS = ("error", "mean")
 # HyperGrid: who makes the factor of the rows, then that of the columns.

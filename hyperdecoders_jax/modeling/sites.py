@@ -90,7 +90,7 @@ SITES: dict[str, Callable[[TransformerConfig, AdapterConfig], Site]] = {
     "feed_forward": _parallel,
     **{
         name: functools.partial(_lora, projection=name.rsplit("_", 1)[-1])
-        for name in (*config_lib.SELF_ATTENTION, *config_lib.CROSS_ATTENTION)
+        for name in config_lib.LORA_SITES
     },
     "after_self_attention": _serial,
     "after_feed_forward": _serial,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from hyperdecoders_jax.data import mixtures
-from hyperdecoders_jax.modeling.config import TransformerConfig
+from hyperdecoders_jax.modeling.config import LORA_SITES, TransformerConfig
 from hyperdecoders_jax.training import trainable
 
 if TYPE_CHECKING:
@@ -30,13 +30,16 @@ def num_parameters(run: RunConfig) -> int:
 
 
 def widths(config: TransformerConfig) -> dict[str, int]:
-    """The widths of a model's adapters and of what writes them."""
+    """The widths of a model's adapters and of what writes them; of LoRA its rank."""
     found = {}
     for side in _SIDES:
         adapter = getattr(config, f"{side}_adapter")
         if adapter.source == "none":
             continue
-        found[side] = adapter.bottleneck_dim
+        if not set(adapter.sites) <= set(LORA_SITES):
+            found[side] = adapter.bottleneck_dim
+        if set(adapter.sites) & set(LORA_SITES):
+            found["rank"] = adapter.lora.rank
         if adapter.source not in _LEARNED and hasattr(adapter.hypernetwork, "bottleneck_dim"):
             found["hypernetwork"] = adapter.hypernetwork.bottleneck_dim
     return found
@@ -46,6 +49,8 @@ def parameter(config: TransformerConfig, key: str) -> str:
     """The parameter that sets a width, as --gin.NAME=VALUE takes it."""
     if key in _SIDES:
         return f"{key}/AdapterConfig.bottleneck_dim"
+    if key == "rank":
+        return "LoraConfig.rank"
     adapters = (getattr(config, f"{side}_adapter") for side in _SIDES)
     networks = (x.hypernetwork for x in adapters if x.source not in _LEARNED)
     kind = next(type(x) for x in networks if hasattr(x, "bottleneck_dim"))
@@ -59,6 +64,9 @@ def with_widths(run: RunConfig, chosen: Widths) -> RunConfig:
         adapter = getattr(run.model.config, f"{side}_adapter")
         if side in chosen:
             adapter = dataclasses.replace(adapter, bottleneck_dim=chosen[side])
+        if "rank" in chosen:
+            lora = dataclasses.replace(adapter.lora, rank=chosen["rank"])
+            adapter = dataclasses.replace(adapter, lora=lora)
         if "hypernetwork" in chosen and hasattr(adapter.hypernetwork, "bottleneck_dim"):
             dim = chosen["hypernetwork"]
             network = dataclasses.replace(adapter.hypernetwork, bottleneck_dim=dim)

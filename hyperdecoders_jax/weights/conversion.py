@@ -16,7 +16,6 @@ from hyperdecoders_jax.weights.trained_model import DTYPES, TrainedModel
 
 # Parameters with one row for each token, and the axis of these rows.
 _VOCABULARY_AXES = {"token_embedder/embedding": 0, "decoder/logits_dense/kernel": 1}
-_PROJECTIONS = (*modeling_config.SELF_ATTENTION, *modeling_config.CROSS_ATTENTION)
 _MOST_TOKENS = 10_000_000
 # What a configuration may say otherwise than the weights, which stay the same.
 _FREE_FIELDS = ("dropout_rate", "dtype", "num_tasks", "num_trained_tasks")
@@ -60,7 +59,7 @@ def _adapter_that_counts(adapter: AdapterConfig) -> dict[str, Any]:
     found = {"source": adapter.source, "sites": sorted(adapter.sites)}
     if "feed_forward" in adapter.sites:
         found["norm_input"] = adapter.norm_input
-    if any(site in _PROJECTIONS for site in adapter.sites):
+    if any(site in modeling_config.LORA_SITES for site in adapter.sites):
         found["lora.alpha"] = adapter.lora.alpha
     if adapter.source not in ("manual", "manual_specific"):
         found["hypernetwork"] = type(adapter.hypernetwork).__name__

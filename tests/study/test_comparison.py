@@ -79,6 +79,27 @@ def test_widths_are_chosen_until_parameters_agree():
     assert matching.match("itself", run, matching.num_parameters(run)) == {}
 
 
+def test_ranks_of_lora_are_widths_and_bottlenecks_only_where_there_are_some():
+    def make(encoder, decoder):
+        sites = {"encoder_sites": encoder, "decoder_sites": decoder}
+        return made.make_run(
+            model=Model(tiny.make_config("manual", "manual", num_tasks=None, **sites))
+        )
+
+    query = ("self_attention_query",)
+    assert matching.widths(make(query, query).model.config) == {"rank": 2}
+    both = make(("feed_forward", *query), ("after_feed_forward",))
+    assert matching.widths(both.model.config) == {"encoder": 5, "rank": 2, "decoder": 3}
+
+    lora = make(query, ("cross_attention_out",))
+    chosen = matching.match("lora", lora, 20 * matching.num_parameters(lora))
+    assert chosen == {"rank": 40}
+    there = matching.with_widths(lora, chosen)
+    assert matching.num_parameters(there) == 20 * matching.num_parameters(lora)
+    assert there.model.config.decoder_adapter.lora.alpha == 3.0
+    assert matching.parameter(lora.model.config, "rank") == "LoraConfig.rank"
+
+
 def test_parameters_that_no_width_reaches_are_refused():
     run = made.make_run(model=Model(tiny.make_config("manual", "none", num_tasks=None)))
     with pytest.raises(ValueError, match=r"within 1%; tiny trains .* and the closest"):
