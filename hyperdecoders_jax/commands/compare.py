@@ -337,17 +337,23 @@ class _Command:
         }
         if self._args.match_parameters:
             self._check_matched(made)
+        labels = {
+            (name, point): f"grid/{name}/{grids.label(point)}"
+            for name, of_method in made.items()
+            for point in of_method
+        }
+        folders = [f"{self._output}/{label}" for label in labels.values()]
+        archive.restore(self._output, labels.values())
         for name, of_method in made.items():
             values = {}
             for point, (run, text) in of_method.items():
-                label = grids.label(point)
-                archive.restore(self._output, [f"grid/{name}/{label}"])
-                folder = f"{self._output}/grid/{name}/{label}"
+                folder = f"{self._output}/{labels[name, point]}"
                 run = comparison.seeded(run, seed, folder, self._select_on)
                 settings.check([run], None)
                 if not runs.is_finished(folder):
-                    print(f"\n== {name}, {label}, seed {seed} ==", file=sys.stderr, flush=True)
-                    if not runs.make(run, text, None, shared):
+                    told = f"\n== {name}, {grids.label(point)}, seed {seed} =="
+                    print(told, file=sys.stderr, flush=True)
+                    if not runs.make(run, text, None, shared, folders):
                         return False
                 values[tuple(point)] = runs.read(folder)["chosen_value"]
             best = grids.best(values, run.trainer.best)

@@ -125,15 +125,17 @@ def plan(run: RunConfig, *, price: str | None, is_json: bool, **options: Any) ->
         told = x.problem or f"{x.figures.cycles / 1e6:,.2f} million cycles"
         print(f"{x.choice.topology} {x.choice.flags}: {told}", file=sys.stderr, flush=True)
     best = estimate.pick(found)
+    uncounted = planner.uncounted(run) if options.is_for_training else None
     if is_json:
         picked = None if best is None else found.index(best)
-        print(json.dumps({"choices": [x.to_dict() for x in found], "picked": picked}, indent=2))
+        told = {"choices": [x.to_dict() for x in found], "picked": picked, "notes": uncounted}
+        print(json.dumps(told, indent=2))
     else:
         print(table.summary(found, options.is_for_training))
         print(f"\nGiB of a chip:\n{table.memory(found)}")
         print(f"\nMB that a chip sends (collectives):\n{table.communication(found)}")
-        if options.is_for_training and (line := planner.uncounted(run)):
-            print(f"\n{line}")
+        if uncounted:
+            print(f"\n{uncounted}")
     if best is None:
         raise ValueError(_why_nothing_fits(found))
     if not is_json:

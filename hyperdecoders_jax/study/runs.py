@@ -21,6 +21,7 @@ from hyperdecoders_jax.weights import run_folder
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
+    from hyperdecoders_jax.data import preflight
 
 SCORES_FILE = run_folder.SCORES_FILE
 
@@ -100,10 +101,19 @@ def make(
 ) -> bool:
     """Trains and scores a run, or what is left of it; False if a signal stopped it.
 
-    `split` None scores nothing but what the training evaluated. ValueError, before scores are
-    written, if a finished one of the `others` read other data or another T5.
+    `split` None scores nothing but what the training evaluated. ValueError if a finished one of
+    the `others` read other data or another T5: before anything is trained, where fingerprints of
+    files tell, and before scores are written, where only the examples do.
     """
-    result = training_run.train(run, config_text, shared)
+
+    def check(described: run_folder.RunFile, report: Mapping[str, preflight.TaskReport]) -> None:
+        read = {
+            "settings": settings.of_run(run, split),
+            "contents": settings.contents(run, described, report, split),
+        }
+        _check_contents(run.model_dir, read, others)
+
+    result = training_run.train(run, config_text, shared, check)
     if not result.is_finished:
         return False
     with run_lock.held(run.model_dir):
@@ -130,7 +140,7 @@ def _score(
     scores = {
         "seed": run.start.random_seed,
         "settings": settings.of_run(run, split),
-        "contents": settings.contents(run, report),
+        "contents": settings.contents(run, run_folder.read_file(run.model_dir), report, split),
         "step": step,
         "chosen_value": value,
         "steps": int(result.state.step),
@@ -139,9 +149,13 @@ def _score(
         **costs.of_run(run, model),
         "tasks": {} if split is None else scoring.score(run, split, found, shared),
     }
-    finished = {path: read(path) for path in others if is_finished(path)}
-    settings.check_contents(finished | {run.model_dir: scores})
+    _check_contents(run.model_dir, scores, others)
     write(run.model_dir, scores)
+
+
+def _check_contents(model_dir: str, scores: Mapping[str, Any], others: Sequence[str]) -> None:
+    finished = {path: read(path) for path in others if is_finished(path)}
+    settings.check_contents(finished | {model_dir: scores})
 
 
 def _chosen(

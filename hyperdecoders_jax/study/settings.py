@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from hyperdecoders_jax import files
-from hyperdecoders_jax.data import mixtures
+from hyperdecoders_jax.data import cache, mixtures
 from hyperdecoders_jax.study import comparison as comparison_lib
 from hyperdecoders_jax.study.comparison import Comparison
 from hyperdecoders_jax.trained import describe
@@ -21,6 +21,7 @@ from hyperdecoders_jax.weights import run_checkpoints, run_folder
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
     from hyperdecoders_jax.data.preflight import TaskReport
+    from hyperdecoders_jax.weights.run_folder import RunFile
 
 
 def of_run(run: RunConfig, split: str | None) -> dict[str, Any]:
@@ -79,12 +80,20 @@ def check(seeds: Sequence[RunConfig], split: str | None) -> None:
         check_same(stored, here, path)
 
 
-def contents(run: RunConfig, report: Mapping[str, TaskReport]) -> dict[str, Any]:
-    """What a trained run read, where names do not tell: fingerprints of its T5 and of own files."""
-    backbone = run_folder.read_file(run.model_dir).description.backbone
+def contents(
+    run: RunConfig, described: RunFile, report: Mapping[str, TaskReport], split: str | None
+) -> dict[str, Any]:
+    """What a run reads, where names do not tell: fingerprints of its T5 and of its data."""
+    backbone = described.description.backbone
+    tasks = mixtures.leaf_tasks(mixtures.get_mixture_or_task(run.data.mixture_or_task_name))
+    splits = [x for x in (run.data.split, run.evaluation.split, split) if x is not None]
     return {
         "T5": backbone and backbone.fingerprint,
         "trained on": {name: task.source for name, task in report.items() if task.source},
+        "data": {
+            task.name: {x: cache.fingerprint(task.source, x) for x in splits if x in task.splits}
+            for task in tasks
+        },
     }
 
 
@@ -96,9 +105,11 @@ def check_contents(of_runs: Mapping[str, Mapping[str, Any]]) -> None:
     known: dict[str, tuple[Any, str]] = {}
     for path, scores in of_runs.items():
         found = dict(scores.get("contents") or {})
-        # Methods may begin with different T5s; the seeds of one may not.
-        found[f"T5 of {os.path.dirname(path)}"] = found.pop("T5", None)
-        found["scored on"] = {name: task.get("examples") for name, task in scores["tasks"].items()}
+        # Methods may begin with different T5s, and points of a grid; the seeds of one may not.
+        initial = scores.get("settings", {}).get("T5", "")
+        found[f"T5 {initial} of {os.path.dirname(path)}"] = found.pop("T5", None)
+        tasks = scores.get("tasks", {})  # None before it is scored.
+        found["scored on"] = {name: task.get("examples") for name, task in tasks.items()}
         for what, value in identity.flatten(json.loads(json.dumps(found))).items():
             if value is None:
                 continue

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import jax
@@ -28,25 +29,38 @@ from hyperdecoders_jax.training import partitioning, run_lock, trainable, traine
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
+    from hyperdecoders_jax.data.preflight import TaskReport
+    from hyperdecoders_jax.weights.run_folder import RunFile
+
+# Raises ValueError if a run must not begin with what it describes, or with the data it would read.
+Check = Callable[["RunFile", "Mapping[str, TaskReport]"], None]
 
 
 def train(
-    run: RunConfig, config_text: str = "", shared: Shared | None = None
+    run: RunConfig,
+    config_text: str = "",
+    shared: Shared | None = None,
+    check: Check | None = None,
 ) -> trainer.TrainResult:
     """Trains a run, or continues it; `config_text` is stored beside what it made.
 
-    Runs that are given one `shared` read equal data and parameters once.
+    Runs that are given one `shared` read equal data and parameters once. `check` is called before
+    anything is written.
 
     ValueError if something is amiss, or another process writes the run; OSError if it cannot be
     written. Nothing was written before a check that failed.
     """
     partitioner = _check(run)
     with run_lock.held(run.model_dir):
-        return _train(run, config_text, partitioner, shared or Shared())
+        return _train(run, config_text, partitioner, shared or Shared(), check)
 
 
 def _train(
-    run: RunConfig, config_text: str, partitioner: partitioning.Partitioner, shared: Shared
+    run: RunConfig,
+    config_text: str,
+    partitioner: partitioning.Partitioner,
+    shared: Shared,
+    check: Check | None,
 ) -> trainer.TrainResult:
     # More checks, the cheapest first.
     task_names = mixtures.resolve_task_names(run.data.mixture_or_task_name, run.data.task_names)
@@ -69,6 +83,8 @@ def _train(
     begun = start.open_start(model, initial, run.start.random_seed, shared)
     trained, frozen = trainable.split(begun.params(), run.trainable)
     described = describe.describe(run, model, task_names, trained, frozen)
+    if check is not None:
+        check(described, report)
     identity = describe.identity(described, frozen)
     if jax.process_index() == 0:
         told = summary.summarize(run, model, trained, partitioner, report)

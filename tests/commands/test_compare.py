@@ -97,11 +97,11 @@ def test_two_files_are_compared_and_a_broken_comparison_is_continued(folder, cap
     (folder / "out" / "runs.json.gz").unlink()
     tested = (folder / "test.csv").read_text()
     (folder / "test.csv").write_text(tested.replace("ice 3", "ice 4"))
-    assert compare("--seeds=1-2") == 2
-    assert re.search(
-        r"the same data; scored on\.train is \w+ in \S+seed-1 and \w+ in \S+adapter/seed-2",
-        capsys.readouterr().err,
-    )
+    for seed in (2, 3):
+        assert compare(f"--seeds=1,{seed}") == 2
+        told = rf"the same data; data\.train\.test is \w+ in \S+seed-1 and \w+ in \S+er/seed-{seed}"
+        assert re.search(told, capsys.readouterr().err)
+    assert not (folder / "out" / "adapter" / "seed-3").exists()  # Told before it was trained.
     (folder / "test.csv").write_text(tested)
     assert compare("--seeds=1-2") == 0
     assert "4 runs (2 methods x 2 seeds), 2 to make" in capsys.readouterr().err
@@ -132,14 +132,15 @@ def test_two_files_are_compared_and_a_broken_comparison_is_continued(folder, cap
     kept.unlink()
     taken = []
 
-    def others():
-        taken.append(runs.is_taken(str(kept.parent)))
-        yield from ()
+    class Others:
+        def __iter__(self):
+            taken.append(runs.is_taken(str(kept.parent)))
+            return iter(())
 
     made = made_of(line("--seeds=1-2"))
     run, text = made.run("adapter", 1), made.config_text("adapter", 1)
-    assert runs.make(run, text, "test", shared.Shared(), others())
-    assert taken == [True]
+    assert runs.make(run, text, "test", shared.Shared(), Others())
+    assert taken == [True, True]  # Before it is trained, and before it is scored.
     assert kept.exists()
 
 

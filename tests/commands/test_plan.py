@@ -71,6 +71,7 @@ def test_decoding_is_planned_without_data_or_weights(capsys, forget_configuratio
     told = json.loads(capsys.readouterr().out)
     [choice] = told["choices"]
     assert told["picked"] == 0
+    assert told["notes"] is None
     assert choice["fits"]
     assert choice["mfu"] is None
     assert choice["compiled"]["cycles"] > 0

@@ -97,15 +97,17 @@ def test_settings_are_all_that_changes_scores(tmp_path):
 
 
 def test_runs_of_other_data_or_another_t5_under_the_same_names_are_refused():
-    def scores(examples="a", **contents):
-        return {"contents": contents, "tasks": {"demo_find": {"examples": examples}}}
+    def scores(examples="a", named="t5", **contents):
+        tasks = {"demo_find": {"examples": examples}}
+        return {"settings": {"T5": named}, "contents": contents, "tasks": tasks}
 
     first = {"out/x/seed-1": scores(T5="1", **{"trained on": {"own": {"train_examples": "5"}}})}
     earlier = {"out/x/seed-2": {"tasks": {"demo_find": {}}}, "out/y/seed-1": scores(T5="2")}
     settings.check_contents(first | earlier)
+    settings.check_contents(first | {"out/x/seed-2": scores(T5="2", named="another of a grid")})
     for other, told in (
         (scores("b"), r"scored on\.demo_find is a in out/x/seed-1 and b in out/x/seed-3"),
-        (scores(T5="2"), "T5 of out/x is 1 in"),
+        (scores(T5="2"), "T5 t5 of out/x is 1 in"),
         (scores(**{"trained on": {"own": {"train_examples": "6"}}}), r"trained on\.own\.train_exa"),
     ):
         with pytest.raises(ValueError, match=f"the same T5 and the same data; {told}"):
