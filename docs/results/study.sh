@@ -58,6 +58,11 @@ others() {  # Methods without bottleneck adapters in the decoder; the first as m
     --method="full=none,LEARNING_RATE=1e-3"
 }
 
+tuned() {  # The single adapter and LoRA at learning rates that are chosen on validation.
+  compare tuned --method="$adapter" --method="lora=lora,LORA_RANK=49,LORA_ALPHA=49" \
+    --grid=LEARNING_RATE=3e-3,1e-2,3e-2
+}
+
 for comparison in "${@:4}"; do
   "$comparison"
 done
