@@ -60,7 +60,7 @@ others() {  # Methods without bottleneck adapters in the decoder; the first as m
 
 tuned() {  # The single adapter and LoRA at learning rates that are chosen on validation.
   compare tuned --method="$adapter" --method="lora=lora,LORA_RANK=49,LORA_ALPHA=49" \
-    --grid=LEARNING_RATE=3e-3,1e-2,3e-2
+    --grid=single_adapter:LEARNING_RATE=3e-3,1e-2,3e-2 --grid=lora:LEARNING_RATE=1e-3,3e-3,1e-2
 }
 
 for comparison in "${@:4}"; do
