@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
@@ -23,6 +23,9 @@ from hyperdecoders_jax.weights.trained_model import Backbone, Description, Vocab
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
+
+# Raises ValueError if a run must not begin, from what it describes and what `preflight` found.
+Check = Callable[[RunFile, Mapping[str, Any]], None]
 
 
 def describe(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import jax
@@ -29,18 +28,13 @@ from hyperdecoders_jax.training import partitioning, run_lock, trainable, traine
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
-    from hyperdecoders_jax.data.preflight import TaskReport
-    from hyperdecoders_jax.weights.run_folder import RunFile
-
-# Raises ValueError if a run must not begin with what it describes, or with the data it would read.
-Check = Callable[["RunFile", "Mapping[str, TaskReport]"], None]
 
 
 def train(
     run: RunConfig,
     config_text: str = "",
     shared: Shared | None = None,
-    check: Check | None = None,
+    check: describe.Check | None = None,
 ) -> trainer.TrainResult:
     """Trains a run, or continues it; `config_text` is stored beside what it made.
 
@@ -60,7 +54,7 @@ def _train(
     config_text: str,
     partitioner: partitioning.Partitioner,
     shared: Shared,
-    check: Check | None,
+    check: describe.Check | None,
 ) -> trainer.TrainResult:
     # More checks, the cheapest first.
     task_names = mixtures.resolve_task_names(run.data.mixture_or_task_name, run.data.task_names)
