@@ -21,7 +21,6 @@ from hyperdecoders_jax.weights import run_folder
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
-    from hyperdecoders_jax.data import preflight
 
 SCORES_FILE = run_folder.SCORES_FILE
 
@@ -106,7 +105,7 @@ def make(
     files tell, and before scores are written, where only the examples do.
     """
 
-    def check(described: run_folder.RunFile, report: Mapping[str, preflight.TaskReport]) -> None:
+    def check(described: run_folder.RunFile, report: Mapping[str, Any]) -> None:
         read = {
             "settings": settings.of_run(run, split),
             "contents": settings.contents(run, described, report, split),
