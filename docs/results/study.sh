@@ -50,7 +50,7 @@ hypernetworks() {  # Other hypernetworks, at widths of their own.
     --method="hyperformer=hyperformer,ADAPTER_BOTTLENECK_DIM=16"
 }
 
-others() {  # Methods without bottleneck adapters in the decoder; the first as many parameters as the adapter.
+others() {  # Methods without bottleneck adapters in the decoder; LoRA has as many parameters as the adapter.
   compare others --method="$adapter" \
     --method="lora=lora,LORA_RANK=49,LORA_ALPHA=49" \
     --method="generated_lora=hyperdecoder_lora,ENCODER_BOTTLENECK_DIM=64" \
@@ -58,9 +58,17 @@ others() {  # Methods without bottleneck adapters in the decoder; the first as m
     --method="full=none,LEARNING_RATE=1e-3"
 }
 
-tuned() {  # The single adapter and LoRA at learning rates that are chosen on validation.
+tuned() {  # Methods at learning rates that are chosen on validation, of three each.
   compare tuned --method="$adapter" --method="lora=lora,LORA_RANK=49,LORA_ALPHA=49" \
-    --grid=single_adapter:LEARNING_RATE=3e-3,1e-2,3e-2 --grid=lora:LEARNING_RATE=1e-3,3e-3,1e-2
+    --method="hyperdecoder=$hyper" \
+    --method="per_task=per_task_adapter,ENCODER_BOTTLENECK_DIM=24,DECODER_BOTTLENECK_DIM=24" \
+    --method="hyperformer=hyperformer,ADAPTER_BOTTLENECK_DIM=16" \
+    --method="hypergrid=$here/../../gin_configs/experiments/demo_hypergrid.gin" \
+    --method=full=none \
+    --grid=single_adapter:LEARNING_RATE=3e-3,1e-2,3e-2 --grid=lora:LEARNING_RATE=1e-3,3e-3,1e-2 \
+    --grid=hyperdecoder:LEARNING_RATE=3e-3,1e-2,3e-2 --grid=per_task:LEARNING_RATE=3e-3,1e-2,3e-2 \
+    --grid=hyperformer:LEARNING_RATE=1e-3,3e-3,1e-2 --grid=hypergrid:LEARNING_RATE=3e-3,1e-2,3e-2 \
+    --grid=full:LEARNING_RATE=3e-4,1e-3,3e-3
 }
 
 for comparison in "${@:4}"; do

@@ -104,20 +104,21 @@ def make(
     the `others` read other data or another T5: before anything is trained, where fingerprints of
     files tell, and before scores are written, where only the examples do.
     """
+    depends_on: dict[str, Any] = {}
 
     def check(described: run_folder.RunFile, report: Mapping[str, Any]) -> None:
-        read = {
-            "settings": settings.of_run(run, split),
-            "contents": settings.contents(run, described, report, split),
-        }
-        _check_contents(run.model_dir, read, others)
+        depends_on["settings"] = settings.of_run(run, split)
+        depends_on["contents"] = settings.contents(run, described, report, split)
+        _check_contents(run.model_dir, depends_on, others)
 
     result = training_run.train(run, config_text, shared, check)
     if not result.is_finished:
         return False
     with run_lock.held(run.model_dir):
         if not is_finished(run.model_dir):  # By another process, since it was trained.
-            _score(run, split, shared, result, others)
+            scores = _score(run, split, shared, result, depends_on)
+            _check_contents(run.model_dir, scores, others)
+            write(run.model_dir, scores)
     return True
 
 
@@ -126,9 +127,9 @@ def _score(
     split: str | None,
     shared: Shared,
     result: trainer.TrainResult,
-    others: Sequence[str],
-) -> None:
-    """Writes the scores of a trained run."""
+    depends_on: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The scores of a trained run, with what they depend on."""
     task_names = mixtures.resolve_task_names(run.data.mixture_or_task_name, run.data.task_names)
     model = run.model.for_tasks(task_names)
     partitioner = partitioning.make_partitioner(run.partitioning)
@@ -136,10 +137,9 @@ def _score(
     verbs = placed.Verbs(model, partitioner, run.max_target_len, run.evaluation.generation)
     found = placed.Placed(verbs, params, step, task_names, run.start.random_seed)
     report = shared.check_data(run, model)
-    scores = {
+    return {
         "seed": run.start.random_seed,
-        "settings": settings.of_run(run, split),
-        "contents": settings.contents(run, run_folder.read_file(run.model_dir), report, split),
+        **depends_on,
         "step": step,
         "chosen_value": value,
         "steps": int(result.state.step),
@@ -148,8 +148,6 @@ def _score(
         **costs.of_run(run, model),
         "tasks": {} if split is None else scoring.score(run, split, found, shared),
     }
-    _check_contents(run.model_dir, scores, others)
-    write(run.model_dir, scores)
 
 
 def _check_contents(model_dir: str, scores: Mapping[str, Any], others: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ import seqio
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.commands import compare as compare_lib
 from hyperdecoders_jax.commands import export, main
-from hyperdecoders_jax.data import vocabulary
+from hyperdecoders_jax.data import cache, vocabulary
 from hyperdecoders_jax.study import matching, runs
 from hyperdecoders_jax.trained import shared
 from tests.commands import test_own_data
@@ -102,6 +102,11 @@ def test_two_files_are_compared_and_a_broken_comparison_is_continued(folder, cap
         told = rf"the same data; data\.train\.test is \w+ in \S+seed-1 and \w+ in \S+er/seed-{seed}"
         assert re.search(told, capsys.readouterr().err)
     assert not (folder / "out" / "adapter" / "seed-3").exists()  # Told before it was trained.
+    with pytest.MonkeyPatch.context() as patched:  # A source that cannot tell.
+        patched.setattr(cache, "fingerprint", lambda source, split: None)
+        assert compare("--seeds=1-2") == 2
+    assert re.search(r"scored on\.train is \w+ in \S+seed-1 and", capsys.readouterr().err)
+    assert not (folder / "out" / "adapter" / "seed-2" / runs.SCORES_FILE).exists()
     (folder / "test.csv").write_text(tested)
     assert compare("--seeds=1-2") == 0
     assert "4 runs (2 methods x 2 seeds), 2 to make" in capsys.readouterr().err
