@@ -13,6 +13,7 @@ Every row of every file is checked before anything is compiled, loaded or writte
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import os
@@ -228,17 +229,18 @@ class OwnFiles(sources.JsonLinesDataSource):
         for name in self.splits:
             if split in ("train", name):
                 self.records(name)
-        if split == "train" and {"train", "validation"} <= set(self.splits):
+        if split == "train":
             self._warn_of_equal_splits()
 
     def _warn_of_equal_splits(self) -> None:
-        if self.fingerprint("train") == self.fingerprint("validation"):
-            logging.warning(
-                "The examples of training and validation are the same (%s and %s): their metrics "
-                "tell what was learned by heart, not how others are answered. Name other examples "
-                "with --validation_file.",
-                *self.list_shards("train"), *self.list_shards("validation"),
-            )  # fmt: skip
+        for first, second in itertools.combinations(self.splits, 2):
+            if self.fingerprint(first) == self.fingerprint(second):
+                logging.warning(
+                    "The examples of %s and %s are the same (%s and %s): metrics on the second "
+                    "tell what was learned or chosen by heart, not how others are answered. Name "
+                    "other examples with --%s_file.",
+                    first, second, *self.list_shards(first), *self.list_shards(second), second,
+                )  # fmt: skip
 
     def rows(self, split: str) -> Iterator[row_files.NumberedRow]:
         """The rows of a split as its file has them, in the order of its examples."""
@@ -263,10 +265,11 @@ def mixture(
     metric_names: Sequence[str] = ("accuracy",),
     rates: Callable[[seqio.Task], float] = _BY_SIZE,
     are_targets_required: bool = True,
-) -> str:
-    """Registers a task for each training file, and their mixture; returns its name.
+) -> seqio.Mixture:
+    """Registers a task for each training file, and their mixture, which it returns.
 
-    Opens no file. Calling it again replaces what it registered before.
+    Opens no file. Calling it again replaces what is registered under its names; a mixture that
+    was returned before keeps its files.
 
     Args:
         train_files: paths, or NAME=PATH; without a name a task is called as its file. If there are
@@ -302,8 +305,7 @@ def mixture(
             postprocess_fn=to_answers,
             metric_fns=[metric_fn(name) for name in names],
         )
-    add_mixture(MIXTURE, list(tasks), default_rate=rates)
-    return MIXTURE
+    return add_mixture(MIXTURE, list(tasks), default_rate=rates)
 
 
 def pair_files(files: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:

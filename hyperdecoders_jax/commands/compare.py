@@ -35,6 +35,12 @@ EPILOG = flags.EPILOG
 TAKES_GIN = True
 NOTHING = "none"
 # Where `--method=NAME` is looked for.
+# Macros that compare sets for each run, and the flag that says how.
+_SET_BY = {
+    "RANDOM_SEED": "--seeds",
+    "EVAL_SPLIT": "--select_on and --split",
+    "MODEL_DIR": "--output",
+}
 _METHOD_FOLDERS = ("adapters", "experiments")
 _PUBLISHED = "published.json"
 _STOPPED = "The comparison was stopped. The same command continues it."
@@ -211,6 +217,7 @@ class _Command:
                 "compare names the folders of its runs, in one process or --jobs=N; got "
                 "--model_dir or a flag of several processes. Give --output=FOLDER alone."
             )
+        _check_macros(gin_flags)
         self._args, self._gin_flags = args, list(gin_flags)
         self._output = files.absolute(files.at_home(args.output))
         self._seeds = parse_seeds(args.seeds)
@@ -232,6 +239,7 @@ class _Command:
                     f"Methods must have different names; got {name!r} twice. Write "
                     f"--method=OTHER={file},MACRO=VALUE."
                 )
+            _check_macros(macros)
             self._macros[name], self._files[name] = macros, self._find(file)
 
     def _find(self, file: str) -> str:
@@ -259,7 +267,13 @@ class _Command:
         args = copy.copy(self._args)
         args.command, args.init, args.model_dir = "train", None, f"{self._output}/{name}"
         args.gin_file = [*args.gin_file, self._files[name]]
-        return configured.run_config(args, [*self._gin_flags, *self._macros[name], *macros])
+        try:
+            return configured.run_config(args, [*self._gin_flags, *self._macros[name], *macros])
+        except errors.ConfigurationError as error:
+            raise errors.ConfigurationError(
+                f"{error} (Of the method {name}; what one method alone reads is set by "
+                "--method=NAME=FILE,MACRO=VALUE.)"
+            ) from error
 
     def comparison(self) -> Comparison | None:
         """The comparison, after widths were matched and settings chosen; None after a signal."""
@@ -298,12 +312,38 @@ class _Command:
         wanted = matching.num_parameters(self.read(baseline)[0])
         for name in self._macros:
             run, _ = self.read(name)
+            chosen = []
             for key, width in matching.match(name, run, wanted).items():
                 before = matching.widths(run.model.config)[key]
                 if width != before:
                     parameter = matching.parameter(run.model.config, key)
-                    self._macros[name].append((parameter, str(width)))
+                    chosen.append((parameter, str(width)))
                     self._tell(f"{name}: {parameter} = {width}, not {before}, to match parameters.")
+            self._macros[name] += chosen
+            self._check_match(name, chosen, wanted)
+
+    def _check_match(self, name: str, chosen: Sequence[tuple[str, str]], wanted: int) -> None:
+        """Raises UsageError if a file of the method overrides the widths that were chosen."""
+        from hyperdecoders_jax.study import matching
+
+        bound = ", ".join(f"{parameter}={width}" for parameter, width in chosen)
+        advice = (
+            "Bind it without a scope such as encoder/ there, set the widths by hand, or leave out "
+            "--match_parameters."
+        )
+        try:
+            got = matching.num_parameters(self.read(name)[0])
+        except errors.ConfigurationError as error:
+            raise errors.UsageError(
+                f"--match_parameters must be able to set the widths of a method; a file of {name} "
+                f"sets them otherwise than {bound}. {advice}"
+            ) from error
+        if abs(got - wanted) > matching.TOLERANCE * wanted:
+            raise errors.UsageError(
+                f"--match_parameters must be able to set the widths of a method; with {bound} "
+                f"{name} trains {got:,} parameters, not {wanted:,}, as a file of it sets another "
+                f"width. {advice}"
+            )
 
     def _check_matched(self, made: Mapping[str, Mapping[Any, tuple[RunConfig, str]]]) -> None:
         """Raises UsageError if a point of a method's grid trains more or fewer parameters."""
@@ -362,6 +402,16 @@ class _Command:
         return True
 
 
+def _check_macros(macros: Sequence[tuple[str, str]]) -> None:
+    """Raises UsageError if one of them is what compare sets for each run."""
+    for name, value in macros:
+        if name in _SET_BY:
+            raise errors.UsageError(
+                f"compare sets {name} of its runs by {_SET_BY[name]}; got {name}={value}. Give "
+                "that flag instead."
+            )
+
+
 def parse_method(text: str) -> tuple[str, str, list[tuple[str, str]]]:
     """Name, file and macros of a --method.
 
@@ -371,6 +421,11 @@ def parse_method(text: str) -> tuple[str, str, list[tuple[str, str]]]:
     ('wide', 'hyperdecoder.gin', [('A', '3'), ('B', '(1, 2)')])
     """
     name, _, rest = text.partition("=")
+    if "," in name:
+        raise errors.UsageError(
+            f"A --method with macros must have a name of its own; got {text!r}. Write "
+            f"--method=NAME={text}."
+        )
     # At commas before the next file or MACRO=, so that values may have some.
     parts = re.split(r",(?=\s*[A-Za-z_][\w./]*\s*=)", rest) if rest else []
     file = parts.pop(0) if parts and "=" not in parts[0] else name

@@ -250,6 +250,13 @@ def own_data(
     bindings = [f"{macro} = {tuple(value)!r}" for macro, value in values.items() if value]
     macros = gin_files_lib.read(gin_files, (), paths).macro_values
     is_included = "TRAIN_FILES" in macros
+    has_template = args.inputs_template or "INPUTS_TEMPLATES" in macros
+    if own_files and not has_template and getattr(args, "init", None) is not None:
+        print(
+            "Mind: --init does not tell which template made the inputs of that model; {inputs} is "
+            "used. If it was trained with another one, give that as --inputs_template.",
+            file=sys.stderr,
+        )
     is_trained_on = bool(args.train_file or (is_included and macros["TRAIN_FILES"][0]))
     if args.command == "train" and own_files and not is_trained_on:
         raise errors.UsageError(

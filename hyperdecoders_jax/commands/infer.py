@@ -241,7 +241,7 @@ def _print_predictions(
             num_nan += not is_finite
             # JSON has no NaN.
             log_likelihood = scored.log_likelihood if is_finite else None
-            made = {"prediction": scored.text, "log_likelihood": log_likelihood}
+            made = {input_lines.PREDICTION: scored.text, input_lines.LOG_LIKELIHOOD: log_likelihood}
             print(row_files.to_json({**record, **made}), flush=True)
     if num_cut and is_printed:
         print(

@@ -20,6 +20,8 @@ STANDARD_INPUT = "-"
 # Lines of standard input that follow each other faster than this are predicted together.
 MOMENT_SECS = 0.05
 _TEXT_COLUMN = "inputs"
+# What a prediction adds to its record.
+PREDICTION, LOG_LIKELIHOOD = "prediction", "log_likelihood"
 
 # What a line asks for, and where it is, for messages.
 Record = dict[str, Any]
@@ -179,12 +181,17 @@ def parse(line: str, where: str, keep: Sequence[str] = (), is_of_json: bool = Fa
 
 
 def checked(row: Mapping[str, Any], where: str, keep: Sequence[str]) -> Record:
-    """The row; ValueError unless it has a text in `inputs` and all columns to keep."""
+    """The row; ValueError unless it has `inputs`, a text, all columns to keep and no prediction."""
     if not isinstance(row.get(_TEXT_COLUMN), str):
         raise ValueError(
             f'A line of JSON or a row must have "{_TEXT_COLUMN}", a text; {where} is '
             f'{row_files.to_json(row)[:80]!r}. Write {{"{_TEXT_COLUMN}": "…"}}, or name rows of '
             "other columns by --test_file=FILE, which a template makes texts of."
+        )
+    if taken := [name for name in (PREDICTION, LOG_LIKELIHOOD) if name in row]:
+        raise ValueError(
+            f"A line or row must not have what a prediction adds to it; {where} has "
+            f"{' and '.join(map(repr, taken))}. Rename that in the file."
         )
     columns(row, where, keep)  # Raises where one is missing.
     return dict(row)

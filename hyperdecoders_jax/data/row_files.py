@@ -331,7 +331,7 @@ def _quoted_records(
             yield line
 
     reader = csv.reader(lines(), delimiter=delimiter, strict=True)
-    first, swallowed = 1, None
+    first, swallowed, spaced = 1, None, None
     while True:
         try:
             fields = next(reader, None)
@@ -350,10 +350,17 @@ def _quoted_records(
                 swallowed = _swallowed(path, number, reader.line_num)
                 if is_strict:
                     raise swallowed
+            if spaced is None and any(x.startswith(' "') for x in fields):
+                spaced = number
             yield number, fields
         num_like_rows = 0
     if swallowed is not None:
         logging.warning("%s", swallowed)
+    if spaced is not None:
+        logging.warning(
+            "A quote that opens a field should follow its comma at once; line %d of %s has a space "
+            "between, so that the quotes are part of the text. Remove the space.", spaced, path,
+        )  # fmt: skip
 
 
 def _swallowed(path: str, first: int, last: int) -> ValueError:

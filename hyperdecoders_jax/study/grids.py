@@ -19,13 +19,17 @@ def of_methods(grids: Sequence[str], names: Sequence[str]) -> dict[str, list[Poi
     {'m': [(('A', '1'), ('A', 'x')), (('A', '2'), ('A', 'x'))]}
     >>> of_methods(["m:A=1,2", "n:B=3,4"], ["m", "n"])["n"]
     [(('B', '3'),), (('B', '4'),)]
+    >>> of_methods(["A=('a', 'b'),('c',)"], ["m"])["m"][0]
+    (('A', "('a', 'b')"),)
 
     UsageError unless all methods have as many points: equal budgets.
     """
     axes: dict[str, list[Point]] = {name: [] for name in names}
     for grid in grids:
         found = re.fullmatch(r"\s*(?:([^=:]+):)?\s*([^=:]+?)\s*=(.*)", grid)
-        values = [value.strip() for value in found[3].split(",")] if found else []
+        # A comma in brackets belongs to its value.
+        parts = re.split(r",(?![^(\[{]*[)\]}])", found[3]) if found else []
+        values = [value.strip() for value in parts]
         if not found or not all(values) or len(set(values)) < len(values):
             raise errors.UsageError(
                 f"--grid must be MACRO=a,b,c, or METHOD:MACRO=a,b,c, of values that differ; got "

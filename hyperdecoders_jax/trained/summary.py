@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hyperdecoders_jax.data import mixtures
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.trained import start
-from hyperdecoders_jax.training import trainable
+from hyperdecoders_jax.training import schedules, trainable
 from hyperdecoders_jax.types import Params
 
 if TYPE_CHECKING:
@@ -51,6 +51,13 @@ def summarize(
         if count < total
         else f"All {total:,} parameters are trained, starting from {source}."
     )
+    warmup, num_steps = getattr(run.schedule, "warmup_steps", 0), run.trainer.num_train_steps
+    if warmup >= num_steps and not isinstance(run.schedule, schedules.InverseSquareRootConfig):
+        lines.append(
+            f"Mind: WARMUP_STEPS = {warmup} of TRAIN_STEPS = {num_steps}: the learning rate rises "
+            f"until the end and never reaches {run.schedule.learning_rate:g}. Set WARMUP_STEPS "
+            "lower."
+        )
     shape = " x ".join(f"{size} {name}" for name, size in partitioner.mesh.shape.items())
     kind = partitioner.mesh.devices.flat[0].device_kind
     lines.append(f"Devices: {shape} ({kind}).")

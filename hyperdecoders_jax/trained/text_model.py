@@ -209,6 +209,8 @@ def load(
     or a checkpoint's number. FileNotFoundError if it, or a part such as the backbone, is missing;
     ValueError if it is something else, damaged, or the backbone is another.
     """
+    if not os.fspath(path):
+        raise ValueError("load must be given a folder or a hub id; got an empty path. Name one.")
     found = formats.read_text(os.path.expanduser(path), step=step, backbone=backbone).as_predicted()
     description, vocabulary = found.description, found.description.vocabulary
     return TextModel(

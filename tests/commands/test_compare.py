@@ -211,6 +211,22 @@ def test_widths_that_cannot_be_matched_are_refused(folder):
         command(folder, METHODS[0], "--method=plain=none")
 
 
+@pytest.mark.parametrize(
+    ("sides", "message"),
+    [
+        (["decoder"], r"with LoraConfig\.rank=10 mine trains [\d,]+ parameters, not [\d,]+, as a"),
+        (["encoder", "decoder"], r"a file of mine sets them otherwise than LoraConfig\.rank=10\."),
+    ],
+)
+def test_widths_that_a_file_sets_in_its_own_scope_are_refused(folder, sides, message):
+    scoped = [f"{side}/config.LoraConfig.rank = 4" for side in sides]
+    imported = "from hyperdecoders_jax.modeling import config"
+    head = ["include 'adapters/lora.gin'", "from __gin__ import dynamic_registration", imported]
+    (folder / "mine.gin").write_text("\n".join([*head, *scoped]))
+    with pytest.raises(errors.UsageError, match=message):
+        command(folder, "--method=a=lora,LORA_RANK=10", "--method=mine=mine.gin")
+
+
 def test_a_grid_of_a_width_that_matching_sets_is_refused_before_training(folder):
     widths = "ENCODER_BOTTLENECK_DIM=40,DECODER_BOTTLENECK_DIM=60"
     options = [f"--method=a=single_adapter,{widths}", "--baseline=a", METHODS[1]]
@@ -297,6 +313,10 @@ def test_processes_of_jobs_end_with_a_command_that_is_killed(tmp_path):
         (["--method=a=none", "--method=a=lora"], "must have different names; got 'a' twice"),
         ([METHODS[0], "--baseline=b", "--match_parameters"], "--baseline must be one of"),
         ([METHODS[0], "--model_dir=x"], "compare names the folders of its runs"),
+        ([METHODS[0], "--gin.RANDOM_SEED=7"], "sets RANDOM_SEED of its runs by --seeds; got RAN"),
+        (["--method=a=none,EVAL_SPLIT='train'"], "by --select_on and --split; got EVAL_SPLIT="),
+        (["--method=none,BATCH_SIZE=8"], "Write --method=NAME=none,BATCH_SIZE=8"),
+        (["--method=none", "--gin.LORA_RANK=4"], "(Of the method none; what one method alone"),
         ([METHODS[0], "--grid=LEARNING_RATE=1,2"], "--grid needs a split to choose on"),
     ],
 )

@@ -205,7 +205,7 @@ def test_predictions_of_a_split_need_a_place():
 
 def test_records_come_back_as_they_were_with_predictions_that_are_json(capsys):
     reader = text_model.TextReader(tiny.make_config(), None, (), max_len=6)
-    line = '{"inputs": "a", "id": 1e400, "n": 3.80, "prediction": "old"}'
+    line = '{"inputs": "a", "id": 1e400, "n": 3.80}'
     group = [input_lines.parse(line, ""), input_lines.parse("b", "")]
 
     def predict(texts):
@@ -223,3 +223,9 @@ def test_records_come_back_as_they_were_with_predictions_that_are_json(capsys):
     )
     assert json.loads(second) == {"inputs": "b", "prediction": "y", "log_likelihood": -1.5}
     assert "1 of 2 log-likelihoods are no numbers and printed as null" in printed.err
+
+
+@pytest.mark.parametrize("name", ["prediction", "log_likelihood"])
+def test_what_a_prediction_would_replace_is_refused(name):
+    with pytest.raises(ValueError, match=f"line 3 of x has '{name}'. Rename that in the file"):
+        input_lines.parse(f'{{"inputs": "a", "{name}": "old"}}', "line 3 of x")

@@ -310,6 +310,17 @@ def test_the_files_of_the_readme_are_there_and_fit_its_templates(monkeypatch):
     assert [task.num_input_examples("train") for task in tasks] == [3969, 5000]
 
 
+def test_a_template_that_a_folder_cannot_tell_is_told(tmp_path, capsys):
+    file = write_csv(tmp_path / "plural.csv", 10)
+    template = ["--inputs_template={word}"]
+    for options, is_told in (
+        (["--init=run"], True), (["--init=run", *template], False), (["--model_dir=run"], False),
+    ):  # fmt: skip
+        args = main.make_parser().parse_args(["eval", f"--test_file={file}", *options])
+        flags_lib.own_data(args, ["mixtures/demo.gin"], [])
+        assert ("{inputs} is used" in capsys.readouterr().err) == is_told
+
+
 def test_a_flag_sets_the_rates(tmp_path):
     file = write_csv(tmp_path / "plural.csv", 10)
     args = main.make_parser().parse_args(["train", f"--train_file={file}"])
@@ -318,5 +329,5 @@ def test_a_flag_sets_the_rates(tmp_path):
     bindings += [rates, "MODEL_DIR = '/nowhere'"]
     gin_binding.parse(gin_files.read(files, bindings))
     macro = gin.query_parameter("MIXTURE_OR_TASK_NAME/gin.macro.value")
-    assert macro.scoped_configurable_fn() == own_data.MIXTURE
+    assert macro.scoped_configurable_fn().name == own_data.MIXTURE
     assert seqio.MixtureRegistry.get(own_data.MIXTURE).total_rate == 1.0

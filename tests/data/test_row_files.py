@@ -213,6 +213,13 @@ def test_no_row_of_a_tsv_takes_in_other_rows_silently(tmp_path):
         list(row_files.read(path))
 
 
+def test_a_space_before_a_quote_is_told(tmp_path, caplog):
+    (tmp_path / "a.csv").write_text('inputs,targets\n"a, x","b"\n"c", "d"\n')
+    rows = [row for _, row in row_files.read(f"{tmp_path}/a.csv", "auto")]
+    assert [row["targets"] for row in rows] == ["b", ' "d"']
+    assert "line 3 of" in caplog.text
+
+
 def test_rows_inside_quotes_of_a_csv_are_told(tmp_path, caplog):
     path = tsv("text,label", '"tis fine,1', "ok film,0", 'he said so",1', name="x.csv")(tmp_path)
     assert len(list(row_files.read(path))) == 1

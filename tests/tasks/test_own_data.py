@@ -321,6 +321,18 @@ def test_files_become_tasks_of_a_mixture_by_size(tmp_path):
     assert [function.__name__ for function in functions] == ["squad", "rouge"]
 
 
+def test_a_mixture_keeps_its_files_when_another_is_made(tmp_path):
+    files = [write(tmp_path / f"{name}.jsonl", *[ROW] * n) for name, n in (("a", 3), ("b", 1))]
+    made = [
+        own_data.mixture(
+            [f"same={file}"], inputs_templates=("{text}",), targets_templates=("{word}",)
+        )
+        for file in files
+    ]
+    tasks = [mixtures.leaf_tasks(mixture, "train") for mixture in made]
+    assert [task.num_input_examples("train") for (task,) in tasks] == [3, 1]
+
+
 def test_own_files_make_the_examples_that_a_task_in_python_makes():
     own_data.mixture(
         test_files=[f"own={demo.FOLDER}/inflect/test.jsonl.gz"],
@@ -358,17 +370,22 @@ def test_a_run_is_told_at_once_about_every_file(tmp_path):
             source.missing(split)
 
 
-def test_validating_on_what_was_trained_on_is_told(tmp_path, caplog):
+@pytest.mark.parametrize(
+    ("first", "second"), [("train", "validation"), ("train", "test"), ("validation", "test")]
+)
+def test_scoring_on_what_was_seen_is_told(tmp_path, caplog, first, second):
     (tmp_path / "again.csv").write_text("text,word\nshe goes,go\n")
+    (tmp_path / "own.csv").write_text("text,word\nhe goes,go\n")
     train = write(tmp_path / "train.jsonl", {"text": "she goes", "word": "go"})
     others = write(tmp_path / "others.jsonl", {"text": "she went", "word": "go"})
-    for validation, is_told in ((train, True), (f"{tmp_path}/again.csv", True), (others, False)):
+    for scored, is_told in ((train, True), (f"{tmp_path}/again.csv", True), (others, False)):
         caplog.clear()
-        files = {"train": train, "validation": validation}
+        files = {"train": f"{tmp_path}/own.csv"} | {first: train, second: scored}
         own_data.OwnFiles(files, rendering("{text}", "{word}")).missing("train")
         told = [record.getMessage() for record in caplog.records]
         assert len(told) == is_told
-        assert all("are the same (" in text and "Name other examples" in text for text in told)
+        assert all(f"{first} and {second} are the same (" in text for text in told)
+        assert all(f"Name other examples with --{second}_file" in text for text in told)
 
 
 @pytest.mark.parametrize("metric", ["matthews_corrcoef", "pearson_corrcoef"])

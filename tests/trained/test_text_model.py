@@ -356,6 +356,11 @@ def test_a_text_is_predicted_with_the_parameters_of_its_task(tmp_path):
         assert loaded.predict(["abc"], task=task) == [loaded.tokenizer.decode(tokens)]
 
 
+def test_a_path_must_name_something():
+    with pytest.raises(ValueError, match="must be given a folder or a hub id; got an empty path"):
+        hyperdecoders_jax.load("")
+
+
 def test_an_unseen_task_may_have_the_mean_of_all(tmp_path):
     write_folder(tmp_path, "task", "task", unseen_tasks="mean")
     loaded = hyperdecoders_jax.load(tmp_path)
