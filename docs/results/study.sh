@@ -47,15 +47,7 @@ widths() {  # Single adapters in both stacks at three widths, and one for each t
 hypernetworks() {  # Other hypernetworks, at widths of their own.
   compare hypernetworks --method="$adapter" \
     --method="per_layer=hyperdecoder_per_layer,ENCODER_BOTTLENECK_DIM=64,DECODER_BOTTLENECK_DIM=16" \
-    --method="hyperformer=hyperformer,ADAPTER_BOTTLENECK_DIM=16"
-}
-
-others() {  # Methods without bottleneck adapters in the decoder; LoRA has as many parameters as the adapter.
-  compare others --method="$adapter" \
-    --method="lora=lora,LORA_RANK=49,LORA_ALPHA=49" \
-    --method="generated_lora=hyperdecoder_lora,ENCODER_BOTTLENECK_DIM=64" \
-    --method="hypergrid=$here/../../gin_configs/experiments/demo_hypergrid.gin" \
-    --method="full=none,LEARNING_RATE=1e-3"
+    --method="generated_lora=hyperdecoder_lora,ENCODER_BOTTLENECK_DIM=64"
 }
 
 tuned() {  # Methods at learning rates that are chosen on validation, of three each.
