@@ -320,7 +320,8 @@ class _Command:
                     chosen.append((parameter, str(width)))
                     self._tell(f"{name}: {parameter} = {width}, not {before}, to match parameters.")
             self._macros[name] += chosen
-            self._check_match(name, chosen, wanted)
+            if chosen:
+                self._check_match(name, chosen, wanted)
 
     def _check_match(self, name: str, chosen: Sequence[tuple[str, str]], wanted: int) -> None:
         """Raises UsageError if a file of the method overrides the widths that were chosen."""
