@@ -237,8 +237,8 @@ class OwnFiles(sources.JsonLinesDataSource):
             if self.fingerprint(first) == self.fingerprint(second):
                 logging.warning(
                     "The examples of %s and %s are the same (%s and %s): metrics on the second "
-                    "tell what was learned or chosen by heart, not how others are answered. Name "
-                    "other examples with --%s_file.",
+                    "do not tell how new examples are answered. Name other examples with "
+                    "--%s_file.",
                     first, second, *self.list_shards(first), *self.list_shards(second), second,
                 )  # fmt: skip
 

@@ -34,13 +34,13 @@ SUMMARY = "train methods with several seeds, and tabulate their differences with
 EPILOG = flags.EPILOG
 TAKES_GIN = True
 NOTHING = "none"
-# Where `--method=NAME` is looked for.
 # Macros that compare sets for each run, and the flag that says how.
 _SET_BY = {
     "RANDOM_SEED": "--seeds",
     "EVAL_SPLIT": "--select_on and --split",
     "MODEL_DIR": "--output",
 }
+# Where `--method=NAME` is looked for.
 _METHOD_FOLDERS = ("adapters", "experiments")
 _PUBLISHED = "published.json"
 _STOPPED = "The comparison was stopped. The same command continues it."
@@ -321,9 +321,9 @@ class _Command:
                     self._tell(f"{name}: {parameter} = {width}, not {before}, to match parameters.")
             self._macros[name] += chosen
             if chosen:
-                self._check_match(name, chosen, wanted)
+                self._check_bound(name, chosen, wanted)
 
-    def _check_match(self, name: str, chosen: Sequence[tuple[str, str]], wanted: int) -> None:
+    def _check_bound(self, name: str, chosen: Sequence[tuple[str, str]], wanted: int) -> None:
         """Raises UsageError if a file of the method overrides the widths that were chosen."""
         from hyperdecoders_jax.study import matching
 

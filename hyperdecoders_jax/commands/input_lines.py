@@ -181,7 +181,10 @@ def parse(line: str, where: str, keep: Sequence[str] = (), is_of_json: bool = Fa
 
 
 def checked(row: Mapping[str, Any], where: str, keep: Sequence[str]) -> Record:
-    """The row; ValueError unless it has `inputs`, a text, all columns to keep and no prediction."""
+    """The row.
+
+    ValueError unless it has a text in `inputs` and all columns to keep, and no prediction.
+    """
     if not isinstance(row.get(_TEXT_COLUMN), str):
         raise ValueError(
             f'A line of JSON or a row must have "{_TEXT_COLUMN}", a text; {where} is '

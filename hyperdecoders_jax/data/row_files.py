@@ -358,8 +358,8 @@ def _quoted_records(
         logging.warning("%s", swallowed)
     if spaced is not None:
         logging.warning(
-            "A quote that opens a field should follow its comma at once; line %d of %s has a space "
-            "between, so that the quotes are part of the text. Remove the space.", spaced, path,
+            "A field in quotes should begin with its quote; in line %d of %s a space comes first, "
+            "so that the quotes are part of the text. Remove the space.", spaced, path,
         )  # fmt: skip
 
 

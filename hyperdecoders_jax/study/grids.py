@@ -27,9 +27,7 @@ def of_methods(grids: Sequence[str], names: Sequence[str]) -> dict[str, list[Poi
     axes: dict[str, list[Point]] = {name: [] for name in names}
     for grid in grids:
         found = re.fullmatch(r"\s*(?:([^=:]+):)?\s*([^=:]+?)\s*=(.*)", grid)
-        # A comma in brackets belongs to its value.
-        parts = re.split(r",(?![^(\[{]*[)\]}])", found[3]) if found else []
-        values = [value.strip() for value in parts]
+        values = _values(found[3]) if found else []
         if not found or not all(values) or len(set(values)) < len(values):
             raise errors.UsageError(
                 f"--grid must be MACRO=a,b,c, or METHOD:MACRO=a,b,c, of values that differ; got "
@@ -50,6 +48,22 @@ def of_methods(grids: Sequence[str], names: Sequence[str]) -> dict[str, list[Poi
             "method as many values."
         )
     return points
+
+
+def _values(text: str) -> list[str]:
+    """Values between commas; a comma in brackets belongs to its value.
+
+    >>> _values("1, {'a': (1, 2), 'b': (3, 4)},('c',)")
+    ['1', "{'a': (1, 2), 'b': (3, 4)}", "('c',)"]
+    """
+    values, depth = [""], 0
+    for char in text:
+        depth += (char in "([{") - (char in ")]}")
+        if char == "," and not depth:
+            values.append("")
+        else:
+            values[-1] += char
+    return [value.strip() for value in values]
 
 
 def label(point: Point) -> str:
