@@ -58,7 +58,8 @@ def test_the_loss_falls(name, batches):
     )
     begun = start.open_start(adapted, "package://tasks/demo_data/demo_t5.safetensors", seed=0)
     trained, frozen = trainable.split(begun.params(), trainable.TrainableConfig())
-    schedule = schedules.ConstantConfig(learning_rate=1e-2).make(NUM_STEPS)
+    # At 1e-2 LoRA's losses jump, and where they are at the end depends on the processor's rounding.
+    schedule = schedules.ConstantConfig(learning_rate=3e-3).make(NUM_STEPS)
     tx = optimizer.make_optimizer(optimizer.AdamWConfig(), schedule)
     state = train_state.create(trained, tx, jax.random.key(0))
     step = train_step.make_train_step(adapted, tx, schedule)
@@ -67,7 +68,7 @@ def test_the_loss_falls(name, batches):
         state, metrics = step(state, frozen, batch)
         per_token.append(float(metrics["loss"]) / np.sum(batch.decoder_loss_weights))
     assert np.all(np.isfinite(per_token))
-    # The losses of small batches differ by a fifth; those of the last are a third of the first's.
+    # The losses of small batches differ by a fifth; those of the last are below half of the first's.
     assert np.mean(per_token[-4:]) < 0.6 * np.mean(per_token[:4])
 
 
