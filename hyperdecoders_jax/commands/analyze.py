@@ -144,11 +144,7 @@ def _add_own_files(args: argparse.Namespace, described: Mapping[str, Mapping[str
     given = {name for name in (*flags.OWN_FILE_FLAGS, *flags.OWN_TEXT_FLAGS) if getattr(args, name)}
     for task, source in described.items():
         values = {f"{split}_file": f"{task}={path}" for split, path in source["files"].items()}
-        values |= {
-            "inputs_template": source["inputs"],
-            "targets_template": source["targets"],
-            "metric": ",".join(source["metrics"]),
-        }
+        values |= flags.own_texts(source)
         for name, value in values.items():
             if name not in given:
                 getattr(args, name).append(value)

@@ -8,7 +8,7 @@ import os
 import pkgutil
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hyperdecoders_jax import errors, files
@@ -242,21 +242,16 @@ def own_data(
     """The gin files, with that of own data where flags need it, and what these flags bind."""
     from hyperdecoders_jax.config import gin_files as gin_files_lib
 
+    own_files = [file for flag in OWN_FILE_FLAGS for file in getattr(args, flag)]
+    check_quoting(args.quoting, [*own_files, getattr(args, "input", None) or ""])
+    macros = gin_files_lib.read(gin_files, (), paths).macro_values
+    is_included = "TRAIN_FILES" in macros
+    if own_files and "INPUTS_TEMPLATES" not in macros and getattr(args, "init", None) is not None:
+        _add_texts_of_init(args)
     values = {macro: getattr(args, flag) for flag, macro in OWN_TEXT_FLAGS.items()}
     for flag, macro in OWN_FILE_FLAGS.items():
         values[macro] = [own_file(file, args.quoting) for file in getattr(args, flag)]
-    own_files = [file for flag in OWN_FILE_FLAGS for file in getattr(args, flag)]
-    check_quoting(args.quoting, [*own_files, getattr(args, "input", None) or ""])
     bindings = [f"{macro} = {tuple(value)!r}" for macro, value in values.items() if value]
-    macros = gin_files_lib.read(gin_files, (), paths).macro_values
-    is_included = "TRAIN_FILES" in macros
-    has_template = args.inputs_template or "INPUTS_TEMPLATES" in macros
-    if own_files and not has_template and getattr(args, "init", None) is not None:
-        print(
-            "Mind: --init does not tell which template made the inputs of that model; {inputs} is "
-            "used. If it was trained with another one, give that as --inputs_template.",
-            file=sys.stderr,
-        )
     is_trained_on = bool(args.train_file or (is_included and macros["TRAIN_FILES"][0]))
     if args.command == "train" and own_files and not is_trained_on:
         raise errors.UsageError(
@@ -274,6 +269,54 @@ def own_data(
             bindings.append(f"INFER_SPLIT = {'test' if args.test_file else 'validation'!r}")
         bindings.append("ARE_TARGETS_REQUIRED = False")
     return [*gin_files, *([] if is_included else [OWN_DATA_FILE])], bindings
+
+
+def _add_texts_of_init(args: argparse.Namespace) -> None:
+    """Fills flags of templates and metric for eval and infer with those of the run of --init.
+
+    These are its tasks' of the same names as the files', or what all its tasks have. Where neither
+    tells the template of the inputs, {inputs} is used; that is told.
+    """
+    from hyperdecoders_jax.tasks import own_data
+    from hyperdecoders_jax.weights import run_folder
+
+    folder, texts = files.at_home(args.init), []
+    if args.command != "train" and run_folder.is_run(folder):
+        sources = run_folder.read_file(folder).data["tasks"]
+        texts_of_tasks = {name: own_texts(source) for name, source in sources.items() if source}
+        texts = list(texts_of_tasks.values())
+        given = own_data.pair_files({x: getattr(args, f"{x}_file") for x in own_data.SPLITS})
+        if given.keys() <= texts_of_tasks.keys():
+            texts = [texts_of_tasks[name] for name in given]
+        elif all(x == texts[0] for x in texts):
+            texts = texts[:1]
+        else:
+            texts = []
+    for flag in OWN_TEXT_FLAGS:
+        if not getattr(args, flag):
+            setattr(args, flag, [x[flag] for x in texts if flag in x])
+    if not args.inputs_template:
+        print(
+            "Mind: --init does not tell which template made the inputs of that model; {inputs} is "
+            "used. If it was trained with another one, give that as --inputs_template.",
+            file=sys.stderr,
+        )
+
+
+def own_texts(source: Mapping[str, Any]) -> dict[str, str]:
+    """Of a source that a run describes, the flags of `OWN_TEXT_FLAGS`; none but of own data.
+
+    >>> source = {"kind": "own_data", "inputs": "{a}", "targets": "{b}", "metrics": ["rouge"]}
+    >>> own_texts(source)
+    {'inputs_template': '{a}', 'targets_template': '{b}', 'metric': 'rouge'}
+    """
+    if source["kind"] != OWN_MIXTURE:
+        return {}
+    return {
+        "inputs_template": source["inputs"],
+        "targets_template": source["targets"],
+        "metric": ",".join(source["metrics"]),
+    }
 
 
 def check_quoting(quoting: str | None, paths: Iterable[str]) -> None:

@@ -1,14 +1,16 @@
 """The scores and curves of finished runs in one small file, from which any machine makes tables.
 
-    OUTPUT/runs.json.gz     {"METHOD/seed-3": {"scores": …, "curves": [lines of metrics.jsonl]}, …}
+    OUTPUT/runs.json.xz     {"METHOD/seed-3": {"scores": …, "curves": [lines of metrics.jsonl]}, …}
 
-About 1 KB a run, whose folder has megabytes. `runs-NAME.json.gz`, of another folder, is read, too.
+Below 1 KB a run, whose folder has megabytes. `runs-NAME.json.xz`, of another folder, is read, too,
+and the archives of earlier versions, whose names end in .gz.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -20,8 +22,8 @@ from hyperdecoders_jax.study import curves, runs
 from hyperdecoders_jax.training.run_directory import RunDirectory
 from hyperdecoders_jax.weights import run_checkpoints
 
-FILE = "runs.json.gz"
-_FILES = "runs*.json.gz"
+FILE = "runs.json.xz"
+_DECOMPRESS = {"runs*.json.gz": gzip.decompress, "runs*.json.xz": lzma.decompress}
 # Folders of runs, and of the points of grids.
 _RUNS = ("*/seed-*", "grid/*/*")
 
@@ -37,8 +39,9 @@ def write(folder: str) -> None:
                 "curves": curves.thinned(curves.read(run)),
             }
     text = json.dumps(dict(sorted(kept.items())), separators=(",", ":"), allow_nan=False)
-    # Without the time, so that equal runs give equal bytes.
-    files.write_bytes(epath.Path(folder) / FILE, gzip.compress(text.encode(), mtime=0))
+    # Runs resemble each other beyond the 32 KB that gzip looks back.
+    packed = lzma.compress(text.encode(), preset=6 | lzma.PRESET_EXTREME)
+    files.write_bytes(epath.Path(folder) / FILE, packed)
 
 
 def restore(
@@ -71,11 +74,12 @@ def _is_begun(model_dir: str) -> bool:
 
 def _read(folder: str) -> dict[str, Any]:
     """The runs of all archives of a folder; of its own where several have one."""
+    paths = [(x, unpack) for y, unpack in _DECOMPRESS.items() for x in epath.Path(folder).glob(y)]
     found = {}
-    for path in sorted(epath.Path(folder).glob(_FILES), key=lambda x: (x.name == FILE, x.name)):
+    for path, unpack in sorted(paths, key=lambda x: (x[0].name == FILE, x[0].name)):
         try:
-            found |= json.loads(gzip.decompress(path.read_bytes()))
-        except (OSError, EOFError, zlib.error, ValueError, TypeError) as error:
+            found |= json.loads(unpack(path.read_bytes()))
+        except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError, TypeError) as error:
             raise ValueError(
                 f"{path} must hold runs, as compare writes them; reading gave: {error}. Copy it "
                 "again, or remove it."

@@ -94,7 +94,7 @@ def test_two_files_are_compared_and_a_broken_comparison_is_continued(folder, cap
     time = kept.stat().st_mtime_ns
     (folder / "out" / "adapter" / "seed-2" / runs.SCORES_FILE).unlink()
     shutil.rmtree(folder / "out" / "hyperdecoder" / "seed-2")
-    (folder / "out" / "runs.json.gz").unlink()
+    (folder / "out" / "runs.json.xz").unlink()
     tested = (folder / "test.csv").read_text()
     (folder / "test.csv").write_text(tested.replace("ice 3", "ice 4"))
     for seed in (2, 3):
@@ -123,13 +123,13 @@ def test_two_files_are_compared_and_a_broken_comparison_is_continued(folder, cap
 
     # Nothing is left to make on another machine, which has the small file alone and read no data.
     (folder / "there").mkdir()
-    shutil.copy(folder / "out" / "runs.json.gz", folder / "there")
+    shutil.copy(folder / "out" / "runs.json.xz", folder / "there")
     vocabulary.set_run_vocabulary(None)
     assert compare("--seeds=1-2", output="there") == 0
-    for name in ("table.txt", "table.json", "pictures/curves.png", "runs.json.gz"):
+    for name in ("table.txt", "table.json", "pictures/curves.png", "runs.json.xz"):
         here, there = ((folder / x / name).read_bytes() for x in ("out", "there"))
         assert here == there
-    assert "4 finished runs are restored from runs.json.gz" in capsys.readouterr().err
+    assert "4 finished runs are restored from runs.json.xz" in capsys.readouterr().err
     assert compare("--seeds=1-2", "--gin.TRAIN_STEPS=4", output="there") == 2
     assert "; steps 3 there and 4 here" in capsys.readouterr().err
 

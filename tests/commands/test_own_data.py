@@ -4,6 +4,7 @@ import csv
 import json
 import pathlib
 import shlex
+import shutil
 
 import gin
 import pytest
@@ -319,6 +320,28 @@ def test_a_template_that_a_folder_cannot_tell_is_told(tmp_path, capsys):
         args = main.make_parser().parse_args(["eval", f"--test_file={file}", *options])
         flags_lib.own_data(args, ["mixtures/demo.gin"], [])
         assert ("{inputs} is used" in capsys.readouterr().err) == is_told
+
+
+def test_files_are_read_with_the_templates_of_the_run_that_predicts(trained, tmp_path, capsys):
+    run = json.loads((trained / "run" / "config.json").read_text())
+    for name in ("past", "plural"):  # As of a run whose tasks have all the same texts.
+        run["data"]["tasks"][name] |= {"inputs": "{word}", "metrics": ["rouge"], "targets": "{a}"}
+    shutil.copytree(trained / "run", tmp_path / "alike")
+    (tmp_path / "alike" / "config.json").write_text(json.dumps(run))
+    past, plural = TEMPLATES[0].partition("=")[2], TEMPLATES[1].partition("=")[2]
+    for command, options, expected in (
+        ("eval", ["--test_file=past=x.csv"], (past,)),
+        ("infer", ["--test_file=plural=x.csv", "--test_file=past=y.csv"], (plural, past)),
+        ("eval", ["--test_file=past=x.csv", "--inputs_template={word}"], ("{word}",)),
+        ("eval", ["--test_file=x.csv"], None),  # Of the two tasks' templates, which?
+        ("train", ["--train_file=past=x.csv"], None),
+    ):
+        macros = bound(command, f"--init={trained}/run", *options)
+        assert macros["INPUTS_TEMPLATES"] == (expected or ("{inputs}",))
+        assert ("{inputs} is used" in capsys.readouterr().err) == (expected is None)
+    macros = bound("infer", f"--init={tmp_path}/alike", "--test_file=x.csv")
+    assert macros["INPUTS_TEMPLATES"] == ("{word}",)
+    assert (macros["TARGETS_TEMPLATES"], macros["METRICS"]) == (("{a}",), ("rouge",))
 
 
 def test_a_flag_sets_the_rates(tmp_path):

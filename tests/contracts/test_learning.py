@@ -68,7 +68,8 @@ def test_the_loss_falls(name, batches):
         state, metrics = step(state, frozen, batch)
         per_token.append(float(metrics["loss"]) / np.sum(batch.decoder_loss_weights))
     assert np.all(np.isfinite(per_token))
-    # The losses of small batches differ by a fifth; those of the last are below half of the first's.
+    # The losses of small batches differ by a fifth; those of the last are below half of the
+    # first's.
     assert np.mean(per_token[-4:]) < 0.6 * np.mean(per_token[:4])
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import json
+import lzma
 import shutil
 
 import pytest
@@ -34,7 +35,7 @@ def test_tables_of_several_archives_are_those_of_their_runs(tmp_path):
     joined = made.make_comparison(tmp_path / "joined")
     (tmp_path / "joined").mkdir()
     for method in whole.methods:
-        there = tmp_path / "joined" / f"runs-{method}.json.gz"
+        there = tmp_path / "joined" / f"runs-{method}.json.xz"
         shutil.copy(tmp_path / method / archive.FILE, there)
     archive.restore(str(tmp_path / "joined"), NAMES)
     assert runs.left(joined)[0] == 0
@@ -59,11 +60,25 @@ def test_an_archive_has_a_thirtieth_of_the_scores_and_replaces_no_run(tmp_path):
     assert not (tmp_path / "hyperdecoder").exists()
 
 
+def test_an_archive_of_an_earlier_version_is_read(tmp_path):
+    run = {"adapter/seed-1": {"scores": {"seed": 1}, "curves": []}}
+    packed = gzip.compress(json.dumps(run).encode())
+    (tmp_path / "runs.json.gz").write_bytes(packed)
+    assert archive.restore(str(tmp_path), NAMES) == 1
+    assert runs.read(str(tmp_path / "adapter" / "seed-1")) == {"seed": 1}
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"no gzip", gzip.compress(b"[1")], ids=["empty", "no gzip", "no JSON"]
+    ("name", "content"),
+    [
+        (archive.FILE, b""),
+        (archive.FILE, b"no xz"),
+        (archive.FILE, lzma.compress(b"[1")),
+        ("runs.json.gz", b"no gzip"),
+    ],
 )
-def test_a_damaged_archive_is_told(tmp_path, content):
-    (tmp_path / archive.FILE).write_bytes(content)
+def test_a_damaged_archive_is_told(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=r"must hold runs, as compare writes them.*remove it"):
         archive.restore(str(tmp_path), NAMES)
 
