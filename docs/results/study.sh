@@ -30,16 +30,16 @@ both() {  # Both stacks adapted, with as many parameters as the single adapter h
     --method="constant=hyperdecoder,ENCODER_BOTTLENECK_DIM=64,DECODER_BOTTLENECK_DIM=16,HYPERNETWORK_BOTTLENECK_DIM=32,decoder/AdapterConfig.source=constant"
 }
 
-decoder() {  # The decoder alone adapted, encoder plain and frozen; FOLDER and FLAGS of its own.
-  compare "${1:-decoder}" --match_parameters \
-    --method="single_adapter=$here/decoder_adapter.gin,DECODER_BOTTLENECK_DIM=230" \
-    --method="hyperdecoder=$here/decoder_generated.gin,DECODER_BOTTLENECK_DIM=16,HYPERNETWORK_BOTTLENECK_DIM=32" \
-    --method="constant=$here/decoder_generated.gin,DECODER_BOTTLENECK_DIM=16,HYPERNETWORK_BOTTLENECK_DIM=32,decoder/AdapterConfig.source=constant" \
-    "${@:2}"
+of_decoder=(--method="single_adapter=$here/decoder_adapter.gin,DECODER_BOTTLENECK_DIM=230"
+  --method="hyperdecoder=$here/decoder_generated.gin,DECODER_BOTTLENECK_DIM=16,HYPERNETWORK_BOTTLENECK_DIM=32")
+
+decoder() {  # The decoder alone adapted, encoder plain and frozen.
+  compare decoder --match_parameters "${of_decoder[@]}" \
+    --method="constant=$here/decoder_generated.gin,DECODER_BOTTLENECK_DIM=16,HYPERNETWORK_BOTTLENECK_DIM=32,decoder/AdapterConfig.source=constant"
 }
 
-decoder_tuned() {  # The same, at learning rates that are chosen on validation, of three each.
-  decoder decoder_tuned --grid=LEARNING_RATE=3e-3,1e-2,3e-2
+decoder_tuned() {  # Both without the control, at learning rates that are chosen on validation.
+  compare decoder_tuned --match_parameters "${of_decoder[@]}" --grid=LEARNING_RATE=3e-3,1e-2,3e-2
 }
 
 widths() {  # Single adapters in both stacks at three widths, and one for each task.

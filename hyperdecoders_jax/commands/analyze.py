@@ -89,7 +89,8 @@ def what_is_analysed(
 
     formats.to_path(folder)
     if run_folder.is_run(folder) or run_folder.is_undescribed(folder):
-        values = _of_run(args, run_folder.read_file(folder).data)
+        with run_folder.fields_of_data(folder):
+            values = _of_run(args, run_folder.read_file(folder).data)
     else:
         values = {}
         has_own_data = args.validation_file or args.test_file

@@ -282,8 +282,9 @@ def _add_texts_of_init(args: argparse.Namespace) -> None:
 
     folder, texts = files.at_home(args.init), []
     if args.command != "train" and run_folder.is_run(folder):
-        sources = run_folder.read_file(folder).data["tasks"]
-        texts_of_tasks = {name: own_texts(source) for name, source in sources.items() if source}
+        with run_folder.fields_of_data(folder):
+            sources = run_folder.read_file(folder).data["tasks"].items()
+            texts_of_tasks = {name: own_texts(source) for name, source in sources if source}
         texts = list(texts_of_tasks.values())
         given = own_data.pair_files({x: getattr(args, f"{x}_file") for x in own_data.SPLITS})
         if given.keys() <= texts_of_tasks.keys():

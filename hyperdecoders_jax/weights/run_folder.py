@@ -12,6 +12,7 @@ Frozen parameters of our runner come from where the run had them; those of no fi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -145,6 +146,12 @@ def read_file(folder: str | os.PathLike) -> RunFile:
         )
         _check_start(run)
     return run
+
+
+def fields_of_data(folder: str | os.PathLike) -> contextlib.AbstractContextManager[None]:
+    """Tells, as ValueError, what is wrong with `RunFile.data` of a run that is read inside."""
+    file = epath.Path(folder) / CONFIG_FILE
+    return trained_model.fields_of(file, "what its run reads and evaluates", _WRITE_AGAIN)
 
 
 def _check_start(run: RunFile) -> None:

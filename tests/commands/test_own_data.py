@@ -342,6 +342,14 @@ def test_files_are_read_with_the_templates_of_the_run_that_predicts(trained, tmp
     macros = bound("infer", f"--init={tmp_path}/alike", "--test_file=x.csv")
     assert macros["INPUTS_TEMPLATES"] == ("{word}",)
     assert (macros["TARGETS_TEMPLATES"], macros["METRICS"]) == (("{a}",), ("rouge",))
+    for data in ({}, {"tasks": {"past": {"kind": "own_data"}}}):
+        (tmp_path / "alike" / "config.json").write_text(json.dumps(run | {"data": data}))
+        for command in (
+            f"eval --init={tmp_path}/alike",
+            f"analyze --checkpoint={tmp_path}/alike --output=/x",
+        ):
+            assert main.main([*command.split(), "--test_file=x.csv"]) == 2
+            assert "must say what its run reads and evaluates" in capsys.readouterr().err
 
 
 def test_a_flag_sets_the_rates(tmp_path):
