@@ -274,10 +274,10 @@ def own_data(
 def _add_texts_of_init(args: argparse.Namespace) -> None:
     """Fills flags of templates and metric for eval and infer with those of the run of --init.
 
-    These are its tasks' of the same names as the files', or what all its tasks have. Where neither
-    tells the template of the inputs, {inputs} is used; that is told.
+    These are its tasks' whose names the files have (NAME=FILE), or what all its tasks have. Where
+    neither tells the template of the inputs, {inputs} is used; that is told.
     """
-    from hyperdecoders_jax.tasks import own_data
+    from hyperdecoders_jax.data import row_files
     from hyperdecoders_jax.weights import run_folder
 
     folder, texts = files.at_home(args.init), []
@@ -286,7 +286,8 @@ def _add_texts_of_init(args: argparse.Namespace) -> None:
             sources = run_folder.read_file(folder).data["tasks"].items()
             texts_of_tasks = {name: own_texts(source) for name, source in sources if source}
         texts = list(texts_of_tasks.values())
-        given = own_data.pair_files({x: getattr(args, f"{x}_file") for x in own_data.SPLITS})
+        own_files = [file for flag in OWN_FILE_FLAGS for file in getattr(args, flag)]
+        given = dict.fromkeys(row_files.split_name(file)[0] for file in own_files)
         if given.keys() <= texts_of_tasks.keys():
             texts = [texts_of_tasks[name] for name in given]
         elif all(x == texts[0] for x in texts):
