@@ -119,7 +119,7 @@ def _of_run(args: argparse.Namespace, data: Mapping[str, Any]) -> dict[str, str]
     if split is not None:
         values["EVAL_SPLIT"] = repr(split)
     described = {name: source for name, source in data["tasks"].items() if source}
-    is_own = any(source["kind"] == "own_data" for source in described.values())
+    is_own = any(source["kind"] == flags.OWN_MIXTURE for source in described.values())
     if args.mixture is not None or (split is not None and not is_own):
         return values
     values["MIXTURE_OR_TASK_NAME"] = repr(data["mixture"])

@@ -61,16 +61,12 @@ class Deviation:
         return self.value <= self.tolerance
 
     @property
-    def is_rounding(self) -> bool:
-        """Whether rounding explains it, also beyond the tolerance; NaN is none."""
-        return self.value <= NUM_ROUNDINGS * self.rounding
-
-    @property
     def verdict(self) -> str:
         """In a word, and whether rounding explains it."""
         if self.is_within:
             return "ok"
-        return "BEYOND TOLERANCE" + f" (rounding does {self.rounding:.0e})" * self.is_rounding
+        is_rounding = self.value <= NUM_ROUNDINGS * self.rounding
+        return "BEYOND TOLERANCE" + f" (rounding does {self.rounding:.0e})" * is_rounding
 
 
 def config_from_meta(meta: dict) -> config.TransformerConfig:
