@@ -1,22 +1,40 @@
 #!/usr/bin/env bash
 # Methods at equal parameters on a mixture of small tasks, settings chosen on validation, five new seeds.
 #   docs/results/study.sh MIXTURE OUTPUT STEPS COMPARISON…      the same command continues it
-# MIXTURE is demo (the six demo tasks), inflection_kinds or conflicting_tasks; a COMPARISON is a
-# function below, each a folder of OUTPUT; each further call of compare adds methods to its folder.
+#   SEEDS=101-102 docs/results/study.sh …                        these first; a later call adds others
+# MIXTURE is demo (the six demo tasks), inflection_kinds, conflicting_tasks or small_glue (which needs
+# TFDS_DATA_DIR, and first pretrains a T5); a COMPARISON is a function below, each a folder of OUTPUT;
+# each further call of compare adds methods to its folder.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 mixture="$1" output="$(realpath -m "$2")" steps="$3"
 cd "$here"  # Where --module finds its files.
 
+pretrained() {  # T5 for small_glue, in OUTPUT/t5: about two hours on two cores.
+  local texts="$output/texts"
+  [[ -e $texts/small_glue.spiece.model ]] ||
+    python small_glue.py "$texts" --tfds_data_dir="$TFDS_DATA_DIR"
+  hyperdecoders train --gin_file=small_glue_pretrain.gin --module=small_glue --data_dir="$texts" \
+    --vocabulary="$texts/small_glue.spiece.model" --model_dir="$output/t5"
+}
+
 compare() {  # FOLDER FLAGS…
   local tasks=()
-  [[ $mixture == demo ]] || tasks=(--module="$mixture" --gin.MIXTURE_OR_TASK_NAME="$mixture")
+  case $mixture in
+    demo) ;;
+    small_glue)
+      pretrained
+      tasks=(--gin_file="$here/small_glue.gin" --vocabulary="$output/texts/small_glue.spiece.model"
+        --gin.INITIAL_CHECKPOINT_PATH="$output/t5") ;;
+    *) tasks=(--module="$mixture" --gin.MIXTURE_OR_TASK_NAME="$mixture") ;;
+  esac
   # A word of a text may have one token more than the demo's answers.
   [[ $mixture != conflicting_tasks ]] ||
     tasks+=(--gin.TASK_FEATURE_LENGTHS="{'inputs': 32, 'targets': 13}")
   hyperdecoders compare --gin_file="$here/common.gin" --module=constant_condition "${tasks[@]}" \
-    --seeds=101-105 --baseline=single_adapter --correct --output="$output/$1" \
-    --gin.TRAIN_STEPS="$steps" --gin.EVAL_PERIOD=$((steps / 4)) --gin.CHECKPOINT_PERIOD="$steps" \
+    --seeds="${SEEDS:-101-105}" --baseline=single_adapter --correct --output="$output/$1" \
+    --gin.TRAIN_STEPS="$steps" --gin.EVAL_PERIOD=$((steps / 4)) \
+    --gin.CHECKPOINT_PERIOD=$((steps < 2000 ? steps : 2000)) \
     "${@:2}"
 }
 
@@ -40,6 +58,10 @@ decoder() {  # The decoder alone adapted, encoder plain and frozen.
 
 decoder_tuned() {  # Both without the control, at learning rates that are chosen on validation.
   compare decoder_tuned --match_parameters "${of_decoder[@]}" --grid=LEARNING_RATE=3e-3,1e-2,3e-2
+}
+
+decoder_chosen() {  # The same at the rates that decoder_tuned chose in 800 steps on the demo tasks.
+  compare decoder_chosen --match_parameters "${of_decoder[0]}" "${of_decoder[1]},LEARNING_RATE=3e-3"
 }
 
 widths() {  # Single adapters in both stacks at three widths, and one for each task.

@@ -192,6 +192,22 @@ def _help(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]], number
     runs.make_all(comparison, Shared(), first=first, has_others=True)
 
 
+def _setters(run: RunConfig, matched: Mapping[str, int]) -> dict[str, str]:
+    """What sets each width of the run that was read last: a macro, unless it sets another, too."""
+    from hyperdecoders_jax.config import gin_private
+    from hyperdecoders_jax.study import matching
+
+    parameters = {key: matching.parameter(run.model.config, key) for key in matched}
+    macros = {key: gin_private.macro_of(name) for key, name in parameters.items()}
+    widths = {
+        name: {matched[key] for key in matched if macros[key] == name} for name in macros.values()
+    }
+    return {
+        key: macro if macro and len(widths[macro]) == 1 else parameters[key]
+        for key, macro in macros.items()
+    }
+
+
 def _log_path(folder: str, number: int) -> str:
     return f"{folder}/job-{number}.log"
 
@@ -312,13 +328,14 @@ class _Command:
         wanted = matching.num_parameters(self.read(baseline)[0])
         for name in self._macros:
             run, _ = self.read(name)
-            chosen = []
-            for key, width in matching.match(name, run, wanted).items():
-                before = matching.widths(run.model.config)[key]
-                if width != before:
-                    parameter = matching.parameter(run.model.config, key)
-                    chosen.append((parameter, str(width)))
-                    self._tell(f"{name}: {parameter} = {width}, not {before}, to match parameters.")
+            before = matching.widths(run.model.config)
+            matched = matching.match(name, run, wanted)
+            changed = {key: width for key, width in matched.items() if width != before[key]}
+            setters = _setters(run, matched)
+            for key, width in changed.items():
+                told = f"{setters[key]} = {width}, not {before[key]}"
+                self._tell(f"{name}: {told}, to match parameters.")
+            chosen = [(setters[key], str(width)) for key, width in changed.items()]
             self._macros[name] += chosen
             if chosen:
                 self._check_bound(name, chosen, wanted)

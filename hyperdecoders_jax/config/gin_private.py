@@ -54,6 +54,15 @@ def is_macro(value: Any) -> bool:
     return is_reference(value) and value.configurable.selector == MACRO
 
 
+def macro_of(parameter: str) -> str | None:
+    """NAME where a parameter such as `scope/Class.parameter` is bound to `%NAME`, else None."""
+    try:
+        value = gin_config.query_parameter(parameter)
+    except ValueError:  # Nothing is bound.
+        return None
+    return "/".join(value.scopes) if is_macro(value) else None
+
+
 def is_reference(value: Any) -> bool:
     """Whether a bound value is `@name`, `@name()` or `%NAME`."""
     return isinstance(value, gin_config.ConfigurableReference)

@@ -195,13 +195,14 @@ def command(folder, *options):
 
 def test_widths_are_matched_and_told(folder, capsys):
     widths = "ENCODER_BOTTLENECK_DIM=40,DECODER_BOTTLENECK_DIM=60"
-    made = command(folder, METHODS[1], f"--method=a=single_adapter,{widths}", "--baseline=a")
+    own = f"{METHODS[1]},ENCODER_BOTTLENECK_DIM=64"
+    made = command(folder, own, f"--method=a=single_adapter,{widths}", "--baseline=a")
     told = capsys.readouterr().err
     counts = {name: matching.num_parameters(run) for name, run in made.methods.items()}
     assert counts["a"] == 100 * (2 * 16 + 1) + 2 * 16
     assert counts["hyperdecoder"] == pytest.approx(counts["a"], rel=0.01)
     chosen = matching.widths(made.methods["hyperdecoder"].model.config)
-    assert f"hyperdecoder: encoder/AdapterConfig.bottleneck_dim = {chosen['encoder']}, not " in told
+    assert f"hyperdecoder: ENCODER_BOTTLENECK_DIM = {chosen['encoder']}, not 64, to match" in told
     assert "a: " not in told
     assert list(made.choices) == told.splitlines()
 
@@ -214,8 +215,8 @@ def test_widths_that_cannot_be_matched_are_refused(folder):
 @pytest.mark.parametrize(
     ("sides", "message"),
     [
-        (["decoder"], r"with LoraConfig\.rank=10 mine trains [\d,]+ parameters, not [\d,]+, as a"),
-        (["encoder", "decoder"], r"a file of mine sets them otherwise than LoraConfig\.rank=10\."),
+        (["decoder"], r"with LORA_RANK=10 mine trains [\d,]+ parameters, not [\d,]+, as a"),
+        (["encoder", "decoder"], r"a file of mine sets them otherwise than LORA_RANK=10\."),
     ],
 )
 def test_widths_that_a_file_sets_in_its_own_scope_are_refused(folder, sides, message):
@@ -231,8 +232,8 @@ def test_a_grid_of_a_width_that_matching_sets_is_refused_before_training(folder)
     widths = "ENCODER_BOTTLENECK_DIM=40,DECODER_BOTTLENECK_DIM=60"
     options = [f"--method=a=single_adapter,{widths}", "--baseline=a", METHODS[1]]
     options += ["--validation_file=test.csv", "--grid=a:WARMUP_STEPS=1,2"]
-    message = "sets ENCODER_BOTTLENECK_DIM, which only parts of the files read that are not used"
-    with pytest.raises(errors.ConfigurationError, match=message):
+    message = r"trained parameters as they are; got [\d,]+ with hyperdecoder:ENCODER"
+    with pytest.raises(errors.UsageError, match=message):
         command(folder, *options, "--grid=hyperdecoder:ENCODER_BOTTLENECK_DIM=2,3")
     message = r"trained parameters as they are; got [\d,]+ with a:WARMUP_STEPS=1,DECODER"
     others = "--grid=hyperdecoder:WARMUP_STEPS=1,2,3,4"

@@ -1,5 +1,6 @@
 """The mixtures of docs/results: what their tasks ask, and that they ask it of all records."""
 
+import gzip
 import importlib
 import itertools
 import pathlib
@@ -59,3 +60,41 @@ def test_conflicting_tasks_answer_the_same_text_otherwise():
     for name, place in (("start", 0), ("end", -1)):
         rows = by_task[name].items()
         assert all(text.split(" | ")[1].split()[place] == word for text, word in rows)
+
+
+ENTRY = r"""
+Coagulant \Co*ag"u*lant\, n. [L. coagulans, p. pr.]
+   1. That which produces coagulation of a {liquid};
+      as, {rennet} for milk.
+      [1913 Webster]
+
+         The nymph herself did then appose,
+         For food and beverage.                   --Chapman.
+
+   [Obs.] --Shak.
+"""
+
+
+def test_a_dictionary_becomes_plain_paragraphs(tmp_path):
+    small_glue = importlib.import_module("small_glue")
+    with gzip.open(tmp_path / "dictionary.dz", "wt") as file:
+        file.write(ENTRY)
+    assert list(small_glue.paragraphs(tmp_path / "dictionary.dz")) == [
+        "That which produces coagulation of a liquid; as, rennet for milk.",
+        "The nymph herself did then appose, For food and beverage.",
+    ]
+
+
+def test_texts_to_pretrain_on_are_restored_from_what_a_corruption_leaves(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYPERDECODERS_DATA_DIR", str(tmp_path))
+    small_glue = importlib.import_module("small_glue")
+    for task in (small_glue.SENTENCES, small_glue.DICTIONARY):
+        (tmp_path / task).mkdir()
+        (tmp_path / task / "train.jsonl").write_text('{"text": "a cat sat on the mat"}\n' * 20)
+    mixture = seqio.get_mixture_or_task("small_glue_texts")
+    [row] = mixture.get_dataset({"inputs": 16, "targets": 24}, "train").take(1).as_numpy_iterator()
+    text = vocabulary.load_vocabulary(vocabulary.DEMO_VOCABULARY_PATH).decode(
+        row["targets"][:-1].tolist()
+    )
+    assert text.startswith("a cat sat on the mat")
+    assert len(row["inputs"]) <= 16 < len(row["targets"])
