@@ -96,5 +96,5 @@ def test_texts_to_pretrain_on_are_restored_from_what_a_corruption_leaves(tmp_pat
     text = vocabulary.load_vocabulary(vocabulary.DEMO_VOCABULARY_PATH).decode(
         row["targets"][:-1].tolist()
     )
-    assert text.startswith("a cat sat on the mat")
+    assert "sat on the mat a cat sat" in text
     assert len(row["inputs"]) <= 16 < len(row["targets"])
