@@ -210,8 +210,8 @@ class JsonLinesFolder(JsonLinesDataSource):
                     file.write(json.dumps(kept, ensure_ascii=False) + "\n")
         except ImportError as error:
             raise ImportError(
-                f"Downloading {self._hub} needs huggingface_hub, which is not installed. Install "
-                f"it (pip install huggingface_hub), or write {path}: {self._layout()}."
+                f"Downloading {self._hub} needs huggingface_hub; importing it failed: {error}. "
+                f"Install it (pip install huggingface_hub), or write {path}: {self._layout()}."
             ) from error
         except Exception as error:  # A client of the hub raises what its HTTP library does.
             raise ValueError(

@@ -116,7 +116,8 @@ def _plotly_js() -> str:
         from plotly import offline
     except ImportError as error:
         raise ImportError(
-            "A page needs plotly, which is missing. Run: pip install 'hyperdecoders_jax[plots]'"
+            f"A page needs plotly; importing it failed: {error}. Run: pip install "
+            "'hyperdecoders_jax[plots]'"
         ) from error
     return offline.get_plotlyjs()
 

@@ -30,7 +30,8 @@ def write(
         from matplotlib import figure
     except ImportError as error:
         raise ImportError(
-            "Pictures need matplotlib; it is missing. Run: pip install 'hyperdecoders_jax[plots]'"
+            f"Pictures need matplotlib; importing it failed: {error}. Run: pip install "
+            "'hyperdecoders_jax[plots]'"
         ) from error
     pictures = {
         f"maps by {name}": (_draw_maps, (maps, name, members))

@@ -354,7 +354,7 @@ class _Command:
         except errors.ConfigurationError as error:
             raise errors.UsageError(
                 f"--match_parameters must be able to set the widths of a method; a file of {name} "
-                f"sets them otherwise than {bound}. {advice}"
+                f"sets them otherwise than {bound}: {error} {advice}"
             ) from error
         if abs(got - wanted) > matching.TOLERANCE * wanted:
             raise errors.UsageError(

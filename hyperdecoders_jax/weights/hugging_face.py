@@ -247,8 +247,9 @@ def find(folder_or_hub_id: str | os.PathLike) -> epath.Path:
         import huggingface_hub
     except ImportError as error:
         raise ImportError(
-            f"There is no folder {name}; downloading it needs huggingface_hub. Install it (pip "
-            "install huggingface_hub), or download the folder by hand."
+            f"There is no folder {name}; downloading it needs huggingface_hub, and importing that "
+            f"failed: {error}. Install it (pip install huggingface_hub), or download the folder by "
+            "hand."
         ) from error
     try:
         for pattern in _WEIGHTS:

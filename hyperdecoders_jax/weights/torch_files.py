@@ -53,10 +53,10 @@ def write(path: str | os.PathLike, arrays: Arrays) -> None:
 def _import_torch() -> types.ModuleType:
     try:
         import torch
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: without a library of its own.
         raise ImportError(
-            "Files of type .bin need PyTorch, which is not installed. Install it (pip install "
-            "torch), or save the model as safetensors."
+            f"Files of type .bin need PyTorch; importing it failed: {error}. Install it (pip "
+            "install torch), or save the model as safetensors."
         ) from error
     if tuple(map(int, torch.__version__.split(".")[:2])) < _OLDEST:
         raise ImportError(

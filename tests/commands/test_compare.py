@@ -216,7 +216,10 @@ def test_widths_that_cannot_be_matched_are_refused(folder):
     ("sides", "message"),
     [
         (["decoder"], r"with LORA_RANK=10 mine trains [\d,]+ parameters, not [\d,]+, as a"),
-        (["encoder", "decoder"], r"a file of mine sets them otherwise than LORA_RANK=10\."),
+        (
+            ["encoder", "decoder"],
+            r"a file of mine sets them otherwise than LORA_RANK=10: A flag must set",
+        ),
     ],
 )
 def test_widths_that_a_file_sets_in_its_own_scope_are_refused(folder, sides, message):

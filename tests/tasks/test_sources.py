@@ -352,7 +352,7 @@ def test_the_hub_needs_its_library(data_dir, monkeypatch):
     hub = "hf://datasets/ann/fruit@refs/convert/parquet/red"
     source = sources.JsonLinesFolder("fruit", SPLITS, fields=["word"], hub=hub)
     with pytest.raises(
-        ImportError, match=r"needs huggingface_hub, .* \(pip install huggingface_hub"
+        ImportError, match=r"needs huggingface_hub; .* \(pip install huggingface_hub"
     ):
         source.prepare()
 

@@ -126,7 +126,17 @@ def test_missing_files_and_a_missing_torch_are_named(tmp_path, monkeypatch):
         torch_files.open(tmp_path)
     (tmp_path / "a.bin").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r"need PyTorch, which is not installed\. Install it"):
+    message = r"need PyTorch; importing it failed: import of torch halted.*\. Install it"
+    with pytest.raises(ImportError, match=message):
+        torch_files.open(tmp_path / "a.bin")
+
+
+def test_why_an_installed_torch_cannot_be_imported_is_told(tmp_path, monkeypatch):
+    (tmp_path / "a.bin").write_bytes(b"")
+    (tmp_path / "torch.py").write_text("raise OSError('libcudart.so: cannot open it')")
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match=r"importing it failed: libcudart\.so: cannot open it\."):
         torch_files.open(tmp_path / "a.bin")
 
 
