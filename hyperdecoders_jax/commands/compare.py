@@ -286,9 +286,10 @@ class _Command:
         try:
             return configured.run_config(args, [*self._gin_flags, *self._macros[name], *macros])
         except errors.ConfigurationError as error:
+            is_of_all = any(f"--gin.{macro}=" in str(error) for macro, _ in self._gin_flags)
+            advice = "; what one method alone reads is set by --method=NAME=FILE,MACRO=VALUE"
             raise errors.ConfigurationError(
-                f"{error} (Of the method {name}; what one method alone reads is set by "
-                "--method=NAME=FILE,MACRO=VALUE.)"
+                f"{error} (Of the method {name}{advice * is_of_all}.)"
             ) from error
 
     def comparison(self) -> Comparison | None:

@@ -321,6 +321,7 @@ def test_processes_of_jobs_end_with_a_command_that_is_killed(tmp_path):
         (["--method=a=none,EVAL_SPLIT='train'"], "by --select_on and --split; got EVAL_SPLIT="),
         (["--method=none,BATCH_SIZE=8"], "Write --method=NAME=none,BATCH_SIZE=8"),
         (["--method=none", "--gin.LORA_RANK=4"], "(Of the method none; what one method alone"),
+        (["--method=a=none,LORA_RANK=4"], "(Of the method a.)"),
         ([METHODS[0], "--grid=LEARNING_RATE=1,2"], "--grid needs a split to choose on"),
     ],
 )
