@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import copy
 import functools
-import importlib.resources
-import json
 import multiprocessing
 import os
 import re
@@ -42,7 +40,6 @@ _SET_BY = {
 }
 # Where `--method=NAME` is looked for.
 _METHOD_FOLDERS = ("adapters", "experiments")
-_PUBLISHED = "published.json"
 _STOPPED = "The comparison was stopped. The same command continues it."
 
 
@@ -81,7 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     """Runs the command; returns its exit code: 0, also after a signal, as `train`."""
-    published = read_published(args.published)
+    from hyperdecoders_jax.study import published
+
+    paper = published.read(args.published)
     flags.start_tensorflow()
     comparison = _Command(args, gin_flags).comparison()
     if comparison is None:
@@ -94,7 +93,7 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     for helper in helpers:
         helper.start()
     try:
-        _finish(comparison, published, helpers)
+        _finish(comparison, paper, helpers)
     finally:
         for helper in helpers:
             helper.terminate()
@@ -294,12 +293,17 @@ class _Command:
 
     def comparison(self) -> Comparison | None:
         """The comparison, after widths were matched and settings chosen; None after a signal."""
-        from hyperdecoders_jax.study import comparison
-
         if self._args.match_parameters:
             self._match()
-        if self._args.grid and not self._choose():
-            return None
+        if self._args.grid:
+            self._made()  # What is in error is told before the grid is trained.
+            if not self._choose():
+                return None
+        return self._made()
+
+    def _made(self) -> Comparison:
+        from hyperdecoders_jax.study import comparison
+
         made = {name: self.read(name) for name in self._macros}
         return comparison.Comparison(
             comparison.on_same_data({name: run for name, (run, _) in made.items()}),
@@ -390,9 +394,11 @@ class _Command:
             )
         seed, shared = self._seeds[0], Shared()
         # All of them before the first is trained, since the last one may be in error, too.
+        points = grids.of_methods(self._args.grid, list(self._macros))
+        _check_macros([macro for of_method in points.values() for x in of_method for macro in x])
         made = {
-            name: {point: self.read(name, point) for point in points}
-            for name, points in grids.of_methods(self._args.grid, list(self._macros)).items()
+            name: {point: self.read(name, point) for point in of_method}
+            for name, of_method in points.items()
         }
         if self._args.match_parameters:
             self._check_matched(made)
@@ -403,6 +409,13 @@ class _Command:
         }
         folders = [f"{self._output}/{label}" for label in labels.values()]
         archive.restore(self._output, labels.values())
+        for folder in filter(runs.is_finished, folders):
+            if (made_with := runs.read(folder)["seed"]) != seed:
+                raise errors.UsageError(
+                    f"All points of a grid must be trained with the first of --seeds; {folder} has "
+                    f"the seed {made_with}, not {seed}. Begin --seeds with {made_with}, or give "
+                    "another --output."
+                )
         for name, of_method in made.items():
             values = {}
             for point, (run, text) in of_method.items():
@@ -469,23 +482,13 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             raise errors.UsageError(
                 f"--seeds must be numbers or ranges such as 1-5 or 3,7; got {text!r}. Correct it."
             )
-        first, last = found.groups()
-        seeds += range(int(first), int(last or first) + 1)
+        first, last = (int(x) for x in (found[1], found[2] or found[1]))
+        if last < first:
+            raise errors.UsageError(
+                f"A range of --seeds must rise; got {part.strip()!r}. Write {last}-{first}."
+            )
+        seeds += range(first, last + 1)
     return tuple(seeds)
-
-
-def read_published(name: str | None) -> dict[str, Any] | None:
-    """A paper's numbers: its source, and {method: {"TASK/METRIC": value}}; None for None."""
-    if name is None:
-        return None
-    file = importlib.resources.files("hyperdecoders_jax.study") / _PUBLISHED
-    known = json.loads(file.read_text("utf-8"))
-    if name not in known:
-        raise errors.UsageError(
-            f"--published must be one of {sorted(known)}; got {name!r}."
-            f"{errors.suggestion(name, known)} Correct it, or leave it out."
-        )
-    return known[name]
 
 
 if __name__ == "__main__":

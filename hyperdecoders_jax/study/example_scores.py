@@ -88,8 +88,10 @@ def _jackknife(metric_fn, targets, predictions, groups, values: Mapping[str, flo
 
 
 def _draw(count: int) -> Int[np.ndarray, "examples"]:
-    """The group of the jackknife that each example belongs to."""
-    return np.random.default_rng(0).permutation(count) % min(NUM_GROUPS, count)
+    """The group of the jackknife that each example belongs to; few examples keep their order."""
+    if count <= NUM_GROUPS:
+        return np.arange(count)
+    return np.random.default_rng(0).permutation(count) % NUM_GROUPS
 
 
 def alike(scores: Sequence[Float[np.ndarray, "_"]]) -> Float[np.ndarray, "runs scores"]:
@@ -104,7 +106,9 @@ def alike(scores: Sequence[Float[np.ndarray, "_"]]) -> Float[np.ndarray, "runs s
 
 def _group_means(scores: Float[np.ndarray, "examples"]) -> Float[np.ndarray, "groups"]:
     drawn = _draw(len(scores))
-    return np.bincount(drawn, weights=scores) / np.bincount(drawn)
+    means = np.bincount(drawn, weights=scores) / np.bincount(drawn)
+    # Groups may be of unequal sizes; as in `_jackknife`, the mean is the metric.
+    return means - means.mean() + scores.mean()
 
 
 def _evaluated(metric_fn, targets, predictions, parts) -> dict[str, Float[np.ndarray, "parts"]]:

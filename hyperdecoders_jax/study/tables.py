@@ -12,6 +12,7 @@ from etils import epath
 
 from hyperdecoders_jax import files
 from hyperdecoders_jax.data import text_table
+from hyperdecoders_jax.study import published
 from hyperdecoders_jax.study.intervals import Interval
 from hyperdecoders_jax.study.results import Cell, Results, Row
 
@@ -102,32 +103,11 @@ def costs(found: Results) -> Table:
     return table
 
 
-def published(found: Results) -> Table | None:
-    """Published numbers beside the means of this comparison; None if none were asked for."""
-    paper = found.about.get("published")
-    if paper is None:
-        return None
-    table = [["task", "metric", *found.methods, *(f"{x} (paper)" for x in paper["methods"])]]
-    keys = dict.fromkeys(key for values in paper["methods"].values() for key in values)
-    for key in keys:
-        task, _, metric = key.partition("/")
-        row = next((row for row in found.rows if _is_of(row, task, metric)), None)
-        ours = [f"{row.cells[x].mean:.1f}" if row else "-" for x in found.methods]
-        theirs = [str(values.get(key, "-")) for values in paper["methods"].values()]
-        table.append([task, metric, *ours, *theirs])
-    return table
-
-
-def _is_of(row: Row, task: str, metric: str) -> bool:
-    """Whether a row is of a published task; glue_cola_v200 is of glue_cola."""
-    return (row.task == task or row.task.startswith(f"{task}_v")) and metric in ("", row.metric)
-
-
 def text(found: Results) -> str:
     """All tables as text."""
     parts = [caption(found), text_table.align(scores(found)), text_table.align(costs(found))]
     parts += ["\n".join(lines)] if (lines := found.about["choices"]) else []
-    if (paper := published(found)) is not None:
+    if (paper := published.table(found)) is not None:
         parts += [found.about["published"]["source"], text_table.align(paper)]
     if found.warnings:
         parts.append("\n".join(f"Mind: {line}" for line in found.warnings))
@@ -137,7 +117,7 @@ def text(found: Results) -> str:
 def markdown(found: Results) -> str:
     """All tables as Markdown."""
     tables = [scores(found), costs(found)]
-    if (paper := published(found)) is not None:
+    if (paper := published.table(found)) is not None:
         tables.append(paper)
     lines = "\n".join(f"- {line}" for line in [*found.about["choices"], *found.warnings])
     return "\n\n".join(filter(None, [caption(found), *map(_markdown, tables), lines]))

@@ -246,6 +246,31 @@ def test_a_grid_of_a_width_that_matching_sets_is_refused_before_training(folder)
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--baseline=typo"], "baseline must be one of the methods"),
+        (["--select_on=test"], "What is reported must not have chosen anything"),
+        (["--seeds=5-1"], "must rise; got '5-1'. Write 1-5"),
+        (["--grid=RANDOM_SEED=1,2"], "sets RANDOM_SEED of its runs by --seeds"),
+    ],
+)
+def test_what_is_in_error_is_told_before_a_grid_is_trained(folder, capsys, options, message):
+    options = ["--validation_file=test.csv", "--grid=LEARNING_RATE=1e-3,1e-2", *options]
+    assert compare(*options, methods=[METHODS[0]]) == 2
+    assert message in capsys.readouterr().err
+    assert not (folder / "out").exists()
+
+
+def test_points_of_a_grid_with_another_seed_are_refused(folder, capsys):
+    scores = folder / "out/grid/adapter/WARMUP_STEPS=1" / runs.SCORES_FILE
+    scores.parent.mkdir(parents=True)
+    scores.write_text('{"seed": 1}')
+    options = ["--validation_file=test.csv", "--grid=WARMUP_STEPS=1,2", "--seeds=2"]
+    assert compare(*options, methods=[METHODS[0]]) == 2
+    assert "has the seed 1, not 2. Begin --seeds with 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("files", "options", "message"),
     [
         (["test"], ["--select_on=validation"], "got 'validation', and they have ['test', 'train']"),

@@ -12,7 +12,7 @@ from hyperdecoders_jax.commands import compare
 from hyperdecoders_jax.config import gin_files
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.study import comparison as comparison_lib
-from hyperdecoders_jax.study import grids, matching
+from hyperdecoders_jax.study import grids, matching, published
 from hyperdecoders_jax.tasks import mixtures  # noqa: F401 (registers the demo)
 from hyperdecoders_jax.training.trainer import BestCheckpointConfig
 from tests import tiny
@@ -146,13 +146,13 @@ def test_seeds_that_are_none_are_told(text):
 
 
 def test_a_published_table_is_named():
-    assert compare.read_published("glue")["methods"]["Hyperdecoder"]["average/"] == 86.5
+    assert published.read("glue")["methods"]["Hyperdecoder"]["average/"] == 86.5
     with pytest.raises(errors.UsageError, match=r"one of \['glue'\]; got 'glu'.*Did you mean"):
-        compare.read_published("glu")
+        published.read("glu")
 
 
 def test_published_numbers_are_those_of_the_experiments_headers():
-    published = compare.read_published("glue")["methods"]
+    methods = published.read("glue")["methods"]
     names = {
         "Hyperdecoder": "manual_generated", "single adapter": "manual_manual",
         "full fine-tuning": "none_none", "HyperFormer": "hyperformer",
@@ -161,7 +161,7 @@ def test_published_numbers_are_those_of_the_experiments_headers():
     for method, name in names.items():
         header = (pathlib.Path(folder) / f"experiments/glue/glue_{name}.gin").read_text()
         shown = {}
-        for key, value in published[method].items():
+        for key, value in methods[method].items():
             task = key.split("/")[0].removeprefix("glue_").replace("stsb", "sts-b")
             shown.setdefault(task.replace("sst2", "sst-2"), []).append(value)
         (average,) = shown.pop("average")
@@ -173,4 +173,4 @@ def test_published_numbers_are_those_of_the_experiments_headers():
             )
         # The paper's average is that of the tasks' means, as ours.
         assert np.mean([np.mean(x) for x in shown.values()]) == pytest.approx(average, abs=0.06)
-    assert "unverified" in "".join(published)
+    assert "unverified" in "".join(methods)

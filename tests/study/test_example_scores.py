@@ -58,6 +58,24 @@ def test_a_metric_that_is_a_mean_by_chance_is_compared_in_the_same_groups():
     assert not both[0].any()
 
 
+def test_a_mean_and_another_metric_of_few_examples_are_in_one_order():
+    targets, predictions = answers(count=30)
+    right = example_scores.of_metric(metrics.accuracy, targets, predictions)["accuracy"]
+    (scores,) = example_scores.of_metric(
+        metrics.f1_score_with_invalid, targets, predictions
+    ).values()
+    both = example_scores.alike([right, scores])
+    # What an example does to F1 depends on whether it is right.
+    assert np.corrcoef(both)[0, 1] > 0.5
+
+
+@pytest.mark.parametrize("count", [51, 75, 120])
+def test_means_of_groups_have_the_mean_of_the_examples(count):
+    scores = np.random.default_rng(3).random(count)
+    [groups, _] = example_scores.alike([scores, np.zeros(example_scores.NUM_GROUPS)])
+    assert groups.mean() == pytest.approx(scores.mean())
+
+
 def test_examples_that_are_read_together_are_left_out_together():
     targets, predictions = answers(count=60)
     groups = [i // 3 for i in range(60)]
