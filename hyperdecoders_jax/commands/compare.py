@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import copy
 import functools
+import importlib.resources
+import json
 import multiprocessing
 import os
 import re
@@ -40,6 +42,7 @@ _SET_BY = {
 }
 # Where `--method=NAME` is looked for.
 _METHOD_FOLDERS = ("adapters", "experiments")
+_PUBLISHED = "published.json"
 _STOPPED = "The comparison was stopped. The same command continues it."
 
 
@@ -78,9 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     """Runs the command; returns its exit code: 0, also after a signal, as `train`."""
-    from hyperdecoders_jax.study import published
-
-    paper = published.read(args.published)
+    published = read_published(args.published)
     flags.start_tensorflow()
     comparison = _Command(args, gin_flags).comparison()
     if comparison is None:
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     for helper in helpers:
         helper.start()
     try:
-        _finish(comparison, paper, helpers)
+        _finish(comparison, published, helpers)
     finally:
         for helper in helpers:
             helper.terminate()
@@ -189,22 +190,6 @@ def _help(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]], number
     comparison = _Command(args, gin_flags).comparison()
     first = number * len(comparison.pairs) // args.jobs
     runs.make_all(comparison, Shared(), first=first, has_others=True)
-
-
-def _setters(run: RunConfig, matched: Mapping[str, int]) -> dict[str, str]:
-    """What sets each width of the run that was read last: a macro, unless it sets another, too."""
-    from hyperdecoders_jax.config import gin_private
-    from hyperdecoders_jax.study import matching
-
-    parameters = {key: matching.parameter(run.model.config, key) for key in matched}
-    macros = {key: gin_private.macro_of(name) for key, name in parameters.items()}
-    widths = {
-        name: {matched[key] for key in matched if macros[key] == name} for name in macros.values()
-    }
-    return {
-        key: macro if macro and len(widths[macro]) == 1 else parameters[key]
-        for key, macro in macros.items()
-    }
 
 
 def _log_path(folder: str, number: int) -> str:
@@ -336,7 +321,7 @@ class _Command:
             before = matching.widths(run.model.config)
             matched = matching.match(name, run, wanted)
             changed = {key: width for key, width in matched.items() if width != before[key]}
-            setters = _setters(run, matched)
+            setters = matching.setters(run.model.config, matched)
             for key, width in changed.items():
                 told = f"{setters[key]} = {width}, not {before[key]}"
                 self._tell(f"{name}: {told}, to match parameters.")
@@ -489,6 +474,20 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             )
         seeds += range(first, last + 1)
     return tuple(seeds)
+
+
+def read_published(name: str | None) -> dict[str, Any] | None:
+    """A paper's numbers: its source, and {method: {"TASK/METRIC": value}}; None for None."""
+    if name is None:
+        return None
+    file = importlib.resources.files("hyperdecoders_jax.study") / _PUBLISHED
+    known = json.loads(file.read_text("utf-8"))
+    if name not in known:
+        raise errors.UsageError(
+            f"--published must be one of {sorted(known)}; got {name!r}."
+            f"{errors.suggestion(name, known)} Correct it, or leave it out."
+        )
+    return known[name]
 
 
 if __name__ == "__main__":

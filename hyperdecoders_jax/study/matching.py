@@ -57,6 +57,22 @@ def parameter(config: TransformerConfig, key: str) -> str:
     return f"{kind.__name__}.bottleneck_dim"
 
 
+def setters(config: TransformerConfig, matched: Widths) -> dict[str, str]:
+    """What sets each width, of the gin text bound last: a macro, unless it sets another, too."""
+    from hyperdecoders_jax.config import gin_private
+
+    parameters = {key: parameter(config, key) for key in matched}
+    macros = {key: gin_private.macro_of(name) for key, name in parameters.items()}
+    values = {
+        macro: {matched[key] for key in matched if macros[key] == macro}
+        for macro in macros.values()
+    }
+    return {
+        key: macro if macro and len(values[macro]) == 1 else parameters[key]
+        for key, macro in macros.items()
+    }
+
+
 def with_widths(run: RunConfig, chosen: Widths) -> RunConfig:
     """The run with other widths."""
     changes = {}

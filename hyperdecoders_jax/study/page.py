@@ -10,7 +10,7 @@ from etils import epath
 
 from hyperdecoders_jax import files
 from hyperdecoders_jax.analysis import page
-from hyperdecoders_jax.study import published, tables
+from hyperdecoders_jax.study import tables
 from hyperdecoders_jax.study.results import Results
 
 _PAGE = """\
@@ -49,7 +49,7 @@ def write(path: epath.PathLike, found: Results, pictures: Sequence[epath.Path]) 
         *(_section(_heading(x), _figure(x)) for x in pictures if x.suffix == ".svg"),
         _section("Costs", _table("Costs", tables.costs(found))),
     ]
-    if (paper := published.table(found)) is not None:
+    if (paper := tables.published(found)) is not None:
         source = html.escape(found.about["published"]["source"])
         sections.append(_section("Published", f"<p>{source}</p>{_table('Published', paper)}"))
     style = importlib.resources.files("hyperdecoders_jax.analysis") / "page.css"

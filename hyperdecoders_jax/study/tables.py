@@ -12,9 +12,8 @@ from etils import epath
 
 from hyperdecoders_jax import files
 from hyperdecoders_jax.data import text_table
-from hyperdecoders_jax.study import published
 from hyperdecoders_jax.study.intervals import Interval
-from hyperdecoders_jax.study.results import Cell, Results, Row
+from hyperdecoders_jax.study.results import AVERAGE, Cell, Results, Row
 
 NOT_SHOWN = "not shown"
 _LATEX = {"_": r"\_", "%": r"\%", "&": r"\&", "±": r"$\pm$", "#": r"\#", "$": r"\$"}
@@ -103,11 +102,35 @@ def costs(found: Results) -> Table:
     return table
 
 
+def published(found: Results) -> Table | None:
+    """Published numbers beside the means of this comparison; None if none were asked for."""
+    paper = found.about.get("published")
+    if paper is None:
+        return None
+    lines = [["task", "metric", *found.methods, *(f"{x} (paper)" for x in paper["methods"])]]
+    keys = dict.fromkeys(key for values in paper["methods"].values() for key in values)
+    parts = [key.partition("/")[::2] for key in keys]
+    rows = [next((row for row in found.rows if _is_of(row, *part)), None) for part in parts]
+    has_all = all(row for row, (task, _) in zip(rows, parts, strict=True) if task != AVERAGE)
+    for key, (task, metric), row in zip(keys, parts, rows, strict=True):
+        if task == AVERAGE and not has_all:
+            row = None  # Of other tasks.
+        ours = [f"{row.cells[x].mean:.1f}" if row else "-" for x in found.methods]
+        theirs = [str(values.get(key, "-")) for values in paper["methods"].values()]
+        lines.append([task, metric, *ours, *theirs])
+    return lines
+
+
+def _is_of(row: Row, task: str, metric: str) -> bool:
+    """Whether a row is of a published task; glue_cola_v200 is of glue_cola."""
+    return (row.task == task or row.task.startswith(f"{task}_v")) and metric in ("", row.metric)
+
+
 def text(found: Results) -> str:
     """All tables as text."""
     parts = [caption(found), text_table.align(scores(found)), text_table.align(costs(found))]
     parts += ["\n".join(lines)] if (lines := found.about["choices"]) else []
-    if (paper := published.table(found)) is not None:
+    if (paper := published(found)) is not None:
         parts += [found.about["published"]["source"], text_table.align(paper)]
     if found.warnings:
         parts.append("\n".join(f"Mind: {line}" for line in found.warnings))
@@ -117,7 +140,7 @@ def text(found: Results) -> str:
 def markdown(found: Results) -> str:
     """All tables as Markdown."""
     tables = [scores(found), costs(found)]
-    if (paper := published.table(found)) is not None:
+    if (paper := published(found)) is not None:
         tables.append(paper)
     lines = "\n".join(f"- {line}" for line in [*found.about["choices"], *found.warnings])
     return "\n\n".join(filter(None, [caption(found), *map(_markdown, tables), lines]))

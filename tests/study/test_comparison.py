@@ -12,7 +12,7 @@ from hyperdecoders_jax.commands import compare
 from hyperdecoders_jax.config import gin_files
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.study import comparison as comparison_lib
-from hyperdecoders_jax.study import grids, matching, published
+from hyperdecoders_jax.study import grids, matching
 from hyperdecoders_jax.tasks import mixtures  # noqa: F401 (registers the demo)
 from hyperdecoders_jax.training.trainer import BestCheckpointConfig
 from tests import tiny
@@ -146,13 +146,13 @@ def test_seeds_that_are_none_are_told(text):
 
 
 def test_a_published_table_is_named():
-    assert published.read("glue")["methods"]["Hyperdecoder"]["average/"] == 86.5
+    assert compare.read_published("glue")["methods"]["Hyperdecoder"]["average/"] == 86.5
     with pytest.raises(errors.UsageError, match=r"one of \['glue'\]; got 'glu'.*Did you mean"):
-        published.read("glu")
+        compare.read_published("glu")
 
 
 def test_published_numbers_are_those_of_the_experiments_headers():
-    methods = published.read("glue")["methods"]
+    methods = compare.read_published("glue")["methods"]
     names = {
         "Hyperdecoder": "manual_generated", "single adapter": "manual_manual",
         "full fine-tuning": "none_none", "HyperFormer": "hyperformer",

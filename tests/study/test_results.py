@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hyperdecoders_jax
-from hyperdecoders_jax.study import page, pictures, published, results, runs, tables
+from hyperdecoders_jax.study import page, pictures, results, runs, tables
 from hyperdecoders_jax.tasks import mixtures  # noqa: F401 (registers the demo)
 from tests.study import made
 
@@ -109,7 +109,7 @@ def test_published_numbers_stand_beside(tmp_path):
     paper = {"source": "a paper", "methods": {"Theirs": {"demo_find/em": 12.5, "other/f1": 3.0}}}
     comparison = made.make_comparison(tmp_path)
     found = results.collect(made.write_runs(comparison), made.floors, ABOUT | {"published": paper})
-    head, first, second = published.table(found)
+    head, first, second = tables.published(found)
     assert head == ["task", "metric", "adapter", "hyperdecoder", "Theirs (paper)"]
     assert first[-1] == "12.5"
     assert second == ["other", "f1", "-", "-", "3.0"]
@@ -155,6 +155,6 @@ def test_an_average_of_other_tasks_than_the_papers_does_not_stand_beside_it(tmp_
     about = ABOUT | {"published": {"source": "a paper", "methods": methods}}
     comparison = made.make_comparison(tmp_path)
     found = results.collect(made.write_runs(comparison), made.floors, about)
-    _, of_task, average, _ = published.table(found)
+    _, of_task, average, _ = tables.published(found)
     assert of_task[2] != "-"
     assert average == ["average", "", "-", "-", "71.5"]
