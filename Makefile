@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 WORKERS ?= 2
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
-# Many processes import the same packages: each once compiled, by the first that imports it.
+# Many processes import the same packages: the first that imports one keeps its bytecode for all.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-all check docs install format clean

@@ -43,7 +43,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 # with XLA's optimizations is measured by benchmarks/, `make demo` and
 # `python -m tests.parity.check`, which set none of them.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# No program carries the lines of Python that made it.
+# To write into each program which lines of Python made it takes time, and no test reads them.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 FAST_COMPILING = {
     "xla_cpu_use_fusion_emitters": "false",

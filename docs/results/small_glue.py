@@ -10,7 +10,6 @@ writes what it reads, with `--data_dir=FOLDER`, and `FOLDER/small_glue.spiece.mo
 """
 
 import argparse
-import functools
 import gzip
 import json
 import pathlib
@@ -20,8 +19,7 @@ from collections.abc import Iterator
 import sentencepiece
 import seqio
 
-from hyperdecoders_jax.tasks import demo
-from hyperdecoders_jax.tasks.preprocessors import corrupt_spans
+from hyperdecoders_jax.tasks import demo  # noqa: F401 (registers demo_pretrain)
 from hyperdecoders_jax.tasks.registration import add_mixture, add_task
 from hyperdecoders_jax.tasks.sources import JsonLinesFolder
 
@@ -33,13 +31,7 @@ for task in (SENTENCES, DICTIONARY):
     add_task(
         task,
         source=JsonLinesFolder(task, {"train": "train"}, ["text"]),
-        preprocessors=[
-            demo.render_text,
-            seqio.CacheDatasetPlaceholder(),
-            seqio.preprocessors.tokenize,
-            functools.partial(corrupt_spans, noise_density=0.3, targets="text"),
-            seqio.preprocessors.append_eos,
-        ],
+        preprocessors=seqio.TaskRegistry.get("demo_pretrain").preprocessors,
     )
 add_mixture("small_glue_texts", [SENTENCES, DICTIONARY], default_rate=1.0)
 

@@ -320,12 +320,13 @@ class _Command:
             run, _ = self.read(name)
             before = matching.widths(run.model.config)
             matched = matching.match(name, run, wanted)
-            changed = {key: width for key, width in matched.items() if width != before[key]}
             setters = matching.setters(run.model.config, matched)
-            for key, width in changed.items():
-                told = f"{setters[key]} = {width}, not {before[key]}"
+            # One macro may set the widths of both stacks.
+            changed = {setters[key]: key for key, width in matched.items() if width != before[key]}
+            for setter, key in changed.items():
+                told = f"{setter} = {matched[key]}, not {before[key]}"
                 self._tell(f"{name}: {told}, to match parameters.")
-            chosen = [(setters[key], str(width)) for key, width in changed.items()]
+            chosen = [(setter, str(matched[key])) for setter, key in changed.items()]
             self._macros[name] += chosen
             if chosen:
                 self._check_bound(name, chosen, wanted)

@@ -55,12 +55,14 @@ def is_macro(value: Any) -> bool:
 
 
 def macro_of(parameter: str) -> str | None:
-    """NAME where a parameter such as `scope/Class.parameter` is bound to `%NAME`, else None."""
-    try:
-        value = gin_config.query_parameter(parameter)
-    except ValueError:  # Nothing is bound.
-        return None
-    return "/".join(value.scopes) if is_macro(value) else None
+    """NAME where `scope/Class.parameter` is `%NAME`, in its scope or else without; or None."""
+    for name in (parameter, parameter.rpartition("/")[2]):
+        try:
+            value = gin_config.query_parameter(name)
+        except ValueError:  # Nothing is bound.
+            continue
+        return "/".join(value.scopes) if is_macro(value) else None
+    return None
 
 
 def is_reference(value: Any) -> bool:

@@ -109,12 +109,11 @@ def published(found: Results) -> Table | None:
         return None
     lines = [["task", "metric", *found.methods, *(f"{x} (paper)" for x in paper["methods"])]]
     keys = dict.fromkeys(key for values in paper["methods"].values() for key in values)
-    parts = [key.partition("/")[::2] for key in keys]
-    rows = [next((row for row in found.rows if _is_of(row, *part)), None) for part in parts]
-    has_all = all(row for row, (task, _) in zip(rows, parts, strict=True) if task != AVERAGE)
-    for key, (task, metric), row in zip(keys, parts, rows, strict=True):
-        if task == AVERAGE and not has_all:
-            row = None  # Of other tasks.
+    names = {key: key.partition("/")[::2] for key in keys}
+    rows = {key: next((x for x in found.rows if _is_of(x, *names[key])), None) for key in keys}
+    has_all_tasks = all(rows[key] for key in keys if names[key][0] != AVERAGE)
+    for key, (task, metric) in names.items():
+        row = rows[key] if task != AVERAGE or has_all_tasks else None
         ours = [f"{row.cells[x].mean:.1f}" if row else "-" for x in found.methods]
         theirs = [str(values.get(key, "-")) for values in paper["methods"].values()]
         lines.append([task, metric, *ours, *theirs])

@@ -207,6 +207,14 @@ def test_widths_are_matched_and_told(folder, capsys):
     assert list(made.choices) == told.splitlines()
 
 
+def test_a_macro_of_both_stacks_is_matched_and_told_once(folder, capsys):
+    own = "--method=h=hyperformer,ADAPTER_BOTTLENECK_DIM=4"
+    command(folder, own, "--method=a=hyperformer,ADAPTER_BOTTLENECK_DIM=9", "--baseline=a")
+    assert re.findall(r"h: ADAPTER_BOTTLENECK_DIM = \d+, not 4", capsys.readouterr().err) == [
+        "h: ADAPTER_BOTTLENECK_DIM = 9, not 4"
+    ]
+
+
 def test_widths_that_cannot_be_matched_are_refused(folder):
     with pytest.raises(ValueError, match=r"within 1%; plain trains [\d,]+ with widths {}"):
         command(folder, METHODS[0], "--method=plain=none")

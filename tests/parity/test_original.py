@@ -1,4 +1,3 @@
-import contextlib
 import json
 import pathlib
 
@@ -11,28 +10,24 @@ from tests.parity import check
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 
 
-@contextlib.contextmanager
+@pytest.fixture
 def with_optimizations():
-    """As users compile, and `python -m tests.parity.check`: the tolerances are of such programs."""
+    """As users compile, and `python -m tests.parity.check`: the tolerances are of such programs.
+
+    Without, sums are rounded in an order that takes a gradient beyond them on some processors.
+    """
     name = "jax_disable_most_optimizations"
     given = jax.config.values[name]
     jax.config.update(name, False)
-    try:
-        yield
-    finally:
-        jax.config.update(name, given)
+    yield
+    jax.config.update(name, given)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in GOLDENS.glob("*.npz")))
-def test_numbers_equal_the_originals(name):
+def test_numbers_equal_the_originals(name, with_optimizations):
     deviations, lacking = check.compare(GOLDENS / f"{name}.npz")
     assert not lacking
     assert len(deviations) > 20
-    if not all(deviation.is_within for deviation in deviations):
-        # Programs that compile fast round sums in an order that takes a gradient beyond the
-        # tolerance on some processors.
-        with with_optimizations():
-            deviations, _ = check.compare(GOLDENS / f"{name}.npz")
     assert not [deviation for deviation in deviations if not deviation.is_within]
 
 
