@@ -320,7 +320,7 @@ class _Command:
             run, _ = self.read(name)
             before = matching.widths(run.model.config)
             matched = matching.match(name, run, wanted)
-            setters = matching.setters(run.model.config, matched)
+            setters = matching.setters(run.model.config, matched, configured.macro_of)
             # One macro may set the widths of both stacks.
             changed = {setters[key]: key for key, width in matched.items() if width != before[key]}
             for setter, key in changed.items():

@@ -117,6 +117,13 @@ def run_config(
     return gin.get_configurable(run_config.RunConfig)(), config_text
 
 
+def macro_of(parameter: str) -> str | None:
+    """The macro that a parameter of the last configuration is bound to; None if to none."""
+    from hyperdecoders_jax.config import gin_private
+
+    return gin_private.macro_of(parameter)
+
+
 def prepare_devices(args: argparse.Namespace) -> None:
     """Chooses where compiled programs are kept, and warns of accelerators that stay idle."""
     compilation_cache.use(getattr(args, "compilation_cache_dir", None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from hyperdecoders_jax.data import mixtures
@@ -57,12 +57,12 @@ def parameter(config: TransformerConfig, key: str) -> str:
     return f"{kind.__name__}.bottleneck_dim"
 
 
-def setters(config: TransformerConfig, matched: Widths) -> dict[str, str]:
-    """What sets each width, of the gin text bound last: a macro, unless it sets another, too."""
-    from hyperdecoders_jax.config import gin_private
-
+def setters(
+    config: TransformerConfig, matched: Widths, macro_of: Callable[[str], str | None]
+) -> dict[str, str]:
+    """What sets each width: the macro of its parameter, unless that sets another, else that."""
     parameters = {key: parameter(config, key) for key in matched}
-    macros = {key: gin_private.macro_of(name) for key, name in parameters.items()}
+    macros = {key: macro_of(name) for key, name in parameters.items()}
     values = {
         macro: {matched[key] for key in matched if macros[key] == macro}
         for macro in macros.values()
