@@ -18,7 +18,6 @@ import multiprocessing
 import os
 import re
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     """Runs the command; returns its exit code: 0, also after a signal, as `train`."""
+    from hyperdecoders_jax.study import jobs
+    from hyperdecoders_jax.training import stop_signals
+
     published = read_published(args.published)
     flags.start_tensorflow()
     comparison = _Command(args, gin_flags).comparison()
@@ -91,13 +93,11 @@ def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
         multiprocessing.get_context("spawn").Process(target=_help, args=(args, gin_flags, number))
         for number in range(1, args.jobs)
     ]
-    for helper in helpers:
-        helper.start()
     try:
-        _finish(comparison, published, helpers)
-    finally:
-        for helper in helpers:
-            helper.terminate()
+        with jobs.helped_by(helpers):
+            _finish(comparison, published, helpers)
+    except stop_signals.StopAsked:
+        print(_STOPPED, file=sys.stderr)
     return 0
 
 
@@ -120,8 +120,7 @@ def compare(
 
 def _finish(comparison: Comparison, published: Any, helpers: Sequence[Any] = ()) -> Results | None:
     """Makes what is left of a comparison, and writes its tables; None after a signal."""
-    from hyperdecoders_jax.study import archive, runs, settings
-    from hyperdecoders_jax.study import comparison as comparison_lib
+    from hyperdecoders_jax.study import archive, jobs, runs, settings
     from hyperdecoders_jax.trained.shared import Shared
 
     tell = functools.partial(print, file=sys.stderr, flush=True)
@@ -135,6 +134,8 @@ def _finish(comparison: Comparison, published: Any, helpers: Sequence[Any] = ())
     if count := archive.restore(folder, pairs, check):
         tell(f"{count} finished runs are restored from {archive.FILE}: scores and curves alone.")
     settings.check_finished(comparison)
+    finished = runs.read_finished(f"{folder}/{name}" for name in pairs)
+    settings.check_data(comparison.run(*comparison.pairs[0]), comparison.split, finished)
     num_left, secs = runs.left(comparison)
     where = " in one process" if helpers else ""
     if num_left:  # Archives need no data.
@@ -144,29 +145,18 @@ def _finish(comparison: Comparison, published: Any, helpers: Sequence[Any] = ())
         f"{len(comparison.seeds)} seeds), {num_left} to make: about {secs / 60:.0f} min{where}, "
         "a first guess from sizes."
     )
-    for line in comparison_lib.matched(comparison.methods):
+    tell(settings.equal(comparison.methods))
+    for line in settings.differences(comparison.methods).values():
         tell(line)
     shared = Shared()
     is_done = runs.make_all(comparison, shared, has_others=bool(helpers))
     if is_done:
-        _join(helpers, folder)
+        jobs.join(helpers, folder)
     # What a helper that failed has left.
     if not (is_done and runs.make_all(comparison, shared)):
         tell(_STOPPED)
         return None
     return _write(comparison, published)
-
-
-def _join(helpers: Sequence[Any], folder: str) -> None:
-    """Waits for the processes of --jobs, and tells which failed."""
-    for number, helper in enumerate(helpers, 1):
-        helper.join()
-        if helper.exitcode:
-            print(
-                f"Mind: process {number} of --jobs failed with exit code {helper.exitcode}; see "
-                f"{_log_path(folder, number)}. Its runs are made here.",
-                file=sys.stderr,
-            )
 
 
 def _write(comparison: Comparison, published: Any) -> Results:
@@ -181,31 +171,14 @@ def _write(comparison: Comparison, published: Any) -> Results:
 
 def _help(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]], number: int) -> None:
     """A process of --jobs: makes runs that no other one makes."""
-    from hyperdecoders_jax.study import runs
+    from hyperdecoders_jax.study import jobs, runs
     from hyperdecoders_jax.trained.shared import Shared
 
-    threading.Thread(target=_end_with_command, daemon=True).start()
-    _print_to(_log_path(files.absolute(files.at_home(args.output)), number))
+    jobs.begin(files.absolute(files.at_home(args.output)), number)
     flags.start_tensorflow()
     comparison = _Command(args, gin_flags).comparison()
     first = number * len(comparison.pairs) // args.jobs
     runs.make_all(comparison, Shared(), first=first, has_others=True)
-
-
-def _log_path(folder: str, number: int) -> str:
-    return f"{folder}/job-{number}.log"
-
-
-def _print_to(path: str) -> None:
-    """Appends what this process prints to a file, which stays open for the last traceback."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    sys.stderr = sys.stdout = open(path, "a")  # noqa: SIM115
-
-
-def _end_with_command() -> None:
-    """Ends this process with the command, however that ends: else it would hold locks of runs."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 class _Command:
@@ -402,6 +375,9 @@ class _Command:
                     f"the seed {made_with}, not {seed}. Begin --seeds with {made_with}, or give "
                     "another --output."
                 )
+        first, _ = next(iter(next(iter(made.values())).values()))
+        first = comparison.seeded(first, seed, self._output, self._select_on)
+        settings.check_data(first, None, runs.read_finished(folders))
         for name, of_method in made.items():
             values = {}
             for point, (run, text) in of_method.items():

@@ -59,7 +59,7 @@ def check(task: seqio.Task, split: str) -> None:
 
 
 def fingerprint(source: seqio.DataSource, split: str) -> str | None:
-    """Differs once the data of a split differ; None where a source cannot tell.
+    """Differs once the data of a split differ; None where a source cannot tell, or has none here.
 
     A source tells by its method `fingerprint`; of TFDS it is the data set with its version, of
     other files their names and sizes.
@@ -71,7 +71,8 @@ def fingerprint(source: seqio.DataSource, split: str) -> str | None:
         return str(name)
     if isinstance(source, seqio.FileDataSource):
         paths = source.list_shards(split)
-        return str([(os.path.basename(path), tf.io.gfile.stat(path).length) for path in paths])
+        sizes = [(os.path.basename(path), tf.io.gfile.stat(path).length) for path in paths]
+        return str(sizes) if sizes else None
     if (inner := getattr(source, "sources", ())) and hasattr(source, "origin"):
         parts = [fingerprint(one, source.origin(split)) for one in inner]
         return None if None in parts else str(parts)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import seqio
+import tensorflow as tf
 from absl import logging
 
 from hyperdecoders_jax import errors, types
@@ -177,6 +178,17 @@ def mixing_table(
     tasks = leaf_tasks(mixture_or_task, split, use_cached)
     rates = mixing_rates(mixture_or_task, tasks)
     return {t.name: MixingRow(rates[t.name], num_examples(t, split, use_cached)) for t in tasks}
+
+
+def known_shares(
+    mixture_or_task: MixtureOrTask, split: str, use_cached: bool = False
+) -> dict[str, float] | None:
+    """The share of each task; None where data that they depend on are not here."""
+    try:
+        table = mixing_table(mixture_or_task, split, use_cached)
+    except (ValueError, OSError, tf.errors.OpError):
+        return None
+    return {name: row.rate for name, row in table.items()}
 
 
 def num_examples(task: seqio.Task, split: str, use_cached: bool = False) -> int | None:

@@ -221,7 +221,7 @@ class Evaluator:
         They are made as they are taken, so that no more than a batch is in memory. Of several
         processes all must take all, in the same order.
         """
-        for examples in map(self._examples_of, self._tasks):
+        for examples in self.examples():
             yield examples.task.name, self._predictions(examples, predict_fn)
 
     def _predictions(
@@ -241,7 +241,7 @@ class Evaluator:
 
         Without `score_fn` the metrics that take scores are left out.
         """
-        for examples in map(self._examples_of, self._tasks):
+        for examples in self.examples():
             generated = self._generate(examples, predict_fn)
             outputs = generated.outputs
             needed = {metric.model_output_type for metric in examples.task.metric_objs}
@@ -250,6 +250,10 @@ class Evaluator:
             metrics = self._compute_metrics(examples, outputs)
             described = _describe(examples, generated.tokens, generated.log_likelihoods)
             yield TaskResult(examples, list(described), generated.aux, metrics)
+
+    def examples(self) -> Iterator[TaskExamples]:
+        """The examples of every task, which are read once."""
+        return map(self._examples_of, self._tasks)
 
     def _examples_of(self, task: seqio.Task) -> TaskExamples:
         if task.name not in self._examples:

@@ -11,11 +11,10 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.data import mixtures
-from hyperdecoders_jax.study import matching
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
@@ -103,7 +102,8 @@ class Comparison:
 def on_same_data(methods: Mapping[str, RunConfig]) -> dict[str, RunConfig]:
     """The methods with one mixture object, so that data are read once.
 
-    ValueError unless all methods read and are evaluated on the same examples, cut alike.
+    ValueError unless all methods read the same examples with the same shares, and are evaluated on
+    the same, cut alike.
     """
     described = {name: _describe_data(run) for name, run in methods.items()}
     first = next(iter(methods))
@@ -111,7 +111,7 @@ def on_same_data(methods: Mapping[str, RunConfig]) -> dict[str, RunConfig]:
         if data != described[first]:
             raise ValueError(
                 f"Methods must be compared on the same data, cut alike; {first} has "
-                f"{described[first]} and {name} has {data}. Set mixture, lengths and "
+                f"{described[first]} and {name} has {data}. Set mixture, rates, lengths and "
                 "EVAL_EXAMPLES in the common --gin_file, or by --gin.NAME=VALUE."
             )
     mixture = methods[first].data.mixture_or_task_name
@@ -127,58 +127,12 @@ def _describe_data(run: RunConfig) -> tuple:
     mixture = mixtures.get_mixture_or_task(run.data.mixture_or_task_name)
     tasks = mixtures.leaf_tasks(mixture)
     described = [(x.name, getattr(x.source, "describe", lambda: None)()) for x in tasks]
-    read = {"split": run.data.split, "EVAL_EXAMPLES": run.evaluation.num_examples}
+    read = {
+        "split": run.data.split,
+        "EVAL_EXAMPLES": run.evaluation.num_examples,
+        "shares": mixtures.known_shares(mixture, run.data.split, run.data.use_cached),
+    }
     return mixture.name, dict(run.data.task_feature_lengths), read, described
-
-
-def matched(methods: Mapping[str, RunConfig]) -> list[str]:
-    """Lines on what is equal for all methods, and what is not."""
-    equal, different = [], []
-    of_methods = {name: budgets(run) for name, run in methods.items()}
-    for what in _BUDGETS:
-        values = {name: of_method[what] for name, of_method in of_methods.items()}
-        if len(set(values.values())) == 1:
-            equal.append(f"{what} {next(iter(values.values()))}")
-        else:
-            told = ", ".join(f"{name} {x}" for name, x in values.items())
-            different.append(f"Different: {what}: {told}.")
-    return [f"Equal for all methods: {', '.join(equal)}.", *different]
-
-
-def budgets(run: RunConfig) -> dict[str, str]:
-    """What makes a comparison fair, in words."""
-    return {what: value(run) for what, value in _BUDGETS.items()}
-
-
-def _changed(config: Any) -> str:
-    """A configuration's fields that are not at their defaults, so that later ones change nothing.
-
-    >>> from hyperdecoders_jax.training.optimizer import AdamWConfig
-    >>> _changed(AdamWConfig(b1=0.8))
-    'AdamWConfig(b1=0.8)'
-    """
-    if not dataclasses.is_dataclass(config):  # Of a user's module.
-        return f"{config}"
-    fields = ((x, getattr(config, x.name)) for x in dataclasses.fields(config))
-    changed = (f"{x.name}={value!r}" for x, value in fields if value != x.default)
-    return f"{type(config).__name__}({', '.join(changed)})"
-
-
-def _decoding(run: RunConfig) -> str:
-    generation = run.evaluation.generation  # Of tasks that have a way of their own.
-    return f"{_changed(run.model.decoding)}{f' and {dict(generation)}' if generation else ''}"
-
-
-_BUDGETS = {
-    "T5": lambda run: run.start.initial_checkpoint_path or "from random weights",
-    "steps": lambda run: f"{run.trainer.num_train_steps:,}",
-    "examples a step": lambda run: f"{run.data.examples_per_step or run.data.batch_size}",
-    "optimizer": lambda run: _changed(run.optimizer),
-    "schedule": lambda run: _changed(run.schedule),
-    "dropout": lambda run: f"{run.model.config.dropout_rate}",
-    "decoding": _decoding,
-    "trained parameters": lambda run: f"{matching.num_parameters(run):,}",
-}
 
 
 def seeded(run: RunConfig, seed: int, model_dir: str, select_on: str | None) -> RunConfig:

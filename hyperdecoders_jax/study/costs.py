@@ -30,12 +30,15 @@ def of_run(run: RunConfig, model: Model) -> dict[str, Any]:
     """Costs of a run that has been trained, as JSON."""
     trained, _ = trainable.split(model.param_shapes(), run.trainable)
     counts = {key: trainable.num_parameters(part) for key, part in sorted(trained.items())}
-    lines = [line for line in curves.read(run.model_dir) if "steps_per_sec" in line]
-    rate = np.mean([1 / line["steps_per_sec"] for line in lines]) if lines else None
+    lines = curves.read(run.model_dir)
+    secs = [1 / line["steps_per_sec"] for line in lines if "steps_per_sec" in line]
+    # Of packed rows, whose examples are counted as they are packed.
+    counted = [line["examples_per_step"] for line in lines if "examples_per_step" in line]
     return {
+        "batch_size": counted[-1] if counted else run.data.batch_size,
         "parameters": counts,
         "checkpoint_bytes": sum(optimizer.checkpoint_bytes(trained, run.optimizer)),
-        "secs_per_step": None if rate is None else float(rate),
+        "secs_per_step": float(np.mean(secs)) if secs else None,
         "flops_per_example": flops.of_example(model, run.trainable, *_lengths(run)),
     }
 

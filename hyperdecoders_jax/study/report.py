@@ -9,8 +9,7 @@ from typing import Any
 from etils import epath
 
 from hyperdecoders_jax import files
-from hyperdecoders_jax.study import archive, floors, page, pictures, results, tables
-from hyperdecoders_jax.study import comparison as comparison_lib
+from hyperdecoders_jax.study import archive, floors, page, pictures, results, settings, tables
 from hyperdecoders_jax.study.comparison import Comparison
 from hyperdecoders_jax.study.results import Results
 
@@ -21,10 +20,13 @@ def make(comparison: Comparison, published: Mapping[str, Any] | None) -> tuple[R
     `published` are a paper's numbers, to stand beside.
     """
     archive.write(comparison.output)
+    differences = settings.differences(comparison.methods)
+    # Tables have a row of parameters.
+    told = [line for what, line in differences.items() if what != settings.NUM_PARAMETERS]
     about = {
         "mixture": comparison.mixture.name,
-        "matched": comparison_lib.matched(comparison.methods),
-        "choices": comparison.choices,
+        "matched": [settings.equal(comparison.methods), *differences.values()],
+        "choices": [*comparison.choices, *told],
         "version": files.VERSION,
         "published": published,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
@@ -85,6 +85,11 @@ def read(model_dir: str) -> dict[str, Any]:
     return files.read_json(epath.Path(model_dir) / SCORES_FILE)
 
 
+def read_finished(folders: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The scores of those runs that are finished."""
+    return {path: read(path) for path in folders if is_finished(path)}
+
+
 def write(model_dir: str, scores: Mapping[str, Any]) -> None:
     """Writes the scores of a run, which is finished by that."""
     text = json.dumps(scores, allow_nan=False)
@@ -100,16 +105,16 @@ def make(
 ) -> bool:
     """Trains and scores a run, or what is left of it; False if a signal stopped it.
 
-    `split` None scores nothing but what the training evaluated. ValueError if a finished one of
-    the `others` read other data or another T5: before anything is trained, where fingerprints of
-    files tell, and before scores are written, where only the examples do.
+    `split` None scores nothing but what the training evaluated. ValueError before anything is
+    trained if a finished one of the `others` read other data or another T5, or has other metrics.
     """
     depends_on: dict[str, Any] = {}
 
-    def check(described: run_folder.RunFile, report: Mapping[str, Any]) -> None:
+    def check(described: run_folder.RunFile) -> None:
         depends_on["settings"] = settings.of_run(run, split)
-        depends_on["contents"] = settings.contents(run, described, report, split)
-        _check_contents(run.model_dir, depends_on, others)
+        depends_on["contents"] = settings.contents(run, described, split)
+        rehearsed = {} if split is None else scoring.rehearse(run, split, shared)
+        _check_contents(run.model_dir, {**depends_on, "tasks": rehearsed}, others)
 
     result = training_run.train(run, config_text, shared, check)
     if not result.is_finished:
@@ -143,7 +148,6 @@ def _score(
         "step": step,
         "chosen_value": value,
         "steps": int(result.state.step),
-        "batch_size": run.data.examples_per_step or run.data.batch_size,
         "cut": _cut(report),
         **costs.of_run(run, model),
         "tasks": {} if split is None else scoring.score(run, split, found, shared),
@@ -151,8 +155,7 @@ def _score(
 
 
 def _check_contents(model_dir: str, scores: Mapping[str, Any], others: Sequence[str]) -> None:
-    finished = {path: read(path) for path in others if is_finished(path)}
-    settings.check_contents(finished | {model_dir: scores})
+    settings.check_contents(read_finished(others) | {model_dir: scores})
 
 
 def _chosen(

@@ -14,30 +14,38 @@ from etils import epath
 from hyperdecoders_jax import types
 from hyperdecoders_jax.analysis import examples_reader
 from hyperdecoders_jax.analysis import study as analysis
+from hyperdecoders_jax.data import mixtures
 from hyperdecoders_jax.evaluation import evaluator, predictions
 from hyperdecoders_jax.study import example_scores
 from hyperdecoders_jax.trained import placed
 from hyperdecoders_jax.trained.shared import Shared
+from hyperdecoders_jax.training import partitioning
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
     from hyperdecoders_jax.data.eval_batches import TaskExamples
 
 
+def rehearse(run: RunConfig, split: str, shared: Shared) -> dict[str, dict[str, Any]]:
+    """Of each task what `score` says without a model: its examples, and names of its metrics.
+
+    Raises what would stop `score`: examples that cannot be read, metrics that fail. What it read
+    is kept.
+    """
+    tasks = _evaluator(run, split, shared)
+    metrics = tasks.rehearse()
+    return {
+        x.task.name: {"examples": _digest(x), "metrics": metrics[x.task.name]}
+        for x in tasks.examples()
+        if metrics.get(x.task.name)
+    }
+
+
 def score(
     run: RunConfig, split: str, found: placed.Placed, shared: Shared
 ) -> dict[str, dict[str, Any]]:
     """Metrics of each task, with the scores of its examples; predictions are written."""
-    # Whole, however few examples are evaluated on the way.
-    config = dataclasses.replace(run.evaluation, split=split, num_examples=None)
-    data = dataclasses.replace(run.data, seed=0)
-    shard = found.partitioner.data_shard()
-    made_of = (data, config, found.task_names, shard, run.start.vocabulary)
-    tasks = shared.get(
-        f"evaluator of {split}",
-        made_of,
-        lambda: evaluator.Evaluator(data, config, found.task_names, shard=shard),
-    )
+    tasks = _evaluator(run, split, shared)
     folder = epath.Path(run.model_dir) / f"eval_{split}"
     scored = {}
     for result in tasks.results(found.predict_fn(), found.score):
@@ -52,6 +60,19 @@ def score(
             "scores": {name: np.round(x, 4).tolist() for name, x in _scores(result).items()},
         }
     return scored
+
+
+def _evaluator(run: RunConfig, split: str, shared: Shared) -> evaluator.Evaluator:
+    # Whole, however few examples are evaluated on the way.
+    config = dataclasses.replace(run.evaluation, split=split, num_examples=None)
+    data = dataclasses.replace(run.data, seed=0)
+    names = mixtures.resolve_task_names(data.mixture_or_task_name, data.task_names)
+    shard = partitioning.make_partitioner(run.partitioning).data_shard()
+    return shared.get(
+        f"evaluator of {split}",
+        (data, config, names, shard, run.start.vocabulary),
+        lambda: evaluator.Evaluator(data, config, names, shard=shard),
+    )
 
 
 def _digest(examples: TaskExamples) -> str:

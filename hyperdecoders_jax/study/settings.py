@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import tensorflow as tf
 from etils import epath
 
 from hyperdecoders_jax import files
-from hyperdecoders_jax.data import cache, mixtures
-from hyperdecoders_jax.study import comparison as comparison_lib
+from hyperdecoders_jax.data import cache, mixtures, preflight
+from hyperdecoders_jax.study import matching
 from hyperdecoders_jax.study.comparison import Comparison
 from hyperdecoders_jax.trained import describe
 from hyperdecoders_jax.training import identity
@@ -20,8 +22,11 @@ from hyperdecoders_jax.weights import run_checkpoints, run_folder
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
-    from hyperdecoders_jax.data.preflight import TaskReport
+    from hyperdecoders_jax.data.pipeline import PipelineConfig
     from hyperdecoders_jax.weights.run_folder import RunFile
+
+
+NUM_PARAMETERS = "trained parameters"
 
 
 def of_run(run: RunConfig, split: str | None) -> dict[str, Any]:
@@ -29,14 +34,14 @@ def of_run(run: RunConfig, split: str | None) -> dict[str, Any]:
     data, mixture = run.data, mixtures.get_mixture_or_task(run.data.mixture_or_task_name)
     # Its names alone are read: it may be a package's file, or lie in a bucket.
     initial = pathlib.PurePosixPath(run.start.initial_checkpoint_path or "")
-    return comparison_lib.budgets(run) | {
+    return _budgets(run) | {
         # Wherever it lies; many files have the same name.
         "T5": "/".join(initial.parts[-2:] if initial.suffix else initial.parts[-1:]),
         "tasks": ", ".join(task.name for task in mixtures.leaf_tasks(mixture)),
         "model": json.dumps(identity.describe_model(run.model.config), sort_keys=True),
         "trained": f"{run.trainable}",
         "lengths": f"{dict(data.task_feature_lengths)}",
-        "packing": f"{data.max_segments} in {data.packed_lengths}" if data.pack else "none",
+        "packing": _packing(run),
         "split": f"{split}",
         "split that chose": f"{run.evaluation.split}",
         "recipe": _recipe(run),
@@ -48,6 +53,44 @@ def _recipe(run: RunConfig) -> dict[str, Any]:
     recipe = describe.recipe(run)
     del recipe["evaluation"]["batch_size"]
     return recipe
+
+
+def equal(methods: Mapping[str, RunConfig]) -> str:
+    """A line on what makes a comparison fair and is the same for all methods."""
+    different = differences(methods)
+    budgets = _budgets(next(iter(methods.values())))
+    told = (f"{what} {value}" for what, value in budgets.items() if what not in different)
+    return f"Equal for all methods: {', '.join(told)}."
+
+
+def differences(methods: Mapping[str, RunConfig]) -> dict[str, str]:
+    """What differs between methods beside their adapters, each with a line on it."""
+    of_methods = {name: _told(run) for name, run in methods.items()}
+    lines = {}
+    for what in dict.fromkeys(x for told in of_methods.values() for x in told):
+        values = {name: told.get(what, "none") for name, told in of_methods.items()}
+        if len(set(values.values())) > 1:
+            told = ", ".join(f"{name} {value}" for name, value in values.items())
+            lines[what] = f"Different: {what}: {told}."
+    return lines
+
+
+def _told(run: RunConfig) -> dict[str, str]:
+    """Budgets, packing and all of the recipe that these do not say, in words."""
+    recipe = _recipe(run)
+    for name in ("dropout_rate", "optimizer", "schedule", "decoding"):
+        del recipe[name]
+    del recipe["trainer"]["num_train_steps"], recipe["evaluation"]["generation"]
+    rest = {what: f"{value}" for what, value in identity.flatten(recipe).items()}
+    return _budgets(run) | {"packing": _packing(run)} | rest
+
+
+def _budgets(run: RunConfig) -> dict[str, str]:
+    return {what: value(run) for what, value in _BUDGETS.items()}
+
+
+def _packing(run: RunConfig) -> str:
+    return f"{run.data.max_segments} in {run.data.packed_lengths}" if run.data.pack else "none"
 
 
 def check_splits(comparison: Comparison) -> None:
@@ -80,21 +123,44 @@ def check(seeds: Sequence[RunConfig], split: str | None) -> None:
         check_same(stored, here, path)
 
 
-def contents(
-    run: RunConfig, described: RunFile, report: Mapping[str, TaskReport], split: str | None
-) -> dict[str, Any]:
+def contents(run: RunConfig, described: RunFile, split: str | None) -> dict[str, Any]:
     """What a run reads, where names do not tell: fingerprints of its T5 and of its data."""
     backbone = described.description.backbone
-    tasks = mixtures.leaf_tasks(mixtures.get_mixture_or_task(run.data.mixture_or_task_name))
-    splits = [x for x in (run.data.split, run.evaluation.split, split) if x is not None]
+    return {"T5": backbone and backbone.fingerprint, **of_data(run, split)}
+
+
+def of_data(run: RunConfig, split: str | None) -> dict[str, Any]:
+    """Fingerprints of what a run reads, and shares; None where data are not here."""
+    data = run.data
+    tasks = mixtures.leaf_tasks(mixtures.get_mixture_or_task(data.mixture_or_task_name))
+    splits = [x for x in (data.split, run.evaluation.split, split) if x is not None]
+    told = {task.name: _if_here(preflight.describe_source, task.source) for task in tasks}
+    own = {task.name: task.source.describe() for task in tasks if hasattr(task.source, "describe")}
     return {
-        "T5": backbone and backbone.fingerprint,
-        "trained on": {name: task.source for name, task in report.items() if task.source},
+        "trained on": {name: x for name, x in told.items() if x},
+        "scored by": {name: x["metrics"] for name, x in own.items() if "metrics" in x},
+        "shares": mixtures.known_shares(data.mixture_or_task_name, data.split, data.use_cached),
         "data": {
-            task.name: {x: cache.fingerprint(task.source, x) for x in splits if x in task.splits}
+            task.name: {
+                x: _if_here(cache.fingerprint, task.source, x) for x in splits if x in task.splits
+            }
             for task in tasks
         },
     }
+
+
+def _if_here(describe: Callable[..., Any], *args: Any) -> Any:
+    """What is said of data, None where they are not here."""
+    try:
+        return describe(*args)
+    except (ValueError, OSError, tf.errors.OpError):
+        return None
+
+
+def check_data(run: RunConfig, split: str | None, finished: Mapping[str, Mapping]) -> None:
+    """Raises ValueError if finished runs, their scores by folder, read other data than are here."""
+    if finished:
+        check_contents(dict(finished) | {"what is here now": {"contents": of_data(run, split)}})
 
 
 def check_contents(of_runs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -108,8 +174,9 @@ def check_contents(of_runs: Mapping[str, Mapping[str, Any]]) -> None:
         # Methods may begin with different T5s, and points of a grid; the seeds of one may not.
         initial = scores.get("settings", {}).get("T5", "")
         found[f"T5 {initial} of {os.path.dirname(path)}"] = found.pop("T5", None)
-        tasks = scores.get("tasks", {})  # None before it is scored.
+        tasks = scores.get("tasks", {})  # None of a point of a grid.
         found["scored on"] = {name: task.get("examples") for name, task in tasks.items()}
+        found["metrics"] = {name: sorted(task.get("metrics", ())) for name, task in tasks.items()}
         for what, value in identity.flatten(json.loads(json.dumps(found))).items():
             if value is None:
                 continue
@@ -131,3 +198,40 @@ def check_same(there: Mapping[str, Any], here: Mapping[str, Any], path: str) -> 
             f"A run must have the settings of its comparison; {path} has {told}. Give another "
             "--output, or the settings that it had."
         )
+
+
+def _changed(config: Any) -> str:
+    """A configuration's fields that are not at their defaults, so that later ones change nothing.
+
+    >>> from hyperdecoders_jax.training.optimizer import AdamWConfig
+    >>> _changed(AdamWConfig(b1=0.8))
+    'AdamWConfig(b1=0.8)'
+    """
+    if not dataclasses.is_dataclass(config):  # Of a user's module.
+        return f"{config}"
+    fields = ((x, getattr(config, x.name)) for x in dataclasses.fields(config))
+    changed = (f"{x.name}={value!r}" for x, value in fields if value != x.default)
+    return f"{type(config).__name__}({', '.join(changed)})"
+
+
+def _decoding(run: RunConfig) -> str:
+    generation = run.evaluation.generation  # Of tasks that have a way of their own.
+    return f"{_changed(run.model.decoding)}{f' and {dict(generation)}' if generation else ''}"
+
+
+def _examples(data: PipelineConfig) -> str:
+    if data.pack and data.examples_per_step is None:
+        return f"as many as fill {data.batch_size} packed rows"
+    return f"{data.examples_per_step or data.batch_size}"
+
+
+_BUDGETS = {
+    "T5": lambda run: run.start.initial_checkpoint_path or "from random weights",
+    "steps": lambda run: f"{run.trainer.num_train_steps:,}",
+    "examples a step": lambda run: _examples(run.data),
+    "optimizer": lambda run: _changed(run.optimizer),
+    "schedule": lambda run: _changed(run.schedule),
+    "dropout": lambda run: f"{run.model.config.dropout_rate}",
+    "decoding": _decoding,
+    NUM_PARAMETERS: lambda run: f"{matching.num_parameters(run):,}",
+}

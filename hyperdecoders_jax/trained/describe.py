@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
 
 # Raises ValueError if a run must not begin, from what it describes and what `preflight` found.
-Check = Callable[[RunFile, Mapping[str, Any]], None]
+Check = Callable[[RunFile], None]
 
 
 def describe(

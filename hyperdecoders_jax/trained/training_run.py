@@ -78,7 +78,7 @@ def _train(
     trained, frozen = trainable.split(begun.params(), run.trainable)
     described = describe.describe(run, model, task_names, trained, frozen)
     if check is not None:
-        check(described, report)
+        check(described)
     identity = describe.identity(described, frozen)
     if jax.process_index() == 0:
         told = summary.summarize(run, model, trained, partitioner, report)

@@ -3,12 +3,10 @@
 import csv
 import io
 import json
-import multiprocessing
 import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 
 import pytest
@@ -18,7 +16,7 @@ from hyperdecoders_jax import errors
 from hyperdecoders_jax.commands import compare as compare_lib
 from hyperdecoders_jax.commands import export, main
 from hyperdecoders_jax.data import cache, vocabulary
-from hyperdecoders_jax.study import matching, runs
+from hyperdecoders_jax.study import matching, runs, settings
 from hyperdecoders_jax.trained import shared
 from tests.commands import test_own_data
 
@@ -99,13 +97,14 @@ def test_two_files_are_compared_and_a_broken_comparison_is_continued(folder, cap
     (folder / "test.csv").write_text(tested.replace("ice 3", "ice 4"))
     for seed in (2, 3):
         assert compare(f"--seeds=1,{seed}") == 2
-        told = rf"the same data; data\.train\.test is \w+ in \S+seed-1 and \w+ in \S+er/seed-{seed}"
+        told = r"the same data; data\.train\.test is \w+ in \S+seed-1 and \w+ in what is here now"
         assert re.search(told, capsys.readouterr().err)
     assert not (folder / "out" / "adapter" / "seed-3").exists()  # Told before it was trained.
     with pytest.MonkeyPatch.context() as patched:  # A source that cannot tell.
         patched.setattr(cache, "fingerprint", lambda source, split: None)
         assert compare("--seeds=1-2") == 2
     assert re.search(r"scored on\.train is \w+ in \S+seed-1 and", capsys.readouterr().err)
+    assert not (folder / "out" / "hyperdecoder" / "seed-2").exists()  # And this one, too.
     assert not (folder / "out" / "adapter" / "seed-2" / runs.SCORES_FILE).exists()
     (folder / "test.csv").write_text(tested)
     assert compare("--seeds=1-2") == 0
@@ -132,6 +131,24 @@ def test_two_files_are_compared_and_a_broken_comparison_is_continued(folder, cap
     assert "4 finished runs are restored from runs.json.xz" in capsys.readouterr().err
     assert compare("--seeds=1-2", "--gin.TRAIN_STEPS=4", output="there") == 2
     assert "; steps 3 there and 4 here" in capsys.readouterr().err
+
+    # Finished runs are not shown as those of data that were edited since, or of another metric.
+    (folder / "test.csv").write_text(tested.replace("ice 3", "ice 4"))
+    assert compare("--seeds=1-2") == 2
+    assert re.search(r"data\.train\.test is .* in what is here now", capsys.readouterr().err)
+    (folder / "test.csv").write_text(tested)
+    assert compare("--seeds=1-2", "--metric=bleu") == 2
+    assert re.search(
+        r"scored by\.train is \['accuracy'\] in .* and \['bleu'\]", capsys.readouterr().err
+    )
+    with pytest.MonkeyPatch.context() as patched:  # Of a registered task, before it is trained.
+        patched.setattr(settings, "of_data", lambda run, split: {})
+        assert compare("--seeds=1-3", "--metric=bleu") == 2
+    assert re.search(
+        r"metrics\.train is \['accuracy'\] in \S+ and \['bleu'\] in \S+seed-3",
+        capsys.readouterr().err,
+    )
+    assert not (folder / "out" / "adapter" / "seed-3").exists()
 
     # Another process leaves a run alone until it is scored.
     kept.unlink()
@@ -294,51 +311,6 @@ def test_a_split_that_own_data_lack_is_refused_before_training(
     assert main.main(["compare", *own, METHODS[0], *macros, *options]) == 2
     assert message in capsys.readouterr().err
     assert not (folder / "out").exists()
-
-
-def test_a_process_of_jobs_that_fails_is_told_with_its_log(tmp_path, capsys):
-    log = compare_lib._log_path(str(tmp_path), 1)
-    failing = (
-        f"from hyperdecoders_jax.commands import compare; compare._print_to({log!r}); 1 / 0",
-        "pass",
-    )
-    spawn = multiprocessing.get_context("spawn")
-    helpers = [spawn.Process(target=exec, args=(line,)) for line in failing]
-    for helper in helpers:
-        helper.start()
-    compare_lib._join(helpers, str(tmp_path))
-    told = capsys.readouterr().err
-    assert f"process 1 of --jobs failed with exit code 1; see {log}." in told
-    assert "process 2" not in told
-    assert "ZeroDivisionError" in (tmp_path / "job-1.log").read_text()
-
-
-SCRIPT = """
-import multiprocessing, threading, time
-from hyperdecoders_jax.commands import compare
-
-def work(queue):
-    threading.Thread(target=compare._end_with_command, daemon=True).start()
-    queue.put("begun")
-    time.sleep(600)
-
-if __name__ == "__main__":
-    spawn = multiprocessing.get_context("spawn")
-    queue = spawn.SimpleQueue()
-    spawn.Process(target=work, args=(queue,)).start()
-    print(queue.get(), flush=True)
-    time.sleep(600)
-"""
-
-
-def test_processes_of_jobs_end_with_a_command_that_is_killed(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, str(tmp_path / "script.py")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "begun\n"
-    process.kill()
-    # Its end comes when no process has the other end open.
-    assert process.communicate(timeout=60)[0] == ""
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Archives of runs: the same tables from them alone, of several folders, and refusals."""
 
-import dataclasses
 import gzip
 import json
 import lzma
@@ -8,12 +7,9 @@ import shutil
 
 import pytest
 
-from hyperdecoders_jax.decoding.beam_search import BeamSearchConfig
-from hyperdecoders_jax.study import archive, results, runs, settings, tables
+from hyperdecoders_jax.study import archive, results, runs, tables
 from hyperdecoders_jax.tasks import mixtures  # noqa: F401 (registers the demo)
 from hyperdecoders_jax.training import run_lock
-from hyperdecoders_jax.training.schedules import LinearConfig
-from hyperdecoders_jax.training.trainable import TrainableConfig
 from tests.study import made
 
 ABOUT = {"mixture": "demo", "matched": [], "choices": [], "version": "1", "published": None}
@@ -83,52 +79,6 @@ def test_a_damaged_archive_is_told(tmp_path, name, content):
         archive.restore(str(tmp_path), NAMES)
 
 
-def test_a_finished_run_with_other_settings_is_refused(tmp_path):
-    comparison = made.make_comparison(tmp_path, seeds=(1,))
-    run = comparison.run("adapter", 1)
-    there = settings.of_run(run, "test")
-    made.write_scores(run.model_dir, {}, settings=there)
-    settings.check_finished(comparison)
-    runs.write(run.model_dir, {"settings": there | {"lengths": "8", "steps": "9"}})
-    with pytest.raises(ValueError, match=r"seed-1 has lengths 8 there.*; steps 9 there and 40"):
-        settings.check_finished(comparison)
-
-
-def test_settings_are_all_that_changes_scores(tmp_path):
-    run = made.make_comparison(tmp_path, seeds=(1,)).run("adapter", 1)
-    there = settings.of_run(run, "test")
-    model, evaluation = run.model, run.evaluation
-    for other in (
-        dataclasses.replace(run, model=dataclasses.replace(model, decoding=BeamSearchConfig(4))),
-        dataclasses.replace(run, schedule=LinearConfig(0.5, 1)),
-        dataclasses.replace(run, evaluation=dataclasses.replace(evaluation, split="test")),
-        dataclasses.replace(run, trainable=TrainableConfig(backbone=True)),
-        dataclasses.replace(run, start=dataclasses.replace(run.start, frozen_dtype="bfloat16")),
-    ):
-        with pytest.raises(ValueError, match="must have the settings of its comparison"):
-            settings.check_same(there, settings.of_run(other, "test"), "here")
-    same = dataclasses.replace(run, evaluation=dataclasses.replace(evaluation, batch_size=7))
-    settings.check_same(there, settings.of_run(same, "test"), "here")
-
-
-def test_runs_of_other_data_or_another_t5_under_the_same_names_are_refused():
-    def scores(examples="a", named="t5", **contents):
-        tasks = {"demo_find": {"examples": examples}}
-        return {"settings": {"T5": named}, "contents": contents, "tasks": tasks}
-
-    first = {"out/x/seed-1": scores(T5="1", **{"trained on": {"own": {"train_examples": "5"}}})}
-    earlier = {"out/x/seed-2": {"tasks": {"demo_find": {}}}, "out/y/seed-1": scores(T5="2")}
-    settings.check_contents(first | earlier)
-    settings.check_contents(first | {"out/x/seed-2": scores(T5="2", named="another of a grid")})
-    for other, told in (
-        (scores("b"), r"scored on\.demo_find is a in out/x/seed-1 and b in out/x/seed-3"),
-        (scores(T5="2"), "T5 t5 of out/x is 1 in"),
-        (scores(**{"trained on": {"own": {"train_examples": "6"}}}), r"trained on\.own\.train_exa"),
-    ):
-        with pytest.raises(ValueError, match=f"the same T5 and the same data; {told}"):
-            settings.check_contents(first | earlier | {"out/x/seed-3": other})
-
-
 def test_nothing_is_restored_before_all_of_it_is_checked(tmp_path):
     (tmp_path / NAMES[0]).mkdir(parents=True)
     runs.write(str(tmp_path / NAMES[0]), {"seed": 1})
@@ -145,18 +95,3 @@ def test_nothing_is_restored_before_all_of_it_is_checked(tmp_path):
     with run_lock.held(str(tmp_path / NAMES[0])):  # Another process trains it.
         assert archive.restore(str(tmp_path), NAMES) == 0
     assert archive.restore(str(tmp_path), NAMES) == 1
-
-
-@pytest.mark.parametrize(
-    ("path", "named"),
-    [
-        ("package://tasks/demo_data/demo_t5.safetensors", "demo_data/demo_t5.safetensors"),
-        ("gs://bucket/models/t5_base", "t5_base"),
-        (None, ""),
-    ],
-)
-def test_a_t5_is_named_wherever_it_lies(tmp_path, path, named):
-    run = made.make_comparison(tmp_path, seeds=(1,)).run("adapter", 1)
-    start = dataclasses.replace(run.start, initial_checkpoint_path=path)
-    run = dataclasses.replace(run, start=start)
-    assert settings.of_run(run, "test")["T5"] == named

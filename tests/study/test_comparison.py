@@ -6,14 +6,17 @@ import re
 
 import numpy as np
 import pytest
+import seqio
 
 from hyperdecoders_jax import errors
 from hyperdecoders_jax.commands import compare
 from hyperdecoders_jax.config import gin_files
+from hyperdecoders_jax.data import mixtures
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.study import comparison as comparison_lib
 from hyperdecoders_jax.study import grids, matching
-from hyperdecoders_jax.tasks import mixtures  # noqa: F401 (registers the demo)
+from hyperdecoders_jax.tasks import mixing
+from hyperdecoders_jax.tasks import mixtures as _  # noqa: F401 (registers the demo)
 from hyperdecoders_jax.training.trainer import BestCheckpointConfig
 from tests import tiny
 from tests.study import made
@@ -57,15 +60,22 @@ def test_methods_on_other_data_are_refused():
             comparison_lib.on_same_data(methods)
 
 
-def test_what_is_matched_is_told_and_what_differs():
-    wide = Model(tiny.make_config("manual", "manual", vocab_size=384))
-    other = made.make_run(model=wide)
-    evaluation = dataclasses.replace(other.evaluation, generation={"rhyme": (8, 4)})
-    other = dataclasses.replace(other, evaluation=evaluation)
-    equal, *different = comparison_lib.matched({"a": made.make_run(), "b": other})
-    assert "steps 40" in equal
-    assert "decoding: a GreedyConfig(), b GreedyConfig() and {'rhyme': (8, 4)}" in different[0]
-    assert "trained parameters" in different[1]
+def test_methods_with_other_shares_are_refused():
+    run = made.make_run()
+    tasks = list(mixtures.leaf_tasks(run.data.mixture_or_task_name))
+
+    def mixed(rates):
+        mixture = seqio.Mixture("mixed", tasks, default_rate=rates)
+        data = dataclasses.replace(run.data, mixture_or_task_name=mixture)
+        return dataclasses.replace(run, data=data)
+
+    same = {"a": mixed(mixing.Equal()), "b": mixed(lambda task: 2.0)}
+    first, second = comparison_lib.on_same_data(same).values()
+    assert first.data.mixture_or_task_name is second.data.mixture_or_task_name
+    with pytest.raises(
+        ValueError, match=r"on the same data, cut alike; a has .*Set mixture, rates"
+    ):
+        comparison_lib.on_same_data(same | {"b": mixed(mixing.Proportional())})
 
 
 def test_widths_are_chosen_until_parameters_agree():
