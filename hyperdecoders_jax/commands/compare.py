@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import functools
 import importlib.resources
 import json
 import multiprocessing
@@ -27,7 +26,7 @@ from hyperdecoders_jax.commands import configured, flags, main
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
     from hyperdecoders_jax.study.comparison import Comparison
-    from hyperdecoders_jax.study.report import Results
+    from hyperdecoders_jax.study.results import Results
 
 SUMMARY = "train methods with several seeds, and tabulate their differences with intervals"
 EPILOG = flags.EPILOG
@@ -42,7 +41,6 @@ _SET_BY = {
 # Where `--method=NAME` is looked for.
 _METHOD_FOLDERS = ("adapters", "experiments")
 _PUBLISHED = "published.json"
-_STOPPED = "The comparison was stopped. The same command continues it."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,24 +78,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]]) -> int:
     """Runs the command; returns its exit code: 0, also after a signal, as `train`."""
-    from hyperdecoders_jax.study import jobs
-    from hyperdecoders_jax.training import stop_signals
+    from hyperdecoders_jax.study import comparing
 
     published = read_published(args.published)
     flags.start_tensorflow()
     comparison = _Command(args, gin_flags).comparison()
     if comparison is None:
-        print(_STOPPED, file=sys.stderr)
+        comparing.tell(comparing.STOPPED)
         return 0
     helpers = [
         multiprocessing.get_context("spawn").Process(target=_help, args=(args, gin_flags, number))
         for number in range(1, args.jobs)
     ]
-    try:
-        with jobs.helped_by(helpers):
-            _finish(comparison, published, helpers)
-    except stop_signals.StopAsked:
-        print(_STOPPED, file=sys.stderr)
+    comparing.finish(comparison, published, helpers)
     return 0
 
 
@@ -111,74 +104,20 @@ def compare(
 
     `options` are fields of `study.comparison.Comparison`: baseline, select_on, split, is_corrected.
     """
-    from hyperdecoders_jax.study import comparison
+    from hyperdecoders_jax.study import comparing, comparison
 
     methods = comparison.on_same_data(methods)
     made = comparison.Comparison(methods, tuple(seeds), files.absolute(output), **options)
-    return _finish(made, None)
-
-
-def _finish(comparison: Comparison, published: Any, helpers: Sequence[Any] = ()) -> Results | None:
-    """Makes what is left of a comparison, and writes its tables; None after a signal."""
-    from hyperdecoders_jax.study import archive, jobs, runs, settings
-    from hyperdecoders_jax.trained.shared import Shared
-
-    tell = functools.partial(print, file=sys.stderr, flush=True)
-    folder = comparison.output
-    pairs = {comparison.folder(*x).removeprefix(f"{folder}/"): x for x in comparison.pairs}
-
-    def check(name, scores):
-        here = settings.of_run(comparison.run(*pairs[name]), comparison.split)
-        settings.check_same(scores.get("settings") or {}, here, f"{folder}/{name} of an archive")
-
-    if count := archive.restore(folder, pairs, check):
-        tell(f"{count} finished runs are restored from {archive.FILE}: scores and curves alone.")
-    settings.check_finished(comparison)
-    finished = runs.read_finished(f"{folder}/{name}" for name in pairs)
-    settings.check_data(comparison.run(*comparison.pairs[0]), comparison.split, finished)
-    num_left, secs = runs.left(comparison)
-    where = " in one process" if helpers else ""
-    if num_left:  # Archives need no data.
-        settings.check_splits(comparison)
-    tell(
-        f"{len(comparison.pairs)} runs ({len(comparison.methods)} methods x "
-        f"{len(comparison.seeds)} seeds), {num_left} to make: about {secs / 60:.0f} min{where}, "
-        "a first guess from sizes."
-    )
-    tell(settings.equal(comparison.methods))
-    for line in settings.differences(comparison.methods).values():
-        tell(line)
-    shared = Shared()
-    is_done = runs.make_all(comparison, shared, has_others=bool(helpers))
-    if is_done:
-        jobs.join(helpers, folder)
-    # What a helper that failed has left.
-    if not (is_done and runs.make_all(comparison, shared)):
-        tell(_STOPPED)
-        return None
-    return _write(comparison, published)
-
-
-def _write(comparison: Comparison, published: Any) -> Results:
-    """Writes all that shows a comparison's results, and prints the tables."""
-    from hyperdecoders_jax.study import report
-
-    found, where = report.make(comparison, published)
-    print(f"\n{report.tables.text(found)}")
-    print(where, file=sys.stderr)
-    return found
+    return comparing.finish(made)
 
 
 def _help(args: argparse.Namespace, gin_flags: Sequence[tuple[str, str]], number: int) -> None:
     """A process of --jobs: makes runs that no other one makes."""
-    from hyperdecoders_jax.study import jobs, runs
-    from hyperdecoders_jax.trained.shared import Shared
+    from hyperdecoders_jax.study import comparing, jobs
 
     jobs.begin(files.absolute(files.at_home(args.output)), number)
     flags.start_tensorflow()
-    comparison = _Command(args, gin_flags).comparison()
-    first = number * len(comparison.pairs) // args.jobs
-    runs.make_all(comparison, Shared(), first=first, has_others=True)
+    comparing.help_with(_Command(args, gin_flags).comparison(), number, args.jobs)
 
 
 class _Command:
@@ -343,15 +282,13 @@ class _Command:
 
     def _choose(self) -> bool:
         """Adds to each method's macros the best point of its grid; False if a signal came."""
-        from hyperdecoders_jax.study import archive, comparison, grids, runs, settings
-        from hyperdecoders_jax.trained.shared import Shared
+        from hyperdecoders_jax.study import comparing, grids
 
         if self._select_on is None:
             raise errors.UsageError(
                 "--grid needs a split to choose on; got none. Give --select_on=SPLIT, or "
                 "--validation_file and --test_file."
             )
-        seed, shared = self._seeds[0], Shared()
         # All of them before the first is trained, since the last one may be in error, too.
         points = grids.of_methods(self._args.grid, list(self._macros))
         _check_macros([macro for of_method in points.values() for x in of_method for macro in x])
@@ -361,39 +298,11 @@ class _Command:
         }
         if self._args.match_parameters:
             self._check_matched(made)
-        labels = {
-            (name, point): f"grid/{name}/{grids.label(point)}"
-            for name, of_method in made.items()
-            for point in of_method
-        }
-        folders = [f"{self._output}/{label}" for label in labels.values()]
-        archive.restore(self._output, labels.values())
-        for folder in filter(runs.is_finished, folders):
-            if (made_with := runs.read(folder)["seed"]) != seed:
-                raise errors.UsageError(
-                    f"All points of a grid must be trained with the first of --seeds; {folder} has "
-                    f"the seed {made_with}, not {seed}. Begin --seeds with {made_with}, or give "
-                    "another --output."
-                )
-        first, _ = next(iter(next(iter(made.values())).values()))
-        first = comparison.seeded(first, seed, self._output, self._select_on)
-        settings.check_data(first, None, runs.read_finished(folders))
-        for name, of_method in made.items():
-            values = {}
-            for point, (run, text) in of_method.items():
-                folder = f"{self._output}/{labels[name, point]}"
-                run = comparison.seeded(run, seed, folder, self._select_on)
-                settings.check([run], None)
-                if not runs.is_finished(folder):
-                    told = f"\n== {name}, {grids.label(point)}, seed {seed} =="
-                    print(told, file=sys.stderr, flush=True)
-                    if not runs.make(run, text, None, shared, folders):
-                        return False
-                values[tuple(point)] = runs.read(folder)["chosen_value"]
-            best = grids.best(values, run.trainer.best)
+        chosen = comparing.choose(made, self._seeds[0], self._output, self._select_on)
+        for name, (best, line) in (chosen or {}).items():
             self._macros[name] += best
-            self._tell(f"{name}: {grids.describe(values, best, self._select_on)}.")
-        return True
+            self._choices.append(line)
+        return chosen is not None
 
 
 def _check_macros(macros: Sequence[tuple[str, str]]) -> None:
