@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import contextlib
 import difflib
+import functools
 import os
 import re
 import traceback
 from collections.abc import Iterable
+
+from absl import logging
 
 
 class UsageError(ValueError):
@@ -30,6 +33,12 @@ class FieldError(ValueError):
         super().__init__(f"{name} {problem} {advice}")
         self.name = name
         self.problem = problem
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """Logs a warning, once in a process: data are read by several parts of a run."""
+    logging.warning("%s", message)
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

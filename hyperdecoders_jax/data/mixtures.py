@@ -5,13 +5,11 @@ it. A task's number is its index in an ordered list of names, whatever the order
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping, Sequence
 
 import seqio
 import tensorflow as tf
-from absl import logging
 
 from hyperdecoders_jax import errors, types
 from hyperdecoders_jax.data import cache, offline, text_table
@@ -70,16 +68,11 @@ def leaf_tasks(
         )
     skipped = tuple(task.name for task in tasks if split not in task.splits)
     if skipped:
-        _warn_once(provider.name, split, skipped)
+        errors.warn_once(
+            f"No split {split!r}: {', '.join(skipped)}; skipped where that split of "
+            f"{provider.name} is read."
+        )
     return with_split
-
-
-@functools.cache  # Once per process, though preflight, batches and evaluation all ask.
-def _warn_once(mixture_name: str, split: str, names: tuple[str, ...]) -> None:
-    logging.warning(
-        "No split %r: %s; skipped where that split of %s is read.",
-        split, ", ".join(names), mixture_name,
-    )  # fmt: skip
 
 
 def resolve_task_names(

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from absl import logging
 
+from hyperdecoders_jax import errors
 from hyperdecoders_jax.data import text_files
 
 Row = dict[str, object]
@@ -355,12 +356,12 @@ def _quoted_records(
             yield number, fields
         num_like_rows = 0
     if swallowed is not None:
-        logging.warning("%s", swallowed)
+        errors.warn_once(f"{swallowed}")
     if spaced is not None:
-        logging.warning(
-            "A field in quotes should begin with its quote; in line %d of %s a space comes first, "
-            "so that the quotes are part of the text. Remove the space.", spaced, path,
-        )  # fmt: skip
+        errors.warn_once(
+            f"A field in quotes should begin with its quote; in line {spaced} of {path} a space "
+            "comes first, so that the quotes are part of the text. Remove the space."
+        )
 
 
 def _swallowed(path: str, first: int, last: int) -> ValueError:

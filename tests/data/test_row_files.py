@@ -264,3 +264,11 @@ def test_a_file_says_how_its_quotes_are_read():
     assert row_files.with_quoting("x.tsv.gz", "none") == "x.tsv.gz?quoting=none"
     with pytest.raises(ValueError, match=r"one of auto, csv, none; got 'x\.tsv\?quoting=no'\. "):
         row_files.split_quoting("x.tsv?quoting=no")
+
+
+def test_a_warning_of_a_file_comes_once_however_often_it_is_read(tmp_path, caplog):
+    path = tmp_path / "spaced.csv"
+    path.write_text('inputs,targets\n1, "b"\n')
+    for _ in range(3):
+        assert len(list(row_files.read(str(path), "csv"))) == 1
+    assert caplog.text.count("A field in quotes should begin with its quote; in line 2") == 1
