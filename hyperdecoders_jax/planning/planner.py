@@ -34,7 +34,7 @@ class Options:
     num_microbatches: Sequence[int] = ()
     remat: Sequence[str] = ()
     num_rows: int | None = None  # Of a packed batch that EXAMPLES_PER_STEP asks for.
-    is_fast: bool = False  # From two and three layers.
+    is_fast: bool = False  # From programs of few layers.
     is_for_training: bool = True
 
     def choices(self, run: RunConfig) -> list[Choice]:
