@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import seqio
-import tensorflow as tf
 
 from hyperdecoders_jax import errors, types
 from hyperdecoders_jax.data import cache, offline, text_table
@@ -174,14 +173,20 @@ def mixing_table(
 
 
 def known_shares(
-    mixture_or_task: MixtureOrTask, split: str, use_cached: bool = False
+    mixture_or_task: MixtureOrTask,
+    split: str,
+    use_cached: bool = False,
+    read_from: MixtureOrTask | None = None,
 ) -> dict[str, float] | None:
-    """The share of each task; None where data that they depend on are not here."""
+    """The share of each task; None where they cannot be told, as where data are not here.
+
+    Sizes are those of the tasks in `read_from`, whose data may be read already; None: of its own.
+    """
     try:
-        table = mixing_table(mixture_or_task, split, use_cached)
-    except (ValueError, OSError, tf.errors.OpError):
+        tasks = leaf_tasks(read_from or mixture_or_task, split, use_cached)
+        return mixing_rates(mixture_or_task, tasks)
+    except Exception:  # Of a user's rates, which a run tells before it trains.
         return None
-    return {name: row.rate for name, row in table.items()}
 
 
 def num_examples(task: seqio.Task, split: str, use_cached: bool = False) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,19 @@ def choose(
     `methods` have, of each point, a run and its gin text. It is trained with `seed`, unless it is
     finished in `output/grid/METHOD/POINT`, and evaluated on the split `select_on`.
     """
+    try:
+        with jobs.helped_by([]):
+            return _choose(methods, seed, output, select_on)
+    except StopAsked:
+        return None
+
+
+def _choose(
+    methods: Mapping[str, Mapping[Point, tuple[RunConfig, str]]],
+    seed: int,
+    output: str,
+    select_on: str,
+) -> dict[str, tuple[Point, str]] | None:
     folders = {
         (name, point): f"{output}/grid/{name}/{grids.label(point)}"
         for name, of_method in methods.items()
@@ -142,4 +156,5 @@ def _restore(comparison: Comparison) -> None:
 def help_with(comparison: Comparison, number: int, num_jobs: int) -> None:
     """Makes, as a process of several, runs that no other one makes."""
     first = number * len(comparison.pairs) // num_jobs
-    runs.make_all(comparison, Shared(), first=first, has_others=True)
+    with contextlib.suppress(StopAsked), jobs.helped_by([]):
+        runs.make_all(comparison, Shared(), first=first, has_others=True)

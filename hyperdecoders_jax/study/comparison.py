@@ -105,8 +105,8 @@ def on_same_data(methods: Mapping[str, RunConfig]) -> dict[str, RunConfig]:
     ValueError unless all methods read the same examples with the same shares, and are evaluated on
     the same, cut alike.
     """
-    described = {name: _describe_data(run) for name, run in methods.items()}
     first = next(iter(methods))
+    described = {name: _describe_data(run, methods[first]) for name, run in methods.items()}
     for name, data in described.items():
         if data != described[first]:
             raise ValueError(
@@ -123,14 +123,17 @@ def on_same_data(methods: Mapping[str, RunConfig]) -> dict[str, RunConfig]:
     }
 
 
-def _describe_data(run: RunConfig) -> tuple:
+def _describe_data(run: RunConfig, first: RunConfig) -> tuple:
     mixture = mixtures.get_mixture_or_task(run.data.mixture_or_task_name)
     tasks = mixtures.leaf_tasks(mixture)
     described = [(x.name, getattr(x.source, "describe", lambda: None)()) for x in tasks]
     read = {
         "split": run.data.split,
         "EVAL_EXAMPLES": run.evaluation.num_examples,
-        "shares": mixtures.known_shares(mixture, run.data.split, run.data.use_cached),
+        # Files of the first are read, since that is what all will read.
+        "shares": mixtures.known_shares(
+            mixture, run.data.split, run.data.use_cached, first.data.mixture_or_task_name
+        ),
     }
     return mixture.name, dict(run.data.task_feature_lengths), read, described
 

@@ -19,16 +19,18 @@ def helped_by(helpers: Sequence[Any]) -> Iterator[None]:
 
     A signal ends the work inside by `StopAsked`, once they have saved.
     """
+    started = []
     with stop_signals.StopSignals() as signals:
         try:
             for helper in helpers:
                 helper.start()
+                started.append(helper)
             with signals.interrupting():
                 yield
         finally:
-            for helper in helpers:
+            for helper in started:
                 helper.terminate()  # Which a run takes as it takes any SIGTERM.
-            for helper in helpers:
+            for helper in started:
                 helper.join()
 
 

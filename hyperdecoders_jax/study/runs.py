@@ -113,8 +113,9 @@ def make(
     def check(described: run_folder.RunFile) -> None:
         depends_on["settings"] = settings.of_run(run, split)
         depends_on["contents"] = settings.contents(run, described, split)
-        rehearsed = {} if split is None else scoring.rehearse(run, split, shared)
-        _check_contents(run.model_dir, {**depends_on, "tasks": rehearsed}, others)
+        if split is not None:
+            depends_on["contents"] |= scoring.rehearse(run, split, shared)
+        settings.check_contents(read_finished(others) | {run.model_dir: depends_on})
 
     result = training_run.train(run, config_text, shared, check)
     if not result.is_finished:
@@ -122,7 +123,6 @@ def make(
     with run_lock.held(run.model_dir):
         if not is_finished(run.model_dir):  # By another process, since it was trained.
             scores = _score(run, split, shared, result, depends_on)
-            _check_contents(run.model_dir, scores, others)
             write(run.model_dir, scores)
     return True
 
@@ -152,10 +152,6 @@ def _score(
         **costs.of_run(run, model),
         "tasks": {} if split is None else scoring.score(run, split, found, shared),
     }
-
-
-def _check_contents(model_dir: str, scores: Mapping[str, Any], others: Sequence[str]) -> None:
-    settings.check_contents(read_finished(others) | {model_dir: scores})
 
 
 def _chosen(

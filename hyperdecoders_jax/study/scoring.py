@@ -27,18 +27,16 @@ if TYPE_CHECKING:
 
 
 def rehearse(run: RunConfig, split: str, shared: Shared) -> dict[str, dict[str, Any]]:
-    """Of each task what `score` says without a model: its examples, and names of its metrics.
+    """What is scored, of each task: a digest of its examples, and names of its metrics.
 
-    Raises what would stop `score`: examples that cannot be read, metrics that fail. What it read
-    is kept.
+    The names are those that some targets as their own predictions give: a metric may have others
+    of real ones. Raises what would stop `score`: examples that cannot be read, metrics that fail.
+    What it read is kept.
     """
     tasks = _evaluator(run, split, shared)
-    metrics = tasks.rehearse()
-    return {
-        x.task.name: {"examples": _digest(x), "metrics": metrics[x.task.name]}
-        for x in tasks.examples()
-        if metrics.get(x.task.name)
-    }
+    metrics = {name: sorted(found) for name, found in tasks.rehearse().items() if found}
+    digests = {x.task.name: _digest(x) for x in tasks.examples() if x.task.name in metrics}
+    return {"scored on": digests, "metrics": metrics}
 
 
 def score(

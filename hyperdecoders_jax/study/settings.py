@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 
 NUM_PARAMETERS = "trained parameters"
+_READING = (
+    "shuffle", "shuffle_buffer_size", "examples_per_turn", "truncate_targets", "use_cached",
+)  # fmt: skip
+# Fields of a model in which methods differ by what they are.
+_OF_METHODS = ("encoder_adapter", "decoder_adapter", "encoder_hyper", "decoder_hyper", "num_tasks")
 
 
 def of_run(run: RunConfig, split: str | None) -> dict[str, Any]:
@@ -37,11 +42,13 @@ def of_run(run: RunConfig, split: str | None) -> dict[str, Any]:
     return _budgets(run) | {
         # Wherever it lies; many files have the same name.
         "T5": "/".join(initial.parts[-2:] if initial.suffix else initial.parts[-1:]),
+        "vocabulary": pathlib.PurePosixPath(run.start.vocabulary or "").name,
         "tasks": ", ".join(task.name for task in mixtures.leaf_tasks(mixture)),
         "model": json.dumps(identity.describe_model(run.model.config), sort_keys=True),
         "trained": f"{run.trainable}",
         "lengths": f"{dict(data.task_feature_lengths)}",
         "packing": _packing(run),
+        "reading": _reading(run),
         "split": f"{split}",
         "split that chose": f"{run.evaluation.split}",
         "recipe": _recipe(run),
@@ -76,13 +83,22 @@ def differences(methods: Mapping[str, RunConfig]) -> dict[str, str]:
 
 
 def _told(run: RunConfig) -> dict[str, str]:
-    """Budgets, packing and all of the recipe that these do not say, in words."""
+    """Budgets, T5's sizes, reading, and all of the recipe that these do not say, in words."""
     recipe = _recipe(run)
+    model = identity.describe_model(run.model.config)
     for name in ("dropout_rate", "optimizer", "schedule", "decoding"):
         del recipe[name]
     del recipe["trainer"]["num_train_steps"], recipe["evaluation"]["generation"]
-    rest = {what: f"{value}" for what, value in identity.flatten(recipe).items()}
-    return _budgets(run) | {"packing": _packing(run)} | rest
+    del recipe["evaluation"]["split"]  # The comparison's.
+    others = {
+        **{name: value for name, value in model.items() if not name.startswith(_OF_METHODS)},
+        "vocabulary": run.start.vocabulary,
+        "packing": _packing(run),
+        **_reading(run),
+        **recipe,
+    }
+    told = {what: f"{value}" for what, value in identity.flatten(others).items()}
+    return _budgets(run) | told
 
 
 def _budgets(run: RunConfig) -> dict[str, str]:
@@ -91,6 +107,11 @@ def _budgets(run: RunConfig) -> dict[str, str]:
 
 def _packing(run: RunConfig) -> str:
     return f"{run.data.max_segments} in {run.data.packed_lengths}" if run.data.pack else "none"
+
+
+def _reading(run: RunConfig) -> dict[str, Any]:
+    """What of the data's order and of their cuts changes results."""
+    return {name: getattr(run.data, name) for name in _READING}
 
 
 def check_splits(comparison: Comparison) -> None:
@@ -138,7 +159,7 @@ def of_data(run: RunConfig, split: str | None) -> dict[str, Any]:
     own = {task.name: task.source.describe() for task in tasks if hasattr(task.source, "describe")}
     return {
         "trained on": {name: x for name, x in told.items() if x},
-        "scored by": {name: x["metrics"] for name, x in own.items() if "metrics" in x},
+        "scored by": {name: sorted(x["metrics"]) for name, x in own.items() if "metrics" in x},
         "shares": mixtures.known_shares(data.mixture_or_task_name, data.split, data.use_cached),
         "data": {
             task.name: {
@@ -175,16 +196,16 @@ def check_contents(of_runs: Mapping[str, Mapping[str, Any]]) -> None:
         initial = scores.get("settings", {}).get("T5", "")
         found[f"T5 {initial} of {os.path.dirname(path)}"] = found.pop("T5", None)
         tasks = scores.get("tasks", {})  # None of a point of a grid.
-        found["scored on"] = {name: task.get("examples") for name, task in tasks.items()}
-        found["metrics"] = {name: sorted(task.get("metrics", ())) for name, task in tasks.items()}
+        of_scores = {name: task.get("examples") for name, task in tasks.items()}
+        found["scored on"] = of_scores or found.get("scored on", {})
         for what, value in identity.flatten(json.loads(json.dumps(found))).items():
             if value is None:
                 continue
             theirs, other = known.setdefault(what, (value, path))
             if value != theirs:
                 raise ValueError(
-                    "Runs of a comparison must have read the same T5 and the same data; "
-                    f"{what} is {theirs} in {other} and {value} in {path}, under the same name. "
+                    "Runs of a comparison must have the same T5, data, shares of tasks and metrics "
+                    f"behind the same names; {what} is {theirs} in {other} and {value} in {path}. "
                     "Undo what changed since, or give another --output."
                 )
 
@@ -208,7 +229,9 @@ def _changed(config: Any) -> str:
     'AdamWConfig(b1=0.8)'
     """
     if not dataclasses.is_dataclass(config):  # Of a user's module.
-        return f"{config}"
+        told = describe.plain(config)
+        name = told.pop("type")
+        return f"{name}({', '.join(f'{field}={value!r}' for field, value in told.items())})"
     fields = ((x, getattr(config, x.name)) for x in dataclasses.fields(config))
     changed = (f"{x.name}={value!r}" for x, value in fields if value != x.default)
     return f"{type(config).__name__}({', '.join(changed)})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 # Raises ValueError if a run must not begin, from what it describes and what `preflight` found.
 Check = Callable[[RunFile], None]
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # In Python's words for an object; other each time.
 
 
 def describe(
@@ -88,7 +90,7 @@ def describe_data(run: RunConfig) -> dict[str, Any]:
 
 def recipe(run: RunConfig) -> dict[str, Any]:
     """How a run learns and chooses, as JSON: what may change when it is continued, and is told."""
-    config, trainer = run.model.config, _plain(run.trainer)
+    config, trainer = run.model.config, plain(run.trainer)
     for name in ("log_every_steps", "checkpoint_every_steps", "keep_last", "profile_steps", "seed"):
         del trainer[name]  # They change no weights, but for the seed, which is compared.
     return {
@@ -96,19 +98,20 @@ def recipe(run: RunConfig) -> dict[str, Any]:
         "dtype": config.dtype,
         "compute": dataclasses.asdict(config.compute),
         "frozen_dtype": run.start.frozen_dtype,
-        "loss": _plain(run.model.loss_config),
-        "decoding": _plain(run.model.decoding),
-        "optimizer": _plain(run.optimizer),
-        "schedule": _plain(run.schedule),
+        "loss": plain(run.model.loss_config),
+        "decoding": plain(run.model.decoding),
+        "optimizer": plain(run.optimizer),
+        "schedule": plain(run.schedule),
         "trainer": trainer,
-        "evaluation": _plain(run.evaluation),
+        "evaluation": plain(run.evaluation),
     }
 
 
-def _plain(config: Any) -> dict[str, Any]:
+def plain(config: Any) -> dict[str, Any]:
+    """A configuration as JSON, equal for equal ones; a user's may have any values."""
     fields = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else vars(config)
-    # Optimisers and schedules may be a user's, with any values.
-    return json.loads(json.dumps({"type": type(config).__name__, **fields}, default=repr))
+    text = json.dumps({"type": type(config).__name__, **fields}, default=repr)
+    return json.loads(_ADDRESS.sub("", text))
 
 
 def identity(described: RunFile, frozen: Params) -> Identity:

@@ -49,6 +49,10 @@ class StopSignals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        # What is around a run shall end, too, even if the run was at its end when the signal came.
+        around = getattr(self._before.get(signal.SIGTERM), "__self__", None)
+        if self._is_asked and isinstance(around, StopSignals):
+            around._note(signal.SIGTERM, None)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame

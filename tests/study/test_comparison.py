@@ -60,6 +60,16 @@ def test_methods_on_other_data_are_refused():
             comparison_lib.on_same_data(methods)
 
 
+def test_shares_that_cannot_be_told_stop_nothing_and_are_of_the_data_that_all_read():
+    tasks = mixtures.leaf_tasks("demo")
+    unknown = seqio.Mixture("mixed", tasks, default_rate=lambda task: {}[task.name])
+    assert mixtures.known_shares(unknown, "train") is None
+    mixture = seqio.Mixture("mixed", tasks, default_rate=mixing.Proportional())
+    (one,) = tasks[:1]
+    shares = mixtures.known_shares(mixture, "train", read_from=one)
+    assert shares == {one.name: 1.0}
+
+
 def test_methods_with_other_shares_are_refused():
     run = made.make_run()
     tasks = list(mixtures.leaf_tasks(run.data.mixture_or_task_name))

@@ -4,6 +4,8 @@ import multiprocessing
 import subprocess
 import sys
 
+import pytest
+
 from hyperdecoders_jax.study import jobs
 
 
@@ -59,6 +61,30 @@ def test_processes_of_jobs_save_when_the_command_waits_for_them_and_is_stopped(t
     printed, told = process.communicate(timeout=60)
     assert (process.returncode, printed) == (0, "stopped\n"), told
     assert (tmp_path / "saved").exists()
+
+
+class Helper:
+    """A process that starts, or does not."""
+
+    def __init__(self, error=None):
+        self.error, self.calls = error, []
+
+    def start(self):
+        if self.error is not None:
+            raise self.error
+
+    def terminate(self):
+        self.calls.append("terminate")
+
+    def join(self):
+        self.calls.append("join")
+
+
+def test_a_process_that_cannot_start_is_told_and_the_others_end():
+    helpers = [Helper(), Helper(BlockingIOError("no more processes")), Helper()]
+    with pytest.raises(BlockingIOError, match="no more processes"), jobs.helped_by(helpers):
+        pass
+    assert [helper.calls for helper in helpers] == [["terminate", "join"], [], []]
 
 
 SCRIPT = """

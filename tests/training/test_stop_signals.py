@@ -4,7 +4,7 @@ import signal
 import jax
 import pytest
 
-from hyperdecoders_jax.training.stop_signals import StopSignals
+from hyperdecoders_jax.training.stop_signals import StopAsked, StopSignals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -50,3 +50,17 @@ def test_several_processes_are_told_by_the_signal_that_jax_takes(monkeypatch):
     finally:
         signal.signal(signal.SIGTERM, before)
     assert asked == [signal.SIGTERM]
+
+
+def test_what_is_around_a_run_ends_even_if_the_signal_came_in_its_last_save():
+    done = []
+
+    def make_runs():
+        with StopSignals():
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("saved")
+        done.append("next run")
+
+    with StopSignals() as around, around.interrupting(), pytest.raises(StopAsked):
+        make_runs()
+    assert done == ["saved"]
