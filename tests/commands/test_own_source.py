@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -84,15 +85,9 @@ def test_a_folder_whose_source_is_not_registered_says_what_to_import(trained, mo
 def test_a_gin_file_imports_its_module(tmp_path):
     # In a process of its own: here the name is registered by a module of another name.
     shutil.copy(own_source.__file__, tmp_path / "my_adapters.py")
-    (tmp_path / "mixed.gin").write_text(
-        "include 'experiments/demo_hyperdecoder.gin'\n"
-        "from __gin__ import dynamic_registration\n"
-        "import my_adapters\n"
-        "from hyperdecoders_jax.modeling import config\n"
-        "decoder/config.AdapterConfig.source = 'mixed'\n"
-        "decoder/config.AdapterConfig.options = @my_adapters.MixedOptions()\n"
-        "my_adapters.MixedOptions.num_sets = 3\n"
-    )
+    page = pathlib.Path(__file__).parents[2] / "docs" / "methods.md"
+    (block,) = re.findall(r"```gin\n(.*?)```", page.read_text("utf-8"), re.S)
+    (tmp_path / "mixed.gin").write_text(f"include 'experiments/demo_hyperdecoder.gin'\n{block}")
     flags = ["--gin_file=mixed.gin", "--gin.INITIAL_CHECKPOINT_PATH=None"]
     root = pathlib.Path(hyperdecoders_jax.__file__).parents[1]
     found = subprocess.run(

@@ -32,7 +32,8 @@ TESTED = {
         "import HyperdecoderForConditionalGeneration",
         "trust_remote_code=True",
     },
-    "gin": {"mixing.mixture:"},
+    # The second: tests/commands/test_own_source.py.
+    "gin": {"mixing.mixture:", "my_adapters.MixedOptions"},
 }
 
 
