@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from hyperdecoders_jax.data.pipeline import PipelineConfig
     from hyperdecoders_jax.weights.run_folder import RunFile
 
-
 NUM_PARAMETERS = "trained parameters"
 _READING = (
     "shuffle", "shuffle_buffer_size", "examples_per_turn", "truncate_targets", "use_cached",

@@ -25,7 +25,7 @@ from hyperdecoders_jax.weights.trained_model import Backbone, Description, Vocab
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
 
-# Raises ValueError if a run must not begin, from what it describes and what `preflight` found.
+# Raises ValueError if a run must not begin, from what it describes.
 Check = Callable[[RunFile], None]
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # In Python's words for an object; other each time.
 
