@@ -13,7 +13,7 @@ from hyperdecoders_jax.study.comparison import Comparison, seeded
 from hyperdecoders_jax.study.grids import Point
 from hyperdecoders_jax.study.results import Results
 from hyperdecoders_jax.trained.shared import Shared
-from hyperdecoders_jax.training.stop_signals import StopAsked
+from hyperdecoders_jax.training.stop_signals import StopAsked, StopSignals
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
@@ -37,19 +37,6 @@ def choose(
     `methods` have, of each point, a run and its gin text. It is trained with `seed`, unless it is
     finished in `output/grid/METHOD/POINT`, and evaluated on the split `select_on`.
     """
-    try:
-        with jobs.helped_by([]):
-            return _choose(methods, seed, output, select_on)
-    except StopAsked:
-        return None
-
-
-def _choose(
-    methods: Mapping[str, Mapping[Point, tuple[RunConfig, str]]],
-    seed: int,
-    output: str,
-    select_on: str,
-) -> dict[str, tuple[Point, str]] | None:
     folders = {
         (name, point): f"{output}/grid/{name}/{grids.label(point)}"
         for name, of_method in methods.items()
@@ -74,19 +61,21 @@ def _choose(
         settings.check([run], None)
     settings.check_data(next(iter(made.values())), None, finished)
     shared, chosen = Shared(), {}
-    for name, of_method in methods.items():
-        values = {}
-        for point, (_, text) in of_method.items():
-            run = made[name, point]
-            if not runs.is_finished(run.model_dir):
-                tell(f"\n== {name}, {grids.label(point)}, seed {seed} ==")
-                if not runs.make(run, text, None, shared, paths):
-                    return None
-            values[point] = runs.read(run.model_dir)["chosen_value"]
-        best = grids.best(values, run.trainer.best)
-        chosen[name] = best, f"{name}: {grids.describe(values, best, select_on)}."
-        tell(chosen[name][1])
-    return chosen
+    with contextlib.suppress(StopAsked), StopSignals() as signals, signals.interrupting():
+        for name, of_method in methods.items():
+            values = {}
+            for point, (_, text) in of_method.items():
+                run = made[name, point]
+                if not runs.is_finished(run.model_dir):
+                    tell(f"\n== {name}, {grids.label(point)}, seed {seed} ==")
+                    if not runs.make(run, text, None, shared, paths):
+                        return None
+                values[point] = runs.read(run.model_dir)["chosen_value"]
+            best = grids.best(values, run.trainer.best)
+            chosen[name] = best, f"{name}: {grids.describe(values, best, select_on)}."
+            tell(chosen[name][1])
+        return chosen
+    return None
 
 
 def finish(
@@ -156,5 +145,5 @@ def _restore(comparison: Comparison) -> None:
 def help_with(comparison: Comparison, number: int, num_jobs: int) -> None:
     """Makes, as a process of several, runs that no other one makes."""
     first = number * len(comparison.pairs) // num_jobs
-    with contextlib.suppress(StopAsked), jobs.helped_by([]):
+    with contextlib.suppress(StopAsked), StopSignals() as signals, signals.interrupting():
         runs.make_all(comparison, Shared(), first=first, has_others=True)
