@@ -6,6 +6,8 @@ import ast
 import contextlib
 import difflib
 import functools
+import math
+import numbers
 import os
 import re
 import traceback
@@ -89,6 +91,19 @@ def is_whole(value: object, least: int, most: int | None = None) -> bool:
     # A bool is an int to Python, and True would pass for a size of 1.
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     return is_integer and least <= value and (most is None or value <= most)
+
+
+def check_bools(config: object, *fields: str) -> None:
+    """Raises FieldError unless fields are True or False: other values would count as True."""
+    for field in fields:
+        is_valid = isinstance(getattr(config, field), bool)
+        check_field(config, field, is_valid, "be True or False", "Write it without quotes.")
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number."""
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_real and math.isfinite(value)
 
 
 def check_seed(config: object, field: str) -> None:

@@ -37,9 +37,11 @@ class LossConfig:
             advice = f"Set LossConfig.{field} to one of them."
             check(field, getattr(self, field) in choices, f"be one of {choices}", advice)
         advice = "The paper uses 0.1; 0.0 turns it off."
-        check("label_smoothing", 0.0 <= self.label_smoothing < 1.0, "be in [0, 1)", advice)
+        is_share = errors.is_number(self.label_smoothing) and 0.0 <= self.label_smoothing < 1.0
+        check("label_smoothing", is_share, "be in [0, 1)", advice)
         advice = "T5X pretrains with 1e-4; 0.0 turns it off."
-        check("z_loss", not self.z_loss < 0.0, "not be negative", advice)
+        is_weight = errors.is_number(self.z_loss) and self.z_loss >= 0.0
+        check("z_loss", is_weight, "be a finite number, not negative", advice)
 
 
 def token_log_likelihoods(

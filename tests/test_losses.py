@@ -80,7 +80,9 @@ def test_equals_t5xs_loss(smoothing):
         ({"smoothing": "hf"}, r"smoothing must be one of .*; got 'hf'\. Set"),
         ({"reduction": "avg"}, r"reduction must be one of .*; got 'avg'\. Set"),
         ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\); got 1.0\. The paper"),
-        ({"z_loss": -1.0}, r"z_loss must not be negative; got -1.0\. T5X"),
+        ({"z_loss": -1.0}, r"z_loss must be a finite number, not negative; got -1.0\. T5X"),
+        ({"z_loss": float("nan")}, "z_loss must be a finite number, not negative; got nan"),
+        ({"z_loss": "1e-4"}, "z_loss must be a finite number, not negative; got '1e-4'"),
     ],
 )
 def test_bad_values_are_refused(fields, message):

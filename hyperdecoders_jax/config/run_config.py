@@ -55,7 +55,9 @@ class RunConfig:
         ):  # Users may have classes of their own, so methods count, not types.
             must, advice = f"have a method {method}", f"Give an object such as {example}."
             errors.check_field(self, field, hasattr(getattr(self, field), method), must, advice)
-        self.partitioning.check_attention_heads(self.model.config.compute.attention_heads)
+        self.partitioning.check_attention_heads(
+            self.model.config.compute.attention_heads, self.model.config.num_heads
+        )
         placed.check_decoding(self.model, self.max_target_len, self.evaluation.generation)
 
     @property

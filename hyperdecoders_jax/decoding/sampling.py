@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -41,9 +40,13 @@ class SamplingConfig:
     def __post_init__(self):
         check = functools.partial(errors.check_field, self)
         advice = "For the likeliest token each time use GreedyConfig."
-        check("temperature", 0 < self.temperature < math.inf, "be a positive number", advice)
+        # A smaller one would be 0 to the device, and logits NaN.
+        least = float(jnp.finfo(jnp.float32).tiny)
+        is_valid = errors.is_number(self.temperature) and self.temperature >= least
+        check("temperature", is_valid, f"be a number of at least {least:.1e}", advice)
         errors.check_whole(self, "top_k", 0, None, "Use 0 to draw among all tokens.")
-        check("top_p", 0 < self.top_p <= 1, "be in (0, 1]", "Use 1 to draw among all tokens.")
+        is_valid = errors.is_number(self.top_p) and 0 < self.top_p <= 1
+        check("top_p", is_valid, "be in (0, 1]", "Use 1 to draw among all tokens.")
         advice = "It is the number of texts drawn for each example."
         errors.check_whole(self, "num_samples", 1, decoded.MAX_SAMPLES, advice)
         decoded.check_min_len(self)

@@ -79,6 +79,7 @@ class HypernetworkConfig:
 
     def __post_init__(self):
         _check_positive(self, "bottleneck_dim", "layer_embedding_dim")
+        errors.check_bools(self, "pooled_mlp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +91,7 @@ class PerLayerHypernetworkConfig:
 
     def __post_init__(self):
         _check_positive(self, "bottleneck_dim")
+        errors.check_bools(self, "pooled_mlp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +172,7 @@ class AdapterConfig:
         options = source_registry.checked_options(self.source, self.options)
         object.__setattr__(self, "options", options)
         _check_positive(self, "bottleneck_dim")
+        errors.check_bools(self, "norm_input")
         # gin gives lists for brackets, and a string where a user forgets them.
         sites = (self.sites,) if isinstance(self.sites, str) else tuple(self.sites or ())
         for site in sites:
@@ -298,7 +301,9 @@ class TransformerConfig:
         for activation in self.mlp_activations:
             _check_choice("TransformerConfig.mlp_activations", activation, ACTIVATIONS)
         _check_choice("TransformerConfig.dtype", self.dtype, DTYPES)
-        is_rate, advice = 0.0 <= self.dropout_rate < 1.0, "T5 uses 0.1; 0.0 turns dropout off."
+        errors.check_bools(self, "logits_via_embedding")
+        is_rate = errors.is_number(self.dropout_rate) and 0.0 <= self.dropout_rate < 1.0
+        advice = "T5 uses 0.1; 0.0 turns dropout off."
         errors.check_field(self, "dropout_rate", is_rate, "be in [0, 1)", advice)
         for side in ("encoder", "decoder"):
             for site in getattr(self, f"{side}_adapter").sites:
@@ -306,6 +311,10 @@ class TransformerConfig:
             self._check_hypergrid(side)
         counts = ("num_tasks", "num_trained_tasks")
         _check_positive(self, *(field for field in counts if getattr(self, field) is not None))
+        if None not in (self.num_tasks, self.num_trained_tasks):
+            is_part = self.num_trained_tasks <= self.num_tasks
+            must = f"be at most num_tasks={self.num_tasks}"
+            errors.check_field(self, "num_trained_tasks", is_part, must, "Lower it.")
         self._check_compute()
 
     def _check_compute(self) -> None:

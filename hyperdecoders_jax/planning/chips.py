@@ -78,13 +78,21 @@ def devices(topology: str) -> list[jax.Device]:
 
     with off_a_tpu():
         try:
-            described = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+            described = topologies.get_topology_desc(
+                platform="tpu", topology_name=topology, **_host_of(topology)
+            )
         except jax.errors.JaxRuntimeError as error:
             if "INVALID_ARGUMENT" not in str(error):
                 raise
             reason = str(error).partition(": ")[2].partition("\n")[0].rstrip(".")
             raise ValueError(f"{_must(topology)} ({reason}). Correct it.") from error
     return described.devices
+
+
+def _host_of(topology: str) -> dict[str, tuple[int, ...]]:
+    """What the compiler must be told of a machine of one chip, such as v5e:1x1."""
+    sizes = topology.partition(":")[2].split("x")
+    return {"chips_per_host_bounds": (1, 1, 1)} if set(sizes) == {"1"} else {}
 
 
 def _check_compiler() -> None:

@@ -108,7 +108,9 @@ class Planner:
     def _estimate(self, choice: Choice, devices: Sequence[jax.Device]) -> Estimate:
         config = self._run.partitioning
         config = dataclasses.replace(config, model_parallel=choice.model_parallel)
-        config.check_attention_heads(self._run.model.config.compute.attention_heads)
+        config.check_attention_heads(
+            self._run.model.config.compute.attention_heads, self._run.model.config.num_heads
+        )
         partitioner = partitioning.make_partitioner(config, devices)
         partitioner.check_batch_size(self._num_rows, choice.num_microbatches or 1)
         model = self._run.model

@@ -15,6 +15,7 @@ from hyperdecoders_jax import types
 from hyperdecoders_jax.decoding import decode, decoded
 from hyperdecoders_jax.decoding.decode import DecodingConfig, Generation
 from hyperdecoders_jax.decoding.decoded import Decoded
+from hyperdecoders_jax.decoding.sampling import SamplingConfig
 from hyperdecoders_jax.model import Model, share_programs
 from hyperdecoders_jax.training.partitioning import Partitioner
 from hyperdecoders_jax.training.trainable import TrainableConfig
@@ -139,6 +140,8 @@ def check_decoding(model: Model, max_len: int, generation: Generation | None = N
             f"beams); got {generation!r}. Write {{'TASK': (64, 4)}}."
         )
     least, most_beams = max(min_len, 1), decoded.MAX_BEAMS
+    if isinstance(model.decoding, SamplingConfig):
+        most_beams = 1
     for task, given in (generation or {}).items():
         match given:
             case (int(most), int(beams)) if (
@@ -148,5 +151,5 @@ def check_decoding(model: Model, max_len: int, generation: Generation | None = N
         raise ValueError(
             f"GENERATION must give a task (most tokens of a text, beams), {least} to "
             f"{types.MAX_LEN:,} and 1 to {most_beams:,}; got {given!r} for {task!r} with "
-            f"{way}.min_len={min_len}. Correct them."
+            f"{way}.min_len={min_len}. Correct them; sampling has no beams."
         )

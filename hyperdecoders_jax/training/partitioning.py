@@ -65,16 +65,28 @@ class PartitioningConfig:
                     f"{DATA!r}, {MODEL!r} or None; got {axis!r}. Correct the rule."
                 )
 
-    def check_attention_heads(self, attention_heads: int | None) -> None:
+    def check_attention_heads(
+        self, attention_heads: int | None, num_heads: int | None = None
+    ) -> None:
         """Raises ValueError unless heads computed at a time divide over the devices of a copy.
+
+        With `num_heads`, a layer's, the error names the numbers that divide them.
 
         If they do not, every layer gathers the queries, keys and values of all heads.
         """
         if attention_heads is not None and attention_heads % self.model_parallel:
+            advice = "Set ATTENTION_HEADS to None for all heads, or to such a multiple"
+            if num_heads is not None:
+                multiples = range(self.model_parallel, num_heads + 1, self.model_parallel)
+                fitting = [n for n in multiples if num_heads % n == 0]
+                advice = f"Set MODEL_PARALLEL to a divisor of {num_heads}, a layer's heads"
+                if fitting:
+                    told = " or ".join(map(str, fitting))
+                    advice = f"Set ATTENTION_HEADS to {told}, or to None for all heads"
             raise ValueError(
                 "ATTENTION_HEADS must be a multiple of MODEL_PARALLEL, so that devices share the "
                 f"heads computed at a time; got {attention_heads} heads and {self.model_parallel} "
-                f"devices. Set ATTENTION_HEADS to {self.model_parallel}, or to None for all heads."
+                f"devices. {advice}."
             )
 
 

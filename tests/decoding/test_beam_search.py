@@ -367,6 +367,11 @@ def test_logits_of_half_precision_are_summed_in_full():
             ValueError,
             "length_penalty must be a finite number; got nan. Use 1",
         ),
+        (
+            lambda: HuggingFaceScoring(early_stopping="never"),
+            ValueError,
+            "early_stopping must be True or False; got 'never'",
+        ),
         (lambda: T5XScoring(alpha=-0.1), ValueError, "alpha must be at least 0; got -0.1. To"),
     ],
 )

@@ -207,8 +207,9 @@ def test_greedy_stops_when_every_text_has_ended():
         ),
         (
             lambda: SamplingConfig(temperature=0.0),
-            "temperature must be a positive number; got 0.0. For the likeliest .* GreedyConfig",
+            "temperature must be a number of at least 1.2e-38; got 0.0. For .* GreedyConfig",
         ),
+        (lambda: SamplingConfig(temperature=1e-46), "of at least 1.2e-38; got 1e-46"),
         (lambda: SamplingConfig(temperature=float("nan")), "temperature must be .* got nan"),
         (
             lambda: SamplingConfig(top_k=-1),

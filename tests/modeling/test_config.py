@@ -206,3 +206,18 @@ def test_a_model_needs_activations_and_distances_beyond_its_exact_buckets():
         tiny.make_config(relpos_buckets=1)
     with pytest.raises(ValueError, match=r"relpos_max_distance must be above half of .*=32; got"):
         tiny.make_config(relpos_max_distance=16)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_tasks": 2, "num_trained_tasks": 5}, "num_trained_tasks must be at most num_tasks=2"),
+        ({"logits_via_embedding": "False"}, "logits_via_embedding must be True or False"),
+        ({"dropout_rate": "0.1"}, r"dropout_rate must be in \[0, 1\); got '0.1'"),
+    ],
+)
+def test_values_that_would_go_wrong_in_the_step_are_refused(fields, message, monkeypatch):
+    # The check of types in tests would speak first.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(ValueError, match=message):
+        tiny.make_config(**fields)

@@ -40,6 +40,7 @@ def test_slices_are_described_and_the_environment_stays_as_it_was():
     before = dict(os.environ)
     found = chips.devices("v5e:2x4")
     assert [device.device_kind for device in found] == ["TPU v5 lite"] * 8
+    assert [len(chips.devices(name)) for name in ("v5e:1x1", "v6e:1x1")] == [1, 1]
     with pytest.raises(ValueError, match=r"such as v5e:2x2, .*; got 'v5e:3x3' \(Topology layout"):
         chips.devices("v5e:3x3")
     assert dict(os.environ) == before

@@ -78,6 +78,13 @@ def test_a_task_needs_room_for_its_shortest_text_and_a_beam(model, wrong):
         placed.check_decoding(model, 4, {**GENERATION, "label": wrong})
 
 
+def test_sampling_has_no_beams(model):
+    sampling = Model(model.config, decoding=SamplingConfig())
+    placed.check_decoding(sampling, 4, {"label": (2, 1)})
+    with pytest.raises(ValueError, match=r"got \(6, 3\) for 'summary'.*sampling has no beams"):
+        placed.check_decoding(sampling, 4, GENERATION)
+
+
 def test_frozen_parameters_alone_are_cast(model, params):
     stored = arrays.in_memory({p: np.asarray(x) for p, x in names.flatten(params).items()})
     trained = TrainedModel(Description(model.config), stored)

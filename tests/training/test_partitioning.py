@@ -144,6 +144,11 @@ def test_heads_computed_at_a_time_are_shared_by_the_devices_of_a_copy():
     config = partitioning.PartitioningConfig(model_parallel=2)
     for heads in (None, 2, 4):
         config.check_attention_heads(heads)
+    four = partitioning.PartitioningConfig(model_parallel=4)
+    with pytest.raises(ValueError, match="Set ATTENTION_HEADS to 4 or 8 or 16, or to None"):
+        four.check_attention_heads(2, num_heads=16)
+    with pytest.raises(ValueError, match="Set MODEL_PARALLEL to a divisor of 6, a layer's heads"):
+        four.check_attention_heads(2, num_heads=6)
     compute = ComputeConfig(dropout="broadcast", attention_heads=1)
     message = "ATTENTION_HEADS must be a multiple of MODEL_PARALLEL.* got 1 heads and 2 .*Set"
     with pytest.raises(ValueError, match=message):
