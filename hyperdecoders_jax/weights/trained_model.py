@@ -27,8 +27,11 @@ VOCABULARY_FILE = "spiece.model"
 VOCABULARY_KEY = "vocabulary_fingerprint"
 MOST_SENTINELS = 10_000
 # By name: a file may choose among these classes and no others.
-_BEAMS = (beam_search.BeamSearchConfig, beam_search.HuggingFaceScoring, beam_search.T5XScoring)
-_DECODING = {x.__name__: x for x in (*_BEAMS, sampling.GreedyConfig, sampling.SamplingConfig)}
+_WAYS = (beam_search.BeamSearchConfig, sampling.GreedyConfig, sampling.SamplingConfig)
+_SCORINGS = (
+    beam_search.T5XScoring, beam_search.HuggingFaceScoring, beam_search.HuggingFace457Scoring,
+)  # fmt: skip
+_DECODING = {x.__name__: x for x in (*_WAYS, *_SCORINGS)}
 
 
 @dataclasses.dataclass(frozen=True)

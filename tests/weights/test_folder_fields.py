@@ -11,6 +11,7 @@ import jaxtyping
 import pytest
 
 from hyperdecoders_jax.data import tokenizer
+from hyperdecoders_jax.decoding import beam_search, sampling
 from hyperdecoders_jax.weights import (
     adapter_folder,
     exported_folder,
@@ -312,3 +313,15 @@ def test_weights_without_their_config_are_told_so(tmp_path):
     (tmp_path / "t5" / "config.json").unlink()
     with pytest.raises(ValueError, match=r"format safetensors, and has no config\.json that says"):
         formats.read_text(str(tmp_path / "t5"))
+
+
+def test_every_way_of_decoding_is_read_as_it_was_written():
+    scorings = (
+        beam_search.T5XScoring,
+        beam_search.HuggingFaceScoring,
+        beam_search.HuggingFace457Scoring,
+    )
+    ways = [beam_search.BeamSearchConfig(scoring=scoring()) for scoring in scorings]
+    for way in (*ways, sampling.GreedyConfig(), sampling.SamplingConfig()):
+        stored = json.loads(json.dumps(trained_model.decoding_to_json(way)))
+        assert trained_model.decoding_from_json(stored) == way
