@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import difflib
 import functools
 import math
@@ -12,6 +13,7 @@ import os
 import re
 import traceback
 from collections.abc import Iterable
+from typing import Any
 
 from absl import logging
 
@@ -93,11 +95,14 @@ def is_whole(value: object, least: int, most: int | None = None) -> bool:
     return is_integer and least <= value and (most is None or value <= most)
 
 
-def check_bools(config: object, *fields: str) -> None:
-    """Raises FieldError unless fields are True or False: other values would count as True."""
-    for field in fields:
-        is_valid = isinstance(getattr(config, field), bool)
-        check_field(config, field, is_valid, "be True or False", "Write it without quotes.")
+def check_bools(config: Any) -> None:
+    """Raises FieldError unless each field declared as bool is one: "False" would count as True."""
+    for field in dataclasses.fields(config):
+        if field.type in (bool, "bool"):
+            is_valid = isinstance(getattr(config, field.name), bool)
+            check_field(
+                config, field.name, is_valid, "be True or False", "Write it without quotes."
+            )
 
 
 def is_number(value: object) -> bool:

@@ -52,6 +52,7 @@ class PipelineConfig:
 
     def __post_init__(self):
         _check_lengths(self.task_feature_lengths)
+        errors.check_bools(self)
         for name, (least, most) in _LIMITS.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, numbers.Integral):

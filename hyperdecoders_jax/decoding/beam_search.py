@@ -65,7 +65,7 @@ class HuggingFaceScoring(Scoring):
     early_stopping: bool = False
 
     def __post_init__(self):
-        errors.check_bools(self, "early_stopping")
+        errors.check_bools(self)
         is_valid = errors.is_number(self.length_penalty)
         advice = "Use 1 for the mean log-probability, 0 for the sum."
         errors.check_field(self, "length_penalty", is_valid, "be a finite number", advice)
@@ -130,9 +130,8 @@ class T5XScoring(Scoring):
     def __post_init__(self):
         # Below 0 longer texts get lower scores, and the bound of is_done does not hold.
         advice = "To favour short texts use HuggingFaceScoring with a length_penalty below 0."
-        errors.check_field(
-            self, "alpha", errors.is_number(self.alpha) and self.alpha >= 0, "be at least 0", advice
-        )
+        is_valid = errors.is_number(self.alpha) and self.alpha >= 0
+        errors.check_field(self, "alpha", is_valid, "be at least 0", advice)
 
     def score(self, log_probs, length):
         scores = log_probs / ((5.0 + length) / 6.0) ** self.alpha

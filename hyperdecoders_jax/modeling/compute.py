@@ -48,9 +48,7 @@ class ComputeConfig:
         errors.check_field(self, "dropout", is_known, f"be one of {DROPOUTS}", advice)
         advice = "Set REMAT; 'layer' keeps the least."
         errors.check_field(self, "remat", self.remat in REMATS, f"be one of {REMATS}", advice)
-        is_flag = isinstance(self.scan_layers, bool)
-        advice = "Set SCAN_LAYERS."
-        errors.check_field(self, "scan_layers", is_flag, "be True or False", advice)
+        errors.check_bools(self)
         for field in ("attention_heads", "logits_chunk"):
             if getattr(self, field) is not None:
                 advice = f"Set {field.upper()} to one, or to None for all at once."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -79,7 +78,7 @@ class HypernetworkConfig:
 
     def __post_init__(self):
         _check_positive(self, "bottleneck_dim", "layer_embedding_dim")
-        errors.check_bools(self, "pooled_mlp")
+        errors.check_bools(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +90,7 @@ class PerLayerHypernetworkConfig:
 
     def __post_init__(self):
         _check_positive(self, "bottleneck_dim")
-        errors.check_bools(self, "pooled_mlp")
+        errors.check_bools(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,8 +126,7 @@ class LoraConfig:
 
     def __post_init__(self):
         _check_positive(self, "rank")
-        is_number = isinstance(self.alpha, int | float) and not isinstance(self.alpha, bool)
-        is_valid = is_number and 0 < self.alpha < math.inf
+        is_valid = errors.is_number(self.alpha) and self.alpha > 0
         advice = "Set it to the rank for a scale of 1."
         errors.check_field(self, "alpha", is_valid, "be a number above 0", advice)
 
@@ -172,7 +170,7 @@ class AdapterConfig:
         options = source_registry.checked_options(self.source, self.options)
         object.__setattr__(self, "options", options)
         _check_positive(self, "bottleneck_dim")
-        errors.check_bools(self, "norm_input")
+        errors.check_bools(self)
         # gin gives lists for brackets, and a string where a user forgets them.
         sites = (self.sites,) if isinstance(self.sites, str) else tuple(self.sites or ())
         for site in sites:
@@ -301,7 +299,7 @@ class TransformerConfig:
         for activation in self.mlp_activations:
             _check_choice("TransformerConfig.mlp_activations", activation, ACTIVATIONS)
         _check_choice("TransformerConfig.dtype", self.dtype, DTYPES)
-        errors.check_bools(self, "logits_via_embedding")
+        errors.check_bools(self)
         is_rate = errors.is_number(self.dropout_rate) and 0.0 <= self.dropout_rate < 1.0
         advice = "T5 uses 0.1; 0.0 turns dropout off."
         errors.check_field(self, "dropout_rate", is_rate, "be in [0, 1)", advice)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from hyperdecoders_jax.study.comparison import Comparison, seeded
 from hyperdecoders_jax.study.grids import Point
 from hyperdecoders_jax.study.results import Results
 from hyperdecoders_jax.trained.shared import Shared
-from hyperdecoders_jax.training.stop_signals import StopAsked, StopSignals
+from hyperdecoders_jax.training import stop_signals
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
@@ -26,6 +25,7 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+@stop_signals.ended_by_signals()
 def choose(
     methods: Mapping[str, Mapping[Point, tuple[RunConfig, str]]],
     seed: int,
@@ -61,21 +61,19 @@ def choose(
         settings.check([run], None)
     settings.check_data(next(iter(made.values())), None, finished)
     shared, chosen = Shared(), {}
-    with contextlib.suppress(StopAsked), StopSignals() as signals, signals.interrupting():
-        for name, of_method in methods.items():
-            values = {}
-            for point, (_, text) in of_method.items():
-                run = made[name, point]
-                if not runs.is_finished(run.model_dir):
-                    tell(f"\n== {name}, {grids.label(point)}, seed {seed} ==")
-                    if not runs.make(run, text, None, shared, paths):
-                        return None
-                values[point] = runs.read(run.model_dir)["chosen_value"]
-            best = grids.best(values, run.trainer.best)
-            chosen[name] = best, f"{name}: {grids.describe(values, best, select_on)}."
-            tell(chosen[name][1])
-        return chosen
-    return None
+    for name, of_method in methods.items():
+        values = {}
+        for point, (_, text) in of_method.items():
+            run = made[name, point]
+            if not runs.is_finished(run.model_dir):
+                tell(f"\n== {name}, {grids.label(point)}, seed {seed} ==")
+                if not runs.make(run, text, None, shared, paths):
+                    return None
+            values[point] = runs.read(run.model_dir)["chosen_value"]
+        best = grids.best(values, run.trainer.best)
+        chosen[name] = best, f"{name}: {grids.describe(values, best, select_on)}."
+        tell(chosen[name][1])
+    return chosen
 
 
 def finish(
@@ -91,7 +89,7 @@ def finish(
     try:
         with jobs.helped_by(helpers):
             return _finish(comparison, published, helpers)
-    except StopAsked:
+    except stop_signals.StopAsked:
         tell(STOPPED)
         return None
 
@@ -142,8 +140,8 @@ def _restore(comparison: Comparison) -> None:
         tell(f"{count} finished runs are restored from {archive.FILE}: scores and curves alone.")
 
 
+@stop_signals.ended_by_signals()
 def help_with(comparison: Comparison, number: int, num_jobs: int) -> None:
     """Makes, as a process of several, runs that no other one makes."""
     first = number * len(comparison.pairs) // num_jobs
-    with contextlib.suppress(StopAsked), StopSignals() as signals, signals.interrupting():
-        runs.make_all(comparison, Shared(), first=first, has_others=True)
+    runs.make_all(comparison, Shared(), first=first, has_others=True)

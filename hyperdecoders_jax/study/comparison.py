@@ -39,6 +39,7 @@ class Comparison:
     choices: Sequence[str] = ()  # Widths and settings that were chosen, in words, for the tables.
 
     def __post_init__(self):
+        errors.check_bools(self)
         names = list(self.methods)
         for name in names:
             if not _NAME.fullmatch(name):

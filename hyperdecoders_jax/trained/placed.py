@@ -139,9 +139,8 @@ def check_decoding(model: Model, max_len: int, generation: Generation | None = N
             "GENERATION must be None, or a dictionary that gives tasks (most tokens of a text, "
             f"beams); got {generation!r}. Write {{'TASK': (64, 4)}}."
         )
-    least, most_beams = max(min_len, 1), decoded.MAX_BEAMS
-    if isinstance(model.decoding, SamplingConfig):
-        most_beams = 1
+    is_sampled = isinstance(model.decoding, SamplingConfig)
+    least, most_beams = max(min_len, 1), 1 if is_sampled else decoded.MAX_BEAMS
     for task, given in (generation or {}).items():
         match given:
             case (int(most), int(beams)) if (
@@ -151,5 +150,5 @@ def check_decoding(model: Model, max_len: int, generation: Generation | None = N
         raise ValueError(
             f"GENERATION must give a task (most tokens of a text, beams), {least} to "
             f"{types.MAX_LEN:,} and 1 to {most_beams:,}; got {given!r} for {task!r} with "
-            f"{way}.min_len={min_len}. Correct them; sampling has no beams."
+            f"{way}.min_len={min_len}. Correct them{'; sampling has no beams' * is_sampled}."
         )

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from hyperdecoders_jax import errors
 from hyperdecoders_jax.training.schedules import Schedule
 from hyperdecoders_jax.types import Params, PyTree
 
@@ -143,6 +144,7 @@ class AdafactorConfig:
 
     def __post_init__(self):
         _check_clip_norm(self)
+        errors.check_bools(self)
         if not self.decay_rate > 0:
             raise ValueError(
                 "AdafactorConfig.decay_rate must be above 0, the second moment decays by "

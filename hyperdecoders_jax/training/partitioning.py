@@ -70,9 +70,8 @@ class PartitioningConfig:
     ) -> None:
         """Raises ValueError unless heads computed at a time divide over the devices of a copy.
 
-        With `num_heads`, a layer's, the error names the numbers that divide them.
-
-        If they do not, every layer gathers the queries, keys and values of all heads.
+        Otherwise every layer would gather the queries, keys and values of all heads. With
+        `num_heads`, those of a layer, the error names numbers that fit.
         """
         if attention_heads is not None and attention_heads % self.model_parallel:
             advice = "Set ATTENTION_HEADS to None for all heads, or to such a multiple"

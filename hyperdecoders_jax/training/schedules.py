@@ -11,7 +11,6 @@ Source: transformers.optimization; T5 (arXiv:1910.10683, section 3.1.2).
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -42,7 +41,7 @@ class ScheduleConfig(Protocol):
 def _check_not_negative(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        if not (math.isfinite(value) and value >= 0):
+        if not (errors.is_number(value) and value >= 0):
             raise ValueError(
                 f"{type(config).__name__}.{name} must be a number of at least 0; got {value!r}. "
                 "Give 0 to switch it off."

@@ -82,6 +82,13 @@ class StopSignals:
         return self._is_asked
 
 
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Lets a signal end the work inside without an error; a function so decorated returns None."""
+    with contextlib.suppress(StopAsked), StopSignals() as signals, signals.interrupting():
+        yield
+
+
 def _pass_on(number: int, frame: FrameType | None) -> None:
     """Sends this process the signal that JAX's preemption service takes."""
     del number, frame

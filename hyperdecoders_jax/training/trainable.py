@@ -47,6 +47,9 @@ class TrainableConfig:
     decoder: bool = False  # T5's stack, without the embedding and the output layer.
     layer_norms: bool = False  # Of both stacks, the final ones included.
 
+    def __post_init__(self):
+        errors.check_bools(self)
+
     def is_trainable(self, path: Path) -> bool:
         """Tells whether the parameter at `path` is trained.
 

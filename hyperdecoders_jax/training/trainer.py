@@ -67,6 +67,9 @@ class BestCheckpointConfig:
     greater_is_better: bool = True
     left_out: Sequence[str] = ()  # Not in "average_metrics"; in the original ROUGE-1, -L, -Lsum.
 
+    def __post_init__(self):
+        errors.check_bools(self)
+
     def check_tasks(self, task_names: Sequence[str]) -> None:
         """Raises ValueError unless the metrics named are of these tasks."""
         named = [("metric", self.metric)] if self.metric not in averages.NAMES else []

@@ -54,3 +54,9 @@ def test_a_packed_row_has_room_for_one_example():
 
 def test_gin_flags_find_the_class_by_its_module():
     assert pipeline.PipelineConfig.__module__ == "hyperdecoders_jax.data.pipeline"
+
+
+@pytest.mark.parametrize("field", ["shuffle", "truncate_targets", "use_cached", "pack"])
+def test_switches_are_true_or_false(field):
+    with pytest.raises(ValueError, match=f"PipelineConfig.{field} must be True or .* got 'False'"):
+        pipeline.PipelineConfig("m", LENGTHS, **{field: "False"})

@@ -119,6 +119,8 @@ def test_a_rate_is_finite_and_between_zero_and_the_peak(name, warmup, total, ste
 def test_a_negative_learning_rate_is_refused():
     with pytest.raises(ValueError, match=r"LinearConfig.learning_rate must be .* got -1"):
         schedules.LinearConfig(learning_rate=-1)
+    with pytest.raises(ValueError, match=r"LinearConfig.learning_rate must be .* got '1e-3'"):
+        schedules.LinearConfig(learning_rate="1e-3")
 
 
 def test_negative_warmup_is_refused():

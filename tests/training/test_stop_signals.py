@@ -4,7 +4,7 @@ import signal
 import jax
 import pytest
 
-from hyperdecoders_jax.training.stop_signals import StopAsked, StopSignals
+from hyperdecoders_jax.training.stop_signals import StopAsked, StopSignals, ended_by_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -64,3 +64,15 @@ def test_what_is_around_a_run_ends_even_if_the_signal_came_in_its_last_save():
     with StopSignals() as around, around.interrupting(), pytest.raises(StopAsked):
         make_runs()
     assert done == ["saved"]
+
+
+def test_a_signal_ends_a_function_which_then_returns_nothing():
+    @ended_by_signals()
+    def work(is_killed):
+        if is_killed:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return "done"
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert [work(False), work(True), work(False)] == ["done", None, "done"]
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -116,3 +116,10 @@ def test_parameters_are_counted():
 def test_an_unknown_type_of_frozen_parameters_is_refused(dtype):
     with pytest.raises(ValueError, match=r"one of \('float32', 'bfloat16'\); got .* FROZEN_DTYPE"):
         trainable.cast_frozen({}, dtype)
+
+
+def test_switches_are_true_or_false():
+    with pytest.raises(
+        ValueError, match=r"TrainableConfig.backbone must be True or .* got 'False'"
+    ):
+        TrainableConfig(backbone="False")
