@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax.linen import partitioning
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from hyperdecoders_jax import losses
+from hyperdecoders_jax import errors, losses
 from hyperdecoders_jax.decoding import decode
 from hyperdecoders_jax.decoding.decode import DecodingConfig, GreedyConfig
 from hyperdecoders_jax.decoding.decoded import Decoded
@@ -41,6 +41,13 @@ class Model:
     config: TransformerConfig
     loss_config: LossConfig = LossConfig()  # what `loss` computes
     decoding: DecodingConfig = GreedyConfig()  # how `predict` chooses tokens
+
+    def __post_init__(self):
+        # Not by the configuration itself: of a folder the names of its tasks say more.
+        num_tasks, num_trained = self.config.num_tasks, self.config.num_trained_tasks
+        if None not in (num_tasks, num_trained):
+            must, is_part = f"be at most num_tasks={num_tasks}", num_trained <= num_tasks
+            errors.check_field(self.config, "num_trained_tasks", is_part, must, "Lower it.")
 
     def for_tasks(self, task_names: Sequence[str] | None) -> Model:
         """This model for a list of tasks, whose number it needs if its adapters depend on them.

@@ -100,3 +100,8 @@ def test_equal_models_share_programs_until_a_source_is_reloaded(monkeypatch):
     monkeypatch.setitem(adapter_sources.SOURCES, "mixed", adapter_sources.Manual)
     assert program(make(), 1) is not before
     assert jax.tree.structure(make().param_shapes()) != jax.tree.structure(shapes)
+
+
+def test_trained_tasks_are_some_of_all_tasks():
+    with pytest.raises(ValueError, match="num_trained_tasks must be at most num_tasks=2; got 5"):
+        model.Model(tiny.make_config(num_tasks=2, num_trained_tasks=5))

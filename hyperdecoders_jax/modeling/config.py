@@ -309,10 +309,6 @@ class TransformerConfig:
             self._check_hypergrid(side)
         counts = ("num_tasks", "num_trained_tasks")
         _check_positive(self, *(field for field in counts if getattr(self, field) is not None))
-        if None not in (self.num_tasks, self.num_trained_tasks):
-            is_part = self.num_trained_tasks <= self.num_tasks
-            must = f"be at most num_tasks={self.num_tasks}"
-            errors.check_field(self, "num_trained_tasks", is_part, must, "Lower it.")
         self._check_compute()
 
     def _check_compute(self) -> None:

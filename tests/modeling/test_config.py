@@ -211,7 +211,6 @@ def test_a_model_needs_activations_and_distances_beyond_its_exact_buckets():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"num_tasks": 2, "num_trained_tasks": 5}, "num_trained_tasks must be at most num_tasks=2"),
         ({"logits_via_embedding": "False"}, "logits_via_embedding must be True or False"),
         ({"dropout_rate": "0.1"}, r"dropout_rate must be in \[0, 1\); got '0.1'"),
     ],
