@@ -51,7 +51,7 @@ def join(**flags: Any) -> None:
         lib.get_distributed_runtime_client = connected
     state = distributed.global_state
     if state.num_processes > 1:
-        _watch = _Watch(state.client, state.process_id, relays[0])
+        _watch = _Watch(state.client, state.process_id, state.num_processes, relays[0])
 
 
 def run(call: Callable[[], int]) -> int:
@@ -123,8 +123,9 @@ class _Relay:
 class _Watch:
     """Gives signs of life of this process, and ends it where another one has ended."""
 
-    def __init__(self, client: Any, index: int, relay: _Relay):
+    def __init__(self, client: Any, index: int, num_processes: int, relay: _Relay):
         self._client, self._index, self._relay = client, index, relay
+        self._num_processes = num_processes
         self._stopped, self._count = threading.Event(), 0
         relay.on_end = lambda: self._tell(0)
         _start(self._listen)
@@ -148,17 +149,18 @@ class _Watch:
 
     def _run(self) -> None:
         """Compares the others' signs; counts periods of its own, as all may have been suspended."""
-        heard: dict[str, tuple[str, int]] = {}
+        # Others may end before their first sign.
+        heard = {f"{_KEY}/{index}": ("", 0) for index in range(self._num_processes)}
         while not self._stopped.wait(PERIOD_SECS):
             self._count += 1
             try:
                 self.say(str(self._count))
-                signs = self._client.key_value_dir_get(_KEY)
+                signs = dict(self._client.key_value_dir_get(_KEY))
             except Exception:  # Process 0 is gone: the relay notices.
                 continue
             count = self._count
-            for key, sign in signs:
-                before, since = heard.get(key, ("", count))
+            for key, (before, since) in heard.items():
+                sign = signs.get(key, "")
                 heard[key] = (sign, since if sign == before else count)
                 is_silent = count - heard[key][1] > SILENT_PERIODS and sign != _DONE
                 if sign == _ENDED or is_silent:

@@ -16,6 +16,8 @@ import jax, numpy as np
 from hyperdecoders_jax.commands import main, processes
 processes.PERIOD_SECS = 0.2
 address, index, how = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+if how == "mute" and index:
+    processes._Watch.say = lambda *_: None
 
 def work():
     processes.join(coordinator_address=address, num_processes=2, process_id=index)
@@ -54,9 +56,17 @@ def end(processes):
 
 
 # SIGSTOP is as a machine that is gone: its connections stay open, and nothing comes.
-@pytest.mark.parametrize(("killed", "by"), [(0, "SIGKILL"), (0, "SIGSTOP"), (1, "SIGKILL")])
-def test_where_one_is_killed_the_other_says_so_and_ends(killed, by):
-    processes = start("works")
+@pytest.mark.parametrize(
+    ("killed", "by", "how"),
+    [
+        (0, "SIGKILL", "works"),
+        (0, "SIGSTOP", "works"),
+        (1, "SIGKILL", "works"),
+        (1, "SIGKILL", "mute"),  # Killed before its first sign of life.
+    ],
+)
+def test_where_one_is_killed_the_other_says_so_and_ends(killed, by, how):
+    processes = start(how)
     try:
         pids = []
         for process in processes:  # Gloo prints lines of its own.
