@@ -9,7 +9,7 @@ import numpy as np
 import seqio
 
 from hyperdecoders_jax import types
-from hyperdecoders_jax.data import lost_text, mixtures, packing, reading
+from hyperdecoders_jax.data import cache, lost_text, mixtures, packing, reading
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 
 # Splits with no more examples than this are read to their end before training.
@@ -85,17 +85,18 @@ def order_settings(config: PipelineConfig, report: Mapping[str, TaskReport]) -> 
     }
 
 
-def describe_source(source: seqio.DataSource) -> dict[str, Any] | None:
+def describe_source(source: seqio.DataSource, split: str = "train") -> dict[str, Any] | None:
     """What a source makes its examples of, as JSON; None where a registered name tells."""
-    described = getattr(source, "describe", lambda: None)()
-    if described is None:
-        return None
+    described = getattr(source, "describe", dict)()
     # A file may be moved, and metrics may change; nobody trains on, or chooses by, a test file.
     kept = {key: x for key, x in described.items() if key not in ("kind", "files", "metrics")}
-    for split in described.get("files", ()):
-        if split != "test":
-            kept[f"{split}_examples"] = source.fingerprint(split)
-    return kept
+    own = {*described.get("files", ())} - {"test"}
+    # The name of a TFDS data set holds its version; of large data's many files the sizes are slow.
+    is_told = isinstance(source, seqio.TfdsDataSource | seqio.FileDataSource)
+    for read in sorted(own or {split}):
+        if not is_told and (found := cache.fingerprint(source, read)) is not None:
+            kept[f"{read}_examples"] = found
+    return kept or None
 
 
 def _check_vocabulary(task: seqio.Task, vocab_size: int, is_small_allowed: bool) -> None:
@@ -174,5 +175,5 @@ def _check_examples(
         longest["inputs"],
         longest["targets"],
         num_truncated,
-        describe_source(task.source),
+        None if config.use_cached else describe_source(task.source, config.split),
     )

@@ -26,6 +26,7 @@ from hyperdecoders_jax.data import mixtures, preflight, train_batches, vocabular
 from hyperdecoders_jax.data.pipeline import PipelineConfig
 from hyperdecoders_jax.model import Model
 from hyperdecoders_jax.trained import describe
+from hyperdecoders_jax.training import checkpoints
 from hyperdecoders_jax.training import identity as identity_lib
 from hyperdecoders_jax.training.identity import Identity
 from hyperdecoders_jax.types import Batch
@@ -69,6 +70,7 @@ def get_dataset(
         former_vocabulary_fingerprints=known[1:],
     )
     settings = preflight.order_settings(pipeline_config, report)
+    identity_lib.check_agree(checkpoints.gather(settings))
     recipe = None if run is None else describe.recipe(run)
     batches = BatchIterator(pipeline_config, shard_id, num_shards, identity, settings, recipe)
     if num_shards < jax.process_count():

@@ -24,7 +24,8 @@ from hyperdecoders_jax.trained import (
     summary,
 )
 from hyperdecoders_jax.trained.shared import Shared, order_settings
-from hyperdecoders_jax.training import partitioning, run_lock, trainable, trainer
+from hyperdecoders_jax.training import checkpoints, partitioning, run_lock, trainable, trainer
+from hyperdecoders_jax.training import identity as identity_lib
 
 if TYPE_CHECKING:
     from hyperdecoders_jax.config.run_config import RunConfig
@@ -72,6 +73,7 @@ def _train(
     batches = train_batches.TrainIterator(run.data, index, count)
     evaluate = run_evaluation.make(run, model, batches.task_names, partitioner, shared)
     settings = order_settings(run, report)
+    identity_lib.check_agree(checkpoints.gather(settings))
     describe.check_newest_checkpoint(run.model_dir, model, task_names, settings)
 
     begun = start.open_start(model, initial, run.start.random_seed, shared)

@@ -116,7 +116,7 @@ class Checkpoints(run_checkpoints.CheckpointFiles):
             "config": self._config_text,
             "settings": self._settings,
             "recipe": self._begun,
-            "positions": _gather(position),
+            "positions": gather(position),
             "rng_impl": str(jax.random.key_impl(state.rng)),
         }
         # Synchronous: trainable parameters are a few per cent of a model, so a save is short; and
@@ -324,11 +324,11 @@ def agree(value: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
-def _gather(position: Any) -> list[Any]:
-    """The positions of all processes, in every process."""
+def gather(value: Any) -> list[Any]:
+    """A JSON value of each process, in every process; all processes must call it."""
     if jax.process_count() == 1:
-        return [position]
-    text = json.dumps(position).encode()
+        return [value]
+    text = json.dumps(value).encode()
     # Processes exchange arrays of one shape, so texts are padded; JSON ignores spaces at the end.
     lengths = multihost_utils.process_allgather(np.int32(len(text)))
     padded = np.frombuffer(text.ljust(int(lengths.max())), np.uint8)

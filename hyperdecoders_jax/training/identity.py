@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -105,6 +105,20 @@ def check_settings(
             f"in the data means nothing under others; got a checkpoint of other settings, {where}: "
             f"{'; '.join(differences)}. Set them as they were, or give another --model_dir."
         )
+
+
+def check_agree(of_processes: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ValueError unless the settings of all processes of a run are equal."""
+    for index, settings in enumerate(of_processes):
+        differences = [
+            f"{name} is {first!r} in process 0 and {other!r} in process {index}"
+            for name, (first, other) in changes(of_processes[0], settings).items()
+        ]
+        if differences:
+            raise ValueError(
+                "All processes of a run must have the same settings and read the same data; got "
+                f"{'; '.join(differences)}. Start all with the same command and the same files."
+            )
 
 
 def describe_changes(begun: Mapping[str, Any] | None, here: Mapping[str, Any] | None) -> str | None:

@@ -382,6 +382,11 @@ class Trainer:
                 f"Batches must last for {self._config.num_train_steps} steps; got their end after "
                 f"step {self._step}. Repeat the data, or lower TrainerConfig.num_train_steps."
             ) from None
+        except ValueError:  # Of an example, perhaps after hours.
+            # What was trained is kept where no other process would wait for this one.
+            if self._step and jax.process_count() == 1:
+                self._save()
+            raise
         self._batch_check.check(batch)
         return batch
 

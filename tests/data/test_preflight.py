@@ -5,6 +5,7 @@ import pytest
 import seqio
 
 from hyperdecoders_jax.data import eval_batches, mixtures, pipeline, preflight, vocabulary
+from hyperdecoders_jax.tasks import sources
 from hyperdecoders_jax.training import identity
 from tests.data.conftest import _make_task, config_of
 
@@ -141,3 +142,17 @@ def test_templates_and_contents_of_own_files_are_settings_and_their_paths_are_no
         pathlib.Path(moved[split]).write_text("other")
         with pytest.raises(ValueError, match=rf"mail.{split}_examples is '\w+' there and"):
             identity.check_settings(begun, settings(moved), "here")
+
+
+def test_the_examples_of_a_task_in_python_are_settings_too(tmp_path, make_task):
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"inputs": "a", "targets": "b"}\n')
+
+    def described():
+        return preflight.describe_source(sources.JsonLinesDataSource({"train": path}))
+
+    before = described()
+    assert described() == before == {"train_examples": before["train_examples"]}
+    path.write_text('{"inputs": "a", "targets": "c"}\n')
+    assert described() != before
+    assert preflight.describe_source(make_task("a").source) is None  # A function's name tells.

@@ -98,3 +98,12 @@ def test_what_changed_since_the_beginning_is_one_line():
     assert identity.describe_changes(begun, here) == told
     assert identity.describe_changes(begun, begun) is None
     assert identity.describe_changes(None, here) is None
+
+
+def test_processes_that_read_other_data_are_refused():
+    first = {"seed": 1, "sources": {"mail": {"train_examples": "aa"}}}
+    identity.check_agree([first, dict(first)])
+    other = {"seed": 1, "sources": {"mail": {"train_examples": "bb"}}}
+    told = "sources.mail.train_examples is 'aa' in process 0 and 'bb' in process 2"
+    with pytest.raises(ValueError, match=told):
+        identity.check_agree([first, first, other])

@@ -435,6 +435,19 @@ def test_data_that_end_are_refused(tmp_path):
         run(tmp_path, Failing(3, end))
 
 
+def test_what_was_trained_before_a_wrong_example_is_kept(tmp_path):
+    class Refusing(tiny.Batches):
+        def __next__(self):
+            if self.count == 4:
+                raise ValueError("A target must fit.")
+            return super().__next__()
+
+    with pytest.raises(ValueError, match="A target must fit"):
+        run(tmp_path / "broken", Refusing())
+    assert_same_state(run(tmp_path / "broken").state, run(tmp_path / "whole").state)
+    assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
+
+
 def test_a_batch_of_another_shape_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"All batches must have the same shapes, .*\(4, 7\)"):
         run(tmp_path, Failing(2, lambda _: tiny.make_batch(batch_size=4)))
