@@ -30,7 +30,7 @@ class Proportional:
     """Rates are sizes, n: every example is drawn as often as any other, as in the original."""
 
     def __call__(self, task: seqio.Task) -> float:
-        return task.num_input_examples("train")
+        return _size(task)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Temperature:
         _check_temperature(self)
 
     def __call__(self, task: seqio.Task) -> float:
-        return task.num_input_examples("train") ** (1 / self.temperature)
+        return _size(task) ** (1 / self.temperature)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Capped:
             )
 
     def __call__(self, task: seqio.Task) -> float:
-        return min(task.num_input_examples("train"), self.limit) ** (1 / self.temperature)
+        return min(_size(task), self.limit) ** (1 / self.temperature)
 
 
 def mixture(
@@ -114,6 +114,18 @@ def mixture(
         [subsets.resplit(task, splits or SplitConfig()) for task in leaves.values()],
         default_rate=rates,
     )
+
+
+def _size(task: seqio.Task) -> int:
+    """Records to train on, or what SeqIO's cache counts of them where the data are not here."""
+    from hyperdecoders_jax.data import offline
+
+    if task.cache_dir is not None:
+        try:
+            offline.check(task, "train")
+        except ValueError:
+            return task.get_cached_stats("train")["examples"]
+    return task.num_input_examples("train")
 
 
 def _check_temperature(rates: Temperature | Capped) -> None:

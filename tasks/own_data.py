@@ -31,6 +31,7 @@ from hyperdecoders_jax.tasks.registration import add_mixture, add_task
 
 MIXTURE = "own_data"
 SPLITS = ("train", "validation", "test")
+_SPLIT_WORDS = (*SPLITS, "training", "valid", "val", "dev", "eval")
 _BY_SIZE = mixing.Proportional()
 # Predictions are files called NAME-SPLIT-STEP.jsonl, in which file systems allow 255 bytes.
 _MAX_NAME_BYTES = 150
@@ -165,7 +166,7 @@ class Rendering:
 
     def _answers(self, row: row_files.Row, where: str) -> list[str]:
         columns = [column for _, column in templates.parts(self.targets) if column is not None]
-        if not self.are_targets_required and any(row.get(x) in (None, "", []) for x in columns):
+        if not self.are_targets_required and any(_is_blank(row.get(x)) for x in columns):
             return [""]
         value = row.get(columns[0])
         if self.targets == f"{{{columns[0]}}}" and isinstance(value, list):
@@ -183,6 +184,10 @@ class Rendering:
                         "metric with --metric=…."
                     )
         return answers
+
+
+def _is_blank(value: object) -> bool:
+    return value is None or value == [] or (isinstance(value, str) and not value.strip())
 
 
 def _empty(feature: str, where: str) -> ValueError:
@@ -361,7 +366,26 @@ def _name_by_order(
             f"in their order, or none; got {[path for _, path in pairs]}. Or write "
             f"--{split}_file=NAME=PATH for each, which leaves out the tasks that have none."
         )
+    plain = [_without_split(_stem(path, split)) for _, path in pairs]
+    of_tasks = list(map(_without_split, tasks))
+    for task, own, name, (_, path) in zip(tasks, of_tasks, plain, pairs, strict=True):
+        if name != own and name in of_tasks:
+            raise ValueError(
+                f"The --{split}_file of each task must stand where its task does; {path} stands "
+                f"where {task!r} does, and is called as {tasks[of_tasks.index(name)]!r}. Put it "
+                f"there, or write --{split}_file=NAME=PATH for each."
+            )
     return zip(tasks, (path for _, path in pairs), strict=True)
+
+
+def _without_split(name: str) -> str:
+    """What of a file's or task's name does not name a split.
+
+    >>> _without_split("mail_train"), _without_split("dev.mail"), _without_split("test")
+    ('mail', 'mail', '')
+    """
+    words = re.split(r"[\W_]+", name.lower())
+    return "_".join(word for word in words if word not in _SPLIT_WORDS)
 
 
 def _named_files(files: Sequence[str], split: str) -> list[tuple[str | None, str]]:

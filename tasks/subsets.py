@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import seqio
 import tensorflow as tf
+from absl import logging
 
 from hyperdecoders_jax.tasks import splits
 from hyperdecoders_jax.tasks.splits import SplitConfig
@@ -27,6 +28,13 @@ def resplit(task: seqio.Task, config: SplitConfig) -> seqio.Task:
     which holds the splits of the registered task.
     """
     if not any(config.changes(task.name, split) for split in task.splits):
+        if config.split_validation_test and _has_one_split_twice(task.source):
+            logging.warning(
+                "The splits validation and test of %s are the same examples, and "
+                "split_validation_test divides only the tasks of the original's lists: a "
+                "checkpoint that is chosen on validation is flattered by test.",
+                task.name,
+            )
         return task
     return task.replace(
         source=SubsetSource(task.source, task.name, config),
@@ -36,6 +44,13 @@ def resplit(task: seqio.Task, config: SplitConfig) -> seqio.Task:
             if not isinstance(step, seqio.CacheDatasetPlaceholder)
         ],
     )
+
+
+def _has_one_split_twice(source: seqio.DataSource) -> bool:
+    if not isinstance(source, seqio.TfdsDataSource):
+        return False
+    names = source.tfds_dataset._split_map or {}
+    return "test" in names and names["test"] == names.get("validation")
 
 
 class SubsetSource(seqio.DataSource):

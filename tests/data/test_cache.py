@@ -17,7 +17,7 @@ from hyperdecoders_jax.data import (
     train_batches,
     vocabulary,
 )
-from hyperdecoders_jax.tasks import demo, sources  # noqa: F401 (demo registers its tasks)
+from hyperdecoders_jax.tasks import demo, mixing, sources  # noqa: F401 (demo registers its tasks)
 
 LENGTHS = {"inputs": 64, "targets": 64}
 
@@ -138,6 +138,7 @@ def test_training_from_a_cache_needs_no_data(cached, tmp_path):
             batches.append([next(iterator).encoder_input_tokens for _ in range(20)])
     np.testing.assert_array_equal(*batches)
     assert len(np.unique(np.concatenate(batches[0][:10]), axis=0)) == 40
+    assert mixing.Proportional()(task) == 40
 
 
 def test_a_task_is_cached_whole_or_not_at_all(cached, tmp_path):

@@ -91,6 +91,8 @@ def test_glue_s_shares_are_the_original_s():
 
 
 class _Sized:
+    cache_dir = None
+
     """What a rate asks of a task."""
 
     def __init__(self, size):

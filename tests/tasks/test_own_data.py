@@ -143,7 +143,7 @@ def test_a_list_is_the_whole_of_the_targets():
         render(ROW | {"answer": ["goes"]}, targets="it is {answer}")
 
 
-@pytest.mark.parametrize("row", [{"text": "a"}, {"text": "a", "answer": ""},
+@pytest.mark.parametrize("row", [{"text": "a"}, {"text": "a", "answer": " "},
                                  {"text": "a", "answer": None}])  # fmt: skip
 def test_to_predict_no_targets_are_needed(row):
     example = render(row, metric="f1_score_with_invalid", are_targets_required=False)
@@ -284,6 +284,10 @@ def test_files_go_to_tasks_by_name_or_by_order(files, tasks):
         ((["a.csv", "b.csv"], ["x.csv", "b=y.csv"], []), r"write --validation_file=NAME=PATH for"),
         ((["mail.csv"], ["mial=x.csv"], []), r"got mial=x.csv\. Did you mean 'mail'\? Correct"),
         ((["a.csv"], ["a=x.csv", "a=y.csv"], []), r"another one of the tasks \['a'\]; got a=y"),
+        (
+            (["b=x.csv", "a_train.csv"], ["a_dev.csv", "b_dev.csv"], []),
+            r"a_dev.csv stands where 'b' does, and is called as 'a_train'\. Put it there, or",
+        ),
         ((["a.csv"], ["x.txt"], []), r"must end in \.jsonl"),
         ((["*.csv"], [], []), r"\*\.csv is a pattern\. Patterns are not .*: name each file"),
         ((["a.csv"], ["a=b-?.csv"], []), r"b-\?\.csv is a pattern"),

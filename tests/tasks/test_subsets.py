@@ -114,6 +114,14 @@ def test_a_task_that_nothing_changes_is_itself():
     assert subsets.resplit(task, splits.SplitConfig(num_test=9)) is not task
 
 
+def test_a_task_that_is_tested_on_its_validation_split_is_told(caplog):
+    for name, is_told in (("superglue_rte_v102", True), ("glue_mnli_v200", False)):
+        caplog.clear()
+        task = seqio.TaskRegistry.get(name)
+        assert subsets.resplit(task, DIVIDED) is task
+        assert (f"validation and test of {name} are the same" in caplog.text) == is_told
+
+
 def test_a_copy_is_not_read_from_the_cache_of_the_registered_task():
     task = seqio.TaskRegistry.get("glue_rte_v200")
     assert task.supports_caching
